@@ -1,0 +1,98 @@
+import type { AbortOptions } from '../common/abort.ts';
+import type { ByteRange } from '../common/byte-range.ts';
+
+/** What a target can do, as data: callers and conformance suites go by it. @public */
+export interface TargetCapabilities {
+  /**
+   * Whether `put` with `createOnly` really is atomic. A repository probes it, concurrently, before it
+   * relies on it: some servers accept the header and ignore it.
+   */
+  readonly createOnly: boolean;
+  /** The largest body that `put` takes, in bytes. Absent: no limit that matters. */
+  readonly maxObjectBytes?: number | undefined;
+  /** Whether `stat` and `list` answer the `sha256` that the store itself keeps of a body. */
+  readonly checksums?: boolean | undefined;
+}
+
+/** One object as the store tells of it. @public */
+export interface ObjectInfo {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+  /** By the store's clock. Informational: nothing is decided by it. */
+  readonly modifiedAt?: Date | undefined;
+  /** SHA-256 of the body as the store keeps it, 64 lowercase hex digits. */
+  readonly sha256?: string | undefined;
+  /** Until when an object lock forbids deletion, by the store's clock. */
+  readonly retainUntil?: Date | undefined;
+}
+
+/** Options of {@link CloudTarget.put}. @public */
+export interface PutOptions extends AbortOptions {
+  /** Fail with `OBJECT_EXISTS` if there is an object under this key. @defaultValue false */
+  createOnly?: boolean | undefined;
+}
+
+/** Options of {@link CloudTarget.get}. @public */
+export interface GetOptions extends AbortOptions {
+  /** Only these bytes. All of them must exist, else `RANGE_UNSATISFIABLE`. */
+  range?: ByteRange | undefined;
+}
+
+/** Options of {@link CloudTarget.list}. @public */
+export interface ListOptions extends AbortOptions {
+  /** Only keys after this one, which is itself left out and need not exist. */
+  after?: string | undefined;
+}
+
+/**
+ * An object store, reduced to what backups need. Its obligations:
+ *
+ * - **Keys** are `/`-separated segments of `a-z 0-9 . _ -`, each beginning with a letter or a digit, at most
+ *   {@link MAX_KEY_LENGTH} characters in all. Others are refused with `INVALID_KEY`.
+ * - **Read after write.** Once `put` has resolved, every `get`, `stat` and `list` that begins later sees
+ *   that object whole; once `delete` has resolved, none does.
+ * - **Nothing partly visible.** An object is absent or complete, also when a `put` failed or the process
+ *   died. A `put` that rejected may all the same have happened, or happen later.
+ * - **Absent means absent.** `OBJECT_NOT_FOUND` (and `undefined` from `stat`) only when the store says that
+ *   the object does not exist. A refused permission, a missing bucket or a timeout is never "not found".
+ * - **Create-only.** Of any number of concurrent `put`s with `createOnly` on one key at most one ever takes
+ *   effect. `OBJECT_EXISTS` may be one's own object after a lost answer: read back before believing the race
+ *   lost. A conflict that means "again" is `OBJECT_CONFLICT` with `retryable`, not `OBJECT_EXISTS`. An adapter
+ *   never repeats a create-only `put` by itself. Where it can't be had, `createOnly` rejects with
+ *   `CREATE_ONLY_UNSUPPORTED`.
+ * - **Whole answers.** `get` resolves with all the bytes asked for or rejects; an answer cut short is an
+ *   error. The array is the caller's to keep and to change.
+ * - **Buffers.** `put` is given no view of shared memory. It does not change `body`. Until it has resolved the
+ *   caller leaves `body` alone; after a *rejected* `put` the caller never uses that buffer again, since an
+ *   abandoned request may still be reading it.
+ * - **Listing** is complete, in ascending order of key bytes, and holds objects that existed throughout; of
+ *   those put or deleted meanwhile it may tell either way. It is consumed lazily and may be left early.
+ * - **Deleting** is idempotent: an absent object is a success.
+ * - **Errors** are `BackupError`s. `retryable` is true exactly for what may pass by itself: `TARGET_UNREACHABLE`,
+ *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (perhaps with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
+ *   `CHECKSUM_MISMATCH`. All others are final. No error, nor its cause, holds a credential.
+ * - **Aborting** rejects promptly with `signal.reason`, also when the store never answers.
+ *
+ * `targetConformance` in `cow-cloud-backup/testing` checks an adapter against this list.
+ *
+ * @public
+ */
+export interface CloudTarget extends AsyncDisposable {
+  readonly capabilities: TargetCapabilities;
+  /** Stores `body` under `key`, replacing what was there unless `createOnly` is set. */
+  put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<void>;
+  /** The body of an object, or of a range of it. Rejects with `OBJECT_NOT_FOUND` when there is none. */
+  get(key: string, options?: GetOptions): Promise<Uint8Array<ArrayBuffer>>;
+  /** What the store tells of an object, `undefined` when there is none. */
+  stat(key: string, options?: AbortOptions): Promise<ObjectInfo | undefined>;
+  /** All objects whose key begins with `prefix` (any string, also `''`), in key order. */
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
+  /** Removes an object; an absent one is a success. */
+  delete(key: string, options?: AbortOptions): Promise<void>;
+  /** As `delete` for each of `keys`, in fewer requests. Where one fails the call rejects; others may be gone. */
+  deleteMany?(keys: readonly string[], options?: AbortOptions): Promise<void>;
+}
+
+/** The longest key that a target must take, in characters. S3 takes 1,024 bytes with the adapter's own prefix. @public */
+export const MAX_KEY_LENGTH = 512;
