@@ -1,3 +1,46 @@
+/**
+ * Point-in-time backups of live block storage: copy-on-write snapshots of whatever holds the blocks.
+ *
+ * @packageDocumentation
+ */
+
 export { type AbortOptions, abortable } from './common/abort.ts';
 export type { ByteRange } from './common/byte-range.ts';
-export { BackupError, type BackupErrorCode, type BackupErrorOptions, type KnownBackupErrorCode } from './common/errors.ts';
+export {
+  BackupError,
+  type BackupErrorCode,
+  type BackupErrorOptions,
+  type KnownBackupErrorCode,
+} from './common/errors.ts';
+export type { BlockDevice, Extent, SyncAccess, SyncBlockDevice } from './device/block-device.ts';
+export { byteDevice } from './device/byte-device.ts';
+export { FileDevice, type FileDeviceOptions } from './device/file-device.ts';
+export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.ts';
+export { sliceDevice } from './device/slice-device.ts';
+export { type PageStore, pageDevice, syncDevice } from './device/sync-device.ts';
+export { type SyncStore, SyncStoreDevice } from './device/sync-store-device.ts';
+export { underlyingDevice, type WrappingDevice } from './device/underlying.ts';
+export type { BlockRange } from './state/block-range.ts';
+export type { BlockState } from './state/block-state.ts';
+export {
+  BlockStateMap,
+  type BlockStates,
+  type DecodeOptions,
+  type StateChange,
+  type StateRange,
+} from './state/block-state-map.ts';
+export type {
+  CloudTarget,
+  GetOptions,
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  TargetCapabilities,
+} from './target/cloud-target.ts';
+export { MAX_KEY_LENGTH } from './target/cloud-target.ts';
+export { type ChangePoint, CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
+export type { SnapshotOptions } from './volume/instant.ts';
+export type { BlockMark } from './volume/live-snapshots.ts';
+export type { VolumeEvents } from './volume/volume-events.ts';
+export type { PreserveFailure, PreserveOptions, VolumeOptions } from './volume/volume-options.ts';
+export { VolumeSnapshot } from './volume/volume-snapshot.ts';

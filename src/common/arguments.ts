@@ -1,7 +1,12 @@
 /** Checks of what callers pass in, so that a wrong type is a `TypeError` where it enters and nowhere else. */
 
 /** Returns `value` when it is an integer from `min` to `max`, else throws a `TypeError` that names it. */
-export function integerArgument(name: string, value: unknown, min: number, max: number = Number.MAX_SAFE_INTEGER): number {
+export function integerArgument(
+  name: string,
+  value: unknown,
+  min: number,
+  max: number = Number.MAX_SAFE_INTEGER,
+): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
     throw new TypeError(`${name} must be an integer from ${min} to ${max}, not ${String(value)}`);
   }

@@ -1,0 +1,209 @@
+import type { AbortOptions } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import { checkSpan, type PartialUnit, splitSpan } from './span.ts';
+import { SpanLock } from './span-lock.ts';
+import { underlyingDevice, type WrappingDevice } from './underlying.ts';
+
+/**
+ * A device that takes I/O of any alignment, over one that wants whole sectors: what is missing of the first and last
+ * sector is read, and written back together with the new bytes. Writes to the same sectors wait for each other; a
+ * synchronous write that would have to wait throws `WRITES_IN_FLIGHT`. All writes must go through this device.
+ *
+ * Closing it does not close `device`.
+ *
+ * @public
+ */
+export function byteDevice(device: SyncBlockDevice): SyncBlockDevice;
+/** @public */
+export function byteDevice(device: BlockDevice): BlockDevice;
+export function byteDevice(device: BlockDevice): BlockDevice {
+  return hasSyncDoor(device) ? new SyncByteDevice(device) : new ByteDevice(device);
+}
+
+/** The whole sectors that a range touches, in bytes. */
+interface Cover {
+  readonly offset: number;
+  readonly length: number;
+  /** Sectors of which the range has only a part: none, one or two. */
+  readonly partial: readonly PartialUnit[];
+}
+
+class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, WrappingDevice {
+  readonly [underlyingDevice]: D;
+  readonly size: number;
+  readonly sectorSize = 1;
+  readonly readOnly: boolean | undefined;
+  readonly maxTransferBytes: number | undefined;
+  readonly discard?: NonNullable<BlockDevice['discard']>;
+  readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
+  readonly extents?: NonNullable<BlockDevice['extents']>;
+  protected readonly locks = new SpanLock();
+  #closed = false;
+
+  constructor(device: D) {
+    this[underlyingDevice] = device;
+    this.size = device.size;
+    this.readOnly = device.readOnly;
+    // A range touches at most two sectors more than its own bytes fill.
+    const most = device.maxTransferBytes;
+    this.maxTransferBytes = most === undefined ? undefined : Math.max(1, most - 2 * device.sectorSize);
+    const { discard, writeZeroes, extents } = device;
+    if (discard !== undefined) {
+      this.discard = (offset, length, options) =>
+        this.#onWholeSectors(offset, length, (at, bytes) => discard.call(device, at, bytes, options));
+    }
+    if (writeZeroes !== undefined) this.writeZeroes = this.#writeZeroes.bind(this, writeZeroes.bind(device));
+    if (extents !== undefined) this.extents = this.#extents.bind(this, extents.bind(device));
+  }
+
+  async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    const cover = this.cover(offset, into.length);
+    if (cover.partial.length === 0) {
+      await this[underlyingDevice].read(offset, into, options);
+      return;
+    }
+    const sectors = new Uint8Array(cover.length);
+    await this[underlyingDevice].read(cover.offset, sectors, options);
+    into.set(sectors.subarray(offset - cover.offset, offset - cover.offset + into.length));
+  }
+
+  async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    const cover = this.cover(offset, from.length);
+    await this.#locked(cover, () => this.#writeCover(cover, offset, from, options));
+  }
+
+  async flush(options?: AbortOptions): Promise<void> {
+    this.cover(0, 0);
+    await this[underlyingDevice].flush(options);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  protected cover(offset: number, length: number): Cover {
+    if (this.#closed) throw new BackupError('CLOSED', 'the device is closed');
+    checkSpan(this, offset, length);
+    const { sectorSize } = this[underlyingDevice];
+    const { head, tail } = splitSpan(offset, length, sectorSize);
+    const start = offset - (head?.start ?? 0);
+    const end = length === 0 ? start : Math.ceil((offset + length) / sectorSize) * sectorSize;
+    return { offset: start, length: end - start, partial: [head, tail].filter((part) => part !== undefined) };
+  }
+
+  /** First and last sector of a cover, for the lock. */
+  protected sectors(cover: Cover): [first: number, last: number] {
+    const { sectorSize } = this[underlyingDevice];
+    return [cover.offset / sectorSize, (cover.offset + cover.length) / sectorSize - 1];
+  }
+
+  async #locked(cover: Cover, work: () => Promise<void>): Promise<void> {
+    const release = await this.locks.acquire(...this.sectors(cover));
+    try {
+      await work();
+    } finally {
+      release();
+    }
+  }
+
+  async #writeCover(cover: Cover, offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    const device = this[underlyingDevice];
+    if (cover.partial.length === 0) {
+      await device.write(offset, from, options);
+      return;
+    }
+    const { sectorSize } = device;
+    const sectors = new Uint8Array(cover.length);
+    for (const { unit } of cover.partial) {
+      const at = unit * sectorSize - cover.offset;
+      await device.read(unit * sectorSize, sectors.subarray(at, at + sectorSize), options);
+    }
+    sectors.set(from, offset - cover.offset);
+    await device.write(cover.offset, sectors, options);
+  }
+
+  /** Discards inside the range what is whole sectors; the rest may keep any content, its own too. */
+  async #onWholeSectors(offset: number, length: number, work: (at: number, bytes: number) => Promise<void>) {
+    const cover = this.cover(offset, length);
+    const { sectorSize } = this[underlyingDevice];
+    const { firstWhole, wholeCount } = splitSpan(offset, length, sectorSize);
+    if (wholeCount > 0) await this.#locked(cover, () => work(firstWhole * sectorSize, wholeCount * sectorSize));
+  }
+
+  async #writeZeroes(
+    inner: NonNullable<BlockDevice['writeZeroes']>,
+    offset: number,
+    length: number,
+    options?: AbortOptions,
+  ): Promise<void> {
+    const cover = this.cover(offset, length);
+    const { sectorSize } = this[underlyingDevice];
+    const { firstWhole, wholeCount } = splitSpan(offset, length, sectorSize);
+    await this.#locked(cover, async () => {
+      for (const { unit, start, length: bytes } of cover.partial) {
+        const at = unit * sectorSize + start;
+        await this.#writeCover(this.cover(at, bytes), at, new Uint8Array(bytes), options);
+      }
+      if (wholeCount > 0) await inner(firstWhole * sectorSize, wholeCount * sectorSize, options);
+    });
+  }
+
+  async *#extents(
+    inner: NonNullable<BlockDevice['extents']>,
+    offset: number,
+    length: number,
+    options?: AbortOptions,
+  ): AsyncGenerator<Extent> {
+    const cover = this.cover(offset, length);
+    const end = offset + length;
+    for await (const extent of inner(cover.offset, cover.length, options)) {
+      const from = Math.max(extent.offset, offset);
+      const to = Math.min(extent.offset + extent.length, end);
+      if (to > from) yield { kind: extent.kind, offset: from, length: to - from };
+    }
+  }
+}
+
+class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDevice {
+  readSync(offset: number, into: Uint8Array): void {
+    const cover = this.cover(offset, into.length);
+    if (cover.partial.length === 0) {
+      this[underlyingDevice].readSync(offset, into);
+      return;
+    }
+    const sectors = new Uint8Array(cover.length);
+    this[underlyingDevice].readSync(cover.offset, sectors);
+    into.set(sectors.subarray(offset - cover.offset, offset - cover.offset + into.length));
+  }
+
+  writeSync(offset: number, from: Uint8Array): void {
+    const device = this[underlyingDevice];
+    const cover = this.cover(offset, from.length);
+    if (this.locks.isHeld(...this.sectors(cover))) {
+      throw new BackupError('WRITES_IN_FLIGHT', 'an asynchronous write to the same sectors is in flight', {
+        retryable: true,
+      });
+    }
+    if (cover.partial.length === 0) {
+      device.writeSync(offset, from);
+      return;
+    }
+    const sectors = new Uint8Array(cover.length);
+    for (const { unit } of cover.partial) {
+      const at = unit * device.sectorSize - cover.offset;
+      device.readSync(unit * device.sectorSize, sectors.subarray(at, at + device.sectorSize));
+    }
+    sectors.set(from, offset - cover.offset);
+    device.writeSync(cover.offset, sectors);
+  }
+
+  flushSync(): void {
+    this.cover(0, 0);
+    this[underlyingDevice].flushSync();
+  }
+}

@@ -1,0 +1,25 @@
+import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+
+const CODES: Readonly<Record<string, BackupErrorCode>> = {
+  ENOENT: 'DEVICE_NOT_FOUND',
+  ENOTDIR: 'DEVICE_NOT_FOUND',
+  ENXIO: 'DEVICE_NOT_FOUND',
+  EEXIST: 'DEVICE_EXISTS',
+  EBUSY: 'DEVICE_BUSY',
+  EAGAIN: 'DEVICE_BUSY',
+  ETXTBSY: 'DEVICE_BUSY',
+  EISDIR: 'DEVICE_UNSUPPORTED',
+  EACCES: 'PERMISSION_DENIED',
+  EPERM: 'PERMISSION_DENIED',
+  EROFS: 'READ_ONLY',
+  ENOSPC: 'NO_SPACE',
+  EDQUOT: 'NO_SPACE',
+  EFBIG: 'NO_SPACE',
+};
+
+/** A system call's error as a coded one: `NO_SPACE`, `PERMISSION_DENIED` ..., else `DEVICE_IO`. */
+export function fileError(action: string, path: string, cause: unknown): BackupError {
+  if (BackupError.is(cause)) return cause;
+  const name = (cause as NodeJS.ErrnoException | undefined)?.code ?? 'unknown';
+  return new BackupError(CODES[name] ?? 'DEVICE_IO', `can't ${action} ${path}: ${name}`, { cause });
+}

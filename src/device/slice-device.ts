@@ -1,0 +1,101 @@
+import type { AbortOptions } from '../common/abort.ts';
+import type { ByteRange } from '../common/byte-range.ts';
+import { BackupError } from '../common/errors.ts';
+import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import { checkSpan } from './span.ts';
+import { underlyingDevice, type WrappingDevice } from './underlying.ts';
+
+/**
+ * A part of another device, such as a partition, as a device. It has what the other one has: a synchronous door,
+ * discard, write-zeroes, extents. Closing it closes only the slice.
+ *
+ * @param range - whole sectors within the device
+ * @public
+ */
+export function sliceDevice(device: SyncBlockDevice, range: ByteRange): SyncBlockDevice;
+/** @public */
+export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice;
+export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice {
+  checkSpan(device, range.offset, range.length);
+  const slice = new SliceDevice(device, range);
+  if (!hasSyncDoor(device)) return slice;
+  return Object.assign(slice, {
+    readSync: (offset: number, into: Uint8Array) => device.readSync(slice.place(offset, into.length), into),
+    writeSync: (offset: number, from: Uint8Array) => device.writeSync(slice.place(offset, from.length), from),
+    flushSync: () => {
+      slice.place(0, 0);
+      device.flushSync();
+    },
+  });
+}
+
+class SliceDevice implements BlockDevice, WrappingDevice {
+  readonly [underlyingDevice]: BlockDevice;
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly readOnly: boolean | undefined;
+  readonly maxTransferBytes: number | undefined;
+  readonly discard?: NonNullable<BlockDevice['discard']>;
+  readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
+  readonly extents?: NonNullable<BlockDevice['extents']>;
+  readonly #start: number;
+  #closed = false;
+
+  constructor(device: BlockDevice, range: ByteRange) {
+    this[underlyingDevice] = device;
+    this.#start = range.offset;
+    this.size = range.length;
+    this.sectorSize = device.sectorSize;
+    this.readOnly = device.readOnly;
+    this.maxTransferBytes = device.maxTransferBytes;
+    if (device.discard !== undefined) {
+      this.discard = async (offset, length, options) => device.discard?.(this.place(offset, length), length, options);
+    }
+    if (device.writeZeroes !== undefined) {
+      this.writeZeroes = async (offset, length, options) =>
+        device.writeZeroes?.(this.place(offset, length), length, options);
+    }
+    const extents = device.extents?.bind(device);
+    if (extents !== undefined) {
+      const start = this.#start;
+      this.extents = async function* (
+        this: SliceDevice,
+        offset: number,
+        length: number,
+        options?: AbortOptions,
+      ): AsyncGenerator<Extent> {
+        for await (const extent of extents(this.place(offset, length), length, options)) {
+          yield { ...extent, offset: extent.offset - start };
+        }
+      }.bind(this);
+    }
+  }
+
+  /** Where a range of the slice lies on the device. */
+  place(offset: number, length: number): number {
+    if (this.#closed) throw new BackupError('CLOSED', 'the slice is closed');
+    checkSpan(this, offset, length);
+    return this.#start + offset;
+  }
+
+  async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    await this[underlyingDevice].read(this.place(offset, into.length), into, options);
+  }
+
+  async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    await this[underlyingDevice].write(this.place(offset, from.length), from, options);
+  }
+
+  async flush(options?: AbortOptions): Promise<void> {
+    this.place(0, 0);
+    await this[underlyingDevice].flush(options);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,79 @@
+import { decodePlain, encodePlain } from '../common/bounded-msgpack.ts';
+import { BackupError } from '../common/errors.ts';
+import { BLOCK_STATES } from './block-state.ts';
+
+/**
+ * The encoded form of a block state map: MessagePack `[1, blockCount, runs]`, where `runs` is a byte string of
+ * `state byte, length as LEB128` for each run of equal states, ascending, without gaps, lengths from 1 on and
+ * neighbours of different states, so that a map has exactly one encoding.
+ */
+const VERSION = 1;
+
+/** A run as it was read; the lengths add up to the number of blocks. */
+export interface StateRun {
+  readonly stateByte: number;
+  readonly length: number;
+}
+
+/** Encodes runs that cover all blocks. */
+export function encodeStates(
+  blockCount: number,
+  runs: Iterable<{ readonly blockCount: number; readonly state: (typeof BLOCK_STATES)[number] }>,
+): Uint8Array<ArrayBuffer> {
+  const bytes: number[] = [];
+  for (const run of runs) {
+    bytes.push(BLOCK_STATES.indexOf(run.state));
+    let rest = run.blockCount;
+    while (rest >= 0x80) {
+      bytes.push((rest % 0x80) | 0x80);
+      rest = Math.floor(rest / 0x80);
+    }
+    bytes.push(rest);
+  }
+  return encodePlain([VERSION, blockCount, Uint8Array.from(bytes)]);
+}
+
+/** Reads what {@link encodeStates} made; everything is checked before the caller takes memory for it. */
+export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount: number; runs: Iterable<StateRun> } {
+  const value = decodePlain(bytes, 'STATE_CORRUPT');
+  if (!Array.isArray(value) || value.length !== 3) throw corrupt('not a map of block states');
+  const [version, blockCount, runs] = value as unknown[];
+  if (version !== VERSION) throw corrupt(`unknown version ${String(version)}`);
+  if (typeof blockCount !== 'number' || !Number.isSafeInteger(blockCount) || blockCount < 0) {
+    throw corrupt('the number of blocks is not a number');
+  }
+  if (!(runs instanceof Uint8Array)) throw corrupt('the runs are not bytes');
+  if (blockCount > maxBlocks) {
+    throw new BackupError('LIMIT_EXCEEDED', `${blockCount} blocks are more than the allowed ${maxBlocks}`);
+  }
+  let total = 0;
+  let previous = -1;
+  for (const { stateByte, length } of readRuns(runs)) {
+    if (stateByte >= BLOCK_STATES.length || stateByte === previous || length === 0) throw corrupt('a run is not valid');
+    previous = stateByte;
+    total += length;
+  }
+  if (total !== blockCount) throw corrupt(`the runs cover ${total} of ${blockCount} blocks`);
+  return { blockCount, runs: readRuns(runs) };
+}
+
+function* readRuns(bytes: Uint8Array): Generator<StateRun> {
+  for (let at = 0; at < bytes.length; ) {
+    const stateByte = bytes[at++] as number;
+    let length = 0;
+    for (let shift = 1; ; shift *= 0x80) {
+      const byte = bytes[at++];
+      if (byte === undefined || shift > 0x80 ** 5) throw corrupt('a run is cut short');
+      length += (byte & 0x7f) * shift;
+      if (byte < 0x80) {
+        if (byte === 0 && shift > 1) throw corrupt('a length is padded');
+        break;
+      }
+    }
+    yield { stateByte, length };
+  }
+}
+
+function corrupt(message: string): BackupError {
+  return new BackupError('STATE_CORRUPT', message);
+}

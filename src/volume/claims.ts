@@ -1,0 +1,156 @@
+import { BackupError } from '../common/errors.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import type { PreimageSpace, Room } from './preimage-space.ts';
+
+/**
+ * One block's pre-image on its way from the device to where it is kept. Rule R5: whoever needs the block overwritten
+ * waits for `settled` and tests again; a claim that has been removed from the table registers nothing, and gives its
+ * room back only when its I/O has come to rest.
+ */
+interface Claim {
+  readonly block: number;
+  readonly settled: PromiseWithResolvers<void>;
+  deadline: NodeJS.Timeout | undefined;
+}
+
+/** What the volume does about claims. */
+export interface ClaimOwner {
+  readonly device: BlockDevice;
+  readonly space: PreimageSpace;
+  readonly deadlineMs: number;
+  /** A block's place on the device, in bytes; the last one may be short. */
+  blockSpan(block: number): { offset: number; length: number };
+  /** Takes over a pre-image; `room` is `undefined` when it is all zeroes. */
+  register(block: number, room: Room | undefined): void;
+  /** Decides what becomes of a block that could not be preserved; throws if the write must not go on. */
+  decide(block: number, error: BackupError): void;
+}
+
+/** The claims of a volume: at most one a block. */
+export class Claims {
+  readonly #owner: ClaimOwner;
+  readonly #table = new Map<number, Claim>();
+  readonly #atRest = new Set<Promise<void>>();
+
+  constructor(owner: ClaimOwner) {
+    this.#owner = owner;
+  }
+
+  /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
+  join(block: number): Promise<void> {
+    return (this.#table.get(block) ?? this.#begin(block)).settled.promise;
+  }
+
+  /** The block is overwritten, or preserved otherwise, or no longer matters. */
+  remove(block: number): void {
+    const claim = this.#table.get(block);
+    if (claim === undefined) return;
+    this.#drop(claim);
+    claim.settled.resolve();
+  }
+
+  /** Removes all, and waits for their I/O to come to rest. */
+  async close(): Promise<void> {
+    for (const block of [...this.#table.keys()]) this.remove(block);
+    await Promise.all(this.#atRest);
+  }
+
+  #begin(block: number): Claim {
+    const claim: Claim = { block, settled: Promise.withResolvers<void>(), deadline: undefined };
+    claim.settled.promise.catch(() => {}); // Whoever joined hears of it; perhaps nobody has any more.
+    this.#table.set(block, claim);
+    const { deadlineMs } = this.#owner;
+    const room = this.#owner.space.take();
+    if (room === undefined) {
+      // At once: room comes back when something has been uploaded, and no write waits for a network.
+      this.#fail(claim, new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full'));
+      return claim;
+    }
+    if (deadlineMs !== Number.POSITIVE_INFINITY) {
+      claim.deadline = setTimeout(
+        () => {
+          const message = `block ${block} was not preserved within ${deadlineMs} ms`;
+          this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));
+        },
+        Math.min(deadlineMs, 2 ** 31 - 1),
+      );
+    }
+    const work = this.#preserve(claim, room).finally(() => this.#atRest.delete(work));
+    this.#atRest.add(work);
+    return claim;
+  }
+
+  async #preserve(claim: Claim, room: Room): Promise<void> {
+    let registered = false;
+    try {
+      const isZero =
+        room.kind === 'memory' ? await this.#readBlock(claim, room.bytes) : await this.#spill(claim, room.slot);
+      if (!this.#isCurrent(claim)) return;
+      this.#drop(claim);
+      registered = !isZero;
+      this.#owner.register(claim.block, isZero ? undefined : room);
+      claim.settled.resolve();
+    } catch (error) {
+      this.#fail(claim, error);
+    } finally {
+      if (!registered) this.#owner.space.give(room);
+    }
+  }
+
+  async #spill(claim: Claim, slot: number): Promise<boolean> {
+    const { space } = this.#owner;
+    const buffer = await space.transitBuffer();
+    try {
+      if (!this.#isCurrent(claim) || (await this.#readBlock(claim, buffer))) return true;
+      if (this.#isCurrent(claim)) await space.write(slot, buffer);
+      return false;
+    } finally {
+      space.giveTransitBuffer(buffer);
+    }
+  }
+
+  /** Reads the block, and says whether it is all zeroes. */
+  async #readBlock(claim: Claim, buffer: Uint8Array): Promise<boolean> {
+    const { offset, length } = this.#owner.blockSpan(claim.block);
+    const bytes = buffer.subarray(0, length);
+    await this.#owner.device.read(offset, bytes);
+    return isAllZero(bytes);
+  }
+
+  #isCurrent(claim: Claim): boolean {
+    return this.#table.get(claim.block) === claim;
+  }
+
+  #drop(claim: Claim): void {
+    this.#table.delete(claim.block);
+    clearTimeout(claim.deadline);
+  }
+
+  #fail(claim: Claim, cause: unknown): void {
+    if (!this.#isCurrent(claim)) return;
+    this.#drop(claim);
+    try {
+      this.#owner.decide(claim.block, preserveError(claim.block, cause));
+      claim.settled.resolve();
+    } catch (error) {
+      claim.settled.reject(error);
+    }
+  }
+}
+
+/** What writers and listeners are told, with the device's, the spill's or the limits' own error as its cause. */
+export function preserveError(block: number, cause: unknown): BackupError {
+  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be kept`, {
+    cause,
+    retryable: true,
+  });
+}
+
+let zeroes = new Uint8Array(64 * 1024);
+
+/** Compares at memory speed, and ends at the first difference. */
+export function isAllZero(bytes: Uint8Array): boolean {
+  if (bytes[0] !== 0) return bytes.length === 0;
+  if (zeroes.length < bytes.length) zeroes = new Uint8Array(bytes.length);
+  return Buffer.compare(bytes, zeroes.subarray(0, bytes.length)) === 0;
+}

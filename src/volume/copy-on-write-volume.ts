@@ -1,0 +1,219 @@
+import { randomUUID } from 'node:crypto';
+import type { EventEmitter } from 'node:events';
+import type { AbortOptions } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
+import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
+import type { BlockRange } from '../state/block-range.ts';
+import { freezeSync, freezeTogether, type SnapshotOptions } from './instant.ts';
+import { PreimageSpace } from './preimage-space.ts';
+import { type OpenSpill, openSpill } from './spill-file.ts';
+import { VolumeCore } from './volume-core.ts';
+import { EventQueue, type VolumeEvents } from './volume-events.ts';
+import { type CheckedVolumeOptions, checkVolumeOptions, type VolumeOptions } from './volume-options.ts';
+import type { VolumeSnapshot } from './volume-snapshot.ts';
+import { WriteInterceptor } from './write-interceptor.ts';
+
+/** An instant of one volume that changes can be asked against. Plain data: it may be kept anywhere. @public */
+export interface ChangePoint {
+  /** Which tracking the epoch belongs to: a volume that was not open the whole time has another one. */
+  readonly trackingId: string;
+  /** A serial number, never given out twice under one `trackingId`. */
+  readonly epoch: number;
+}
+
+/** The synchronous door of a volume over a device that has one. @public */
+export interface SyncVolumeAccess extends SyncAccess {
+  /**
+   * Freezes the volume at once.
+   *
+   * @throws `WRITES_IN_FLIGHT` while asynchronous writes are at the device, `SNAPSHOT_LIMIT`, `CLOSED`
+   */
+  createSnapshotSync(options?: SnapshotOptions): VolumeSnapshot;
+}
+
+/**
+ * A device that sees every write before it lands: the host writes through it, and can freeze any instant.
+ *
+ * All writes to the device must go through the volume while it is open. It offers what the device offers: discard,
+ * write-zeroes, extents, and a synchronous door.
+ *
+ * @public
+ */
+export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly readOnly: boolean;
+  readonly maxTransferBytes: number | undefined;
+  readonly blockSize: number;
+  /** For diagnostics. */
+  readonly name: string | undefined;
+  /** Under which identity changes are tracked; see {@link ChangePoint}. */
+  readonly trackingId: string;
+  readonly events: EventEmitter<VolumeEvents>;
+  readonly discard?: NonNullable<BlockDevice['discard']>;
+  readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
+  readonly extents?: NonNullable<BlockDevice['extents']>;
+  /** @internal */
+  protected readonly core: VolumeCore;
+  /** @internal */
+  protected readonly interceptor: WriteInterceptor;
+  readonly #spill: OpenSpill | undefined;
+  readonly #closeDevice: boolean;
+  #closing: Promise<void> | undefined;
+
+  /** @internal */
+  protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: OpenSpill | undefined) {
+    const events = new EventQueue(() => this);
+    const space = new PreimageSpace(options.blockSize, options.memoryBytes, spill?.area);
+    this.core = new VolumeCore(device, options, space, events);
+    this.interceptor = new WriteInterceptor(this.core);
+    this.#spill = spill;
+    this.#closeDevice = options.closeDevice;
+    this.size = device.size;
+    this.sectorSize = device.sectorSize;
+    this.readOnly = device.readOnly ?? false;
+    this.maxTransferBytes = device.maxTransferBytes;
+    this.blockSize = options.blockSize;
+    this.name = options.name;
+    this.trackingId = randomUUID();
+    this.events = events.emitter;
+    const { discard, writeZeroes, extents } = device;
+    if (discard !== undefined) this.discard = this.#otherWrite(discard.bind(device));
+    if (writeZeroes !== undefined) this.writeZeroes = this.#otherWrite(writeZeroes.bind(device));
+    if (extents !== undefined) {
+      this.extents = (offset, length, options) => {
+        this.core.requireOpen();
+        return extents.call(device, offset, length, options);
+      };
+    }
+  }
+
+  /**
+   * Wraps a device. Over one with a synchronous door the volume has one too.
+   *
+   * @throws TypeError for options that are not as they should be; `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file
+   * errors for the spill file
+   */
+  static open(device: SyncBlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume & SyncVolumeAccess>;
+  static open(device: BlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume>;
+  static async open(device: BlockDevice, options: VolumeOptions = {}): Promise<CopyOnWriteVolume> {
+    const checked = checkVolumeOptions(device, options);
+    const spill = await openSpill(checked);
+    return hasSyncDoor(device) ? new SyncVolume(device, checked, spill) : new CopyOnWriteVolume(device, checked, spill);
+  }
+
+  /**
+   * Freezes several volumes at one instant: writes to all are held until none is at any device.
+   *
+   * @throws `VOLUME_STACKED` when one volume stands on another of the group, `SNAPSHOT_LIMIT`, `CLOSED`, or what
+   * `atInstant` throws; then no snapshot has been made
+   */
+  static async createSnapshots<const V extends readonly CopyOnWriteVolume[]>(
+    volumes: V,
+    options: SnapshotOptions = {},
+  ): Promise<{ -readonly [K in keyof V]: VolumeSnapshot }> {
+    const snapshots = await freezeTogether(
+      volumes.map((volume) => ({ volume, core: volume.core })),
+      options,
+    );
+    return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
+  }
+
+  /** @internal */
+  get [underlyingDevice](): BlockDevice {
+    return this.core.device;
+  }
+
+  /** The open snapshot handles. */
+  get snapshots(): readonly VolumeSnapshot[] {
+    return this.core.snapshots.records.map((record) => record.handle);
+  }
+
+  read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    if (this.core.isClosed) return Promise.reject(new BackupError('CLOSED', 'the volume is closed'));
+    return this.core.device.read(offset, into, options);
+  }
+
+  /** @throws `PRESERVE_FAILED` under `fail-write`; otherwise what the device gives */
+  write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    return this.interceptor.write(offset, from, options);
+  }
+
+  flush(options?: AbortOptions): Promise<void> {
+    if (this.core.isClosed) return Promise.reject(new BackupError('CLOSED', 'the volume is closed'));
+    return this.core.device.flush(options);
+  }
+
+  /**
+   * Freezes the volume at an instant between this call and its return. Acknowledged writes are in the snapshot, held
+   * ones are not; the hold lasts no longer than the slowest write at the device.
+   *
+   * @throws `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant` throws; then no snapshot has been made
+   */
+  async createSnapshot(options: SnapshotOptions = {}): Promise<VolumeSnapshot> {
+    const [snapshot] = await CopyOnWriteVolume.createSnapshots([this], options);
+    return snapshot;
+  }
+
+  /**
+   * The blocks written since an instant, ascending and coalesced; perhaps more, never fewer. `undefined` when that is
+   * not known any more: then contents have to be compared.
+   */
+  changedSince(point: ChangePoint): BlockRange[] | undefined {
+    this.core.requireOpen();
+    return point.trackingId === this.trackingId ? this.core.epochs.changedSince(point.epoch) : undefined;
+  }
+
+  /** Refuses new calls, lets writes in flight finish, closes all snapshots and lets go of the spill. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const { snapshots, gate, device } = this.core;
+    this.core.close();
+    for (const record of [...snapshots.records]) snapshots.retire(record, 'closed');
+    await this.interceptor.claims.close();
+    await gate.landed();
+    await this.#spill?.close();
+    if (this.#closeDevice) await device[Symbol.asyncDispose]();
+  }
+
+  #otherWrite(call: (offset: number, length: number, options?: AbortOptions) => Promise<void>) {
+    return (offset: number, length: number, options?: AbortOptions): Promise<void> =>
+      this.interceptor.writeOtherwise(offset, length, options, () => call(offset, length, options));
+  }
+}
+
+class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
+  readonly #device: SyncBlockDevice;
+
+  constructor(device: SyncBlockDevice, options: CheckedVolumeOptions, spill: OpenSpill | undefined) {
+    super(device, options, spill);
+    this.#device = device;
+  }
+
+  readSync(offset: number, into: Uint8Array): void {
+    this.core.requireOpen();
+    this.#device.readSync(offset, into);
+  }
+
+  writeSync(offset: number, from: Uint8Array): void {
+    this.interceptor.writeSync(this.#device, offset, from);
+  }
+
+  flushSync(): void {
+    this.core.requireOpen();
+    this.#device.flushSync();
+  }
+
+  createSnapshotSync(options: SnapshotOptions = {}): VolumeSnapshot {
+    return freezeSync({ volume: this, core: this.core }, options);
+  }
+}

@@ -1,0 +1,90 @@
+import { BackupError } from '../common/errors.ts';
+import { type BlockRange, rangesWhere } from '../state/block-range.ts';
+
+/** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes nor returns. */
+export interface KeptPoint {
+  readonly serial: number;
+  epoch: number;
+  /** Snapshot handles open at this instant. A held point is never dropped. */
+  holders: number;
+}
+
+const MAX_EPOCH = 255;
+const MAX_KEPT_POINTS = 254;
+/** Points dropped at a time once there are too many, so that renumbering a large map stays rare. */
+const DROPPED_AT_ONCE = 32;
+
+/**
+ * One byte a block: the number of the newest snapshot that existed when the block was last written. It answers both
+ * what changed since any kept point and whether an overwrite needs a pre-image. Rules R1 and R10.
+ */
+export class EpochMap {
+  /** By block. Only ever set to `current`. */
+  readonly bytes: Uint8Array;
+  /** The newest epoch ever given out. */
+  current = 0;
+  #points: KeptPoint[] = [];
+  #lastSerial = 0;
+
+  constructor(blockCount: number) {
+    this.bytes = new Uint8Array(blockCount);
+  }
+
+  /** The serial of the newest point, 0 before the first. */
+  get lastSerial(): number {
+    return this.#lastSerial;
+  }
+
+  /**
+   * Makes sure that `advance` can follow, dropping the oldest points that nobody holds and renumbering if it must.
+   * May be called at an instant only. What else keeps epochs is told how to translate them.
+   *
+   * @throws `SNAPSHOT_LIMIT` when every point is held
+   */
+  prepare(renumbered: (newEpoch: Uint8Array) => void): void {
+    if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
+    if (this.current === MAX_EPOCH) this.#renumber(renumbered);
+  }
+
+  /** Takes the next epoch. */
+  advance(): KeptPoint {
+    if (this.current === MAX_EPOCH) throw new Error('prepare() was not called');
+    this.current++;
+    this.#lastSerial++;
+    const point: KeptPoint = { serial: this.#lastSerial, epoch: this.current, holders: 0 };
+    this.#points.push(point);
+    return point;
+  }
+
+  /**
+   * Blocks written since a point. One that is no longer kept rounds down to an older kept one, so that the answer may
+   * hold too much and never too little; `undefined` where there is none, or the serial was never given out.
+   */
+  changedSince(serial: number): BlockRange[] | undefined {
+    if (serial > this.#lastSerial) return undefined;
+    const epoch = this.#points.findLast((point) => point.serial <= serial)?.epoch;
+    if (epoch === undefined) return undefined;
+    const bytes = this.bytes;
+    return [...rangesWhere(bytes.length, (block) => (bytes[block] as number) >= epoch)];
+  }
+
+  #dropOldest(): void {
+    let excess = DROPPED_AT_ONCE;
+    this.#points = this.#points.filter((point) => point.holders > 0 || excess-- <= 0);
+    if (this.#points.length >= MAX_KEPT_POINTS) {
+      throw new BackupError('SNAPSHOT_LIMIT', `${this.#points.length} snapshots are open; close one first`);
+    }
+  }
+
+  /** Kept points become 1, 2, 3 ...; every other epoch becomes the number of kept points up to it. */
+  #renumber(renumbered: (newEpoch: Uint8Array) => void): void {
+    const newEpoch = new Uint8Array(MAX_EPOCH + 1);
+    for (const { epoch } of this.#points) newEpoch[epoch] = 1;
+    for (let epoch = 1; epoch <= MAX_EPOCH; epoch++) newEpoch[epoch]! += newEpoch[epoch - 1] as number;
+    const bytes = this.bytes;
+    for (let block = 0; block < bytes.length; block++) bytes[block] = newEpoch[bytes[block] as number] as number;
+    for (const point of this.#points) point.epoch = newEpoch[point.epoch] as number;
+    this.current = newEpoch[this.current] as number;
+    renumbered(newEpoch);
+  }
+}

@@ -1,0 +1,89 @@
+import { type AbortOptions, abortable } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import { deviceStack } from '../device/underlying.ts';
+import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import { SnapshotRecord } from './snapshot-record.ts';
+import type { VolumeCore } from './volume-core.ts';
+import { VolumeSnapshot } from './volume-snapshot.ts';
+
+/** Options of `createSnapshot`. @public */
+export interface SnapshotOptions extends AbortOptions {
+  /**
+   * Runs at the instant itself, while writes are held: the place to note a log sequence number or the like. What it
+   * throws is what `createSnapshot` rejects with. Must not write to the volume.
+   */
+  atInstant?: (() => void) | undefined;
+}
+
+/** A volume and its parts. */
+export interface Member {
+  readonly volume: CopyOnWriteVolume;
+  readonly core: VolumeCore;
+}
+
+/** Freezes all members at one instant: hold, drain, and then one synchronous step. Rule R9. */
+export async function freezeTogether(members: readonly Member[], options: SnapshotOptions): Promise<VolumeSnapshot[]> {
+  const { signal, atInstant } = options;
+  signal?.throwIfAborted();
+  refuseStacked(members);
+  for (const { core } of members) core.requireOpen();
+  const releases = members.map(({ core }) => core.gate.hold());
+  try {
+    for (;;) {
+      // Looked at together and synchronously: only when no member has a write at its device is it the instant.
+      const busy = members.find(({ core }) => core.gate.inFlight > 0);
+      if (busy === undefined) break;
+      await abortable(busy.core.gate.landed(), signal);
+    }
+    return freezeNow(members, atInstant);
+  } finally {
+    for (const release of releases) release();
+  }
+}
+
+/** Freezes one volume without waiting. */
+export function freezeSync(member: Member, options: SnapshotOptions): VolumeSnapshot {
+  options.signal?.throwIfAborted();
+  if (member.core.gate.inFlight > 0) {
+    const message = `${member.core.gate.inFlight} asynchronous writes are at the device`;
+    throw new BackupError('WRITES_IN_FLIGHT', message, { retryable: true });
+  }
+  const [snapshot] = freezeNow([member], options.atInstant);
+  return snapshot as VolumeSnapshot;
+}
+
+function freezeNow(members: readonly Member[], atInstant: (() => void) | undefined): VolumeSnapshot[] {
+  // Whatever can be refused is refused before any epoch moves.
+  for (const { core } of members) {
+    core.requireOpen();
+    core.snapshots.prepareInstant();
+  }
+  const frozenAt = new Date();
+  const begun = members.map(({ volume, core }) => {
+    const record = new SnapshotRecord(core.snapshots.takePoint(), core.blockCount, frozenAt);
+    const snapshot = new VolumeSnapshot(volume, core, record);
+    core.snapshots.add(record);
+    return { core, record, snapshot };
+  });
+  try {
+    atInstant?.();
+  } catch (error) {
+    for (const { core, record } of begun) core.snapshots.retire(record, 'closed');
+    throw error;
+  }
+  for (const { core, snapshot } of begun) core.events.snapshot('snapshotBegun', snapshot);
+  return begun.map(({ snapshot }) => snapshot);
+}
+
+/** A volume held for the instant can't finish a write for another one that waits for it. */
+function refuseStacked(members: readonly Member[]): void {
+  const volumes = new Set(members.map(({ volume }) => volume));
+  if (volumes.size !== members.length) throw new TypeError('a volume is in the group twice');
+  for (const volume of volumes) {
+    for (const device of deviceStack(volume)) {
+      if (device !== volume && volumes.has(device as CopyOnWriteVolume)) {
+        throw new BackupError('VOLUME_STACKED', 'a volume of the group stands on another one of it');
+      }
+    }
+  }
+}

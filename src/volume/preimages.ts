@@ -1,0 +1,115 @@
+import type { PreimageSpace, Room } from './preimage-space.ts';
+
+/** The end of a pre-image's interval while its block has not been overwritten yet. */
+const NOT_YET = 256;
+
+/**
+ * A block's content as it was from one overwrite to the next. It serves every snapshot whose epoch lies in
+ * `from < epoch <= to`, however many they are and whenever they come. Rule R6.
+ */
+export interface Preimage {
+  readonly block: number;
+  /** The block's epoch when it was read. */
+  from: number;
+  /** The epoch at the overwrite that ended it. */
+  to: number;
+  /** `undefined`: the content is all zeroes and takes no room. */
+  readonly room: Room | undefined;
+  /** Reads of the room that have not settled; it is given back after the last one. */
+  pins: number;
+  isFreed: boolean;
+  /** The next older one of the same block. */
+  older: Preimage | undefined;
+}
+
+/** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
+export class Preimages {
+  readonly #newest = new Map<number, Preimage>();
+  readonly #space: PreimageSpace;
+
+  constructor(space: PreimageSpace) {
+    this.#space = space;
+  }
+
+  /** The one that holds a block's content as of an epoch. */
+  find(block: number, epoch: number): Preimage | undefined {
+    for (let one = this.#newest.get(block); one !== undefined; one = one.older) {
+      if (one.from < epoch && epoch <= one.to) return one;
+    }
+    return undefined;
+  }
+
+  /** The one whose content is still also the device's. */
+  findOpen(block: number): Preimage | undefined {
+    const newest = this.#newest.get(block);
+    return newest?.to === NOT_YET ? newest : undefined;
+  }
+
+  add(block: number, from: number, room: Room | undefined): Preimage {
+    const older = this.#newest.get(block);
+    const preimage: Preimage = { block, from, to: NOT_YET, room, pins: 0, isFreed: false, older };
+    this.#newest.set(block, preimage);
+    return preimage;
+  }
+
+  free(preimage: Preimage): void {
+    if (preimage.isFreed) return;
+    preimage.isFreed = true;
+    this.#unlink(preimage);
+    this.#giveRoom(preimage);
+  }
+
+  /** Frees every one that nobody needs any more. */
+  freeUnless(isNeeded: (preimage: Preimage) => boolean): void {
+    for (const newest of [...this.#newest.values()]) {
+      for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
+        if (!isNeeded(one)) this.free(one);
+      }
+    }
+  }
+
+  /** Copies a part of the content; `start` is in bytes from the start of the block. */
+  async read(preimage: Preimage, start: number, into: Uint8Array): Promise<void> {
+    const { room } = preimage;
+    if (room === undefined) {
+      into.fill(0);
+    } else if (room.kind === 'memory') {
+      into.set(room.bytes.subarray(start, start + into.length));
+    } else {
+      preimage.pins++;
+      try {
+        const bytes = await this.#space.read(room.slot);
+        into.set(bytes.subarray(start, start + into.length));
+      } finally {
+        preimage.pins--;
+        this.#giveRoom(preimage);
+      }
+    }
+  }
+
+  /** Epochs have been renumbered. */
+  renumber(newEpoch: Uint8Array): void {
+    for (const newest of this.#newest.values()) {
+      for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
+        one.from = newEpoch[one.from] as number;
+        if (one.to !== NOT_YET) one.to = newEpoch[one.to] as number;
+      }
+    }
+  }
+
+  #unlink(preimage: Preimage): void {
+    const newest = this.#newest.get(preimage.block);
+    if (newest === preimage) {
+      if (preimage.older === undefined) this.#newest.delete(preimage.block);
+      else this.#newest.set(preimage.block, preimage.older);
+      return;
+    }
+    for (let one = newest; one !== undefined; one = one.older) {
+      if (one.older === preimage) one.older = preimage.older;
+    }
+  }
+
+  #giveRoom(preimage: Preimage): void {
+    if (preimage.isFreed && preimage.pins === 0 && preimage.room !== undefined) this.#space.give(preimage.room);
+  }
+}

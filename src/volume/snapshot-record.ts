@@ -1,0 +1,30 @@
+import type { BackupError } from '../common/errors.ts';
+import { BlockStateMap } from '../state/block-state-map.ts';
+import type { KeptPoint } from './epoch-map.ts';
+import type { VolumeSnapshot } from './volume-snapshot.ts';
+
+/** What the volume keeps of one snapshot handle. */
+export class SnapshotRecord {
+  /** The instant; its epoch may be renumbered, so it is looked up afresh after every await. Rule R10. */
+  readonly point: KeptPoint;
+  readonly states: BlockStateMap;
+  readonly frozenAt: Date;
+  /** Blocks given up while they were being stored; `failed` then means lost. Rule R8. */
+  readonly givenUp = new Set<number>();
+  status: 'live' | 'broken' | 'closed' = 'live';
+  error: BackupError | undefined;
+  /** The host's handle. */
+  handle!: VolumeSnapshot;
+
+  constructor(point: KeptPoint, blockCount: number, frozenAt: Date) {
+    this.point = point;
+    this.states = new BlockStateMap(blockCount);
+    this.frozenAt = frozenAt;
+  }
+
+  /** Whether the user of this snapshot would miss a block's content. Rule R8. */
+  wants(block: number): boolean {
+    const state = this.states.get(block);
+    return state === 'pending' || state === 'preserved' || (state === 'storing' && !this.givenUp.has(block));
+  }
+}

@@ -1,0 +1,71 @@
+import { crc32 } from 'node:zlib';
+import { BackupError } from '../common/errors.ts';
+import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
+
+/**
+ * A device cut into slots of one block each, for pre-images that memory has no room for. Nothing in it outlives the
+ * volume. Each slot's CRC-32 is kept in memory: a spill that reads back wrong must not become somebody's backup.
+ */
+export class SpillArea {
+  readonly #device: BlockDevice;
+  readonly #slotBytes: number;
+  readonly #slotCount: number;
+  readonly #checksums = new Map<number, number>();
+  readonly #free: number[] = [];
+  #everUsed = 0;
+
+  constructor(device: BlockDevice, slotBytes: number, limitBytes: number) {
+    this.#device = device;
+    this.#slotBytes = slotBytes;
+    this.#slotCount = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
+  }
+
+  /** A slot that nobody has, `undefined` when all are taken. Slots given back are taken first, so the file stays small. */
+  take(): number | undefined {
+    const reused = this.#free.pop();
+    if (reused !== undefined) return reused;
+    return this.#everUsed < this.#slotCount ? this.#everUsed++ : undefined;
+  }
+
+  give(slot: number): void {
+    this.#checksums.delete(slot);
+    this.#free.push(slot);
+  }
+
+  async write(slot: number, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#device.write(slot * this.#slotBytes, bytes);
+    } catch (cause) {
+      throw spillFailed('write to', cause);
+    }
+    this.#checksums.set(slot, crc32(bytes));
+  }
+
+  writeSync(slot: number, bytes: Uint8Array): void {
+    if (!hasSyncDoor(this.#device)) throw new BackupError('SPILL_FAILED', 'the spill device has no synchronous door');
+    try {
+      this.#device.writeSync(slot * this.#slotBytes, bytes);
+    } catch (cause) {
+      throw spillFailed('write to', cause);
+    }
+    this.#checksums.set(slot, crc32(bytes));
+  }
+
+  /** A slot's content. @throws `SPILL_FAILED`, `SPILL_CORRUPT` */
+  async read(slot: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.#slotBytes);
+    try {
+      await this.#device.read(slot * this.#slotBytes, bytes);
+    } catch (cause) {
+      throw spillFailed('read', cause);
+    }
+    if (crc32(bytes) !== this.#checksums.get(slot)) {
+      throw new BackupError('SPILL_CORRUPT', `slot ${slot} of the spill does not read back as it was written`);
+    }
+    return bytes;
+  }
+}
+
+function spillFailed(verb: string, cause: unknown): BackupError {
+  return new BackupError('SPILL_FAILED', `can't ${verb} the spill`, { cause, retryable: true });
+}

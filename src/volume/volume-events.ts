@@ -1,0 +1,93 @@
+import { channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
+import type { BackupError } from '../common/errors.ts';
+import type { BlockRange } from '../state/block-range.ts';
+import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import type { VolumeSnapshot } from './volume-snapshot.ts';
+
+/**
+ * What a volume tells its host, on `volume.events` and on `node:diagnostics_channel` channels named
+ * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`, whose
+ * messages are `{ volume, snapshot, blocks?, error? }`.
+ *
+ * Events are told shortly after what they tell of, never in the middle of a write. There is no `error` event.
+ *
+ * @public
+ */
+export interface VolumeEvents {
+  snapshotBegun: [snapshot: VolumeSnapshot];
+  snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
+  blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
+  blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
+}
+
+const CHANNELS = {
+  snapshotBegun: channel('cow-cloud-backup:volume:snapshot-begun'),
+  snapshotBroken: channel('cow-cloud-backup:volume:snapshot-broken'),
+  blockPreserved: channel('cow-cloud-backup:volume:block-preserved'),
+  blockLost: channel('cow-cloud-backup:volume:block-lost'),
+};
+
+interface Told {
+  readonly name: keyof VolumeEvents;
+  readonly snapshot: VolumeSnapshot;
+  readonly error: BackupError | undefined;
+  readonly firstBlock: number;
+  blockCount: number;
+}
+
+/** Queues what happened and tells it in a microtask of its own; neighbouring blocks are told together. */
+export class EventQueue {
+  readonly emitter = new EventEmitter<VolumeEvents>();
+  readonly #volume: () => CopyOnWriteVolume;
+  #queue: Told[] = [];
+
+  constructor(volume: () => CopyOnWriteVolume) {
+    this.#volume = volume;
+  }
+
+  snapshot(name: 'snapshotBegun' | 'snapshotBroken', snapshot: VolumeSnapshot, error?: BackupError): void {
+    if (this.#isHeard(name)) this.#push({ name, snapshot, error, firstBlock: 0, blockCount: 0 });
+  }
+
+  block(name: 'blockPreserved' | 'blockLost', snapshot: VolumeSnapshot, block: number, error?: BackupError): void {
+    if (!this.#isHeard(name)) return;
+    const last = this.#queue.at(-1);
+    const continues =
+      last?.name === name &&
+      last.snapshot === snapshot &&
+      last.error === error &&
+      last.firstBlock + last.blockCount === block;
+    if (continues) last.blockCount++;
+    else this.#push({ name, snapshot, error, firstBlock: block, blockCount: 1 });
+  }
+
+  #isHeard(name: keyof VolumeEvents): boolean {
+    return CHANNELS[name].hasSubscribers || this.emitter.listenerCount(name) > 0;
+  }
+
+  #push(told: Told): void {
+    if (this.#queue.length === 0) queueMicrotask(() => this.#tell());
+    this.#queue.push(told);
+  }
+
+  #tell(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const { name, snapshot, error, firstBlock, blockCount } of queue) {
+      const blocks = name === 'blockPreserved' || name === 'blockLost' ? { firstBlock, blockCount } : undefined;
+      CHANNELS[name].publish({ volume: this.#volume(), snapshot, blocks, error });
+      const values = [snapshot, blocks, error].filter((value) => value !== undefined);
+      for (const listener of this.emitter.rawListeners(name)) {
+        try {
+          (listener as (...values: unknown[]) => void).apply(this.emitter, values);
+        } catch (thrown) {
+          // The host's own mistake: the process should hear of it, but nobody's write may fail by it.
+          process.nextTick(() => {
+            throw thrown;
+          });
+        }
+      }
+    }
+  }
+}

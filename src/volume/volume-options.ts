@@ -1,0 +1,103 @@
+import { choiceArgument, integerArgument, limitArgument, textArgument } from '../common/arguments.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+
+/**
+ * What happens when a pre-image can't be kept: the device can't be read, there is no room, or it takes too long.
+ *
+ * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`; nothing of it reaches the device
+ * - `lose-block`: the write goes through; that block of the snapshot is lost, the rest stays readable
+ * - `break-snapshot`: the write goes through; every snapshot that wanted the block is broken
+ *
+ * @public
+ */
+export type PreserveFailure = 'fail-write' | 'lose-block' | 'break-snapshot';
+
+/** Where pre-images go, and what happens when they can't. @public */
+export interface PreserveOptions {
+  /** Pre-images kept in memory, in bytes; another four blocks may be on their way to the spill. @defaultValue 64 MiB */
+  memoryBytes?: number | undefined;
+  /**
+   * A file for what memory has no room for. It must not exist; it is made when the volume opens and goes when the
+   * volume closes or the process ends.
+   */
+  spillPath?: string | undefined;
+  /** A device for the same purpose, instead of a file; all of its content is overwritten. It is not closed. */
+  spillDevice?: BlockDevice | undefined;
+  /** The most of the spill that is used, in bytes. @defaultValue the volume's size, or the spill device's */
+  spillBytes?: number | undefined;
+  /** How long one block's pre-image may take, and so how long a write may wait for it, in milliseconds. @defaultValue 10000 */
+  deadlineMs?: number | undefined;
+  /** @defaultValue 'break-snapshot': the host's writes come first */
+  onFailure?: PreserveFailure | undefined;
+}
+
+/** Options of `CopyOnWriteVolume.open`. @public */
+export interface VolumeOptions {
+  /**
+   * Bytes that are tracked, preserved and stored together: a power of two from 4 KiB to 4 MiB, a multiple of the
+   * device's sector. @defaultValue 64 KiB
+   */
+  blockSize?: number | undefined;
+  /** For diagnostics. */
+  name?: string | undefined;
+  /** Close the device with the volume. @defaultValue false */
+  closeDevice?: boolean | undefined;
+  preserve?: PreserveOptions | undefined;
+}
+
+/** {@link VolumeOptions}, checked and with its defaults. */
+export interface CheckedVolumeOptions {
+  readonly blockSize: number;
+  readonly name: string | undefined;
+  readonly closeDevice: boolean;
+  readonly memoryBytes: number;
+  readonly spillPath: string | undefined;
+  readonly spillDevice: BlockDevice | undefined;
+  readonly spillBytes: number;
+  readonly deadlineMs: number;
+  readonly onFailure: PreserveFailure;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** @throws TypeError for anything that is not as the options say */
+export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions): CheckedVolumeOptions {
+  const blockSize = integerArgument('blockSize', options.blockSize ?? 64 * KIB, 4 * KIB, 4 * MIB);
+  if ((blockSize & (blockSize - 1)) !== 0) throw new TypeError('blockSize must be a power of two');
+  if (blockSize % device.sectorSize !== 0) {
+    throw new TypeError(`blockSize must be a multiple of the device's sector of ${device.sectorSize} bytes`);
+  }
+  const preserve = options.preserve ?? {};
+  const { spillPath, spillDevice } = preserve;
+  if (spillPath !== undefined) textArgument('preserve.spillPath', spillPath);
+  if (spillPath !== undefined && spillDevice !== undefined) {
+    throw new TypeError('preserve takes spillPath or spillDevice, not both');
+  }
+  if (spillDevice !== undefined && blockSize % spillDevice.sectorSize !== 0) {
+    throw new TypeError(`blockSize must be a multiple of the spill device's sector of ${spillDevice.sectorSize} bytes`);
+  }
+  return {
+    blockSize,
+    name: options.name,
+    closeDevice: options.closeDevice ?? false,
+    memoryBytes: integerArgument('preserve.memoryBytes', preserve.memoryBytes ?? 64 * MIB, 0),
+    spillPath,
+    spillDevice,
+    spillBytes: integerArgument(
+      'preserve.spillBytes',
+      preserve.spillBytes ?? spillDevice?.size ?? roundUp(device.size, blockSize),
+      0,
+    ),
+    deadlineMs: limitArgument('preserve.deadlineMs', preserve.deadlineMs ?? 10_000, 1),
+    onFailure: choiceArgument('preserve.onFailure', preserve.onFailure ?? 'break-snapshot', [
+      'fail-write',
+      'lose-block',
+      'break-snapshot',
+    ]),
+  };
+}
+
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
+}

@@ -1,0 +1,147 @@
+import type { AbortOptions } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import type { BlockDevice, Extent } from '../device/block-device.ts';
+import { checkSpan } from '../device/span.ts';
+import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
+import type { BlockRange } from '../state/block-range.ts';
+import type { BlockStates } from '../state/block-state-map.ts';
+import type { ChangePoint, CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import type { BlockMark } from './live-snapshots.ts';
+import { readSnapshot, requireLive, snapshotExtents } from './snapshot-reader.ts';
+import { SnapshotRecord } from './snapshot-record.ts';
+import type { VolumeCore } from './volume-core.ts';
+
+/**
+ * A volume as it was at one instant: a read-only device that can be read while the volume is written.
+ *
+ * It is a handle. Each handle has its own states and its own wants: a block that its user has marked `stored`,
+ * `inherited` or `zero` is no longer preserved for it, and after being overwritten reads as `BLOCK_RELEASED`
+ * (`zero`: as zeroes).
+ *
+ * @public
+ */
+export class VolumeSnapshot implements BlockDevice, WrappingDevice {
+  readonly volume: CopyOnWriteVolume;
+  readonly readOnly = true;
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly blockSize: number;
+  readonly maxTransferBytes: number | undefined;
+  /** When, by this machine's clock. */
+  readonly frozenAt: Date;
+  /** What `volume.changedSince` takes to tell what was written since. */
+  readonly point: ChangePoint;
+  readonly #core: VolumeCore;
+  readonly #record: SnapshotRecord;
+
+  /** @internal */
+  constructor(volume: CopyOnWriteVolume, core: VolumeCore, record: SnapshotRecord) {
+    this.volume = volume;
+    this.#core = core;
+    this.#record = record;
+    this.size = core.device.size;
+    this.sectorSize = core.device.sectorSize;
+    this.maxTransferBytes = core.device.maxTransferBytes;
+    this.blockSize = core.blockSize;
+    this.frozenAt = record.frozenAt;
+    this.point = Object.freeze({ trackingId: volume.trackingId, epoch: record.point.serial });
+    record.handle = this;
+  }
+
+  /** @internal */
+  get [underlyingDevice](): BlockDevice {
+    return this.volume;
+  }
+
+  /** `broken`: a pre-image could not be kept, see `error`. */
+  get status(): 'live' | 'broken' | 'closed' {
+    return this.#record.status;
+  }
+
+  /** Why it is broken: `SNAPSHOT_BROKEN`, with what went wrong as its cause. */
+  get error(): BackupError | undefined {
+    return this.#record.error;
+  }
+
+  /** Where every block has got. Lives on; `clone` it to keep a record of a moment. */
+  get states(): BlockStates {
+    return this.#record.states;
+  }
+
+  /**
+   * Bytes as of the instant.
+   *
+   * @throws `BLOCK_LOST`, `BLOCK_RELEASED`, `SNAPSHOT_BROKEN`, `CLOSED`, `SPILL_FAILED`, `SPILL_CORRUPT`, and whatever
+   * the device gives
+   */
+  async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    options?.signal?.throwIfAborted();
+    requireLive(this.#record);
+    checkSpan(this, offset, into.length);
+    await readSnapshot(this.#core, this.#record, offset, into, options);
+  }
+
+  /** Always rejects with `READ_ONLY`. */
+  async write(): Promise<void> {
+    throw new BackupError('READ_ONLY', 'a snapshot can not be written');
+  }
+
+  /** There is nothing to flush. */
+  async flush(options?: AbortOptions): Promise<void> {
+    options?.signal?.throwIfAborted();
+    requireLive(this.#record);
+  }
+
+  /** Which parts are known to be zeroes: as the device says, where it can, and by the blocks' states. */
+  extents(offset: number, length: number, options?: AbortOptions): AsyncIterable<Extent> {
+    checkSpan(this, offset, length);
+    return snapshotExtents(this.#core, this.#record, offset, length, options);
+  }
+
+  /**
+   * Says how far blocks have got: all of them, or none if one may not go there.
+   *
+   * - `storing`: on its way. If it is overwritten meanwhile it is preserved still
+   * - `stored`, after `storing`: safe. It is no longer preserved and its pre-image is freed
+   * - `failed`, after `storing`: it falls back to `preserved` or `pending`, to `lost` when its content is gone
+   * - `inherited`: the base has it, so it is not wanted
+   * - `zero`: it was read and is all zeroes
+   *
+   * Does nothing once the snapshot is closed or broken.
+   *
+   * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
+   */
+  mark(blocks: BlockRange | number, to: BlockMark): void {
+    const range = typeof blocks === 'number' ? { firstBlock: blocks, blockCount: 1 } : blocks;
+    this.#core.snapshots.mark(this.#record, range.firstBlock, range.blockCount, to);
+  }
+
+  /**
+   * Another handle on the same instant, with wants and states of its own. Blocks whose content has been released and
+   * overwritten by now are `lost` in it.
+   */
+  share(): VolumeSnapshot {
+    requireLive(this.#record);
+    const { epochs, preimages, blockCount, snapshots } = this.#core;
+    const own = this.#record;
+    const record = new SnapshotRecord(own.point, blockCount, own.frozenAt);
+    for (let block = 0; block < blockCount; block++) {
+      if ((epochs.bytes[block] as number) < own.point.epoch) continue;
+      const preimage = preimages.find(block, own.point.epoch);
+      if (preimage === undefined) record.states.set(block, own.states.get(block) === 'zero' ? 'zero' : 'lost');
+      else record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+    }
+    const handle = new VolumeSnapshot(this.volume, this.#core, record);
+    snapshots.add(record);
+    return handle;
+  }
+
+  /** Gives the snapshot up. What only this handle needed is freed. Idempotent. */
+  async close(): Promise<void> {
+    this.#core.snapshots.retire(this.#record, 'closed');
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,64 @@
+import { abortable } from '../common/abort.ts';
+
+/**
+ * Holds new writes for the moment that an instant takes, and knows when those at the device have landed. Rule R9.
+ *
+ * A call passes once, before anything else happens to it, and never meets a hold again: what is being preserved when a
+ * hold begins goes on, is counted when it reaches the device, and tests again what it needs.
+ */
+export class WriteGate {
+  /** Writes that the device has and has not settled. */
+  inFlight = 0;
+  #holds = 0;
+  #opened: PromiseWithResolvers<void> | undefined;
+  #landed: PromiseWithResolvers<void> | undefined;
+
+  /** Whether a write may pass at once. */
+  get isOpen(): boolean {
+    return this.#holds === 0;
+  }
+
+  /** Holds new writes until the result is called. Several may hold at once. */
+  hold(): () => void {
+    this.#holds++;
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      this.#holds--;
+      if (this.#holds === 0) {
+        this.#opened?.resolve();
+        this.#opened = undefined;
+      }
+    };
+  }
+
+  /** Waits until nobody holds. */
+  async pass(signal: AbortSignal | undefined): Promise<void> {
+    while (!this.isOpen) {
+      this.#opened ??= Promise.withResolvers<void>();
+      await abortable(this.#opened.promise, signal);
+    }
+  }
+
+  /** A write goes to the device. */
+  enter(): void {
+    this.inFlight++;
+  }
+
+  /** The device has settled a write, one way or the other. */
+  leave(): void {
+    this.inFlight--;
+    if (this.inFlight === 0 && this.#landed !== undefined) {
+      this.#landed.resolve();
+      this.#landed = undefined;
+    }
+  }
+
+  /** Resolves when nothing is at the device; something may be again by the time that the caller runs. */
+  landed(): Promise<void> {
+    if (this.inFlight === 0) return Promise.resolve();
+    this.#landed ??= Promise.withResolvers<void>();
+    return this.#landed.promise;
+  }
+}

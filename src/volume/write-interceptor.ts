@@ -1,0 +1,207 @@
+import { type AbortOptions, abortable } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import type { SyncBlockDevice } from '../device/block-device.ts';
+import { SETTLED } from '../device/settled.ts';
+import { checkSpan } from '../device/span.ts';
+import { Claims, isAllZero, preserveError } from './claims.ts';
+import type { Room } from './preimage-space.ts';
+import type { VolumeCore } from './volume-core.ts';
+
+/** A write over many blocks preserves so many at a time. */
+const MAX_CLAIMS_A_WRITE = 16;
+
+/**
+ * Copy before write. Every write of a volume comes through here, whatever its door and kind.
+ *
+ * For block b and the newest live snapshot's epoch N:
+ *
+ *     epoch[b] >= N                           the write goes to the device at once
+ *     epoch[b] <  N, and nobody wants b       the same
+ *     epoch[b] <  N, with an open pre-image   the same; what the pre-image serves ends here
+ *     epoch[b] <  N otherwise                 claim b, wait, test everything again
+ *
+ * The last test of all blocks, the setting of their epochs, the removal of claims and the call of the device are one
+ * synchronous step; nothing of it is undone when the write fails, since a failed write may have torn the block. Rule
+ * R2. Hence the invariant R3: while `epoch[b] < s.epoch`, no write to b is in flight and the device holds b as of s,
+ * which is what lets readers go to the device without any lock.
+ */
+export class WriteInterceptor {
+  readonly claims: Claims;
+  readonly #core: VolumeCore;
+
+  constructor(core: VolumeCore) {
+    this.#core = core;
+    this.claims = new Claims({
+      device: core.device,
+      space: core.space,
+      deadlineMs: core.deadlineMs,
+      blockSpan: (block) => core.blockSpan(block),
+      register: (block, room) => core.snapshots.register(block, room),
+      decide: (block, error) => core.snapshots.decide(block, error),
+    });
+  }
+
+  /** The plain write, which has a way of its own so that it allocates nothing when nothing is needed. */
+  write(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
+    const core = this.#core;
+    const end = offset + from.length;
+    const first = Math.floor(offset * core.blocksPerByte);
+    const last = Math.floor((end - 1) * core.blocksPerByte);
+    // What is within bounds and needs no pre-image goes straight on; the device itself refuses what is not aligned.
+    const passes =
+      core.isWritable && offset >= 0 && last >= first && end <= core.size && core.gate.isOpen && options === undefined;
+    if (!passes || !this.#needsNothing(first, last)) {
+      return this.writeOtherwise(offset, from.length, options, () => core.device.write(offset, from, options));
+    }
+    this.#overwrite(first, last);
+    core.gate.enter();
+    let done: Promise<void>;
+    try {
+      done = core.device.write(offset, from, options);
+    } catch (error) {
+      core.gate.leave();
+      return Promise.reject(error);
+    }
+    return this.#tracked(done);
+  }
+
+  /** A write of any kind, which may have to wait: `call` hands it to the device. */
+  writeOtherwise(
+    offset: number,
+    length: number,
+    options: AbortOptions | undefined,
+    call: () => Promise<void>,
+  ): Promise<void> {
+    const { blocksPerByte } = this.#core;
+    const refusal = this.#refusal(offset, length, options);
+    if (refusal !== undefined) return refusal;
+    const first = Math.floor(offset * blocksPerByte);
+    const last = Math.floor((offset + length - 1) * blocksPerByte);
+    return this.#issueWhenPreserved(first, last, options, call);
+  }
+
+  /** Reads, preserves and writes in one step, and never waits. Rule R7. */
+  writeSync(device: SyncBlockDevice, offset: number, from: Uint8Array): void {
+    const { blocksPerByte, snapshots } = this.#core;
+    this.#check(offset, from.length);
+    if (from.length === 0) return;
+    const first = Math.floor(offset * blocksPerByte);
+    const last = Math.floor((offset + from.length - 1) * blocksPerByte);
+    if (!this.#needsNothing(first, last)) {
+      for (let block = first; block <= last; block++) {
+        if (snapshots.needsPreimage(block)) this.#preserveSync(device, block);
+      }
+    }
+    this.#overwrite(first, last);
+    device.writeSync(offset, from);
+  }
+
+  #check(offset: number, length: number): void {
+    const { device } = this.#core;
+    this.#core.requireOpen();
+    checkSpan(device, offset, length);
+    if (device.readOnly === true) throw new BackupError('READ_ONLY', 'the device is read-only');
+  }
+
+  #refusal(offset: number, length: number, options: AbortOptions | undefined): Promise<void> | undefined {
+    try {
+      options?.signal?.throwIfAborted();
+      this.#check(offset, length);
+      return length === 0 ? SETTLED : undefined;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #issueWhenPreserved(
+    first: number,
+    last: number,
+    options: AbortOptions | undefined,
+    call: () => Promise<void>,
+  ): Promise<void> {
+    const { gate, snapshots } = this.#core;
+    await gate.pass(options?.signal);
+    for (;;) {
+      // Whoever awaited anything tests again first. Rule R2.
+      this.#core.requireOpen();
+      options?.signal?.throwIfAborted();
+      const claims: Promise<void>[] = [];
+      for (let block = first; block <= last && claims.length < MAX_CLAIMS_A_WRITE; block++) {
+        if (snapshots.needsPreimage(block)) claims.push(this.claims.join(block));
+      }
+      if (claims.length === 0) break;
+      await abortable(Promise.all(claims), options?.signal);
+    }
+    this.#overwrite(first, last);
+    gate.enter();
+    try {
+      await call();
+    } finally {
+      gate.leave();
+    }
+  }
+
+  #needsNothing(first: number, last: number): boolean {
+    const { epochs, snapshots } = this.#core;
+    for (let block = first; block <= last; block++) {
+      if ((epochs.bytes[block] as number) < snapshots.newestEpoch && snapshots.needsPreimage(block)) return false;
+    }
+    return true;
+  }
+
+  /** Marks blocks as written now: claims on them end, and so does what their open pre-images serve. */
+  #overwrite(first: number, last: number): void {
+    const { epochs, snapshots } = this.#core;
+    const { bytes, current } = epochs;
+    for (let block = first; block <= last; block++) {
+      if (bytes[block] === current) continue;
+      bytes[block] = current;
+      this.claims.remove(block);
+      snapshots.overwritten(block, current);
+    }
+  }
+
+  #tracked(done: Promise<void>): Promise<void> {
+    if (done === SETTLED) {
+      this.#core.gate.leave();
+      return done;
+    }
+    return done.then(this.#landed, this.#failed);
+  }
+
+  // Bound once, so that a write in flight allocates no closure.
+  readonly #landed = (): void => this.#core.gate.leave();
+  readonly #failed = (error: unknown): never => {
+    this.#core.gate.leave();
+    throw error;
+  };
+
+  #preserveSync(device: SyncBlockDevice, block: number): void {
+    const { space, snapshots } = this.#core;
+    const room = space.take();
+    this.claims.remove(block);
+    let isZero: boolean;
+    try {
+      if (room === undefined) throw new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full');
+      isZero = this.#fillSync(device, block, room);
+    } catch (cause) {
+      if (room !== undefined) space.give(room);
+      snapshots.decide(block, preserveError(block, cause));
+      return;
+    }
+    if (isZero) space.give(room);
+    snapshots.register(block, isZero ? undefined : room);
+  }
+
+  /** Reads a block into its room, and says whether it is all zeroes. */
+  #fillSync(device: SyncBlockDevice, block: number, room: Room): boolean {
+    const { blockSize, space } = this.#core;
+    const { offset, length } = this.#core.blockSpan(block);
+    const buffer = room.kind === 'memory' ? room.bytes : Buffer.allocUnsafeSlow(blockSize);
+    const bytes = buffer.subarray(0, length);
+    device.readSync(offset, bytes);
+    if (isAllZero(bytes)) return true;
+    if (room.kind === 'spill') space.writeSync(room.slot, buffer);
+    return false;
+  }
+}
