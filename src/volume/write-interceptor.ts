@@ -49,7 +49,12 @@ export class WriteInterceptor {
     const last = Math.floor((end - 1) * core.blocksPerByte);
     // What is within bounds and needs no pre-image goes straight on; the device itself refuses what is not aligned.
     const passes =
-      core.isWritable && offset >= 0 && last >= first && end <= core.size && core.gate.isOpen && options === undefined;
+      core.isWritable &&
+      offset >= 0 &&
+      last >= first &&
+      end <= core.size &&
+      core.gate.isOpen &&
+      options?.signal?.aborted !== true;
     if (!passes || !this.#needsNothing(first, last)) {
       return this.writeOtherwise(offset, from.length, options, () => core.device.write(offset, from, options));
     }

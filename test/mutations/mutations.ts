@@ -1,0 +1,226 @@
+/** A rule of the volume protocol, taken out of the source, and the test that must then fail. */
+export interface Mutation {
+  readonly rule: string;
+  readonly what: string;
+  readonly file: string;
+  /** Must occur exactly once. */
+  readonly find: string;
+  readonly replace: string;
+  /** A part of the full names of the tests that must fail. */
+  readonly test: string;
+}
+
+const INTERCEPTOR = 'src/volume/write-interceptor.ts';
+const LIVE = 'src/volume/live-snapshots.ts';
+const READER = 'src/volume/snapshot-reader.ts';
+const CLAIMS = 'src/volume/claims.ts';
+const EPOCHS = 'src/volume/epoch-map.ts';
+const INSTANT = 'src/volume/instant.ts';
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    rule: 'R1',
+    what: "the newest live snapshot's epoch is stored instead of the newest ever given out",
+    file: INTERCEPTOR,
+    find: '    const { bytes, current } = epochs;\n',
+    replace: '    const { bytes } = epochs;\n    const current = snapshots.newestEpoch;\n',
+    test: 'a write after the only snapshot was dropped',
+  },
+  {
+    rule: 'R2',
+    what: 'the epoch is set when the block is claimed',
+    file: INTERCEPTOR,
+    find: 'if (snapshots.needsPreimage(block)) claims.push(this.claims.join(block));',
+    replace:
+      'if (snapshots.needsPreimage(block)) {\n          claims.push(this.claims.join(block));\n          this.#core.epochs.bytes[block] = this.#core.epochs.current;\n        }',
+    test: 'a second writer of a claimed block',
+  },
+  {
+    rule: 'R2',
+    what: 'the epoch is set when the write has completed',
+    file: INTERCEPTOR,
+    find: '    this.#overwrite(first, last);\n    gate.enter();\n    try {\n      await call();\n    } finally {\n      gate.leave();\n    }',
+    replace:
+      '    gate.enter();\n    try {\n      await call();\n    } finally {\n      this.#overwrite(first, last);\n      gate.leave();\n    }',
+    test: 'a write that is preserving|a block that is being overwritten|not returned torn|lost, not torn',
+  },
+  {
+    rule: 'R2',
+    what: 'the epoch is set only when the write has succeeded',
+    file: INTERCEPTOR,
+    find: '    this.#overwrite(first, last);\n    gate.enter();\n    try {\n      await call();\n    } finally {\n      gate.leave();\n    }',
+    replace:
+      '    gate.enter();\n    try {\n      await call();\n      this.#overwrite(first, last);\n    } finally {\n      gate.leave();\n    }',
+    test: 'a write that failed half-way',
+  },
+  {
+    rule: 'R2',
+    what: 'nothing is tested again after waiting',
+    file: INTERCEPTOR,
+    find: '      await abortable(Promise.all(claims), options?.signal);\n',
+    replace: '      await abortable(Promise.all(claims), options?.signal);\n      break;\n',
+    test: 'whose instant passed while it was preserving',
+  },
+  {
+    rule: 'R2',
+    what: 'claims are not removed when the block is overwritten',
+    file: INTERCEPTOR,
+    find: '      this.claims.remove(block);\n      snapshots.overwritten',
+    replace: '      snapshots.overwritten',
+    test: 'a claim on a block that was overwritten',
+  },
+  {
+    rule: 'R4',
+    what: 'a reader looks again only whether the block was preserved',
+    file: READER,
+    find: "  const moved = blocks.filter(({ block }) => placeOf(core, record, block) !== 'device');",
+    replace:
+      '  const moved = blocks.filter(({ block }) => core.preimages.find(block, record.point.epoch) !== undefined);',
+    test: 'not returned torn|lost, not torn',
+  },
+  {
+    rule: 'R4',
+    what: 'a reader does not look again at all',
+    file: READER,
+    find: "  const moved = blocks.filter(({ block }) => placeOf(core, record, block) !== 'device');",
+    replace: '  const moved: typeof blocks = [];',
+    test: 'a block preserved under a read',
+  },
+  {
+    rule: 'R4',
+    what: 'a read error is final',
+    file: READER,
+    find: '  if (failed && moved.length === 0) throw outcome.reason;',
+    replace: '  if (failed) throw outcome.reason;',
+    test: 'a read error counts no more',
+  },
+  {
+    rule: 'R4',
+    what: "the device's extents are believed without looking again",
+    file: READER,
+    find: '        if (unmoved) yield* extents;',
+    replace: '        if (unmoved || !unmoved) yield* extents;',
+    test: 'extents that the device told',
+  },
+  {
+    rule: 'R5',
+    what: 'a removed claim registers all the same',
+    file: CLAIMS,
+    find: '      if (!this.#isCurrent(claim)) return;\n      this.#drop(claim);\n      registered',
+    replace: '      this.#drop(claim);\n      registered',
+    test: "does not become the next snapshot's",
+  },
+  {
+    rule: 'R5',
+    what: 'the room of a removed claim is given back before its I/O has come to rest',
+    file: CLAIMS,
+    find: "        this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));",
+    replace:
+      "        this.#owner.space.give(room);\n        this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));",
+    test: "does not become the next snapshot's",
+  },
+  {
+    rule: 'R6',
+    what: 'a pre-image is kept although nobody wants it any more',
+    file: LIVE,
+    find: '    if (!this.#isNeeded(preimage)) this.#preimages.free(preimage);\n  }\n\n  #isNeeded',
+    replace: '  }\n\n  #isNeeded',
+    test: 'one that no snapshot wants any more',
+  },
+  {
+    rule: 'R6',
+    what: 'whom a pre-image serves is not computed again at the overwrite',
+    file: LIVE,
+    find: '    open.to = epoch;\n    this.#serve(open);',
+    replace: '    open.to = epoch;',
+    test: 'serves a later snapshot without a second read',
+  },
+  {
+    rule: 'R6',
+    what: 'a pre-image has no end',
+    file: LIVE,
+    find: '    open.to = epoch;\n',
+    replace: '',
+    test: 'not served what was overwritten before it',
+  },
+  {
+    rule: 'R7',
+    what: 'the synchronous door leaves claims in the table',
+    file: INTERCEPTOR,
+    find: '    const room = space.take();\n    this.claims.remove(block);\n',
+    replace: '    const room = space.take();\n',
+    test: 'what it has preserved stays',
+  },
+  {
+    rule: 'R8',
+    what: 'an overwrite while storing does not preserve',
+    file: 'src/volume/snapshot-record.ts',
+    find: " || (state === 'storing' && !this.givenUp.has(block))",
+    replace: '',
+    test: 'an overwrite while storing preserves',
+  },
+  {
+    rule: 'R8',
+    what: 'late marks count',
+    file: LIVE,
+    find: "    if (record.status !== 'live') return;\n    if (to === 'failed')",
+    replace: "    if (to === 'failed')",
+    test: 'late marks',
+  },
+  {
+    rule: 'R9',
+    what: 'the drain waits for nothing',
+    file: INSTANT,
+    find: '      if (busy === undefined) break;',
+    replace: '      if (busy === undefined || busy !== undefined) break;',
+    test: 'a write issued by then is waited for',
+  },
+  {
+    rule: 'R9',
+    what: 'new writes are not held',
+    file: 'src/volume/write-gate.ts',
+    find: '    return this.#holds === 0;',
+    replace: '    return this.#holds >= 0;',
+    test: 'a write issued by then is waited for',
+  },
+  {
+    rule: 'R9',
+    what: 'holds are not let go when the drain fails',
+    file: INSTANT,
+    find: '  } finally {\n    for (const release of releases) release();\n  }',
+    replace: '  } finally {\n    if (signal?.aborted !== true) for (const release of releases) release();\n  }',
+    test: 'a drain that is aborted',
+  },
+  {
+    rule: 'R9',
+    what: 'a preserving write counts as in flight',
+    file: INTERCEPTOR,
+    find: '    await gate.pass(options?.signal);\n',
+    replace: '    await gate.pass(options?.signal);\n    gate.enter();\n',
+    test: 'does not lengthen the drain',
+  },
+  {
+    rule: 'R9',
+    what: '`atInstant` runs before the epoch moves',
+    file: INSTANT,
+    find: '  const frozenAt = new Date();\n',
+    replace: '  const frozenAt = new Date();\n  atInstant?.();\n',
+    test: 'the epoch has moved when',
+  },
+  {
+    rule: 'R10',
+    what: 'pre-images keep their epochs when epochs are renumbered',
+    file: LIVE,
+    find: '(newEpoch) => this.#preimages.renumber(newEpoch)',
+    replace: '() => {}',
+    test: 'R10|every snapshot reads as its instant',
+  },
+  {
+    rule: 'R10',
+    what: 'a point that is no longer kept rounds up',
+    file: EPOCHS,
+    find: '    const epoch = this.#points.findLast((point) => point.serial <= serial)?.epoch;',
+    replace: '    const epoch = this.#points.find((point) => point.serial >= serial)?.epoch;',
+    test: 'a point is a serial',
+  },
+];
