@@ -1,0 +1,111 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+/** The package as its users get it: packed, installed into an empty project, compiled against and run. */
+
+const root = join(import.meta.dirname, '../..');
+let project: string;
+
+const run = (command: string, ...args: string[]) =>
+  execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+beforeAll(() => {
+  project = mkdtempSync(join(tmpdir(), 'consumer-'));
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', project], { cwd: root, stdio: 'ignore' });
+  const [tarball] = readdirSync(project);
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
+  run('npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', '--silent', `./${tarball}`, '@types/node@22');
+}, 240_000);
+
+afterAll(() => rmSync(project, { recursive: true, force: true }));
+
+const PROGRAM = `
+import { BackupError, BlockStateMap, CopyOnWriteVolume, FileTarget, MemoryDevice, pageDevice } from 'cow-cloud-backup';
+import type { BlockDevice, CloudTarget, SyncVolumeAccess, VolumeSnapshot } from 'cow-cloud-backup';
+import { S3Target } from 'cow-cloud-backup/s3';
+import { deviceConformance, FaultyTarget, targetConformance } from 'cow-cloud-backup/testing';
+
+const device = new MemoryDevice(1 << 20);
+await using volume: CopyOnWriteVolume & SyncVolumeAccess = await CopyOnWriteVolume.open(device, { name: undefined });
+await volume.write(0, new Uint8Array(4096).fill(1));
+await using snapshot: VolumeSnapshot = await volume.createSnapshot();
+volume.writeSync(0, new Uint8Array(4096).fill(2));
+const into = new Uint8Array(4096);
+await snapshot.read(0, into);
+const baseline: BlockStateMap = snapshot.states.clone();
+const target: CloudTarget = new FileTarget(process.argv[2] ?? '.');
+await target.put('a/b', new Uint8Array([1, 2, 3]), { createOnly: true, signal: undefined });
+const lost: boolean = await target.put('a/b', new Uint8Array(1), { createOnly: true }).then(
+  () => false,
+  (error: unknown) => BackupError.is(error, 'OBJECT_EXISTS'),
+);
+const pages = new Map<number, Uint8Array>();
+const paged: BlockDevice = pageDevice({
+  pageSize: 4096,
+  pageCount: 16,
+  readPage: (page, into) => void into.set(pages.get(page) ?? new Uint8Array(4096)),
+  writePage: (page, from) => void pages.set(page, from.slice()),
+  sync: () => {},
+});
+const cases = [
+  ...deviceConformance({ open: async ({ size }) => new MemoryDevice(size) }),
+  ...targetConformance({ open: async () => target }),
+];
+console.log(JSON.stringify([into[0], baseline.counts.pending, lost, paged.size, cases.length > 20, typeof S3Target, typeof FaultyTarget]));
+`;
+
+const PRINTED = '[1,16,true,65536,true,"function","function"]';
+
+describe('the packed package', () => {
+  test('compiles under strict settings, library checks included, and runs', () => {
+    writeFileSync(join(project, 'program.mts'), PROGRAM);
+    const compilerOptions = {
+      target: 'es2024',
+      lib: ['es2024', 'esnext.disposable'],
+      module: 'nodenext',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      skipLibCheck: false,
+      types: ['node'],
+      outDir: 'out',
+    };
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.mts'] }));
+    let printed: string;
+    try {
+      printed = run(process.execPath, join(root, 'node_modules/typescript/bin/tsc'), '-p', '.');
+    } catch (error) {
+      throw new Error((error as { stdout: string }).stdout);
+    }
+    expect(printed).toBe('');
+    expect(run(process.execPath, 'out/program.mjs', join(project, 'objects')).trim()).toBe(PRINTED);
+  });
+
+  test('loads from a CommonJS program, with one copy of each class', () => {
+    writeFileSync(
+      join(project, 'program.cjs'),
+      `const { BackupError, MemoryDevice, CopyOnWriteVolume } = require('cow-cloud-backup');
+       const { FaultyTarget } = require('cow-cloud-backup/testing');
+       CopyOnWriteVolume.open(new MemoryDevice(8192)).then((volume) => volume.read(0, new Uint8Array(9000))).catch(
+         (error) => console.log(error instanceof BackupError, error.code, typeof FaultyTarget));`,
+    );
+    expect(run(process.execPath, 'program.cjs').trim()).toBe('true OUT_OF_RANGE function');
+  });
+
+  test('does not load minio unless `./s3` is asked for', () => {
+    writeFileSync(
+      join(project, 'graph.mjs'),
+      `import { registerHooks } from 'node:module';
+       const seen = [];
+       registerHooks({ resolve: (specifier, context, next) => { seen.push(specifier); return next(specifier, context); } });
+       await import('cow-cloud-backup'); await import('cow-cloud-backup/testing');
+       const before = seen.includes('minio');
+       await import('cow-cloud-backup/s3');
+       console.log(before, seen.includes('cow-cloud-backup/s3'));`,
+    );
+    expect(run(process.execPath, 'graph.mjs').trim()).toBe('false true');
+  });
+});
