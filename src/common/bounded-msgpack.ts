@@ -16,13 +16,16 @@ export function encodePlain(value: unknown): Uint8Array<ArrayBuffer> {
   return new Uint8Array(packr.pack(value));
 }
 
-/** Decodes what {@link encodePlain} made, or rejects it with `code`. Never allocates more than a small multiple of the input. */
+/**
+ * Decodes what {@link encodePlain} made, or rejects it with `code`. Never allocates more than a small multiple of the
+ * input. Byte strings in the result are views of `bytes`.
+ */
 export function decodePlain(bytes: Uint8Array, code: BackupErrorCode): unknown {
   try {
     const walker = new Walker(bytes);
     walker.value(0);
     if (walker.position !== bytes.length) throw new RangeError('something follows the value');
-    return unpackr.unpack(bytes);
+    return unpackr.unpack(bytes.subarray()); // A view of our own: msgpackr leaves a property on what it is given.
   } catch (cause) {
     throw new BackupError(code, 'these bytes are not plain MessagePack', { cause });
   }

@@ -1,0 +1,132 @@
+import { createHash, randomBytes } from 'node:crypto';
+import type { CloudTarget } from '../../target/cloud-target.ts';
+import type { PackRecord } from '../log/log-entry.ts';
+import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
+import { type FooterRow, HEAD_BYTES, MAX_ROWS, packHead, sealedFooterBytes, sealFooter } from './pack-footer.ts';
+
+/** A record that is sealed already. */
+export interface SealedRecord {
+  readonly kind: RecordKind;
+  readonly id: Uint8Array;
+  readonly codec: Codec;
+  readonly rawLength: number;
+  /** Copied before the call returns. */
+  readonly bytes: Uint8Array;
+  readonly hint: number;
+}
+
+/** How packs are filled and sent. */
+export interface PackWriterOptions {
+  readonly target: CloudTarget;
+  readonly session: number;
+  /** The footer key of an encrypted repository. */
+  readonly footerKey: Uint8Array | undefined;
+  /** A pack is closed when the next record would take it past this, in bytes. */
+  readonly packBytes: number;
+  /** Packs on their way at one time, besides the one being filled. */
+  readonly parallelPuts: number;
+  /** Told when the store has a pack: its records are safe. */
+  readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Gathers sealed records into packs and sends them, a bounded number at a time. A pack's name is fresh randomness each
+ * time one is begun, so nothing is ever overwritten. After a failure nothing more is taken: whoever owns the writer
+ * gives the session up, or stores what is missing through another one.
+ */
+export class PackWriter {
+  /** Packs that the store has acknowledged. */
+  readonly stored: PackRecord[] = [];
+  readonly #options: PackWriterOptions;
+  readonly #sending = new Set<Promise<void>>();
+  #filling: FillingPack | undefined;
+  #failure: { error: unknown } | undefined;
+
+  constructor(options: PackWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Adds a record and says where it will stand. Waits while too many packs are on their way. */
+  async add(record: SealedRecord): Promise<Location> {
+    for (;;) {
+      this.#throwFailure();
+      // Looked at afresh after every wait: other callers fill and close packs meanwhile.
+      if (this.#filling?.hasRoom(record.bytes.length) === true) return this.#filling.add(record);
+      this.#close();
+      if (this.#sending.size < this.#options.parallelPuts) {
+        this.#filling = new FillingPack(this.#options.session, this.#options.packBytes, record.bytes.length);
+      } else {
+        await Promise.race(this.#sending);
+      }
+    }
+  }
+
+  /** Sends what has been gathered, and resolves when the store has everything. */
+  async flush(): Promise<void> {
+    this.#close();
+    while (this.#sending.size > 0) await Promise.race(this.#sending);
+    this.#throwFailure();
+  }
+
+  #close(): void {
+    const pack = this.#filling;
+    if (pack === undefined) return;
+    this.#filling = undefined;
+    const sending: Promise<void> = this.#send(pack)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => this.#sending.delete(sending));
+    this.#sending.add(sending);
+  }
+
+  async #send(pack: FillingPack): Promise<void> {
+    const { target, footerKey, onStored, signal } = this.#options;
+    const body = pack.finish(footerKey);
+    const sha256 = createHash('sha256').update(body).digest();
+    await target.put(packKey(pack.name), body, { signal });
+    const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
+    this.stored.push(record);
+    onStored?.(record, pack.rows);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}
+
+/** One pack being filled, in memory that is not used again: an abandoned put may still be reading it. */
+class FillingPack {
+  readonly name: PackName;
+  readonly rows: FooterRow[] = [];
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  #used = HEAD_BYTES;
+
+  constructor(session: number, packBytes: number, firstRecordBytes: number) {
+    this.name = { session, random: randomBytes(16).toString('hex') };
+    const least = HEAD_BYTES + firstRecordBytes + sealedFooterBytes(1);
+    this.#bytes = new Uint8Array(Math.max(packBytes, least));
+    this.#bytes.set(packHead());
+  }
+
+  hasRoom(recordBytes: number): boolean {
+    const rows = this.rows.length + 1;
+    return rows <= MAX_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.#bytes.length;
+  }
+
+  add({ kind, id, codec, rawLength, bytes, hint }: SealedRecord): Location {
+    const offset = this.#used;
+    this.#bytes.set(bytes, offset);
+    this.#used += bytes.length;
+    // Ids often are views of buffers that their owners fill again.
+    this.rows.push({ kind, id: id.slice(), offset, storedLength: bytes.length, codec, rawLength, hint });
+    return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
+  }
+
+  finish(footerKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> {
+    const footer = sealFooter(this.rows, this.name, footerKey);
+    this.#bytes.set(footer, this.#used);
+    return this.#bytes.subarray(0, this.#used + footer.length);
+  }
+}
