@@ -29,6 +29,7 @@ export {
   type StateChange,
   type StateRange,
 } from './state/block-state-map.ts';
+export type { TargetClock } from './target/clock.ts';
 export type {
   CloudTarget,
   GetOptions,
@@ -38,6 +39,21 @@ export type {
   TargetCapabilities,
 } from './target/cloud-target.ts';
 export { MAX_KEY_LENGTH } from './target/cloud-target.ts';
+export { type DeleteAllOptions, deleteAll } from './target/delete-all.ts';
+export { type FanOutOptions, fanOut, type ReplicaFailure } from './target/fan-out.ts';
+export { FileTarget } from './target/file-target.ts';
+export {
+  type ClosableTarget,
+  ForwardingTarget,
+  type TargetCall,
+  type TargetOperation,
+} from './target/forwarding-target.ts';
+export { MemoryTarget, type MemoryTargetOptions } from './target/memory-target.ts';
+export { readOnlyTarget } from './target/read-only.ts';
+export { type BandwidthOptions, withBandwidthLimit } from './target/with-bandwidth-limit.ts';
+export { type ConcurrencyOptions, withConcurrencyLimit } from './target/with-concurrency-limit.ts';
+export { type RetryOptions, withRetries } from './target/with-retries.ts';
+export { type TargetTrace, type TracingOptions, withTracing } from './target/with-tracing.ts';
 export { type ChangePoint, CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
 export type { SnapshotOptions } from './volume/instant.ts';
 export type { BlockMark } from './volume/live-snapshots.ts';

@@ -16,6 +16,7 @@ export type KnownBackupErrorCode =
   | 'NO_SPACE'
   | 'PERMISSION_DENIED'
   | 'LIMIT_EXCEEDED'
+  | 'WORKER_FAILED'
   // device
   | 'DEVICE_IO'
   | 'DEVICE_NOT_FOUND'

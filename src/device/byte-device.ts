@@ -51,7 +51,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     const { discard, writeZeroes, extents } = device;
     if (discard !== undefined) {
       this.discard = (offset, length, options) =>
-        this.#onWholeSectors(offset, length, (at, bytes) => discard.call(device, at, bytes, options));
+        this.#onWholeSectors(offset, length, options, (at, bytes) => discard.call(device, at, bytes, options));
     }
     if (writeZeroes !== undefined) this.writeZeroes = this.#writeZeroes.bind(this, writeZeroes.bind(device));
     if (extents !== undefined) this.extents = this.#extents.bind(this, extents.bind(device));
@@ -59,6 +59,8 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
 
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
     const cover = this.cover(offset, into.length);
+    options?.signal?.throwIfAborted();
+    if (cover.length === 0) return; // At any offset; the inner device would want a whole sector's.
     if (cover.partial.length === 0) {
       await this[underlyingDevice].read(offset, into, options);
       return;
@@ -70,6 +72,8 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
 
   async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     const cover = this.cover(offset, from.length);
+    this.checkWrite(options);
+    if (cover.length === 0) return;
     await this.#locked(cover, () => this.#writeCover(cover, offset, from, options));
   }
 
@@ -94,6 +98,12 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     const start = offset - (head?.start ?? 0);
     const end = length === 0 ? start : Math.ceil((offset + length) / sectorSize) * sectorSize;
     return { offset: start, length: end - start, partial: [head, tail].filter((part) => part !== undefined) };
+  }
+
+  /** Refused here, and not only by the inner device: a discard of less than a sector never gets that far. */
+  protected checkWrite(options: AbortOptions | undefined): void {
+    options?.signal?.throwIfAborted();
+    if (this.readOnly === true) throw new BackupError('READ_ONLY', 'the device is read-only');
   }
 
   /** First and last sector of a cover, for the lock. */
@@ -128,8 +138,14 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
   }
 
   /** Discards inside the range what is whole sectors; the rest may keep any content, its own too. */
-  async #onWholeSectors(offset: number, length: number, work: (at: number, bytes: number) => Promise<void>) {
+  async #onWholeSectors(
+    offset: number,
+    length: number,
+    options: AbortOptions | undefined,
+    work: (at: number, bytes: number) => Promise<void>,
+  ): Promise<void> {
     const cover = this.cover(offset, length);
+    this.checkWrite(options);
     const { sectorSize } = this[underlyingDevice];
     const { firstWhole, wholeCount } = splitSpan(offset, length, sectorSize);
     if (wholeCount > 0) await this.#locked(cover, () => work(firstWhole * sectorSize, wholeCount * sectorSize));
@@ -142,6 +158,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     options?: AbortOptions,
   ): Promise<void> {
     const cover = this.cover(offset, length);
+    this.checkWrite(options);
     const { sectorSize } = this[underlyingDevice];
     const { firstWhole, wholeCount } = splitSpan(offset, length, sectorSize);
     await this.#locked(cover, async () => {
@@ -160,6 +177,8 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     options?: AbortOptions,
   ): AsyncGenerator<Extent> {
     const cover = this.cover(offset, length);
+    options?.signal?.throwIfAborted();
+    if (cover.length === 0) return;
     const end = offset + length;
     for await (const extent of inner(cover.offset, cover.length, options)) {
       const from = Math.max(extent.offset, offset);
@@ -172,6 +191,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
 class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDevice {
   readSync(offset: number, into: Uint8Array): void {
     const cover = this.cover(offset, into.length);
+    if (cover.length === 0) return;
     if (cover.partial.length === 0) {
       this[underlyingDevice].readSync(offset, into);
       return;
@@ -184,6 +204,8 @@ class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDev
   writeSync(offset: number, from: Uint8Array): void {
     const device = this[underlyingDevice];
     const cover = this.cover(offset, from.length);
+    this.checkWrite(undefined);
+    if (cover.length === 0) return;
     if (this.locks.isHeld(...this.sectors(cover))) {
       throw new BackupError('WRITES_IN_FLIGHT', 'an asynchronous write to the same sectors is in flight', {
         retryable: true,

@@ -5,6 +5,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import { integerArgument, textArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type { SyncBlockDevice } from './block-device.ts';
+import { makeNameDurable } from './durable-name.ts';
 import { fileError } from './file-errors.ts';
 import { lockDescriptor, lockingOpenFlags } from './file-lock.ts';
 import { blockSpecialShape } from './file-size.ts';
@@ -67,7 +68,10 @@ export class FileDevice implements SyncBlockDevice {
     const fd = await openDescriptor(path, readOnly, shared, create !== undefined);
     try {
       if (!shared) await lockDescriptor(fd, path, readOnly);
-      if (create !== undefined) await promisify(fs.ftruncate)(fd, create.sizeBytes);
+      if (create !== undefined) {
+        await promisify(fs.ftruncate)(fd, create.sizeBytes);
+        await makeNameDurable(path);
+      }
       return new FileDevice(path, fd, await shapeOf(fd, path), readOnly);
     } catch (error) {
       fs.closeSync(fd);
@@ -184,8 +188,8 @@ export class FileDevice implements SyncBlockDevice {
         resolve();
         return;
       }
-      this.#inFlight++;
       some(buffer, 0, Math.min(buffer.length, MAX_CALL_BYTES), offset, step);
+      this.#inFlight++; // Not before: what is no buffer at all is refused by throwing.
     });
   }
 
@@ -224,14 +228,16 @@ type Transfer = (
 
 async function openDescriptor(path: string, readOnly: boolean, shared: boolean, create: boolean): Promise<number> {
   const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK = 0 } = fs.constants;
-  // Without O_NONBLOCK the opening of a pipe waits for its other end.
+  // Without O_NONBLOCK the opening of a pipe that took a file's place meanwhile waits for its other end.
   let flags = (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK;
   if (create) flags |= O_CREAT | O_EXCL;
   if (!shared) flags |= lockingOpenFlags(readOnly);
   try {
     // On Linux, O_EXCL without O_CREAT means exclusive use of a block special file.
-    const special = await promisify(fs.stat)(path).catch(() => undefined);
-    if (process.platform === 'linux' && special?.isBlockDevice() && !shared && !readOnly) flags |= O_EXCL;
+    const there = await promisify(fs.stat)(path).catch(() => undefined);
+    // Found out before it is opened: opening a terminal or a tape has effects, and a socket can't be opened at all.
+    if (there !== undefined && !create) requireSupported(there, path);
+    if (process.platform === 'linux' && there?.isBlockDevice() && !shared && !readOnly) flags |= O_EXCL;
     return await promisify(fs.open)(path, flags, 0o600);
   } catch (error) {
     throw fileError('open', path, error);
@@ -240,7 +246,11 @@ async function openDescriptor(path: string, readOnly: boolean, shared: boolean, 
 
 async function shapeOf(fd: number, path: string): Promise<{ size: number; sectorSize: number }> {
   const stat = await promisify(fs.fstat)(fd);
-  if (stat.isFile()) return { size: stat.size, sectorSize: 1 };
-  if (stat.isBlockDevice()) return await blockSpecialShape(fd, stat.rdev);
+  requireSupported(stat, path);
+  return stat.isFile() ? { size: stat.size, sectorSize: 1 } : await blockSpecialShape(fd, stat.rdev);
+}
+
+function requireSupported(stat: fs.Stats, path: string): void {
+  if (stat.isFile() || stat.isBlockDevice()) return;
   throw new BackupError('DEVICE_UNSUPPORTED', `${path} is neither a file nor a block special file`);
 }

@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { integerArgument } from '../common/arguments.ts';
 import { checkSpan } from './span.ts';
 import { SyncStoreDevice } from './sync-store-device.ts';
 
@@ -19,6 +20,7 @@ export class MemoryDevice extends SyncStoreDevice {
 
   /** @param sizeOrBytes - a size in bytes, or the memory to use in place (its length is the device's size) */
   constructor(sizeOrBytes: number | ArrayBufferLike | Uint8Array, options: MemoryDeviceOptions = {}) {
+    if (typeof sizeOrBytes === 'number') integerArgument('size', sizeOrBytes, 0);
     // An ArrayBuffer or a SharedArrayBuffer is viewed in place by the same constructor that takes a size.
     const bytes = sizeOrBytes instanceof Uint8Array ? sizeOrBytes : new Uint8Array(sizeOrBytes as ArrayBuffer);
     super({

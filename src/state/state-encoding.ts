@@ -54,6 +54,9 @@ export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount
     total += length;
   }
   if (total !== blockCount) throw corrupt(`the runs cover ${total} of ${blockCount} blocks`);
+  // MessagePack writes one number in several ways; only one of them is the encoding of a map.
+  if (Buffer.compare(encodePlain([VERSION, blockCount, runs]), bytes) !== 0)
+    throw corrupt('not encoded as it should be');
   return { blockCount, runs: readRuns(runs) };
 }
 

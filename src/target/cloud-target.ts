@@ -10,7 +10,7 @@ export interface TargetCapabilities {
   readonly createOnly: boolean;
   /** The largest body that `put` takes, in bytes. Absent: no limit that matters. */
   readonly maxObjectBytes?: number | undefined;
-  /** Whether `stat` and `list` answer the `sha256` that the store itself keeps of a body. */
+  /** Whether `stat` answers the `sha256` that the store itself keeps of a body. `list` may, and often can't. */
   readonly checksums?: boolean | undefined;
 }
 

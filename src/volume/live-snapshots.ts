@@ -110,8 +110,10 @@ export class LiveSnapshots {
   /** A kept pre-image does not read back as it was written. */
   loseUnreadable(preimage: Preimage, error: BackupError): void {
     if (preimage.isFreed) return;
+    // Before the overwrite the device has the content still, and another copy of it will be made.
+    const isGone = this.#preimages.findOpen(preimage.block) !== preimage;
     for (const record of this.records) {
-      if (serves(preimage, record) && record.wants(preimage.block)) this.#lose(record, preimage.block, error);
+      if (isGone && serves(preimage, record) && record.wants(preimage.block)) this.#lose(record, preimage.block, error);
     }
     this.#preimages.free(preimage);
   }

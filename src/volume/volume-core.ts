@@ -12,6 +12,7 @@ import { WriteGate } from './write-gate.ts';
 export class VolumeCore {
   readonly device: BlockDevice;
   readonly size: number;
+  readonly sectorSize: number;
   readonly blockSize: number;
   /** Its reciprocal, exact because it is a power of two. */
   readonly blocksPerByte: number;
@@ -30,6 +31,7 @@ export class VolumeCore {
   constructor(device: BlockDevice, options: CheckedVolumeOptions, space: PreimageSpace, events: EventQueue) {
     this.device = device;
     this.size = device.size;
+    this.sectorSize = device.sectorSize;
     this.isWritable = device.readOnly !== true;
     this.blockSize = options.blockSize;
     this.blocksPerByte = 1 / options.blockSize;

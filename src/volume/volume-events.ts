@@ -41,6 +41,8 @@ export class EventQueue {
   readonly emitter = new EventEmitter<VolumeEvents>();
   readonly #volume: () => CopyOnWriteVolume;
   #queue: Told[] = [];
+  /** The last one about each snapshot, which a neighbouring block joins: a block is often told of to several. */
+  readonly #lastAbout = new Map<VolumeSnapshot, Told>();
 
   constructor(volume: () => CopyOnWriteVolume) {
     this.#volume = volume;
@@ -52,12 +54,8 @@ export class EventQueue {
 
   block(name: 'blockPreserved' | 'blockLost', snapshot: VolumeSnapshot, block: number, error?: BackupError): void {
     if (!this.#isHeard(name)) return;
-    const last = this.#queue.at(-1);
-    const continues =
-      last?.name === name &&
-      last.snapshot === snapshot &&
-      last.error === error &&
-      last.firstBlock + last.blockCount === block;
+    const last = this.#lastAbout.get(snapshot);
+    const continues = last?.name === name && last.error === error && last.firstBlock + last.blockCount === block;
     if (continues) last.blockCount++;
     else this.#push({ name, snapshot, error, firstBlock: block, blockCount: 1 });
   }
@@ -69,11 +67,13 @@ export class EventQueue {
   #push(told: Told): void {
     if (this.#queue.length === 0) queueMicrotask(() => this.#tell());
     this.#queue.push(told);
+    this.#lastAbout.set(told.snapshot, told);
   }
 
   #tell(): void {
     const queue = this.#queue;
     this.#queue = [];
+    this.#lastAbout.clear();
     for (const { name, snapshot, error, firstBlock, blockCount } of queue) {
       const blocks = name === 'blockPreserved' || name === 'blockLost' ? { firstBlock, blockCount } : undefined;
       CHANNELS[name].publish({ volume: this.#volume(), snapshot, blocks, error });

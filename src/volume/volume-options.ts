@@ -35,7 +35,7 @@ export interface PreserveOptions {
 export interface VolumeOptions {
   /**
    * Bytes that are tracked, preserved and stored together: a power of two from 4 KiB to 4 MiB, a multiple of the
-   * device's sector. @defaultValue 64 KiB
+   * device's sector, and no more than one call of the device takes. @defaultValue 64 KiB
    */
   blockSize?: number | undefined;
   /** For diagnostics. */
@@ -68,6 +68,9 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
   if (blockSize % device.sectorSize !== 0) {
     throw new TypeError(`blockSize must be a multiple of the device's sector of ${device.sectorSize} bytes`);
   }
+  if (blockSize > (device.maxTransferBytes ?? blockSize)) {
+    throw new TypeError(`blockSize must not be more than the ${device.maxTransferBytes} bytes that one call takes`);
+  }
   const preserve = options.preserve ?? {};
   const { spillPath, spillDevice } = preserve;
   if (spillPath !== undefined) textArgument('preserve.spillPath', spillPath);
@@ -76,6 +79,9 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
   }
   if (spillDevice !== undefined && blockSize % spillDevice.sectorSize !== 0) {
     throw new TypeError(`blockSize must be a multiple of the spill device's sector of ${spillDevice.sectorSize} bytes`);
+  }
+  if (blockSize > (spillDevice?.maxTransferBytes ?? blockSize)) {
+    throw new TypeError('blockSize must not be more than one call of the spill device takes');
   }
   return {
     blockSize,

@@ -47,12 +47,13 @@ export class WriteInterceptor {
     const end = offset + from.length;
     const first = Math.floor(offset * core.blocksPerByte);
     const last = Math.floor((end - 1) * core.blocksPerByte);
-    // What is within bounds and needs no pre-image goes straight on; the device itself refuses what is not aligned.
+    // What the device will not refuse and needs no pre-image goes straight on.
     const passes =
       core.isWritable &&
       offset >= 0 &&
-      last >= first &&
+      end > offset &&
       end <= core.size &&
+      (core.sectorSize === 1 || (offset % core.sectorSize === 0 && from.length % core.sectorSize === 0)) &&
       core.gate.isOpen &&
       options?.signal?.aborted !== true;
     if (!passes || !this.#needsNothing(first, last)) {
@@ -171,7 +172,8 @@ export class WriteInterceptor {
       this.#core.gate.leave();
       return done;
     }
-    return done.then(this.#landed, this.#failed);
+    // A device that answers with no promise, against its obligations, must not leave a write in flight for ever.
+    return Promise.resolve(done).then(this.#landed, this.#failed);
   }
 
   // Bound once, so that a write in flight allocates no closure.
@@ -184,7 +186,6 @@ export class WriteInterceptor {
   #preserveSync(device: SyncBlockDevice, block: number): void {
     const { space, snapshots } = this.#core;
     const room = space.take();
-    this.claims.remove(block);
     let isZero: boolean;
     try {
       if (room === undefined) throw new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full');
@@ -195,6 +196,7 @@ export class WriteInterceptor {
       return;
     }
     if (isZero) space.give(room);
+    this.claims.remove(block);
     snapshots.register(block, isZero ? undefined : room);
   }
 

@@ -1,0 +1,226 @@
+import { constants, copyFileSync } from 'node:fs';
+import { copyFile, stat } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type BlockState, type BlockStates, type CloudTarget, CopyOnWriteVolume, FileDevice } from 'cow-cloud-backup';
+import { type CommandLine, UsageError } from './command-line.ts';
+import { compareFiles } from './compare.ts';
+import { bytes, count, megabytesPerSecond } from './figures.ts';
+import { IMAGE_BYTES, makeImage } from './make-image.ts';
+import type { Method } from './method.ts';
+import { ProgressView } from './progress-view.ts';
+import { RandomWriter } from './random-writer.ts';
+import { printTable } from './table.ts';
+import { Tally } from './tally.ts';
+import type { Terminal } from './terminal.ts';
+import type { Workspace } from './workspace.ts';
+
+const WRITES_AT_ONCE = 8;
+/** How long the writer has been at it when the instant comes. */
+const WRITES_BEFORE_MS = 500;
+const GOOD = [36, 32] as const;
+const FAINT = [244, 90] as const;
+
+/** Where a block's content is, by its state. */
+const WHERE: Readonly<Record<BlockState, string>> = {
+  pending: 'on the device still, not overwritten since the instant',
+  preserved: 'overwritten; its pre-image is kept here',
+  storing: 'on its way to the target',
+  stored: 'in the target',
+  zero: 'all zeroes, which need no storing',
+  inherited: 'in the base',
+  lost: 'lost',
+};
+
+interface Figures {
+  readonly size: number;
+  readonly seconds: number;
+  readonly sweepSeconds: number;
+  readonly writes: number;
+  readonly writtenBytes: number;
+}
+
+interface Parts {
+  readonly method: Method;
+  readonly line: CommandLine;
+  readonly terminal: Terminal;
+  readonly workspace: Workspace;
+  readonly target: CloudTarget;
+}
+
+/** Backs up an image that is being written to, restores it and compares, telling what happens. */
+export class RoundTrip {
+  readonly #parts: Parts;
+  readonly #view: ProgressView;
+  readonly #tally = new Tally();
+  readonly #referencePath: string;
+  readonly #restoredPath: string;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#view = new ProgressView(parts.terminal);
+    this.#referencePath = parts.workspace.path('reference.img');
+    this.#restoredPath = parts.workspace.path('restored.img');
+  }
+
+  async run(): Promise<void> {
+    const { terminal } = this.#parts;
+    terminal.print(`\n  ${terminal.bold('cow-cloud-backup: the method, composed by hand')}\n`);
+    await this.#refuseUsedTarget();
+    const figures = await this.#backUp(await this.#image()).finally(() => this.#view.end());
+    const restoreSeconds = await this.#restore();
+    const { firstDifference, sha256 } = await compareFiles(this.#restoredPath, this.#referencePath, (done) =>
+      this.#view.bar('comparing byte for byte', done, figures.size),
+    );
+    terminal.draw([]);
+    this.#printFigures(figures, restoreSeconds, sha256);
+    if (firstDifference >= 0) throw new Error(`the restored image differs from byte ${count(firstDifference)} on`);
+    const mark = terminal.paint('✔', GOOD);
+    terminal.print(`  ${mark} ${terminal.bold('restored image is byte for byte the image at the frozen instant')}\n`);
+  }
+
+  /** The two runs' objects would be mixed up, and the earlier backup lost. */
+  async #refuseUsedTarget(): Promise<void> {
+    const { target, line, workspace } = this.#parts;
+    for await (const { key } of target.list('', { signal: workspace.signal })) {
+      throw new Error(`${line.to} holds objects already, such as ${key}; name an empty place`);
+    }
+  }
+
+  /** The image that is written to: one made for the purpose, a copy of the user's, or the user's own. */
+  async #image(): Promise<string> {
+    const { line, workspace, terminal } = this.#parts;
+    const path = workspace.path('disk.img');
+    if (line.image === undefined) {
+      await workspace.requireSpace(5 * IMAGE_BYTES);
+      const files = await makeImage({
+        path,
+        staging: workspace.path('staging'),
+        signal: workspace.signal,
+        onProgress: (what, done, total) => this.#view.bar(what, done, total),
+      });
+      terminal.draw([]);
+      this.#say('disk', `ext4, ${bytes(IMAGE_BYTES)}, made from ${count(files)} real files of this machine`);
+      return path;
+    }
+    const info = await stat(line.image);
+    if (!info.isFile()) throw new UsageError(`${line.image} is not a file`);
+    await workspace.requireSpace(5 * info.size);
+    this.#say('disk', `${line.inPlace ? '' : 'a copy of '}${line.image}, ${bytes(info.size)}`);
+    if (line.inPlace) return line.image;
+    await copyFile(line.image, path, constants.COPYFILE_FICLONE);
+    return path;
+  }
+
+  async #backUp(imagePath: string): Promise<Figures> {
+    const { method, line, terminal, workspace, target } = this.#parts;
+    await using device = await FileDevice.open(imagePath);
+    await using volume = await CopyOnWriteVolume.open(device, {
+      preserve: { spillPath: workspace.path('pre-images') },
+    });
+    await using writer = new RandomWriter(volume, {
+      seed: line.seed,
+      writesPerSecond: line.writesPerSecond,
+      depth: WRITES_AT_ONCE,
+      onError: workspace.fail,
+    });
+    this.#say('writes', `${line.writesPerSecond} a second, 512 B to 256 KiB, unaligned, seed ${line.seed}`);
+    this.#say('target', line.to ?? 'a folder, which goes with the other temporary files');
+    await delay(WRITES_BEFORE_MS, undefined, { signal: workspace.signal });
+
+    const begun = { ms: 0, writes: 0, bytes: 0 };
+    let sweepBegunMs = 0;
+    let show: (title: string) => void;
+    await method.backUp(volume, target, {
+      signal: workspace.signal,
+      fail: workspace.fail,
+      lazyMs: line.lazyMs,
+      tally: this.#tally,
+      copyReference: () => copyFileSync(imagePath, this.#referencePath, constants.COPYFILE_FICLONE),
+      frozen: (snapshot, baseline) => {
+        Object.assign(begun, { ms: performance.now(), writes: writer.writes, bytes: writer.bytes });
+        const { states, blockSize } = snapshot;
+        show = (title) => this.#view.show({ title, blockSize, states, tally: this.#tally, writer });
+        terminal.print();
+        this.#step('1', `first instruction: frozen at ${snapshot.frozenAt.toISOString().slice(11, 23)} UTC`);
+        this.#step(
+          '',
+          `baseline record: ${count(states.blockCount)} blocks of ${bytes(blockSize)}, ${describeCounts(baseline.counts)}`,
+        );
+        this.#step('2', 'writes go on; what they overwrite is preserved first, then goes up');
+        show('Intercepting');
+      },
+      asked: (counts, stateOf) => {
+        sweepBegunMs = performance.now();
+        this.#step('3', `asked after ${((sweepBegunMs - begun.ms) / 1000).toFixed(1)} s: ${describeCounts(counts)}`);
+        const last = Math.floor(volume.size / volume.blockSize) - 1;
+        for (const block of new Set([0.1, 0.5, 0.9].map((share) => Math.max(0, Math.floor(last * share))))) {
+          if (last >= 0) this.#step('', `block ${count(block)}: ${WHERE[stateOf(block)]}`);
+        }
+        this.#step('4', `second instruction: sweep what is left, in order; interception goes on`);
+        show('Sweeping');
+      },
+    });
+    const now = performance.now();
+    const seconds = (now - begun.ms) / 1000;
+    this.#step('5', `complete after ${seconds.toFixed(1)} s: every block stored once, or zero; record saved`);
+    return {
+      size: volume.size,
+      seconds,
+      sweepSeconds: (now - sweepBegunMs) / 1000,
+      writes: writer.writes - begun.writes,
+      writtenBytes: writer.bytes - begun.bytes,
+    };
+  }
+
+  async #restore(): Promise<number> {
+    const { method, workspace, target } = this.#parts;
+    const begunMs = performance.now();
+    let done = 0;
+    await method.restore(target, this.#restoredPath, {
+      signal: workspace.signal,
+      fail: workspace.fail,
+      restored: (total) => this.#view.bar('restoring', ++done, total),
+    });
+    return (performance.now() - begunMs) / 1000;
+  }
+
+  #printFigures(figures: Figures, restoreSeconds: number, sha256: string): void {
+    const { size, seconds, sweepSeconds, writes, writtenBytes } = figures;
+    const { interceptedBlocks, interceptedBytes, sweptBlocks, sweptBytes, storedBytes, failures } = this.#tally;
+    const { terminal } = this.#parts;
+    const objects = `${bytes(storedBytes)}, and 2 of the record`;
+    terminal.print();
+    printTable(terminal, [
+      ['image', bytes(size)],
+      ['intercepted', bytes(interceptedBytes), `${count(interceptedBlocks)} blocks`],
+      ['swept', bytes(sweptBytes), `${count(sweptBlocks)} blocks at ${megabytesPerSecond(sweptBytes, sweepSeconds)}`],
+      ['zero, not stored', bytes(size - storedBytes)],
+      [
+        'objects',
+        count(interceptedBlocks + sweptBlocks),
+        failures === 0 ? objects : `${objects}; ${failures} failed puts`,
+      ],
+      ['backed up in', `${seconds.toFixed(1)} s`, `${megabytesPerSecond(storedBytes, seconds)} stored`],
+      ['writes meanwhile', count(writes), `${bytes(writtenBytes)} at ${megabytesPerSecond(writtenBytes, seconds)}`],
+      [
+        'restored in',
+        `${restoreSeconds.toFixed(1)} s`,
+        `${megabytesPerSecond(size, restoreSeconds)}, every block verified`,
+      ],
+    ]);
+    terminal.print(`\n  ${terminal.paint(`SHA-256 ${sha256}`, FAINT)}`);
+  }
+
+  #say(what: string, text: string): void {
+    this.#parts.terminal.print(`  ${what.padEnd(8)}${text}`);
+  }
+
+  #step(number: string, text: string): void {
+    this.#parts.terminal.print(`  ${this.#parts.terminal.bold(number.padEnd(3))}${text}`);
+  }
+}
+
+function describeCounts(counts: BlockStates['counts']): string {
+  const present = Object.entries(counts).filter(([, blocks]) => blocks > 0);
+  return present.map(([state, blocks]) => `${count(blocks)} ${state}`).join(', ');
+}

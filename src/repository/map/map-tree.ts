@@ -1,0 +1,179 @@
+import { abortable } from '../../common/abort.ts';
+import { type RecordIds, RecordKind, type RecordReader } from '../records/record.ts';
+import { mapCorrupt } from './corrupt.ts';
+import type { MapRoot } from './descriptor.ts';
+import type { EntryTable } from './entry-table.ts';
+import type { MapGeometry } from './geometry.ts';
+import { InnerNode, type NodeRef } from './inner-node.ts';
+import { decodeLeaf } from './leaf.ts';
+import { NodeCache } from './node-cache.ts';
+import { readAhead } from './read-ahead.ts';
+
+/** What records are read with. */
+export interface RecordSource {
+  readonly records: RecordReader;
+  readonly ids: RecordIds;
+}
+
+/** How a node is loaded. */
+export interface LoadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Whether to remember it; a walk over everything had better not. @defaultValue true */
+  readonly keep?: boolean | undefined;
+}
+
+/** A node that a walk came to. */
+export interface PlacedNode {
+  readonly level: number;
+  readonly index: number;
+  readonly ref: NodeRef;
+}
+
+/** What is held for each node besides its bytes, roughly. */
+const NODE_OVERHEAD_BYTES = 400;
+const INNER_WIDTH = 4;
+
+/** The tree of one block map: loads nodes, checks each against its id, keeps some. */
+export class MapTree {
+  readonly geometry: MapGeometry;
+  readonly root: NodeRef | undefined;
+  readonly #source: RecordSource;
+  readonly #cache: NodeCache<InnerNode | EntryTable>;
+  readonly #loading = new Map<number, Promise<InnerNode | EntryTable>>();
+
+  /** @throws `MAP_CORRUPT` when the root doesn't fit the geometry */
+  constructor(geometry: MapGeometry, root: MapRoot | undefined, source: RecordSource, cacheBytes: number) {
+    this.geometry = geometry;
+    this.#source = source;
+    this.#cache = new NodeCache(cacheBytes);
+    if (root === undefined) return;
+    if (root.level !== geometry.rootLevel) throw mapCorrupt(`a root of level ${root.level}, not ${geometry.rootLevel}`);
+    if (root.location.rawLength > geometry.maxNodeBytes(root.level)) throw mapCorrupt('no node is as long as the root');
+    this.root = { id: root.id, location: root.location, usage: undefined };
+  }
+
+  /** The leaf of blocks index * fanOut and so on; `undefined` where all of them read as zeroes. */
+  async leaf(index: number, options: LoadOptions = {}): Promise<EntryTable | undefined> {
+    const known = this.#cache.get(key(0, index));
+    if (known !== undefined) return known as EntryTable;
+    const ref = await this.ref(0, index, options);
+    return ref === undefined ? undefined : this.loadLeaf(ref, index, options);
+  }
+
+  /** What the tree has at a place; `undefined` where it has nothing. */
+  async ref(level: number, index: number, options: LoadOptions = {}): Promise<NodeRef | undefined> {
+    const { fanOut, rootLevel } = this.geometry;
+    if (level > rootLevel || index >= fanOut ** (rootLevel - level)) return undefined;
+    let ref = this.root;
+    for (let above = rootLevel; above > level && ref !== undefined; above--) {
+      const node = await this.loadInner(ref, above, Math.floor(index / fanOut ** (above - level)), {
+        signal: options.signal,
+      });
+      ref = node.child(Math.floor(index / fanOut ** (above - level - 1)) % fanOut);
+    }
+    return ref;
+  }
+
+  loadLeaf(ref: NodeRef, index: number, options: LoadOptions = {}): Promise<EntryTable> {
+    return this.#load(ref, 0, index, options) as Promise<EntryTable>;
+  }
+
+  loadInner(ref: NodeRef, level: number, index: number, options: LoadOptions = {}): Promise<InnerNode> {
+    return this.#load(ref, level, index, options) as Promise<InnerNode>;
+  }
+
+  /** The leaves from `first` to before `end`, ascending, not loaded. */
+  async *leafRefs(first: number, end: number, options: LoadOptions = {}): AsyncGenerator<PlacedNode> {
+    if (this.root === undefined || first >= end) return;
+    const root = { level: this.geometry.rootLevel, index: 0, ref: this.root };
+    yield* this.#leavesBelow(root, first, end, options);
+  }
+
+  /** All nodes above the leaves, parents first. `enter` decides which are loaded. */
+  async *innerNodes(
+    enter: (node: PlacedNode) => boolean,
+    options: LoadOptions = {},
+  ): AsyncGenerator<PlacedNode & { readonly node: InnerNode }> {
+    if (this.root === undefined || this.geometry.rootLevel === 0) return;
+    yield* this.#innerBelow([{ level: this.geometry.rootLevel, index: 0, ref: this.root }], enter, options);
+  }
+
+  async *#innerBelow(
+    siblings: PlacedNode[],
+    enter: (node: PlacedNode) => boolean,
+    options: LoadOptions,
+  ): AsyncGenerator<PlacedNode & { readonly node: InnerNode }> {
+    const load = async (at: PlacedNode) => ({ ...at, node: await this.loadInner(at.ref, at.level, at.index, options) });
+    for await (const loaded of readAhead(siblings.filter(enter), load, INNER_WIDTH * INNER_WIDTH)) {
+      yield loaded;
+      if (loaded.level > 1) yield* this.#innerBelow(this.#children(loaded.node, loaded.index), enter, options);
+    }
+  }
+
+  async *#leavesBelow(at: PlacedNode, first: number, end: number, options: LoadOptions): AsyncGenerator<PlacedNode> {
+    if (at.level === 0) {
+      if (at.index >= first && at.index < end) yield at;
+      return;
+    }
+    const node = await this.loadInner(at.ref, at.level, at.index, options);
+    const leavesEach = this.geometry.span(at.level - 1) / this.geometry.fanOut;
+    const children = this.#children(node, at.index).filter(
+      ({ index }) => (index + 1) * leavesEach > first && index * leavesEach < end,
+    );
+    if (at.level === 1) {
+      yield* children;
+      return;
+    }
+    // Nodes of the next level are on their way while those before them are walked; what they hold is found in the cache.
+    const load = async (child: PlacedNode) => {
+      await this.loadInner(child.ref, child.level, child.index, options);
+      return child;
+    };
+    for await (const child of readAhead(children, load, INNER_WIDTH)) yield* this.#leavesBelow(child, first, end, options);
+  }
+
+  #children(node: InnerNode, index: number): PlacedNode[] {
+    const children: PlacedNode[] = [];
+    for (let slot = 0; slot < this.geometry.fanOut; slot++) {
+      const ref = node.child(slot);
+      if (ref !== undefined) children.push({ level: node.level - 1, index: index * this.geometry.fanOut + slot, ref });
+    }
+    return children;
+  }
+
+  #load(ref: NodeRef, level: number, index: number, options: LoadOptions): Promise<InnerNode | EntryTable> {
+    const at = key(level, index);
+    const known = this.#cache.get(at);
+    if (known !== undefined) return Promise.resolve(known);
+    options.signal?.throwIfAborted();
+    let loading = this.#loading.get(at);
+    if (loading === undefined) {
+      // Others may join, so one caller's signal does not end it.
+      loading = this.#read(ref, level, index, options.keep !== false).finally(() => this.#loading.delete(at));
+      this.#loading.set(at, loading);
+    }
+    return abortable(loading, options.signal);
+  }
+
+  async #read(ref: NodeRef, level: number, index: number, keep: boolean): Promise<InnerNode | EntryTable> {
+    const kind = level === 0 ? RecordKind.leaf : RecordKind.inner;
+    const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location));
+    if (raw.length !== ref.location.rawLength) throw mapCorrupt('a node has not its length');
+    const node =
+      level === 0 ? decodeLeaf(raw, index, this.geometry) : new InnerNode(raw, level, index, this.geometry);
+    const found = this.#source.ids.recordId(kind, raw.subarray(0, node.identityLength));
+    if (Buffer.compare(found, ref.id) !== 0) throw mapCorrupt(`node ${index} of level ${level} is not what its id says`);
+    if (keep) this.#cache.add(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
+    return node;
+  }
+}
+
+/** Where a node is says which it is, in one map. */
+function key(level: number, index: number): number {
+  return level * 2 ** 33 + index;
+}
+
+/** A record that is a small part of a large buffer would keep all of it in memory. */
+export function ownBytes(raw: Uint8Array): Uint8Array {
+  return raw.buffer.byteLength > raw.byteLength * 2 + 1024 ? new Uint8Array(raw) : raw;
+}

@@ -1,0 +1,41 @@
+import { constants, type Zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { integerArgument } from '../../common/arguments.ts';
+
+/** Fast: at higher levels a full backup is bound by the processor rather than by what reads and sends. */
+export const DEFAULT_LEVEL = 1;
+
+/**
+ * The largest window that a frame may ask for, as a power of two: no record is longer than 16 MiB. Without a limit
+ * a few bytes of a stranger's make the decoder allocate 128 MiB.
+ */
+const MAX_WINDOW_LOG = 24;
+const MIN_CHUNK_BYTES = 64;
+
+/** @throws TypeError unless it is a zstd level: from -7 (fastest) to 22 */
+export function checkLevel(level: number | undefined): number {
+  return integerArgument('level', level ?? DEFAULT_LEVEL, -7, 22);
+}
+
+/** One zstd frame, or `undefined` when that would not be smaller. */
+export function compress(raw: Uint8Array, level: number): Uint8Array | undefined {
+  if (raw.length === 0) return undefined;
+  const frame = zstdCompressSync(raw, {
+    pledgedSrcSize: raw.length, // Fits the tables to the input, and lets readers see the length in the frame.
+    chunkSize: Math.max(MIN_CHUNK_BYTES, raw.length), // One output buffer, not a list of them to be joined.
+    params: { [constants.ZSTD_c_compressionLevel]: level },
+  });
+  return frame.length < raw.length ? frame : undefined;
+}
+
+/** What the frame holds. Throws when that is not exactly `rawLength` bytes, or when something follows the frame. */
+export function decompress(frame: Uint8Array, rawLength: number): Uint8Array {
+  const { buffer, engine } = zstdDecompressSync(frame, {
+    maxOutputLength: Math.max(1, rawLength),
+    chunkSize: Math.max(MIN_CHUNK_BYTES, rawLength + 1), // One more, so that the end is seen without a second buffer.
+    params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
+    info: true,
+  }) as unknown as { buffer: Buffer; engine: Zlib }; // The types don't know what `info` does.
+  if (buffer.length !== rawLength) throw new RangeError('another length than expected');
+  if (engine.bytesWritten !== frame.length) throw new RangeError('something follows the compressed frame');
+  return buffer;
+}

@@ -1,0 +1,144 @@
+import type { AbortOptions } from '../common/abort.ts';
+import type {
+  CloudTarget,
+  GetOptions,
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  TargetCapabilities,
+} from './cloud-target.ts';
+import { Lifetime } from './lifetime.ts';
+
+/** The calls of a {@link CloudTarget}. @public */
+export type TargetOperation = 'put' | 'get' | 'stat' | 'list' | 'delete' | 'deleteMany';
+
+/** What a decorator knows of the call that it is about to pass on. @public */
+export interface TargetCall {
+  readonly operation: Exclude<TargetOperation, 'list'>;
+  /** The object's key; of `deleteMany`, how many there are. */
+  readonly subject: string;
+  readonly signal: AbortSignal | undefined;
+  /** Whether it is a create-only put. */
+  readonly createOnly: boolean;
+  /** Bytes of the body of a put, or of the range of a get; undefined where it isn't known beforehand. */
+  readonly bytes: number | undefined;
+}
+
+/** A target that can be closed by name. What it was given stays open. @public */
+export interface ClosableTarget extends CloudTarget {
+  /** Calls made later reject with `CLOSED`. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * A target that passes every call on to another. Decorators extend it and say only what is different: `around`
+ * for every call but `list`, `forwardList` for that, or a single method.
+ *
+ * `deleteMany` is there exactly when the inner target has it. Closing closes this target, never the inner one:
+ * that one belongs to whoever made it.
+ *
+ * @public
+ */
+export abstract class ForwardingTarget implements ClosableTarget {
+  protected readonly inner: CloudTarget;
+  readonly deleteMany?: (keys: readonly string[], options?: AbortOptions) => Promise<void>;
+  readonly #lifetime: Lifetime;
+
+  constructor(inner: CloudTarget, what: string) {
+    this.inner = inner;
+    this.#lifetime = new Lifetime(what);
+    if (inner.deleteMany !== undefined) {
+      this.deleteMany = async (keys, options = {}) => {
+        const call = { operation: 'deleteMany', subject: `${keys.length} keys`, signal: options.signal } as const;
+        return this.#pass({ ...call, createOnly: false, bytes: undefined }, () =>
+          this.forwardDeleteMany(keys, options),
+        );
+      };
+    }
+  }
+
+  get capabilities(): TargetCapabilities {
+    return this.inner.capabilities;
+  }
+
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+    const createOnly = options.createOnly ?? false;
+    const call: TargetCall = {
+      operation: 'put',
+      subject: key,
+      signal: options.signal,
+      createOnly,
+      bytes: body.byteLength,
+    };
+    return this.#pass(call, () => this.forwardPut(key, body, options));
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = options.range?.length;
+    const call: TargetCall = { operation: 'get', subject: key, signal: options.signal, createOnly: false, bytes };
+    return this.#pass(call, () => this.forwardGet(key, options));
+  }
+
+  async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
+    return this.#pass(this.#small('stat', key, options), () => this.forwardStat(key, options));
+  }
+
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
+    this.#lifetime.check(options.signal);
+    for await (const info of this.forwardList(prefix, options)) {
+      yield info;
+      this.#lifetime.check(options.signal);
+    }
+  }
+
+  async delete(key: string, options: AbortOptions = {}): Promise<void> {
+    return this.#pass(this.#small('delete', key, options), () => this.forwardDelete(key, options));
+  }
+
+  async close(): Promise<void> {
+    this.#lifetime.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** What is done about every call but `list`. */
+  protected around<T>(_call: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    return invoke();
+  }
+
+  protected forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+    return this.inner.put(key, body, options);
+  }
+
+  protected forwardGet(key: string, options: GetOptions): Promise<Uint8Array<ArrayBuffer>> {
+    return this.inner.get(key, options);
+  }
+
+  protected forwardStat(key: string, options: AbortOptions): Promise<ObjectInfo | undefined> {
+    return this.inner.stat(key, options);
+  }
+
+  protected forwardList(prefix: string, options: ListOptions): AsyncIterable<ObjectInfo> {
+    return this.inner.list(prefix, options);
+  }
+
+  protected forwardDelete(key: string, options: AbortOptions): Promise<void> {
+    return this.inner.delete(key, options);
+  }
+
+  protected forwardDeleteMany(keys: readonly string[], options: AbortOptions): Promise<void> {
+    // `deleteMany` is only defined when the inner one is.
+    return (this.inner as Required<CloudTarget>).deleteMany(keys, options);
+  }
+
+  #small(operation: 'stat' | 'delete', subject: string, options: AbortOptions): TargetCall {
+    return { operation, subject, signal: options.signal, createOnly: false, bytes: undefined };
+  }
+
+  #pass<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    this.#lifetime.check(call.signal);
+    return this.around(call, invoke);
+  }
+}

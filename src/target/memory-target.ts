@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import type { AbortOptions } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import type {
+  CloudTarget,
+  GetOptions,
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  TargetCapabilities,
+} from './cloud-target.ts';
+import { checkKey } from './keys.ts';
+import { Lifetime } from './lifetime.ts';
+import { checkRange, rangeWithin } from './object-range.ts';
+
+/** Options of {@link MemoryTarget}. @public */
+export interface MemoryTargetOptions {
+  /** `false` makes a target that can't create only, as some object stores can't. @defaultValue true */
+  createOnly?: boolean | undefined;
+}
+
+interface StoredObject {
+  readonly body: Uint8Array<ArrayBuffer>;
+  readonly info: ObjectInfo;
+}
+
+/**
+ * Objects in memory: for tests, and for hosts that want a point in time but no storage.
+ *
+ * @public
+ */
+export class MemoryTarget implements CloudTarget {
+  readonly capabilities: TargetCapabilities;
+  readonly #lifetime = new Lifetime('this MemoryTarget');
+  readonly #objects = new Map<string, StoredObject>();
+
+  constructor(options: MemoryTargetOptions = {}) {
+    this.capabilities = { createOnly: options.createOnly ?? true, checksums: true };
+  }
+
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+    this.#lifetime.check(options.signal);
+    checkKey(key);
+    if (options.createOnly) {
+      if (!this.capabilities.createOnly) {
+        throw new BackupError('CREATE_ONLY_UNSUPPORTED', 'this MemoryTarget was made without createOnly');
+      }
+      // Nothing is awaited from here to the `set`: that is what makes it atomic.
+      if (this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
+    }
+    const copy = new Uint8Array(body);
+    const sha256 = createHash('sha256').update(copy).digest('hex');
+    this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(), sha256 } });
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    this.#lifetime.check(options.signal);
+    const asked = checkRange(options.range);
+    const object = this.#objects.get(checkKey(key));
+    if (object === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
+    const { offset, length } = rangeWithin(key, object.body.length, asked);
+    return object.body.slice(offset, offset + length);
+  }
+
+  async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
+    this.#lifetime.check(options.signal);
+    return this.#objects.get(checkKey(key))?.info;
+  }
+
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
+    this.#lifetime.check(options.signal);
+    const { after } = options;
+    const keys = [...this.#objects.keys()]
+      .filter((key) => key.startsWith(prefix) && (after === undefined || key > after))
+      .sort();
+    for (const key of keys) {
+      const object = this.#objects.get(key);
+      if (object !== undefined) yield object.info;
+      this.#lifetime.check(options.signal);
+    }
+  }
+
+  async delete(key: string, options: AbortOptions = {}): Promise<void> {
+    this.#lifetime.check(options.signal);
+    this.#objects.delete(checkKey(key));
+  }
+
+  async deleteMany(keys: readonly string[], options: AbortOptions = {}): Promise<void> {
+    this.#lifetime.check(options.signal);
+    for (const key of keys) checkKey(key);
+    for (const key of keys) this.#objects.delete(key);
+  }
+
+  /** Drops every object. Calls made later reject with `CLOSED`. */
+  async close(): Promise<void> {
+    this.#lifetime.close();
+    this.#objects.clear();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,23 @@
+import { integerArgument } from '../common/arguments.ts';
+import type { ByteRange } from '../common/byte-range.ts';
+import { BackupError } from '../common/errors.ts';
+
+/** Returns `range` if its fields are offsets and lengths at all, else throws a `TypeError`. */
+export function checkRange(range: ByteRange | undefined): ByteRange | undefined {
+  if (range === undefined) return undefined;
+  integerArgument('range.offset', range.offset, 0);
+  integerArgument('range.length', range.length, 0, Number.MAX_SAFE_INTEGER - range.offset);
+  return range;
+}
+
+/** The bytes that are asked for of an object of `size` bytes: all of them, or a range that must lie within. */
+export function rangeWithin(key: string, size: number, range: ByteRange | undefined): ByteRange {
+  if (range === undefined) return { offset: 0, length: size };
+  if (range.offset + range.length > size) {
+    throw new BackupError(
+      'RANGE_UNSATISFIABLE',
+      `bytes ${range.offset} to ${range.offset + range.length} of object ${key}, which has ${size}`,
+    );
+  }
+  return range;
+}

@@ -1,0 +1,194 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+import { childText, parseXml } from './s3-xml.ts';
+
+/** What a failed request is known by, once everything that could hold a secret has been left behind. */
+interface S3Failure {
+  /** HTTP status, `undefined` when there was no answer. */
+  readonly status: number | undefined;
+  /** The error code of S3, or of Node's network layer. */
+  readonly code: string | undefined;
+  readonly message: string | undefined;
+  readonly requestId: string | undefined;
+  readonly retryAfterMs?: number | undefined;
+}
+
+/** The `cause` of the errors that `S3Target` gives: what the server or the network said, without its secrets. @public */
+export class S3RequestError extends Error {
+  override readonly name = 'S3RequestError';
+  readonly code: string | undefined;
+  readonly status: number | undefined;
+  /** What the operators of the store ask for first. */
+  readonly requestId: string | undefined;
+
+  /** @internal */
+  constructor(failure: S3Failure) {
+    super(failure.message ?? failure.code ?? `HTTP status ${failure.status}`);
+    this.code = failure.code;
+    this.status = failure.status;
+    this.requestId = failure.requestId;
+  }
+}
+
+type Meaning = readonly [code: BackupErrorCode, retryable?: boolean];
+
+const AGAIN = true;
+
+/** By the server's own error code, which says more than the status. */
+const BY_CODE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
+  ...named(['NoSuchKey', 'NoSuchVersion'], 'OBJECT_NOT_FOUND'),
+  ...named(['NoSuchBucket'], 'BUCKET_NOT_FOUND'),
+  ...named(['PreconditionFailed'], 'OBJECT_EXISTS'),
+  ...named(['ConditionalRequestConflict', 'OperationAborted'], 'OBJECT_CONFLICT', AGAIN),
+  ...named(['InvalidRange'], 'RANGE_UNSATISFIABLE'),
+  ...named(['EntityTooLarge', 'MaxMessageLengthExceeded'], 'OBJECT_TOO_LARGE'),
+  ...named(
+    ['BadDigest', 'InvalidDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch'],
+    'CHECKSUM_MISMATCH',
+    AGAIN,
+  ),
+  ...named(['AccessDenied', 'AllAccessDisabled', 'AccountProblem', 'MethodNotAllowed'], 'PERMISSION_DENIED'),
+  ...named(
+    [
+      'InvalidAccessKeyId',
+      'SignatureDoesNotMatch',
+      'ExpiredToken',
+      'InvalidToken',
+      'TokenRefreshRequired',
+      'InvalidSecurity',
+      'NotSignedUp',
+      'RequestExpired',
+      'RequestTimeTooSkewed',
+      'AuthorizationHeaderMalformed',
+    ],
+    'CREDENTIALS_REFUSED',
+  ),
+  ...named(
+    [
+      'SlowDown',
+      'TooManyRequests',
+      'Throttling',
+      'ThrottlingException',
+      'RequestLimitExceeded',
+      'BandwidthLimitExceeded',
+    ],
+    'TARGET_THROTTLED',
+    AGAIN,
+  ),
+  ...named(['RequestTimeout', 'RequestTimedOut'], 'TARGET_TIMEOUT', AGAIN),
+  ...named(['InternalError', 'ServiceUnavailable', 'IncompleteBody', 'TemporaryRedirect'], 'TARGET_UNAVAILABLE', AGAIN),
+  ...named(['QuotaExceeded', 'InsufficientStorage', 'XMinioStorageFull', 'XMinioAdminBucketQuotaExceeded'], 'NO_SPACE'),
+  ...named(['NotImplemented', 'InvalidObjectState', 'InvalidBucketState', 'PermanentRedirect'], 'TARGET_ERROR'),
+]);
+
+/** For servers and proxies that send no code, and for answers to HEAD, which have no body. */
+const BY_STATUS: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
+  [307, ['TARGET_UNAVAILABLE', AGAIN]],
+  [401, ['CREDENTIALS_REFUSED']],
+  [403, ['PERMISSION_DENIED']],
+  [408, ['TARGET_TIMEOUT', AGAIN]],
+  [409, ['OBJECT_CONFLICT', AGAIN]],
+  [412, ['OBJECT_EXISTS']],
+  [413, ['OBJECT_TOO_LARGE']],
+  [416, ['RANGE_UNSATISFIABLE']],
+  [429, ['TARGET_THROTTLED', AGAIN]],
+  [501, ['TARGET_ERROR']],
+  [507, ['NO_SPACE']],
+]);
+
+function named(names: readonly string[], code: BackupErrorCode, retryable?: boolean): [string, Meaning][] {
+  return names.map((name) => [name, [code, retryable ?? false]]);
+}
+
+function meaningOf({ status, code, retryAfterMs }: S3Failure): Meaning {
+  const byCode = code === undefined ? undefined : BY_CODE.get(code);
+  if (byCode !== undefined) return byCode;
+  if (status === undefined) return ['TARGET_UNREACHABLE', AGAIN];
+  if (status === 503 && retryAfterMs !== undefined) return ['TARGET_THROTTLED', AGAIN];
+  return BY_STATUS.get(status) ?? (status >= 500 ? ['TARGET_UNAVAILABLE', AGAIN] : ['TARGET_ERROR']);
+}
+
+/**
+ * A failure as the error that callers get.
+ *
+ * @param what - such as `put of object a/b`
+ */
+export function s3Error(what: string, failure: S3Failure): BackupError {
+  const [code, retryable] = meaningOf(failure);
+  const said = failure.code ?? (failure.status === undefined ? 'no answer' : `HTTP status ${failure.status}`);
+  const hint = failure.code === 'RequestTimeTooSkewed' ? ' (the clock of this machine or of the server is wrong)' : '';
+  return new BackupError(code, `${what}: ${said}${hint}`, {
+    cause: new S3RequestError(failure),
+    retryable,
+    retryAfterMs: failure.retryAfterMs,
+  });
+}
+
+/** An answer with a status of failure, before it is known what that means for the call that it is about. */
+export class S3Refusal {
+  readonly failure: S3Failure;
+  /** Where the server says that the bucket is. */
+  readonly region: string | undefined;
+
+  constructor(failure: S3Failure, region: string | undefined) {
+    this.failure = failure;
+    this.region = region;
+  }
+
+  /** @param what - such as `put of object a/b` */
+  toBackupError(what: string): BackupError {
+    return s3Error(what, this.failure);
+  }
+}
+
+/** What an answer with a status of failure says, from as much of its body as was read. */
+export function refusalOf(
+  status: number,
+  headers: IncomingHttpHeaders,
+  body: Uint8Array,
+  secrets: readonly string[],
+): S3Refusal {
+  const root = parseXml(new TextDecoder().decode(body));
+  const error = root?.name === 'Error' ? root : undefined;
+  const field = (name: string) => (error === undefined ? undefined : childText(error, name));
+  const failure: S3Failure = {
+    status,
+    // MinIO tells the code of an error without a body in a header.
+    code: plainWord(field('Code') ?? headers['x-minio-error-code'], secrets),
+    message: withoutSecrets(field('Message'), secrets),
+    requestId: plainWord(headers['x-amz-request-id'] ?? field('RequestId'), secrets),
+    retryAfterMs: retryAfterMs(headers['retry-after'], headers.date),
+  };
+  return new S3Refusal(failure, plainWord(field('Region') ?? headers['x-amz-bucket-region']));
+}
+
+/**
+ * Codes and ids are words, and shorter than a signature. What does not look like one, or is a known secret, is not
+ * shown, since it may be anything.
+ */
+export function plainWord(text: unknown, secrets: readonly string[] = []): string | undefined {
+  return typeof text === 'string' && /^[\w.:-]{1,60}$/.test(text) && !secrets.includes(text) ? text : undefined;
+}
+
+/**
+ * The first line of a server's message for people. Whatever could be a key, token, digest or signature goes: the
+ * ones that are known, and every run of characters that looks like one.
+ */
+export function withoutSecrets(text: string | undefined, secrets: readonly string[]): string | undefined {
+  if (text === undefined) return undefined;
+  let shown = text.split(/[\r\n]/, 1)[0] ?? '';
+  for (const secret of secrets) if (secret.length > 0) shown = shown.replaceAll(secret, '***');
+  return shown
+    .replace(/\b(AWS4-HMAC-SHA256|Signature|Credential|Token|Authorization|Secret)\b.*/gi, '$1 ***')
+    .replace(/[A-Za-z0-9+=_-]{20,}/g, '***')
+    .slice(0, 200);
+}
+
+/** `Retry-After` in milliseconds: it is a number of seconds, or a date by the server's own clock. */
+export function retryAfterMs(value: string | undefined, serverDate: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
+  const then = Date.parse(value);
+  const now = serverDate === undefined ? Date.now() : Date.parse(serverDate);
+  return Number.isNaN(then) || Number.isNaN(now) ? undefined : Math.max(0, then - now);
+}

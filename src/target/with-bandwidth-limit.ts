@@ -1,0 +1,93 @@
+import { integerArgument, limitArgument } from '../common/arguments.ts';
+import { systemClock, type TargetClock } from './clock.ts';
+import type { CloudTarget } from './cloud-target.ts';
+import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
+
+/** Options of {@link withBandwidthLimit}. @public */
+export interface BandwidthOptions {
+  /** @defaultValue Infinity */
+  uploadBytesPerSecond?: number | undefined;
+  /** @defaultValue Infinity */
+  downloadBytesPerSecond?: number | undefined;
+  /** How much unused allowance is saved up, in milliseconds of it. @defaultValue 1000 */
+  burstMs?: number | undefined;
+  /** Replaced in tests. */
+  clock?: TargetClock | undefined;
+}
+
+/**
+ * Keeps the bytes of bodies under a rate, each way by itself, over any time longer than the burst.
+ *
+ * A call waits for its turn before it begins and then goes at full speed, so a rate holds on average and not
+ * within one body. A `get` of a whole object, whose size isn't known beforehand, holds up the calls after it
+ * instead.
+ *
+ * @public
+ */
+export function withBandwidthLimit(target: CloudTarget, options: BandwidthOptions): ClosableTarget {
+  return new BandwidthLimitedTarget(target, options);
+}
+
+class BandwidthLimitedTarget extends ForwardingTarget {
+  readonly #up: TokenBucket;
+  readonly #down: TokenBucket;
+
+  constructor(inner: CloudTarget, options: BandwidthOptions) {
+    super(inner, 'this target with a bandwidth limit');
+    const clock = options.clock ?? systemClock;
+    const burstMs = integerArgument('burstMs', options.burstMs ?? 1000, 1);
+    const rate = (name: 'uploadBytesPerSecond' | 'downloadBytesPerSecond') =>
+      limitArgument(name, options[name] ?? Number.POSITIVE_INFINITY, 1);
+    this.#up = new TokenBucket(rate('uploadBytesPerSecond'), burstMs, clock);
+    this.#down = new TokenBucket(rate('downloadBytesPerSecond'), burstMs, clock);
+  }
+
+  protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    if (call.operation === 'put') await this.#up.take(call.bytes ?? 0, call.signal);
+    if (call.operation !== 'get') return invoke();
+    await this.#down.take(call.bytes ?? 0, call.signal);
+    const result = await invoke();
+    if (call.bytes === undefined && result instanceof Uint8Array) this.#down.charge(result.byteLength);
+    return result;
+  }
+}
+
+/**
+ * An allowance that fills at a rate up to a limit and may go into debt: who takes more than there is waits until the
+ * debt, his own and that of all before him, is paid off. Hence first come, first served, and bodies larger than
+ * the burst are possible.
+ */
+class TokenBucket {
+  readonly #bytesPerMs: number;
+  readonly #limit: number;
+  readonly #clock: TargetClock;
+  #available: number;
+  #filledAt: number;
+
+  constructor(bytesPerSecond: number, burstMs: number, clock: TargetClock) {
+    this.#bytesPerMs = bytesPerSecond / 1000;
+    this.#limit = this.#bytesPerMs * burstMs;
+    this.#clock = clock;
+    this.#available = this.#limit;
+    this.#filledAt = clock.now();
+  }
+
+  async take(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    this.charge(bytes);
+    if (this.#available >= 0) return;
+    try {
+      await this.#clock.sleep(Math.ceil(-this.#available / this.#bytesPerMs), signal);
+    } catch (error) {
+      this.#available += bytes; // Never sent: those who come later need not pay for it.
+      throw error;
+    }
+  }
+
+  charge(bytes: number): void {
+    if (this.#bytesPerMs === Number.POSITIVE_INFINITY) return;
+    const now = this.#clock.now();
+    const filled = this.#available + (now - this.#filledAt) * this.#bytesPerMs;
+    this.#available = Math.min(this.#limit, filled) - bytes;
+    this.#filledAt = now;
+  }
+}

@@ -1,0 +1,47 @@
+import type { BlockDevice } from '../device/block-device.ts';
+import type { ConformanceCase } from './conformance.ts';
+import { CONFORMANCE_SIZE } from './device-doors.ts';
+import { deviceLifetimeCases } from './device-lifetime-cases.ts';
+import { deviceRangeCases } from './device-range-cases.ts';
+import { deviceTransferCases } from './device-transfer-cases.ts';
+import { deviceZeroCases } from './device-zero-cases.ts';
+
+/** What {@link deviceConformance} is told of an adapter. @public */
+export interface DeviceConformanceOptions {
+  /**
+   * Opens a device of at least `size` bytes (1 MiB), with any content. Each case opens one, overwrites it unless it is
+   * read-only, and disposes of it.
+   */
+  open(options: { size: number }): Promise<BlockDevice>;
+}
+
+/** A case as it is written down here. */
+export interface DeviceCase {
+  readonly name: string;
+  /** Why a device can't be asked this, `undefined` when it can. */
+  lacks?(device: BlockDevice): string | undefined;
+  run(device: BlockDevice): Promise<void>;
+}
+
+/**
+ * The obligations of `BlockDevice` as test cases, for one's own devices as well: both doors where there are two. They
+ * skip by capability. A device that never settles a call lets its case hang, so run them with a time limit.
+ *
+ * @public
+ */
+export function deviceConformance(options: DeviceConformanceOptions): readonly ConformanceCase[] {
+  const cases = [...deviceRangeCases, ...deviceTransferCases, ...deviceZeroCases, ...deviceLifetimeCases];
+  return cases.map((deviceCase) => ({
+    name: deviceCase.name,
+    async run(context) {
+      const device = await options.open({ size: CONFORMANCE_SIZE });
+      try {
+        const reason = deviceCase.lacks?.(device);
+        if (reason === undefined) await deviceCase.run(device);
+        else context.skip(reason);
+      } finally {
+        await device[Symbol.asyncDispose]();
+      }
+    },
+  }));
+}

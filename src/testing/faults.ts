@@ -1,0 +1,154 @@
+import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+import { freshSeed, seededRandom } from './seeded-random.ts';
+
+/**
+ * What goes wrong with one call to a faulty target or device.
+ *
+ * - `fail-before`: rejects and does nothing.
+ * - `fail-after`: does it, then rejects: the answer was lost.
+ * - `delay`: does it `delayMs` later.
+ * - `truncate`: a read answers, or a write keeps, only the first `keepBytes` (default: half of them). Of a listing:
+ *   so many objects (default: one).
+ * - `corrupt`: one bit of what is read or written is flipped.
+ * - `never-answer`: does nothing and settles only when its signal aborts.
+ *
+ * @public
+ */
+export type Fault =
+  | { readonly kind: 'fail-before' | 'fail-after'; readonly error?: (() => unknown) | undefined }
+  | { readonly kind: 'delay'; readonly delayMs: number }
+  | { readonly kind: 'truncate'; readonly keepBytes?: number | undefined }
+  | { readonly kind: 'corrupt'; readonly bit?: number | undefined }
+  | { readonly kind: 'never-answer' };
+
+/** @public */
+export type FaultKind = Fault['kind'];
+
+/** One call as a plan sees it. @public */
+export interface FaultCall<Operation extends string = string> {
+  readonly operation: Operation;
+  /** The object's key, the listing's prefix, or the offset on a device in decimal. */
+  readonly subject: string;
+}
+
+/** Decides, call by call, what goes wrong. @public */
+export interface FaultPlan<Operation extends string = string> {
+  /** The fault of this call, `undefined` to let it pass. Asked exactly once a call, in the order of calls. */
+  next(call: FaultCall<Operation>): Fault | undefined;
+}
+
+/** One entry of a call log. @public */
+export interface FaultedCall<Operation extends string = string> extends FaultCall<Operation> {
+  readonly fault: Fault | undefined;
+}
+
+/** One line of a script. @public */
+export interface FaultRule<Operation extends string = string> {
+  /** Which operation. Absent: any. */
+  readonly operation?: Operation | undefined;
+  /** Which subject, by equality or pattern. Absent: any. */
+  readonly subject?: string | RegExp | undefined;
+  /** Which of the calls that match, counted from 1, or every one of them. @defaultValue 'every' */
+  readonly nth?: number | 'every' | undefined;
+  readonly fault: Fault;
+}
+
+/** A plan that says exactly which calls go wrong. The first rule that applies to a call wins. @public */
+export function scriptedFaults<Operation extends string = string>(
+  rules: readonly FaultRule<Operation>[],
+): FaultPlan<Operation> {
+  const seen = rules.map(() => 0);
+  return {
+    next(call) {
+      let chosen: Fault | undefined;
+      rules.forEach((rule, index) => {
+        if (!matches(rule, call)) return;
+        const count = (seen[index] ?? 0) + 1;
+        seen[index] = count;
+        if (rule.nth === undefined || rule.nth === 'every' || rule.nth === count) chosen ??= rule.fault;
+      });
+      return chosen;
+    },
+  };
+}
+
+function matches(rule: FaultRule, call: FaultCall): boolean {
+  if (rule.operation !== undefined && rule.operation !== call.operation) return false;
+  if (rule.subject === undefined) return true;
+  if (typeof rule.subject === 'string') return rule.subject === call.subject;
+  // `search` takes no heed of the `lastIndex` that a pattern with the g flag keeps between calls.
+  return call.subject.search(rule.subject) >= 0;
+}
+
+/** Options of {@link seededFaults}. @public */
+export interface SeededFaultsOptions<Operation extends string = string> {
+  /** @defaultValue a fresh one, which the plan tells as `seed` */
+  readonly seed?: number | undefined;
+  /** How often each fault befalls each operation, from 0 to 1. */
+  readonly rates: { readonly [O in Operation]?: { readonly [K in FaultKind]?: number | undefined } | undefined };
+  /** The longest `delay`, in milliseconds. @defaultValue 10 */
+  readonly maxDelayMs?: number | undefined;
+  /** After so many faults everything passes, so that what is tested can end. @defaultValue no limit */
+  readonly maxFaults?: number | undefined;
+}
+
+/** A plan drawn from a seed: the same seed and the same calls give the same faults. @public */
+export function seededFaults<Operation extends string = string>(
+  options: SeededFaultsOptions<Operation>,
+): FaultPlan<Operation> & { readonly seed: number } {
+  const seed = options.seed ?? freshSeed();
+  const random = seededRandom(seed);
+  const maxDelayMs = options.maxDelayMs ?? 10;
+  let left = options.maxFaults ?? Number.POSITIVE_INFINITY;
+  return {
+    seed,
+    next(call) {
+      // Two draws a call, whatever comes of them, so that one call's luck never shifts another's.
+      let draw = random();
+      const detail = random();
+      const rates: { readonly [K in FaultKind]?: number | undefined } = options.rates[call.operation] ?? {};
+      for (const [kind, rate] of Object.entries(rates) as [FaultKind, number | undefined][]) {
+        draw -= rate ?? 0;
+        if (draw >= 0 || left <= 0) continue;
+        left--;
+        return drawnFault(kind, detail, maxDelayMs);
+      }
+      return undefined;
+    },
+  };
+}
+
+function drawnFault(kind: FaultKind, detail: number, maxDelayMs: number): Fault {
+  if (kind === 'delay') return { kind, delayMs: Math.ceil(detail * maxDelayMs) };
+  if (kind === 'corrupt') return { kind, bit: Math.floor(detail * 2 ** 32) };
+  return { kind };
+}
+
+/** The error of a fault: its own, or else one with `code` that may pass by itself. */
+export function injectedError(fault: Fault, call: FaultCall, code: BackupErrorCode): unknown {
+  if ('error' in fault && fault.error !== undefined) return fault.error();
+  return new BackupError(code, `injected ${fault.kind} in ${call.operation} of ${call.subject}`, { retryable: true });
+}
+
+/** A copy of the first `keepBytes` of `bytes`, half of them when it is not said how many. */
+export function truncated(bytes: Uint8Array, keepBytes: number | undefined): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes.subarray(0, Math.min(bytes.length, keepBytes ?? Math.floor(bytes.length / 2))));
+}
+
+/** A copy of `bytes` with one bit flipped (bit numbers wrap around); no bytes, no change. */
+export function corrupted(bytes: Uint8Array, bit = 0): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(bytes);
+  if (copy.length === 0) return copy;
+  const at = Math.floor(bit / 8) % copy.length;
+  copy[at] = (copy[at] ?? 0) ^ (1 << (bit % 8));
+  return copy;
+}
+
+/** A promise that settles only when `signal` aborts, and then rejects with its reason. */
+export function neverAnswer(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal === undefined) return;
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}

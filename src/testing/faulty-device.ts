@@ -1,0 +1,238 @@
+import { type AbortOptions, abortable } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import {
+  type BlockDevice,
+  type Extent,
+  hasSyncDoor,
+  type SyncAccess,
+  type SyncBlockDevice,
+} from '../device/block-device.ts';
+import { checkSpan } from '../device/span.ts';
+import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
+import { systemClock, type TargetClock } from '../target/clock.ts';
+import { corrupted, type Fault, type FaultedCall, type FaultPlan, injectedError } from './faults.ts';
+
+/** What a device can be asked, through either door. @public */
+export type DeviceOperation = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'extents';
+
+/** One call of a {@link FaultyDevice}. Its subject is the offset in decimal, of a flush `0`. @public */
+export interface FaultedDeviceCall extends FaultedCall<DeviceOperation> {
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  readonly door: 'async' | 'sync';
+}
+
+/** Options of {@link FaultyDevice}. @public */
+export interface FaultyDeviceOptions {
+  /** Replaced in tests that must not wait for `delay`. */
+  clock?: Pick<TargetClock, 'sleep'> | undefined;
+}
+
+/**
+ * A device on which things go wrong as a plan says, for testing what is built on devices. It has the synchronous door
+ * and the optional calls that the inner device has, and passes on what the plan lets pass.
+ *
+ * - `fail-before` and `fail-after` reject with the fault's error, else with `DEVICE_IO`, which may be retried.
+ * - `truncate` moves the first `keepBytes` only, rounded down to whole sectors, and then rejects with `SHORT_READ` or
+ *   `SHORT_WRITE`: a short read, a torn write. Discard and write-zeroes are torn alike; extents end early, with an error.
+ * - `corrupt` flips a bit of what is read or written, and nobody is told.
+ * - `never-answer` settles only when its signal aborts, or with `CLOSED` when this device closes. It never touches
+ *   its buffer.
+ *
+ * `truncate` and `corrupt` do nothing to calls that have no bytes. Through the synchronous door, where nobody can
+ * wait, `delay` passes and `never-answer` fails like `fail-before`.
+ *
+ * Closing it waits for calls in flight and does not close the inner device.
+ *
+ * @public
+ */
+export interface FaultyDevice extends BlockDevice, WrappingDevice {
+  /** Every call so far, in order, with what befell it. */
+  readonly calls: readonly FaultedDeviceCall[];
+  /** How many calls there were of one operation, or in all. */
+  callCount(operation?: DeviceOperation): number;
+  close(): Promise<void>;
+}
+
+/** Over a device with a synchronous door it has one too. @public */
+export interface FaultyDeviceConstructor {
+  new (
+    inner: SyncBlockDevice,
+    plan?: FaultPlan<DeviceOperation>,
+    options?: FaultyDeviceOptions,
+  ): FaultyDevice & SyncAccess;
+  new (inner: BlockDevice, plan?: FaultPlan<DeviceOperation>, options?: FaultyDeviceOptions): FaultyDevice;
+}
+
+type Call = Omit<FaultedDeviceCall, 'fault'>;
+
+class DeviceWithFaults implements FaultyDevice {
+  readonly [underlyingDevice]: BlockDevice;
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly readOnly: boolean | undefined;
+  readonly maxTransferBytes: number | undefined;
+  readonly discard?: NonNullable<BlockDevice['discard']>;
+  readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
+  readonly extents?: NonNullable<BlockDevice['extents']>;
+  readonly calls: FaultedDeviceCall[] = [];
+  readonly #plan: FaultPlan<DeviceOperation> | undefined;
+  readonly #clock: Pick<TargetClock, 'sleep'>;
+  readonly #inFlight = new Set<Promise<void>>();
+  /** Rejects with `CLOSED` when the device closes. */
+  readonly #untilClosed = Promise.withResolvers<never>();
+  #isClosed = false;
+
+  constructor(inner: BlockDevice, plan?: FaultPlan<DeviceOperation>, options: FaultyDeviceOptions = {}) {
+    this[underlyingDevice] = inner;
+    this.size = inner.size;
+    this.sectorSize = inner.sectorSize;
+    this.readOnly = inner.readOnly;
+    this.maxTransferBytes = inner.maxTransferBytes;
+    this.#plan = plan;
+    this.#clock = options.clock ?? systemClock;
+    this.#untilClosed.promise.catch(() => {}); // Nobody need be waiting.
+    if (inner.discard) this.discard = this.#otherWrite('discard', inner.discard.bind(inner));
+    if (inner.writeZeroes) this.writeZeroes = this.#otherWrite('writeZeroes', inner.writeZeroes.bind(inner));
+    if (inner.extents) this.extents = this.#extents.bind(this, inner.extents.bind(inner));
+    if (hasSyncDoor(inner)) Object.assign(this, this.#syncDoor(inner));
+  }
+
+  callCount(operation?: DeviceOperation): number {
+    return this.calls.filter((call) => operation === undefined || call.operation === operation).length;
+  }
+
+  read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    return this.#suffer(this.#call('read', offset, into.length), options?.signal, async (bytes, fault) => {
+      await this[underlyingDevice].read(offset, into.subarray(0, bytes), options);
+      if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
+    });
+  }
+
+  write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    return this.#suffer(this.#call('write', offset, from.length), options?.signal, (bytes, fault) => {
+      const written = fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes);
+      return this[underlyingDevice].write(offset, written, options);
+    });
+  }
+
+  flush(options?: AbortOptions): Promise<void> {
+    return this.#suffer(this.#call('flush', 0, 0), options?.signal, () => this[underlyingDevice].flush(options));
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#untilClosed.reject(closedError());
+    await Promise.allSettled(this.#inFlight);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #otherWrite(
+    operation: 'discard' | 'writeZeroes',
+    inner: (offset: number, length: number, options?: AbortOptions) => Promise<void>,
+  ) {
+    return (offset: number, length: number, options?: AbortOptions): Promise<void> =>
+      this.#suffer(this.#call(operation, offset, length), options?.signal, (bytes) => inner(offset, bytes, options));
+  }
+
+  async *#extents(
+    inner: NonNullable<BlockDevice['extents']>,
+    offset: number,
+    length: number,
+    options?: AbortOptions,
+  ): AsyncGenerator<Extent> {
+    const call = this.#call('extents', offset, length);
+    const fault = this.#next(call);
+    await this.#before(fault, call, options?.signal);
+    yield* inner(offset, this.#kept(fault, call), options);
+    this.#after(fault, call);
+  }
+
+  #syncDoor(inner: SyncBlockDevice): SyncAccess {
+    const suffer = (call: Call, work: (bytes: number, fault: Fault | undefined) => void) => {
+      const fault = this.#next(call);
+      if (fault?.kind === 'fail-before' || fault?.kind === 'never-answer')
+        throw injectedError(fault, call, 'DEVICE_IO');
+      work(this.#kept(fault, call), fault);
+      this.#after(fault, call);
+    };
+    return {
+      readSync: (offset, into) =>
+        suffer(this.#call('read', offset, into.length, 'sync'), (bytes, fault) => {
+          inner.readSync(offset, into.subarray(0, bytes));
+          if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
+        }),
+      writeSync: (offset, from) =>
+        suffer(this.#call('write', offset, from.length, 'sync'), (bytes, fault) => {
+          inner.writeSync(offset, fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes));
+        }),
+      flushSync: () => suffer(this.#call('flush', 0, 0, 'sync'), () => inner.flushSync()),
+    };
+  }
+
+  #call(operation: DeviceOperation, offset: number, length: number, door: 'async' | 'sync' = 'async'): Call {
+    return { operation, subject: String(offset), offset, length, door };
+  }
+
+  #suffer(
+    call: Call,
+    signal: AbortSignal | undefined,
+    work: (bytes: number, fault: Fault | undefined) => Promise<void>,
+  ): Promise<void> {
+    const settled = this.#carryOut(call, signal, work).finally(() => this.#inFlight.delete(settled));
+    this.#inFlight.add(settled);
+    return settled;
+  }
+
+  async #carryOut(
+    call: Call,
+    signal: AbortSignal | undefined,
+    work: (bytes: number, fault: Fault | undefined) => Promise<void>,
+  ): Promise<void> {
+    const fault = this.#next(call);
+    if (fault !== undefined) await this.#before(fault, call, signal); // What passes reaches the device at once.
+    await work(this.#kept(fault, call), fault);
+    this.#after(fault, call);
+  }
+
+  #next(call: Call): Fault | undefined {
+    if (this.#isClosed) throw closedError();
+    const fault = this.#plan?.next(call);
+    this.calls.push({ ...call, fault });
+    return fault;
+  }
+
+  async #before(fault: Fault | undefined, call: Call, signal: AbortSignal | undefined): Promise<void> {
+    if (fault?.kind === 'fail-before') throw injectedError(fault, call, 'DEVICE_IO');
+    if (fault?.kind === 'never-answer') await abortable(this.#untilClosed.promise, signal);
+    if (fault?.kind === 'delay') await this.#clock.sleep(fault.delayMs, signal);
+  }
+
+  /** How many bytes of a call are moved. */
+  #kept(fault: Fault | undefined, call: Call): number {
+    if (fault?.kind !== 'truncate') return call.length;
+    checkSpan(this, call.offset, call.length); // What is refused is refused whole.
+    const wanted = Math.min(fault.keepBytes ?? call.length / 2, call.length);
+    return Math.floor(wanted / this.sectorSize) * this.sectorSize;
+  }
+
+  #after(fault: Fault | undefined, call: Call): void {
+    if (fault?.kind === 'fail-after') throw injectedError(fault, call, 'DEVICE_IO');
+    const moved = this.#kept(fault, call);
+    if (moved === call.length) return;
+    const code = call.operation === 'read' || call.operation === 'extents' ? 'SHORT_READ' : 'SHORT_WRITE';
+    const what = `injected truncate in ${call.operation} of ${call.subject}`;
+    throw new BackupError(code, `${what}: ended after ${moved} of ${call.length} bytes`, { retryable: true });
+  }
+}
+
+/** @public */
+export const FaultyDevice = DeviceWithFaults as unknown as FaultyDeviceConstructor;
+
+function closedError(): BackupError {
+  return new BackupError('CLOSED', 'this FaultyDevice is closed');
+}

@@ -1,0 +1,33 @@
+/** Numbers from 0 (included) to 1 (excluded), in the manner of `Math.random`. @public */
+export type RandomSource = () => number;
+
+/**
+ * A small generator (mulberry32) that gives the same numbers for the same seed on every machine. For
+ * tests that must be replayed; never for secrets.
+ *
+ * @param seed - any 32-bit unsigned integer
+ * @public
+ */
+export function seededRandom(seed: number): RandomSource {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** A seed that nobody chose, to be printed so that its run can be replayed. @public */
+export function freshSeed(): number {
+  return Math.floor(Math.random() * 2 ** 32);
+}
+
+/** `length` bytes from `random`. @public */
+export function randomBytesFrom(random: RandomSource, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  const words = new Uint32Array(bytes.buffer, 0, Math.floor(length / 4));
+  for (let index = 0; index < words.length; index++) words[index] = random() * 2 ** 32;
+  for (let index = words.length * 4; index < length; index++) bytes[index] = random() * 256;
+  return bytes;
+}

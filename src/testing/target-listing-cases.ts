@@ -1,0 +1,175 @@
+import type { CloudTarget, ListOptions } from '../target/cloud-target.ts';
+import { expectEqual, expectThat } from './conformance.ts';
+import { forEachOf, type TargetCase } from './target-trial.ts';
+
+/**
+ * Names in key order. `-` and `.` come before `/`, digits after it: walking folder by folder, or comparing segment by
+ * segment, gives another order.
+ */
+const ORDERED = [
+  '0',
+  '00',
+  '00012',
+  '1e5',
+  'a',
+  'a-b',
+  'a-b/c',
+  'a.b',
+  'a.b/c',
+  'a/0',
+  'a/b',
+  'a/b-c',
+  'a/b/c',
+  'a/b0',
+  'a0',
+  'a0/b',
+  'a_b',
+  'aa',
+  'b/c/d/e',
+  'b/c/d0',
+  `c${'x'.repeat(198)}`,
+  `c${'x'.repeat(199)}`,
+  `c${'x'.repeat(199)}-`,
+  `c${'x'.repeat(199)}..`,
+  `c${'x'.repeat(199)}/d`,
+  `c${'x'.repeat(199)}0/e`,
+  `c${'x'.repeat(200)}`,
+  'z',
+];
+
+async function keysOf(target: CloudTarget, prefix: string, options?: ListOptions): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const info of target.list(prefix, options)) keys.push(info.key);
+  return keys;
+}
+
+/** Listings: order, prefixes, `after`, length, and leaving early. */
+export const targetListingCases: readonly TargetCase[] = [
+  {
+    name: 'a listing is complete and in the order of key bytes',
+    async run({ target, prefix, key }) {
+      // Put in another order than they are listed in.
+      const shuffled = [...ORDERED].sort((one, other) => (hash(one) < hash(other) ? -1 : 1));
+      for (const name of shuffled) await target.put(key(name), new Uint8Array(name.length));
+      expectEqual(await keysOf(target, prefix), ORDERED.map(key), 'the listing');
+      for await (const info of target.list(prefix)) {
+        expectEqual(info.size, info.key.length - prefix.length, `the size that is listed of ${info.key}`);
+      }
+      // Other objects may be there as well; what matters is the order.
+      const everything = await keysOf(target, '');
+      expectEqual(everything, [...everything].sort(), 'the listing of everything');
+      expectThat(
+        ORDERED.map(key).every((each) => everything.includes(each)),
+        'the listing of everything lacks objects',
+      );
+    },
+  },
+  {
+    name: 'a prefix is any text, also one that ends within a segment',
+    async run({ target, prefix, key }) {
+      for (const name of ORDERED) await target.put(key(name), new Uint8Array(1));
+      const prefixes = [
+        'a',
+        'a/',
+        'a/b',
+        'a-',
+        'a.',
+        'a0',
+        'b/c/d',
+        'b/c/d/',
+        '0',
+        'cxx',
+        `c${'x'.repeat(199)}`,
+        'q',
+        'A',
+      ];
+      for (const text of [...prefixes, 'a/b/c/d', 'é', '../']) {
+        const expected = ORDERED.filter((name) => name.startsWith(text)).map(key);
+        expectEqual(await keysOf(target, prefix + text), expected, `the listing of ${JSON.stringify(text)}`);
+      }
+      expectEqual(await keysOf(target, prefix.slice(0, -1)), ORDERED.map(key), 'the listing of the parent segment');
+      expectEqual(await keysOf(target, `/${prefix}`), [], 'the listing of a prefix that no key has');
+    },
+  },
+  {
+    name: 'after leaves out that key and all before it, and need not exist',
+    async run({ target, prefix, key }) {
+      for (const name of ORDERED) await target.put(key(name), new Uint8Array(1));
+      for (const after of [...ORDERED, '', 'a/', 'a/a', 'a!', 'a/b/', 'b', 'b/c/d', 'zz', 'é']) {
+        const expected = ORDERED.filter((name) => name > after).map(key);
+        const listed = await keysOf(target, prefix, { after: prefix + after });
+        expectEqual(listed, expected, `the listing after ${JSON.stringify(after)}`);
+      }
+      const within = ORDERED.filter((name) => name.startsWith('a/') && name > 'a/b').map(key);
+      expectEqual(await keysOf(target, key('a/'), { after: key('a/b') }), within, 'the listing of a/ after a/b');
+      expectEqual(await keysOf(target, key('a/'), { after: key('z') }), [], 'the listing of a/ after z');
+      expectEqual(await keysOf(target, prefix, { after: '' }), ORDERED.map(key), 'the listing after nothing');
+    },
+  },
+  {
+    name: 'a listing goes on past a thousand objects, and may be left early',
+    async run({ target, prefix, key }) {
+      const names = Array.from({ length: 1005 }, (_, index) => `many/${String(index).padStart(6, '0')}`);
+      await forEachOf(names, (name) => target.put(key(name), new Uint8Array(0)));
+      expectEqual(await keysOf(target, prefix), names.map(key), 'the listing');
+      expectEqual(await keysOf(target, prefix, { after: key('many/000999') }), names.slice(1000).map(key), 'the end');
+      const some: string[] = [];
+      for await (const info of target.list(prefix)) {
+        some.push(info.key);
+        if (some.length === 3) break;
+      }
+      expectEqual(some, names.slice(0, 3).map(key), 'the listing that was left');
+      expectEqual((await keysOf(target, key('many/00100'))).length, 5, 'objects listed after one was left early');
+      if (target.deleteMany !== undefined) {
+        await target.deleteMany(names.map(key));
+        expectEqual(await keysOf(target, prefix), [], 'the listing after all were deleted');
+      }
+    },
+  },
+  {
+    name: 'a listing follows what is put and deleted before it begins',
+    async run({ target, prefix, key }) {
+      expectEqual(await keysOf(target, prefix), [], 'the listing of nothing');
+      await target.put(key('a/b'), new Uint8Array(1));
+      await target.put(key('c'), new Uint8Array(1));
+      expectEqual(await keysOf(target, prefix), [key('a/b'), key('c')], 'the listing after two puts');
+      await target.delete(key('a/b'));
+      expectEqual(await keysOf(target, prefix), [key('c')], 'the listing after a delete');
+    },
+  },
+  {
+    name: 'a listing holds what existed throughout while others are put and deleted',
+    async run({ target, prefix, key }) {
+      const lasting = Array.from(
+        { length: 40 },
+        (_, index) => `d${index % 4}/lasting-${String(index).padStart(2, '0')}`,
+      );
+      for (const name of lasting) await target.put(key(name), new Uint8Array(2));
+      let stopped = false;
+      const churn = async (worker: number) => {
+        for (let round = 0; !stopped; round++) {
+          const name = key(`d${round % 4}/passing-${worker}-${round % 5}`);
+          await target.put(name, new Uint8Array(1));
+          await target.delete(name);
+        }
+      };
+      const churning = [0, 1, 2].map(churn);
+      try {
+        for (let round = 0; round < 5; round++) {
+          const keys = await keysOf(target, prefix);
+          expectEqual(keys, [...new Set(keys)].sort(), 'the order of a listing in the course of changes');
+          const found = keys.filter((each) => each.includes('lasting'));
+          expectEqual(found, lasting.map(key).sort(), 'the lasting objects in a listing');
+        }
+      } finally {
+        stopped = true;
+        await Promise.all(churning);
+      }
+    },
+  },
+];
+
+/** Some order that has nothing to do with that of the keys. */
+function hash(text: string): number {
+  return [...text].reduce((sum, character) => (sum * 31 + character.charCodeAt(0)) % 1009, text.length);
+}

@@ -1,0 +1,254 @@
+import { createHash } from 'node:crypto';
+import { MAX_KEY_LENGTH } from '../target/cloud-target.ts';
+import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
+import { randomBytesFrom, seededRandom } from './seeded-random.ts';
+import type { TargetCase, TargetTrial } from './target-trial.ts';
+
+const MIB = 1024 * 1024;
+const SIZES = [0, 1, MIB, 8 * MIB + 1];
+
+/** What no key may look like: escapes, empty segments, other alphabets, too long. */
+const INVALID_KEYS = [
+  '',
+  '/',
+  '/a',
+  'a/',
+  'a//b',
+  '.',
+  '..',
+  'a/..',
+  'a/../b',
+  'a/.b',
+  '-a',
+  '_a',
+  'a/-b',
+  'A',
+  'a b',
+  'a\\b',
+  'a\0b',
+  'a\n',
+  'é',
+  'a~',
+  'a+b',
+  'a%2fb',
+  'a:b',
+  'a'.repeat(MAX_KEY_LENGTH + 1),
+];
+
+/** Content that shows where a byte came from: the same for the same size and seed. */
+export function content(size: number, seed = size): Uint8Array<ArrayBuffer> {
+  return randomBytesFrom(seededRandom(seed), size);
+}
+
+/** Single objects: put, get, stat, delete, and what they must refuse. */
+export const targetObjectCases: readonly TargetCase[] = [
+  ...SIZES.map((size) => ({
+    name: `an object of ${size} bytes comes back as it was put`,
+    run: async ({ target, key }: TargetTrial) => {
+      await target.put(key('object'), content(size));
+      expectBytes(await target.get(key('object')), content(size), 'the body');
+      const info = await target.stat(key('object'));
+      expectEqual(info?.size, size, 'the size that stat tells');
+      expectEqual(info?.key, key('object'), 'the key that stat tells');
+    },
+  })),
+  {
+    name: 'a put replaces what was there, also by something shorter',
+    async run({ target, key }) {
+      await target.put(key('object'), content(5000));
+      await target.put(key('object'), content(100));
+      expectBytes(await target.get(key('object')), content(100), 'the body');
+      expectEqual((await target.stat(key('object')))?.size, 100, 'the size');
+      await target.put(key('object'), content(0));
+      expectBytes(await target.get(key('object')), content(0), 'the body after an empty put');
+    },
+  },
+  {
+    name: 'one key may be the beginning of another, as a segment and as text',
+    async run({ target, key }) {
+      const names = ['a', 'a/b', 'a/b/c', 'a/b/cd', 'ab', 'a.b', 'a-b', 'a_b'];
+      for (const [index, name] of names.entries()) await target.put(key(name), content(10 + index));
+      for (const [index, name] of names.entries()) {
+        expectBytes(await target.get(key(name)), content(10 + index), `the body of ${name}`);
+      }
+      await target.delete(key('a/b'));
+      expectBytes(await target.get(key('a/b/c')), content(12), 'the body of a/b/c after a/b is gone');
+      expectEqual(await target.stat(key('a/b')), undefined, 'stat of a/b after it was deleted');
+      expectBytes(await target.get(key('a')), content(10), 'the body of a after a/b is gone');
+    },
+  },
+  {
+    name: `keys of ${MAX_KEY_LENGTH} characters work, in one segment and in many`,
+    async run({ target, prefix }) {
+      const rest = MAX_KEY_LENGTH - prefix.length;
+      const keys = [prefix + 'x'.repeat(rest), `${prefix}${'y/'.repeat(rest)}`.slice(0, MAX_KEY_LENGTH - 1)];
+      for (const key of keys.map((key) => (key.endsWith('/') ? `${key}z` : key))) {
+        await target.put(key, content(7));
+        expectBytes(await target.get(key), content(7), 'the body');
+        const listed: string[] = [];
+        for await (const info of target.list(key)) listed.push(info.key);
+        expectEqual(listed, [key], 'the listing');
+        await target.delete(key);
+        expectEqual(await target.stat(key), undefined, 'stat after it was deleted');
+      }
+    },
+  },
+  {
+    name: 'a range is answered exactly: at both ends, in between, whole, and of no length',
+    async run({ target, key }) {
+      const body = content(10_000);
+      await target.put(key('object'), body);
+      const ranges = [
+        [0, 1],
+        [0, 10_000],
+        [9_999, 1],
+        [1, 9_998],
+        [4_096, 4_096],
+        [0, 0],
+        [5_000, 0],
+        [10_000, 0],
+      ] as const;
+      for (const [offset, length] of ranges) {
+        const bytes = await target.get(key('object'), { range: { offset, length } });
+        expectBytes(bytes, body.subarray(offset, offset + length), `${length} bytes from ${offset}`);
+      }
+    },
+  },
+  {
+    name: 'a range that is not wholly within the object is RANGE_UNSATISFIABLE',
+    async run({ target, key }) {
+      await target.put(key('object'), content(1000));
+      await target.put(key('empty'), content(0));
+      const ranges = [
+        [999, 2],
+        [0, 1001],
+        [1000, 1],
+        [1001, 0],
+        [5000, 10],
+      ] as const;
+      for (const [offset, length] of ranges) {
+        const work = target.get(key('object'), { range: { offset, length } });
+        await expectCode(work, 'RANGE_UNSATISFIABLE', `${length} bytes from ${offset} of 1000`);
+      }
+      const work = target.get(key('empty'), { range: { offset: 0, length: 1 } });
+      await expectCode(work, 'RANGE_UNSATISFIABLE', 'a byte of an empty object');
+    },
+  },
+  {
+    name: 'an absent object is OBJECT_NOT_FOUND to get and undefined to stat',
+    async run({ target, key }) {
+      await target.put(key('neighbour/below'), content(1));
+      for (const name of ['absent', 'neighbour', 'neighbour/below/it']) {
+        const error = await expectCode(target.get(key(name)), 'OBJECT_NOT_FOUND', `get of ${name}`);
+        expectThat(!error.retryable, 'OBJECT_NOT_FOUND must not be retryable');
+        const range = { offset: 0, length: 1 };
+        await expectCode(target.get(key(name), { range }), 'OBJECT_NOT_FOUND', `get of a range of ${name}`);
+        const nothing = { offset: 0, length: 0 };
+        await expectCode(target.get(key(name), { range: nothing }), 'OBJECT_NOT_FOUND', `get of nothing of ${name}`);
+        expectEqual(await target.stat(key(name)), undefined, `stat of ${name}`);
+      }
+    },
+  },
+  {
+    name: 'stat tells the SHA-256 of the body where the capabilities promise it',
+    async run({ target, key, context }) {
+      // A target may learn what its server can do from the first put.
+      await target.put(key('object'), content(3000));
+      if (!target.capabilities.checksums) return context.skip('the target keeps no checksums');
+      const info = await target.stat(key('object'));
+      expectEqual(info?.sha256, createHash('sha256').update(content(3000)).digest('hex'), 'the checksum');
+    },
+  },
+  {
+    name: 'a deleted object is gone, and deleting what is not there is a success',
+    async run({ target, key }) {
+      await target.delete(key('never/was'));
+      await target.put(key('object'), content(10));
+      await target.delete(key('object'));
+      expectEqual(await target.stat(key('object')), undefined, 'stat of the deleted object');
+      await expectCode(target.get(key('object')), 'OBJECT_NOT_FOUND', 'get of the deleted object');
+      await target.delete(key('object'));
+      await target.put(key('object'), content(20));
+      expectBytes(await target.get(key('object')), content(20), 'the body put after it was deleted');
+    },
+  },
+  {
+    name: 'deleteMany deletes just the objects it is given, absent ones among them',
+    async run({ target, key, context }) {
+      if (target.deleteMany === undefined) return context.skip('the target has no deleteMany');
+      for (const name of ['a', 'a/b', 'c', 'keep', 'a/keep']) await target.put(key(name), content(3));
+      await target.deleteMany([]);
+      await target.deleteMany(['a', 'a/b', 'absent', 'c'].map(key));
+      for (const name of ['a', 'a/b', 'c']) expectEqual(await target.stat(key(name)), undefined, `stat of ${name}`);
+      for (const name of ['keep', 'a/keep']) expectEqual((await target.stat(key(name)))?.size, 3, `size of ${name}`);
+      await expectCode(target.deleteMany([key('keep'), '../x']), 'INVALID_KEY', 'deleteMany with a bad key');
+    },
+  },
+  {
+    name: 'what is not a key is INVALID_KEY to every call',
+    async run({ target }) {
+      for (const bad of INVALID_KEYS) {
+        const shown = JSON.stringify(bad.slice(0, 20));
+        await expectCode(target.put(bad, content(1)), 'INVALID_KEY', `put of ${shown}`);
+        await expectCode(target.get(bad), 'INVALID_KEY', `get of ${shown}`);
+        await expectCode(target.stat(bad), 'INVALID_KEY', `stat of ${shown}`);
+        await expectCode(target.delete(bad), 'INVALID_KEY', `delete of ${shown}`);
+      }
+    },
+  },
+  {
+    name: 'the bytes that get answers are the caller’s own',
+    async run({ target, key }) {
+      await target.put(key('object'), content(1000));
+      (await target.get(key('object'))).fill(0xff);
+      (await target.get(key('object'), { range: { offset: 10, length: 100 } })).fill(0xff);
+      expectBytes(await target.get(key('object')), content(1000), 'the body after answers were overwritten');
+    },
+  },
+  {
+    name: 'put does not change the body, and keeps no hold of it once it has resolved',
+    async run({ target, key }) {
+      const buffer = new Uint8Array(5000).fill(0xaa);
+      const body = buffer.subarray(1000, 3000); // A view, as of a pool: the bytes around it are somebody else's.
+      body.set(content(2000));
+      await target.put(key('object'), body);
+      expectBytes(body, content(2000), 'the buffer after the put');
+      expectThat(
+        buffer.subarray(0, 1000).every((byte) => byte === 0xaa),
+        'the put changed bytes outside of the body',
+      );
+      body.fill(0);
+      expectBytes(await target.get(key('object')), content(2000), 'the object after its buffer was used again');
+    },
+  },
+  {
+    name: 'a body over the limit that the capabilities tell is OBJECT_TOO_LARGE',
+    async run({ target, key, context }) {
+      const limit = target.capabilities.maxObjectBytes;
+      if (limit === undefined || limit > 64 * MIB) return context.skip('no limit that can be tried');
+      await expectCode(target.put(key('object'), new Uint8Array(limit + 1)), 'OBJECT_TOO_LARGE', 'the put');
+      expectEqual(await target.stat(key('object')), undefined, 'stat after the refused put');
+    },
+  },
+  {
+    name: 'once closed it stays closed: every call rejects with CLOSED, closing again does nothing',
+    async run({ target, key }) {
+      await target.put(key('object'), content(1));
+      await target[Symbol.asyncDispose]();
+      await target[Symbol.asyncDispose]();
+      await expectCode(target.put(key('object'), content(1)), 'CLOSED', 'put');
+      await expectCode(target.get(key('object')), 'CLOSED', 'get');
+      await expectCode(target.stat(key('object')), 'CLOSED', 'stat');
+      await expectCode(target.delete(key('object')), 'CLOSED', 'delete');
+      if (target.deleteMany) await expectCode(target.deleteMany([key('object')]), 'CLOSED', 'deleteMany');
+      const listing = async () => {
+        for await (const _ of target.list('')) break;
+      };
+      await expectCode(listing(), 'CLOSED', 'list');
+      expectThat(
+        !(await outcomeOf(Promise.resolve(target[Symbol.asyncDispose]()))).rejected,
+        'closing a third time rejected',
+      );
+    },
+  },
+];

@@ -1,0 +1,186 @@
+import fc from 'fast-check';
+import { Packr, pack } from 'msgpackr';
+import { describe, expect, test } from 'vitest';
+import { decodePlain, encodePlain } from '../../src/common/bounded-msgpack.ts';
+import { BackupError } from '../../src/common/errors.ts';
+import { property } from '../support/property.ts';
+
+const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
+const decode = (bytes: Uint8Array) => decodePlain(bytes, 'STATE_CORRUPT');
+const fromHex = (hex: string) => new Uint8Array(Buffer.from(hex, 'hex'));
+
+/** Everything that may be encoded, to a depth that is allowed. */
+const plain: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4, depthIdentifier: 'plain' },
+    fc.oneof(
+      fc.constantFrom(
+        null,
+        true,
+        false,
+        '',
+        127,
+        128,
+        255,
+        256,
+        65_535,
+        65_536,
+        -32,
+        -33,
+        -129,
+        2 ** 32,
+        -(2 ** 31) - 1,
+      ),
+      fc.maxSafeInteger(),
+      fc.double({ noNaN: true }).filter((number) => !Object.is(number, -0)),
+      fc.string({ unit: 'binary', maxLength: 300 }),
+      fc.uint8Array({ maxLength: 300 }),
+    ),
+    fc.array(tie('value'), { maxLength: 20, depthIdentifier: 'plain' }),
+    fc.dictionary(
+      fc.string({ maxLength: 20 }).filter((key) => key !== '__proto__'),
+      tie('value'),
+      {
+        maxKeys: 20,
+        noNullPrototype: true,
+        depthIdentifier: 'plain',
+      },
+    ),
+  ),
+})).value;
+
+/** Node gives back its own kind of `Uint8Array` in places; only the bytes matter. */
+function unified(value: unknown): unknown {
+  if (value instanceof Uint8Array) return { bytes: Buffer.from(value).toString('hex') };
+  if (Array.isArray(value)) return value.map(unified);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, unified(each)]));
+}
+
+describe('plain MessagePack', () => {
+  test('what is encoded is decoded again, wherever in memory it lies', () => {
+    fc.assert(
+      fc.property(plain, fc.nat(9), (value, offset) => {
+        const bytes = encodePlain(value);
+        const memory = new Uint8Array(bytes.length + 20).fill(0xc1);
+        memory.set(bytes, offset);
+        expect(unified(decode(memory.subarray(offset, offset + bytes.length)))).toEqual(unified(value));
+      }),
+      property(1000),
+    );
+  });
+
+  test('the bytes that it is given are left as they were, without a property more', () => {
+    const bytes = encodePlain([1, 'two', new Uint8Array([3])]);
+    const copy = bytes.slice();
+    decode(bytes);
+    expect(bytes).toEqual(copy);
+    expect(Object.keys(bytes)).toEqual(Object.keys(copy));
+  });
+
+  test('small integers are integers, not references to records', () => {
+    for (let number = -32; number < 128; number++)
+      expect(decode(fromHex(Buffer.from([number & 0xff]).toString('hex')))).toBe(number);
+  });
+
+  test('a key can not reach the prototype', () => {
+    const value = decode(fromHex(`81a9${Buffer.from('__proto__').toString('hex')}81a17801`)) as object;
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
+    expect((value as { x?: unknown }).x).toBeUndefined();
+  });
+
+  test('nothing but plain values passes: extensions, dates, errors, sets, records and references are refused', () => {
+    const shared = { a: 1 };
+    const structured = new Packr({ structuredClone: true });
+    const others = [
+      pack(new Date(0)),
+      pack(undefined),
+      structured.pack(new Error('one')),
+      structured.pack(new Set([1])),
+      structured.pack([shared, shared]),
+      new Packr({ useRecords: true }).pack([{ a: 1 }, { a: 2 }]),
+    ];
+    for (const bytes of others) expect(() => decode(bytes)).toThrow(refused);
+    for (const type of ['c1', 'c7', 'c8', 'c9', 'd4', 'd5', 'd6', 'd7', 'd8']) {
+      expect(() => decode(fromHex(`${type}${'00'.repeat(20)}`)), type).toThrow(refused);
+      expect(() => decode(fromHex(`91${type}${'00'.repeat(20)}`)), type).toThrow(refused);
+    }
+  });
+
+  test('nesting ends at 16', () => {
+    const nested = (depth: number, type: string) => fromHex(`${type.repeat(depth)}00`);
+    expect(() => decode(nested(16, '91'))).not.toThrow();
+    expect(() => decode(nested(17, '91'))).toThrow(refused);
+    expect(() => decode(nested(17, '81a161'))).toThrow(refused);
+    expect(() => decode(nested(1_000_000, '91'))).toThrow(refused);
+  });
+
+  test('every value is there in full and nothing follows it', () => {
+    fc.assert(
+      fc.property(plain, fc.nat(), (value, place) => {
+        const bytes = encodePlain(value);
+        expect(() => decode(bytes.subarray(0, place % bytes.length))).toThrow(refused);
+        expect(() => decode(Uint8Array.from([...bytes, place & 0xff]))).toThrow(refused);
+      }),
+      property(500),
+    );
+  });
+
+  test('a claimed length is believed only as far as there are bytes for it', () => {
+    const before = process.memoryUsage();
+    const claims = [
+      'ddffffffff',
+      'dd7fffffff',
+      'dfffffffff',
+      'df7fffffff',
+      'dcffff',
+      'deffff',
+      'c6ffffffff',
+      'dbffffffff',
+    ];
+    for (const claim of claims) {
+      for (const around of ['', '91', '9f', '81a161']) {
+        for (let time = 0; time < 50; time++) {
+          expect(() => decode(fromHex(`${around}${claim}000000`)), `${around}${claim}`).toThrow(refused);
+        }
+      }
+    }
+    // What fits is no more than the input: an array of nils claims a byte each.
+    expect((decode(fromHex(`dc0100${'c0'.repeat(256)}`)) as unknown[]).length).toBe(256);
+    const after = process.memoryUsage();
+    expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(2 ** 20);
+    expect(after.heapUsed - before.heapUsed).toBeLessThan(2 ** 26);
+  });
+
+  test('random and damaged bytes are decoded or refused, and the next ones are decoded as if nothing had been', () => {
+    const damaged = fc
+      .tuple(plain, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 5 }))
+      .map(([value, changes]) => {
+        const bytes = encodePlain(value);
+        for (const [at, byte] of changes) bytes[at % bytes.length] = byte;
+        return bytes;
+      });
+    fc.assert(
+      fc.property(fc.oneof(damaged, fc.uint8Array({ maxLength: 100 })), (bytes) => {
+        try {
+          decode(bytes);
+        } catch (error) {
+          expect(BackupError.is(error, 'STATE_CORRUPT')).toBe(true);
+        }
+        expect(decode(encodePlain({ a: [1, 'b'] }))).toEqual({ a: [1, 'b'] });
+      }),
+      property(3000),
+    );
+  });
+
+  test('the refusal has the code that was asked for, and the cause', () => {
+    const error = (() => {
+      try {
+        return decodePlain(new Uint8Array(0), 'SOME_CODE');
+      } catch (caught) {
+        return caught;
+      }
+    })();
+    expect(error).toMatchObject({ name: 'BackupError', code: 'SOME_CODE', cause: expect.any(Error) });
+  });
+});

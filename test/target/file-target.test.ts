@@ -1,0 +1,305 @@
+import { execFileSync, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { fileError } from '../../src/target/file-errors.ts';
+import { meaningOf, objectPath } from '../../src/target/file-path.ts';
+import { FileTarget } from '../../src/target/file-target.ts';
+import { bodyOf, KEYS } from './put-forever.ts';
+
+/** For the Node versions that need to be asked to run TypeScript. */
+const execArgv = ['--experimental-strip-types', '--no-warnings'];
+const DAY_MS = 24 * 60 * 60 * 1000;
+const body = (length = 3) => new Uint8Array(length).fill(7);
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cow-file-target-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+async function keysOf(target: FileTarget): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of target.list('')) keys.push(key);
+  return keys;
+}
+
+/** Every path below the folder, directories with a slash at their end. */
+function treeOf(path = folder, above = ''): string[] {
+  return readdirSync(path, { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory()
+      ? [`${above}${entry.name}/`, ...treeOf(join(path, entry.name), `${above}${entry.name}/`)]
+      : [above + entry.name],
+  );
+}
+
+describe('where objects are kept', () => {
+  test('segments are directories, an object is a file with a name that no key can hold', async () => {
+    const target = new FileTarget(folder);
+    for (const key of ['a', 'a/b', 'log/000001']) await target.put(key, body());
+    expect(treeOf().sort()).toEqual(['a/', 'a/b~', 'a~', 'log/', 'log/000001~']);
+  });
+
+  test('every name fits a file system, and leads back to its key and to no other', () => {
+    const long = 'x'.repeat(200);
+    const keys = [
+      'a',
+      'a/b',
+      long,
+      `${long}/b`,
+      `${long}..`,
+      `${long}../b`,
+      `${long}.x/-`.replace('-', 'y'),
+      `${long}${long}`,
+      `${long}${long}z/q`,
+      `b/${long}0/${long}/c`,
+      'x'.repeat(199),
+      `${'x'.repeat(199)}/a`,
+    ];
+    const paths = new Set<string>();
+    for (const key of keys) {
+      const { directories, file } = objectPath(key);
+      for (const name of [...directories, file]) {
+        expect(name.length).toBeLessThanOrEqual(255);
+        expect(['.', '..', '']).not.toContain(name);
+        expect(name).not.toMatch(/^\./);
+      }
+      paths.add([...directories, file].join('/'));
+      let start = '';
+      let cut = false;
+      for (const name of directories) {
+        const meaning = meaningOf(start, cut, name, true);
+        expect(meaning?.kind).toBe('directory');
+        start = meaning?.text ?? '';
+        cut = meaning?.cut ?? false;
+        expect(key.startsWith(start)).toBe(true);
+      }
+      expect(meaningOf(start, cut, file, false)).toMatchObject({ kind: 'object', text: key });
+    }
+    expect(paths.size).toBe(keys.length);
+  });
+
+  test('files and directories of other programs are passed over', async () => {
+    const target = new FileTarget(folder);
+    await target.put('a', body());
+    for (const name of ['notes.txt', 'B~', '.hidden~', '~', '+x~', 'x+', `${'y'.repeat(200)}~`])
+      writeFileSync(join(folder, name), '');
+    for (const name of ['lost+found', 'Upper', 'dir~', '+', '++']) mkdirSync(join(folder, name));
+    writeFileSync(join(folder, 'Upper', 'x~'), '');
+    writeFileSync(join(folder, 'lost+found', 'x~'), '');
+    expect(await keysOf(target)).toEqual(['a']);
+  });
+
+  test('a folder that is not there holds nothing, and is made by the first put', async () => {
+    const target = new FileTarget(join(folder, 'deep', 'er'));
+    expect(await keysOf(target)).toEqual([]);
+    expect(await target.stat('a')).toBeUndefined();
+    await target.delete('a');
+    expect(existsSync(join(folder, 'deep'))).toBe(false);
+    await target.put('a', body());
+    expect(await keysOf(target)).toEqual(['a']);
+  });
+
+  test('deleting the last object of a directory takes the directory along, but never the folder', async () => {
+    const target = new FileTarget(folder);
+    await target.put('a/b/c', body());
+    await target.put('a/d', body());
+    await target.delete('a/b/c');
+    expect(treeOf().sort()).toEqual(['a/', 'a/d~']);
+    await target.delete('a/d');
+    expect(treeOf()).toEqual([]);
+    expect(existsSync(folder)).toBe(true);
+  });
+});
+
+test('a put goes through although others take its directory away again and again', async () => {
+  const targets = [new FileTarget(folder), new FileTarget(folder)];
+  const work = async (worker: number) => {
+    const target = targets[worker % 2] as FileTarget;
+    for (let round = 0; round < 80; round++) {
+      await target.put(`deep/er/k${worker}`, body(), { createOnly: round % 2 === 0 });
+      await target.delete(`deep/er/k${worker}`);
+    }
+  };
+  await Promise.all([0, 1, 2, 3, 4, 5].map(work));
+  expect(treeOf()).toEqual([]);
+});
+
+describe('what is not a plain file is no object', () => {
+  test('a symbolic link is neither followed nor listed nor taken for absent', async () => {
+    const target = new FileTarget(folder);
+    const secret = join(folder, 'secret.txt');
+    writeFileSync(secret, 'secret');
+    symlinkSync(secret, join(folder, 'link~'));
+    await expect(target.get('link')).rejects.toMatchObject({ code: 'TARGET_ERROR', message: /symbolic link/ });
+    await expect(target.stat('link')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    expect(await keysOf(target)).toEqual([]);
+    await expect(target.put('link', body(), { createOnly: true })).rejects.toMatchObject({ code: 'OBJECT_EXISTS' });
+    await target.put('link', body());
+    expect(await target.get('link')).toEqual(body());
+    expect(readdirSync(folder)).toContain('secret.txt');
+  });
+
+  test('neither is a directory, and a put does not replace it', async () => {
+    const target = new FileTarget(folder);
+    mkdirSync(join(folder, 'a~'));
+    await expect(target.get('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    await expect(target.stat('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    await expect(target.put('a', body())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    expect(treeOf()).toEqual(['a~/']);
+  });
+
+  test('nor a pipe, and nobody waits for its other end', async () => {
+    execFileSync('mkfifo', [join(folder, 'a~')]);
+    await expect(new FileTarget(folder).get('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+  });
+});
+
+test('an object that is cut short while it is read is an error, not a short answer', async () => {
+  const target = new FileTarget(folder);
+  await target.put('a', body(3_000_000));
+  const outcomes = new Set<string>();
+  for (let round = 0; round < 50; round++) {
+    await writeFile(join(folder, 'a~'), body(3_000_000));
+    await Promise.all([
+      target.get('a').then(
+        (bytes) => expect([0, 3_000_000]).toContain(bytes.length),
+        (error: { code: string }) => outcomes.add(error.code),
+      ),
+      truncate(join(folder, 'a~'), 0),
+    ]);
+  }
+  expect([...outcomes].every((code) => code === 'TARGET_ERROR')).toBe(true);
+});
+
+describe('what dead writers left', () => {
+  const temporary = (digit: string) => `.${digit.repeat(32)}.tmp`;
+  function leave(directory: string, name: string, ageMs: number): void {
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, name), 'half');
+    const then = new Date(Date.now() - ageMs);
+    utimesSync(join(directory, name), then, then);
+  }
+
+  test('is never listed, and goes a day later when an instance first puts there', async () => {
+    leave(join(folder, 'packs'), temporary('a'), DAY_MS + 60_000);
+    leave(join(folder, 'packs'), temporary('b'), DAY_MS - 60_000);
+    leave(join(folder, 'packs'), '.somebody-else.tmp', 2 * DAY_MS);
+    leave(join(folder, 'log'), temporary('c'), 2 * DAY_MS);
+    const target = new FileTarget(folder);
+    expect(await keysOf(target)).toEqual([]);
+    await target.put('packs/1', body());
+    expect(readdirSync(join(folder, 'packs')).sort()).toEqual(['.somebody-else.tmp', temporary('b'), '1~'].sort());
+    expect(readdirSync(join(folder, 'log'))).toEqual([temporary('c')]);
+    leave(join(folder, 'packs'), temporary('d'), 2 * DAY_MS);
+    await target.put('packs/2', body());
+    expect(readdirSync(join(folder, 'packs'))).toContain(temporary('d'));
+  });
+
+  test('is nothing after a put that failed or was refused', async () => {
+    const target = new FileTarget(folder);
+    await target.put('a', body());
+    await expect(target.put('a', body(), { createOnly: true })).rejects.toMatchObject({ code: 'OBJECT_EXISTS' });
+    expect(treeOf()).toEqual(['a~']);
+  });
+});
+
+test('a process killed at any moment leaves whole objects, each as it was before a put or after it', async () => {
+  for (let round = 0; round < 8; round++) {
+    const writer = fork(join(import.meta.dirname, 'put-forever.ts'), [folder, String(round)], {
+      silent: true,
+      execArgv,
+    });
+    const exited = once(writer, 'exit');
+    // It reports after each put; killed upon some report, it is somewhere within the next ones.
+    let reports = 0;
+    writer.on('message', () => {
+      if (++reports === 3 + round * 2) writer.kill('SIGKILL');
+    });
+    const [, signal] = await exited;
+    expect(signal).toBe('SIGKILL');
+    const target = new FileTarget(folder);
+    const listed = await keysOf(target);
+    expect(listed.every((key) => KEYS.includes(key))).toBe(true);
+    for (const key of listed) {
+      const bytes = await target.get(key);
+      expect(Buffer.compare(bytes, bodyOf(bytes[0] ?? 0)), `${key} after ${reports} puts`).toBe(0);
+    }
+    await target.put('after/the/crash', bodyOf(1));
+    await target.delete('after/the/crash');
+  }
+}, 60_000);
+
+test('two processes that create one object: one wins', async () => {
+  const racers = [0, 1, 2, 3].map((seed) =>
+    fork(join(import.meta.dirname, 'put-forever.ts'), [folder, String(seed), 'create'], { silent: true, execArgv }),
+  );
+  const wins = await Promise.all(
+    racers.map(async (racer) => {
+      const [won] = (await once(racer, 'message')) as [number[]];
+      await once(racer, 'exit');
+      return won;
+    }),
+  );
+  const winners = wins.flat();
+  expect(winners.length).toBe(20);
+  expect(new Set(winners).size).toBe(20);
+});
+
+describe('errors of the system', () => {
+  function systemError(code: string): Error {
+    return Object.assign(new Error(code), { code });
+  }
+
+  test.each([
+    ['ENOSPC', 'NO_SPACE', false],
+    ['EDQUOT', 'NO_SPACE', false],
+    ['EACCES', 'PERMISSION_DENIED', false],
+    ['EPERM', 'PERMISSION_DENIED', false],
+    ['EROFS', 'READ_ONLY', false],
+    ['EFBIG', 'OBJECT_TOO_LARGE', false],
+    ['EMFILE', 'TARGET_UNAVAILABLE', true],
+    ['ETIMEDOUT', 'TARGET_TIMEOUT', true],
+    ['EIO', 'TARGET_ERROR', false],
+  ])('%s is %s', (system, code, retryable) => {
+    const cause = systemError(system);
+    expect(fileError(cause, 'put')).toMatchObject({ code, retryable, cause });
+  });
+
+  test('what is no error of the system stays as it is', () => {
+    const error = new TypeError('x');
+    expect(fileError(error, 'put')).toBe(error);
+  });
+
+  test('a folder that is a file is TARGET_ERROR', async () => {
+    writeFileSync(join(folder, 'file'), '');
+    await expect(new FileTarget(join(folder, 'file')).put('a', body())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+  });
+
+  const mounted = process.platform === 'linux' && process.getuid?.() === 0;
+  test.skipIf(!mounted)('a full file system is NO_SPACE, and what was there stays', async (context) => {
+    const mount = join(folder, 'small');
+    mkdirSync(mount);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', mount], { stdio: 'ignore' });
+    } catch {
+      return context.skip('this container may not mount');
+    }
+    try {
+      const target = new FileTarget(mount);
+      await target.put('a', body(100_000));
+      await expect(target.put('a', body(400_000))).rejects.toMatchObject({ code: 'NO_SPACE', retryable: false });
+      expect(await target.get('a')).toEqual(body(100_000));
+      expect(readdirSync(mount)).toEqual(['a~']);
+    } finally {
+      execFileSync('umount', [mount]);
+    }
+  });
+});
+
+test('a folder without a name is a TypeError', () => {
+  expect(() => new FileTarget('')).toThrow(TypeError);
+});

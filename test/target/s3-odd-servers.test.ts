@@ -1,0 +1,388 @@
+import { createHash } from 'node:crypto';
+import { Client } from 'minio';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { S3Target } from '../../src/target/s3-target.ts';
+import { type Answer, errorXml, listXml, oddServer, xml } from './odd-server.ts';
+
+const body = () => new Uint8Array([1, 2, 3]);
+
+async function keysOf(target: S3Target, prefix = ''): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of target.list(prefix)) keys.push(key);
+  return keys;
+}
+
+afterEach(() => vi.restoreAllMocks());
+
+describe('a server that', () => {
+  test('never answers is a timeout, for every call', async () => {
+    await using server = await oddServer(() => {});
+    const target = server.target({ requestTimeoutMs: 40 });
+    const code = { code: 'TARGET_TIMEOUT', retryable: true };
+    await expect(target.put('a', body())).rejects.toMatchObject(code);
+    await expect(target.get('a')).rejects.toMatchObject(code);
+    await expect(target.stat('a')).rejects.toMatchObject(code);
+    await expect(target.delete('a')).rejects.toMatchObject(code);
+    await expect(target.deleteMany(['a'])).rejects.toMatchObject(code);
+    await expect(keysOf(target)).rejects.toMatchObject(code);
+  });
+
+  test('stops in the middle of a body is a timeout', async () => {
+    await using server = await oddServer((_request, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('half');
+    });
+    await expect(server.target({ requestTimeoutMs: 40 }).get('a')).rejects.toMatchObject({ code: 'TARGET_TIMEOUT' });
+  });
+
+  test('never answers lets go of an aborted call at once, and of its connection', async () => {
+    const arrived = Promise.withResolvers<void>();
+    const closed = Promise.withResolvers<void>();
+    await using server = await oddServer((request) => {
+      request.socket.once('close', () => closed.resolve());
+      arrived.resolve();
+    });
+    const controller = new AbortController();
+    const put = server.target().put('a', body(), { signal: controller.signal });
+    await arrived.promise;
+    const reason = new Error('enough');
+    controller.abort(reason);
+    await expect(put).rejects.toBe(reason);
+    await closed.promise;
+  });
+
+  test('drops the connection in the middle of a body is unreachable', async () => {
+    await using server = await oddServer((_request, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('half', () => response.socket?.destroy());
+    });
+    await expect(server.target().get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+  });
+
+  test('drops the connection before it answers is unreachable, and is asked once', async () => {
+    await using server = await oddServer((request) => request.socket.destroy());
+    const put = server.target().put('a', body(), { createOnly: true });
+    await expect(put).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('answers a range short, elsewhere, or as a whole is never believed', async () => {
+    const range = { offset: 10, length: 5 };
+    const answers: [Answer, string][] = [
+      [xml(206, 'abc', { 'content-range': 'bytes 10-14/100' }), 'TARGET_UNAVAILABLE'],
+      [xml(206, 'abc', { 'content-range': 'bytes 10-12/13' }), 'RANGE_UNSATISFIABLE'],
+      [xml(206, 'abcde', { 'content-range': 'bytes 0-4/100' }), 'TARGET_ERROR'],
+      [xml(206, 'abcde'), 'TARGET_ERROR'],
+      [xml(200, 'abcde'), 'TARGET_ERROR'],
+      [xml(416, errorXml('InvalidRange')), 'RANGE_UNSATISFIABLE'],
+    ];
+    for (const [answer, code] of answers) {
+      await using server = await oddServer(answer);
+      await expect(server.target().get('a', { range })).rejects.toMatchObject({ code });
+    }
+  });
+
+  test('answers part of an object that was asked for as a whole is never believed', async () => {
+    await using server = await oddServer(xml(206, 'abc', { 'content-range': 'bytes 0-2/3' }));
+    await expect(server.target().get('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+  });
+
+  test('is not there is unreachable', async () => {
+    const gone = await oddServer(() => {});
+    const target = gone.target();
+    await gone[Symbol.asyncDispose]();
+    await expect(target.get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+    const client = new Client({ endPoint: 'no-such-host.invalid', accessKey: 'x', secretKey: 'y', region: 'r' });
+    const nowhere = new S3Target({ client, bucket: 'bucket' });
+    await expect(nowhere.get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+  });
+
+  test('answers HTTP where TLS is expected is unreachable', async () => {
+    await using server = await oddServer(xml(200, ''));
+    const { port } = server.client() as unknown as { port: number };
+    const client = new Client({ endPoint: '127.0.0.1', port, accessKey: 'x', secretKey: 'y', region: 'r' });
+    const target = new S3Target({ client, bucket: 'bucket' });
+    await expect(target.get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+  });
+});
+
+describe('a 404 to HEAD', () => {
+  const bare404 =
+    (code: string): Answer =>
+    (request, response) =>
+      request.method === 'HEAD' ? xml(404, '')(request, response) : xml(404, errorXml(code))(request, response);
+
+  test('is an absent object when a GET says so', async () => {
+    await using server = await oddServer(bare404('NoSuchKey'));
+    expect(await server.target().stat('a')).toBeUndefined();
+    expect(server.requests).toEqual(['HEAD /bucket/a', 'GET /bucket/a']);
+  });
+
+  test('is a missing bucket when a GET says so', async () => {
+    await using server = await oddServer(bare404('NoSuchBucket'));
+    await expect(server.target().stat('a')).rejects.toMatchObject({ code: 'BUCKET_NOT_FOUND', retryable: false });
+  });
+
+  test('is no proof of absence when a GET is refused', async () => {
+    await using server = await oddServer((request, response) =>
+      xml(request.method === 'HEAD' ? 404 : 403, request.method === 'HEAD' ? '' : errorXml('AccessDenied'))(
+        request,
+        response,
+      ),
+    );
+    await expect(server.target().stat('a')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+  });
+
+  test('is asked again when the object has come meanwhile', async () => {
+    let heads = 0;
+    await using server = await oddServer((request, response) => {
+      if (request.method === 'HEAD' && heads++ === 0) return xml(404, '')(request, response);
+      xml(request.method === 'HEAD' ? 200 : 206, request.method === 'HEAD' ? '' : 'x', { 'content-length': '1' })(
+        request,
+        response,
+      );
+    });
+    expect(await server.target().stat('a')).toMatchObject({ key: 'a', size: 1 });
+  });
+});
+
+describe('a listing', () => {
+  const pages = (...answers: string[]): Answer => {
+    let page = 0;
+    return (request, response) => xml(200, answers[Math.min(page++, answers.length - 1)] ?? '')(request, response);
+  };
+
+  test('goes through all pages, with the token of the one before and after only on the first', async () => {
+    await using server = await oddServer(pages(listXml(['b', 'c'], '00012'), listXml([], '1e5'), listXml(['d'])));
+    const keys: string[] = [];
+    for await (const { key, size, modifiedAt } of server.target().list('', { after: 'a!' })) {
+      keys.push(key);
+      expect([size, modifiedAt?.toISOString()]).toEqual([7, '2026-01-02T03:04:05.678Z']);
+    }
+    expect(keys).toEqual(['b', 'c', 'd']);
+    expect(server.requests[0]).toContain('start-after=a%21');
+    expect(server.requests[1]).toContain('continuation-token=00012&');
+    expect(server.requests[1]).not.toContain('start-after');
+    expect(server.requests[2]).toContain('continuation-token=1e5&');
+  });
+
+  test('asks for no page before it is needed', async () => {
+    await using server = await oddServer(pages(listXml(['b', 'c'], 'next'), listXml(['d'])));
+    for await (const { key } of server.target().list('')) if (key === 'c') break;
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test('takes names for text, passes over those that are no keys, and leaves out what it did not ask for', async () => {
+    const names = ['Foo', '00012', '1e5', 'a%2Fb', 'a%20b', 'x/'];
+    await using server = await oddServer(pages(listXml([...names].sort())));
+    expect(await keysOf(server.target())).toEqual(['00012', '1e5', 'a/b']);
+  });
+
+  const broken: [string, string, string][] = [
+    ['says that there is more but not where', listXml(['a'], undefined, true), 'TARGET_UNAVAILABLE'],
+    ['is cut off', listXml(['a', 'b']).slice(0, -40), 'TARGET_UNAVAILABLE'],
+    ['is empty', '', 'TARGET_UNAVAILABLE'],
+    [
+      'does not say whether it is the last',
+      listXml(['a']).replace('IsTruncated>', 'X>').replace('/IsTruncated', '/X'),
+      'TARGET_UNAVAILABLE',
+    ],
+    ['is not in order', listXml(['b', 'a']), 'TARGET_ERROR'],
+    ['names a key twice', listXml(['a', 'a']), 'TARGET_ERROR'],
+    ['has no sizes', listXml(['a']).replace('<Size>7</Size>', ''), 'TARGET_UNAVAILABLE'],
+  ];
+  test.each(broken)('whose page %s is an error and never the end', async (_name, page, code) => {
+    await using server = await oddServer(pages(page));
+    await expect(keysOf(server.target())).rejects.toMatchObject({ code });
+  });
+
+  test('whose pages name the same next page again and again ends with an error', async () => {
+    await using empty = await oddServer(pages(listXml([], 'same')));
+    await expect(keysOf(empty.target())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    await using full = await oddServer(pages(listXml(['a'], 'same')));
+    await expect(keysOf(full.target())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    let turn = 0;
+    await using cycle = await oddServer((request, response) => {
+      xml(200, listXml([], turn++ % 2 === 0 ? 'one' : 'other'))(request, response);
+    });
+    await expect(keysOf(cycle.target())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+  });
+
+  test('of another prefix than was asked for is an error', async () => {
+    await using server = await oddServer(pages(listXml(['b/a'])));
+    await expect(keysOf(server.target(), 'a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+  });
+});
+
+describe('deleting many', () => {
+  const deleted = (inside: string) => xml(200, `<DeleteResult>${inside}</DeleteResult>`);
+
+  test('takes a thousand a request, and says so of each that failed', async () => {
+    await using server = await oddServer(deleted(''));
+    await server.target().deleteMany(Array.from({ length: 2001 }, (_, index) => `k${index}`));
+    expect(server.requests).toEqual(Array(3).fill('POST /bucket?delete'));
+    await server.target().deleteMany([]);
+    expect(server.requests).toHaveLength(3);
+  });
+
+  test('rejects when one of them failed, though the status is 200', async () => {
+    const failed = '<Error><Key>a</Key><Code>AccessDenied</Code><Message>no</Message></Error>';
+    await using server = await oddServer(deleted(failed));
+    await expect(server.target().deleteMany(['a', 'b'])).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+    await using busy = await oddServer(deleted('<Error><Key>a</Key><Code>InternalError</Code></Error>'));
+    await expect(busy.target().deleteMany(['a'])).rejects.toMatchObject({
+      code: 'TARGET_UNAVAILABLE',
+      retryable: true,
+    });
+  });
+
+  test('takes an absent object for a success, and half an answer for none', async () => {
+    await using server = await oddServer(deleted('<Error><Key>a</Key><Code>NoSuchKey</Code></Error>'));
+    await server.target().deleteMany(['a']);
+    await using cut = await oddServer(xml(200, '<DeleteResult><Deleted>'));
+    await expect(cut.target().deleteMany(['a'])).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
+  });
+});
+
+describe('checksums', () => {
+  const sha256 = (bytes: Uint8Array, encoding: 'hex' | 'base64') => createHash('sha256').update(bytes).digest(encoding);
+  const keeping: Answer = (request, response) => {
+    const length = request.method === 'PUT' ? 0 : 3;
+    response.writeHead(200, { 'x-amz-checksum-sha256': sha256(body(), 'base64'), 'content-length': length });
+    response.end(request.method === 'GET' ? body() : undefined);
+  };
+
+  test('are sent, told and compared where the server keeps them', async () => {
+    await using server = await oddServer(keeping);
+    const target = server.target({ checksums: true });
+    await target.put('a', body());
+    expect(server.headers[0]?.['x-amz-checksum-sha256']).toBe(sha256(body(), 'base64'));
+    expect(target.capabilities.checksums).toBe(true);
+    expect((await target.stat('a'))?.sha256).toBe(sha256(body(), 'hex'));
+    expect(server.headers[1]?.['x-amz-checksum-mode']).toBe('ENABLED');
+    expect(await target.get('a')).toEqual(body());
+  });
+
+  test('are no longer promised once the server has shown that it does not keep them', async () => {
+    await using server = await oddServer(xml(200, ''));
+    const target = server.target({ checksums: true });
+    await target.put('a', body());
+    expect(target.capabilities.checksums).toBe(false);
+  });
+
+  test('that do not fit the body are CHECKSUM_MISMATCH', async () => {
+    await using server = await oddServer((_request, response) => {
+      response.writeHead(200, { 'x-amz-checksum-sha256': sha256(body(), 'base64') });
+      response.end(new Uint8Array([1, 2, 4]));
+    });
+    const get = server.target({ checksums: true }).get('a');
+    await expect(get).rejects.toMatchObject({ code: 'CHECKSUM_MISMATCH', retryable: true });
+  });
+
+  test('without them a body is still guarded: by its signature', async () => {
+    await using server = await oddServer(xml(200, ''));
+    await server.target().put('a', body());
+    expect(server.headers[0]?.['x-amz-content-sha256']).toBe(sha256(body(), 'hex'));
+    expect(server.headers[0]?.['x-amz-checksum-sha256']).toBeUndefined();
+  });
+
+  test('where the client does not sign bodies, as over TLS, Content-MD5 guards them', async () => {
+    await using server = await oddServer(xml(200, ''));
+    const client = server.client();
+    client.enableSHA256 = false;
+    await server.target({ client }).put('a', body());
+    expect(server.headers[0]?.['x-amz-content-sha256']).toBe('UNSIGNED-PAYLOAD');
+    expect(server.headers[0]?.['content-md5']).toBe(createHash('md5').update(body()).digest('base64'));
+  });
+});
+
+describe('the region', () => {
+  const located =
+    (location: string): Answer =>
+    (request, response) =>
+      request.url === '/bucket?location' ? xml(200, location)(request, response) : xml(200, '')(request, response);
+
+  test.each([
+    ['<LocationConstraint xmlns="x">eu-north-1</LocationConstraint>', 'eu-north-1'],
+    ['<LocationConstraint/>', 'us-east-1'],
+    ['<LocationConstraint>EU</LocationConstraint>', 'eu-west-1'],
+  ])('is asked for once where the client has none: %s', async (location, region) => {
+    await using server = await oddServer(located(location));
+    const target = server.target({ client: server.client({ region: '' }) });
+    await target.put('a', body());
+    await target.put('b', body());
+    expect(server.requests).toEqual(['GET /bucket?location', 'PUT /bucket/a', 'PUT /bucket/b']);
+    expect(server.headers[1]?.authorization).toContain(`/${region}/s3/`);
+  });
+
+  test('is learnt from who may not ask for it', async () => {
+    const denied = errorXml('AuthorizationHeaderMalformed', '<Region>eu-north-1</Region>');
+    await using server = await oddServer((request, response) =>
+      request.url === '/bucket?location' ? xml(400, denied)(request, response) : xml(200, '')(request, response),
+    );
+    await server.target({ client: server.client({ region: '' }) }).put('a', body());
+    expect(server.headers[1]?.authorization).toContain('/eu-north-1/s3/');
+  });
+
+  test('of a missing bucket is BUCKET_NOT_FOUND', async () => {
+    await using server = await oddServer(xml(404, errorXml('NoSuchBucket')));
+    const target = server.target({ client: server.client({ region: '' }) });
+    await expect(target.stat('a')).rejects.toMatchObject({ code: 'BUCKET_NOT_FOUND' });
+  });
+});
+
+test('the client is left as it was: its retries, its transport, its log', async () => {
+  const warned = vi.spyOn(console, 'warn');
+  await using server = await oddServer(xml(503, ''));
+  const client = server.client();
+  const before = { ...client };
+  await expect(server.target({ client }).get('a')).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
+  expect({ ...client }).toEqual(before);
+  expect(warned).not.toHaveBeenCalled();
+});
+
+test('credentials that are not to be had are CREDENTIALS_REFUSED, and those out of reach may be tried again', async () => {
+  await using server = await oddServer(xml(200, ''));
+  const targetWith = (error: Error) => {
+    const client = server.client();
+    Object.assign(client, { credentialsProvider: { getCredentials: () => Promise.reject(error) } });
+    return server.target({ client });
+  };
+  await expect(targetWith(new Error('secret-thing')).get('a')).rejects.toMatchObject({
+    code: 'CREDENTIALS_REFUSED',
+    message: expect.not.stringContaining('secret-thing'),
+  });
+  const unreachable = Object.assign(new Error('connect'), { code: 'ECONNREFUSED' });
+  await expect(targetWith(unreachable).get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+});
+
+test('a body over 5 GiB is refused before anything is sent', async () => {
+  await using server = await oddServer(xml(200, ''));
+  const huge = Object.defineProperty(new Uint8Array(1), 'byteLength', { value: 5 * 1024 ** 3 + 1 });
+  await expect(server.target().put('a', huge)).rejects.toMatchObject({ code: 'OBJECT_TOO_LARGE' });
+  expect(server.requests).toEqual([]);
+});
+
+test('misuse is a TypeError', async () => {
+  await using server = await oddServer(() => {});
+  expect(() => server.target({ bucket: '' })).toThrow(TypeError);
+  for (const prefix of ['/a', 'a//b', 'a/../b', '.', 'é', 'x'.repeat(501)]) {
+    expect(() => server.target({ prefix }), prefix).toThrow(TypeError);
+  }
+  expect(() => server.target({ requestTimeoutMs: 0 })).toThrow(TypeError);
+  expect(() => server.target({ client: {} as never })).toThrow(/minio 8/);
+  await expect(server.target().get('a', { range: { offset: -1, length: 1 } })).rejects.toThrow(TypeError);
+});
+
+test('the prefix is put before every key, and nothing else is seen', async () => {
+  await using server = await oddServer((request, response) =>
+    request.method === 'GET'
+      ? xml(200, listXml(['Old%20stuff/b/c']))(request, response)
+      : xml(200, '')(request, response),
+  );
+  const target = server.target({ prefix: 'Old stuff/' });
+  await target.put('a/b', body());
+  expect(await keysOf(target, 'b')).toEqual(['b/c']);
+  expect(server.requests[0]).toBe('PUT /bucket/Old%20stuff/a/b');
+  expect(server.requests[1]).toContain('prefix=Old%20stuff%2Fb');
+});
