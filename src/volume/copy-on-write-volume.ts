@@ -120,7 +120,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
   }
 
-  /** @internal */
+  /** What it stands on, for whoever follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.core.device;
   }

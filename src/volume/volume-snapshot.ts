@@ -48,7 +48,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     record.handle = this;
   }
 
-  /** @internal */
+  /** What it stands on, for whoever follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.volume;
   }

@@ -147,8 +147,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'R7',
     what: 'the synchronous door leaves claims in the table',
     file: INTERCEPTOR,
-    find: '    const room = space.take();\n    this.claims.remove(block);\n',
-    replace: '    const room = space.take();\n',
+    find: '    if (isZero) space.give(room);\n    this.claims.remove(block);\n',
+    replace: '    if (isZero) space.give(room);\n',
     test: 'what it has preserved stays',
   },
   {

@@ -57,7 +57,7 @@ const cases = [
 console.log(JSON.stringify([into[0], baseline.counts.pending, lost, paged.size, cases.length > 20, typeof S3Target, typeof FaultyTarget]));
 `;
 
-const PRINTED = '[1,16,true,65536,true,"function","function"]';
+const PRINTED = '[1,15,true,65536,true,"function","function"]';
 
 describe('the packed package', () => {
   test('compiles under strict settings, library checks included, and runs', () => {

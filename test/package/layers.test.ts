@@ -1,0 +1,122 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { type ImportOf, SOURCES, sourceImports, specifiersIn } from './source-imports.ts';
+
+/** Which folders the files of a folder may import from, besides their own. Section 3 of the design. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  common: [],
+  state: ['common'],
+  device: ['common'],
+  volume: ['common', 'device', 'state'],
+  target: ['common'],
+  repository: ['common', 'device', 'state', 'volume', 'target'],
+  nbd: ['common', 'device'],
+  testing: ['common', 'device', 'target'],
+};
+
+const files = sourceImports();
+const manifest = JSON.parse(readFileSync(join(SOURCES, '..', 'package.json'), 'utf8')) as {
+  exports: Record<string, string | { default: string }>;
+  dependencies: Record<string, string>;
+};
+
+/** The files that users import, by what `package.json` exports. */
+const entries = Object.values(manifest.exports).flatMap((target) =>
+  typeof target === 'string' ? [] : [target.default.replace('./dist/', '').replace(/\.js$/, '.ts')],
+);
+
+const folderOf = (file: string) => (file.includes('/') ? (file.split('/')[0] as string) : 'entry');
+const sourcesOf = (file: string, wanted: (each: ImportOf) => boolean = () => true) =>
+  (files.get(file) ?? []).filter((each) => each.kind === 'source' && wanted(each)).map((each) => each.to);
+
+/** `start` and everything that it imports, however far away. */
+function reachableFrom(start: readonly string[]): Set<string> {
+  const reached = new Set(start);
+  for (const file of reached) for (const next of sourcesOf(file)) reached.add(next);
+  return reached;
+}
+
+describe('the imports of the sources', () => {
+  test('are read from the syntax tree, of every form', () => {
+    const text = `
+      import a from './a.ts'; import type { B } from './b.ts'; import { type C } from './c.ts'; import './d.ts';
+      export * from './e.ts'; export type { F } from './f.ts'; const g = import('./g.ts');
+      type H = import('./h.ts').H; // import './not.ts'
+      const text = "import './nor.ts'"; export const i = 1;`;
+    expect(specifiersIn(text).map(({ specifier, typeOnly }) => `${specifier}${typeOnly ? ' (type)' : ''}`)).toEqual([
+      './a.ts',
+      './b.ts (type)',
+      './c.ts',
+      './d.ts',
+      './e.ts',
+      './f.ts (type)',
+      './g.ts',
+      './h.ts (type)',
+    ]);
+    expect(() => specifiersIn('import(name)')).toThrow('no constant');
+  });
+
+  test('are of files that are there, entry points among them', () => {
+    expect(entries.length).toBeGreaterThan(0);
+    for (const entry of entries) expect(files.has(entry), entry).toBe(true);
+    const missing = [...files].flatMap(([file, list]) =>
+      list
+        .filter(({ kind, to }) => kind === 'source' && !existsSync(join(SOURCES, to)))
+        .map(({ to }) => `${file}: ${to}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('go down through the layers only', () => {
+    const wrong: string[] = [];
+    for (const file of files.keys()) {
+      const folder = folderOf(file);
+      if (folder === 'entry') continue;
+      const allowed = ALLOWED[folder];
+      if (allowed === undefined) throw new Error(`${folder} is a layer that nobody has placed: say what it may import`);
+      for (const to of sourcesOf(file)) {
+        if (folderOf(to) !== folder && !allowed.includes(folderOf(to))) wrong.push(`${file} imports ${to}`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test('name only Node’s own modules and declared dependencies', () => {
+    const known = (name: string) => name.startsWith('node:') || name in manifest.dependencies;
+    const wrong = [...files].flatMap(([file, list]) =>
+      list.filter(({ kind, to }) => kind === 'package' && !known(to)).map(({ to }) => `${file} imports ${to}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test('reach minio from ./s3 only, in code and in types', () => {
+    const importers = [...files].filter(([, list]) => list.some(({ to }) => to === 'minio')).map(([file]) => file);
+    expect(importers.filter((file) => !/^(s3\.ts|target\/s3[^/]*\.ts)$/.test(file))).toEqual([]);
+    for (const entry of entries.filter((file) => file !== 's3.ts')) {
+      const reached = reachableFrom([entry]);
+      expect(
+        importers.filter((file) => reached.has(file)),
+        entry,
+      ).toEqual([]);
+    }
+  });
+
+  test('have no cycle once types are stripped', () => {
+    const done = new Set<string>();
+    const cycles: string[] = [];
+    const visit = (file: string, path: readonly string[]): void => {
+      if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' -> '));
+      if (done.has(file) || path.includes(file)) return;
+      for (const next of sourcesOf(file, ({ typeOnly }) => !typeOnly)) visit(next, [...path, file]);
+      done.add(file);
+    };
+    for (const file of files.keys()) visit(file, []);
+    expect(cycles).toEqual([]);
+  });
+
+  test('reach every file from an entry point: there is no dead one', () => {
+    const reached = reachableFrom(entries);
+    expect([...files.keys()].filter((file) => !reached.has(file))).toEqual([]);
+  });
+});

@@ -1,0 +1,61 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+
+/** The folder of the sources. */
+export const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
+
+/** One import, re-export, `import()` or `import('...').Type`. */
+export interface ImportOf {
+  /** What is imported: a path below the sources with `/`, such as `device/span.ts`, or a package or `node:` name. */
+  readonly to: string;
+  readonly kind: 'source' | 'package';
+  /** Whether it is gone once types are stripped. `import { type A }` is not: the module is still loaded. */
+  readonly typeOnly: boolean;
+}
+
+/** All source files, as paths below the folder, with what each imports. */
+export function sourceImports(): Map<string, ImportOf[]> {
+  const files = readdirSync(SOURCES, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts'));
+  return new Map(files.map((path) => [path.replaceAll('\\', '/'), importsOf(join(SOURCES, path))]));
+}
+
+function importsOf(file: string): ImportOf[] {
+  return specifiersIn(readFileSync(file, 'utf8'), file).map(({ specifier, typeOnly }) => {
+    if (!specifier.startsWith('.')) return { to: packageOf(specifier), kind: 'package', typeOnly };
+    const path = relative(SOURCES, join(dirname(file), specifier)).replaceAll('\\', '/');
+    return { to: path, kind: 'source', typeOnly };
+  });
+}
+
+function packageOf(specifier: string): string {
+  if (specifier.startsWith('node:')) return specifier;
+  return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+}
+
+/** What a piece of TypeScript imports, by its syntax tree. */
+export function specifiersIn(text: string, name = 'file.ts'): { specifier: string; typeOnly: boolean }[] {
+  const found: { specifier: string; typeOnly: boolean }[] = [];
+  const add = (specifier: ts.Node | undefined, typeOnly: boolean) => {
+    if (specifier === undefined) return;
+    if (!ts.isStringLiteralLike(specifier)) throw new Error(`${name} imports what is no constant`);
+    found.push({ specifier: specifier.text, typeOnly });
+  };
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node)) {
+      add(node.moduleSpecifier, node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword);
+    } else if (ts.isExportDeclaration(node)) {
+      add(node.moduleSpecifier, node.isTypeOnly);
+    } else if (ts.isImportTypeNode(node)) {
+      if (ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true);
+    } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      add(node.arguments[0], false);
+    } else if (ts.isExternalModuleReference(node)) {
+      add(node.expression, false);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(name, text, ts.ScriptTarget.ESNext, true));
+  return found;
+}
