@@ -1,0 +1,48 @@
+/** One exploration by name, and short ways to write one down. */
+import { checkpointModel } from './checkpoints.ts';
+import type { Model } from './explore.ts';
+import { repositoryModel } from './repository.ts';
+import type { Rule } from './rules.ts';
+import type { Configuration } from './world.ts';
+
+export interface Named {
+  readonly name: string;
+  readonly about: string;
+  /** Small enough for the test file. */
+  readonly isSmall: boolean;
+  /** Shows a limit that the protocol documents: it is expected to be violated with every rule in force. */
+  readonly isLimit?: boolean | undefined;
+  /** Each of these, taken out by itself, must be found to break something; together where two overlap. */
+  readonly takeOut: readonly (readonly Rule[])[];
+  readonly build: (without: readonly Rule[]) => Model<unknown>;
+}
+
+export function repository(
+  name: string,
+  about: string,
+  takeOut: (Rule | Rule[])[],
+  configuration: Configuration,
+  isSmall = true,
+): Named {
+  const build = (without: readonly Rule[]) => repositoryModel(configuration, without) as Model<unknown>;
+  return { name, about, isSmall, takeOut: takeOut.map((rules) => [rules].flat()), build };
+}
+
+export function checkpoints(
+  name: string,
+  about: string,
+  options: {
+    takeOut: readonly (readonly Rule[])[];
+    vanishing?: number;
+    steps?: readonly [number, number];
+    isSmall?: boolean;
+    isStrict?: boolean;
+    isLimit?: boolean;
+  },
+): Named {
+  const { takeOut, vanishing = 0, steps = [2, 2], isSmall = true, isStrict = false, isLimit = false } = options;
+  const hosts = steps.map((count, index) => ({ hasMemory: index === 0, steps: count }));
+  const build = (without: readonly Rule[]) =>
+    checkpointModel({ hosts, maxTail: 2, vanishing, isStrict }, without) as Model<unknown>;
+  return { name, about, isSmall, isLimit, takeOut, build };
+}
