@@ -15,6 +15,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   testing: ['common', 'device', 'target'],
 };
 
+/** Layers that are being built and that no entry point offers yet. Each goes from here with its first export. */
+const UNDER_WAY: readonly string[] = ['repository'];
+
 const files = sourceImports();
 const manifest = JSON.parse(readFileSync(join(SOURCES, '..', 'package.json'), 'utf8')) as {
   exports: Record<string, string | { default: string }>;
@@ -43,6 +46,7 @@ describe('the imports of the sources', () => {
       import a from './a.ts'; import type { B } from './b.ts'; import { type C } from './c.ts'; import './d.ts';
       export * from './e.ts'; export type { F } from './f.ts'; const g = import('./g.ts');
       type H = import('./h.ts').H; // import './not.ts'
+      const j = new Worker(new URL(built ? './j.js' : './j.ts', import.meta.url)); const k = new URL('https://host', base);
       const text = "import './nor.ts'"; export const i = 1;`;
     expect(specifiersIn(text).map(({ specifier, typeOnly }) => `${specifier}${typeOnly ? ' (type)' : ''}`)).toEqual([
       './a.ts',
@@ -53,6 +57,7 @@ describe('the imports of the sources', () => {
       './f.ts (type)',
       './g.ts',
       './h.ts (type)',
+      './j.ts',
     ]);
     expect(() => specifiersIn('import(name)')).toThrow('no constant');
   });
@@ -117,6 +122,9 @@ describe('the imports of the sources', () => {
 
   test('reach every file from an entry point: there is no dead one', () => {
     const reached = reachableFrom(entries);
-    expect([...files.keys()].filter((file) => !reached.has(file))).toEqual([]);
+    const dead = [...files.keys()].filter((file) => !reached.has(file));
+    expect(dead.filter((file) => !UNDER_WAY.includes(folderOf(file)))).toEqual([]);
+    const offered = new Set([...reached].map(folderOf));
+    expect(UNDER_WAY.filter((folder) => offered.has(folder))).toEqual([]);
   });
 });

@@ -6,7 +6,7 @@ import ts from 'typescript';
 /** The folder of the sources. */
 export const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
 
-/** One import, re-export, `import()` or `import('...').Type`. */
+/** One import, re-export, `import()`, `import('...').Type` or `new URL('...', import.meta.url)`. */
 export interface ImportOf {
   /** What is imported: a path below the sources with `/`, such as `device/span.ts`, or a package or `node:` name. */
   readonly to: string;
@@ -51,11 +51,25 @@ export function specifiersIn(text: string, name = 'file.ts'): { specifier: strin
       if (ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true);
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
       add(node.arguments[0], false);
+    } else if (ts.isNewExpression(node) && node.arguments?.[1]?.getText() === 'import.meta.url') {
+      for (const text of literalsIn(node.arguments[0])) {
+        if (text.text.endsWith('.ts')) add(text, false); // A worker's program; its built form is not a source.
+      }
     } else if (ts.isExternalModuleReference(node)) {
       add(node.expression, false);
     }
     ts.forEachChild(node, visit);
   };
   visit(ts.createSourceFile(name, text, ts.ScriptTarget.ESNext, true));
+  return found;
+}
+
+function literalsIn(node: ts.Node | undefined): ts.StringLiteralLike[] {
+  if (node === undefined) return [];
+  if (ts.isStringLiteralLike(node)) return [node];
+  const found: ts.StringLiteralLike[] = [];
+  ts.forEachChild(node, (child) => {
+    found.push(...literalsIn(child));
+  });
   return found;
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 
 /** A block special file over a sparse image. */
 export interface LoopDevice {
@@ -14,7 +14,10 @@ export function makeLoopDevice(image: string, sizeBytes: number, sectorSize = 51
   try {
     const args = ['--find', '--show', '--sector-size', String(sectorSize), image];
     const path = execFileSync('losetup', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
-    return { path, remove: () => execFileSync('losetup', ['--detach', path], { stdio: 'ignore' }) };
+    // Detached while it is open, it goes with its last user: nothing is left behind however this process ends.
+    const user = openSync(path, 'r');
+    execFileSync('losetup', ['--detach', path], { stdio: 'ignore' });
+    return { path, remove: () => closeSync(user) };
   } catch (error) {
     const reason = String((error as { stderr?: string }).stderr || error).trim();
     return `no loop device can be made here (it takes root and /dev/loop-control): ${reason}`;
