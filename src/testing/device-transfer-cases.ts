@@ -201,10 +201,14 @@ export const deviceTransferCases: readonly DeviceCase[] = [
         const inFlight = Array.from({ length: count }, (_, index) =>
           device.write(place(2 * index), pattern(1000 * round + index, unit)),
         );
-        for (let index = 0; index < count; index++) {
-          device.writeSync(place(2 * index + 1), pattern(1000 * round + 500 + index, unit));
+        try {
+          for (let index = 0; index < count; index++) {
+            device.writeSync(place(2 * index + 1), pattern(1000 * round + 500 + index, unit));
+          }
+          device.flushSync();
+        } finally {
+          await Promise.allSettled(inFlight); // Also when the synchronous door fails, so that nothing is left behind.
         }
-        device.flushSync();
         await Promise.all(inFlight);
         const seen = new Uint8Array(unit);
         for (let index = 0; index < count; index++) {

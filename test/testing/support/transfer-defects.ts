@@ -181,7 +181,7 @@ export const transferDefects: readonly Defect[] = [
       new (class extends MemoryDevice {
         override async write(offset: number, from: Uint8Array) {
           const copy = from.slice();
-          setImmediate(() => this.bytes.set(copy, offset));
+          setImmediate(() => offset + copy.length <= this.size && this.bytes.set(copy, offset));
         }
       })(size),
   ],
