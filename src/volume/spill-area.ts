@@ -34,11 +34,12 @@ export class SpillArea {
 
   async write(slot: number, bytes: Uint8Array): Promise<void> {
     try {
-      await this.#device.write(slot * this.#slotBytes, bytes);
+      const written = this.#device.write(slot * this.#slotBytes, bytes);
+      this.#checksums.set(slot, crc32(bytes)); // While the device is at work.
+      await written;
     } catch (cause) {
       throw spillFailed('write to', cause);
     }
-    this.#checksums.set(slot, crc32(bytes));
   }
 
   writeSync(slot: number, bytes: Uint8Array): void {
