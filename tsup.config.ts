@@ -1,7 +1,13 @@
 import { defineConfig } from 'tsup';
 
 export default defineConfig({
-  entry: ['src/index.ts', 'src/s3.ts', 'src/testing.ts'],
+  entry: {
+    index: 'src/index.ts',
+    s3: 'src/s3.ts',
+    testing: 'src/testing.ts',
+    // What `sealWorkerUrl` starts threads with: it must lie in `dist/` beside the chunks.
+    'seal-worker': 'src/repository/workers/seal-worker.ts',
+  },
   format: 'esm',
   target: 'node22',
   platform: 'node',

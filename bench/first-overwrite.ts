@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BlockDevice, CopyOnWriteVolume, FileDevice, MemoryDevice, type VolumeSnapshot } from '../src/index.ts';
+import { type BlockDevice, CopyOnWriteVolume, FileDevice, type VolumeSnapshot } from '../src/index.ts';
 import { fillRandom, shuffledBlocks } from './support/random.ts';
 import { compare, percent, printTable, type Round } from './support/rounds.ts';
 
@@ -53,9 +53,8 @@ try {
   const chosen = process.argv.slice(2);
   for (const place of ['memory', 'spill file'] as const) {
     const inMemory = place === 'memory';
-    const copies = inMemory
-      ? new MemoryDevice(content.slice())
-      : await FileDevice.open(join(folder, 'copies'), { create: { sizeBytes: ROUND_BYTES } });
+    const copiesPath = join(folder, `copies for ${place}`);
+    const copies = await FileDevice.open(copiesPath, { create: { sizeBytes: ROUND_BYTES } });
     await copies.write(0, content);
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,

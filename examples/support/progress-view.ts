@@ -52,7 +52,7 @@ export class ProgressView {
   end(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    if (this.#subject !== undefined) this.#draw();
+    if (this.#terminal.isLive) this.#draw();
     this.#subject = undefined;
     this.#terminal.keep();
   }

@@ -129,7 +129,7 @@ export class RoundTrip {
 
     const begun = { ms: 0, writes: 0, bytes: 0 };
     let sweepBegunMs = 0;
-    let show: (title: string) => void;
+    let show: (title: string) => void = () => {};
     await method.backUp(volume, target, {
       signal: workspace.signal,
       fail: workspace.fail,
@@ -152,16 +152,16 @@ export class RoundTrip {
       asked: (counts, stateOf) => {
         sweepBegunMs = performance.now();
         this.#step('3', `asked after ${((sweepBegunMs - begun.ms) / 1000).toFixed(1)} s: ${describeCounts(counts)}`);
-        const last = Math.floor(volume.size / volume.blockSize) - 1;
-        for (const block of new Set([0.1, 0.5, 0.9].map((share) => Math.max(0, Math.floor(last * share))))) {
-          if (last >= 0) this.#step('', `block ${count(block)}: ${WHERE[stateOf(block)]}`);
+        for (const block of samples(Math.ceil(volume.size / volume.blockSize), stateOf)) {
+          this.#step('', `block ${count(block)}: ${WHERE[stateOf(block)]}`);
         }
-        this.#step('4', `second instruction: sweep what is left, in order; interception goes on`);
+        this.#step('4', 'second instruction: sweep what is left, in order; interception goes on');
         show('Sweeping');
       },
     });
     const now = performance.now();
     const seconds = (now - begun.ms) / 1000;
+    show('Complete');
     this.#step('5', `complete after ${seconds.toFixed(1)} s: every block stored once, or zero; record saved`);
     return {
       size: volume.size,
@@ -198,7 +198,7 @@ export class RoundTrip {
       [
         'objects',
         count(interceptedBlocks + sweptBlocks),
-        failures === 0 ? objects : `${objects}; ${failures} failed puts`,
+        failures === 0 ? objects : `${objects}; ${count(failures)} of the puts failed first`,
       ],
       ['backed up in', `${seconds.toFixed(1)} s`, `${megabytesPerSecond(storedBytes, seconds)} stored`],
       ['writes meanwhile', count(writes), `${bytes(writtenBytes)} at ${megabytesPerSecond(writtenBytes, seconds)}`],
@@ -218,6 +218,16 @@ export class RoundTrip {
   #step(number: string, text: string): void {
     this.#parts.terminal.print(`  ${this.#parts.terminal.bold(number.padEnd(3))}${text}`);
   }
+}
+
+/** For each state that there is, the first block from the middle on that is in it. */
+function samples(blockCount: number, stateOf: (block: number) => BlockState): Iterable<number> {
+  const found = new Map<BlockState, number>();
+  for (let block = blockCount >> 1; block < blockCount; block++) {
+    const state = stateOf(block);
+    if (!found.has(state)) found.set(state, block);
+  }
+  return found.values();
 }
 
 function describeCounts(counts: BlockStates['counts']): string {

@@ -3,6 +3,8 @@ import type { WriteStream } from 'node:tty';
 /** A colour for terminals of 256 colours, and the nearest one for those of 16. */
 export type Ink = readonly [of256: number, of16: number];
 
+/** Lines are made for that many; on narrower terminals nothing is redrawn in place. */
+const COLUMNS = 80;
 const SHOW_CURSOR = '\x1b[?25h';
 const HIDE_CURSOR = '\x1b[?25l';
 /** Terminals that know it draw what is between the two at once; others ignore it. */
@@ -22,7 +24,7 @@ export class Terminal {
 
   constructor(stream: WriteStream = process.stdout) {
     this.#stream = stream;
-    this.isLive = stream.isTTY === true && process.env.TERM !== 'dumb';
+    this.isLive = stream.isTTY === true && stream.columns >= COLUMNS && process.env.TERM !== 'dumb';
     this.#colorDepth = this.isLive ? stream.getColorDepth() : 1;
     // However the process ends, the cursor is back.
     if (this.isLive) process.on('exit', () => this.#stream.write(SHOW_CURSOR));
@@ -34,7 +36,7 @@ export class Terminal {
 
   /** How wide lines may be: one column is left free, since some terminals wrap after the last one. */
   get columns(): number {
-    return Math.min(80, this.#stream.columns ?? 80) - 1;
+    return COLUMNS - 1;
   }
 
   get rows(): number {

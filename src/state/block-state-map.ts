@@ -24,7 +24,8 @@ export interface BlockStates {
   clone(): BlockStateMap;
   /**
    * Where these states differ from earlier ones, ascending and coalesced. Equal stretches are skipped at memory
-   * speed: tens of millions of blocks compare in milliseconds.
+   * speed: tens of millions of blocks compare in milliseconds. A block that went on and came back between the two
+   * records does not show.
    */
   diff(previous: BlockStates): Iterable<StateChange>;
   /** MessagePack, run-length coded. `BlockStateMap.decode` reads it. */

@@ -30,7 +30,9 @@ export interface ClaimOwner {
 export class Claims {
   readonly #owner: ClaimOwner;
   readonly #table = new Map<number, Claim>();
-  readonly #atRest = new Set<Promise<void>>();
+  /** Claims whose I/O has not come to rest, in the table or not. */
+  #atWork = 0;
+  #whenAtRest: PromiseWithResolvers<void> | undefined;
 
   constructor(owner: ClaimOwner) {
     this.#owner = owner;
@@ -52,7 +54,9 @@ export class Claims {
   /** Removes all, and waits for their I/O to come to rest. */
   async close(): Promise<void> {
     for (const block of [...this.#table.keys()]) this.remove(block);
-    await Promise.all(this.#atRest);
+    if (this.#atWork === 0) return;
+    this.#whenAtRest ??= Promise.withResolvers<void>();
+    await this.#whenAtRest.promise;
   }
 
   #begin(block: number): Claim {
@@ -75,16 +79,24 @@ export class Claims {
         Math.min(deadlineMs, 2 ** 31 - 1),
       );
     }
-    const work = this.#preserve(claim, room).finally(() => this.#atRest.delete(work));
-    this.#atRest.add(work);
+    void this.#preserve(claim, room);
     return claim;
   }
 
   async #preserve(claim: Claim, room: Room): Promise<void> {
+    const { device, space } = this.#owner;
+    const { offset, length } = this.#owner.blockSpan(claim.block);
+    let transit: Uint8Array | undefined;
     let registered = false;
+    this.#atWork++;
     try {
-      const isZero =
-        room.kind === 'memory' ? await this.#readBlock(claim, room.bytes) : await this.#spill(claim, room.slot);
+      if (room.kind === 'spill') transit = await space.transitBuffer();
+      const buffer = room.kind === 'memory' ? room.bytes : (transit as Uint8Array);
+      if (!this.#isCurrent(claim)) return;
+      const bytes = length === buffer.length ? buffer : buffer.subarray(0, length);
+      await device.read(offset, bytes);
+      const isZero = isAllZero(bytes);
+      if (room.kind === 'spill' && !isZero && this.#isCurrent(claim)) await space.write(room.slot, buffer);
       if (!this.#isCurrent(claim)) return;
       this.#drop(claim);
       registered = !isZero;
@@ -93,28 +105,11 @@ export class Claims {
     } catch (error) {
       this.#fail(claim, error);
     } finally {
-      if (!registered) this.#owner.space.give(room);
+      if (transit !== undefined) space.giveTransitBuffer(transit);
+      if (!registered) space.give(room);
+      this.#atWork--;
+      if (this.#atWork === 0) this.#whenAtRest?.resolve();
     }
-  }
-
-  async #spill(claim: Claim, slot: number): Promise<boolean> {
-    const { space } = this.#owner;
-    const buffer = await space.transitBuffer();
-    try {
-      if (!this.#isCurrent(claim) || (await this.#readBlock(claim, buffer))) return true;
-      if (this.#isCurrent(claim)) await space.write(slot, buffer);
-      return false;
-    } finally {
-      space.giveTransitBuffer(buffer);
-    }
-  }
-
-  /** Reads the block, and says whether it is all zeroes. */
-  async #readBlock(claim: Claim, buffer: Uint8Array): Promise<boolean> {
-    const { offset, length } = this.#owner.blockSpan(claim.block);
-    const bytes = buffer.subarray(0, length);
-    await this.#owner.device.read(offset, bytes);
-    return isAllZero(bytes);
   }
 
   #isCurrent(claim: Claim): boolean {

@@ -165,7 +165,10 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     return point.trackingId === this.trackingId ? this.core.epochs.changedSince(point.epoch) : undefined;
   }
 
-  /** Refuses new calls, lets writes in flight finish, closes all snapshots and lets go of the spill. Idempotent. */
+  /**
+   * Refuses new calls, and with `CLOSED` also writes that are still waiting for a pre-image or an instant; waits for all
+   * that is at the device, closes all snapshots and lets go of the spill. Idempotent.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -5,8 +5,9 @@ export type Room =
   | { readonly kind: 'memory'; readonly bytes: Uint8Array }
   | { readonly kind: 'spill'; readonly slot: number };
 
-/** Blocks on their way to the spill at one time; the only memory besides the limit. */
-const MAX_IN_TRANSIT = 4;
+/** What may be on its way to the spill at one time: so many bytes, or blocks if that is more. All memory besides the limit. */
+const TRANSIT_BYTES = 1024 * 1024;
+const LEAST_IN_TRANSIT = 4;
 /** Buffers kept for reuse, in bytes. */
 const MAX_IDLE_BYTES = 8 * 1024 * 1024;
 
@@ -49,7 +50,7 @@ export class PreimageSpace {
   async transitBuffer(): Promise<Uint8Array> {
     const idle = this.#transit.pop();
     if (idle !== undefined) return idle;
-    if (this.#transitMade < MAX_IN_TRANSIT) {
+    if (this.#transitMade < Math.max(LEAST_IN_TRANSIT, TRANSIT_BYTES / this.#blockSize)) {
       this.#transitMade++;
       return this.#newBuffer();
     }

@@ -41,6 +41,12 @@ function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place
   throw new BackupError('BLOCK_RELEASED', `block ${block} is ${state}; it has been overwritten since`);
 }
 
+function isOnDevice(core: VolumeCore, record: SnapshotRecord, { offset }: Stretch): boolean {
+  const block = Math.floor(offset / core.blockSize);
+  const { epoch } = record.point;
+  return core.preimages.find(block, epoch) === undefined && (core.epochs.bytes[block] as number) < epoch;
+}
+
 /** Fills `into` with the snapshot's bytes from `offset` on. */
 export async function readSnapshot(
   core: VolumeCore,
@@ -115,8 +121,11 @@ function stillMissing(
 ): Stretch[] {
   const failed = outcome?.status === 'rejected';
   if (part.place !== 'device') {
-    if (failed) throw outcome.reason;
-    return [];
+    if (!failed) return [];
+    // A copy that was found corrupt before its block was overwritten: the device has the content still.
+    const isBackOnDevice = BackupError.is(outcome.reason, 'SPILL_CORRUPT') && isOnDevice(core, record, part);
+    if (isBackOnDevice) return [part];
+    throw outcome.reason;
   }
   const blocks = [...blocksOf(core, part)];
   const moved = blocks.filter(({ block }) => placeOf(core, record, block) !== 'device');

@@ -4,18 +4,20 @@ import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 
 /**
  * A device cut into slots of one block each, for pre-images that memory has no room for. Nothing in it outlives the
- * volume. Each slot's CRC-32 is kept in memory: a spill that reads back wrong must not become somebody's backup.
+ * volume. If the host wishes, each slot's CRC-32 is kept in memory, and what reads back wrong is found out.
  */
 export class SpillArea {
   readonly #device: BlockDevice;
   readonly #slotBytes: number;
   readonly #slotCount: number;
-  readonly #checksums = new Map<number, number>();
+  /** By slot; `undefined` when the host trusts this device as it trusts the volume's own. */
+  readonly #checksums: Map<number, number> | undefined;
   readonly #free: number[] = [];
   #everUsed = 0;
 
-  constructor(device: BlockDevice, slotBytes: number, limitBytes: number) {
+  constructor(device: BlockDevice, slotBytes: number, limitBytes: number, isVerified: boolean) {
     this.#device = device;
+    this.#checksums = isVerified ? new Map() : undefined;
     this.#slotBytes = slotBytes;
     this.#slotCount = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
   }
@@ -28,14 +30,14 @@ export class SpillArea {
   }
 
   give(slot: number): void {
-    this.#checksums.delete(slot);
+    this.#checksums?.delete(slot);
     this.#free.push(slot);
   }
 
   async write(slot: number, bytes: Uint8Array): Promise<void> {
     try {
       const written = this.#device.write(slot * this.#slotBytes, bytes);
-      this.#checksums.set(slot, crc32(bytes)); // While the device is at work.
+      this.#checksums?.set(slot, crc32(bytes)); // While the device is at work.
       await written;
     } catch (cause) {
       throw spillFailed('write to', cause);
@@ -49,7 +51,7 @@ export class SpillArea {
     } catch (cause) {
       throw spillFailed('write to', cause);
     }
-    this.#checksums.set(slot, crc32(bytes));
+    this.#checksums?.set(slot, crc32(bytes));
   }
 
   /** A slot's content. @throws `SPILL_FAILED`, `SPILL_CORRUPT` */
@@ -60,7 +62,7 @@ export class SpillArea {
     } catch (cause) {
       throw spillFailed('read', cause);
     }
-    if (crc32(bytes) !== this.#checksums.get(slot)) {
+    if (this.#checksums !== undefined && crc32(bytes) !== this.#checksums.get(slot)) {
       throw new BackupError('SPILL_CORRUPT', `slot ${slot} of the spill does not read back as it was written`);
     }
     return bytes;

@@ -11,9 +11,9 @@ export interface OpenSpill {
 
 /** Opens what the options name, if they name anything. */
 export async function openSpill(options: CheckedVolumeOptions): Promise<OpenSpill | undefined> {
-  const { spillPath, spillDevice, spillBytes, blockSize } = options;
+  const { spillPath, spillDevice, spillBytes, verifySpill, blockSize } = options;
   if (spillDevice !== undefined) {
-    return { area: new SpillArea(spillDevice, blockSize, spillBytes), close: async () => {} };
+    return { area: new SpillArea(spillDevice, blockSize, spillBytes, verifySpill), close: async () => {} };
   }
   if (spillPath === undefined) return undefined;
   const sizeBytes = Math.floor(spillBytes / blockSize) * blockSize;
@@ -24,7 +24,7 @@ export async function openSpill(options: CheckedVolumeOptions): Promise<OpenSpil
     () => false,
   );
   return {
-    area: new SpillArea(file, blockSize, spillBytes),
+    area: new SpillArea(file, blockSize, spillBytes, verifySpill),
     close: async () => {
       await file.close();
       if (!isUnlinked) await unlink(spillPath).catch(() => {});

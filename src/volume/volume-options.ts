@@ -14,7 +14,7 @@ export type PreserveFailure = 'fail-write' | 'lose-block' | 'break-snapshot';
 
 /** Where pre-images go, and what happens when they can't. @public */
 export interface PreserveOptions {
-  /** Pre-images kept in memory, in bytes; another four blocks may be on their way to the spill. @defaultValue 64 MiB */
+  /** Pre-images kept in memory, in bytes; 1 MiB more, or four blocks, may be on its way to the spill. @defaultValue 64 MiB */
   memoryBytes?: number | undefined;
   /**
    * A file for what memory has no room for. It must not exist; it is made when the volume opens and goes when the
@@ -25,6 +25,11 @@ export interface PreserveOptions {
   spillDevice?: BlockDevice | undefined;
   /** The most of the spill that is used, in bytes. @defaultValue the volume's size, or the spill device's */
   spillBytes?: number | undefined;
+  /**
+   * Keep a CRC-32 of every spilled block and give `SPILL_CORRUPT` for one that reads back otherwise. Worth its time
+   * where the spill's disk is trusted less than the volume's own, which nothing checks either. @defaultValue false
+   */
+  verifySpill?: boolean | undefined;
   /** How long one block's pre-image may take, and so how long a write may wait for it, in milliseconds. @defaultValue 10000 */
   deadlineMs?: number | undefined;
   /** @defaultValue 'break-snapshot': the host's writes come first */
@@ -54,6 +59,7 @@ export interface CheckedVolumeOptions {
   readonly spillPath: string | undefined;
   readonly spillDevice: BlockDevice | undefined;
   readonly spillBytes: number;
+  readonly verifySpill: boolean;
   readonly deadlineMs: number;
   readonly onFailure: PreserveFailure;
 }
@@ -95,6 +101,7 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
       preserve.spillBytes ?? spillDevice?.size ?? roundUp(device.size, blockSize),
       0,
     ),
+    verifySpill: preserve.verifySpill ?? false,
     deadlineMs: limitArgument('preserve.deadlineMs', preserve.deadlineMs ?? 10_000, 1),
     onFailure: choiceArgument('preserve.onFailure', preserve.onFailure ?? 'break-snapshot', [
       'fail-write',

@@ -107,7 +107,8 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    * - `inherited`: the base has it, so it is not wanted
    * - `zero`: it was read and is all zeroes
    *
-   * Does nothing once the snapshot is closed or broken.
+   * May be called while `ranges` or `diff` of its states are being walked. Does nothing once the snapshot is closed or
+   * broken: whoever waits for blocks to become stored also watches `status`.
    *
    * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
    */

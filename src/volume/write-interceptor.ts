@@ -126,7 +126,7 @@ export class WriteInterceptor {
     call: () => Promise<void>,
   ): Promise<void> {
     const { gate, snapshots } = this.#core;
-    await gate.pass(options?.signal);
+    if (!gate.isOpen) await gate.pass(options?.signal);
     for (;;) {
       // Whoever awaited anything tests again first. Rule R2.
       this.#core.requireOpen();
@@ -136,7 +136,8 @@ export class WriteInterceptor {
         if (snapshots.needsPreimage(block)) claims.push(this.claims.join(block));
       }
       if (claims.length === 0) break;
-      await abortable(Promise.all(claims), options?.signal);
+      const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
+      await abortable<unknown>(preserved, options?.signal);
     }
     this.#overwrite(first, last);
     gate.enter();

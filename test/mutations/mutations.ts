@@ -57,8 +57,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'R2',
     what: 'nothing is tested again after waiting',
     file: INTERCEPTOR,
-    find: '      await abortable(Promise.all(claims), options?.signal);\n',
-    replace: '      await abortable(Promise.all(claims), options?.signal);\n      break;\n',
+    find: '      await abortable<unknown>(preserved, options?.signal);\n',
+    replace: '      await abortable<unknown>(preserved, options?.signal);\n      break;\n',
     test: 'whose instant passed while it was preserving',
   },
   {
@@ -195,8 +195,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'R9',
     what: 'a preserving write counts as in flight',
     file: INTERCEPTOR,
-    find: '    await gate.pass(options?.signal);\n',
-    replace: '    await gate.pass(options?.signal);\n    gate.enter();\n',
+    find: '    if (!gate.isOpen) await gate.pass(options?.signal);\n',
+    replace: '    if (!gate.isOpen) await gate.pass(options?.signal);\n    gate.enter();\n',
     test: 'does not lengthen the drain',
   },
   {

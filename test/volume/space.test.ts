@@ -386,20 +386,27 @@ describe('the spill', () => {
     await errorOf(reading, 'CLOSED');
   });
 
-  test('takes four blocks at a time, so that memory stays bounded whatever is written', async () => {
-    const spillDevice = new ScriptedDevice(BLOCKS * BLOCK);
-    const { device, volume, initial } = await open({ memoryBytes: 0, spillDevice });
-    const snapshot = await volume.createSnapshot();
-    const slow = spillDevice.hold({ kind: 'write' });
-    const writings = Array.from({ length: BLOCKS }, (_, block) => volume.write(block * BLOCK, filled(0xaa)));
-    await slow.reached;
-    await turn();
-    expect(device.count('read')).toBe(4);
-    expect(slow.held).toBe(4);
-    slow.release();
-    await Promise.all(writings);
-    expectSame(await contentOf(snapshot), initial);
-    expectSame(device.bytes, filled(0xaa, BLOCKS * BLOCK));
+  test('takes 1 MiB at a time, or four blocks, so that memory stays bounded whatever is written', async () => {
+    for (const { blockSize, atOnce } of [
+      { blockSize: 16 * BLOCK, atOnce: 16 },
+      { blockSize: 128 * BLOCK, atOnce: 4 },
+    ]) {
+      const device = new ScriptedDevice(20 * blockSize);
+      device.bytes.fill(0x11);
+      const spillDevice = new ScriptedDevice(device.size);
+      const volume = await CopyOnWriteVolume.open(device, { blockSize, preserve: { memoryBytes: 0, spillDevice } });
+      const snapshot = await volume.createSnapshot();
+      const slow = spillDevice.hold({ kind: 'write' });
+      const writings = Array.from({ length: 20 }, (_, block) => volume.write(block * blockSize, filled(0xaa)));
+      await slow.reached;
+      await turn();
+      expect(device.count('read')).toBe(atOnce);
+      expect(slow.held).toBe(atOnce);
+      slow.release();
+      await Promise.all(writings);
+      expectSame(await contentOf(snapshot), filled(0x11, device.size));
+      await volume.close();
+    }
   });
 
   test('holds up nobody whose block needs none of it', async () => {

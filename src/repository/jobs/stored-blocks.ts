@@ -8,7 +8,7 @@ const FIRST_CAPACITY = 1024;
  * The entries of the blocks that a job has stored, in whatever order they came: 52 bytes each, in flat arrays. Packs are
  * kept once and referred to by number.
  */
-export class EntryTable {
+export class StoredBlocks {
   #count = 0;
   #blocks = new Uint32Array(FIRST_CAPACITY);
   #ids = new Uint8Array(FIRST_CAPACITY * ID_BYTES);

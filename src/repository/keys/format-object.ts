@@ -37,7 +37,7 @@ const KNOWN_FEATURES: readonly string[] = [];
 
 const MAGIC = 'cow-cloud-backup';
 const MIN_FAN_OUT = 8;
-const MAX_FAN_OUT = 1024;
+const MAX_FAN_OUT = 248;
 const CORRUPT = 'REPOSITORY_CORRUPT';
 
 /** The object's bytes. */

@@ -31,7 +31,9 @@ export class EntryColumns {
     if (slot >= this.#capacity) this.#grow(Math.max(slot + 1, this.#capacity * 2));
     this.#packs[slot] = entry?.location.pack;
     if (entry === undefined) return;
-    this.#ids.set(entry.id, slot * 32);
+    const ids = this.#ids;
+    const { id } = entry;
+    for (let i = 0, at = slot * 32; i < 32; i++, at++) ids[at] = id[i] as number; // Quicker than `set` for so few bytes.
     this.#offsets[slot] = entry.location.offset;
     this.#stored[slot] = storedWord(entry.location);
   }
@@ -93,19 +95,29 @@ export class EntryColumns {
     const view = viewOf(raw);
     raw.set(head);
     let at = packs.writeTo(raw, view, identityLength);
-    let idAt = idsAt;
+    this.#copyIds(raw, idsAt, count);
     for (let slot = 0; slot < count; slot++) {
       if (this.#packs[slot] === undefined) continue;
       raw[head.length + (slot >> 3)]! |= 1 << (slot & 7);
-      raw.set(this.id(slot), idAt);
       view.setUint16(at, indices[slot] as number, true);
       view.setUint32(at + 2, this.#offsets[slot] as number, true);
       view.setUint32(at + 6, this.#stored[slot] as number, true);
-      idAt += 32;
       at += PLACE_BYTES;
     }
     sealLocationPart(raw, view, identityLength);
     return { raw, identityLength };
+  }
+
+  /** Copies the ids of the slots that are present, a stretch of them at a time. */
+  #copyIds(raw: Uint8Array, to: number, count: number): void {
+    let at = to;
+    for (let first = 0; first < count; ) {
+      let end = first;
+      while (end < count && this.#packs[end] !== undefined) end++;
+      if (end > first) raw.set(this.#ids.subarray(first * 32, end * 32), at);
+      at += (end - first) * 32;
+      first = end + 1;
+    }
   }
 
   #grow(capacity: number): void {

@@ -29,6 +29,11 @@ export interface PlacedNode {
   readonly ref: NodeRef;
 }
 
+/** An inner node that a walk came to, loaded. */
+export interface OpenNode extends PlacedNode {
+  readonly node: InnerNode;
+}
+
 /** What is held for each node besides its bytes, roughly. */
 const NODE_OVERHEAD_BYTES = 400;
 const INNER_WIDTH = 4;
@@ -86,14 +91,12 @@ export class MapTree {
   async *leafRefs(first: number, end: number, options: LoadOptions = {}): AsyncGenerator<PlacedNode> {
     if (this.root === undefined || first >= end) return;
     const root = { level: this.geometry.rootLevel, index: 0, ref: this.root };
-    yield* this.#leavesBelow(root, first, end, options);
+    if (root.level === 0) yield root;
+    else yield* this.#leavesBelow(await this.#open(root, options), first, end, options);
   }
 
   /** All nodes above the leaves, parents first. `enter` decides which are loaded. */
-  async *innerNodes(
-    enter: (node: PlacedNode) => boolean,
-    options: LoadOptions = {},
-  ): AsyncGenerator<PlacedNode & { readonly node: InnerNode }> {
+  async *innerNodes(enter: (node: PlacedNode) => boolean, options: LoadOptions = {}): AsyncGenerator<OpenNode> {
     if (this.root === undefined || this.geometry.rootLevel === 0) return;
     yield* this.#innerBelow([{ level: this.geometry.rootLevel, index: 0, ref: this.root }], enter, options);
   }
@@ -102,34 +105,30 @@ export class MapTree {
     siblings: PlacedNode[],
     enter: (node: PlacedNode) => boolean,
     options: LoadOptions,
-  ): AsyncGenerator<PlacedNode & { readonly node: InnerNode }> {
-    const load = async (at: PlacedNode) => ({ ...at, node: await this.loadInner(at.ref, at.level, at.index, options) });
-    for await (const loaded of readAhead(siblings.filter(enter), load, INNER_WIDTH * INNER_WIDTH)) {
-      yield loaded;
-      if (loaded.level > 1) yield* this.#innerBelow(this.#children(loaded.node, loaded.index), enter, options);
+  ): AsyncGenerator<OpenNode> {
+    const opened = readAhead(siblings.filter(enter), (at) => this.#open(at, options), INNER_WIDTH * INNER_WIDTH);
+    for await (const at of opened) {
+      yield at;
+      if (at.level > 1) yield* this.#innerBelow(this.#children(at.node, at.index), enter, options);
     }
   }
 
-  async *#leavesBelow(at: PlacedNode, first: number, end: number, options: LoadOptions): AsyncGenerator<PlacedNode> {
-    if (at.level === 0) {
-      if (at.index >= first && at.index < end) yield at;
-      return;
-    }
-    const node = await this.loadInner(at.ref, at.level, at.index, options);
+  async *#leavesBelow(at: OpenNode, first: number, end: number, options: LoadOptions): AsyncGenerator<PlacedNode> {
     const leavesEach = this.geometry.span(at.level - 1) / this.geometry.fanOut;
-    const children = this.#children(node, at.index).filter(
+    const children = this.#children(at.node, at.index).filter(
       ({ index }) => (index + 1) * leavesEach > first && index * leavesEach < end,
     );
     if (at.level === 1) {
       yield* children;
       return;
     }
-    // Nodes of the next level are on their way while those before them are walked; what they hold is found in the cache.
-    const load = async (child: PlacedNode) => {
-      await this.loadInner(child.ref, child.level, child.index, options);
-      return child;
-    };
-    for await (const child of readAhead(children, load, INNER_WIDTH)) yield* this.#leavesBelow(child, first, end, options);
+    // The next nodes are on their way while those before them are walked.
+    const opened = readAhead(children, (child) => this.#open(child, options), INNER_WIDTH);
+    for await (const child of opened) yield* this.#leavesBelow(child, first, end, options);
+  }
+
+  async #open(at: PlacedNode, options: LoadOptions): Promise<OpenNode> {
+    return { ...at, node: await this.loadInner(at.ref, at.level, at.index, options) };
   }
 
   #children(node: InnerNode, index: number): PlacedNode[] {
@@ -159,10 +158,10 @@ export class MapTree {
     const kind = level === 0 ? RecordKind.leaf : RecordKind.inner;
     const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location));
     if (raw.length !== ref.location.rawLength) throw mapCorrupt('a node has not its length');
-    const node =
-      level === 0 ? decodeLeaf(raw, index, this.geometry) : new InnerNode(raw, level, index, this.geometry);
+    const node = level === 0 ? decodeLeaf(raw, index, this.geometry) : new InnerNode(raw, level, index, this.geometry);
     const found = this.#source.ids.recordId(kind, raw.subarray(0, node.identityLength));
-    if (Buffer.compare(found, ref.id) !== 0) throw mapCorrupt(`node ${index} of level ${level} is not what its id says`);
+    if (Buffer.compare(found, ref.id) !== 0)
+      throw mapCorrupt(`node ${index} of level ${level} is not what its id says`);
     if (keep) this.#cache.add(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
     return node;
   }

@@ -33,7 +33,6 @@ export class SealThread implements SealRunner {
   constructor(program: URL, setup: SealSetup, onGone: (thread: SealThread) => void) {
     // No copy of the environment for a thread that reads none of it.
     this.#worker = new Worker(program, { workerData: setup, env: SHARE_ENV, name: 'cow-cloud-backup seal' });
-    this.#worker.unref();
     this.#worker.on('message', (answer: SealAnswer) => this.#answered(answer));
     this.#worker.on('messageerror', (error) => {
       this.#crash ??= error;

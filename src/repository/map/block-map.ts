@@ -1,0 +1,217 @@
+import { abortable } from '../../common/abort.ts';
+import { integerArgument } from '../../common/arguments.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { BlockRange } from '../../state/block-range.ts';
+import type { RecordIds, RecordReader } from '../records/record.ts';
+import { clipRanges, inRanges } from './block-ranges.ts';
+import type { BlockEntry, MapDescriptor } from './descriptor.ts';
+import { type DiffOptions, diffMaps } from './diff.ts';
+import type { EntryTable } from './entry-table.ts';
+import { MapGeometry } from './geometry.ts';
+import { MapTree } from './map-tree.ts';
+import { Overlay } from './overlay.ts';
+import { type PackUsage, type PackUsageOptions, packUsage } from './pack-usage.ts';
+import { readAhead } from './read-ahead.ts';
+import type { RunChunk } from './run-chunk.ts';
+import { loadRuns } from './runs.ts';
+
+/** How a block map is read. */
+export interface BlockMapOptions {
+  /** Most bytes of nodes to keep. @defaultValue 16 MiB */
+  readonly cacheBytes?: number | undefined;
+}
+
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Nodes to load at a time. @defaultValue 32 */
+  readonly readAhead?: number | undefined;
+}
+
+/** What a map says about a range of blocks. */
+export interface MapSlice {
+  /** One for each block; `undefined` where it reads as zeroes, or is lost. Ids are views: copy what is kept for long. */
+  readonly entries: (BlockEntry | undefined)[];
+  /** Blocks of the range whose content could not be kept. They must not be read as zeroes. */
+  readonly lost: BlockRange[];
+}
+
+/** A block that has content. Its id is a view: copy what is kept for long. */
+export interface MappedBlock {
+  readonly block: number;
+  readonly entry: BlockEntry;
+}
+
+const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
+const DEFAULT_READ_AHEAD = 32;
+
+/**
+ * The map of one backup, read from its records: which content stands in which block, and where. Runs are loaded once
+ * and kept, tens of bytes an entry; of the tree only what is asked for is read, and some of it kept.
+ *
+ * Everything that comes from a record is checked against the ids that the descriptor leads to: `MAP_CORRUPT` otherwise,
+ * or whatever the reader of records gives.
+ */
+export class BlockMap {
+  readonly descriptor: MapDescriptor;
+  readonly geometry: MapGeometry;
+  /** @internal */
+  readonly tree: MapTree;
+  readonly #source: { readonly records: RecordReader; readonly ids: RecordIds };
+  #loading: Promise<LoadedRuns> | undefined;
+
+  /**
+   * @param descriptor - as `decodeDescriptor` gives it
+   * @throws `MAP_CORRUPT` when the tree is not as high as the volume needs
+   */
+  constructor(
+    descriptor: MapDescriptor,
+    fanOut: number,
+    records: RecordReader,
+    ids: RecordIds,
+    { cacheBytes = DEFAULT_CACHE_BYTES }: BlockMapOptions = {},
+  ) {
+    this.descriptor = descriptor;
+    this.geometry = new MapGeometry(descriptor.size, descriptor.blockSize, fanOut);
+    this.#source = { records, ids };
+    this.tree = new MapTree(this.geometry, descriptor.root, this.#source, integerArgument('cacheBytes', cacheBytes, 0));
+  }
+
+  /** Loads the runs. Every other method does so itself; calling it tells early whether they are there and sound. */
+  async load(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    await this.runs(options);
+  }
+
+  /**
+   * The runs by themselves and merged.
+   *
+   * @internal
+   */
+  runs(options: { signal?: AbortSignal | undefined } = {}): Promise<LoadedRuns> {
+    if (this.#loading === undefined) {
+      // Others may join, so one caller's signal does not end it.
+      const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then((runs) => ({
+        runs,
+        overlay: new Overlay(runs),
+      }));
+      // The next call tries again.
+      loading.catch(() => {
+        this.#loading = undefined;
+      });
+      this.#loading = loading;
+    }
+    return abortable(this.#loading, options.signal);
+  }
+
+  /** Whether a block's content could not be kept. */
+  isLost(block: number): boolean {
+    return inRanges(this.descriptor.lost, block);
+  }
+
+  /** What the map says about `count` blocks from `firstBlock` on. @throws `OUT_OF_RANGE` */
+  async lookup(firstBlock: number, count: number, options: ReadOptions = {}): Promise<MapSlice> {
+    const end = this.#checkRange(firstBlock, count);
+    const { overlay } = await this.runs(options);
+    const entries: (BlockEntry | undefined)[] = new Array(count).fill(undefined);
+    const lost = clipRanges(this.descriptor.lost, firstBlock, end);
+    const settled = new Uint8Array(count);
+    for (const range of lost)
+      settled.fill(1, range.firstBlock - firstBlock, range.firstBlock - firstBlock + range.blockCount);
+    for (let i = overlay.from(firstBlock); i < overlay.count && overlay.block(i) < end; i++) {
+      const at = overlay.block(i) - firstBlock;
+      if (settled[at] === 0) entries[at] = overlay.entry(i);
+      settled[at] = 1;
+    }
+    const load = async (index: number) => ({ index, leaf: await this.tree.leaf(index, options) });
+    const wanted = leavesWanted(settled, firstBlock, this.geometry.fanOut);
+    for await (const { index, leaf } of readAhead(wanted, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
+      const first = index * this.geometry.fanOut;
+      for (let slot = Math.max(0, firstBlock - first); slot < this.geometry.fanOut && first + slot < end; slot++) {
+        const at = first + slot - firstBlock;
+        if (settled[at] === 0) entries[at] = leaf?.entry(slot);
+      }
+    }
+    return { entries, lost };
+  }
+
+  /** The blocks that have content, in order, with nodes read ahead and not kept. @throws `OUT_OF_RANGE` */
+  async *entries(
+    range: BlockRange = { firstBlock: 0, blockCount: this.geometry.blockCount },
+    options: ReadOptions = {},
+  ): AsyncGenerator<MappedBlock> {
+    const { firstBlock } = range;
+    const end = this.#checkRange(firstBlock, range.blockCount);
+    const { overlay } = await this.runs(options);
+    const { fanOut } = this.geometry;
+    const loading = { signal: options.signal, keep: false };
+    const load = async ({ index, ref }: { index: number; ref: Parameters<MapTree['loadLeaf']>[0] }) => ({
+      index,
+      leaf: await this.tree.loadLeaf(ref, index, loading),
+    });
+    const refs = this.tree.leafRefs(Math.floor(firstBlock / fanOut), Math.ceil(end / fanOut), {
+      signal: options.signal,
+    });
+    let at = firstBlock;
+    for await (const { index, leaf } of readAhead(refs, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
+      const first = index * fanOut;
+      yield* this.#merged(overlay, undefined, 0, at, Math.min(first, end));
+      yield* this.#merged(overlay, leaf, first, Math.max(first, firstBlock), Math.min(first + fanOut, end));
+      at = first + fanOut;
+    }
+    yield* this.#merged(overlay, undefined, 0, at, end);
+  }
+
+  /** The packs that this map needs, and how much of each. See {@link packUsage}. */
+  packUsage(options: PackUsageOptions = {}): Promise<PackUsage> {
+    return packUsage(this, options);
+  }
+
+  /** Where two maps of one block size differ. See {@link diffMaps}. */
+  static diff(a: BlockMap, b: BlockMap, options: DiffOptions = {}): AsyncGenerator<BlockRange> {
+    return diffMaps(a, b, options);
+  }
+
+  /** Entries from block `from` to before `end`, which are within one leaf, or where the tree has none. */
+  *#merged(
+    overlay: Overlay,
+    leaf: EntryTable | undefined,
+    first: number,
+    from: number,
+    end: number,
+  ): Generator<MappedBlock> {
+    let i = overlay.from(from);
+    const hasLost = this.descriptor.lost.length > 0;
+    for (let block = from; block < end; block++) {
+      const named = i < overlay.count ? overlay.block(i) : Number.POSITIVE_INFINITY;
+      if (leaf === undefined) block = named; // Nothing between what the runs name.
+      if (block >= end) return;
+      const entry = block === named ? overlay.entry(i++) : leaf?.entry(block - first);
+      if (entry !== undefined && !(hasLost && this.isLost(block))) yield { block, entry };
+    }
+  }
+
+  #checkRange(firstBlock: number, count: number): number {
+    integerArgument('firstBlock', firstBlock, 0);
+    integerArgument('the number of blocks', count, 0);
+    const end = firstBlock + count;
+    if (end > this.geometry.blockCount) {
+      throw new BackupError('OUT_OF_RANGE', `blocks ${firstBlock} to ${end} of a map of ${this.geometry.blockCount}`);
+    }
+    return end;
+  }
+}
+
+/** Runs as a map keeps them in memory. */
+export interface LoadedRuns {
+  /** Newest first. */
+  readonly runs: readonly (readonly RunChunk[])[];
+  readonly overlay: Overlay;
+}
+
+/** The leaves that have a block which is not settled yet. */
+function* leavesWanted(settled: Uint8Array, firstBlock: number, fanOut: number): Generator<number> {
+  for (let at = settled.indexOf(0); at >= 0; ) {
+    const index = Math.floor((firstBlock + at) / fanOut);
+    yield index;
+    at = settled.indexOf(0, (index + 1) * fanOut - firstBlock);
+  }
+}

@@ -1,0 +1,200 @@
+import type { BlockRange } from '../../state/block-range.ts';
+import type { BlockMap } from './block-map.ts';
+import { Coalescer, clipRanges, unionRanges } from './block-ranges.ts';
+import { type DifferingLeaf, differingLeaves } from './diff-trees.ts';
+import type { EntryTable } from './entry-table.ts';
+import type { Overlay } from './overlay.ts';
+import { readAhead } from './read-ahead.ts';
+
+export interface DiffOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Nodes to load at a time. @defaultValue 32 */
+  readonly readAhead?: number | undefined;
+  /**
+   * Whether a block that a run of only one map names is looked up in the tree. Without that nothing but differing
+   * subtrees is read, and blocks which were rewritten with what they had before are reported too.
+   *
+   * @defaultValue true
+   */
+  readonly exact?: boolean | undefined;
+}
+
+/**
+ * The ranges of blocks whose content differs between two maps of one block size, ascending and coalesced.
+ *
+ * Subtrees of one id are skipped unread. Blocks that only one of the maps has, whose lengths differ (the last one of a
+ * volume that was resized), or that are lost in either, differ: nobody knows that they don't.
+ */
+export async function* diffMaps(a: BlockMap, b: BlockMap, options: DiffOptions = {}): AsyncGenerator<BlockRange> {
+  if (a.geometry.blockSize !== b.geometry.blockSize || a.geometry.fanOut !== b.geometry.fanOut) {
+    throw new TypeError('only maps of one block size and one fan-out can be compared');
+  }
+  const common = commonBlocks(a, b);
+  const most = Math.max(a.geometry.blockCount, b.geometry.blockCount);
+  const unknown = unionRanges(
+    clipRanges(a.descriptor.lost, 0, common),
+    clipRanges(b.descriptor.lost, 0, common),
+    most > common ? [{ firstBlock: common, blockCount: most - common }] : [],
+  );
+  const coalescer = new Coalescer();
+  let next = 0;
+  for await (const blocks of differingBlocks(a, b, common, options)) {
+    for (const block of blocks) {
+      for (; next < unknown.length && unknown[next]!.firstBlock <= block; next++) {
+        const complete = coalescer.add(unknown[next]!.firstBlock, unknown[next]!.blockCount);
+        if (complete !== undefined) yield complete;
+      }
+      const complete = coalescer.add(block, 1);
+      if (complete !== undefined) yield complete;
+    }
+  }
+  for (; next < unknown.length; next++) {
+    const complete = coalescer.add(unknown[next]!.firstBlock, unknown[next]!.blockCount);
+    if (complete !== undefined) yield complete;
+  }
+  const last = coalescer.end();
+  if (last !== undefined) yield last;
+}
+
+/** Blocks from 0 on that both have, in equal length. */
+function commonBlocks(a: BlockMap, b: BlockMap): number {
+  const least = Math.min(a.geometry.blockCount, b.geometry.blockCount);
+  if (least === 0 || a.geometry.blockLength(least - 1) === b.geometry.blockLength(least - 1)) return least;
+  return least - 1;
+}
+
+/** A leaf's worth of blocks to compare. */
+interface Job {
+  readonly index: number;
+  /** Where the trees differ: what they have there. */
+  readonly differing: DifferingLeaf | undefined;
+  /** Whether the leaf, the same in both trees, is needed for what only one map's runs name. */
+  readonly needsLeaf: boolean;
+}
+
+/** Blocks before `common` that differ, ascending, some at a time. */
+async function* differingBlocks(
+  a: BlockMap,
+  b: BlockMap,
+  common: number,
+  options: DiffOptions,
+): AsyncGenerator<number[]> {
+  const { signal, readAhead: width = 32, exact = true } = options;
+  const loading = { signal, keep: false };
+  const [{ overlay: overA }, { overlay: overB }] = await Promise.all([a.runs({ signal }), b.runs({ signal })]);
+  const load = async (job: Job) => {
+    const { index, differing, needsLeaf } = job;
+    const [leafA, leafB] = await Promise.all([
+      differing?.a === undefined ? undefined : a.tree.loadLeaf(differing.a, index, loading),
+      differing?.b === undefined ? undefined : b.tree.loadLeaf(differing.b, index, loading),
+    ]);
+    if (!needsLeaf) return { job, leafA, leafB };
+    const shared = await a.tree.leaf(index, loading);
+    return { job, leafA: shared, leafB: shared };
+  };
+  const jobs = mergeJobs(a, b, common, { signal, exact }, overA, overB);
+  for await (const { job, leafA, leafB } of readAhead(jobs, load, width)) {
+    yield compareLeaf(
+      job,
+      common,
+      new Side(overA, leafA, a.geometry.fanOut),
+      new Side(overB, leafB, b.geometry.fanOut),
+    );
+  }
+}
+
+/** Leaves to compare: those where the trees differ, and those of blocks that runs name. */
+async function* mergeJobs(
+  a: BlockMap,
+  b: BlockMap,
+  common: number,
+  { signal, exact }: { signal: AbortSignal | undefined; exact: boolean },
+  overA: Overlay,
+  overB: Overlay,
+): AsyncGenerator<Job> {
+  const named = namedLeaves(overA, overB, common, a.geometry.fanOut);
+  let next = named.next();
+  for await (const differing of differingLeaves(a.tree, b.tree, common, signal)) {
+    for (; next.done !== true && next.value.index < differing.index; next = named.next()) {
+      yield { index: next.value.index, differing: undefined, needsLeaf: exact && next.value.byOne };
+    }
+    if (next.done !== true && next.value.index === differing.index) next = named.next();
+    yield { index: differing.index, differing, needsLeaf: false };
+  }
+  for (; next.done !== true; next = named.next()) {
+    yield { index: next.value.index, differing: undefined, needsLeaf: exact && next.value.byOne };
+  }
+}
+
+/** The leaves of blocks that runs name, and whether only one map's runs name one of them. */
+function* namedLeaves(
+  a: Overlay,
+  b: Overlay,
+  common: number,
+  fanOut: number,
+): Generator<{ index: number; byOne: boolean }> {
+  let atA = 0;
+  let atB = 0;
+  let current: { index: number; byOne: boolean } | undefined;
+  for (;;) {
+    const blockA = atA < a.count ? a.block(atA) : common;
+    const blockB = atB < b.count ? b.block(atB) : common;
+    const block = Math.min(blockA, blockB);
+    if (block >= common) break;
+    if (blockA === block) atA++;
+    if (blockB === block) atB++;
+    const index = Math.floor(block / fanOut);
+    if (current?.index !== index) {
+      if (current !== undefined) yield current;
+      current = { index, byOne: false };
+    }
+    if (blockA !== blockB) current.byOne = true;
+  }
+  if (current !== undefined) yield current;
+}
+
+/** One map within one leaf. */
+class Side {
+  readonly overlay: Overlay;
+  readonly #leaf: EntryTable | undefined;
+  readonly fanOut: number;
+
+  constructor(overlay: Overlay, leaf: EntryTable | undefined, fanOut: number) {
+    this.overlay = overlay;
+    this.#leaf = leaf;
+    this.fanOut = fanOut;
+  }
+
+  /** @param at - the block's place among the runs' entries, -1 when they don't name it */
+  id(block: number, at: number): Uint8Array | undefined {
+    if (at >= 0) return this.overlay.has(at) ? this.overlay.id(at) : undefined;
+    const slot = block % this.fanOut;
+    return this.#leaf?.has(slot) === true ? this.#leaf.id(slot) : undefined;
+  }
+}
+
+function compareLeaf({ index, differing, needsLeaf }: Job, common: number, a: Side, b: Side): number[] {
+  const first = index * a.fanOut;
+  const end = Math.min(common, first + a.fanOut);
+  const differ: number[] = [];
+  let atA = a.overlay.from(first);
+  let atB = b.overlay.from(first);
+  for (let block = first; block < end; block++) {
+    const blockA = atA < a.overlay.count ? a.overlay.block(atA) : end;
+    const blockB = atB < b.overlay.count ? b.overlay.block(atB) : end;
+    if (differing === undefined) block = Math.min(blockA, blockB); // The trees are equal: only what runs name can differ.
+    if (block >= end) break;
+    const byA = block === blockA;
+    const byB = block === blockB;
+    const known = differing !== undefined || needsLeaf || byA === byB;
+    if (!known || !sameId(a.id(block, byA ? atA : -1), b.id(block, byB ? atB : -1))) differ.push(block);
+    if (byA) atA++;
+    if (byB) atB++;
+  }
+  return differ;
+}
+
+function sameId(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return Buffer.compare(a, b) === 0;
+}

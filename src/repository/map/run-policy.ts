@@ -1,0 +1,83 @@
+import { MAX_RUNS } from './descriptor.ts';
+import { MAX_RUN_ENTRIES } from './descriptor-codec.ts';
+import type { MapGeometry } from './geometry.ts';
+import { MAX_CHUNK_ENTRIES, type SortedEntries } from './run-chunk.ts';
+
+/** What becomes of a backup's changes. */
+export type RunDecision =
+  | { readonly kind: 'fold' }
+  /** A run of the changes and of the `newest` runs before. */
+  | { readonly kind: 'run'; readonly newest: number };
+
+const FOLD: RunDecision = { kind: 'fold' };
+/** Runs are loaded whole when a backup is opened: they stay a small part of the tree. */
+const PART_OF_TREE = 16;
+/** About what an entry and a child take in a record. */
+const ENTRY_BYTES = 46.2;
+const LEAF_SLOT_BYTES = 42.2;
+const CHILD_BYTES = 54;
+const RECORD_BYTES = 64;
+
+/** The most entries that the runs of a map may have together before they are folded into its tree. */
+export function maxRunEntries(geometry: MapGeometry): number {
+  return Math.min(MAX_RUN_ENTRIES, Math.floor(geometry.blockCount / PART_OF_TREE));
+}
+
+/**
+ * Decides between a run and a fold.
+ *
+ * @param changes - what the backup changed
+ * @param runSizes - entries of the base's runs, newest first
+ * @param all - the changes over all runs of the base: what a fold would put into the tree
+ */
+export function decide(
+  geometry: MapGeometry,
+  changes: SortedEntries,
+  runSizes: readonly number[],
+  all: () => SortedEntries,
+): RunDecision {
+  const total = runSizes.reduce((sum, size) => sum + size, changes.count);
+  if (total > maxRunEntries(geometry)) return FOLD;
+  const newest = runSizes.length < MAX_RUNS ? 0 : runsToMerge([changes.count, ...runSizes]) - 1;
+  let merged = changes.count;
+  for (const size of runSizes.slice(0, newest)) merged += size;
+  if (foldIsNoLarger(geometry, runBytes(merged), all)) return FOLD;
+  return { kind: 'run', newest };
+}
+
+/**
+ * How many of the newest runs to merge into one: as few as come to no more than the next older one, else all. Merging
+ * all of them every time would rewrite each entry some sixty times over a thousand equal backups; this does five times.
+ */
+export function runsToMerge(sizes: readonly number[]): number {
+  let sum = sizes[0] ?? 0;
+  for (let count = 2; count < sizes.length; count++) {
+    sum += sizes[count - 1] as number;
+    if (sum <= (sizes[count] as number)) return count;
+  }
+  return sizes.length;
+}
+
+function runBytes(entries: number): number {
+  return entries * ENTRY_BYTES + RECORD_BYTES * Math.max(1, Math.ceil(entries / MAX_CHUNK_ENTRIES));
+}
+
+/** Whether rewriting the touched leaves and their ancestors writes no more than `bytes`: then it leaves no run behind. */
+function foldIsNoLarger(geometry: MapGeometry, bytes: number, all: () => SortedEntries): boolean {
+  const { fanOut, rootLevel, blockCount } = geometry;
+  const leafBytes = Math.min(fanOut, blockCount) * LEAF_SLOT_BYTES + RECORD_BYTES;
+  if (bytes < leafBytes) return false;
+  const entries = all();
+  let foldBytes = 0;
+  const last = new Array(rootLevel + 1).fill(-1);
+  for (let i = 0; i < entries.count; i++) {
+    let index = Math.floor(entries.block(i) / fanOut);
+    for (let level = 0; level <= rootLevel && last[level] !== index; level++) {
+      last[level] = index;
+      foldBytes += level === 0 ? leafBytes : geometry.slots(level, index) * CHILD_BYTES + RECORD_BYTES;
+      index = Math.floor(index / fanOut);
+    }
+    if (foldBytes > bytes) return false;
+  }
+  return true;
+}

@@ -1,0 +1,170 @@
+import { BackupError } from '../../common/errors.ts';
+import type { BlockRange } from '../../state/block-range.ts';
+import type { RecordIds, RecordWriter } from '../records/record.ts';
+import type { BlockMap } from './block-map.ts';
+import { type Change, ChangeBuffer, ChangeStream } from './changes.ts';
+import type { MapDescriptor, RunChunkRef } from './descriptor.ts';
+import { MAX_LOST_RANGES } from './descriptor-codec.ts';
+import { MapGeometry } from './geometry.ts';
+import { Overlay } from './overlay.ts';
+import type { SortedEntries } from './run-chunk.ts';
+import { decide, maxRunEntries } from './run-policy.ts';
+import { writeRun } from './runs.ts';
+import { foldTree } from './tree-fold.ts';
+
+export interface WriteBlockMapOptions {
+  /** The map of the pinned base: what doesn't change is shared with it. */
+  readonly previous?: BlockMap | undefined;
+  /** Bytes of the volume. */
+  readonly size: number;
+  readonly blockSize: number;
+  readonly fanOut: number;
+  /**
+   * Ascending by block; `undefined` for a block of zeroes. Without a base: all blocks that have content. With one: what
+   * differs from it, and the last block if its length does. Ids must stay
+   * as they are from then on.
+   */
+  readonly changes: AsyncIterable<Change> | Iterable<Change>;
+  /** Blocks whose content could not be kept, besides those that the base lost and no change brings back. */
+  readonly lost?: readonly BlockRange[] | undefined;
+  readonly writer: RecordWriter;
+  readonly ids: RecordIds;
+  /** Fold the runs and the changes into the tree, however few they are. @defaultValue false */
+  readonly fold?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+type Parts = Pick<MapDescriptor, 'root' | 'runs'>;
+
+const BATCH = 4096;
+
+/**
+ * Writes the map of a backup: a tree built in one pass when there is no base; else a run of what changed, runs merged, or
+ * the tree with everything folded into it, whichever the limits and the bytes to write say. The same arguments write the
+ * same records in the same order.
+ *
+ * @throws `TypeError` for changes that can't be, `LIMIT_EXCEEDED` for more ranges of lost blocks than a descriptor holds,
+ * what the base's map gives when it is read, and what the writer gives
+ */
+export async function writeBlockMap(options: WriteBlockMapOptions): Promise<MapDescriptor> {
+  const { size, blockSize, fanOut, previous } = options;
+  const geometry = new MapGeometry(size, blockSize, fanOut);
+  if (previous !== undefined && (previous.geometry.blockSize !== blockSize || previous.geometry.fanOut !== fanOut)) {
+    throw new TypeError('a map shares with its base only if both have one block size and one fan-out');
+  }
+  const resized = resizedBlock(previous?.geometry, geometry);
+  const stream = new ChangeStream(options.changes, geometry, options.lost ?? [], previous?.descriptor.lost, resized);
+  try {
+    const { root, runs } =
+      previous === undefined
+        ? { root: await fold(options, geometry, batchesOf(stream)), runs: [] }
+        : await update(options, previous, geometry, stream);
+    if (resized >= 0 && !stream.sawWatched && (await previous?.lookup(resized, 1, options))?.entries[0] !== undefined) {
+      throw new TypeError(`block ${resized} has another length than in the base, so it must be among the changes`);
+    }
+    const lost = stream.lost();
+    if (lost.length > MAX_LOST_RANGES) throw new BackupError('LIMIT_EXCEEDED', `${lost.length} ranges of lost blocks`);
+    return { size, blockSize, root, runs, lost };
+  } finally {
+    await stream.close();
+  }
+}
+
+/** The block that both volumes have but not in the same length; -1 if there is none. */
+function resizedBlock(before: MapGeometry | undefined, now: MapGeometry): number {
+  if (before === undefined) return -1;
+  const last = Math.min(before.blockCount, now.blockCount) - 1;
+  return last >= 0 && before.blockLength(last) !== now.blockLength(last) ? last : -1;
+}
+
+async function update(
+  options: WriteBlockMapOptions,
+  previous: BlockMap,
+  geometry: MapGeometry,
+  stream: ChangeStream,
+): Promise<Parts> {
+  const { root, runs } = previous.descriptor;
+  const { runs: loaded, overlay } = await previous.runs(options);
+  const buffer = new ChangeBuffer(geometry);
+  // Runs end where the volume ends, and a tree is as high as its volume needs: reshaping is the fold's work.
+  const reshaped =
+    geometry.blockCount < previous.geometry.blockCount || geometry.rootLevel !== previous.geometry.rootLevel;
+  if (!reshaped && options.fold !== true) {
+    const sizes = runs.map(entriesOf);
+    const room = maxRunEntries(geometry) - sizes.reduce((sum, size) => sum + size, 0);
+    const complete = await fill(buffer, stream, room, options.signal);
+    if (complete && buffer.count === 0) return { root, runs };
+    const decision = complete && decide(geometry, buffer, sizes, () => new Overlay([[buffer], ...loaded]));
+    if (decision && decision.kind === 'run') {
+      const { newest } = decision;
+      const entries = newest === 0 ? buffer : new Overlay([[buffer], ...loaded.slice(0, newest)]);
+      return { root, runs: [await writeRun(entries, options.writer, options.ids), ...runs.slice(newest)] };
+    }
+  }
+  const changes = merged(batchesOf(stream, buffer), overlay, geometry.blockCount);
+  return { root: await fold(options, geometry, changes), runs: [] };
+}
+
+function fold(
+  { previous, writer, ids, signal }: WriteBlockMapOptions,
+  geometry: MapGeometry,
+  batches: AsyncIterable<readonly Change[]>,
+): Promise<MapDescriptor['root']> {
+  return foldTree(batches, { geometry, previous: previous?.tree, writer, ids, signal });
+}
+
+/** Reads changes until there are more than `most`; tells whether that was all of them. */
+async function fill(buffer: ChangeBuffer, stream: ChangeStream, most: number, signal: AbortSignal | undefined) {
+  while (buffer.count <= most) {
+    signal?.throwIfAborted();
+    const batch = await stream.next();
+    if (batch.length === 0) return true;
+    for (const change of batch) buffer.add(change);
+  }
+  return false;
+}
+
+/** What was read from the stream before, and the rest of it. */
+async function* batchesOf(stream: ChangeStream, before?: SortedEntries): AsyncGenerator<readonly Change[]> {
+  if (before !== undefined) yield* slices(before, 0, Number.POSITIVE_INFINITY);
+  for (let batch = await stream.next(); batch.length > 0; batch = await stream.next()) yield batch;
+}
+
+/** Changes over the base's runs, without what lies past the end. */
+async function* merged(
+  batches: AsyncIterable<readonly Change[]>,
+  overlay: Overlay,
+  blockCount: number,
+): AsyncGenerator<readonly Change[]> {
+  let at = 0;
+  const out: Change[] = [];
+  for await (const batch of batches) {
+    for (const change of batch) {
+      for (; at < overlay.count && overlay.block(at) <= change[0]; at++) {
+        if (overlay.block(at) < change[0]) out.push([overlay.block(at), overlay.entry(at)]);
+        if (out.length >= BATCH) yield out.splice(0);
+      }
+      out.push(change);
+      if (out.length >= BATCH) yield out.splice(0);
+    }
+  }
+  yield out;
+  yield* slices(overlay, at, blockCount);
+}
+
+/** Entries from `from` on, of blocks before `end`. */
+function* slices(entries: SortedEntries, from: number, end: number): Generator<readonly Change[]> {
+  let out: Change[] = [];
+  for (let at = from; at < entries.count && entries.block(at) < end; at++) {
+    out.push([entries.block(at), entries.entry(at)]);
+    if (out.length >= BATCH) {
+      yield out;
+      out = [];
+    }
+  }
+  yield out;
+}
+
+function entriesOf(run: readonly RunChunkRef[]): number {
+  return run.reduce((sum, chunk) => sum + chunk.entries, 0);
+}
