@@ -88,8 +88,8 @@ describe('a damaged one', () => {
   });
 
   test('of more than 64 KiB is not looked at', () => {
-    expect(() => decodeFormat(changed({ padding: 'x'.repeat(64 * 248) }))).toThrow(withCode('REPOSITORY_CORRUPT'));
-    expect(decodeFormat(changed({ padding: 'x'.repeat(60 * 248) }))).toEqual(encrypted);
+    expect(() => decodeFormat(changed({ padding: 'x'.repeat(64 * 1024) }))).toThrow(withCode('REPOSITORY_CORRUPT'));
+    expect(decodeFormat(changed({ padding: 'x'.repeat(60 * 1024) }))).toEqual(encrypted);
   });
 
   test('gives an error with a code, or a valid format, whichever bit of it flips', () => {
