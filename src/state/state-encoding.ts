@@ -8,6 +8,8 @@ import { BLOCK_STATES } from './block-state.ts';
  * neighbours of different states, so that a map has exactly one encoding.
  */
 const VERSION = 1;
+/** A state, and a length of up to 2^32. */
+const MAX_RUN_BYTES = 6;
 
 /** A run as it was read; the lengths add up to the number of blocks. */
 export interface StateRun {
@@ -20,17 +22,23 @@ export function encodeStates(
   blockCount: number,
   runs: Iterable<{ readonly blockCount: number; readonly state: (typeof BLOCK_STATES)[number] }>,
 ): Uint8Array<ArrayBuffer> {
-  const bytes: number[] = [];
+  let bytes = new Uint8Array(1024);
+  let length = 0;
   for (const run of runs) {
-    bytes.push(BLOCK_STATES.indexOf(run.state));
+    if (length + MAX_RUN_BYTES > bytes.length) {
+      const larger = new Uint8Array(bytes.length * 2);
+      larger.set(bytes);
+      bytes = larger;
+    }
+    bytes[length++] = BLOCK_STATES.indexOf(run.state);
     let rest = run.blockCount;
     while (rest >= 0x80) {
-      bytes.push((rest % 0x80) | 0x80);
+      bytes[length++] = (rest % 0x80) | 0x80;
       rest = Math.floor(rest / 0x80);
     }
-    bytes.push(rest);
+    bytes[length++] = rest;
   }
-  return encodePlain([VERSION, blockCount, Uint8Array.from(bytes)]);
+  return encodePlain([VERSION, blockCount, bytes.subarray(0, length)]);
 }
 
 /** Reads what {@link encodeStates} made; everything is checked before the caller takes memory for it. */

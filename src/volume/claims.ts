@@ -38,6 +38,11 @@ export class Claims {
     this.#owner = owner;
   }
 
+  /** Whether no block is claimed. */
+  get isEmpty(): boolean {
+    return this.#table.size === 0;
+  }
+
   /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
   join(block: number): Promise<void> {
     return (this.#table.get(block) ?? this.#begin(block)).settled.promise;
@@ -71,13 +76,9 @@ export class Claims {
       return claim;
     }
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
-      claim.deadline = setTimeout(
-        () => {
-          const message = `block ${block} was not preserved within ${deadlineMs} ms`;
-          this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));
-        },
-        Math.min(deadlineMs, 2 ** 31 - 1),
-      );
+      // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
+      const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));
+      claim.deadline = setTimeout(expire, Math.min(deadlineMs, 2 ** 31 - 1));
     }
     void this.#preserve(claim, room);
     return claim;
@@ -96,11 +97,13 @@ export class Claims {
       const bytes = length === buffer.length ? buffer : buffer.subarray(0, length);
       await device.read(offset, bytes);
       const isZero = isAllZero(bytes);
+      // Past the end of a short last block there is what this memory held before, which is nobody else's business.
+      if (length < buffer.length) buffer.fill(0, length);
       if (room.kind === 'spill' && !isZero && this.#isCurrent(claim)) await space.write(room.slot, buffer);
       if (!this.#isCurrent(claim)) return;
-      this.#drop(claim);
-      registered = !isZero;
       this.#owner.register(claim.block, isZero ? undefined : room);
+      registered = !isZero;
+      this.#drop(claim);
       claim.settled.resolve();
     } catch (error) {
       this.#fail(claim, error);
@@ -110,6 +113,11 @@ export class Claims {
       this.#atWork--;
       if (this.#atWork === 0) this.#whenAtRest?.resolve();
     }
+  }
+
+  #expire(claim: Claim, deadlineMs: number): void {
+    const message = `block ${claim.block} was not preserved within ${deadlineMs} ms`;
+    this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));
   }
 
   #isCurrent(claim: Claim): boolean {

@@ -100,7 +100,16 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   static async open(device: BlockDevice, options: VolumeOptions = {}): Promise<CopyOnWriteVolume> {
     const checked = checkVolumeOptions(device, options);
     const spill = await openSpill(checked);
-    return hasSyncDoor(device) ? new SyncVolume(device, checked, spill) : new CopyOnWriteVolume(device, checked, spill);
+    try {
+      return hasSyncDoor(device)
+        ? new SyncVolume(device, checked, spill)
+        : new CopyOnWriteVolume(device, checked, spill);
+    } catch (cause) {
+      await spill?.close();
+      throw new BackupError('LIMIT_EXCEEDED', `no memory for a map of ${device.size / checked.blockSize} blocks`, {
+        cause,
+      });
+    }
   }
 
   /**

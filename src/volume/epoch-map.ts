@@ -36,19 +36,25 @@ export class EpochMap {
   }
 
   /**
-   * Makes sure that `advance` can follow, dropping the oldest points that nobody holds and renumbering if it must.
-   * May be called at an instant only. What else keeps epochs is told how to translate them.
+   * Whether another point can be taken. Changes nothing.
    *
-   * @throws `SNAPSHOT_LIMIT` when every point is held
+   * @throws `SNAPSHOT_LIMIT` when too many points are held
    */
-  prepare(renumbered: (newEpoch: Uint8Array) => void): void {
-    if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
-    if (this.current === MAX_EPOCH) this.#renumber(renumbered);
+  requireRoom(): void {
+    const held = this.#points.filter((point) => point.holders > 0).length;
+    if (held >= MAX_KEPT_POINTS) {
+      throw new BackupError('SNAPSHOT_LIMIT', `${held} instants are held by open snapshots; close one first`);
+    }
   }
 
-  /** Takes the next epoch. */
-  advance(): KeptPoint {
-    if (this.current === MAX_EPOCH) throw new Error('prepare() was not called');
+  /**
+   * Takes the next epoch, after dropping the oldest points that nobody holds and renumbering if it must. At an instant
+   * only, and after `requireRoom`. Renumbering and the next epoch are one step: in between, blocks of dropped points
+   * would pass for written just now. What else keeps epochs is told how to translate them.
+   */
+  advance(renumbered: (newEpoch: Uint8Array) => void): KeptPoint {
+    if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
+    if (this.current === MAX_EPOCH) this.#renumber(renumbered);
     this.current++;
     this.#lastSerial++;
     const point: KeptPoint = { serial: this.#lastSerial, epoch: this.current, holders: 0 };
@@ -71,9 +77,6 @@ export class EpochMap {
   #dropOldest(): void {
     let excess = DROPPED_AT_ONCE;
     this.#points = this.#points.filter((point) => point.holders > 0 || excess-- <= 0);
-    if (this.#points.length >= MAX_KEPT_POINTS) {
-      throw new BackupError('SNAPSHOT_LIMIT', `${this.#points.length} snapshots are open; close one first`);
-    }
   }
 
   /** Kept points become 1, 2, 3 ...; every other epoch becomes the number of kept points up to it. */

@@ -56,23 +56,32 @@ function freezeNow(members: readonly Member[], atInstant: (() => void) | undefin
   // Whatever can be refused is refused before any epoch moves.
   for (const { core } of members) {
     core.requireOpen();
-    core.snapshots.prepareInstant();
+    core.snapshots.requireRoom();
   }
   const frozenAt = new Date();
-  const begun = members.map(({ volume, core }) => {
-    const record = new SnapshotRecord(core.snapshots.takePoint(), core.blockCount, frozenAt);
-    const snapshot = new VolumeSnapshot(volume, core, record);
-    core.snapshots.add(record);
-    return { core, record, snapshot };
-  });
+  const begun: { core: VolumeCore; record: SnapshotRecord; snapshot: VolumeSnapshot }[] = [];
   try {
-    atInstant?.();
+    for (const { volume, core } of members) {
+      const record = new SnapshotRecord(core.snapshots.takePoint(), core.blockCount, frozenAt);
+      const snapshot = new VolumeSnapshot(volume, core, record);
+      core.snapshots.add(record);
+      begun.push({ core, record, snapshot });
+    }
+    runAtInstant(atInstant);
   } catch (error) {
     for (const { core, record } of begun) core.snapshots.retire(record, 'closed');
     throw error;
   }
   for (const { core, snapshot } of begun) core.events.snapshot('snapshotBegun', snapshot);
   return begun.map(({ snapshot }) => snapshot);
+}
+
+/** An asynchronous function would run on after writes have been let go: it is refused rather than misunderstood. */
+function runAtInstant(atInstant: (() => void) | undefined): void {
+  const returned: unknown = atInstant?.();
+  if (!(returned instanceof Promise)) return;
+  returned.catch(() => {});
+  throw new TypeError('atInstant must be synchronous');
 }
 
 /** A volume held for the instant can't finish a write for another one that waits for it. */

@@ -32,14 +32,15 @@ export class LiveSnapshots {
 
   // --- instants -----------------------------------------------------------------------------------------------
 
-  /** Makes sure that `takePoint` can follow in the same step. @throws `SNAPSHOT_LIMIT` */
-  prepareInstant(): void {
-    this.#epochs.prepare((newEpoch) => this.#preimages.renumber(newEpoch));
-    this.#findNewest();
+  /** @throws `SNAPSHOT_LIMIT` when `takePoint` could not follow */
+  requireRoom(): void {
+    this.#epochs.requireRoom();
   }
 
   takePoint(): KeptPoint {
-    return this.#epochs.advance();
+    const point = this.#epochs.advance((newEpoch) => this.#preimages.renumber(newEpoch));
+    this.#findNewest();
+    return point;
   }
 
   add(record: SnapshotRecord): void {

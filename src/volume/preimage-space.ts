@@ -74,9 +74,8 @@ export class PreimageSpace {
     this.#spill?.writeSync(slot, bytes);
   }
 
-  async read(slot: number): Promise<Uint8Array> {
-    if (this.#spill === undefined) throw new Error('there is no spill');
-    return await this.#spill.read(slot);
+  async read(slot: number, start: number, into: Uint8Array): Promise<void> {
+    await this.#spill?.read(slot, start, into);
   }
 
   #newBuffer(): Uint8Array {

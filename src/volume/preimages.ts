@@ -78,8 +78,7 @@ export class Preimages {
     } else {
       preimage.pins++;
       try {
-        const bytes = await this.#space.read(room.slot);
-        into.set(bytes.subarray(start, start + into.length));
+        await this.#space.read(room.slot, start, into);
       } finally {
         preimage.pins--;
         this.#giveRoom(preimage);

@@ -41,10 +41,12 @@ function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place
   throw new BackupError('BLOCK_RELEASED', `block ${block} is ${state}; it has been overwritten since`);
 }
 
-function isOnDevice(core: VolumeCore, record: SnapshotRecord, { offset }: Stretch): boolean {
+/** Whether a part's content is now somewhere else than where it was read. */
+function isElsewhere(core: VolumeCore, record: SnapshotRecord, { offset, place }: Part): boolean {
   const block = Math.floor(offset / core.blockSize);
   const { epoch } = record.point;
-  return core.preimages.find(block, epoch) === undefined && (core.epochs.bytes[block] as number) < epoch;
+  const preimage = core.preimages.find(block, epoch);
+  return preimage === undefined ? (core.epochs.bytes[block] as number) < epoch : preimage !== place;
 }
 
 /** Fills `into` with the snapshot's bytes from `offset` on. */
@@ -58,7 +60,7 @@ export async function readSnapshot(
   let missing: Stretch[] = into.length === 0 ? [] : [{ offset, length: into.length }];
   while (missing.length > 0) {
     requireLive(record);
-    const parts = missing.flatMap((stretch) => byPlace(core, record, stretch));
+    const { parts, rest } = nextParts(core, record, missing);
     const buffers = parts.map((part) => into.subarray(part.offset - offset, part.offset - offset + part.length));
     // All settle before anything is decided: no read may still be filling the caller's buffer when this one ends.
     const outcomes = await Promise.allSettled(
@@ -66,7 +68,7 @@ export async function readSnapshot(
     );
     options?.signal?.throwIfAborted();
     requireLive(record);
-    missing = parts.flatMap((part, index) => stillMissing(core, record, part, outcomes[index]));
+    missing = [...parts.flatMap((part, index) => stillMissing(core, record, part, outcomes[index])), ...rest];
   }
 }
 
@@ -74,16 +76,31 @@ interface Part extends Stretch {
   readonly place: Place;
 }
 
-/** Cuts a stretch by place; neighbouring blocks on the device stay together. */
-function byPlace(core: VolumeCore, record: SnapshotRecord, stretch: Stretch): Part[] {
+/** Reads under way at a time for one call, so that what they need besides the caller's buffer stays bounded. */
+const MAX_PARTS = 16;
+
+/** Cuts what is missing by place, as far as can be read at a time; neighbouring blocks on the device stay together. */
+function nextParts(
+  core: VolumeCore,
+  record: SnapshotRecord,
+  missing: readonly Stretch[],
+): { parts: Part[]; rest: Stretch[] } {
   const parts: { offset: number; length: number; place: Place }[] = [];
-  for (const { block, offset, length } of blocksOf(core, stretch)) {
-    const place = placeOf(core, record, block);
-    const last = parts.at(-1);
-    if (last !== undefined && place === 'device' && last.place === 'device') last.length += length;
-    else parts.push({ offset, length, place });
+  for (const [index, stretch] of missing.entries()) {
+    for (const { block, offset, length } of blocksOf(core, stretch)) {
+      const place = placeOf(core, record, block);
+      const last = parts.at(-1);
+      if (place === 'device' && last?.place === 'device' && last.offset + last.length === offset) {
+        last.length += length;
+      } else if (parts.length < MAX_PARTS) {
+        parts.push({ offset, length, place });
+      } else {
+        const left = { offset, length: stretch.offset + stretch.length - offset };
+        return { parts, rest: [left, ...missing.slice(index + 1)] };
+      }
+    }
   }
-  return parts;
+  return { parts, rest: [] };
 }
 
 function* blocksOf({ blockSize }: VolumeCore, { offset, length }: Stretch) {
@@ -122,9 +139,8 @@ function stillMissing(
   const failed = outcome?.status === 'rejected';
   if (part.place !== 'device') {
     if (!failed) return [];
-    // A copy that was found corrupt before its block was overwritten: the device has the content still.
-    const isBackOnDevice = BackupError.is(outcome.reason, 'SPILL_CORRUPT') && isOnDevice(core, record, part);
-    if (isBackOnDevice) return [part];
+    // A copy found corrupt before its block was overwritten: the device has the content still, or another copy does.
+    if (BackupError.is(outcome.reason, 'SPILL_CORRUPT') && isElsewhere(core, record, part)) return [part];
     throw outcome.reason;
   }
   const blocks = [...blocksOf(core, part)];
@@ -152,11 +168,14 @@ export async function* snapshotExtents(
       } else if (core.device.extents === undefined) {
         yield { offset: part.offset, length: part.length, kind: 'data' };
       } else {
-        const extents = await Array.fromAsync(core.device.extents(part.offset, part.length, options));
+        const asking = Array.fromAsync(core.device.extents(part.offset, part.length, options));
+        const [outcome] = await Promise.allSettled([asking]);
+        options?.signal?.throwIfAborted();
         requireLive(record);
         const unmoved = byPlaceOrData(core, record, part).every(({ place }) => place === 'device');
-        if (unmoved) yield* extents;
-        else yield { offset: part.offset, length: part.length, kind: 'data' };
+        if (!unmoved) yield { offset: part.offset, length: part.length, kind: 'data' };
+        else if (outcome.status === 'fulfilled') yield* outcome.value;
+        else throw outcome.reason;
       }
     }
   }

@@ -54,18 +54,21 @@ export class SpillArea {
     this.#checksums?.set(slot, crc32(bytes));
   }
 
-  /** A slot's content. @throws `SPILL_FAILED`, `SPILL_CORRUPT` */
-  async read(slot: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(this.#slotBytes);
+  /** Part of a slot's content, from byte `start` of it on. @throws `SPILL_FAILED`, `SPILL_CORRUPT` */
+  async read(slot: number, start: number, into: Uint8Array): Promise<void> {
+    const { sectorSize } = this.#device;
+    const isDirect = this.#checksums === undefined && start % sectorSize === 0 && into.length % sectorSize === 0;
+    const bytes = isDirect ? into : new Uint8Array(this.#slotBytes);
     try {
-      await this.#device.read(slot * this.#slotBytes, bytes);
+      await this.#device.read(slot * this.#slotBytes + (isDirect ? start : 0), bytes);
     } catch (cause) {
       throw spillFailed('read', cause);
     }
+    if (isDirect) return;
     if (this.#checksums !== undefined && crc32(bytes) !== this.#checksums.get(slot)) {
       throw new BackupError('SPILL_CORRUPT', `slot ${slot} of the spill does not read back as it was written`);
     }
-    return bytes;
+    into.set(bytes.subarray(start, start + into.length));
   }
 }
 

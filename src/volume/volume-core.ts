@@ -53,6 +53,7 @@ export class VolumeCore {
   close(): void {
     this.isClosed = true;
     this.isWritable = false;
+    this.gate.shut();
   }
 
   requireOpen(): void {

@@ -21,7 +21,10 @@ export interface PreserveOptions {
    * volume closes or the process ends.
    */
   spillPath?: string | undefined;
-  /** A device for the same purpose, instead of a file; all of its content is overwritten. It is not closed. */
+  /**
+   * A device for the same purpose, instead of a file; all of its content is overwritten. It is not closed. The volume's
+   * synchronous door can spill only to a device that has one too.
+   */
   spillDevice?: BlockDevice | undefined;
   /** The most of the spill that is used, in bytes. @defaultValue the volume's size, or the spill device's */
   spillBytes?: number | undefined;
@@ -64,6 +67,7 @@ export interface CheckedVolumeOptions {
   readonly onFailure: PreserveFailure;
 }
 
+const MAX_BLOCKS = 2 ** 32;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -77,6 +81,7 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
   if (blockSize > (device.maxTransferBytes ?? blockSize)) {
     throw new TypeError(`blockSize must not be more than the ${device.maxTransferBytes} bytes that one call takes`);
   }
+  if (device.size / blockSize > MAX_BLOCKS) throw new TypeError(`blockSize makes more than ${MAX_BLOCKS} blocks`);
   const preserve = options.preserve ?? {};
   const { spillPath, spillDevice } = preserve;
   if (spillPath !== undefined) textArgument('preserve.spillPath', spillPath);

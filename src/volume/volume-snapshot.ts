@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { choiceArgument, integerArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice, Extent } from '../device/block-device.ts';
 import { checkSpan } from '../device/span.ts';
@@ -10,6 +11,8 @@ import type { BlockMark } from './live-snapshots.ts';
 import { readSnapshot, requireLive, snapshotExtents } from './snapshot-reader.ts';
 import { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
+
+const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited', 'zero'];
 
 /**
  * A volume as it was at one instant: a read-only device that can be read while the volume is written.
@@ -114,6 +117,9 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    */
   mark(blocks: BlockRange | number, to: BlockMark): void {
     const range = typeof blocks === 'number' ? { firstBlock: blocks, blockCount: 1 } : blocks;
+    choiceArgument('to', to, MARKS);
+    integerArgument('firstBlock', range.firstBlock, 0);
+    integerArgument('blockCount', range.blockCount, 0);
     this.#core.snapshots.mark(this.#record, range.firstBlock, range.blockCount, to);
   }
 

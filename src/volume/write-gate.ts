@@ -3,13 +3,14 @@ import { abortable } from '../common/abort.ts';
 /**
  * Holds new writes for the moment that an instant takes, and knows when those at the device have landed. Rule R9.
  *
- * A call passes once, before anything else happens to it, and never meets a hold again: what is being preserved when a
- * hold begins goes on, is counted when it reaches the device, and tests again what it needs.
+ * Only what the device has lengthens a hold. A write that is still preserving when one begins goes on preserving, and
+ * then waits here like a new one; it has issued nothing yet, and tests again what it needs.
  */
 export class WriteGate {
   /** Writes that the device has and has not settled. */
   inFlight = 0;
   #holds = 0;
+  #isShut = false;
   #opened: PromiseWithResolvers<void> | undefined;
   #landed: PromiseWithResolvers<void> | undefined;
 
@@ -33,9 +34,15 @@ export class WriteGate {
     };
   }
 
-  /** Waits until nobody holds. */
+  /** The volume closes: who waits goes on at once, and finds that out. */
+  shut(): void {
+    this.#isShut = true;
+    this.#opened?.resolve();
+  }
+
+  /** Waits until nobody holds, or the gate is shut. */
   async pass(signal: AbortSignal | undefined): Promise<void> {
-    while (!this.isOpen) {
+    while (!this.isOpen && !this.#isShut) {
       this.#opened ??= Promise.withResolvers<void>();
       await abortable(this.#opened.promise, signal);
     }

@@ -224,6 +224,23 @@ describe('R4: what a reader got from the device counts only if the block was nei
     await expect(reading).rejects.toMatchObject({ code: 'DEVICE_IO' });
   });
 
+  test('a read over more places than are read at a time is as of the instant in all of them', async () => {
+    const device = new ControlledDevice(64 * BLOCK);
+    for (let at = 0; at < device.size; at++) device.bytes[at] = (at >> 12) + 1;
+    const before = device.bytes.slice();
+    const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK });
+    const snapshot = volume.createSnapshotSync();
+    for (let at = 0; at < 64; at += 2) volume.writeSync(at * BLOCK, block(200));
+    const into = new Uint8Array(device.size);
+    const reading = snapshot.read(0, into);
+    await settleMicrotasks();
+    expect(device.pending.length).toBeLessThanOrEqual(16);
+    for (let at = 1; at < 64; at += 2) volume.writeSync(at * BLOCK, block(201));
+    await completeAll(device);
+    await reading;
+    expect(Buffer.compare(into, before)).toBe(0);
+  });
+
   test('extents that the device told of a block overwritten meanwhile promise nothing', async () => {
     const { device, volume: plain } = await open();
     await plain.close();
@@ -419,6 +436,27 @@ describe('R9: the hold is no longer than the slowest write at the device', () =>
     for (const snapshot of [first, second]) expect(await readBlock(device, snapshot, 0)).toEqual(block(10));
   });
 
+  test('a write that has preserved while a drain goes on waits for the instant, and does not lengthen it', async () => {
+    const { device, volume } = await open();
+    const first = await volume.createSnapshot();
+    first.mark(3, 'inherited');
+    const atDevice = volume.write(3 * BLOCK, block(9));
+    const preserving = volume.write(0, block(1));
+    await settleMicrotasks();
+    const freezing = volume.createSnapshot();
+    finish(device, 'read');
+    await settleMicrotasks();
+    expect(device.writesInFlight.map(({ offset }) => offset)).toEqual([3 * BLOCK]);
+    finish(device, 'write');
+    await atDevice;
+    const second = await freezing;
+    await completeAll(device);
+    await preserving;
+    expect(device.bytes[0]).toBe(1);
+    for (const snapshot of [first, second]) expect(await readBlock(device, snapshot, 0)).toEqual(block(10));
+    expect(await readBlock(device, second, 3)).toEqual(block(9));
+  });
+
   test('a write issued by then is waited for, a new one is held and not in the snapshot', async () => {
     const { device, volume } = await open();
     const early = volume.write(0, block(1));
@@ -465,6 +503,13 @@ describe('R9: the hold is no longer than the slowest write at the device', () =>
     expect(volume.snapshots).toEqual([]);
   });
 
+  test('an asynchronous `atInstant` is refused, and leaves no snapshot behind', async () => {
+    const { volume } = await open();
+    const freezing = volume.createSnapshot({ atInstant: async () => Promise.reject(new Error('late')) });
+    await expect(freezing).rejects.toThrow(TypeError);
+    expect(volume.snapshots).toEqual([]);
+  });
+
   test('the epoch has moved when `atInstant` runs', async () => {
     const { device, volume } = await open();
     const snapshot = await volume.createSnapshot({ atInstant: () => volume.writeSync(0, block(1)) });
@@ -492,6 +537,32 @@ describe('R10: no epoch byte crosses an await', () => {
       { firstBlock: 0, blockCount: 1 },
       { firstBlock: 2, blockCount: 1 },
     ]);
+  });
+
+  test('a group that is refused renumbers nobody: a late claim does not become the next snapshot', async () => {
+    const { device, volume } = await open();
+    const full = await open();
+    for (let i = 0; i < 254; i++) await full.volume.createSnapshot();
+    for (let i = 0; i < 253; i++) volume.createSnapshotSync();
+    const abort = new AbortController();
+    const aborted = volume.write(0, block(1), { signal: abort.signal });
+    aborted.catch(() => {});
+    await settleMicrotasks();
+    const late = call(device, 'read');
+    late.advance();
+    for (const snapshot of volume.snapshots) snapshot.mark(0, 'inherited');
+    await volume.createSnapshotSync().close();
+    await volume.createSnapshotSync().close();
+    volume.writeSync(0, block(2));
+    abort.abort();
+    const group = CopyOnWriteVolume.createSnapshots([volume, full.volume]);
+    await expect(group).rejects.toMatchObject({ code: 'SNAPSHOT_LIMIT' });
+    volume.writeSync(0, block(3));
+    const next = volume.createSnapshotSync();
+    late.advance();
+    await settleMicrotasks();
+    volume.writeSync(0, block(4));
+    expect(await readBlock(device, next, 0)).toEqual(block(3));
   });
 
   test('a point is a serial that never returns; one no longer kept rounds down, or is not known', async () => {
