@@ -41,15 +41,20 @@ export interface SyncVolumeAccess extends SyncAccess {
  * @public
  */
 export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
+  /** Bytes. */
   readonly size: number;
+  /** Bytes; every offset and length is a multiple of it. */
   readonly sectorSize: number;
   readonly readOnly: boolean;
+  /** The device's: a call goes to it in one piece. */
   readonly maxTransferBytes: number | undefined;
+  /** Bytes that are tracked, preserved and stored together. */
   readonly blockSize: number;
   /** For diagnostics. */
   readonly name: string | undefined;
   /** Under which identity changes are tracked; see {@link ChangePoint}. */
   readonly trackingId: string;
+  /** What happens to its snapshots; see {@link VolumeEvents}. */
   readonly events: EventEmitter<VolumeEvents>;
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
@@ -144,7 +149,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     return this.core.device.read(offset, into, options);
   }
 
-  /** @throws `PRESERVE_FAILED` under `fail-write`; otherwise what the device gives */
+  /** @throws `PRESERVE_FAILED` under `fail-write`, `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and what the device gives */
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     return this.interceptor.write(offset, from, options);
   }
@@ -167,7 +172,10 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
 
   /**
    * The blocks written since an instant, ascending and coalesced; perhaps more, never fewer. `undefined` when that is
-   * not known any more: then contents have to be compared.
+   * not known any more: then contents have to be compared. An incremental backup of a later snapshot asks once that
+   * snapshot exists, and also wants what its base has lost.
+   *
+   * @throws `CLOSED`
    */
   changedSince(point: ChangePoint): BlockRange[] | undefined {
     this.core.requireOpen();

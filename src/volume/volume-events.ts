@@ -15,9 +15,13 @@ import type { VolumeSnapshot } from './volume-snapshot.ts';
  * @public
  */
 export interface VolumeEvents {
+  /** An instant has been frozen. */
   snapshotBegun: [snapshot: VolumeSnapshot];
+  /** A pre-image could not be kept under `break-snapshot`; `error` is `SNAPSHOT_BROKEN`. */
   snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
+  /** Neighbouring blocks are about to be overwritten and their pre-images are kept. */
   blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
+  /** Pre-images could not be kept under `lose-block`; `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`. */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
 }
 

@@ -24,10 +24,14 @@ const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited',
  * @public
  */
 export class VolumeSnapshot implements BlockDevice, WrappingDevice {
+  /** What it is a snapshot of. */
   readonly volume: CopyOnWriteVolume;
   readonly readOnly = true;
+  /** Bytes. */
   readonly size: number;
+  /** Bytes. */
   readonly sectorSize: number;
+  /** Bytes; the unit of `states` and `mark`. The last block may be short. */
   readonly blockSize: number;
   readonly maxTransferBytes: number | undefined;
   /** When, by this machine's clock. */
@@ -126,6 +130,8 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /**
    * Another handle on the same instant, with wants and states of its own. Blocks whose content has been released and
    * overwritten by now are `lost` in it.
+   *
+   * @throws `SNAPSHOT_BROKEN`, `CLOSED`
    */
   share(): VolumeSnapshot {
     requireLive(this.#record);
