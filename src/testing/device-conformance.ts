@@ -15,14 +15,6 @@ export interface DeviceConformanceOptions {
   open(options: { size: number }): Promise<BlockDevice>;
 }
 
-/** A case as it is written down here. */
-export interface DeviceCase {
-  readonly name: string;
-  /** Why a device can't be asked this, `undefined` when it can. */
-  lacks?(device: BlockDevice): string | undefined;
-  run(device: BlockDevice): Promise<void>;
-}
-
 /**
  * The obligations of `BlockDevice` as test cases, for one's own devices as well: both doors where there are two. They
  * skip by capability. A device that never settles a call lets its case hang, so run them with a time limit.

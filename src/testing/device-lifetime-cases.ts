@@ -1,7 +1,7 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
-import type { DeviceCase } from './device-conformance.ts';
+import type { DeviceCase } from './device-case.ts';
 import { content, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-doors.ts';
 
 const KIB = 1024;

@@ -1,7 +1,7 @@
 import type { BackupErrorCode } from '../common/errors.ts';
 import type { BlockDevice, Extent } from '../device/block-device.ts';
 import { expectBytes, expectCode, expectEqual, expectThat } from './conformance.ts';
-import type { DeviceCase } from './device-conformance.ts';
+import type { DeviceCase } from './device-case.ts';
 import { CONFORMANCE_SIZE, content, doorsOf, fill, lacksWrites, pattern, sectors } from './device-doors.ts';
 
 /** Every call of a device that takes a range, with a buffer of its own. */

@@ -1,6 +1,6 @@
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { expectBytes, expectThat } from './conformance.ts';
-import type { DeviceCase } from './device-conformance.ts';
+import type { DeviceCase } from './device-case.ts';
 import { content, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-doors.ts';
 import { seededRandom } from './seeded-random.ts';
 

@@ -1,6 +1,6 @@
 import type { BlockDevice } from '../device/block-device.ts';
 import { expectBytes, expectEqual, expectThat } from './conformance.ts';
-import type { DeviceCase } from './device-conformance.ts';
+import type { DeviceCase } from './device-case.ts';
 import { content, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-doors.ts';
 import { listExtents } from './device-range-cases.ts';
 
