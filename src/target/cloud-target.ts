@@ -57,10 +57,10 @@ export interface ListOptions extends AbortOptions {
  * - **Absent means absent.** `OBJECT_NOT_FOUND` (and `undefined` from `stat`) only when the store says that
  *   the object does not exist. A refused permission, a missing bucket or a timeout is never "not found".
  * - **Create-only.** Of any number of concurrent `put`s with `createOnly` on one key at most one ever takes
- *   effect. `OBJECT_EXISTS` may be one's own object after a lost answer: read back before believing the race
- *   lost. A conflict that means "again" is `OBJECT_CONFLICT` with `retryable`, not `OBJECT_EXISTS`. An adapter
- *   never repeats a create-only `put` by itself. Where it can't be had, `createOnly` rejects with
- *   `CREATE_ONLY_UNSUPPORTED`.
+ *   effect; one with the very bytes that are there may succeed, so racing writers must differ in theirs.
+ *   `OBJECT_EXISTS` may be one's own object after a lost answer: read back before believing the race lost. A
+ *   conflict that means "again" is `OBJECT_CONFLICT` with `retryable`, not `OBJECT_EXISTS`. An adapter never repeats a
+ *   create-only `put` by itself. Where it can't be had, `createOnly` rejects with `CREATE_ONLY_UNSUPPORTED`.
  * - **Whole answers.** `get` resolves with all the bytes asked for or rejects; an answer cut short is an
  *   error. The array is the caller's to keep and to change.
  * - **Buffers.** `put` is given no view of shared memory. It does not change `body`. Until it has resolved the
@@ -83,7 +83,7 @@ export interface CloudTarget extends AsyncDisposable {
   /** Stores `body` under `key`, replacing what was there unless `createOnly` is set. */
   put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<void>;
   /** The body of an object, or of a range of it. Rejects with `OBJECT_NOT_FOUND` when there is none. */
-  get(key: string, options?: GetOptions): Promise<Uint8Array<ArrayBuffer>>;
+  get(key: string, options?: GetOptions): Promise<Uint8Array>;
   /** What the store tells of an object, `undefined` when there is none. */
   stat(key: string, options?: AbortOptions): Promise<ObjectInfo | undefined>;
   /** All objects whose key begins with `prefix` (any string, also `''`), in key order. */

@@ -4,7 +4,7 @@ import type { CloudTarget } from './cloud-target.ts';
 
 /** Options of {@link deleteAll}. @public */
 export interface DeleteAllOptions extends AbortOptions {
-  /** How many requests are under way at once. @defaultValue 8 */
+  /** How many requests are under way at once, from 1. @defaultValue 8 */
   concurrency?: number | undefined;
   /** How many keys go into one `deleteMany`. @defaultValue 1000, the most that S3 takes */
   batchSize?: number | undefined;
@@ -14,6 +14,8 @@ export interface DeleteAllOptions extends AbortOptions {
  * Deletes many objects: in batches where the target has `deleteMany`, else one by one, several at once. Where one
  * fails it starts no more, waits for those under way and rejects with the first error.
  *
+ * @throws The first error of `target` (see {@link CloudTarget}), `signal.reason`, or `TypeError` for an option that is
+ * out of range.
  * @param keys - read as they are needed, so a listing may be passed through
  * @public
  */

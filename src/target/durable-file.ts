@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { link, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { link, lstat, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BackupError } from '../common/errors.ts';
 import { isMissing, systemCode } from './file-errors.ts';
+import { writeFully } from './file-transfer.ts';
 
 /** Files that appear whole or not at all and survive a loss of power once they have been acknowledged. */
 
@@ -24,7 +25,7 @@ export async function writeTemporary(directory: string, body: Uint8Array): Promi
   const file = await open(path, 'wx', 0o666);
   try {
     try {
-      await file.writeFile(body);
+      await writeFully(file, body);
       await file.sync();
     } finally {
       await file.close();
@@ -74,6 +75,18 @@ export async function syncDirectory(directory: string): Promise<void> {
     }
   } catch (error) {
     if (!isMissing(error)) throw error;
+  }
+}
+
+/**
+ * Makes the name of `folder` durable, which may just have been made by somebody who has not come to that yet. Where the
+ * directory above can't be read, whoever made the folder there had to see to it.
+ */
+export async function syncName(folder: string): Promise<void> {
+  try {
+    await syncDirectory(dirname(await realpath(folder)));
+  } catch (error) {
+    if (!isMissing(error) && !['EACCES', 'EPERM'].includes(systemCode(error) ?? '')) throw error;
   }
 }
 

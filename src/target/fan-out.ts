@@ -1,14 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { integerArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import type {
-  CloudTarget,
-  GetOptions,
-  ListOptions,
-  ObjectInfo,
-  PutOptions,
-  TargetCapabilities,
-} from './cloud-target.ts';
+import type { CloudTarget, GetOptions, ObjectInfo, PutOptions, TargetCapabilities } from './cloud-target.ts';
 import { deleteAll } from './delete-all.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetOperation } from './forwarding-target.ts';
 
@@ -34,20 +27,28 @@ export interface FanOutOptions {
  *
  * - **The primary alone decides** what exists and who wins a create-only put. A put goes to the primary first and,
  *   once that one has it, to all replicas at once (as a plain put: the race is over). A put that the primary
- *   refuses reaches no replica.
+ *   refuses reaches no replica. Hence a replica never has what the primary never had, but may lack what it has.
+ * - **A create-only put that failed on the primary may have taken effect**: `OBJECT_EXISTS` may be about one's own
+ *   object, and the answer to a success may be lost. The primary is read back then. Where it holds the very bytes
+ *   of the body the put goes on to the replicas and succeeds or fails by the quorum; so does that of another writer
+ *   with the same bytes, so racing writers must differ in theirs. Else, also where it can't be read, the put
+ *   rejects with what the primary said. An object whose put was given up like that may be on the primary alone.
  * - **A put waits for every replica to settle**, also when the quorum is reached: a straggler of an earlier put
  *   could otherwise overwrite a later one, and copies held for stragglers would have no bound. A replica that
  *   may hang needs a timeout of its own.
  * - Fewer than `quorum`: `QUORUM_NOT_REACHED`, whose `cause` is an `AggregateError` of what went wrong. The primary
  *   has done its part then, and deletes may be repeated.
- * - **Reads** go to the primary and, when it fails with anything but "not found", to the replicas in turn. That a
- *   replica has no such object proves nothing, so the primary's error is thrown then. A listing falls back only
- *   where `quorum` is all targets, since only then no replica lacks an acknowledged object.
- * - Below that quorum a replica may hold an older object of the same key for good.
+ * - **`get` and `stat`** go to the primary and, when it fails with anything but "not found", to the replicas in turn.
+ *   That a replica has no such object proves nothing, so the primary's error is thrown then.
+ * - **A listing comes from the primary alone** and fails with it: whatever the quorum, a replica may lack objects, and
+ *   a list without them would look complete.
+ * - A replica that missed a put or delete keeps what it had: an older object of the same key, or one since deleted.
  *
- * Replicas get a copy of the body when a put may succeed in spite of their failure, because a request given up
- * may still be reading it.
+ * Bodies are copied where a put may succeed although a target has failed, because a request given up may still be
+ * reading its buffer.
  *
+ * @throws `TypeError` for a quorum that is not an integer from 1 to the number of targets. Calls throw what the
+ * primary throws; `put`, `delete` and `deleteMany` besides `QUORUM_NOT_REACHED`.
  * @public
  */
 export function fanOut(
@@ -81,10 +82,17 @@ class FanOutTarget extends ForwardingTarget {
   }
 
   protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+    const { createOnly, signal } = options;
     const tolerant = this.#quorum <= this.#replicas.length;
-    const copy = tolerant ? new Uint8Array(body) : body;
-    await this.inner.put(key, body, options);
-    const { signal } = options;
+    const copy = tolerant || createOnly ? new Uint8Array(body) : body;
+    try {
+      // What fails here may be a success all the same, and the caller then has the right to refill the buffer.
+      await this.inner.put(key, createOnly ? copy : body, options);
+    } catch (error) {
+      const own = createOnly && mayHaveHappened(error, signal) && (await this.#primaryHolds(key, copy, signal));
+      signal?.throwIfAborted();
+      if (!own) throw error;
+    }
     await this.#onReplicas('put', key, signal, (replica) => replica.put(key, copy, { signal }));
   }
 
@@ -99,7 +107,7 @@ class FanOutTarget extends ForwardingTarget {
     await this.#onReplicas('deleteMany', subject, options.signal, (replica) => deleteAll(replica, keys, options));
   }
 
-  protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array<ArrayBuffer>> {
+  protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
     return this.#readFromAny('get', key, options.signal, (target) => target.get(key, options));
   }
 
@@ -111,28 +119,15 @@ class FanOutTarget extends ForwardingTarget {
     });
   }
 
-  protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
-    const replicas = this.#quorum > this.#replicas.length ? this.#replicas : [];
-    let { after } = options;
-    let primaryError: unknown;
-    for (const [position, target] of [this.inner, ...replicas].entries()) {
-      try {
-        for await (const info of target.list(prefix, { ...options, after })) {
-          yield info;
-          after = info.key;
-        }
-        return;
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        if (position > 0) {
-          this.#report(error, { replica: position - 1, operation: 'list', subject: prefix });
-          continue;
-        }
-        if (isAboutTheCall(error, options.signal)) throw error;
-        primaryError = error;
-      }
+  /** Whether the primary has an object of these very bytes; not if that can't be found out. */
+  async #primaryHolds(key: string, body: Uint8Array, signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      const info = await this.inner.stat(key, { signal });
+      if (info?.size !== body.byteLength) return false;
+      return Buffer.compare(await this.inner.get(key, { signal }), body) === 0;
+    } catch {
+      return false; // The error of the put says more.
     }
-    throw primaryError;
   }
 
   async #onReplicas(
@@ -188,6 +183,12 @@ class FanOutTarget extends ForwardingTarget {
       });
     }
   }
+}
+
+/** Whether a create-only put that failed like this may have stored its body, or have met itself. */
+function mayHaveHappened(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (signal?.aborted || error instanceof TypeError) return false;
+  return !BackupError.is(error) || error.retryable || error.code === 'OBJECT_EXISTS';
 }
 
 function isAboutTheCall(error: unknown, signal: AbortSignal | undefined): boolean {

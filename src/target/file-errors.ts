@@ -25,10 +25,9 @@ export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && typeof code === 'string' && !BackupError.is(error) ? code : undefined;
 }
 
-/** Whether a file operation failed because there is nothing of that name. */
+/** Whether a file operation failed because there is nothing of that name. A file in a directory's place is something. */
 export function isMissing(error: unknown): boolean {
-  const code = systemCode(error);
-  return code === 'ENOENT' || code === 'ENOTDIR';
+  return systemCode(error) === 'ENOENT';
 }
 
 /** An error of `node:fs` as a `BackupError`; whatever is none is returned as it is. */

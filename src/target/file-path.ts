@@ -28,8 +28,9 @@ export function objectPath(key: string): { readonly directories: readonly string
   return { directories: names.slice(0, -1), file: names.at(-1) + OBJECT };
 }
 
-/** What the name of a file or directory stands for. */
+/** What a name stands for. */
 export interface EntryMeaning {
+  /** What must be found under this name. */
   readonly kind: 'object' | 'directory';
   /** The key of an object, or what all keys within a directory begin with. */
   readonly text: string;
@@ -38,14 +39,14 @@ export interface EntryMeaning {
 }
 
 /**
- * What `name` stands for in a directory whose keys all begin with `start`, `undefined` when it is none of ours.
+ * What `name` stands for in a directory whose keys all begin with `start`, `undefined` when it is none of ours. The
+ * name alone tells an object from a directory.
  *
  * @param cut - whether that directory is the chunk of a cut segment
  */
-export function meaningOf(start: string, cut: boolean, name: string, isDirectory: boolean): EntryMeaning | undefined {
+export function meaningOf(start: string, cut: boolean, name: string): EntryMeaning | undefined {
   const isObject = name.endsWith(OBJECT);
-  if (isObject === isDirectory) return undefined;
-  const continues = isDirectory && name.length > 1 && name.endsWith(CUT);
+  const continues = !isObject && name.length > 1 && name.endsWith(CUT);
   const bare = isObject || continues ? name.slice(0, -1) : name;
   if (cut !== bare.startsWith(CUT)) return undefined;
   const part = cut ? bare.slice(1) : bare;

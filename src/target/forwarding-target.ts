@@ -73,7 +73,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return this.#pass(call, () => this.forwardPut(key, body, options));
   }
 
-  async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+  async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
     const bytes = options.range?.length;
     const call: TargetCall = { operation: 'get', subject: key, signal: options.signal, createOnly: false, bytes };
     return this.#pass(call, () => this.forwardGet(key, options));
@@ -112,7 +112,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return this.inner.put(key, body, options);
   }
 
-  protected forwardGet(key: string, options: GetOptions): Promise<Uint8Array<ArrayBuffer>> {
+  protected forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
     return this.inner.get(key, options);
   }
 

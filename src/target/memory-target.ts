@@ -27,6 +27,9 @@ interface StoredObject {
 /**
  * Objects in memory: for tests, and for hosts that want a point in time but no storage.
  *
+ * Calls throw `INVALID_KEY`, `CLOSED`, `signal.reason`; `put` with `createOnly` `OBJECT_EXISTS` or
+ * `CREATE_ONLY_UNSUPPORTED`; `get` `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, and `TypeError` for a range that is none.
+ *
  * @public
  */
 export class MemoryTarget implements CloudTarget {

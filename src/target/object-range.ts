@@ -10,6 +10,15 @@ export function checkRange(range: ByteRange | undefined): ByteRange | undefined 
   return range;
 }
 
+/** Room for a body, or `OBJECT_TOO_LARGE` when there is none for so many bytes. */
+export function roomFor(what: string, bytes: number): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw new BackupError('OBJECT_TOO_LARGE', `${what}: no memory for ${bytes} bytes at once`, { cause });
+  }
+}
+
 /** The bytes that are asked for of an object of `size` bytes: all of them, or a range that must lie within. */
 export function rangeWithin(key: string, size: number, range: ByteRange | undefined): ByteRange {
   if (range === undefined) return { offset: 0, length: size };

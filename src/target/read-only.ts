@@ -6,6 +6,8 @@ import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwar
  * Refuses whatever would change the store, with `READ_ONLY`. For verifying and restoring where nothing may be
  * touched.
  *
+ * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them; the other calls
+ * throw what those of `target` throw.
  * @public
  */
 export function readOnlyTarget(target: CloudTarget): ClosableTarget {

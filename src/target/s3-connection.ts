@@ -1,7 +1,7 @@
 import type { Client } from 'minio';
 import { abortable } from '../common/abort.ts';
 import { S3Refusal } from './s3-errors.ts';
-import { type S3Answer, S3Exchange, type S3Request } from './s3-exchange.ts';
+import { type S3Answer, S3Exchange, type S3Request, type S3TimeLimits } from './s3-exchange.ts';
 import { childText, parseXml } from './s3-xml.ts';
 
 /**
@@ -18,17 +18,17 @@ const DEFAULT_REGION = 'us-east-1';
 export class S3Connection {
   readonly #client: S3Client;
   readonly #bucket: string;
-  readonly #timeoutMs: number;
+  readonly #limits: S3TimeLimits;
   #region: string | undefined;
 
-  constructor(client: S3Client, bucket: string, timeoutMs: number) {
+  constructor(client: S3Client, bucket: string, limits: S3TimeLimits) {
     const transport = (client as { transport?: { request?: unknown } } | undefined)?.transport;
     if (typeof client?.makeRequestAsync !== 'function' || typeof transport?.request !== 'function') {
       throw new TypeError('client must be a Client of minio 8');
     }
     this.#client = client;
     this.#bucket = bucket;
-    this.#timeoutMs = timeoutMs;
+    this.#limits = limits;
   }
 
   /** Resolves with an answer of status 2xx, or rejects with a `BackupError` or with the signal's reason. */
@@ -45,7 +45,7 @@ export class S3Connection {
   }
 
   async #exchange(request: S3Request, region: string): Promise<S3Answer> {
-    const exchange = new S3Exchange(this.#client, this.#timeoutMs, request);
+    const exchange = new S3Exchange(this.#client, this.#limits, request);
     try {
       return await abortable(exchange.run(this.#bucket, region), request.signal);
     } finally {

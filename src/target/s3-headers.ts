@@ -28,16 +28,42 @@ export function sha256OfHeaders(headers: IncomingHttpHeaders): string | undefine
   return Buffer.from(value, 'base64').toString('hex');
 }
 
-/** Throws unless the answer is about to hold exactly what was asked for. S3 cuts a range off at the object's end. */
-export function checkContentRange(
+/**
+ * How many bytes the body of an answer to GET must have; `undefined` for a whole object whose size the server does not
+ * tell beforehand. S3 cuts a range off at the object's end.
+ *
+ * @param maxBytes - no object is larger
+ * @throws unless the answer is about to hold exactly what was asked for, and shows where it ends. One that just ends
+ * with its connection can't be told from one that was cut short.
+ */
+export function expectedLength(
   what: string,
   answer: { readonly status: number; readonly headers: IncomingHttpHeaders },
   range: ByteRange | undefined,
-): void {
-  if (range === undefined) {
-    if (answer.status === 200) return;
+  maxBytes: number,
+): number | undefined {
+  const ofRange = range && lengthOfRange(what, answer, range);
+  if (range === undefined && answer.status !== 200) {
     throw new BackupError('TARGET_ERROR', `${what}: status ${answer.status} to a request for the whole object`);
   }
+  const told = answer.headers['content-length'];
+  if (told === undefined && !/(?:^|,\s*)chunked\s*$/i.test(answer.headers['transfer-encoding'] ?? '')) {
+    throw unavailable(what, 'the server does not tell where its answer ends');
+  }
+  if (told === undefined) return ofRange;
+  const length = /^\d{1,15}$/.test(told) ? Number(told) : Number.NaN;
+  if (!(length <= maxBytes)) throw new BackupError('TARGET_ERROR', `${what}: the server answers ${told} bytes`);
+  if (ofRange !== undefined && length !== ofRange) {
+    throw unavailable(what, `the server answers ${length} bytes for a range of ${ofRange}`);
+  }
+  return length;
+}
+
+function lengthOfRange(
+  what: string,
+  answer: { readonly status: number; readonly headers: IncomingHttpHeaders },
+  range: ByteRange,
+): number {
   const parts = /^bytes (\d{1,15})-(\d{1,15})\/(?:\d{1,15}|\*)$/.exec(answer.headers['content-range'] ?? '');
   if (answer.status !== 206 || parts === null || Number(parts[1]) !== range.offset) {
     throw new BackupError('TARGET_ERROR', `${what}: the server does not answer the range that was asked for`);
@@ -49,6 +75,12 @@ export function checkContentRange(
       `${what}: only ${length} of ${range.length} bytes from ${range.offset}`,
     );
   }
+  if (length === range.length) return length;
+  throw new BackupError('TARGET_ERROR', `${what}: the server answers more than the range that was asked for`);
+}
+
+function unavailable(what: string, why: string): BackupError {
+  return new BackupError('TARGET_UNAVAILABLE', `${what}: ${why}`, { retryable: true });
 }
 
 function dateOf(value: string | string[] | undefined): Date | undefined {

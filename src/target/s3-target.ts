@@ -15,7 +15,7 @@ import { Lifetime } from './lifetime.ts';
 import { checkRange, rangeWithin } from './object-range.ts';
 import { type S3Client, S3Connection } from './s3-connection.ts';
 import { S3RequestError } from './s3-errors.ts';
-import { checkContentRange, infoOfHeaders, sha256OfHeaders } from './s3-headers.ts';
+import { expectedLength, infoOfHeaders, sha256OfHeaders } from './s3-headers.ts';
 import { listQuery, parseListPage } from './s3-listing.ts';
 import { deleteBody, failedDeletes } from './s3-multi-delete.ts';
 
@@ -23,14 +23,24 @@ import { deleteBody, failedDeletes } from './s3-multi-delete.ts';
 export interface S3TargetOptions {
   /** A client of `minio` 8. It is used as it is (endpoint, credentials, agent), never changed and never closed. */
   client: S3Client;
+  /** The bucket's name. It must be there; it is never made. */
   bucket: string;
   /**
-   * Put before every key, as a folder: a `/` is added unless it ends in one. At most 500 characters of ASCII.
+   * Put before every key, as a folder: a `/` is added unless it ends in one. At most 500 characters of printable ASCII.
    * @defaultValue none
    */
   prefix?: string | undefined;
-  /** How long the server may be silent in the course of a request, in milliseconds. @defaultValue 30_000 */
+  /**
+   * How long nothing may be heard of the server in the course of a request, in milliseconds from 1 to 2^31 - 1. Every
+   * byte either way starts it anew. `TARGET_TIMEOUT` after that. @defaultValue 30_000
+   */
   requestTimeoutMs?: number | undefined;
+  /**
+   * How long one request may take from its beginning to its end, in milliseconds from 1 to 2^31 - 1, also of a server
+   * that is never silent for long. `TARGET_TIMEOUT` after that.
+   * @defaultValue ten minutes, and one second more for each 64,000 bytes that are sent or may be answered
+   */
+  totalTimeoutMs?: number | undefined;
   /**
    * Send SHA-256 checksums with bodies, for the server to check and keep, and check what it answers against them.
    * Amazon S3, MinIO and Ceph from version 19 do; others ignore the header or refuse the request. Without it a
@@ -45,12 +55,24 @@ export interface S3TargetOptions {
 /** The largest body of a single PUT. In parts a put could be neither create-only nor checked as a whole. */
 const MAX_PUT_BYTES = 5 * 1024 ** 3;
 const MAX_DELETE_KEYS = 1000;
+/** A page tells of a thousand objects in at most some 3 KiB each. */
+const MAX_XML_BYTES = 16 * 1024 * 1024;
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
  * Objects in a bucket of Amazon S3 or of another server that speaks its protocol.
  *
  * Nothing is ever sent twice: retries, if wanted, are `withRetries`'s, and those of the client are not used. Objects
  * under the prefix whose names are no keys are passed over in listings.
+ *
+ * No answer is read beyond what its request can have: a range, the length that the server declares for a whole
+ * object (at most `maxObjectBytes`), 16 MiB for a page of a listing and for many deletes, 64 KiB for all others. More is
+ * `TARGET_ERROR`, and the connection is given up. A body that does not show where it ends is `TARGET_UNAVAILABLE`.
+ *
+ * Besides what is said at each call, all of them throw `INVALID_KEY`, `CLOSED`, `signal.reason`, and for what the
+ * server or the network says `BUCKET_NOT_FOUND`, `PERMISSION_DENIED`, `CREDENTIALS_REFUSED`, `TARGET_ERROR` or, with
+ * `retryable`, `TARGET_UNREACHABLE`, `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` and `TARGET_TIMEOUT`. Their `cause` is an
+ * {@link S3RequestError} where there was an answer or an error of the network.
  *
  * @public
  */
@@ -64,14 +86,17 @@ export class S3Target implements CloudTarget {
   /** `asked` until the first put has shown whether the server keeps checksums. */
   #checksums: 'asked' | 'kept' | 'none';
 
+  /** @throws `TypeError` for an option that is out of range, or a client that is none of `minio` 8. */
   constructor(options: S3TargetOptions) {
     this.#bucket = textArgument('bucket', options.bucket);
     this.#prefix = prefixArgument(options.prefix);
     this.#createOnly = options.createOnly ?? true;
     this.#checksums = options.checksums ? 'asked' : 'none';
     this.#client = options.client;
-    const timeoutMs = integerArgument('requestTimeoutMs', options.requestTimeoutMs ?? 30_000, 1, 2 ** 31 - 1);
-    this.#connection = new S3Connection(options.client, this.#bucket, timeoutMs);
+    const { requestTimeoutMs = 30_000, totalTimeoutMs: totalMs } = options;
+    const silenceMs = integerArgument('requestTimeoutMs', requestTimeoutMs, 1, MAX_TIMEOUT_MS);
+    if (totalMs !== undefined) integerArgument('totalTimeoutMs', totalMs, 1, MAX_TIMEOUT_MS);
+    this.#connection = new S3Connection(options.client, this.#bucket, { silenceMs, totalMs });
     this.#lifetime = new Lifetime(`the S3Target of bucket ${this.#bucket}`);
   }
 
@@ -80,6 +105,12 @@ export class S3Target implements CloudTarget {
     return { createOnly: this.#createOnly, maxObjectBytes: MAX_PUT_BYTES, checksums: this.#checksums !== 'none' };
   }
 
+  /**
+   * Stores `body` in one request, replacing what was there unless `createOnly` is set.
+   *
+   * @throws `OBJECT_EXISTS`, `OBJECT_CONFLICT` (retryable) and `CREATE_ONLY_UNSUPPORTED` with `createOnly`;
+   * `OBJECT_TOO_LARGE` beyond 5 GiB, `CHECKSUM_MISMATCH` (retryable), `NO_SPACE`
+   */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
     const name = this.#nameOf(key);
@@ -113,6 +144,12 @@ export class S3Target implements CloudTarget {
     }
   }
 
+  /**
+   * The body of an object, or the bytes of a range of it.
+   *
+   * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `CHECKSUM_MISMATCH` (retryable), `OBJECT_TOO_LARGE` (for one
+   * array), `TypeError` for a range that is none
+   */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     this.#lifetime.check(options.signal);
     const { signal } = options;
@@ -129,12 +166,9 @@ export class S3Target implements CloudTarget {
       name,
       headers,
       signal,
-      onHeaders: (head) => checkContentRange(what, head, range),
+      maxAnswerBytes: MAX_PUT_BYTES,
+      onHeaders: (head) => expectedLength(what, head, range, MAX_PUT_BYTES),
     });
-    if (range !== undefined && body.byteLength !== range.length) {
-      const message = `${what}: ${body.byteLength} bytes were answered of ${range.length}`;
-      throw new BackupError('TARGET_UNAVAILABLE', message, { retryable: true });
-    }
     const sha256 = range === undefined ? sha256OfHeaders(answer.headers) : undefined;
     if (sha256 !== undefined) {
       const actual = Buffer.from(await webcrypto.subtle.digest('SHA-256', body)).toString('hex');
@@ -146,6 +180,7 @@ export class S3Target implements CloudTarget {
     return body;
   }
 
+  /** What the server tells of an object (its size in bytes), `undefined` when there is none in this bucket. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
     this.#lifetime.check(options.signal);
     const { signal } = options;
@@ -168,6 +203,7 @@ export class S3Target implements CloudTarget {
     }
   }
 
+  /** The objects whose key begins with `prefix`, in key order, a request for each thousand as they are needed. */
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     this.#lifetime.check(options.signal);
     const { after, signal } = options;
@@ -178,7 +214,13 @@ export class S3Target implements CloudTarget {
     let last = after ?? '';
     do {
       const query = listQuery(this.#prefix + prefix, startAfter, token);
-      const { body } = await this.#connection.send({ what, method: 'GET', query, signal });
+      const { body } = await this.#connection.send({
+        what,
+        method: 'GET',
+        query,
+        maxAnswerBytes: MAX_XML_BYTES,
+        signal,
+      });
       const page = parseListPage(what, body);
       for (const info of page.objects) {
         const key = info.key.slice(this.#prefix.length);
@@ -198,6 +240,7 @@ export class S3Target implements CloudTarget {
     } while (token !== undefined);
   }
 
+  /** Removes an object; an absent one is a success. */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
     const name = this.#nameOf(key);
@@ -209,6 +252,11 @@ export class S3Target implements CloudTarget {
     }
   }
 
+  /**
+   * Removes objects, a request for each thousand. Where it rejects, with the first error, others may be gone.
+   *
+   * @throws as `delete` does
+   */
   async deleteMany(keys: readonly string[], options: AbortOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
     const { signal } = options;
@@ -217,7 +265,8 @@ export class S3Target implements CloudTarget {
       const body = deleteBody(names.slice(start, start + MAX_DELETE_KEYS));
       const what = `delete of ${Math.min(MAX_DELETE_KEYS, names.length - start)} objects`;
       const headers = { 'content-md5': md5(body), 'content-type': 'application/xml' };
-      const request = { what, method: 'POST', query: 'delete', headers, body, signal } as const;
+      const maxAnswerBytes = MAX_XML_BYTES;
+      const request = { what, method: 'POST', query: 'delete', headers, body, maxAnswerBytes, signal } as const;
       const failed = failedDeletes(what, (await this.#connection.send(request)).body);
       if (failed !== undefined) throw failed;
     }

@@ -11,6 +11,8 @@ export interface XmlElement {
 }
 
 const MAX_DEPTH = 16;
+/** Some ten times what a page of a listing has. */
+const MAX_ELEMENTS = 100_000;
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 /** A declaration or comment, a CDATA section, a closing tag, an opening tag, or text: in that order. */
 const TOKEN =
@@ -20,6 +22,7 @@ const TOKEN =
 export function parseXml(text: string): XmlElement | undefined {
   const document: XmlElement = { name: '', children: [], text: '' };
   const open: XmlElement[] = [document];
+  let elements = 0;
   TOKEN.lastIndex = 0;
   const source = text.trim();
   while (TOKEN.lastIndex < source.length) {
@@ -32,6 +35,7 @@ export function parseXml(text: string): XmlElement | undefined {
     else if (closes !== undefined) {
       if (open.pop()?.name !== closes || open.length === 0) return undefined;
     } else if (opens !== undefined) {
+      if (++elements > MAX_ELEMENTS) return undefined;
       const element: XmlElement = { name: opens, children: [], text: '' };
       parent.children.push(element);
       if (closed === '/') continue;

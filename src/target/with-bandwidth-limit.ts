@@ -5,9 +5,9 @@ import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwar
 
 /** Options of {@link withBandwidthLimit}. @public */
 export interface BandwidthOptions {
-  /** @defaultValue Infinity */
+  /** How many bytes of bodies `put` sends a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
   uploadBytesPerSecond?: number | undefined;
-  /** @defaultValue Infinity */
+  /** How many bytes of bodies `get` receives a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
   downloadBytesPerSecond?: number | undefined;
   /** How much unused allowance is saved up, in milliseconds of it. @defaultValue 1000 */
   burstMs?: number | undefined;
@@ -22,6 +22,8 @@ export interface BandwidthOptions {
  * within one body. A `get` of a whole object, whose size isn't known beforehand, holds up the calls after it
  * instead.
  *
+ * @throws `TypeError` for a rate or burst that is none. Calls throw what those of `target` throw, and `signal.reason`
+ * when they are aborted while they wait.
  * @public
  */
 export function withBandwidthLimit(target: CloudTarget, options: BandwidthOptions): ClosableTarget {

@@ -13,6 +13,8 @@ export interface ConcurrencyOptions {
  * Lets only so many calls through at once. A listing counts while its next object is being fetched, not while its
  * consumer thinks. A call that is aborted while it waits never reaches the target.
  *
+ * @throws `TypeError` for a concurrency that is no integer from 1. Calls throw what those of `target` throw, and
+ * `signal.reason` when they are aborted while they wait.
  * @public
  */
 export function withConcurrencyLimit(target: CloudTarget, options: ConcurrencyOptions = {}): ClosableTarget {

@@ -6,7 +6,7 @@ import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwar
 
 /** Options of {@link withRetries}. @public */
 export interface RetryOptions {
-  /** How often a call is made in all. @defaultValue 6 */
+  /** How often a call is made in all, the first time included; from 1. @defaultValue 6 */
   attempts?: number | undefined;
   /** The longest pause before the second attempt, in milliseconds; it doubles with each one after. @defaultValue 200 */
   baseDelayMs?: number | undefined;
@@ -35,6 +35,8 @@ export interface RetryOptions {
  * - Bodies are copied once, since an attempt given up may still be reading its buffer after a later one
  *   has succeeded and the caller has the right to refill it.
  *
+ * @throws `TypeError` for an option that is out of range. Calls throw the error of the last attempt, and
+ * `signal.reason` when they are aborted while they wait.
  * @public
  */
 export function withRetries(target: CloudTarget, options: RetryOptions = {}): ClosableTarget {

@@ -58,7 +58,7 @@ export class FaultyTarget extends ForwardingTarget {
     });
   }
 
-  protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array<ArrayBuffer>> {
+  protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
     return this.#suffer({ operation: 'get', subject: key }, options.signal, async (fault) => {
       const bytes = await this.inner.get(key, options);
       if (fault?.kind === 'truncate') return truncated(bytes, fault.keepBytes);

@@ -1,11 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { BackupError } from '../../src/common/errors.ts';
 import type { CloudTarget } from '../../src/target/cloud-target.ts';
 import { fanOut } from '../../src/target/fan-out.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
+import { ForwardingTarget } from '../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { readOnlyTarget } from '../../src/target/read-only.ts';
 import { withBandwidthLimit } from '../../src/target/with-bandwidth-limit.ts';
 import { withConcurrencyLimit } from '../../src/target/with-concurrency-limit.ts';
 import { withRetries } from '../../src/target/with-retries.ts';
@@ -17,6 +20,54 @@ import { conforms } from '../support/conforms.ts';
 /** As `conforms`, over one store in memory that is opened anew each time. */
 function decoratorConforms(decorate: (inner: CloudTarget) => CloudTarget): void {
   conforms(() => decorate(new MemoryTarget()));
+}
+
+/**
+ * Reads through a read-only target. What writes is first tried there, which must refuse it, and then done behind its
+ * back, so that there is something to read.
+ */
+class ReadThroughReadOnly extends ForwardingTarget {
+  readonly #behind: CloudTarget;
+
+  constructor(behind: CloudTarget) {
+    super(readOnlyTarget(behind), 'this target');
+    this.#behind = behind;
+  }
+
+  override get capabilities() {
+    expect(this.inner.capabilities).toEqual({ ...this.#behind.capabilities, createOnly: false });
+    return this.#behind.capabilities;
+  }
+
+  override put(...args: Parameters<CloudTarget['put']>): Promise<void> {
+    return this.#refusedThen(
+      () => super.put(...args),
+      () => this.#behind.put(...args),
+    );
+  }
+
+  override delete(...args: Parameters<CloudTarget['delete']>): Promise<void> {
+    return this.#refusedThen(
+      () => super.delete(...args),
+      () => this.#behind.delete(...args),
+    );
+  }
+
+  protected override forwardDeleteMany(...args: Parameters<Required<CloudTarget>['deleteMany']>): Promise<void> {
+    return this.#refusedThen(
+      () => super.forwardDeleteMany(args[0], args[1] ?? {}),
+      () => (this.#behind as Required<CloudTarget>).deleteMany(...args),
+    );
+  }
+
+  async #refusedThen(refused: () => Promise<void>, behind: () => Promise<void>): Promise<void> {
+    const error = await refused().then(
+      () => 'it was not refused',
+      (reason: unknown) => reason,
+    );
+    if (!BackupError.is(error, 'READ_ONLY')) throw error; // Closed or aborted.
+    await behind();
+  }
 }
 
 describe('MemoryTarget', () => conforms(() => new MemoryTarget()));
@@ -37,6 +88,7 @@ describe('withBandwidthLimit', () =>
   decoratorConforms((inner) =>
     withBandwidthLimit(inner, { uploadBytesPerSecond: 1e12, downloadBytesPerSecond: 1e12 }),
   ));
+describe('readOnlyTarget', () => decoratorConforms((inner) => new ReadThroughReadOnly(inner)));
 describe('withTracing', () => decoratorConforms((inner) => withTracing(inner)));
 describe('fanOut to two replicas', () =>
   decoratorConforms((inner) => fanOut(inner, [new MemoryTarget(), new MemoryTarget()])));

@@ -60,6 +60,82 @@ describe('the primary alone decides', () => {
   });
 });
 
+describe('a create-only put that failed on the primary and took effect', () => {
+  const lost = { kind: 'fail-after', error: failure('TARGET_TIMEOUT') } as const;
+  const createOnly = { createOnly: true };
+
+  test('because its answer was lost goes on to the replicas', async () => {
+    const [primary, one] = three();
+    const target = fanOut(faulty(primary, { operation: 'put', fault: lost }), [one]);
+    await target.put('a', bytes(1), createOnly);
+    expect(await one.get('a')).toEqual(bytes(1));
+  });
+
+  test('and meets itself as OBJECT_EXISTS goes on to the replicas', async () => {
+    const [primary, one] = three();
+    await primary.put('a', bytes(1));
+    await fanOut(primary, [one]).put('a', bytes(1), createOnly);
+    expect(await one.get('a')).toEqual(bytes(1));
+    // Again, after a put that reached no quorum: the same, until it does.
+    const broken = fanOut(primary, [faulty(new MemoryTarget(), { fault: down })]);
+    await expect(broken.put('a', bytes(1), createOnly)).rejects.toMatchObject({ code: 'QUORUM_NOT_REACHED' });
+  });
+
+  test('is told from one that lost, whose error is the primary’s and whose body reaches no replica', async () => {
+    const [primary, one] = three();
+    await primary.put('a', bytes(2));
+    await primary.put('longer', bytes(1, 2));
+    for (const key of ['a', 'longer']) {
+      await expect(fanOut(primary, [one]).put(key, bytes(1), createOnly)).rejects.toMatchObject({
+        code: 'OBJECT_EXISTS',
+      });
+      const silent = fanOut(faulty(primary, { operation: 'put', fault: down }), [one]);
+      await expect(silent.put(key, bytes(1), createOnly)).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    }
+    expect(await keysOf(one)).toEqual([]);
+  });
+
+  test('and can’t be read back is what the primary said', async () => {
+    for (const operation of ['stat', 'get'] as const) {
+      const [primary, one] = three();
+      const target = fanOut(faulty(primary, { operation: 'put', fault: lost }, { operation, fault: down }), [one]);
+      await expect(target.put('a', bytes(1), createOnly)).rejects.toMatchObject({ code: 'TARGET_TIMEOUT' });
+      expect(await keysOf(one)).toEqual([]);
+    }
+  });
+
+  test('is not asked about where the primary’s word is final, nor after an abort', async () => {
+    const [primary, one] = three();
+    const refusing = { kind: 'fail-before', error: failure('PERMISSION_DENIED', false) } as const;
+    const inner = faulty(primary, { operation: 'put', fault: refusing });
+    await expect(fanOut(inner, [one]).put('a', bytes(1), createOnly)).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    });
+    expect(inner.calls.map(({ operation }) => operation)).toEqual(['put']);
+    const controller = new AbortController();
+    const hanging = faulty(primary, { fault: { kind: 'never-answer' } });
+    const put = fanOut(hanging, [one]).put('a', bytes(1), { ...createOnly, signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(put).rejects.toThrow('enough');
+    expect(hanging.callCount()).toBe(1);
+  });
+
+  test('may still be reading its buffer, and so has one of its own', async () => {
+    const [primary, one] = three();
+    const read: Uint8Array[] = [];
+    const lingering = new (class extends FaultyTarget {
+      override put(...[key, body, options]: Parameters<FaultyTarget['put']>): Promise<void> {
+        read.push(body);
+        return super.put(key, body, options);
+      }
+    })(primary, scriptedFaults([{ operation: 'put', fault: lost }]));
+    const body = bytes(1, 2);
+    await fanOut(lingering, [one]).put('a', body, createOnly);
+    body.fill(0);
+    expect(read).toEqual([bytes(1, 2)]);
+  });
+});
+
 describe('the quorum', () => {
   test('that is not reached is QUORUM_NOT_REACHED, with its causes, and says that the primary has it', async () => {
     const [primary, one, other] = three();
@@ -137,8 +213,7 @@ describe('when the primary fails', () => {
     });
     expect(await target.get('a')).toEqual(bytes(1));
     expect((await target.stat('a'))?.size).toBe(1);
-    expect(await keysOf(target)).toEqual(['a']);
-    expect(seen).toEqual([0, 0, 0]);
+    expect(seen).toEqual([0, 0]);
   });
 
   test('that no replica has the object proves nothing: the primary’s error is thrown', async () => {
@@ -156,20 +231,17 @@ describe('when the primary fails', () => {
     expect((await target.stat('a'))?.size).toBe(1);
   });
 
-  test('a listing goes on with a replica where it broke off, but only where none can lack an object', async () => {
+  test('a listing fails with it, whatever the quorum, for a replica may lack objects', async () => {
     const [primary, one] = three();
-    const all = fanOut(primary, [one]);
-    for (const key of ['a', 'b', 'c', 'd']) await all.put(key, bytes(1));
-    const breaking = new (class extends FaultyTarget {
-      override async *list(...args: Parameters<FaultyTarget['list']>): ReturnType<FaultyTarget['list']> {
-        for await (const info of super.list(...args)) {
-          if (info.key === 'c') throw failure('TARGET_UNREACHABLE')();
-          yield info;
-        }
-      }
-    })(primary, scriptedFaults([]));
-    expect(await keysOf(fanOut(breaking, [one]))).toEqual(['a', 'b', 'c', 'd']);
-    await expect(keysOf(fanOut(breaking, [one], { quorum: 1 }))).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    for (const key of ['a', 'b']) await fanOut(primary, [one]).put(key, bytes(1));
+    const replica = faulty(one);
+    for (const quorum of [1, 2]) {
+      const target = fanOut(faulty(primary, { fault: down }), [replica], { quorum });
+      await expect(keysOf(target)).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+      const breaking = fanOut(faulty(primary, { fault: { ...down, kind: 'fail-after' } }), [replica], { quorum });
+      await expect(keysOf(breaking)).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    }
+    expect(replica.callCount()).toBe(0);
   });
 
   test('with what the call is about, no replica is asked', async () => {

@@ -1,13 +1,24 @@
 import { execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdtemp, open, realpath, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { fileError } from '../../src/target/file-errors.ts';
 import { meaningOf, objectPath } from '../../src/target/file-path.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
+import { readFully, writeFully } from '../../src/target/file-transfer.ts';
 import { bodyOf, KEYS } from './put-forever.ts';
 
 /** For the Node versions that need to be asked to run TypeScript. */
@@ -21,9 +32,9 @@ beforeEach(async () => {
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-async function keysOf(target: FileTarget): Promise<string[]> {
+async function keysOf(target: FileTarget, prefix = ''): Promise<string[]> {
   const keys: string[] = [];
-  for await (const { key } of target.list('')) keys.push(key);
+  for await (const { key } of target.list(prefix)) keys.push(key);
   return keys;
 }
 
@@ -71,13 +82,13 @@ describe('where objects are kept', () => {
       let start = '';
       let cut = false;
       for (const name of directories) {
-        const meaning = meaningOf(start, cut, name, true);
+        const meaning = meaningOf(start, cut, name);
         expect(meaning?.kind).toBe('directory');
         start = meaning?.text ?? '';
         cut = meaning?.cut ?? false;
         expect(key.startsWith(start)).toBe(true);
       }
-      expect(meaningOf(start, cut, file, false)).toMatchObject({ kind: 'object', text: key });
+      expect(meaningOf(start, cut, file)).toMatchObject({ kind: 'object', text: key });
     }
     expect(paths.size).toBe(keys.length);
   });
@@ -87,7 +98,7 @@ describe('where objects are kept', () => {
     await target.put('a', body());
     for (const name of ['notes.txt', 'B~', '.hidden~', '~', '+x~', 'x+', `${'y'.repeat(200)}~`])
       writeFileSync(join(folder, name), '');
-    for (const name of ['lost+found', 'Upper', 'dir~', '+', '++']) mkdirSync(join(folder, name));
+    for (const name of ['lost+found', 'Upper', 'Dir~', '+', '++']) mkdirSync(join(folder, name));
     writeFileSync(join(folder, 'Upper', 'x~'), '');
     writeFileSync(join(folder, 'lost+found', 'x~'), '');
     expect(await keysOf(target)).toEqual(['a']);
@@ -136,11 +147,74 @@ describe('what is not a plain file is no object', () => {
     symlinkSync(secret, join(folder, 'link~'));
     await expect(target.get('link')).rejects.toMatchObject({ code: 'TARGET_ERROR', message: /symbolic link/ });
     await expect(target.stat('link')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
-    expect(await keysOf(target)).toEqual([]);
-    await expect(target.put('link', body(), { createOnly: true })).rejects.toMatchObject({ code: 'OBJECT_EXISTS' });
-    await target.put('link', body());
-    expect(await target.get('link')).toEqual(body());
-    expect(readdirSync(folder)).toContain('secret.txt');
+    const refused = { code: 'TARGET_ERROR', retryable: false };
+    await expect(keysOf(target)).rejects.toMatchObject(refused);
+    await expect(target.put('link', body(), { createOnly: true })).rejects.toMatchObject(refused);
+    await expect(target.put('link', body())).rejects.toMatchObject(refused);
+    await expect(target.delete('link')).rejects.toMatchObject(refused);
+    expect(readdirSync(folder).sort()).toEqual(['link~', 'secret.txt']);
+    expect(readFileSync(secret, 'utf8')).toBe('secret');
+  });
+
+  /** Every call that leads to the key, as what it gives or the code that it rejects with. */
+  async function everyCall(target: FileTarget, key: string, prefix: string): Promise<unknown[]> {
+    const calls = [
+      keysOf(target, prefix),
+      target.get(key),
+      target.stat(key),
+      target.put(key, body()),
+      target.put(key, body(), { createOnly: true }),
+      target.delete(key),
+    ];
+    return (await Promise.allSettled(calls)).map((outcome) =>
+      outcome.status === 'fulfilled' ? outcome.value : outcome.reason.code,
+    );
+  }
+  const refusedByAll = Array(6).fill('TARGET_ERROR');
+
+  test('a symbolic link in the place of a directory is refused by every call, and nothing happens behind it', async () => {
+    const elsewhere = join(folder, 'Elsewhere');
+    mkdirSync(join(elsewhere, 'b'), { recursive: true });
+    writeFileSync(join(elsewhere, 'b', 'c~'), 'object');
+    symlinkSync(elsewhere, join(folder, 'a'));
+    const target = new FileTarget(folder);
+    expect(await everyCall(target, 'a/b/c', '')).toEqual(refusedByAll);
+    expect(await everyCall(target, 'a/b/c', 'a/b/')).toEqual(refusedByAll);
+    expect(await everyCall(target, 'a/new/d', 'a/')).toEqual(refusedByAll);
+    expect(treeOf(elsewhere).sort()).toEqual(['b/', 'b/c~']);
+    // What is not asked for is not looked at.
+    await target.put('log/1', body());
+    expect(await keysOf(target, 'log/')).toEqual(['log/1']);
+    expect(await keysOf(target, 'a0')).toEqual([]);
+  });
+
+  test('nor may a link lead nowhere, nor a pipe be a directory', async () => {
+    symlinkSync(join(folder, 'Nowhere'), join(folder, 'a'));
+    expect(await everyCall(new FileTarget(folder), 'a/b', '')).toEqual(refusedByAll);
+    rmSync(join(folder, 'a'));
+    execFileSync('mkfifo', [join(folder, 'a')]);
+    expect(await everyCall(new FileTarget(folder), 'a/b', '')).toEqual(refusedByAll);
+  });
+
+  test('a plain file in the place of a directory is refused where it is asked for, and else another program’s', async () => {
+    writeFileSync(join(folder, 'notes.txt'), '');
+    const target = new FileTarget(folder);
+    expect(await everyCall(target, 'notes.txt/a', 'notes.txt/')).toEqual(refusedByAll);
+    await target.put('a', body());
+    expect(await keysOf(target)).toEqual(['a']);
+  });
+
+  test('the folder itself may be a link to a directory, but to nothing else', async () => {
+    mkdirSync(join(folder, 'there'));
+    symlinkSync(join(folder, 'there'), join(folder, 'link'));
+    const target = new FileTarget(join(folder, 'link'));
+    await target.put('a/b', body());
+    expect(await keysOf(target)).toEqual(['a/b']);
+    expect(treeOf(join(folder, 'there')).sort()).toEqual(['a/', 'a/b~']);
+    symlinkSync(join(folder, 'gone'), join(folder, 'dangling'));
+    expect(await everyCall(new FileTarget(join(folder, 'dangling')), 'a', '')).toEqual(refusedByAll);
+    writeFileSync(join(folder, 'file'), '');
+    expect(await everyCall(new FileTarget(join(folder, 'file')), 'a', '')).toEqual(refusedByAll);
   });
 
   test('neither is a directory, and a put does not replace it', async () => {
@@ -148,7 +222,7 @@ describe('what is not a plain file is no object', () => {
     mkdirSync(join(folder, 'a~'));
     await expect(target.get('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
     await expect(target.stat('a')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
-    await expect(target.put('a', body())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    expect(await everyCall(target, 'a', '')).toEqual(refusedByAll);
     expect(treeOf()).toEqual(['a~/']);
   });
 
@@ -174,6 +248,78 @@ test('an object that is cut short while it is read is an error, not a short answ
   }
   expect([...outcomes].every((code) => code === 'TARGET_ERROR')).toBe(true);
 });
+
+describe('bodies of 2 GiB and more', () => {
+  const GIB = 1024 ** 3;
+  // Never touched, so it takes up no memory.
+  const huge = () => new Uint8Array(2 * GIB + 5);
+
+  test('are read in pieces, however short the system’s answers are', async () => {
+    const calls: number[][] = [];
+    const read = async (_into: unknown, at: number, length: number, offset: number) => {
+      calls.push([at, length, offset]);
+      return { bytesRead: calls.length === 1 ? length - 7 : length };
+    };
+    expect(await readFully({ read } as never, huge(), 100)).toBe(2 * GIB + 5);
+    expect(calls).toEqual([
+      [0, GIB, 100],
+      [GIB - 7, GIB, GIB + 93],
+      [2 * GIB - 7, 12, 2 * GIB + 93],
+    ]);
+  });
+
+  test('are written in pieces', async () => {
+    const calls: number[][] = [];
+    const write = async (_from: unknown, at: number, length: number, offset: number) => {
+      calls.push([at, length, offset]);
+      return { bytesWritten: calls.length === 1 ? length - 7 : length };
+    };
+    await writeFully({ write } as never, huge());
+    expect(calls).toEqual([
+      [0, GIB, 0],
+      [GIB - 7, GIB, GIB - 7],
+      [2 * GIB - 7, 12, 2 * GIB - 7],
+    ]);
+  });
+
+  test('that are larger than memory are OBJECT_TOO_LARGE', async () => {
+    const target = new FileTarget(folder);
+    await target.put('a', body());
+    await truncate(join(folder, 'a~'), 2 ** 43);
+    await expect(target.get('a')).rejects.toMatchObject({ code: 'OBJECT_TOO_LARGE', retryable: false });
+    const range = { offset: 2 ** 31 - 2, length: 4 };
+    expect(await target.get('a', { range })).toEqual(new Uint8Array(4));
+  });
+});
+
+test.skipIf(process.platform !== 'linux')(
+  'the folder’s own name is made durable once, whoever made it, and the directories below with each put',
+  async () => {
+    const handle = await open(folder, 'r');
+    const prototype = Object.getPrototypeOf(handle);
+    await handle.close();
+    const synced: string[] = [];
+    const sync = prototype.sync;
+    const spy = vi.spyOn(prototype, 'sync').mockImplementation(function (this: { fd: number }) {
+      synced.push(readlinkSync(`/proc/self/fd/${this.fd}`));
+      return sync.call(this);
+    });
+    try {
+      const parent = await realpath(folder);
+      const made = join(parent, 'made');
+      mkdirSync(join(made, 'a'), { recursive: true });
+      const target = new FileTarget(made);
+      await target.put('a/b', body());
+      const directories = () => synced.filter((path) => !path.endsWith('.tmp'));
+      expect(directories()).toEqual([join(made, 'a'), made, parent]);
+      synced.length = 0;
+      await target.put('a/b', body());
+      expect(directories()).toEqual([join(made, 'a'), made]);
+    } finally {
+      spy.mockRestore();
+    }
+  },
+);
 
 describe('what dead writers left', () => {
   const temporary = (digit: string) => `.${digit.repeat(32)}.tmp`;

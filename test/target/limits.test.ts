@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/target/clock.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { withBandwidthLimit } from '../../src/target/with-bandwidth-limit.ts';
@@ -29,6 +29,38 @@ class GatedTarget extends MemoryTarget {
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe('a wait longer than one timer of Node', () => {
+  afterEach(() => void vi.useRealTimers());
+  const LONGEST = 2 ** 31 - 1;
+
+  test('is as long as was asked for, and not over at once', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    let done = false;
+    const sleep = systemClock.sleep(2 * LONGEST + 1000).then(() => {
+      done = true;
+    });
+    await vi.advanceTimersByTimeAsync(2 * LONGEST + 999);
+    expect(done).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    await sleep;
+  });
+
+  test('lets nothing through a bandwidth limit, and may be aborted in any part', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const inner = new MemoryTarget();
+    const target = withBandwidthLimit(inner, { uploadBytesPerSecond: 1, burstMs: 1 });
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const put = target.put('a', new Uint8Array(3_000_000), { signal: controller.signal });
+    const refused = expect(put).rejects.toBe(reason);
+    await vi.advanceTimersByTimeAsync(LONGEST + 5);
+    expect(await inner.stat('a')).toBeUndefined();
+    controller.abort(reason);
+    await refused;
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
 
 describe('withConcurrencyLimit', () => {
   async function gated(): Promise<GatedTarget> {

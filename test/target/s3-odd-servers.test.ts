@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { Client } from 'minio';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { S3Target } from '../../src/target/s3-target.ts';
@@ -103,6 +105,132 @@ describe('a server that', () => {
     const client = new Client({ endPoint: '127.0.0.1', port, accessKey: 'x', secretKey: 'y', region: 'r' });
     const target = new S3Target({ client, bucket: 'bucket' });
     await expect(target.get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+  });
+});
+
+describe('an answer to get', () => {
+  const range = { offset: 10, length: 5 };
+
+  /** Answers with just these lines and this body, and closes the connection. */
+  const raw =
+    (lines: readonly string[], text: string): Answer =>
+    (_request, response) =>
+      void response.socket?.end([...lines, 'connection: close', '', text].join('\r\n'));
+
+  test('that does not show where it ends may have been cut short, and is not believed', async () => {
+    await using whole = await oddServer(raw(['HTTP/1.1 200 OK'], 'only half of th'));
+    await using part = await oddServer(raw(['HTTP/1.1 206 OK', 'content-range: bytes 10-14/100'], 'abcde'));
+    const code = { code: 'TARGET_UNAVAILABLE', retryable: true };
+    for (const checksums of [false, true]) {
+      await expect(whole.target({ checksums }).get('a')).rejects.toMatchObject(code);
+      await expect(part.target({ checksums }).get('a', { range })).rejects.toMatchObject(code);
+    }
+  });
+
+  test('ends with its last chunk, or is cut short', async () => {
+    const head = ['HTTP/1.1 200 OK', 'transfer-encoding: chunked'];
+    await using whole = await oddServer(raw(head, '3\r\nabc\r\n0\r\n\r\n'));
+    expect(await whole.target().get('a')).toEqual(new TextEncoder().encode('abc'));
+    await using cut = await oddServer(raw(head, '3\r\nabc\r\n'));
+    await expect(cut.target().get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
+  });
+
+  test('whose lengths contradict each other is never believed', async () => {
+    const lengths: [length: string, told: string, code: string][] = [
+      ['3', 'bytes 10-14/100', 'TARGET_UNAVAILABLE'],
+      ['7', 'bytes 10-14/100', 'TARGET_UNAVAILABLE'],
+      ['7', 'bytes 10-16/100', 'TARGET_ERROR'],
+    ];
+    for (const [length, told, code] of lengths) {
+      await using server = await oddServer(
+        raw(['HTTP/1.1 206 OK', `content-length: ${length}`, `content-range: ${told}`], 'abcdefg'),
+      );
+      await expect(server.target().get('a', { range })).rejects.toMatchObject({ code });
+    }
+  });
+
+  test('that is longer than any object is refused before it is read', async () => {
+    await using server = await oddServer(raw(['HTTP/1.1 200 OK', `content-length: ${5 * 1024 ** 3 + 1}`], 'abc'));
+    await expect(server.target().get('a')).rejects.toMatchObject({ code: 'TARGET_ERROR', retryable: false });
+  });
+});
+
+describe('an answer without end is read only so far, and its connection given up', () => {
+  const MIB = 1024 * 1024;
+  const chunk = Buffer.alloc(MIB / 4, ' ');
+
+  /** Writes until the connection goes, and tells how much it could write. */
+  async function pour(response: ServerResponse): Promise<number> {
+    const closed = once(response, 'close');
+    let written = 0;
+    while (!response.destroyed) {
+      written += chunk.length;
+      if (!response.write(chunk)) await Promise.race([once(response, 'drain'), closed]);
+    }
+    return written;
+  }
+
+  const calls: [name: string, limit: number, call: (target: S3Target) => Promise<unknown>][] = [
+    ['put', MIB / 16, (target) => target.put('a', body())],
+    ['delete', MIB / 16, (target) => target.delete('a')],
+    ['get of a range', MIB / 16, (target) => target.get('a', { range: { offset: 0, length: 10 } })],
+    ['list', 16 * MIB, (target) => keysOf(target)],
+    ['deleteMany', 16 * MIB, (target) => target.deleteMany(['a'])],
+  ];
+  test.each(calls)('%s', async (_name, limit, call) => {
+    const poured = Promise.withResolvers<number>();
+    await using server = await oddServer((request, response) => {
+      const ranged = request.headers.range !== undefined;
+      response.writeHead(ranged ? 206 : 200, ranged ? { 'content-range': 'bytes 0-9/10' } : {});
+      pour(response).then(poured.resolve, poured.reject);
+    });
+    await expect(call(server.target())).rejects.toMatchObject({
+      code: 'TARGET_ERROR',
+      retryable: false,
+      message: /answers more than \d+ bytes/,
+    });
+    expect(await poured.promise).toBeLessThan(limit + 16 * MIB); // What the sockets hold comes on top.
+  });
+
+  test('nor is a page of nothing but elements taken apart', async () => {
+    const page = listXml([]).replace('</ListBucketResult>', `${'<a/>'.repeat(200_000)}</ListBucketResult>`);
+    await using server = await oddServer(xml(200, page));
+    await expect(keysOf(server.target())).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' });
+  });
+});
+
+describe('a server that drips, and so is never silent', () => {
+  const drip: Answer = (request, response) => {
+    if (request.method === 'GET') response.writeHead(200, { 'content-length': '100000' });
+    const timer = setInterval(() => (request.method === 'GET' ? response.write('x') : response.writeProcessing()), 10);
+    response.on('close', () => clearInterval(timer));
+  };
+
+  test('is given so much time in all', async () => {
+    await using server = await oddServer(drip);
+    const target = server.target({ requestTimeoutMs: 2_000, totalTimeoutMs: 150 });
+    const code = { code: 'TARGET_TIMEOUT', retryable: true, message: /not done after 150 ms/ };
+    await expect(target.get('a')).rejects.toMatchObject(code);
+    await expect(target.put('a', body())).rejects.toMatchObject(code);
+  });
+
+  test('by default ten minutes, and more for larger bodies', async () => {
+    await using server = await oddServer((request, response) => {
+      request.on('end', () => response.writeHead(200, { 'content-length': 64_000 * 60 }).write('x'));
+    });
+    const limits: number[] = [];
+    const real = globalThis.setTimeout;
+    const spy = vi.spyOn(globalThis, 'setTimeout').mockImplementation(((work: () => void, delayMs: number) => {
+      limits.push(Math.round(delayMs / 10_000) * 10);
+      return real(work, delayMs);
+    }) as never);
+    const controller = new AbortController();
+    const get = server.target().get('a', { signal: controller.signal });
+    await vi.waitFor(() => expect(limits).toContain(660));
+    expect(limits).toContain(600);
+    controller.abort();
+    await expect(get).rejects.toThrow();
+    spy.mockRestore();
   });
 });
 
@@ -370,6 +498,7 @@ test('misuse is a TypeError', async () => {
     expect(() => server.target({ prefix }), prefix).toThrow(TypeError);
   }
   expect(() => server.target({ requestTimeoutMs: 0 })).toThrow(TypeError);
+  for (const totalTimeoutMs of [0, 2 ** 31]) expect(() => server.target({ totalTimeoutMs })).toThrow(TypeError);
   expect(() => server.target({ client: {} as never })).toThrow(/minio 8/);
   await expect(server.target().get('a', { range: { offset: -1, length: 1 } })).rejects.toThrow(TypeError);
 });
