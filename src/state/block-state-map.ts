@@ -56,8 +56,8 @@ export class BlockStateMap implements BlockStates {
     this.blockCount = integerArgument('blockCount', blockCount, 0, MAX_BLOCKS);
     const byte = StateByte[initial];
     if (byte === undefined) throw new TypeError(`no such block state: ${String(initial)}`);
-    // A multiple of four bytes, so that `diff` may compare words; the rest stays 0 in every map.
-    this.#bytes = new Uint8Array(Math.ceil(blockCount / 4) * 4);
+    // A multiple of eight bytes, so that `diff` may compare words; the rest stays 0 in every map.
+    this.#bytes = new Uint8Array(Math.ceil(blockCount / 8) * 8);
     if (byte !== 0) this.#bytes.fill(byte, 0, blockCount);
     this.#counts[byte] = blockCount;
   }
@@ -181,12 +181,12 @@ export class BlockStateMap implements BlockStates {
   }
 }
 
-function wordsOf(bytes: Uint8Array): Int32Array {
-  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+function wordsOf(bytes: Uint8Array): Float64Array {
+  return new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8);
 }
 
 function copyOf(states: BlockStates): Uint8Array {
-  const bytes = new Uint8Array(Math.ceil(states.blockCount / 4) * 4);
+  const bytes = new Uint8Array(Math.ceil(states.blockCount / 8) * 8);
   for (const { firstBlock, blockCount, state } of states.ranges()) {
     bytes.fill(StateByte[state], firstBlock, firstBlock + blockCount);
   }
