@@ -38,11 +38,6 @@ export class Claims {
     this.#owner = owner;
   }
 
-  /** Whether no block is claimed. */
-  get isEmpty(): boolean {
-    return this.#table.size === 0;
-  }
-
   /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
   join(block: number): Promise<void> {
     return (this.#table.get(block) ?? this.#begin(block)).settled.promise;

@@ -168,7 +168,7 @@ export class WriteInterceptor {
     const { epochs, snapshots } = this.#core;
     const { bytes, current } = epochs;
     for (let block = first; block <= last; block++) {
-      if (bytes[block] === current && this.claims.isEmpty) continue;
+      if (bytes[block] === current) continue; // There is neither a claim nor an open pre-image then.
       bytes[block] = current;
       this.claims.remove(block);
       snapshots.overwritten(block, current);

@@ -17,7 +17,7 @@ export type LogFact =
   | {
       readonly type: 'open';
       readonly owner: string;
-      /** By volume: the pinned base. */
+      /** By volume: the pinned base. None in a repacker's session. */
       readonly volumes: ReadonlyMap<string, string | undefined>;
       readonly fence: readonly number[];
       readonly adopt: readonly number[];
@@ -26,21 +26,32 @@ export type LogFact =
       readonly type: 'commit';
       readonly session: number;
       readonly backups: readonly BackupRecord[];
-      /** The session's packs, here or in tables. */
-      readonly packs: readonly PackRecord[];
-      readonly packTables: readonly { readonly id: Uint8Array; readonly location: Location; readonly packs: number }[];
+      /** The session's packs and those that it took over from adopted ones, here or in tables. */
+      readonly packs: readonly CommittedPack[];
+      readonly packTables: readonly PackTable[];
     }
   | { readonly type: 'abort'; readonly session: number }
   | { readonly type: 'forget'; readonly backups: readonly string[] }
   | {
       readonly type: 'collect';
+      /** Of a repacker: it ends with this entry. */
+      readonly session: number | undefined;
+      /** A repacker's packs, which become known. */
+      readonly newPacks: readonly CommittedPack[];
+      /** Condemned. */
       readonly packs: readonly PackName[];
+      /** Sessions of which every pack not known otherwise is condemned. */
       readonly sessions: readonly number[];
       readonly fence: readonly number[];
-      readonly relocate: readonly { readonly id: Uint8Array; readonly location: Location }[];
+      readonly relocate: readonly Relocation[];
+      /** Condemned earlier, and seen to be gone: the fold no longer carries them. */
+      readonly gonePacks: readonly PackName[];
+      readonly goneSessions: readonly number[];
     }
   | { readonly type: 'keys'; readonly added: readonly string[]; readonly removed: readonly string[] }
   | { readonly type: 'config'; readonly quarantine: readonly PackName[]; readonly release: readonly PackName[] };
+
+export type LogFactOf<Type extends LogFact['type']> = Extract<LogFact, { readonly type: Type }>;
 
 /** One entry without its tail. */
 export type LogEntry = EntryHead & LogFact;
@@ -51,6 +62,27 @@ export interface PackRecord {
   /** Bytes. */
   readonly size: number;
   readonly sha256: Uint8Array;
+}
+
+/** A pack that an entry makes known. An adopted session's packs keep the place that they were uploaded to. */
+export interface CommittedPack extends PackRecord {
+  readonly session: number;
+}
+
+/** A record of kind 5: packs of a commit that are too many to list in its entry. */
+export interface PackTable {
+  readonly id: Uint8Array;
+  readonly location: Location;
+  /** How many it lists. */
+  readonly packs: number;
+}
+
+/** A record of kind 6: where everything that is still needed of a condemned pack stands now. */
+export interface Relocation {
+  /** The condemned pack. */
+  readonly pack: PackName;
+  readonly id: Uint8Array;
+  readonly location: Location;
 }
 
 /** A backup as its commit entry tells of it. */

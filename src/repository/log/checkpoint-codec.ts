@@ -1,0 +1,207 @@
+import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
+import { compress, decompress } from '../records/compression.ts';
+import { Codec, type PackName, packKey } from '../records/record.ts';
+import { backupOf, backupPlain } from './backup-codec.ts';
+import { logCorrupt } from './corrupt.ts';
+import {
+  relocationOf,
+  relocationPlain,
+  sessionsOf,
+  tableOf,
+  tablePlain,
+  volumesOf,
+  volumesPlain,
+} from './fact-codec.ts';
+import type { Condemnation, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
+import {
+  bytesOf,
+  idBytes,
+  idOf,
+  intOf,
+  listOf,
+  mapOf,
+  type PlainMap,
+  seqOf,
+  textOf,
+  timeOf,
+  tupleOf,
+} from './plain-values.ts';
+import { openObject, sealObject } from './sealed-object.ts';
+
+/** Checkpoints: `docs/FORMAT.md`, section 9. One is a cache: where it can't be written or believed, the log is walked. */
+
+/** Most bytes of a checkpoint's object. */
+export const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
+/** Most bytes of what it holds, decompressed. */
+export const MAX_CHECKPOINT_RAW_BYTES = 64 * 1024 * 1024;
+const HEAD_BYTES = 5;
+/** Backups of one volume have most runs in common, and names of fields repeat: it pays to look a bit further. */
+const LEVEL = 3;
+
+/** The checkpoint's object, `undefined` where it would be too large to be one. @param logKey - of an encrypted repository */
+export function encodeCheckpoint(logKey: Uint8Array | undefined, state: LogState): Uint8Array<ArrayBuffer> | undefined {
+  const raw = encodePlain(statePlain(state));
+  if (raw.length > MAX_CHECKPOINT_RAW_BYTES) return undefined;
+  const frame = compress(raw, LEVEL);
+  const content = frame ?? raw;
+  const body = new Uint8Array(HEAD_BYTES + content.length);
+  body[0] = frame === undefined ? Codec.raw : Codec.zstd;
+  new DataView(body.buffer).setUint32(1, raw.length, true);
+  body.set(content, HEAD_BYTES);
+  const bytes = sealObject(logKey, 'cow1 checkpoint', state.seq, body);
+  return bytes.length > MAX_CHECKPOINT_BYTES ? undefined : bytes;
+}
+
+/** @throws `LOG_CORRUPT` unless this is the checkpoint of entry `seq`, whole and valid in every field */
+export function decodeCheckpoint(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): LogState {
+  if (bytes.length > MAX_CHECKPOINT_BYTES) throw logCorrupt(`checkpoint ${seq} is larger than it may be`);
+  const state = stateOf(
+    mapOf(decodePlain(rawOf(openObject(logKey, 'cow1 checkpoint', seq, bytes)), 'LOG_CORRUPT'), 'it'),
+  );
+  if (state.seq !== seq) throw logCorrupt(`checkpoint ${seq} says that it is of ${state.seq}`);
+  return state;
+}
+
+function rawOf(body: Uint8Array): Uint8Array {
+  if (body.length < HEAD_BYTES) throw logCorrupt('a checkpoint is cut short');
+  const length = new DataView(body.buffer, body.byteOffset).getUint32(1, true);
+  const content = body.subarray(HEAD_BYTES);
+  if (length > MAX_CHECKPOINT_RAW_BYTES) throw logCorrupt('a checkpoint is larger than it may be');
+  if (body[0] === Codec.raw && content.length === length) return content;
+  if (body[0] !== Codec.zstd || content.length >= length) throw logCorrupt("a checkpoint's head is wrong");
+  try {
+    return decompress(content, length);
+  } catch (cause) {
+    throw logCorrupt('a checkpoint does not decompress', cause);
+  }
+}
+
+function statePlain(state: LogState): Record<string, unknown> {
+  return {
+    v: 1,
+    seq: state.seq,
+    hash: state.hash,
+    backups: [...state.backups.values()].map(storedPlain),
+    pinned: [...state.pinned.values()].map(storedPlain),
+    heads: [...state.heads].map(([volume, id]) => [volume, idBytes(id)]),
+    sessions: [...state.sessions.values()].map(sessionPlain),
+    fenced: [...state.fenced.values()].map(sessionPlain),
+    known: [...state.known].map(([session, known]) => [
+      session,
+      namesPlain(known.packs),
+      known.tables.map(tablePlain),
+      namesPlain(known.dead),
+    ]),
+    condemned: collectionsPlain(state),
+    relocations: [...state.relocations.values()].map(relocationPlain),
+    quarantined: namesBySession(state.quarantined.values()),
+  };
+}
+
+function stateOf(fields: PlainMap): LogState {
+  intOf(fields.v, "a checkpoint's version", 1, 1);
+  const packs = packsOf(fields.quarantined);
+  return {
+    seq: seqOf(fields.seq, "a checkpoint's number"),
+    hash: bytesOf(fields.hash, 32, "a checkpoint's hash"),
+    backups: byKey(listOf(fields.backups, 'backups', storedOf), ({ id }) => id),
+    pinned: byKey(listOf(fields.pinned, 'pinned backups', storedOf), ({ id }) => id),
+    heads: new Map(listOf(fields.heads, 'heads', headOf)),
+    sessions: byKey(listOf(fields.sessions, 'sessions', sessionOf), ({ seq }) => seq),
+    fenced: byKey(listOf(fields.fenced, 'fenced sessions', sessionOf), ({ seq }) => seq),
+    known: new Map(listOf(fields.known, 'known packs', knownOf)),
+    ...condemnedOf(fields.condemned),
+    relocations: byKey(listOf(fields.relocations, 'relocations', relocationOf), ({ pack }) => packKey(pack)),
+    quarantined: byKey(packs, packKey),
+  };
+}
+
+function storedPlain(backup: StoredBackup): unknown {
+  return { ...backupPlain(backup), committedAt: backup.committedAt, session: backup.session };
+}
+
+function storedOf(value: unknown): StoredBackup {
+  const { committedAt, session } = mapOf(value, 'a backup');
+  return { ...backupOf(value), committedAt: timeOf(committedAt, 'its time'), session: seqOf(session, 'its session') };
+}
+
+function headOf(value: unknown): [string, string] {
+  const [volume, id] = tupleOf(value, 2, 'a head');
+  return [textOf(volume, "a volume's name", 1), idOf(id, 'a head')];
+}
+
+function sessionPlain({ seq, at, owner, volumes, adopted }: Session): unknown {
+  return [seq, at, owner, volumesPlain(volumes), adopted];
+}
+
+function sessionOf(value: unknown): Session {
+  const [seq, at, owner, volumes, adopted] = tupleOf(value, 5, 'a session');
+  return {
+    seq: seqOf(seq, "a session's number"),
+    at: timeOf(at, "a session's time"),
+    owner: textOf(owner, 'an owner'),
+    volumes: volumesOf(volumes),
+    adopted: sessionsOf(adopted),
+  };
+}
+
+function knownOf(value: unknown): [number, KnownPacks] {
+  const [session, packs, tables, dead] = tupleOf(value, 4, 'known packs');
+  return [
+    seqOf(session, "a pack's session"),
+    { packs: new Set(namesOf(packs)), tables: listOf(tables, 'tables', tableOf), dead: new Set(namesOf(dead)) },
+  ];
+}
+
+/** By collection, so that its number and time stand once. */
+function collectionsPlain({ condemned, condemnedSessions }: LogState): unknown {
+  const collections = new Map<number, { by: Condemnation; packs: PackName[]; sessions: number[] }>();
+  const collection = (by: Condemnation) => {
+    const found = collections.get(by.seq) ?? { by, packs: [], sessions: [] };
+    collections.set(by.seq, found);
+    return found;
+  };
+  for (const entry of condemned.values()) collection(entry).packs.push(entry.pack);
+  for (const [session, by] of condemnedSessions) collection(by).sessions.push(session);
+  return [...collections.values()].map(({ by, packs, sessions }) => [by.seq, by.at, namesBySession(packs), sessions]);
+}
+
+function condemnedOf(value: unknown): Pick<LogState, 'condemned' | 'condemnedSessions'> {
+  const condemned = new Map<string, Condemnation & { pack: PackName }>();
+  const condemnedSessions = new Map<number, Condemnation>();
+  listOf(value, 'collections', (item) => {
+    const [number, time, packs, sessions] = tupleOf(item, 4, 'a collection');
+    const by = { seq: seqOf(number, 'a collection'), at: timeOf(time, "a collection's time") };
+    for (const pack of packsOf(packs)) condemned.set(packKey(pack), { pack, ...by });
+    for (const session of sessionsOf(sessions)) condemnedSessions.set(session, by);
+  });
+  return { condemned, condemnedSessions };
+}
+
+/** `[session, names]` for each session; names are 16 bytes each, one after another. */
+function namesBySession(packs: Iterable<PackName>): unknown {
+  const bySession = Map.groupBy(packs, ({ session }) => session);
+  return [...bySession].map(([session, names]) => [session, namesPlain(names.map(({ random }) => random))]);
+}
+
+function packsOf(value: unknown): PackName[] {
+  return listOf(value, 'packs', (item) => {
+    const [number, names] = tupleOf(item, 2, 'packs of a session');
+    const session = seqOf(number, "a pack's session");
+    return namesOf(names).map((random) => ({ session, random }));
+  }).flat();
+}
+
+function namesPlain(names: Iterable<string>): Uint8Array {
+  return new Uint8Array(Buffer.concat([...names].map(idBytes)));
+}
+
+function namesOf(value: unknown): string[] {
+  if (!(value instanceof Uint8Array) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
+  const hex = Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex');
+  return Array.from({ length: value.length / 16 }, (_, index) => hex.slice(index * 32, index * 32 + 32));
+}
+
+function byKey<K, V>(items: readonly V[], key: (item: V) => K): Map<K, V> {
+  return new Map(items.map((item) => [key(item), item]));
+}

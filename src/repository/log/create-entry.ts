@@ -1,0 +1,148 @@
+import { BackupError } from '../../common/errors.ts';
+import { type DecodedEntry, decodeEntry } from './entry-codec.ts';
+import type { LogSource } from './log-source.ts';
+
+/** How often and how patiently an entry is sent (P5). */
+export interface Persistence {
+  /** Requests about one number until the outcome counts as unknown. */
+  readonly attempts: number;
+  /** The longest pause after the first of them, in milliseconds; it doubles with each. */
+  readonly baseDelayMs: number;
+  readonly maxDelayMs: number;
+  readonly sleep: (delayMs: number) => Promise<void>;
+  /** Numbers from 0 to 1, for the jitter. */
+  readonly random: () => number;
+}
+
+/** An entry on its way. */
+export interface SentEntry {
+  readonly seq: number;
+  readonly key: string;
+  readonly commitId: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * With these the store has refused the request, or it was never sent; no earlier one of the same bytes is on its way
+ * either, since whoever gets another failure first keeps asking.
+ */
+const REFUSALS: readonly string[] = [
+  'PERMISSION_DENIED',
+  'CREDENTIALS_REFUSED',
+  'BUCKET_NOT_FOUND',
+  'OBJECT_TOO_LARGE',
+  'INVALID_KEY',
+  'READ_ONLY',
+  'CREATE_ONLY_UNSUPPORTED',
+];
+
+/**
+ * Creates an entry, create-only, and learns whose the number is: rule P5 to the letter. After anything but a clear answer
+ * the same bytes go to the same number until it is occupied; then the commit id says by whom. Nothing here can be
+ * aborted, because the request may have taken effect.
+ *
+ * @returns `undefined` when the entry is the number's; else the entry that is
+ * @throws `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened
+ */
+export async function createEntry(
+  source: LogSource,
+  sent: SentEntry,
+  persistence: Persistence,
+): Promise<DecodedEntry | undefined> {
+  const tries = new Tries(sent.seq, persistence);
+  let isOccupied = false;
+  let isUncertain = false;
+  for (;;) {
+    try {
+      if (isOccupied) {
+        const found = await readBack(source, sent);
+        if (found !== 'nothing') return found === 'own' ? undefined : found;
+      }
+      // A copy each time: a request that was given up may still be reading its buffer.
+      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true });
+      return undefined;
+    } catch (error) {
+      if (!isOccupied && BackupError.is(error, 'OBJECT_EXISTS')) {
+        isOccupied = true;
+        continue; // Perhaps its own, after an answer that was lost.
+      }
+      if (!isUncertain && !isOccupied && isRefusal(error)) throw error;
+      // A conflict means "again", and tells nothing else.
+      if (!BackupError.is(error, 'OBJECT_CONFLICT')) isUncertain = true;
+      isOccupied = BackupError.is(error, 'OBJECT_EXISTS') || isOccupied;
+      await tries.pause(error);
+    }
+  }
+}
+
+/** What stands at the number. A read that came out wrong is an error like any other: it may do better next time. */
+async function readBack({ target, logKey }: LogSource, sent: SentEntry): Promise<'own' | 'nothing' | DecodedEntry> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await target.get(sent.key);
+  } catch (error) {
+    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return 'nothing';
+    throw error;
+  }
+  if (Buffer.compare(bytes, sent.bytes) === 0) return 'own';
+  const decoded = decodeEntry(logKey, sent.seq, bytes);
+  return decoded.entry.commitId === sent.commitId ? 'own' : decoded;
+}
+
+/** Puts an entry under a key of its own, where the store can't create only (P13): the same bytes until it says yes. */
+export async function putEntry(source: LogSource, sent: SentEntry, persistence: Persistence): Promise<void> {
+  const tries = new Tries(sent.seq, persistence);
+  let isUncertain = false;
+  for (;;) {
+    try {
+      await source.target.put(sent.key, Uint8Array.from(sent.bytes));
+      return;
+    } catch (error) {
+      if (!isUncertain && isRefusal(error)) throw error;
+      isUncertain = true;
+      await tries.pause(error);
+    }
+  }
+}
+
+/** Repeats `work` while it fails in a way that may pass, and then gives the outcome up as unknown. */
+export async function insist<T>(seq: number, persistence: Persistence, work: () => Promise<T>): Promise<T> {
+  const tries = new Tries(seq, persistence);
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      await tries.pause(error);
+    }
+  }
+}
+
+function isRefusal(error: unknown): boolean {
+  return BackupError.is(error) && REFUSALS.includes(error.code);
+}
+
+/** Counts requests, and waits between them with exponentially growing pauses and full jitter. */
+class Tries {
+  readonly #seq: number;
+  readonly #persistence: Persistence;
+  #made = 0;
+
+  constructor(seq: number, persistence: Persistence) {
+    this.#seq = seq;
+    this.#persistence = persistence;
+  }
+
+  /** @throws `COMMIT_UNKNOWN` when there have been enough */
+  async pause(error: unknown): Promise<void> {
+    const { attempts, baseDelayMs, maxDelayMs, sleep, random } = this.#persistence;
+    this.#made++;
+    if (this.#made >= attempts) {
+      throw new BackupError('COMMIT_UNKNOWN', `whether entry ${this.#seq} was written can't be learned now`, {
+        cause: error,
+      });
+    }
+    const limitMs = Math.min(maxDelayMs, baseDelayMs * 2 ** (this.#made - 1));
+    const askedMs = BackupError.is(error) ? (error.retryAfterMs ?? 0) : 0;
+    await sleep(Math.max(Math.min(askedMs, maxDelayMs), Math.round(random() * limitMs)));
+  }
+}

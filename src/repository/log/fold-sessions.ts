@@ -1,0 +1,50 @@
+import { logCorrupt } from './corrupt.ts';
+import type { FoldDraft } from './fold-draft.ts';
+import type { LogEntry, LogFactOf } from './log-entry.ts';
+import type { Session } from './log-state.ts';
+
+/** Sessions open and end: P1, P2, P3, P6. */
+
+type EntryOf<Type extends LogEntry['type']> = Extract<LogEntry, { readonly type: Type }>;
+
+export function foldOpen(draft: FoldDraft, entry: EntryOf<'open'>): void {
+  fence(draft, entry.fence);
+  for (const session of entry.adopt) {
+    // P6: the log lists it still; one that it does not list is condemned, perhaps deleted.
+    if (!draft.fenced.has(session)) throw logCorrupt(`session ${session} can't be adopted by ${entry.seq}`);
+  }
+  const taken = new Set([...draft.sessions.values()].flatMap((session) => [...session.volumes.keys()]));
+  for (const [volume, base] of entry.volumes) {
+    if (taken.has(volume)) throw logCorrupt(`session ${entry.seq} is the second one of its volume`); // P2
+    if (base !== undefined && !draft.backups.has(base)) throw logCorrupt(`session ${entry.seq} pins no live base`); // P3
+  }
+  const { seq, at, owner, volumes, adopt } = entry;
+  draft.sessions.set(seq, { seq, at, owner, volumes, adopted: adopt });
+}
+
+export function foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): void {
+  openSession(draft, session);
+  draft.endSession(session);
+}
+
+export function foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): void {
+  for (const id of backups) {
+    if (!draft.backups.has(id)) throw logCorrupt(`backup ${id} is forgotten, and was not there`);
+    draft.forget(id);
+  }
+}
+
+export function fence(draft: FoldDraft, sessions: readonly number[]): void {
+  for (const seq of sessions) {
+    const session = openSession(draft, seq);
+    draft.endSession(seq);
+    draft.fenced.set(seq, session);
+  }
+}
+
+/** P6: only what is open can end, also by a fence. */
+export function openSession(draft: FoldDraft, seq: number): Session {
+  const session = draft.sessions.get(seq);
+  if (session === undefined) throw logCorrupt(`session ${seq} is not open, and an entry ends it`);
+  return session;
+}

@@ -1,0 +1,91 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { logCorrupt } from './corrupt.ts';
+import type { DecodedEntry } from './entry-codec.ts';
+import type { HashedEntry } from './fold.ts';
+import type { LogListing } from './log-listing.ts';
+import { fetchEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
+
+/**
+ * Entries from one number down, each link held: what an entry says of the hash below it is what the object below has.
+ * Tails count as read, since the entry that carries them is authenticated; so one request goes down many entries.
+ */
+export class LogChain {
+  readonly #source: LogSource;
+  readonly #listing: LogListing;
+  readonly #usesTails: boolean;
+  /** Newest first. */
+  readonly #entries: HashedEntry[] = [];
+
+  private constructor(source: LogSource, listing: LogListing, usesTails: boolean) {
+    this.#source = source;
+    this.#listing = listing;
+    this.#usesTails = usesTails;
+  }
+
+  /** @param usesTails - `false` to read every object, as a verification does */
+  static async from(
+    source: LogSource,
+    listing: LogListing,
+    seq: number,
+    options: AbortOptions & { usesTails?: boolean | undefined } = {},
+  ): Promise<LogChain> {
+    const chain = new LogChain(source, listing, options.usesTails ?? true);
+    chain.#add(await chain.#read(seq, options));
+    return chain;
+  }
+
+  /** What the lowest entry says comes before it. */
+  get below(): LogPosition {
+    const { entry } = this.#entries.at(-1) as HashedEntry;
+    return { seq: entry.seq - 1, hash: entry.prev };
+  }
+
+  /** Of the newest entry. */
+  get commitId(): string {
+    return (this.#entries[0] as HashedEntry).entry.commitId;
+  }
+
+  get #top(): number {
+    return (this.#entries[0] as HashedEntry).entry.seq;
+  }
+
+  /** Reads on, down to entry `seq`. @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, and what the target gives */
+  async reach(seq: number, options: AbortOptions = {}): Promise<void> {
+    while (this.below.seq >= seq) {
+      const { below } = this;
+      const decoded = await this.#read(below.seq, options);
+      if (Buffer.compare(decoded.hash, below.hash) !== 0) {
+        throw logCorrupt(`entry ${below.seq + 1} does not continue the chain of entry ${below.seq}`);
+      }
+      this.#add(decoded);
+    }
+  }
+
+  /** The hash of an entry of the chain, or of the one below it. */
+  hashOf(seq: number): Uint8Array | undefined {
+    if (seq === this.below.seq) return this.below.hash;
+    return this.#entries[this.#top - seq]?.hash;
+  }
+
+  /** Those above `seq`, oldest first. */
+  since(seq: number): HashedEntry[] {
+    return this.#entries.slice(0, Math.max(0, this.#top - seq)).reverse();
+  }
+
+  #add({ entry, tail, hash }: DecodedEntry): void {
+    this.#entries.push({ entry, hash });
+    if (!this.#usesTails) return;
+    let above = entry;
+    for (const earlier of tail) {
+      this.#entries.push({ entry: earlier, hash: above.prev });
+      above = earlier;
+    }
+  }
+
+  async #read(seq: number, options: AbortOptions): Promise<DecodedEntry> {
+    const key = await this.#listing.keyOf(seq, options);
+    const decoded = key === undefined ? undefined : await fetchEntry(this.#source, seq, key, options);
+    if (decoded === undefined) throw truncated(seq);
+    return decoded;
+  }
+}

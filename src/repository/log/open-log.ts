@@ -1,0 +1,165 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { applyEntries } from './fold.ts';
+import { LogChain } from './log-chain.ts';
+import type { LogEntry } from './log-entry.ts';
+import { LogListing } from './log-listing.ts';
+import { fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack, truncated } from './log-source.ts';
+import { EMPTY_STATE, type LogState } from './log-state.ts';
+import { type Prefetched, PrefetchedTarget } from './prefetch.ts';
+
+/** What opening is to know. */
+export interface OpenLogOptions extends AbortOptions {
+  /** The first page of `log/`, where it was read already. */
+  readonly listing?: LogListing | undefined;
+  /** Answers that were asked for before the key was known. */
+  readonly prefetched?: Prefetched | undefined;
+  /** What this host remembers of the log (P11). */
+  readonly remembered?: LogPosition | undefined;
+  /** What to do about a forked log (P13): refuse it, or open what comes before the fork, for reading only. @defaultValue 'refuse' */
+  readonly onFork?: 'refuse' | 'read-only' | undefined;
+}
+
+/** A log that was read to its newest entry. */
+export interface OpenedLog {
+  readonly state: LogState;
+  /** Entries since the checkpoint that was believed, newest first. */
+  readonly tail: readonly LogEntry[];
+  /** Sequence of that checkpoint; 0 for none. */
+  readonly checkpoint: number;
+  /** Commit id of the newest entry. */
+  readonly commitId: string | undefined;
+  /** Why nothing may be appended. */
+  readonly forked: BackupError | undefined;
+}
+
+/**
+ * Reads a log: one listing, then the newest entry and the newest checkpoint together. More only where the entry's tail
+ * does not reach the checkpoint, the checkpoint is not to be believed, or what the host remembers is older than both.
+ *
+ * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_ROLLED_BACK`, and what the target gives
+ */
+export async function openLog(given: LogSource, options: OpenLogOptions = {}): Promise<OpenedLog> {
+  const { remembered, onFork = 'refuse', prefetched } = options;
+  const source = prefetched ? { ...given, target: new PrefetchedTarget(given.target, prefetched) } : given;
+  const listing = await soundListing(source, options);
+  const fork = listing.forkedAt === undefined ? undefined : forked(listing.forkedAt);
+  if (fork !== undefined && onFork === 'refuse') throw fork;
+  // Before the fork there is one history; which of the branches holds, only the host can say.
+  const newest = listing.forkedAt === undefined ? listing.newest : listing.forkedAt - 1;
+  if (remembered !== undefined && remembered.seq > newest && fork === undefined) {
+    throw rolledBack(`the log ends at ${newest}, and this host remembers entry ${remembered.seq}`);
+  }
+  if (newest === 0) return { state: EMPTY_STATE, tail: [], checkpoint: 0, commitId: undefined, forked: fork };
+  const checkpoints = new Checkpoints(source, listing, newest);
+  // The second round. A checkpoint's failure is looked at when its turn comes.
+  checkpoints.fetchFirst(options);
+  const chain = await LogChain.from(source, listing, newest, options);
+  const { state, checkpoint } = await believe(chain, checkpoints, options);
+  if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
+    await chain.reach(remembered.seq + 1, options);
+    const hash = chain.hashOf(remembered.seq);
+    if (hash === undefined || Buffer.compare(hash, remembered.hash) !== 0) {
+      throw rolledBack(`entry ${remembered.seq} of the log is not what this host remembers`);
+    }
+  }
+  const since = chain.since(checkpoint).map(({ entry }) => entry);
+  return { state, tail: since.reverse(), checkpoint, commitId: chain.commitId, forked: fork };
+}
+
+/** A listing of which the newest checkpoint is not ahead of the newest entry. */
+async function soundListing(source: LogSource, options: OpenLogOptions): Promise<LogListing> {
+  let listing = options.listing ?? (await LogListing.read(source, options));
+  // An entry and its checkpoint may have come while the listing was being read, and only the second be in it.
+  for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, options);
+  if (isAhead(listing)) throw truncated(listing.checkpoints[0] as number);
+  return listing;
+}
+
+function isAhead({ newest, checkpoints: [first = 0] }: LogListing): boolean {
+  return first > newest;
+}
+
+/**
+ * The state by the newest checkpoint that continues the chain, or else by every entry there is.
+ *
+ * Rule P11 (decision 023): the chain must reach the checkpoint, and its hash must be the one that follows from the chain.
+ */
+async function believe(
+  chain: LogChain,
+  checkpoints: Checkpoints,
+  options: AbortOptions,
+): Promise<{ state: LogState; checkpoint: number }> {
+  for (;;) {
+    const found = await checkpoints.next(options);
+    if (found === undefined) break;
+    await chain.reach(found.seq + 1, options);
+    const hash = chain.hashOf(found.seq);
+    if (hash === undefined || Buffer.compare(hash, found.hash) !== 0) continue;
+    try {
+      return { state: applyEntries(found, chain.since(found.seq)), checkpoint: found.seq };
+    } catch (error) {
+      // Perhaps it is the checkpoint that is wrong. If not, the whole log says the same.
+      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+    }
+  }
+  await chain.reach(1, options);
+  return { state: applyEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
+}
+
+/** The checkpoints of a listing that can be read, newest first. */
+class Checkpoints {
+  readonly #source: LogSource;
+  readonly #listing: LogListing;
+  readonly #newest: number;
+  #at = 0;
+  #first: { readonly seq: number; readonly answer: Promise<LogState | undefined> } | undefined;
+
+  constructor(source: LogSource, listing: LogListing, newest: number) {
+    this.#source = source;
+    this.#listing = listing;
+    this.#newest = newest;
+  }
+
+  fetchFirst(options: AbortOptions): void {
+    const seq = this.#listing.checkpoints.find((each) => each <= this.#newest);
+    if (seq === undefined) return;
+    const answer = fetchCheckpoint(this.#source, seq, options);
+    answer.catch(() => {}); // `next` sees it.
+    this.#first = { seq, answer };
+  }
+
+  async next(options: AbortOptions): Promise<LogState | undefined> {
+    const { checkpoints } = this.#listing;
+    for (;;) {
+      while (this.#at < checkpoints.length) {
+        const seq = checkpoints[this.#at++] as number;
+        if (seq > this.#newest) continue; // Above a fork.
+        const isFirst = this.#first?.seq === seq;
+        const state = await (isFirst ? this.#first?.answer : fetchCheckpoint(this.#source, seq, options));
+        if (state !== undefined) return state;
+      }
+      if (!this.#listing.hasMore) return undefined;
+      await this.#listing.readMore(options);
+    }
+  }
+}
+
+/**
+ * Reads every object of the log and holds every link: what opening does not look at. Also where tails say otherwise
+ * than the entries themselves, that shows.
+ *
+ * @returns the state that the entries alone give
+ * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
+ */
+export async function verifyLog(source: LogSource, options: AbortOptions = {}): Promise<LogState> {
+  const listing = await LogListing.read(source, options);
+  while (listing.hasMore) await listing.readMore(options);
+  if (listing.forkedAt !== undefined) throw forked(listing.forkedAt);
+  const ahead = listing.checkpoints[0];
+  if (ahead !== undefined && ahead > listing.newest) throw truncated(ahead);
+  if (listing.newest === 0) return EMPTY_STATE;
+  const chain = await LogChain.from(source, listing, listing.newest, { ...options, usesTails: false });
+  await chain.reach(1, options);
+  return applyEntries(EMPTY_STATE, chain.since(0));
+}

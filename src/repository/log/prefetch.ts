@@ -1,0 +1,46 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
+import { ForwardingTarget } from '../../target/forwarding-target.ts';
+import { checkpointKey } from './log-keys.ts';
+import type { LogListing } from './log-listing.ts';
+
+/** Answers that are on their way, by key. */
+export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
+
+/**
+ * Asks for the newest entry and the newest checkpoint of a listing. They need no key to be fetched, only to be read: so
+ * the slot that gives the key is fetched beside them, and opening takes two rounds.
+ */
+export async function prefetchLog(
+  target: CloudTarget,
+  listing: LogListing,
+  { signal }: AbortOptions = {},
+): Promise<Prefetched> {
+  const newest = listing.newest === 0 ? undefined : await listing.keyOf(listing.newest, { signal });
+  const [checkpoint] = listing.checkpoints;
+  const keys = [newest, checkpoint === undefined ? undefined : checkpointKey(checkpoint)];
+  const answers = keys.flatMap((key): [string, Promise<Uint8Array>][] => {
+    if (key === undefined) return [];
+    const answer = target.get(key, { signal });
+    answer.catch(() => {}); // Who asks for it sees it.
+    return [[key, answer]];
+  });
+  return new Map(answers);
+}
+
+/** A target that gives each prefetched answer once, and asks for everything else. */
+export class PrefetchedTarget extends ForwardingTarget {
+  readonly #answers: Map<string, Promise<Uint8Array>>;
+
+  constructor(inner: CloudTarget, answers: Prefetched) {
+    super(inner, 'this prefetched target');
+    this.#answers = new Map(answers);
+  }
+
+  protected override forwardGet(key: string, options: GetOptions): ReturnType<CloudTarget['get']> {
+    const answer = this.#answers.get(key);
+    if (answer === undefined) return this.inner.get(key, options);
+    this.#answers.delete(key);
+    return answer as ReturnType<CloudTarget['get']>;
+  }
+}

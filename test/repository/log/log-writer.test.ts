@@ -1,0 +1,408 @@
+import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
+import { decodeEntry } from '../../../src/repository/log/entry-codec.ts';
+import type { LogFact } from '../../../src/repository/log/log-entry.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/log/log-keys.ts';
+import type { LogState } from '../../../src/repository/log/log-state.ts';
+import { verifyLog } from '../../../src/repository/log/open-log.ts';
+import { decideOpen } from '../../../src/repository/log/sessions.ts';
+import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { type Fault, type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
+import { open } from './support/facts.ts';
+import { counted, type HostOptions, host, LOG_KEY, sourceOf, withCode } from './support/hosts.ts';
+import { idsOf, runJob } from './support/jobs.ts';
+
+const keysFact: LogFact = { type: 'keys', added: [], removed: [] };
+const failing =
+  (code: string, retryable = true) =>
+  () =>
+    new BackupError(code, 'injected', { retryable });
+
+/** A host whose PUT of entry 1 goes as the rules say, and what the store then has. */
+async function troubled(rules: readonly FaultRule<TargetOperation>[], options: HostOptions = {}) {
+  const target = new MemoryTarget();
+  const faulty = counted(target, scriptedFaults(rules));
+  const writer = await host(faulty, options);
+  const since = faulty.calls.length;
+  const calls = () => faulty.calls.slice(since).map(({ operation, subject }) => `${operation} ${subject}`);
+  return { target, faulty, writer, calls };
+}
+
+const PUT_1 = `put ${entryKey(1)}`;
+const GET_1 = `get ${entryKey(1)}`;
+const put = (nth: number | 'every', fault: Fault): FaultRule<TargetOperation> => ({
+  operation: 'put',
+  subject: /^log\/[^-]*$/,
+  nth,
+  fault,
+});
+
+describe('requests', () => {
+  test('of a small incremental: open, pack, commit, and one look at the log', async () => {
+    const { writer, faulty } = await troubled([]);
+    const before = faulty.callCount();
+    await runJob(writer);
+    expect(faulty.calls.slice(before).map(({ operation }) => operation)).toEqual(['get', 'put', 'put', 'put']);
+  });
+
+  test('a lost race adds two', async () => {
+    const { writer, faulty, target } = await troubled([]);
+    const other = await host(target);
+    const before = faulty.callCount();
+    await runJob(writer, { beforeCommit: () => other.append(() => keysFact) });
+    expect(faulty.callCount() - before).toBe(6);
+  });
+
+  test('a due checkpoint adds one, after its entry', async () => {
+    const { writer, faulty } = await troubled([]);
+    for (let n = 0; n < 30; n++) await writer.append(() => keysFact);
+    const before = faulty.callCount();
+    await runJob(writer);
+    expect(
+      faulty.calls
+        .slice(before)
+        .map(({ subject }) => subject)
+        .slice(-2),
+    ).toEqual([entryKey(32), checkpointKey(32)]);
+    expect(faulty.callCount() - before).toBe(5);
+    expect(writer.reader.tail).toEqual([]);
+  });
+
+  test('looking where nothing is new is one; many new entries cost three', async () => {
+    const { writer, faulty, target } = await troubled([]);
+    const other = await host(target);
+    const looked = async () => {
+      const before = faulty.callCount();
+      await writer.catchUp();
+      return faulty.callCount() - before;
+    };
+    expect(await looked()).toBe(1);
+    for (let n = 0; n < 25; n++) await other.append(() => keysFact);
+    expect(await looked()).toBe(3);
+    expect(writer.position).toEqual(other.position);
+    for (let n = 0; n < 100; n++) await other.append(() => keysFact);
+    expect(await looked()).toBeLessThan(8);
+    expect({ ...writer.state }).toEqual({ ...other.state });
+  });
+});
+
+describe('whose entry (P5)', () => {
+  test('a lost answer: the same bytes to the same number, and then it is its own', async () => {
+    const { writer, calls, target } = await troubled([put(1, { kind: 'fail-after' })]);
+    const { entry } = (await writer.append(() => keysFact, { lookFirst: false }))!;
+    expect(calls()).toEqual([PUT_1, PUT_1, GET_1]);
+    expect(decodeEntry(undefined, 1, await target.get(entryKey(1))).entry.commitId).toBe(entry.commitId);
+    expect(writer.state.seq).toBe(1);
+  });
+
+  test('a lost request: the same bytes to the same number', async () => {
+    const bodies: Uint8Array[] = [];
+    const { writer, calls, faulty } = await troubled([
+      put(1, { kind: 'fail-before' }),
+      put(2, { kind: 'fail-before' }),
+    ]);
+    const given = faulty.put.bind(faulty);
+    faulty.put = (key, body, options) => {
+      bodies.push(body);
+      return given(key, body, options);
+    };
+    await writer.append(() => keysFact, { lookFirst: false });
+    expect(calls()).toEqual([PUT_1, PUT_1, PUT_1]);
+    expect(bodies[1]).toEqual(bodies[0]);
+    expect(new Set(bodies.map((body) => body.buffer)).size).toBe(3); // Never a buffer of a PUT that was rejected.
+  });
+
+  test("its own late PUT, found after another failure, is not another's", async () => {
+    const { writer, calls } = await troubled([
+      put(1, { kind: 'fail-after' }),
+      { operation: 'get', subject: entryKey(1), nth: 1, fault: { kind: 'fail-before' } },
+    ]);
+    await writer.append(() => keysFact, { lookFirst: false });
+    expect(calls()).toEqual([PUT_1, PUT_1, GET_1, GET_1]);
+    expect(writer.state.seq).toBe(1);
+  });
+
+  test('a conflict means again, not that it exists', async () => {
+    const { writer, calls } = await troubled([put(1, { kind: 'fail-before', error: failing('OBJECT_CONFLICT') })]);
+    await writer.append(() => keysFact, { lookFirst: false });
+    expect(calls()).toEqual([PUT_1, PUT_1]);
+  });
+
+  test('a store that can not be reached: COMMIT_UNKNOWN after so many tries, and no other number', async () => {
+    const pauses: number[] = [];
+    const { writer, calls, target } = await troubled([put('every', { kind: 'fail-before' })], {
+      attempts: 5,
+      baseDelayMs: 100,
+      maxDelayMs: 300,
+      random: () => 1,
+      sleep: async (delayMs) => {
+        pauses.push(delayMs);
+      },
+    });
+    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode('COMMIT_UNKNOWN'));
+    expect(calls()).toEqual(Array(5).fill(PUT_1));
+    expect(pauses).toEqual([100, 200, 300, 300]);
+    expect(writer.state.seq).toBe(0);
+    expect((await host(target)).state.seq).toBe(0);
+  });
+
+  test('COMMIT_UNKNOWN that did take effect shows at the next look, and is not written twice', async () => {
+    const { writer, target, faulty } = await troubled(
+      [
+        put(1, { kind: 'fail-after' }),
+        { operation: 'get', subject: entryKey(1), nth: 1, fault: { kind: 'fail-before' } },
+        { operation: 'get', subject: entryKey(1), nth: 2, fault: { kind: 'fail-before' } },
+      ],
+      { attempts: 3 },
+    );
+    await expect(writer.append(() => open(), { lookFirst: false })).rejects.toEqual(withCode('COMMIT_UNKNOWN'));
+    const plan = { owner: 'host', volumes: new Map([['disk', undefined]]) };
+    await expect(writer.append((state) => decideOpen(state, plan))).rejects.toEqual(withCode('VOLUME_BUSY'));
+    expect(writer.state.seq).toBe(1);
+    expect((await verifyLog(sourceOf(target))).sessions.size).toBe(1);
+    expect(faulty.callCount('put')).toBe(2);
+  });
+
+  test('what stands there and can not be read is neither success nor failure', async () => {
+    const { writer, target } = await troubled([], { attempts: 3 });
+    await target.put(entryKey(1), new Uint8Array(100));
+    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toMatchObject({
+      code: 'COMMIT_UNKNOWN',
+      cause: { code: 'LOG_CORRUPT' },
+    });
+  });
+
+  test('a refusal that nothing went before is told as what it is', async () => {
+    for (const code of ['PERMISSION_DENIED', 'CREDENTIALS_REFUSED', 'OBJECT_TOO_LARGE']) {
+      const refusing = { kind: 'fail-before', error: failing(code, false) } as const;
+      const { writer, calls } = await troubled([put(1, refusing)]);
+      await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode(code));
+      expect(calls()).toEqual([PUT_1]);
+      const after = await troubled([put(1, { kind: 'fail-after' }), put(2, refusing), put(3, refusing)], {
+        attempts: 3,
+      });
+      await expect(after.writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(
+        withCode('COMMIT_UNKNOWN'),
+      );
+    }
+  });
+
+  test("another's entry: everything is decided again, on a state that holds it", async () => {
+    const { writer, target, calls } = await troubled([]);
+    const other = await host(target);
+    await other.append(() => open({ theirs: undefined }));
+    const seen: number[] = [];
+    await writer.append(
+      (state) => {
+        seen.push(state.seq);
+        return open({ ours: undefined });
+      },
+      { lookFirst: false },
+    );
+    expect(seen).toEqual([0, 1]);
+    expect(calls()).toEqual([PUT_1, GET_1, `put ${entryKey(2)}`]);
+    expect([...writer.state.sessions.keys()]).toEqual([1, 2]);
+  });
+
+  test('what is refused is refused on a state that was looked at', async () => {
+    const { writer, target } = await troubled([]);
+    const other = await host(target);
+    await other.append(() => open());
+    await writer.catchUp();
+    await other.append(() => ({ type: 'abort', session: 1 }));
+    const plan = { owner: 'host', volumes: new Map([['disk', undefined]]) };
+    await writer.append((state) => decideOpen(state, plan), { lookFirst: false });
+    expect([...writer.state.sessions.keys()]).toEqual([3]);
+    await expect(writer.append((state) => decideOpen(state, plan), { lookFirst: false })).rejects.toEqual(
+      withCode('VOLUME_BUSY'),
+    );
+  });
+});
+
+describe('cancelling', () => {
+  test('before the entry is sent needs no network', async () => {
+    const { writer, calls } = await troubled([]);
+    const reason = new Error('enough');
+    const append = writer.append(() => keysFact, { signal: AbortSignal.abort(reason), lookFirst: false });
+    await expect(append).rejects.toBe(reason);
+    const abort = new AbortController();
+    const decide = () => {
+      abort.abort(reason);
+      return keysFact;
+    };
+    await expect(writer.append(decide, { signal: abort.signal, lookFirst: false })).rejects.toBe(reason);
+    expect(calls()).toEqual([]);
+  });
+
+  test('after that waits for the outcome: a success is a success', async () => {
+    const { writer, faulty, target, calls } = await troubled([put(1, { kind: 'fail-before' })]);
+    const abort = new AbortController();
+    const given = faulty.put.bind(faulty);
+    faulty.put = (...args) => {
+      abort.abort(new Error('enough'));
+      return given(...args);
+    };
+    const appended = await writer.append(() => keysFact, { signal: abort.signal, lookFirst: false });
+    expect(appended?.entry.seq).toBe(1);
+    expect(calls()).toEqual([PUT_1, PUT_1]);
+    expect((await host(target)).state.seq).toBe(1);
+  });
+
+  test('after that waits for the outcome: a lost number is not tried again', async () => {
+    const { writer, faulty, target } = await troubled([]);
+    await (await host(target)).append(() => keysFact);
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    const given = faulty.put.bind(faulty);
+    faulty.put = (...args) => {
+      abort.abort(reason);
+      return given(...args);
+    };
+    await expect(writer.append(() => keysFact, { signal: abort.signal, lookFirst: false })).rejects.toBe(reason);
+    expect((await host(target)).state.seq).toBe(1);
+  });
+
+  test('while waiting for a turn leaves the others theirs', async () => {
+    const { writer } = await troubled([]);
+    const gate = Promise.withResolvers<LogFact>();
+    const first = writer.append(() => gate.promise);
+    const abort = new AbortController();
+    const second = writer.append(() => keysFact, { signal: abort.signal });
+    const third = writer.append(() => keysFact);
+    abort.abort(new Error('enough'));
+    await expect(second).rejects.toThrow('enough');
+    gate.resolve(keysFact);
+    expect([(await first)?.entry.seq, (await third)?.entry.seq]).toEqual([1, 2]);
+  });
+});
+
+test('appends of one process go one at a time, in the order of asking', async () => {
+  const { writer, calls } = await troubled([]);
+  const appends = Array.from({ length: 20 }, () => writer.append(() => keysFact, { lookFirst: false }));
+  expect((await Promise.all(appends)).map((each) => each?.entry.seq)).toEqual(
+    Array.from({ length: 20 }, (_, n) => n + 1),
+  );
+  expect(calls()).toHaveLength(20);
+});
+
+test('a decision that says nothing writes nothing; one that throws leaves everything as it was', async () => {
+  const { writer, target } = await troubled([]);
+  expect(await writer.append(() => undefined)).toBeUndefined();
+  await expect(writer.append(() => Promise.reject(new TypeError('no')))).rejects.toThrow(TypeError);
+  await writer.append(() => keysFact);
+  expect((await host(target)).state.seq).toBe(1);
+});
+
+test('a fact that breaks the rules is not written', async () => {
+  const { writer, faulty } = await troubled([]);
+  await expect(writer.append(() => ({ type: 'abort', session: 9 }))).rejects.toEqual(withCode('LOG_CORRUPT'));
+  expect(faulty.callCount('put')).toBe(0);
+});
+
+test('a checkpoint that fails is told, and tried again with the next entry', async () => {
+  const failures: unknown[] = [];
+  const { writer, target } = await troubled(
+    [{ operation: 'put', subject: /-c$/, nth: 1, fault: { kind: 'fail-before' } }],
+    { onCheckpointFailed: (error) => failures.push(error), logKey: LOG_KEY },
+  );
+  for (let n = 0; n < 33; n++) await writer.append(() => keysFact);
+  expect(failures).toEqual([withCode('TARGET_UNAVAILABLE')]);
+  expect(await target.stat(checkpointKey(32))).toBeUndefined();
+  expect(await target.stat(checkpointKey(33))).toBeDefined();
+});
+
+describe('faults at every request of a reference history:', () => {
+  const history = async (writer: Awaited<ReturnType<typeof host>>) => {
+    const done: string[] = [];
+    for (const volume of ['disk', 'other', 'disk']) done.push((await runJob(writer, { volume })).id);
+    await writer.append((state) => ({ type: 'forget', backups: [state.heads.get('other')!] }));
+    return done;
+  };
+  const kinds: Fault[] = [{ kind: 'fail-before' }, { kind: 'fail-after' }];
+  const indices = 20;
+
+  test.each([1, 100])('success or a code, then it opens and the next commit succeeds (%i in a row)', async (inRow) => {
+    for (const fault of kinds) {
+      for (let index = 0; index < indices; index++) {
+        const target = new MemoryTarget();
+        let call = 0;
+        let isOver = false;
+        const faulty = counted(target, {
+          next: () => (++call > index && call <= index + inRow && !isOver ? fault : undefined),
+        });
+        const told: string[] = [];
+        const failed: string[] = [];
+        try {
+          const writer = await host(faulty, { attempts: 4 });
+          let trying: string | undefined;
+          for (const volume of ['disk', 'other', 'disk']) {
+            try {
+              told.push((await runJob(writer, { volume, onCommit: (id) => (trying = id) })).id);
+            } catch (error) {
+              if (trying !== undefined && !BackupError.is(error, 'COMMIT_UNKNOWN')) failed.push(trying);
+              throw error;
+            }
+            trying = undefined;
+          }
+        } catch (error) {
+          expect(BackupError.is(error), String(error)).toBe(true);
+        }
+        isOver = true;
+        const state = await verifyLog(sourceOf(target));
+        expect(idsOf(state)).toEqual(expect.arrayContaining(told));
+        for (const id of failed) expect(idsOf(state)).not.toContain(id);
+        const next = await host(target);
+        const resume = [...next.state.sessions.keys()];
+        await runJob(next, { volume: 'disk', resume });
+        await runJob(next, { volume: 'other' });
+      }
+    }
+  });
+
+  test('the history itself has as many requests', async () => {
+    const faulty = counted(new MemoryTarget());
+    await history(await host(faulty));
+    expect(faulty.callCount()).toBeLessThan(indices);
+    expect(faulty.callCount()).toBeGreaterThan(12);
+  });
+
+  test('a host that dies at any request, before or after it took effect', async () => {
+    for (const isDone of [false, true]) {
+      for (let index = 1; index < indices; index++) {
+        const target = new MemoryTarget();
+        const told: string[] = [];
+        let call = 0;
+        const dying = counted(target);
+        const dead = Promise.withResolvers<void>();
+        // From its death on the host does nothing: no call is ever answered.
+        for (const name of ['put', 'get'] as const) {
+          const given = (dying[name] as (...args: unknown[]) => Promise<unknown>).bind(dying);
+          (dying as unknown as Record<string, unknown>)[name] = async (...args: unknown[]) => {
+            const at = ++call;
+            if (at >= index) {
+              if (at === index && isDone) await given(...args);
+              dead.resolve();
+              return new Promise(() => {});
+            }
+            return given(...args);
+          };
+        }
+        const life = (async () => {
+          const writer = await host(dying);
+          for (const volume of ['disk', 'other', 'disk']) told.push((await runJob(writer, { volume })).id);
+        })();
+        await Promise.race([dead.promise, life]);
+        const survivor = await host(target);
+        expect(idsOf(survivor.state)).toEqual(expect.arrayContaining(told));
+        const orphaned: readonly number[] = [...survivor.state.sessions.keys()];
+        const adopted = await runJob(survivor, { volume: 'disk', resume: orphaned });
+        expect(idsOf(survivor.state)).toContain(adopted.id);
+        await runJob(survivor, { volume: 'other' });
+        const verified: LogState = await verifyLog(sourceOf(target));
+        expect({ ...verified }).toEqual({ ...survivor.state });
+        expect(verified.sessions.size).toBe(0);
+      }
+    }
+  });
+});

@@ -1,0 +1,466 @@
+import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
+import {
+  type CollectPlan,
+  decideCollect,
+  deletable,
+  packTables,
+  tableKey,
+} from '../../../src/repository/log/collect-decision.ts';
+import { type CommitPlan, decideCommit, unusablePacks } from '../../../src/repository/log/commit-decision.ts';
+import type { LogFact } from '../../../src/repository/log/log-entry.ts';
+import { isKnown, type LogState, markedBackups, mayDedup } from '../../../src/repository/log/log-state.ts';
+import type { Decision } from '../../../src/repository/log/log-writer.ts';
+import { decideRepack, type RepackPlan } from '../../../src/repository/log/repack-decision.ts';
+import {
+  decideAbort,
+  decideForget,
+  decideOpen,
+  mayReuseNodes,
+  type OpenPlan,
+} from '../../../src/repository/log/sessions.ts';
+import { type PackName, packKey } from '../../../src/repository/records/record.ts';
+import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import {
+  after,
+  backup,
+  collect,
+  commit,
+  from,
+  hexId,
+  id32,
+  location,
+  nameOf,
+  open,
+  pack,
+  relocation,
+} from './support/facts.ts';
+import { host, withCode } from './support/hosts.ts';
+
+/** Decisions on states, and by the name of its rule every trace of the protocol that concerns log and sessions. */
+
+const first = backup(pack(1, 'a'));
+/** Volume `disk` with one backup, in packs a (its root) and b. */
+const once = after(open(), commit(1, [first], [pack(1, 'a'), pack(1, 'b')]));
+const disk = (base?: string): OpenPlan => ({ owner: 'host', volumes: new Map([['disk', base]]) });
+
+/** Folds a decision that must be one. */
+function then(state: LogState, decision: Decision): LogState {
+  if (decision === undefined || BackupError.is(decision)) throw new Error(`refused: ${String(decision)}`);
+  return from(state, decision);
+}
+
+function plan(session: number, rest: Partial<CommitPlan> = {}): CommitPlan {
+  const mine = pack(session, 'a');
+  const one = backup(mine, { parent: first.id, base: first.id });
+  return { session, backups: [one], packs: [mine], references: [mine], ...rest };
+}
+
+/** Of a collector that has marked what the given packs say, and listed what is given. */
+function marked(
+  state: LogState,
+  live: readonly PackName[],
+  listed: readonly PackName[],
+  rest: Partial<CollectPlan> = {},
+): CollectPlan {
+  return { markedAt: state.seq, live: new Set(live.map(packKey)), listed, ...rest };
+}
+
+const condemnedBy = (decision: Decision) => (decision as LogFact & { type: 'collect' }).packs.map(packKey);
+
+describe('opening (P1, P2, P3)', () => {
+  test('one open session a volume', () => {
+    const opened = then(once, decideOpen(once, disk(first.id)));
+    expect([...opened.sessions.keys()]).toEqual([3]);
+    expect(decideOpen(opened, disk(first.id))).toEqual(withCode('VOLUME_BUSY'));
+    expect(
+      decideOpen(opened, {
+        ...disk(),
+        volumes: new Map([
+          ['a', undefined],
+          ['disk', undefined],
+        ]),
+      }),
+    ).toEqual(withCode('VOLUME_BUSY'));
+    expect(decideOpen(opened, { ...disk(), volumes: new Map([['other', undefined]]) })).toMatchObject({ type: 'open' });
+  });
+
+  test('a takeover fences in the same entry, and only whom it means', () => {
+    const opened = from(once, open({ disk: first.id }));
+    const taken = decideOpen(opened, { ...disk(first.id), takeOver: [3] });
+    expect(taken).toMatchObject({ fence: [3], adopt: [] });
+    expect(decideOpen(opened, { ...disk(first.id), takeOver: [3], adoptTaken: true })).toMatchObject({
+      fence: [3],
+      adopt: [3],
+    });
+    expect(decideOpen(opened, { ...disk(first.id), takeOver: [2] })).toEqual(withCode('VOLUME_BUSY'));
+    // A session in the way that is not in the way any more is left alone.
+    expect(decideOpen(once, { ...disk(first.id), takeOver: [3] })).toMatchObject({ fence: [] });
+  });
+
+  test('resuming fences and adopts in one entry, with what the old session had adopted', () => {
+    const twice = from(once, open({ disk: first.id }), open({ disk: first.id }, { fence: [3], adopt: [3] }));
+    expect(decideOpen(twice, { ...disk(first.id), resume: [4] })).toMatchObject({ fence: [4], adopt: [4, 3] });
+    const resumed = then(twice, decideOpen(twice, { ...disk(first.id), resume: [4] }));
+    expect([...resumed.fenced.keys()].toSorted()).toEqual([3, 4]);
+  });
+
+  test('a base is live; a forgotten one says so', () => {
+    expect(decideOpen(once, disk(hexId()))).toEqual(withCode('BACKUP_NOT_FOUND'));
+    const forgotten = from(once, { type: 'forget', backups: [first.id] });
+    expect(decideOpen(forgotten, disk(first.id))).toEqual(withCode('BACKUP_FORGOTTEN'));
+  });
+});
+
+describe('ending', () => {
+  test('aborting what has ended says nothing', () => {
+    const opened = from(once, open({}));
+    expect(decideAbort(opened, 3)).toEqual({ type: 'abort', session: 3 });
+    expect(decideAbort(then(opened, decideAbort(opened, 3)), 3)).toBeUndefined();
+  });
+
+  test('forgetting names each once, and only what is there', () => {
+    expect(decideForget(once, [first.id, first.id])).toEqual({ type: 'forget', backups: [first.id] });
+    expect(decideForget(once, [])).toBeUndefined();
+    expect(decideForget(once, [hexId()])).toEqual(withCode('BACKUP_NOT_FOUND'));
+    const forgotten = from(once, { type: 'forget', backups: [first.id] });
+    expect(decideForget(forgotten, [first.id])).toEqual(withCode('BACKUP_FORGOTTEN'));
+  });
+
+  test('a session that is over says why', () => {
+    const opened = from(once, open({ disk: first.id }));
+    expect(decideCommit(then(opened, decideCommit(opened, plan(3))), plan(3))).toEqual(withCode('SESSION_ENDED'));
+    expect(decideCommit(from(opened, { type: 'abort', session: 3 }), plan(3))).toEqual(withCode('SESSION_ENDED'));
+    const fenced = from(opened, collect({ fence: [3] }));
+    expect(decideCommit(fenced, plan(3))).toEqual(withCode('SESSION_FENCED'));
+    expect(decideCommit(from(fenced, collect({ sessions: [3] })), plan(3))).toEqual(withCode('SESSION_FENCED'));
+  });
+});
+
+describe('the traces of the protocol page:', () => {
+  test('P1: a pack uploaded, condemned as an orphan, then committed by its slow or resumed writer', () => {
+    const slow = from(once, open({ disk: first.id }));
+    const live = [pack(1, 'a'), pack(1, 'b')];
+    const uploaded = [...live, pack(3, 'a')];
+    // While the session is open its packs are no orphans, however long it takes.
+    expect(decideCollect(slow, marked(slow, live, uploaded))).toBeUndefined();
+    // To give it up takes one collection to fence and another one to condemn.
+    const fencing = decideCollect(slow, marked(slow, live, uploaded, { fence: [3] }));
+    expect(fencing).toMatchObject({ fence: [3], sessions: [] });
+    const fenced = then(slow, fencing);
+    expect(decideCommit(fenced, plan(3))).toEqual(withCode('SESSION_FENCED'));
+    const condemned = then(fenced, decideCollect(fenced, marked(fenced, live, uploaded)));
+    expect([...deletable(condemned, uploaded)].map((each) => each.pack)).toEqual([pack(3, 'a')]);
+    // Its writer comes back before: adopts, and the pack is left alone. After: it can't adopt.
+    const back = then(fenced, decideOpen(fenced, { ...disk(first.id), resume: [3] }));
+    expect(decideCollect(back, marked(back, live, uploaded))).toBeUndefined();
+    const late = decideOpen(condemned, { ...disk(first.id), resume: [3] });
+    expect(late).toMatchObject({ adopt: [] });
+    const adopted = pack(3, 'a');
+    const resumed = then(condemned, late);
+    const stale = { ...plan(resumed.seq), references: [adopted] };
+    expect(decideCommit(resumed, stale)).toEqual(withCode('PACK_CONDEMNED'));
+    expect(unusablePacks(resumed, stale)).toEqual([adopted]);
+  });
+
+  test('P2: two children of one parent', () => {
+    const opened = from(once, open({ disk: first.id }));
+    const taken = from(opened, open({ disk: first.id }, { fence: [3] }));
+    expect(decideCommit(taken, plan(3))).toEqual(withCode('SESSION_FENCED'));
+    const child = then(taken, decideCommit(taken, plan(4)));
+    const next = from(child, open({ disk: first.id }));
+    expect(decideCommit(next, plan(6))).toEqual(withCode('PARENT_CHANGED'));
+  });
+
+  test('P3: forget the base, condemn its data but not a metadata pack that a sister uses', () => {
+    const forgotten = from(once, open({ disk: first.id }), { type: 'forget', backups: [first.id] });
+    // What is to be marked still holds the base: all of its packs are live.
+    expect(markedBackups(forgotten).map(({ id }) => id)).toEqual([first.id]);
+    const committed = then(forgotten, decideCommit(forgotten, plan(3)));
+    expect(markedBackups(committed).map(({ id }) => id)).not.toContain(first.id);
+  });
+
+  test('P3: a repacker moves the base under a running writer', () => {
+    const running = from(once, open({ disk: first.id }), open({}));
+    const moved = pack(4, 'm');
+    const moving: RepackPlan = {
+      markedAt: 4,
+      session: 4,
+      newPacks: [moved],
+      packs: [nameOf(pack(1, 'b'))],
+      relocate: [relocation(pack(1, 'b'), moved)],
+    };
+    const repacked = then(running, decideRepack(running, moving));
+    // What is reached through the base needs no check; a reference of its own to the old place does.
+    expect(decideCommit(repacked, plan(3))).toMatchObject({ type: 'commit' });
+    expect(decideCommit(repacked, plan(3, { references: [pack(1, 'b')] }))).toEqual(withCode('PACK_CONDEMNED'));
+  });
+
+  test('P4: "not condemned" instead of "known": packs deleted long ago', () => {
+    const forgotten = from(once, { type: 'forget', backups: [first.id] });
+    const old = [pack(1, 'a'), pack(1, 'b')];
+    const condemned = then(forgotten, decideCollect(forgotten, marked(forgotten, [], old)));
+    const deleted = then(condemned, decideCollect(condemned, marked(condemned, [], [])));
+    expect(deleted.condemned.size).toBe(0); // Nothing remembers their names ...
+    const opened = from(deleted, open({ disk: undefined }));
+    const stale = {
+      ...plan(opened.seq),
+      backups: [backup(pack(opened.seq, 'a'), { parent: first.id })],
+      references: old,
+    };
+    expect(decideCommit(opened, stale)).toEqual(withCode('PACK_CONDEMNED')); // ... and yet they can't be referred to.
+    expect(unusablePacks(opened, stale)).toEqual(old);
+    expect(decideCommit(opened, { ...stale, references: [pack(opened.seq, 'a')] })).toMatchObject({ type: 'commit' });
+  });
+
+  test('P4: retrying without deciding again, by a writer', async () => {
+    const target = new MemoryTarget();
+    const [writer, collector] = [await host(target), await host(target)];
+    const facts = [open(), commit(1, [first], [pack(1, 'a'), pack(1, 'b')]), open({ disk: first.id })];
+    for (const fact of facts) await writer.append(() => fact);
+    // It refers to b by dedup. Before its commit reaches the log, b is condemned.
+    await collector.append(() => collect({ packs: [nameOf(pack(1, 'b'))] }));
+    const dedup = plan(3, { references: [pack(3, 'a'), pack(1, 'b')] });
+    const seen: number[] = [];
+    const append = writer.append(
+      (state) => {
+        seen.push(state.seq);
+        return decideCommit(state, dedup);
+      },
+      { lookFirst: false },
+    );
+    await expect(append).rejects.toEqual(withCode('PACK_CONDEMNED'));
+    expect(seen[0]).toBe(3);
+    expect(writer.state.seq).toBe(4);
+    // Stored again under a new pack it passes.
+    const again = await writer.append((state) => decideCommit(state, plan(3)), { lookFirst: false });
+    expect(again?.entry.seq).toBe(5);
+  });
+
+  test('P4: retrying without deciding again, by a collector (P7)', async () => {
+    const target = new MemoryTarget();
+    const [writer, collector] = [await host(target), await host(target)];
+    for (const fact of [open(), commit(1, [first], [pack(1, 'a'), pack(1, 'b')]), open({ disk: first.id })]) {
+      await writer.append(() => fact);
+    }
+    await collector.catchUp();
+    const marking = marked(collector.state, [pack(1, 'a')], [pack(1, 'a'), pack(1, 'b')]);
+    expect(condemnedBy(decideCollect(collector.state, marking))).toEqual([packKey(pack(1, 'b'))]);
+    // A writer commits a reference to b meanwhile.
+    await writer.append((state) => decideCommit(state, plan(3, { references: [pack(3, 'a'), pack(1, 'b')] })));
+    const append = collector.append((state) => decideCollect(state, marking), { lookFirst: false });
+    await expect(append).rejects.toMatchObject({ code: 'OBJECT_CONFLICT', retryable: true });
+    expect(isKnown(collector.state, pack(1, 'b'))).toBe(true);
+  });
+
+  test('P6: a fence is for ever', () => {
+    let state = from(once, open({ disk: first.id }), collect({ fence: [3] }));
+    for (let day = 0; day < 7; day++) {
+      expect(decideCommit(state, plan(3))).toEqual(withCode('SESSION_FENCED'));
+      state = from(state, { type: 'keys', added: [], removed: [] });
+    }
+    expect(decideOpen(state, { ...disk(first.id), resume: [3] })).toMatchObject({ fence: [], adopt: [3] });
+  });
+
+  test('P12: a group commits whole', () => {
+    const group = from(once, open({ disk: first.id, other: undefined }));
+    const mine = pack(3, 'a');
+    const both = [backup(mine, { parent: first.id, base: first.id }), backup(mine, { volume: 'other' })];
+    expect(then(group, decideCommit(group, plan(3, { backups: both }))).heads.size).toBe(2);
+    const stale = [both[0]!, { ...both[1]!, parent: hexId() }];
+    expect(decideCommit(group, plan(3, { backups: stale }))).toEqual(withCode('PARENT_CHANGED'));
+    expect(() => then(group, decideCommit(group, plan(3)))).toThrow(withCode('LOG_CORRUPT'));
+  });
+});
+
+describe('adoption (decision 020)', () => {
+  const died = from(once, open({ disk: first.id }));
+  test('nodes are reused under the same base only', () => {
+    const same = then(died, decideOpen(died, { ...disk(first.id), resume: [3] }));
+    expect(mayReuseNodes(same, same.sessions.get(4)!, 3, 'disk')).toBe(true);
+    expect(mayReuseNodes(same, same.sessions.get(4)!, 3, 'other')).toBe(false);
+    expect(mayReuseNodes(same, same.sessions.get(4)!, 1, 'disk')).toBe(false);
+    const other = then(died, decideOpen(died, { ...disk(), resume: [3] }));
+    expect(mayReuseNodes(other, other.sessions.get(4)!, 3, 'disk')).toBe(false);
+  });
+
+  test('adopted packs are committed under their own names', () => {
+    const back = then(died, decideOpen(died, { ...disk(first.id), resume: [3] }));
+    const old = pack(3, 'a');
+    const one = backup(old, { parent: first.id, base: first.id });
+    const committed = then(back, decideCommit(back, { session: 4, backups: [one], packs: [old], references: [old] }));
+    expect(isKnown(committed, old)).toBe(true);
+    expect(isKnown(committed, pack(4, 'a'))).toBe(false);
+  });
+
+  test('what was adopted but not listed can not be referred to', () => {
+    const back = then(died, decideOpen(died, { ...disk(first.id), resume: [3] }));
+    expect(decideCommit(back, plan(4, { references: [pack(3, 'z')] }))).toEqual(withCode('PACK_CONDEMNED'));
+  });
+
+  test('a resumed host that remembers a session condemned long ago adopts nothing', () => {
+    const condemned = from(died, collect({ fence: [3] }), collect({ sessions: [3] }));
+    const gone = then(
+      condemned,
+      decideCollect(condemned, marked(condemned, [pack(1, 'a'), pack(1, 'b')], [pack(1, 'a'), pack(1, 'b')])),
+    );
+    for (const state of [condemned, gone])
+      expect(decideOpen(state, { ...disk(first.id), resume: [3] })).toMatchObject({ adopt: [] });
+    expect(gone.condemnedSessions.size).toBe(0);
+  });
+});
+
+describe('collecting (P7, P8)', () => {
+  const everything = [pack(1, 'a'), pack(1, 'b')];
+  test('condemns what is known and not marked, and nothing where there is nothing', () => {
+    expect(decideCollect(once, marked(once, everything, everything))).toBeUndefined();
+    expect(condemnedBy(decideCollect(once, marked(once, [pack(1, 'a')], everything)))).toEqual([packKey(pack(1, 'b'))]);
+    // A known pack that is not listed is condemned too: its PUT or its deletion may yet land.
+    expect(condemnedBy(decideCollect(once, marked(once, [pack(1, 'a')], [])))).toEqual([packKey(pack(1, 'b'))]);
+    expect(
+      decideCollect(once, marked(once, [pack(1, 'a')], everything, { spare: new Set([packKey(pack(1, 'b'))]) })),
+    ).toBeUndefined();
+  });
+
+  test('orphans are named by their sessions: of aborted and committed ones, not of those opened after it read', () => {
+    const state = from(once, open({ disk: first.id }), { type: 'abort', session: 3 });
+    const listed = [...everything, pack(1, 'q'), pack(3, 'a'), pack(9, 'a')];
+    expect(decideCollect(state, marked(state, everything, listed))).toMatchObject({ packs: [], sessions: [1, 3] });
+    const condemned = then(state, decideCollect(state, marked(state, everything, listed)));
+    expect([...deletable(condemned, listed)].map((each) => each.pack)).toEqual([pack(1, 'q'), pack(3, 'a')]);
+    expect([...deletable(condemned, listed)].every(({ by }) => by.seq === 5)).toBe(true);
+    // Nothing new to say until they are gone; then the fold no longer carries them.
+    expect(decideCollect(condemned, marked(condemned, everything, listed))).toBeUndefined();
+    expect(decideCollect(condemned, marked(condemned, everything, everything))).toMatchObject({ goneSessions: [1, 3] });
+  });
+
+  test('a pack that lands late, after its deletion was seen, is an orphan like any other', () => {
+    const state = from(
+      once,
+      open({ disk: first.id }),
+      collect({ fence: [3] }),
+      collect({ sessions: [3] }),
+      collect({ goneSessions: [3] }),
+    );
+    const late = [...everything, pack(3, 'a')];
+    expect([...deletable(state, late)]).toEqual([]);
+    const again = decideCollect(state, marked(state, everything, late));
+    expect(again).toMatchObject({ sessions: [3] });
+    expect([...deletable(then(state, again), late)].map((each) => each.pack)).toEqual([pack(3, 'a')]);
+  });
+
+  test('fenced sessions may be kept for their hosts', () => {
+    const fenced = from(once, open({ disk: first.id }), collect({ fence: [3] }));
+    const listed = [...everything, pack(3, 'a')];
+    expect(decideCollect(fenced, marked(fenced, everything, listed, { keepFenced: new Set([3]) }))).toBeUndefined();
+    // Without any object it is named as well, so that the fold forgets it.
+    expect(decideCollect(fenced, marked(fenced, everything, everything))).toMatchObject({ sessions: [3] });
+  });
+
+  describe('with packs in a table', () => {
+    const table = { id: id32(), location: location(pack(1, 'a'), 7000), packs: 2 };
+    const state = after(open(), commit(1, [first], [pack(1, 'a')], [table]));
+    const rows = [nameOf(pack(1, 'x')), nameOf(pack(1, 'y'))];
+    const tables = new Map([[tableKey(table), rows]]);
+    const listed = [pack(1, 'a'), ...rows, pack(1, 'q')];
+
+    test('what a table lists is known; without the table its session is left alone', () => {
+      expect(packTables(state)).toEqual([table]);
+      expect(decideCollect(state, marked(state, [pack(1, 'a')], listed))).toBeUndefined();
+      const found = decideCollect(state, marked(state, [pack(1, 'a'), pack(1, 'x')], listed, { tables }));
+      expect(condemnedBy(found)).toEqual([packKey(pack(1, 'y'))]);
+      expect(found).toMatchObject({ sessions: [1] }); // Its orphan q.
+      const condemned = then(state, found);
+      expect([...deletable(condemned, listed, tables)].map((each) => each.pack.random)).toEqual([
+        pack(1, 'y').random,
+        pack(1, 'q').random,
+      ]);
+      expect([...deletable(condemned, listed)].map((each) => each.pack.random)).toEqual([pack(1, 'y').random]);
+    });
+
+    test('the pack of a table stays as long as something that it lists does', () => {
+      const forgotten = from(state, { type: 'forget', backups: [first.id] });
+      const dedup = decideCollect(forgotten, marked(forgotten, [pack(1, 'x')], listed, { tables }));
+      expect(condemnedBy(dedup)).toEqual([packKey(pack(1, 'y'))]);
+      const none = decideCollect(forgotten, marked(forgotten, [], listed, { tables }));
+      expect(condemnedBy(none)).toHaveLength(3);
+      expect(then(forgotten, none).known.size).toBe(0);
+    });
+  });
+});
+
+describe('dedup (P10)', () => {
+  test('refers to known packs that are not quarantined, and to nothing that only a listing showed', () => {
+    expect(mayDedup(once, pack(1, 'b'))).toBe(true);
+    expect(mayDedup(once, pack(1, 'q'))).toBe(false);
+    const quarantined = from(once, { type: 'config', quarantine: [nameOf(pack(1, 'b'))], release: [] });
+    expect(mayDedup(quarantined, pack(1, 'b'))).toBe(false);
+    expect(
+      mayDedup(from(quarantined, { type: 'config', quarantine: [], release: [nameOf(pack(1, 'b'))] }), pack(1, 'b')),
+    ).toBe(true);
+  });
+});
+
+describe('repacking (P9, decision 021)', () => {
+  const state = from(once, open({}));
+  const to = pack(3, 'm');
+  const moving: RepackPlan = {
+    markedAt: 3,
+    session: 3,
+    newPacks: [to],
+    packs: [nameOf(pack(1, 'b'))],
+    relocate: [relocation(pack(1, 'b'), to)],
+  };
+
+  test("a fenced repacker's collection", () => {
+    expect(decideRepack(from(state, collect({ fence: [3] })), moving)).toEqual(withCode('SESSION_FENCED'));
+    expect(decideRepack(from(state, { type: 'keys', added: [], removed: [] }), moving)).toEqual(
+      withCode('OBJECT_CONFLICT'),
+    );
+    const done = then(state, decideRepack(state, moving));
+    expect([done.sessions.size, isKnown(done, to), isKnown(done, pack(1, 'b'))]).toEqual([0, true, false]);
+    expect(decideRepack(done, moving)).toEqual(withCode('SESSION_ENDED'));
+  });
+
+  test('a place that was left behind: a moved pack is not known as a whole', () => {
+    const writing = from(then(state, decideRepack(state, moving)), open({ disk: first.id }));
+    const old = pack(1, 'b');
+    const { id } = writing.relocations.get(packKey(old))!;
+    const refer = (relocated?: CommitPlan['relocated']) =>
+      decideCommit(writing, plan(5, { references: [old], relocated }));
+    expect(refer()).toEqual(withCode('PACK_CONDEMNED'));
+    expect(refer(new Map([[packKey(old), { table: id, into: [to] }]]))).toMatchObject({ type: 'commit' });
+    expect(refer(new Map([[packKey(old), { table: id32(), into: [to] }]]))).toEqual(withCode('PACK_CONDEMNED'));
+    expect(refer(new Map([[packKey(old), { table: id, into: [pack(3, 'z')] }]]))).toEqual(withCode('PACK_CONDEMNED'));
+  });
+
+  test('two looks: a pack moved again gets a table straight to its newest place', () => {
+    const again = from(then(state, decideRepack(state, moving)), open({}));
+    const newest = pack(5, 'n');
+    const step: RepackPlan = {
+      markedAt: 5,
+      session: 5,
+      newPacks: [newest],
+      packs: [nameOf(to)],
+      relocate: [relocation(to, newest)],
+    };
+    expect(decideRepack(again, step)).toEqual(withCode('PACK_CONDEMNED'));
+    const straight = { ...step, relocate: [...step.relocate, relocation(pack(1, 'b'), newest)] };
+    const moved = then(again, decideRepack(again, straight));
+    expect([...moved.relocations.keys()].toSorted()).toEqual([packKey(pack(1, 'b')), packKey(to)]);
+    expect([...moved.relocations.values()].every((each) => each.location.pack.random === newest.random)).toBe(true);
+  });
+
+  test('packs of open sessions, unknown ones and those with a table are left alone', () => {
+    expect(decideRepack(state, { ...moving, packs: [pack(1, 'q')] })).toEqual(withCode('PACK_CONDEMNED'));
+    const table = { id: id32(), location: location(pack(1, 'b'), 7000), packs: 2 };
+    const tabled = from(after(open(), commit(1, [first], [pack(1, 'a'), pack(1, 'b')], [table])), open({}));
+    expect(decideRepack(tabled, moving)).toEqual(withCode('PACK_CONDEMNED'));
+  });
+
+  test('a relocation goes when its table is condemned', () => {
+    const moved = then(state, decideRepack(state, moving));
+    const gone = from(moved, { type: 'forget', backups: [first.id] }, collect({ packs: [nameOf(to)] }));
+    expect(gone.relocations.size).toBe(0);
+  });
+});
