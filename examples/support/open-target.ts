@@ -5,7 +5,10 @@ export async function openTarget(place: string): Promise<CloudTarget> {
   if (!place.startsWith('s3://')) return new FileTarget(place);
   const [bucket = '', ...prefix] = place.slice('s3://'.length).split('/');
   if (bucket === '') throw new Error('no bucket in --to; it goes --to s3://bucket/prefix');
-  const endpoint = new URL(setting('S3_ENDPOINT'));
+  const endpoint = URL.parse(setting('S3_ENDPOINT'));
+  if (endpoint === null || !/^https?:$/.test(endpoint.protocol)) {
+    throw new Error(`S3_ENDPOINT is ${setting('S3_ENDPOINT')}; it must be a URL such as http://localhost:9000`);
+  }
   const [{ S3Target }, { Client }] = await Promise.all([import('cow-cloud-backup/s3'), import('minio')]);
   const client = new Client({
     endPoint: endpoint.hostname,

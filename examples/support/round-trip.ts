@@ -102,8 +102,8 @@ export class RoundTrip {
       this.#say('disk', `ext4, ${bytes(IMAGE_BYTES)}, made from ${count(files)} real files of this machine`);
       return path;
     }
-    const info = await stat(line.image);
-    if (!info.isFile()) throw new UsageError(`${line.image} is not a file`);
+    const info = await stat(line.image).catch(() => undefined);
+    if (info?.isFile() !== true) throw new UsageError(`${line.image} is not a file`);
     await workspace.requireSpace(5 * info.size);
     this.#say('disk', `${line.inPlace ? '' : 'a copy of '}${line.image}, ${bytes(info.size)}`);
     if (line.inPlace) return line.image;

@@ -23,7 +23,7 @@ export class S3RequestError extends Error {
 
   /** @internal */
   constructor(failure: S3Failure) {
-    super(failure.message ?? failure.code ?? `HTTP status ${failure.status}`);
+    super(failure.message || failure.code || `HTTP status ${failure.status}`);
     this.code = failure.code;
     this.status = failure.status;
     this.requestId = failure.requestId;
@@ -108,6 +108,14 @@ function meaningOf({ status, code, retryAfterMs }: S3Failure): Meaning {
   return BY_STATUS.get(status) ?? (status >= 500 ? ['TARGET_UNAVAILABLE', AGAIN] : ['TARGET_ERROR']);
 }
 
+const CLOCK_HINT = ' (the clock of this machine or of the server is wrong)';
+/** What to look at first, where the code alone leaves people searching. */
+const HINTS: Readonly<Record<string, string>> = {
+  BUCKET_NOT_FOUND: ' (create the bucket, or correct its name)',
+  CREDENTIALS_REFUSED: ' (check the access key, the secret key and the clock)',
+  TARGET_UNREACHABLE: ' (if it stays so, check host, port and useSSL)',
+};
+
 /**
  * A failure as the error that callers get.
  *
@@ -116,7 +124,7 @@ function meaningOf({ status, code, retryAfterMs }: S3Failure): Meaning {
 export function s3Error(what: string, failure: S3Failure): BackupError {
   const [code, retryable] = meaningOf(failure);
   const said = failure.code ?? (failure.status === undefined ? 'no answer' : `HTTP status ${failure.status}`);
-  const hint = failure.code === 'RequestTimeTooSkewed' ? ' (the clock of this machine or of the server is wrong)' : '';
+  const hint = failure.code === 'RequestTimeTooSkewed' ? CLOCK_HINT : (HINTS[code] ?? '');
   return new BackupError(code, `${what}: ${said}${hint}`, {
     cause: new S3RequestError(failure),
     retryable,

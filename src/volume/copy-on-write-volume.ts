@@ -32,6 +32,9 @@ export interface SyncVolumeAccess extends SyncAccess {
   createSnapshotSync(options?: SnapshotOptions): VolumeSnapshot;
 }
 
+/** What a second volume writes to a device the first one would not see. */
+const devicesInUse = new WeakSet<BlockDevice>();
+
 /**
  * A device that sees every write before it lands: the host writes through it, and can freeze any instant.
  *
@@ -97,19 +100,27 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   /**
    * Wraps a device. Over one with a synchronous door the volume has one too.
    *
-   * @throws TypeError for options that are not as they should be; `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file
+   * @throws TypeError for options that are not as they should be; `DEVICE_BUSY` for a device that has an open volume
+   * already, `LIMIT_EXCEEDED` when there is no memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file
    * errors for the spill file
    */
   static open(device: SyncBlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume & SyncVolumeAccess>;
   static open(device: BlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume>;
   static async open(device: BlockDevice, options: VolumeOptions = {}): Promise<CopyOnWriteVolume> {
     const checked = checkVolumeOptions(device, options);
-    const spill = await openSpill(checked);
+    if (devicesInUse.has(device))
+      throw new BackupError('DEVICE_BUSY', 'the device has an open volume: write to that one');
+    devicesInUse.add(device);
+    const spill = await openSpill(checked).catch((error: unknown) => {
+      devicesInUse.delete(device);
+      throw error;
+    });
     try {
       return hasSyncDoor(device)
         ? new SyncVolume(device, checked, spill)
         : new CopyOnWriteVolume(device, checked, spill);
     } catch (cause) {
+      devicesInUse.delete(device);
       await spill?.close();
       throw new BackupError('LIMIT_EXCEEDED', `no memory for a map of ${device.size / checked.blockSize} blocks`, {
         cause,
@@ -202,6 +213,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     await this.interceptor.claims.close();
     await gate.landed();
     await this.#spill?.close();
+    devicesInUse.delete(device);
     if (this.#closeDevice) await device[Symbol.asyncDispose]();
   }
 

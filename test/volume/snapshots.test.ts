@@ -362,8 +362,9 @@ describe('closing a volume', () => {
     const preserving = volume.write(0, filled(0xaa));
     preserving.catch(() => {});
     await reading.reached;
-    const landing = device.hold({ kind: 'write' }, 1);
-    const other = await CopyOnWriteVolume.open(device, { blockSize: BLOCK });
+    const otherDevice = new ScriptedDevice(8 * BLOCK);
+    const landing = otherDevice.hold({ kind: 'write' });
+    const other = await CopyOnWriteVolume.open(otherDevice, { blockSize: BLOCK });
     const slow = other.write(7 * BLOCK, filled(0x77));
     await landing.reached;
     const freezing = CopyOnWriteVolume.createSnapshots([volume, other]);
@@ -381,6 +382,13 @@ describe('closing a volume', () => {
     await errorOf(freezing, 'CLOSED');
     await errorOf(held, 'CLOSED');
     expectSame(device.bytes.subarray(0, 7 * BLOCK), initial.subarray(0, 7 * BLOCK));
+  });
+
+  test('lets its device go: until then no other volume may have it', async () => {
+    const { device, volume } = await open();
+    await errorOf(CopyOnWriteVolume.open(device), 'DEVICE_BUSY');
+    await volume.close();
+    await (await CopyOnWriteVolume.open(device)).close();
   });
 
   test('closes the device only when it was told to', async () => {
