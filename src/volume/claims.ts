@@ -86,7 +86,7 @@ export class Claims {
     let registered = false;
     this.#atWork++;
     try {
-      if (room.kind === 'spill') transit = await space.transitBuffer();
+      if (room.kind === 'spill') transit = space.idleTransitBuffer() ?? (await space.transitBuffer());
       const buffer = room.kind === 'memory' ? room.bytes : (transit as Uint8Array);
       if (!this.#isCurrent(claim)) return;
       const bytes = length === buffer.length ? buffer : buffer.subarray(0, length);

@@ -46,28 +46,31 @@ export class PreimageSpace {
     if (this.#idle.length * this.#blockSize < MAX_IDLE_BYTES) this.#idle.push(room.bytes);
   }
 
-  /** Waits for one of the few buffers for blocks on their way to the spill. The wait is for local I/O only. */
-  async transitBuffer(): Promise<Uint8Array> {
+  /** One of the few buffers for blocks on their way to the spill, `undefined` while all are in use. */
+  idleTransitBuffer(): Uint8Array | undefined {
     const idle = this.#transit.pop();
     if (idle !== undefined) return idle;
-    if (this.#transitMade < Math.max(LEAST_IN_TRANSIT, TRANSIT_BYTES / this.#blockSize)) {
-      this.#transitMade++;
-      return this.#newBuffer();
-    }
-    return await new Promise((resolve) => {
+    if (this.#transitMade >= Math.max(LEAST_IN_TRANSIT, TRANSIT_BYTES / this.#blockSize)) return undefined;
+    this.#transitMade++;
+    return this.#newBuffer();
+  }
+
+  /** Waits for the next such buffer that is given back. The wait is for local I/O only. */
+  transitBuffer(): Promise<Uint8Array> {
+    return new Promise((resolve) => {
       this.#transitWaiters.push(resolve);
     });
   }
 
-  /** Gives back what {@link PreimageSpace.transitBuffer} gave. */
+  /** Gives back what either of these gave. */
   giveTransitBuffer(buffer: Uint8Array): void {
     const waiter = this.#transitWaiters.shift();
     if (waiter === undefined) this.#transit.push(buffer);
     else waiter(buffer);
   }
 
-  async write(slot: number, bytes: Uint8Array): Promise<void> {
-    await this.#spill?.write(slot, bytes);
+  write(slot: number, bytes: Uint8Array): Promise<void> {
+    return this.#spill?.write(slot, bytes) ?? Promise.resolve();
   }
 
   writeSync(slot: number, bytes: Uint8Array): void {
