@@ -85,7 +85,8 @@ export type KnownBackupErrorCode =
   | 'PACK_CONDEMNED'
   | 'BACKUP_NOT_FOUND'
   | 'BACKUP_FORGOTTEN'
-  | 'BACKUP_INCOMPLETE';
+  | 'BACKUP_INCOMPLETE'
+  | 'BUDGET_EXCEEDED';
 
 /**
  * A {@link KnownBackupErrorCode}, or the code of somebody's own device or target.

@@ -1,0 +1,68 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { BackupError } from '../../common/errors.ts';
+
+/**
+ * The most that an operation may ask of the target. Whatever would take it past one of them is not sent.
+ *
+ * @public
+ */
+export interface RequestBudget {
+  /** PUT requests. */
+  readonly puts?: number | undefined;
+  /** GET, HEAD and LIST requests. */
+  readonly gets?: number | undefined;
+  readonly uploadBytes?: number | undefined;
+  readonly downloadBytes?: number | undefined;
+}
+
+/** What one operation has asked of the target, counted across everything that it calls and awaits. */
+export class RequestMeter {
+  puts = 0;
+  gets = 0;
+  deletes = 0;
+  uploadBytes = 0;
+  downloadBytes = 0;
+  readonly #budget: RequestBudget;
+
+  constructor(budget: RequestBudget = {}) {
+    this.#budget = budget;
+  }
+
+  get requests(): number {
+    return this.puts + this.gets + this.deletes;
+  }
+
+  /** @throws `BUDGET_EXCEEDED` before anything is sent */
+  put(bytes: number): void {
+    this.#check('puts', this.puts + 1);
+    this.#check('uploadBytes', this.uploadBytes + bytes);
+    this.puts++;
+    this.uploadBytes += bytes;
+  }
+
+  /** @param bytes - as far as it is known beforehand */
+  get(bytes: number): void {
+    this.#check('gets', this.gets + 1);
+    this.#check('downloadBytes', this.downloadBytes + bytes);
+    this.gets++;
+  }
+
+  #check(what: keyof RequestBudget, total: number): void {
+    const most = this.#budget[what];
+    if (most !== undefined && total > most) {
+      throw new BackupError('BUDGET_EXCEEDED', `this would take ${total} ${what}, and the budget is ${most}`);
+    }
+  }
+}
+
+const current = new AsyncLocalStorage<RequestMeter | undefined>();
+
+/** Counts every request that `work` makes, directly or through others, for `meter`; `undefined` counts for nobody. */
+export function metered<T>(meter: RequestMeter | undefined, work: () => T): T {
+  return current.run(meter, work);
+}
+
+/** Whom the running code makes requests for. */
+export function currentMeter(): RequestMeter | undefined {
+  return current.getStore();
+}
