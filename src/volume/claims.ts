@@ -1,6 +1,8 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import type { PreimageSpace, Room } from './preimage-space.ts';
+import { type Deadline, Deadlines } from './deadlines.ts';
+import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
+import type { Preimage } from './preimages.ts';
 
 /**
  * One block's pre-image on its way from the device to where it is kept. Rule R5: whoever needs the block overwritten
@@ -10,7 +12,7 @@ import type { PreimageSpace, Room } from './preimage-space.ts';
 interface Claim {
   readonly block: number;
   readonly settled: PromiseWithResolvers<void>;
-  deadline: NodeJS.Timeout | undefined;
+  deadline: Deadline | undefined;
 }
 
 /** What the volume does about claims. */
@@ -18,10 +20,14 @@ export interface ClaimOwner {
   readonly device: BlockDevice;
   readonly space: PreimageSpace;
   readonly deadlineMs: number;
+  /** Whether a write may go on once the pre-image has been read, while the spill is still to take it. */
+  readonly spillsBehind: boolean;
   /** A block's place on the device, in bytes; the last one may be short. */
   blockSpan(block: number): { offset: number; length: number };
   /** Takes over a pre-image; `room` is `undefined` when it is all zeroes. */
-  register(block: number, room: Room | undefined): void;
+  register(block: number, room: Room | InTransit | undefined): Preimage;
+  /** Writes a registered pre-image to its slot, and decides what becomes of it if that fails. Does not reject. */
+  takeToSlot(preimage: Preimage, room: InTransit): Promise<void>;
   /** Decides what becomes of a block that could not be preserved; throws if the write must not go on. */
   decide(block: number, error: BackupError): void;
 }
@@ -29,6 +35,7 @@ export interface ClaimOwner {
 /** The claims of a volume: at most one a block. */
 export class Claims {
   readonly #owner: ClaimOwner;
+  readonly #deadlines: Deadlines;
   readonly #table = new Map<number, Claim>();
   /** Claims whose I/O has not come to rest, in the table or not. */
   #atWork = 0;
@@ -36,6 +43,7 @@ export class Claims {
 
   constructor(owner: ClaimOwner) {
     this.#owner = owner;
+    this.#deadlines = new Deadlines(owner.deadlineMs);
   }
 
   /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
@@ -47,13 +55,13 @@ export class Claims {
   remove(block: number): void {
     const claim = this.#table.get(block);
     if (claim === undefined) return;
-    this.#drop(claim);
-    claim.settled.resolve();
+    this.#settle(claim);
   }
 
   /** Removes all, and waits for their I/O to come to rest. */
   async close(): Promise<void> {
     for (const block of [...this.#table.keys()]) this.remove(block);
+    this.#deadlines.close();
     if (this.#atWork === 0) return;
     this.#whenAtRest ??= Promise.withResolvers<void>();
     await this.#whenAtRest.promise;
@@ -70,11 +78,9 @@ export class Claims {
       this.#fail(claim, new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full'));
       return claim;
     }
-    if (deadlineMs !== Number.POSITIVE_INFINITY) {
-      // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
-      const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));
-      claim.deadline = setTimeout(expire, Math.min(deadlineMs, 2 ** 31 - 1));
-    }
+    // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
+    const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));
+    claim.deadline = this.#deadlines.start(expire);
     void this.#preserve(claim, room);
     return claim;
   }
@@ -94,12 +100,18 @@ export class Claims {
       const isZero = isAllZero(bytes);
       // Past the end of a short last block there is what this memory held before, which is nobody else's business.
       if (length < buffer.length) buffer.fill(0, length);
-      if (room.kind === 'spill' && !isZero && this.#isCurrent(claim)) await space.write(room.slot, buffer);
+      if (room.kind === 'spill' && !isZero && this.#isCurrent(claim)) {
+        if (this.#owner.spillsBehind) {
+          registered = true;
+          await this.#spillBehind(claim, { kind: 'transit', slot: room.slot, bytes: buffer });
+          return;
+        }
+        await space.write(room.slot, buffer);
+      }
       if (!this.#isCurrent(claim)) return;
       this.#owner.register(claim.block, isZero ? undefined : room);
       registered = !isZero;
-      this.#drop(claim);
-      claim.settled.resolve();
+      this.#settle(claim);
     } catch (error) {
       this.#fail(claim, error);
     } finally {
@@ -108,6 +120,18 @@ export class Claims {
       this.#atWork--;
       if (this.#atWork === 0) this.#whenAtRest?.resolve();
     }
+  }
+
+  /** The pre-image serves from memory at once, and the write that waits goes on while the spill is at work. */
+  async #spillBehind(claim: Claim, room: InTransit): Promise<void> {
+    const preimage = this.#owner.register(claim.block, room);
+    this.#settle(claim);
+    await this.#owner.takeToSlot(preimage, room);
+  }
+
+  #settle(claim: Claim): void {
+    this.#drop(claim);
+    claim.settled.resolve();
   }
 
   #expire(claim: Claim, deadlineMs: number): void {
@@ -121,7 +145,7 @@ export class Claims {
 
   #drop(claim: Claim): void {
     this.#table.delete(claim.block);
-    clearTimeout(claim.deadline);
+    if (claim.deadline !== undefined) this.#deadlines.stop(claim.deadline);
   }
 
   #fail(claim: Claim, cause: unknown): void {

@@ -1,6 +1,6 @@
 import { BackupError } from '../common/errors.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
-import type { Room } from './preimage-space.ts';
+import type { InTransit, Room } from './preimage-space.ts';
 import type { Preimage, Preimages } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import type { EventQueue } from './volume-events.ts';
@@ -56,6 +56,7 @@ export class LiveSnapshots {
       record.point.holders--;
       this.#findNewest();
       this.#preimages.freeUnless((preimage) => this.#isNeeded(preimage));
+      if (status === 'closed') this.#events.snapshot('snapshotClosed', record.handle);
     }
     record.status = status;
     record.error ??= error;
@@ -70,8 +71,10 @@ export class LiveSnapshots {
   }
 
   /** A pre-image has been read. Whom it serves is computed now, and again at the overwrite. Rule R6. */
-  register(block: number, room: Room | undefined): void {
-    this.#serve(this.#preimages.add(block, this.#epochs.bytes[block] as number, room));
+  register(block: number, room: Room | InTransit | undefined): Preimage {
+    const preimage = this.#preimages.add(block, this.#epochs.bytes[block] as number, room);
+    this.#serve(preimage);
+    return preimage;
   }
 
   /** The block is being overwritten: what its open pre-image serves ends here. */
@@ -88,10 +91,19 @@ export class LiveSnapshots {
     const concerned = this.records.filter((record) => this.#misses(record, block, epoch));
     if (concerned.length === 0) return;
     if (this.#onFailure === 'fail-write') throw error;
-    for (const record of concerned) {
-      if (this.#onFailure === 'lose-block') this.#lose(record, block, error);
-      else this.#break(record, error);
-    }
+    this.#giveUp(concerned, block, error);
+  }
+
+  /**
+   * A pre-image did not arrive in the spill: the host's choice, for the snapshots that it serves. Writes have been let
+   * go on the strength of it, so there is none left to refuse: under `fail-write` nothing is spilled behind.
+   */
+  decideInTransit(preimage: Preimage, error: BackupError): void {
+    if (preimage.isFreed) return;
+    const { block } = preimage;
+    const concerned = this.records.filter((record) => serves(preimage, record) && record.wants(block));
+    this.#preimages.free(preimage);
+    this.#giveUp(concerned, block, error);
   }
 
   // --- afterwards ---------------------------------------------------------------------------------------------
@@ -166,6 +178,13 @@ export class LiveSnapshots {
       else if ((this.#epochs.bytes[block] as number) < epoch) record.states.set(block, 'pending');
       else record.states.set(block, 'lost');
       this.#release(record, block);
+    }
+  }
+
+  #giveUp(concerned: readonly SnapshotRecord[], block: number, error: BackupError): void {
+    for (const record of concerned) {
+      if (this.#onFailure === 'lose-block') this.#lose(record, block, error);
+      else this.#break(record, error);
     }
   }
 

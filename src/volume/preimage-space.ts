@@ -5,6 +5,13 @@ export type Room =
   | { readonly kind: 'memory'; readonly bytes: Uint8Array }
   | { readonly kind: 'spill'; readonly slot: number };
 
+/** Where a pre-image is until its slot has been written: in a transit buffer, which is not its own to keep. */
+export interface InTransit {
+  readonly kind: 'transit';
+  readonly slot: number;
+  readonly bytes: Uint8Array;
+}
+
 /** What may be on its way to the spill at one time: so many bytes, or blocks if that is more. All memory besides the limit. */
 const TRANSIT_BYTES = 1024 * 1024;
 const LEAST_IN_TRANSIT = 4;

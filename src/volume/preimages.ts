@@ -1,4 +1,4 @@
-import type { PreimageSpace, Room } from './preimage-space.ts';
+import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
 
 /** The end of a pre-image's interval while its block has not been overwritten yet. */
 const NOT_YET = 256;
@@ -14,7 +14,7 @@ export interface Preimage {
   /** The epoch at the overwrite that ended it. */
   to: number;
   /** `undefined`: the content is all zeroes and takes no room. */
-  readonly room: Room | undefined;
+  room: Room | InTransit | undefined;
   /** Reads of the room that have not settled; it is given back after the last one. */
   pins: number;
   isFreed: boolean;
@@ -45,11 +45,27 @@ export class Preimages {
     return newest?.to === NOT_YET ? newest : undefined;
   }
 
-  add(block: number, from: number, room: Room | undefined): Preimage {
+  /** One in transit has to be taken to its slot, however soon it is freed: only then its room is given back. */
+  add(block: number, from: number, room: Room | InTransit | undefined): Preimage {
     const older = this.#newest.get(block);
     const preimage: Preimage = { block, from, to: NOT_YET, room, pins: 0, isFreed: false, older };
     this.#newest.set(block, preimage);
     return preimage;
+  }
+
+  /**
+   * Writes one in transit to its slot, where it is read from then on; the buffer is free when this settles. `failed` is
+   * told in the same step in which the write has failed, and frees it, before anybody could look into the slot.
+   */
+  async takeToSlot(preimage: Preimage, { slot, bytes }: InTransit, failed: (cause: unknown) => void): Promise<void> {
+    try {
+      if (!preimage.isFreed) await this.#space.write(slot, bytes);
+    } catch (cause) {
+      failed(cause);
+    } finally {
+      preimage.room = { kind: 'spill', slot };
+      this.#giveRoom(preimage);
+    }
   }
 
   free(preimage: Preimage): void {
@@ -73,7 +89,7 @@ export class Preimages {
     const { room } = preimage;
     if (room === undefined) {
       into.fill(0);
-    } else if (room.kind === 'memory') {
+    } else if (room.kind !== 'spill') {
       into.set(room.bytes.subarray(start, start + into.length));
     } else {
       preimage.pins++;
@@ -109,6 +125,8 @@ export class Preimages {
   }
 
   #giveRoom(preimage: Preimage): void {
-    if (preimage.isFreed && preimage.pins === 0 && preimage.room !== undefined) this.#space.give(preimage.room);
+    const { room } = preimage;
+    if (!preimage.isFreed || preimage.pins > 0 || room === undefined || room.kind === 'transit') return;
+    this.#space.give(room);
   }
 }

@@ -5,7 +5,7 @@ import { LiveSnapshots } from './live-snapshots.ts';
 import type { PreimageSpace } from './preimage-space.ts';
 import { Preimages } from './preimages.ts';
 import type { EventQueue } from './volume-events.ts';
-import type { CheckedVolumeOptions } from './volume-options.ts';
+import type { CheckedVolumeOptions, PreserveFailure } from './volume-options.ts';
 import { WriteGate } from './write-gate.ts';
 
 /** The parts of one volume, as its write path, its snapshots' readers and its public face share them. */
@@ -18,6 +18,7 @@ export class VolumeCore {
   readonly blocksPerByte: number;
   readonly blockCount: number;
   readonly deadlineMs: number;
+  readonly onFailure: PreserveFailure;
   readonly epochs: EpochMap;
   readonly gate = new WriteGate();
   readonly space: PreimageSpace;
@@ -37,6 +38,7 @@ export class VolumeCore {
     this.blocksPerByte = 1 / options.blockSize;
     this.blockCount = Math.ceil(device.size / options.blockSize);
     this.deadlineMs = options.deadlineMs;
+    this.onFailure = options.onFailure;
     this.epochs = new EpochMap(this.blockCount);
     this.space = space;
     this.preimages = new Preimages(space);

@@ -7,8 +7,8 @@ import type { VolumeSnapshot } from './volume-snapshot.ts';
 
 /**
  * What a volume tells its host, on `volume.events` and on `node:diagnostics_channel` channels named
- * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`, whose
- * messages are `{ volume, snapshot, blocks?, error? }`.
+ * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`,
+ * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`.
  *
  * Events are told shortly after what they tell of, never in the middle of a write. There is no `error` event.
  *
@@ -19,15 +19,21 @@ export interface VolumeEvents {
   snapshotBegun: [snapshot: VolumeSnapshot];
   /** A pre-image could not be kept under `break-snapshot`; `error` is `SNAPSHOT_BROKEN`. */
   snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
+  /** A handle has been given up, by its `close` or its volume's. */
+  snapshotClosed: [snapshot: VolumeSnapshot];
   /** Neighbouring blocks are about to be overwritten and their pre-images are kept. */
   blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
-  /** Pre-images could not be kept under `lose-block`; `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`. */
+  /**
+   * Pre-images could not be kept under `lose-block`, or not for long: the spill may fail after `blockPreserved` has been
+   * told. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
+   */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
 }
 
 const CHANNELS = {
   snapshotBegun: channel('cow-cloud-backup:volume:snapshot-begun'),
   snapshotBroken: channel('cow-cloud-backup:volume:snapshot-broken'),
+  snapshotClosed: channel('cow-cloud-backup:volume:snapshot-closed'),
   blockPreserved: channel('cow-cloud-backup:volume:block-preserved'),
   blockLost: channel('cow-cloud-backup:volume:block-lost'),
 };
@@ -52,7 +58,11 @@ export class EventQueue {
     this.#volume = volume;
   }
 
-  snapshot(name: 'snapshotBegun' | 'snapshotBroken', snapshot: VolumeSnapshot, error?: BackupError): void {
+  snapshot(
+    name: 'snapshotBegun' | 'snapshotBroken' | 'snapshotClosed',
+    snapshot: VolumeSnapshot,
+    error?: BackupError,
+  ): void {
     if (this.#isHeard(name)) this.#push({ name, snapshot, error, firstBlock: 0, blockCount: 0 });
   }
 

@@ -4,9 +4,12 @@ import type { BlockDevice } from '../device/block-device.ts';
 /**
  * What happens when a pre-image can't be kept: the device can't be read, there is no room, or it takes too long.
  *
- * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`; nothing of it reaches the device
+ * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`; nothing of it reaches the device. So with a spill
+ *   every first overwrite waits for the spill too; under the other two it waits for the block's read only
  * - `lose-block`: the write goes through; that block of the snapshot is lost, the rest stays readable
  * - `break-snapshot`: the write goes through; every snapshot that wanted the block is broken
+ *
+ * When the spill fails after the write has gone through, the same befalls the snapshots that the pre-image served.
  *
  * @public
  */
@@ -33,7 +36,10 @@ export interface PreserveOptions {
    * where the spill's disk is trusted less than the volume's own, which nothing checks either. @defaultValue false
    */
   verifySpill?: boolean | undefined;
-  /** How long one block's pre-image may take, and so how long a write may wait for it, in milliseconds. @defaultValue 10000 */
+  /**
+   * How long a write may wait for one block's pre-image, in milliseconds. A spill that does not answer is waited for under
+   * `fail-write`, and under the others once everything that may be on its way to it is. @defaultValue 10000
+   */
   deadlineMs?: number | undefined;
   /** @defaultValue 'break-snapshot': the host's writes come first */
   onFailure?: PreserveFailure | undefined;

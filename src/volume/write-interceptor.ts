@@ -37,6 +37,11 @@ export class WriteInterceptor {
       deadlineMs: core.deadlineMs,
       blockSpan: (block) => core.blockSpan(block),
       register: (block, room) => core.snapshots.register(block, room),
+      spillsBehind: core.onFailure !== 'fail-write',
+      takeToSlot: (preimage, room) =>
+        core.preimages.takeToSlot(preimage, room, (cause) =>
+          core.snapshots.decideInTransit(preimage, preserveError(preimage.block, cause)),
+        ),
       decide: (block, error) => core.snapshots.decide(block, error),
     });
   }

@@ -14,6 +14,7 @@ const INTERCEPTOR = 'src/volume/write-interceptor.ts';
 const LIVE = 'src/volume/live-snapshots.ts';
 const READER = 'src/volume/snapshot-reader.ts';
 const CLAIMS = 'src/volume/claims.ts';
+const PREIMAGES = 'src/volume/preimages.ts';
 const EPOCHS = 'src/volume/epoch-map.ts';
 const INSTANT = 'src/volume/instant.ts';
 
@@ -114,10 +115,75 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: 'R5',
     what: 'the room of a removed claim is given back before its I/O has come to rest',
     file: CLAIMS,
-    find: '      const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));\n',
+    find: '    const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));\n',
     replace:
-      '      const expire = () => {\n        this.#owner.space.give(room);\n        this.#expire(claim, deadlineMs);\n      };\n',
+      '    const expire = () => {\n      this.#owner.space.give(room);\n      this.#expire(claim, deadlineMs);\n    };\n',
     test: "does not become the next snapshot's",
+  },
+  {
+    rule: 'R5',
+    what: 'the buffer of a pre-image in transit is given back while the spill is being written from it',
+    file: CLAIMS,
+    find: '    await this.#owner.takeToSlot(preimage, room);',
+    replace: '    void this.#owner.takeToSlot(preimage, room);',
+    test: 'keeps its slot and its buffer',
+  },
+  {
+    rule: 'R5',
+    what: 'the slot of a pre-image in transit is given back when it is freed',
+    file: PREIMAGES,
+    find: "    if (!preimage.isFreed || preimage.pins > 0 || room === undefined || room.kind === 'transit') return;\n    this.#space.give(room);",
+    replace:
+      "    if (!preimage.isFreed || preimage.pins > 0 || room === undefined) return;\n    this.#space.give(room.kind === 'transit' ? { kind: 'spill', slot: room.slot } : room);",
+    test: 'counts against the limit until then',
+  },
+  {
+    rule: 'R5',
+    what: 'the spill is read before it has been written',
+    file: PREIMAGES,
+    find: '    try {\n      if (!preimage.isFreed) await',
+    replace: "    preimage.room = { kind: 'spill', slot };\n    try {\n      if (!preimage.isFreed) await",
+    test: 'read from memory',
+  },
+  {
+    rule: 'R5',
+    what: 'a spill that fails behind is not noticed',
+    file: PREIMAGES,
+    find: '      failed(cause);\n',
+    replace: '      void failed;\n      void cause;\n',
+    test: 'a spill that fails behind|every snapshot reads as its instant',
+  },
+  {
+    rule: 'R5',
+    what: 'a spill that fails behind is noticed a turn later than it is read',
+    file: PREIMAGES,
+    find: '      failed(cause);\n',
+    replace: '      queueMicrotask(() => failed(cause));\n',
+    test: 'in the step in which it fails',
+  },
+  {
+    rule: 'R5',
+    what: 'a pre-image that was freed in transit is decided about',
+    file: LIVE,
+    find: '    if (preimage.isFreed) return;\n    const { block } = preimage;\n',
+    replace: '    const { block } = preimage;\n',
+    test: 'concerns no later snapshot',
+  },
+  {
+    rule: 'R5',
+    what: 'a pre-image that nobody wants by the time that it has been read is written all the same',
+    file: PREIMAGES,
+    find: '      if (!preimage.isFreed) await',
+    replace: '      await',
+    test: 'is not written when nobody wants it',
+  },
+  {
+    rule: 'R5',
+    what: 'the spill is written behind under every policy',
+    file: INTERCEPTOR,
+    find: "spillsBehind: core.onFailure !== 'fail-write'",
+    replace: 'spillsBehind: true',
+    test: 'under fail-write a write waits',
   },
   {
     rule: 'R6',

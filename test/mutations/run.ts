@@ -49,7 +49,7 @@ function mutated<T>({ file, find, replace, what }: Mutation, work: () => T): T {
 
 function passes(testName: string): boolean {
   const vitest = join(root, 'node_modules/vitest/vitest.mjs');
-  const files = ['test/volume/protocol.test.ts', 'test/volume/model.test.ts'];
+  const files = ['protocol', 'model', 'write-behind'].map((name) => `test/volume/${name}.test.ts`);
   const run = spawnSync(
     process.execPath,
     [vitest, 'run', '--root', copy, '-t', testName, '--testTimeout=10000', ...files],

@@ -34,6 +34,7 @@ describe('copy-before-write, on-cbw-error: one write to the place for pre-images
   test('test_break_snapshot_on_cbw_error: the guest write succeeds, the snapshot can not be read any more', async () => {
     const { write, volume, snapshot } = await cbwError('break-snapshot');
     await write([0x11, 0, SIZE]);
+    await turn(); // The spill is written behind.
     await expectFilled(volume, 0x11, 0, SIZE);
     const error = await errorOf(contentOf(snapshot), 'SNAPSHOT_BROKEN');
     expect(codesOf(error)).toEqual(['SNAPSHOT_BROKEN', 'PRESERVE_FAILED', 'SPILL_FAILED', 'DEVICE_IO']);
@@ -58,6 +59,7 @@ describe('copy-before-write, on-cbw-error: one write to the place for pre-images
   test('with lose-block the guest write succeeds and one cluster of the snapshot is lost', async () => {
     const { write, volume, snapshot } = await cbwError('lose-block');
     await write([0x11, 0, SIZE]);
+    await turn(); // The spill is written behind.
     await expectFilled(volume, 0x11, 0, SIZE);
     const lost = [...snapshot.states.ranges('lost')];
     expect(lost).toEqual([{ firstBlock: expect.any(Number), blockCount: 1, state: 'lost' }]);
@@ -76,21 +78,22 @@ describe('copy-before-write, cbw-timeout: the second write to the place for pre-
     vi.useRealTimers();
   });
 
-  async function cbwTimeout(onFailure: PreserveFailure) {
+  async function throttledWrite(onFailure: PreserveFailure) {
     const setup = await setUp(onFailure, 1000);
     await setup.write([0x11, 0, SIZE / 2]);
+    await turn();
     const throttled = setup.temp.hold({ kind: 'write' });
     const second = setup.write([0x22, SIZE / 2, SIZE / 2]);
     second.catch(() => {});
     await throttled.reached;
-    await vi.advanceTimersByTimeAsync(999);
-    expect(setup.source.count('write')).toBe(1);
-    await vi.advanceTimersByTimeAsync(1);
     return { ...setup, second, throttled };
   }
 
   test('test_timeout_break_guest: the first write succeeds, the second fails, the snapshot can be read', async () => {
-    const { source, second, snapshot, throttled } = await cbwTimeout('fail-write');
+    const { source, second, snapshot, throttled } = await throttledWrite('fail-write');
+    await vi.advanceTimersByTimeAsync(999);
+    expect(source.count('write')).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
     expect(codesOf(await errorOf(second, 'PRESERVE_FAILED'))).toEqual(['PRESERVE_FAILED', 'PRESERVE_DEADLINE']);
     await expectFilled(snapshot, OLD, 0, SIZE);
     throttled.release();
@@ -100,31 +103,22 @@ describe('copy-before-write, cbw-timeout: the second write to the place for pre-
     expectSame(source.bytes.subarray(SIZE / 2), filled(OLD, SIZE / 2));
   });
 
-  test('test_timeout_break_snapshot: both writes succeed, the snapshot can not be read', async () => {
-    const { source, second, snapshot, throttled } = await cbwTimeout('break-snapshot');
-    await second;
-    const error = await errorOf(contentOf(snapshot), 'SNAPSHOT_BROKEN');
-    expect(codesOf(error)).toEqual(['SNAPSHOT_BROKEN', 'PRESERVE_FAILED', 'PRESERVE_DEADLINE']);
-    throttled.release();
-    await turn();
-    await errorOf(contentOf(snapshot), 'SNAPSHOT_BROKEN');
-    expectSame(source.bytes.subarray(0, SIZE / 2), filled(0x11, SIZE / 2));
-    expectSame(source.bytes.subarray(SIZE / 2), filled(0x22, SIZE / 2));
-  });
-
-  test('with lose-block both writes succeed and the second half of the snapshot is lost', async () => {
-    const { source, second, snapshot, throttled } = await cbwTimeout('lose-block');
-    await second;
-    throttled.release();
-    await turn();
-    expect([...snapshot.states.ranges()]).toEqual([
-      { firstBlock: 0, blockCount: CLUSTERS / 2, state: 'preserved' },
-      { firstBlock: CLUSTERS / 2, blockCount: CLUSTERS / 2, state: 'lost' },
-    ]);
-    await expectFilled(snapshot, OLD, 0, SIZE / 2);
-    await errorOf(contentOf(snapshot, SIZE / 2, CLUSTER), 'BLOCK_LOST');
-    expectSame(source.bytes.subarray(SIZE / 2), filled(0x22, SIZE / 2));
-  });
+  // Qemu's filter waits for the copy whatever the policy, so there the snapshot is given up.
+  test.each(['break-snapshot', 'lose-block'] as const)(
+    'test_timeout_break_snapshot, with %s: both writes succeed, nobody waits, and the snapshot can be read',
+    async (onFailure) => {
+      const { source, second, snapshot, throttled } = await throttledWrite(onFailure);
+      await second;
+      expectSame(source.bytes.subarray(0, SIZE / 2), filled(0x11, SIZE / 2));
+      expectSame(source.bytes.subarray(SIZE / 2), filled(0x22, SIZE / 2));
+      await vi.advanceTimersByTimeAsync(1000);
+      expect(snapshot.states.counts.preserved).toBe(CLUSTERS);
+      await expectFilled(snapshot, OLD, 0, SIZE);
+      throttled.release();
+      await turn();
+      await expectFilled(snapshot, OLD, 0, SIZE);
+    },
+  );
 });
 
 describe('backup-discard-source: what has been stored is neither kept nor preserved', () => {

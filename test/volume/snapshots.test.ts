@@ -404,6 +404,7 @@ describe('closing a volume', () => {
     const { volume } = await open({ memoryBytes: 0, spillDevice }, true);
     await volume.createSnapshot();
     await volume.write(0, filled(0xaa));
+    await turn(); // The spill is written behind.
     await volume.close();
     expect(spillDevice.isClosed).toBe(false);
     expect(spillDevice.count('write')).toBe(1);

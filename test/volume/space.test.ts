@@ -52,6 +52,7 @@ describe('pre-images', () => {
     const spilled: number[] = [];
     for (let block = 0; block < 5; block++) {
       await overwrite(block);
+      await turn(); // The spill is written behind.
       spilled.push(spillDevice.count('write'));
     }
     expect(spilled).toEqual([0, 0, 1, 2, 3]);
