@@ -86,7 +86,9 @@ export type KnownBackupErrorCode =
   | 'BACKUP_NOT_FOUND'
   | 'BACKUP_FORGOTTEN'
   | 'BACKUP_INCOMPLETE'
-  | 'BUDGET_EXCEEDED';
+  | 'BUDGET_EXCEEDED'
+  | 'BLOCK_SIZE_MISMATCH'
+  | 'CHANGE_TRACKING_WRONG';
 
 /**
  * A {@link KnownBackupErrorCode}, or the code of somebody's own device or target.

@@ -55,23 +55,32 @@ export class BlockFeed {
     this.#wakeAll();
   }
 
-  /** Blocks changed state without passing through here, or nothing more is wanted: whoever waits looks again. */
+  /** Blocks changed state without passing through here: whoever waits looks again. */
+  look(): void {
+    this.#wakeAll();
+  }
+
+  /** Nothing more is wanted. */
   end(): void {
     this.#isEnded = true;
     this.#wakeAll();
   }
 
   /**
-   * The next blocks, which the caller marks `storing` before it does anything else; waits for some to come.
-   * `undefined` when none can come any more.
+   * The next blocks; waits for some to come. `undefined` when none can come any more.
    *
+   * @param claim - marks them `storing`, in the same step: a moment later they might be given out again
    * @param onIdle - called before each wait
    */
-  async take(onIdle: () => void): Promise<Batch | undefined> {
+  async take(claim: (batch: Batch) => void, onIdle: () => void): Promise<Batch | undefined> {
     for (;;) {
       if (this.#isEnded || this.isExhausted) return undefined;
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? this.#nextSwept());
-      if (batch !== undefined) return batch;
+      if (batch !== undefined) {
+        claim(batch);
+        if (this.isExhausted) this.#wakeAll(); // Whoever else waits is done.
+        return batch;
+      }
       onIdle();
       await this.#wake.promise;
     }

@@ -1,24 +1,39 @@
+import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import type { BlockMap } from '../map/block-map.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import type { PackWriter } from '../pack/pack-writer.ts';
 import { type Location, packKey, RecordKind } from '../records/record.ts';
 import type { SealedBlock, SealPool } from '../workers/seal-pool.ts';
 import type { SealSlot } from '../workers/seal-slot.ts';
 import type { Batch, BlockFeed, Lane } from './block-feed.ts';
-import type { StoredBlocks } from './stored-blocks.ts';
+import type { PlacedBlocks } from './placed-blocks.ts';
 
 /** What a pipeline works with. */
 export interface PipelineParts {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
-  /** The base's map: what it has at the same place is not stored again. */
-  readonly base: BlockMap | undefined;
+  /** What stands in the base: what it has at the same place is not stored again. */
+  readonly base: BaseContents | undefined;
   readonly pool: SealPool;
   readonly packs: Readonly<Record<Lane, PackWriter>>;
-  readonly stored: StoredBlocks;
+  readonly placed: PlacedBlocks;
+  /** Contents of the session that are remembered for being met again. */
+  readonly known: KnownContents;
+  /** Told whenever a block has got further. */
+  readonly onMoved: () => void;
   readonly signal: AbortSignal;
+}
+
+/** The base's blocks, as far as it is worth while to know them. */
+export interface BaseContents {
+  /**
+   * The content id of each block of a range; `undefined` for one of zeroes, `'unknown'` where it was lost, is damaged or
+   * would cost more to find out than to store the block again.
+   */
+  idsOf(firstBlock: number, blockCount: number, options: AbortOptions): Promise<(Uint8Array | undefined | 'unknown')[]>;
+  /** A block has been read and is as it was in the base. */
+  same(block: number): void;
 }
 
 /** What a pipeline has done. */
@@ -30,8 +45,20 @@ export interface PipelineTally {
   changedBlocks: number;
 }
 
-/** Contents of this session that are remembered for being met again; a miss costs space, never correctness. */
-const MAX_REMEMBERED = 2 ** 18;
+/** Where the contents that a session has stored are, so that each is stored once. A miss costs space, never correctness. */
+export class KnownContents {
+  readonly #locations = new Map<string, Location>();
+
+  get(id: Uint8Array): Location | undefined {
+    return this.#locations.get(keyOf(id));
+  }
+
+  add(id: Uint8Array, location: Location): void {
+    if (this.#locations.size < MAX_KNOWN) this.#locations.set(keyOf(id), location);
+  }
+}
+
+const MAX_KNOWN = 2 ** 17;
 
 /**
  * read → zero test → id → known? → compress → encrypt → pack → upload, for a batch at a time in each of several loops. The
@@ -41,7 +68,6 @@ const MAX_REMEMBERED = 2 ** 18;
 export class BlockPipeline {
   readonly tally: PipelineTally = { readBytes: 0, newBytes: 0, changedBlocks: 0 };
   readonly #parts: PipelineParts;
-  readonly #remembered = new Map<string, Location>();
   /** Blocks that are safe once the store has a pack, by the pack's key. */
   readonly #awaiting = new Map<string, number[]>();
   readonly #storedPacks = new Set<string>();
@@ -52,11 +78,11 @@ export class BlockPipeline {
 
   /** Stores what the feed gives until it gives nothing more. Several may run at once. */
   async run(onIdle: () => void): Promise<void> {
+    const claim = (batch: Batch) => this.#parts.snapshot.mark(batch, 'storing');
     for (;;) {
-      const batch = await this.#parts.feed.take(onIdle);
+      const batch = await this.#parts.feed.take(claim, onIdle);
       if (batch === undefined) return;
       this.#parts.signal.throwIfAborted();
-      this.#parts.snapshot.mark(batch, 'storing');
       using slot = await this.#parts.pool.acquire({ signal: this.#parts.signal });
       await this.#store(batch, slot);
     }
@@ -67,34 +93,40 @@ export class BlockPipeline {
     this.#storedPacks.add(key);
     for (const block of this.#awaiting.get(key) ?? []) this.#parts.snapshot.mark(block, 'stored');
     this.#awaiting.delete(key);
+    this.#parts.onMoved();
   }
 
   async #store(batch: Batch, slot: SealSlot): Promise<void> {
     const { snapshot, pool, signal } = this.#parts;
     const blocks = await this.#read(batch, slot);
-    const inBase = await this.#parts.base?.lookup(batch.firstBlock, batch.blockCount, { signal });
     const lengths = Array.from({ length: batch.blockCount }, (_, index) => this.#lengthOf(batch.firstBlock + index));
-    const ids = await pool.identify(slot, lengths, { signal });
+    const [before, ids] = await Promise.all([
+      this.#parts.base?.idsOf(batch.firstBlock, batch.blockCount, { signal }),
+      pool.identify(slot, lengths, { signal }),
+    ]);
     const fresh: number[] = [];
     for (const block of blocks) {
       const at = block - batch.firstBlock;
       const id = ids[at];
-      const before = inBase?.entries[at];
-      const wasLost = this.#parts.base?.isLost(block) === true;
-      if (this.#parts.base !== undefined && !wasLost && isSame(id, before?.id)) {
+      if (before !== undefined && isSame(id, before[at])) {
+        this.#parts.base?.same(block);
         snapshot.mark(block, id === undefined ? 'zero' : 'stored');
-      } else if (id === undefined) {
+        continue;
+      }
+      if (id === undefined) {
         this.#changed(block, undefined);
         snapshot.mark(block, 'zero');
       } else {
-        const known = this.#remembered.get(keyOf(id));
+        const known = this.#parts.known.get(id);
         if (known === undefined) fresh.push(at);
         else this.#place(block, { id, location: known });
       }
     }
+    this.#parts.onMoved();
     for (const sealed of await pool.seal(slot, fresh, { signal })) {
       await this.#pack(batch, sealed, ids[sealed.block] as Uint8Array);
     }
+    this.#parts.onMoved();
   }
 
   /** Reads a batch into a slot; a block that has been lost meanwhile says so and is left out. */
@@ -139,7 +171,7 @@ export class BlockPipeline {
       hint: block,
     });
     this.tally.newBytes += sealed.storedLength;
-    if (this.#remembered.size < MAX_REMEMBERED) this.#remembered.set(keyOf(id), location);
+    this.#parts.known.add(id, location);
     this.#place(block, { id, location });
   }
 
@@ -157,7 +189,7 @@ export class BlockPipeline {
 
   #changed(block: number, entry: BlockEntry | undefined): void {
     this.tally.changedBlocks++;
-    this.#parts.stored.add(block, entry);
+    this.#parts.placed.add(block, entry);
   }
 
   #lengthOf(block: number): number {
@@ -166,7 +198,8 @@ export class BlockPipeline {
   }
 }
 
-function isSame(id: Uint8Array | undefined, before: Uint8Array | undefined): boolean {
+function isSame(id: Uint8Array | undefined, before: Uint8Array | undefined | 'unknown'): boolean {
+  if (before === 'unknown') return false;
   if (id === undefined || before === undefined) return id === before;
   return Buffer.compare(id, before) === 0;
 }

@@ -1,3 +1,4 @@
+import { BackupError } from '../../common/errors.ts';
 import { decodeDescriptor, encodeDescriptor } from '../map/descriptor-codec.ts';
 import { logCorrupt } from './corrupt.ts';
 import type { BackupRecord } from './log-entry.ts';
@@ -18,6 +19,21 @@ import {
 
 /** Most characters of all names and values of a backup's metadata. */
 export const MAX_METADATA = 65_536;
+
+/** What a host gives as metadata. @throws TypeError; `LIMIT_EXCEEDED` */
+export function checkMetadata(metadata: unknown): void {
+  if (typeof metadata !== 'object' || metadata === null) throw new TypeError('metadata must be an object of strings');
+  let length = 0;
+  for (const [name, value] of Object.entries(metadata)) {
+    if (typeof value !== 'string' || !value.isWellFormed() || !name.isWellFormed() || name === '__proto__') {
+      throw new TypeError(`metadata.${name} must be a well-formed string`);
+    }
+    length += name.length + value.length;
+  }
+  if (length > MAX_METADATA) {
+    throw new BackupError('LIMIT_EXCEEDED', `metadata of ${length} characters, and ${MAX_METADATA} is the most`);
+  }
+}
 
 export function backupPlain(backup: BackupRecord): Record<string, unknown> {
   const { id, volume, parent, base, frozenAt, trackingId, point, intact, descriptor, metadata, stats } = backup;

@@ -16,7 +16,7 @@ export interface LogSource {
   readonly mode: RepositoryMode;
 }
 
-/** A point of the log as a host may remember it (P11). */
+/** A point of the log as a host may remember it. @public */
 export interface LogPosition {
   readonly seq: number;
   /** Of entry `seq`. */

@@ -102,6 +102,19 @@ export class BlockMap {
     return abortable(this.#loading, options.signal);
   }
 
+  /**
+   * Some of the runs by themselves, newest first; all of them unless told how many.
+   *
+   * @internal
+   */
+  async newestRuns(
+    count: number | undefined,
+    options: { signal?: AbortSignal | undefined } = {},
+  ): Promise<readonly (readonly RunChunk[])[]> {
+    if (count === undefined || this.#loading !== undefined) return (await this.runs(options)).runs.slice(0, count);
+    return abortable(loadRuns(this.descriptor.runs.slice(0, count), this.geometry, this.#source), options.signal);
+  }
+
   /** Whether a block's content could not be kept. */
   isLost(block: number): boolean {
     return inRanges(this.descriptor.lost, block);

@@ -10,6 +10,8 @@ export type RunDecision =
   | { readonly kind: 'run'; readonly newest: number };
 
 const FOLD: RunDecision = { kind: 'fold' };
+/** Runs that are in memory are merged from so many on; others only when there is no room for another one. */
+const WARM_RUNS = 6;
 /** Runs are loaded whole when a backup is opened: they stay a small part of the tree. */
 const PART_OF_TREE = 16;
 /** About what an entry and a child take in a record. */
@@ -29,20 +31,32 @@ export function maxRunEntries(geometry: MapGeometry): number {
  * @param changes - what the backup changed
  * @param runSizes - entries of the base's runs, newest first
  * @param all - the changes over all runs of the base: what a fold would put into the tree
+ * @param warm - how many of the newest runs are in memory. The others take a request each, so merging puts them off
  */
-export function decide(
+export async function decide(
   geometry: MapGeometry,
   changes: SortedEntries,
   runSizes: readonly number[],
-  all: () => SortedEntries,
-): RunDecision {
+  all: () => Promise<SortedEntries>,
+  warm = runSizes.length,
+): Promise<RunDecision> {
   const total = runSizes.reduce((sum, size) => sum + size, changes.count);
   if (total > maxRunEntries(geometry)) return FOLD;
-  const newest = runSizes.length < MAX_RUNS ? 0 : runsToMerge([changes.count, ...runSizes]) - 1;
+  const newest = newestToMerge([changes.count, ...runSizes], warm);
   let merged = changes.count;
   for (const size of runSizes.slice(0, newest)) merged += size;
-  if (foldIsNoLarger(geometry, runBytes(merged), all)) return FOLD;
+  const mayLook = warm === runSizes.length || newest > warm;
+  if (mayLook && (await foldIsNoLarger(geometry, runBytes(merged), all))) return FOLD;
   return { kind: 'run', newest };
+}
+
+/** @param sizes - of the changes, and of the runs, newest first */
+function newestToMerge(sizes: readonly number[], warm: number): number {
+  const runs = sizes.length - 1;
+  if (runs < WARM_RUNS) return 0;
+  const wanted = runsToMerge(sizes) - 1;
+  if (wanted <= warm || warm > 0) return Math.min(wanted, warm);
+  return runs < MAX_RUNS ? 0 : wanted;
 }
 
 /**
@@ -63,11 +77,15 @@ function runBytes(entries: number): number {
 }
 
 /** Whether rewriting the touched leaves and their ancestors writes no more than `bytes`: then it leaves no run behind. */
-function foldIsNoLarger(geometry: MapGeometry, bytes: number, all: () => SortedEntries): boolean {
+async function foldIsNoLarger(
+  geometry: MapGeometry,
+  bytes: number,
+  all: () => Promise<SortedEntries>,
+): Promise<boolean> {
   const { fanOut, rootLevel, blockCount } = geometry;
   const leafBytes = Math.min(fanOut, blockCount) * LEAF_SLOT_BYTES + RECORD_BYTES;
   if (bytes < leafBytes) return false;
-  const entries = all();
+  const entries = await all();
   let foldBytes = 0;
   const last = new Array(rootLevel + 1).fill(-1);
   for (let i = 0; i < entries.count; i++) {

@@ -1,6 +1,6 @@
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
-import type { RecordIds, RecordWriter } from '../records/record.ts';
+import { type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
 import type { BlockMap } from './block-map.ts';
 import { type Change, ChangeBuffer, ChangeStream } from './changes.ts';
 import type { MapDescriptor, RunChunkRef } from './descriptor.ts';
@@ -29,6 +29,8 @@ export interface WriteBlockMapOptions {
   readonly lost?: readonly BlockRange[] | undefined;
   readonly writer: RecordWriter;
   readonly ids: RecordIds;
+  /** Whether a record of the base is in memory, so that reading it takes no request. @defaultValue all are */
+  readonly isInMemory?: ((kind: RecordKind, id: Uint8Array) => boolean) | undefined;
   /** Fold the runs and the changes into the tree, however few they are. @defaultValue false */
   readonly fold?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -84,7 +86,6 @@ async function update(
   stream: ChangeStream,
 ): Promise<Parts> {
   const { root, runs } = previous.descriptor;
-  const { runs: loaded, overlay } = await previous.runs(options);
   const buffer = new ChangeBuffer(geometry);
   // Runs end where the volume ends, and a tree is as high as its volume needs: reshaping is the fold's work.
   const reshaped =
@@ -94,15 +95,24 @@ async function update(
     const room = maxRunEntries(geometry) - sizes.reduce((sum, size) => sum + size, 0);
     const complete = await fill(buffer, stream, room, options.signal);
     if (complete && buffer.count === 0) return { root, runs };
-    const decision = complete && decide(geometry, buffer, sizes, () => new Overlay([[buffer], ...loaded]));
+    // The base's runs are read only where something hangs on them: a small backup takes no request for its map.
+    const load = async (newest?: number) => new Overlay([[buffer], ...(await previous.newestRuns(newest, options))]);
+    const decision = complete && (await decide(geometry, buffer, sizes, load, warmRuns(runs, options)));
     if (decision && decision.kind === 'run') {
       const { newest } = decision;
-      const entries = newest === 0 ? buffer : new Overlay([[buffer], ...loaded.slice(0, newest)]);
+      const entries = newest === 0 ? buffer : await load(newest);
       return { root, runs: [await writeRun(entries, options.writer, options.ids), ...runs.slice(newest)] };
     }
   }
+  const { overlay } = await previous.runs(options);
   const changes = merged(batchesOf(stream, buffer), overlay, geometry.blockCount);
   return { root: await fold(options, geometry, changes), runs: [] };
+}
+
+/** How many of the newest runs are in memory. */
+function warmRuns(runs: MapDescriptor['runs'], { isInMemory = () => true }: WriteBlockMapOptions): number {
+  const cold = runs.findIndex((run) => !run.every(({ id }) => isInMemory(RecordKind.runChunk, id)));
+  return cold < 0 ? runs.length : cold;
 }
 
 function fold(

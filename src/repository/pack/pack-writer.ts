@@ -40,11 +40,23 @@ export class PackWriter {
   readonly stored: PackRecord[] = [];
   readonly #options: PackWriterOptions;
   readonly #sending = new Set<Promise<void>>();
+  /** Memory of packs that the store has, to be filled again: waiting for it to be collected would cost as much once more. */
+  readonly #idle: Uint8Array<ArrayBuffer>[] = [];
   #filling: FillingPack | undefined;
   #failure: { error: unknown } | undefined;
 
   constructor(options: PackWriterOptions) {
     this.#options = options;
+  }
+
+  /** Whose packs they are. */
+  get session(): number {
+    return this.#options.session;
+  }
+
+  /** Whether a pack has been begun that is not on its way yet. */
+  get isFilling(): boolean {
+    return this.#filling !== undefined;
   }
 
   /** Adds a record and says where it will stand. Waits while too many packs are on their way. */
@@ -55,7 +67,10 @@ export class PackWriter {
       if (this.#filling?.hasRoom(record.bytes.length) === true) return this.#filling.add(record);
       this.#close();
       if (this.#sending.size < this.#options.parallelPuts) {
-        this.#filling = new FillingPack(this.#options.session, this.#options.packBytes, record.bytes.length);
+        const { session, packBytes } = this.#options;
+        const least = HEAD_BYTES + record.bytes.length + sealedFooterBytes(1);
+        const memory = least <= packBytes ? this.#idle.pop() : undefined;
+        this.#filling = new FillingPack(session, memory ?? new Uint8Array(Math.max(packBytes, least)));
       } else {
         await Promise.race(this.#sending);
       }
@@ -86,6 +101,8 @@ export class PackWriter {
     const body = pack.finish(footerKey);
     const sha256 = createHash('sha256').update(body).digest();
     await target.put(packKey(pack.name), body, { signal });
+    // Only now: after a rejection somebody may still be reading it.
+    if (pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
     const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
     this.stored.push(record);
     onStored?.(record, pack.rows);
@@ -96,28 +113,27 @@ export class PackWriter {
   }
 }
 
-/** One pack being filled, in memory that is not used again: an abandoned put may still be reading it. */
+/** One pack being filled. */
 class FillingPack {
   readonly name: PackName;
   readonly rows: FooterRow[] = [];
-  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly memory: Uint8Array<ArrayBuffer>;
   #used = HEAD_BYTES;
 
-  constructor(session: number, packBytes: number, firstRecordBytes: number) {
+  constructor(session: number, memory: Uint8Array<ArrayBuffer>) {
     this.name = { session, random: randomBytes(16).toString('hex') };
-    const least = HEAD_BYTES + firstRecordBytes + sealedFooterBytes(1);
-    this.#bytes = new Uint8Array(Math.max(packBytes, least));
-    this.#bytes.set(packHead());
+    this.memory = memory;
+    memory.set(packHead());
   }
 
   hasRoom(recordBytes: number): boolean {
     const rows = this.rows.length + 1;
-    return rows <= MAX_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.#bytes.length;
+    return rows <= MAX_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.memory.length;
   }
 
   add({ kind, id, codec, rawLength, bytes, hint }: SealedRecord): Location {
     const offset = this.#used;
-    this.#bytes.set(bytes, offset);
+    this.memory.set(bytes, offset);
     this.#used += bytes.length;
     // Ids often are views of buffers that their owners fill again.
     this.rows.push({ kind, id: id.slice(), offset, storedLength: bytes.length, codec, rawLength, hint });
@@ -126,7 +142,7 @@ class FillingPack {
 
   finish(footerKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> {
     const footer = sealFooter(this.rows, this.name, footerKey);
-    this.#bytes.set(footer, this.#used);
-    return this.#bytes.subarray(0, this.#used + footer.length);
+    this.memory.set(footer, this.#used);
+    return this.memory.subarray(0, this.#used + footer.length);
   }
 }

@@ -1,5 +1,6 @@
 import { constants, type Zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { integerArgument } from '../../common/arguments.ts';
+import { freeNow } from './free-now.ts';
 
 /** Fast: at higher levels a full backup is bound by the processor rather than by what reads and sends. */
 export const DEFAULT_LEVEL = 1;
@@ -16,15 +17,26 @@ export function checkLevel(level: number | undefined): number {
   return integerArgument('level', level ?? DEFAULT_LEVEL, -7, 22);
 }
 
-/** One zstd frame, or `undefined` when that would not be smaller. */
+/** The most bytes that a frame of so many takes: ZSTD_compressBound. */
+export function compressBound(rawLength: number): number {
+  return Math.max(
+    MIN_CHUNK_BYTES,
+    rawLength + (rawLength >>> 8) + (rawLength < 2 ** 17 ? (2 ** 17 - rawLength) >>> 11 : 0),
+  );
+}
+
+/** One zstd frame in memory of its own, of `compressBound` bytes; `undefined` when it would not be smaller. */
 export function compress(raw: Uint8Array, level: number): Uint8Array | undefined {
   if (raw.length === 0) return undefined;
+  const bound = compressBound(raw.length);
   const frame = zstdCompressSync(raw, {
     pledgedSrcSize: raw.length, // Fits the tables to the input, and lets readers see the length in the frame.
-    chunkSize: Math.max(MIN_CHUNK_BYTES, raw.length), // One output buffer, not a list of them to be joined.
+    chunkSize: bound, // One output buffer, not a list of them to be joined.
     params: { [constants.ZSTD_c_compressionLevel]: level },
   });
-  return frame.length < raw.length ? frame : undefined;
+  if (frame.length < raw.length) return frame;
+  freeNow(frame, bound);
+  return undefined;
 }
 
 /** What the frame holds. Throws when that is not exactly `rawLength` bytes, or when something follows the frame. */

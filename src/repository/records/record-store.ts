@@ -14,6 +14,7 @@ export interface RecordStoreParts {
   readonly fanOut: number;
   /** The log as it is known now. */
   state(): LogState;
+  readonly cacheBytes?: number | undefined;
   /** Replays what others have appended. */
   catchUp(options: AbortOptions): Promise<LogState>;
 }
@@ -32,6 +33,8 @@ export class RecordStore implements RecordReader {
   }
 
   read(kind: RecordKind, id: Uint8Array, location: Location, options: AbortOptions = {}): Promise<Uint8Array> {
+    const kept = this.peek(kind, id);
+    if (kept !== undefined) return Promise.resolve(kept);
     return this.#records.read(kind, id, location, options);
   }
 
@@ -43,5 +46,13 @@ export class RecordStore implements RecordReader {
     options: AbortOptions = {},
   ): Promise<void> {
     return fetchBlocks(this.#parts, wanted, deliver, tally, options.signal);
+  }
+
+  readonly #lead = new Map<string, Uint8Array>();
+  remember(kind: RecordKind, id: Uint8Array, raw: Uint8Array): void {
+    this.#lead.set(`${kind}${Buffer.from(id).toString('hex')}`, raw);
+  }
+  peek(kind: RecordKind, id: Uint8Array): Uint8Array | undefined {
+    return this.#lead.get(`${kind}${Buffer.from(id).toString('hex')}`);
   }
 }

@@ -2,7 +2,8 @@ import { createCipheriv, createDecipheriv, randomBytes, timingSafeEqual } from '
 import { BackupError } from '../../common/errors.ts';
 import { hmac, ID_BYTES } from '../keys/derivation.ts';
 import type { RepositoryKeys } from '../keys/repository-keys.ts';
-import { compress, DEFAULT_LEVEL, decompress } from './compression.ts';
+import { compress, compressBound, DEFAULT_LEVEL, decompress } from './compression.ts';
+import { freeNow } from './free-now.ts';
 import { identityPart } from './identity-part.ts';
 import { Codec, MAX_RAW_LENGTH, RecordKind } from './record.ts';
 
@@ -61,8 +62,10 @@ export function sealRecordInto(
   const codec = frame === undefined ? Codec.raw : Codec.zstd;
   const content = frame ?? raw;
   if (recordKey === undefined) {
+    const storedLength = content.length;
     out.set(content);
-    return { codec, storedLength: content.length };
+    freeNow(frame, compressBound(raw.length));
+    return { codec, storedLength };
   }
   const storedLength = maxStoredLength(content.length);
   if (storedLength > MAX_STORED_LENGTH) throw new RangeError('the record is too long to be located once it is sealed');
@@ -70,9 +73,12 @@ export function sealRecordInto(
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', hmac(recordKey, associated), nonce).setAAD(associated);
   out.set(nonce);
-  out.set(cipher.update(content), NONCE_BYTES); // All of it: a stream cipher keeps nothing back for `final`.
+  const encrypted = cipher.update(content);
+  out.set(encrypted, NONCE_BYTES); // All of it: a stream cipher keeps nothing back for `final`.
   cipher.final();
   out.set(cipher.getAuthTag(), storedLength - TAG_BYTES);
+  freeNow(encrypted, content.length);
+  freeNow(frame, compressBound(raw.length));
   return { codec, storedLength };
 }
 

@@ -23,6 +23,9 @@ const closedError = () => new BackupError('CLOSED', 'this seal pool is closed');
  * A worker thread. It keeps the process alive only while it has something to do. When it dies, its tasks are rejected
  * with `WORKER_FAILED` and `onGone` is called; it is not started again.
  */
+/** All that it makes is short-lived: by default a thread would let some hundred megabytes of it gather. */
+const YOUNG_GENERATION_MB = 2;
+
 export class SealThread implements SealRunner {
   readonly #worker: Worker;
   readonly #pending: Pending[] = [];
@@ -32,7 +35,12 @@ export class SealThread implements SealRunner {
 
   constructor(program: URL, setup: SealSetup, onGone: (thread: SealThread) => void) {
     // No copy of the environment for a thread that reads none of it.
-    this.#worker = new Worker(program, { workerData: setup, env: SHARE_ENV, name: 'cow-cloud-backup seal' });
+    this.#worker = new Worker(program, {
+      workerData: setup,
+      env: SHARE_ENV,
+      name: 'cow-cloud-backup seal',
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    });
     this.#worker.on('message', (answer: SealAnswer) => this.#answered(answer));
     this.#worker.on('messageerror', (error) => {
       this.#crash ??= error;

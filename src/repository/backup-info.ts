@@ -1,0 +1,51 @@
+import type { StoredBackup } from './log/log-state.ts';
+
+/**
+ * A backup as a repository lists it.
+ *
+ * @public
+ */
+export interface BackupInfo {
+  /** 32 hex digits. */
+  readonly id: string;
+  /** The volume's name, as the host chose it. */
+  readonly volume: string;
+  /** Bytes of the volume. */
+  readonly size: number;
+  /** Bytes. */
+  readonly blockSize: number;
+  /** The instant that it holds, by the clock of the machine that made it. */
+  readonly frozenAt: Date;
+  /** By the same clock. */
+  readonly committedAt: Date;
+  /** The backup that it was made against. */
+  readonly base: string | undefined;
+  /** Whether every block is there: `false` when pre-images were lost under `lose-block`. */
+  readonly intact: boolean;
+  /** Bytes that read as `BLOCK_LOST`. */
+  readonly lostBytes: number;
+  /** What the host gave. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What is public of a backup. */
+export function backupInfo(backup: StoredBackup): BackupInfo {
+  const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata } = backup;
+  const { size, blockSize, lost } = descriptor;
+  const lostBytes = lost.reduce((sum, { firstBlock, blockCount }) => {
+    const end = Math.min(size, (firstBlock + blockCount) * blockSize);
+    return sum + Math.max(0, end - firstBlock * blockSize);
+  }, 0);
+  return {
+    id,
+    volume,
+    size,
+    blockSize,
+    frozenAt: new Date(frozenAt),
+    committedAt: new Date(committedAt),
+    base,
+    intact,
+    lostBytes,
+    metadata: { ...metadata },
+  };
+}

@@ -1,0 +1,351 @@
+import type { AbortOptions } from '../common/abort.ts';
+import { choiceArgument, integerArgument, textArgument } from '../common/arguments.ts';
+import type { ByteRange } from '../common/byte-range.ts';
+import { BackupError } from '../common/errors.ts';
+import type { CloudTarget } from '../target/cloud-target.ts';
+import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
+import { type BackupInfo, backupInfo } from './backup-info.ts';
+import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
+import type { BackupJob, BackupOptions, BackupResult, BackupSource } from './jobs/backup-job.ts';
+import { BackupJobs } from './jobs/backup-jobs.ts';
+import type { LogPosition } from './log/log-source.ts';
+import type { LogState, StoredBackup } from './log/log-state.ts';
+import { missingBackup } from './log/sessions.ts';
+import { BlockMap } from './map/block-map.ts';
+import { createRepository } from './opening/create-repository.ts';
+import { openRepository } from './opening/open-repository.ts';
+import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './opening/repository-options.ts';
+import { prune } from './prune/prune.ts';
+import type { PruneOptions, PruneResult } from './prune/prune-options.ts';
+import { openMap, type RepositoryContext } from './repository-context.ts';
+import { metered, type RequestBudget, RequestMeter } from './requests/request-meter.ts';
+import { BackupImage } from './restore/backup-image.ts';
+import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
+import { forgetBackups } from './retention/forget.ts';
+import type { RetentionPolicy } from './retention/retention-policy.ts';
+
+const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
+
+/** What a retention policy came to. @public */
+export interface RetentionResult {
+  /** Newest first, by volume. */
+  readonly kept: BackupInfo[];
+  readonly forgotten: BackupInfo[];
+  /**
+   * Only with `dryRun`: bytes of packs that a forgotten backup needs and no other. Pruning frees them; where it repacks
+   * sparse packs too, more.
+   */
+  readonly freeableBytes: number | undefined;
+}
+
+/** Several backups that become true together. @public */
+export interface BackupGroup {
+  readonly jobs: readonly BackupJob[];
+  /** All of them, or the failure of all. Counts as handled, as a job's own `done` does. */
+  readonly done: Promise<readonly BackupResult[]>;
+}
+
+/**
+ * Backups of any number of volumes in one prefix of an object store.
+ *
+ * Any number of hosts may have one repository open at once, each writing its own volumes while others prune.
+ *
+ * @public
+ */
+export class BackupRepository implements AsyncDisposable {
+  readonly #context: RepositoryContext;
+  readonly #jobs: BackupJobs;
+  readonly #tuning: CheckedTuning;
+  #closing: Promise<void> | undefined;
+
+  private constructor(context: RepositoryContext, tuning: CheckedTuning) {
+    this.#context = context;
+    this.#tuning = tuning;
+    this.#jobs = new BackupJobs(context, tuning);
+  }
+
+  /**
+   * Makes a repository and opens it. That the target creates objects only where they are absent is tried out first.
+   *
+   * @throws TypeError for options that are not as they should be; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED`; what the
+   * target and a key provider give
+   */
+  static async create(target: CloudTarget, options: CreateOptions & AbortOptions): Promise<BackupRepository> {
+    const { encryption, singleWriter, signal } = options;
+    checkTuning(options);
+    await createRepository(target, { encryption, singleWriter }, { signal });
+    const unlock = encryption === 'none' ? undefined : encryption;
+    return BackupRepository.open(target, { ...options, unlock });
+  }
+
+  /**
+   * Opens a repository: at most six requests, in two rounds that follow each other.
+   *
+   * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`;
+   * `KEY_REQUIRED`, `KEY_REFUSED`, `KEY_SLOT_CORRUPT`; `SINGLE_WRITER_REQUIRED`; `LOG_CORRUPT`, `LOG_TRUNCATED`,
+   * `LOG_FORKED`; what the target and a key provider give
+   */
+  static async open(target: CloudTarget, options: OpenOptions = {}): Promise<BackupRepository> {
+    const tuning = checkTuning(options);
+    const { createIfMissing, signal } = options;
+    try {
+      return new BackupRepository(await openRepository(target, options, tuning), tuning);
+    } catch (error) {
+      if (createIfMissing === undefined || !BackupError.is(error, 'REPOSITORY_NOT_FOUND')) throw error;
+    }
+    try {
+      await createRepository(target, createIfMissing, { signal });
+    } catch (error) {
+      if (!BackupError.is(error, 'REPOSITORY_EXISTS')) throw error; // Somebody was faster.
+    }
+    const { encryption, singleWriter = options.singleWriter } = createIfMissing;
+    const unlock = options.unlock ?? (encryption === 'none' ? undefined : encryption);
+    return new BackupRepository(await openRepository(target, { ...options, unlock, singleWriter }, tuning), tuning);
+  }
+
+  /** Of the repository's format. */
+  get formatVersion(): number {
+    return this.#context.format.version;
+  }
+
+  get readOnly(): boolean {
+    return this.#context.readOnly;
+  }
+
+  /** The backups that are on their way here. */
+  get jobs(): readonly BackupJob[] {
+    return [...this.#jobs.running];
+  }
+
+  /** What a host may keep and give to `open` as `remembered`, so that an older copy of the repository does not pass for it. */
+  get position(): LogPosition {
+    return this.#context.log.position;
+  }
+
+  /**
+   * The first instruction: freezes a volume (or takes a snapshot that was made before) and begins to back it up. Nothing is
+   * copied yet but what is about to be overwritten, until `job.sweep()`.
+   *
+   * @throws TypeError; `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of `base`), `READ_ONLY`, `CLOSED`,
+   * `BUDGET_EXCEEDED`, `COMMIT_UNKNOWN`, and what the volume and the target give
+   */
+  async startBackup(source: BackupSource, options: BackupOptions): Promise<BackupJob> {
+    this.#requireWritable();
+    const [job] = await this.#jobs.start([{ source, options }], options.signal, options.budget);
+    return job as BackupJob;
+  }
+
+  /** All of it in one call. Cancelled by `options.signal`. @throws as {@link BackupRepository.startBackup} and the job's `done` */
+  async backup(source: BackupSource, options: BackupOptions): Promise<BackupResult> {
+    const job = await this.startBackup(source, options);
+    return job.sweep().done;
+  }
+
+  /**
+   * Goes on with a backup that was suspended, if there is one. Only a volume with a state directory can keep one, and
+   * there is none yet: for now this resolves with `undefined`.
+   */
+  async resumeBackup(_volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
+    this.#requireWritable();
+    textArgument('volume', options.volume);
+    return undefined;
+  }
+
+  /**
+   * Freezes several volumes at one instant and backs them up into one commit: all of them, or none. Cancelling one
+   * cancels all.
+   *
+   * @throws as {@link BackupRepository.startBackup}
+   */
+  async startGroup(
+    parts: readonly ({ source: BackupSource } & BackupOptions)[],
+    options: AbortOptions & { budget?: RequestBudget | undefined } = {},
+  ): Promise<BackupGroup> {
+    this.#requireWritable();
+    if (parts.length === 0) throw new TypeError('a group has at least one part');
+    const requests = parts.map(({ source, ...each }) => ({ source, options: each }));
+    const signals = [options.signal, ...parts.map(({ signal }) => signal)].filter((signal) => signal !== undefined);
+    const signal = signals.length === 0 ? undefined : AbortSignal.any(signals);
+    const jobs = await this.#jobs.start(requests, signal, options.budget);
+    const done = Promise.all(jobs.map((job) => job.done));
+    done.catch(() => {});
+    return { jobs, done };
+  }
+
+  /** The backups that are not forgotten, newest first. */
+  async *listBackups(
+    options: { volume?: string | undefined; limit?: number | undefined } & AbortOptions = {},
+  ): AsyncGenerator<BackupInfo> {
+    const { volume, limit = Number.MAX_SAFE_INTEGER, signal } = options;
+    integerArgument('limit', limit, 0);
+    const state = await this.#current({ signal });
+    let count = 0;
+    for (const backup of [...state.backups.values()].reverse()) {
+      if (count >= limit) return;
+      if (volume !== undefined && backup.volume !== volume) continue;
+      count++;
+      yield backupInfo(backup);
+    }
+  }
+
+  /** A volume's newest backup, of those frozen before an instant if one is given. */
+  async latestBackup(
+    volume: string,
+    options: { before?: Date | undefined } & AbortOptions = {},
+  ): Promise<BackupInfo | undefined> {
+    textArgument('volume', volume);
+    const { before, signal } = options;
+    for await (const backup of this.listBackups({ volume, signal })) {
+      if (before === undefined || backup.frozenAt < before) return backup;
+    }
+    return undefined;
+  }
+
+  /**
+   * Where two backups differ, ascending and coalesced, by their maps alone: whole blocks, at the granularity of the
+   * larger of the two volumes. What one has and the other, being shorter, has not is a difference.
+   *
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BLOCK_SIZE_MISMATCH` for backups of different block sizes, `MAP_CORRUPT`,
+   * `PACK_MISSING`, and what the target gives
+   */
+  async *diff(from: string, to: string, options: AbortOptions = {}): AsyncGenerator<ByteRange> {
+    const [a, b] = await this.#find([from, to], options);
+    const [first, second] = [a as StoredBackup, b as StoredBackup];
+    const { blockSize } = first.descriptor;
+    if (second.descriptor.blockSize !== blockSize) {
+      throw new BackupError('BLOCK_SIZE_MISMATCH', 'backups of different block sizes have no blocks in common');
+    }
+    const size = Math.max(first.descriptor.size, second.descriptor.size);
+    const maps = [openMap(this.#context, first.descriptor), openMap(this.#context, second.descriptor)] as const;
+    for await (const { firstBlock, blockCount } of BlockMap.diff(...maps, { exact: true, signal: options.signal })) {
+      const offset = firstBlock * blockSize;
+      yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
+    }
+  }
+
+  /**
+   * A backup as a read-only device: blocks are fetched as they are read, and read ahead when reads follow one another.
+   *
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
+   */
+  async openBackup(
+    id: string,
+    options: { allowLost?: boolean | undefined; cacheBytes?: number | undefined } & AbortOptions = {},
+  ): Promise<BackupImage> {
+    const { allowLost = false, cacheBytes = DEFAULT_IMAGE_CACHE_BYTES, signal } = options;
+    const [backup] = await this.#find([id], { signal });
+    const map = openMap(this.#context, (backup as StoredBackup).descriptor);
+    await map.load({ signal });
+    const { target, keys, format } = this.#context;
+    return new BackupImage(map, { target, keys, fanOut: format.fanOut }, { allowLost, cacheBytes });
+  }
+
+  /**
+   * What an operation would ask of the target, about; see {@link Estimate}. Writes nothing.
+   *
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`, and what reading maps and the target gives
+   */
+  async estimate(
+    work: { backup: { source: BackupSource; volume: string } } | { restore: string } | { prune: true },
+    options: AbortOptions = {},
+  ): Promise<Estimate> {
+    this.#requireOpen();
+    if ('backup' in work) {
+      const { packBytes } = this.#tuning;
+      return estimateBackup(this.#context, { ...work.backup, packBytes }, options);
+    }
+    if ('restore' in work) {
+      const [backup] = await this.#find([work.restore], options);
+      return estimateRestore(this.#context, backup as StoredBackup, options);
+    }
+    return estimatePrune(this.#context, options);
+  }
+
+  /**
+   * Forgets backups: from now on nobody can read them, and what only they needed goes with the next prunes.
+   *
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is forgotten), `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and
+   * what the target gives
+   */
+  async forget(ids: readonly string[], options: AbortOptions = {}): Promise<void> {
+    this.#requireWritable();
+    await forgetBackups(this.#context, ids, options);
+  }
+
+  /**
+   * Forgets what a policy does not keep, of every volume by itself, in one entry.
+   *
+   * @throws TypeError; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and what the target gives
+   */
+  async applyRetention(policy: RetentionPolicy, options: ApplyRetentionOptions = {}): Promise<RetentionResult> {
+    this.#requireOpen();
+    if (options.dryRun !== true) this.#requireWritable();
+    const { kept, forgotten, freeableBytes } = await applyRetention(this.#context, policy, options);
+    return { kept: kept.map(backupInfo), forgotten: forgotten.map(backupInfo), freeableBytes };
+  }
+
+  /**
+   * Gives back what no backup needs any more. See {@link PruneOptions}: what is condemned now is deleted by a prune after
+   * the grace for readers.
+   *
+   * @throws TypeError; `READ_ONLY`, `CLOSED`; `PACK_MISSING`, `MAP_CORRUPT`, `RECORD_CORRUPT` when a live backup can't be
+   * read in full: then nothing goes; `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, and what the target gives
+   */
+  async prune(options: PruneOptions & { budget?: RequestBudget | undefined } = {}): Promise<PruneResult> {
+    this.#requireOpen();
+    if (options.dryRun !== true) this.#requireWritable();
+    return metered(new RequestMeter(options.budget), () => prune(this.#context, options));
+  }
+
+  /**
+   * Ends what is under way and lets go of keys and threads; the target stays open. Jobs are suspended unless told, which
+   * for now means cancelled. Idempotent.
+   */
+  close(options: { jobs?: 'suspend' | 'cancel' | 'finish' | undefined } = {}): Promise<void> {
+    const how = choiceArgument('jobs', options.jobs ?? 'suspend', ['suspend', 'cancel', 'finish']);
+    this.#closing ??= this.#close(how);
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(how: 'suspend' | 'cancel' | 'finish'): Promise<void> {
+    for (const job of [...this.#jobs.running]) {
+      if (how === 'finish') {
+        job.resume();
+        await job.sweep().done.catch(() => {});
+      } else await (how === 'suspend' ? job.suspend() : job.cancel());
+    }
+    await this.#jobs.settled();
+    await this.#jobs.close();
+    await this.#context.target[Symbol.asyncDispose]();
+    this.#context.keys.wipe();
+  }
+
+  async #find(ids: readonly string[], options: AbortOptions): Promise<StoredBackup[]> {
+    this.#requireOpen();
+    let { state } = this.#context.log;
+    if (!ids.every((id) => state.backups.has(id))) state = await this.#current(options);
+    return ids.map((id) => {
+      const backup = state.backups.get(textArgument('id', id));
+      if (backup === undefined) throw missingBackup(state, id);
+      return backup;
+    });
+  }
+
+  async #current(options: AbortOptions): Promise<LogState> {
+    this.#requireOpen();
+    return this.#context.log.catchUp(options);
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== undefined) throw new BackupError('CLOSED', 'the repository is closed');
+  }
+
+  #requireWritable(): void {
+    this.#requireOpen();
+    if (this.#context.readOnly) throw new BackupError('READ_ONLY', 'the repository was opened for reading only');
+  }
+}

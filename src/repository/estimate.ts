@@ -1,0 +1,102 @@
+import type { AbortOptions } from '../common/abort.ts';
+import { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
+import type { BackupSource } from './jobs/backup-job.ts';
+import { chooseBase } from './jobs/backup-session.ts';
+import type { StoredBackup } from './log/log-state.ts';
+import { CHECKPOINT_EVERY } from './log/log-writer.ts';
+import { unionRanges } from './map/block-ranges.ts';
+import { prune } from './prune/prune.ts';
+import { openMap, type RepositoryContext } from './repository-context.ts';
+import { metered, RequestMeter } from './requests/request-meter.ts';
+
+/**
+ * What an operation would ask of the target, about: an upper bound but for requests that have to be repeated. What
+ * compression and equal blocks save can't be known beforehand.
+ *
+ * @public
+ */
+export interface Estimate {
+  /** PUT requests. */
+  readonly puts: number;
+  /** GET, HEAD and LIST requests. */
+  readonly gets: number;
+  readonly uploadBytes: number;
+  readonly downloadBytes: number;
+}
+
+/** What sealing adds to a block, and its row in a footer and in a leaf or run. */
+const BYTES_A_BLOCK = 28 + 48 + 46;
+/** Of a log entry, its tail included. */
+const ENTRY_BYTES = 4096;
+const LEAF_BYTES_A_BLOCK = 42.2;
+/** The most that one request of a restore fetches. */
+const REQUEST_BYTES = 8 * 1024 * 1024;
+const REPACK_BYTES = 32 * 1024 * 1024;
+
+/** Of a backup that is started now and swept. */
+export async function estimateBackup(
+  context: RepositoryContext,
+  { source, volume, packBytes }: { source: BackupSource; volume: string; packBytes: number },
+  { signal }: AbortOptions,
+): Promise<Estimate> {
+  const state = await context.log.catchUp({ signal });
+  const { blockSize, size } = source;
+  const id = chooseBase(state, { volume, base: 'latest', blockSize });
+  const base = id === undefined ? undefined : state.backups.get(id);
+  const changed = base === undefined ? undefined : changedBlocks(source, base);
+  const blockCount = changed ?? Math.ceil(size / blockSize);
+  const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
+  const isDue = state.seq + 2 - context.log.reader.checkpoint >= CHECKPOINT_EVERY;
+  const leafCount = changed === undefined && base !== undefined ? Math.ceil(blockCount / context.format.fanOut) : 0;
+  return {
+    puts: 2 + Math.ceil(uploadBytes / packBytes) + Number(isDue),
+    gets: 1 + leafCount,
+    uploadBytes: uploadBytes + 2 * ENTRY_BYTES,
+    downloadBytes: Math.ceil(leafCount * context.format.fanOut * LEAF_BYTES_A_BLOCK),
+  };
+}
+
+/** Blocks that change tracking names, `undefined` where it knows nothing. */
+function changedBlocks(source: BackupSource, base: StoredBackup): number | undefined {
+  const volume = source instanceof CopyOnWriteVolume ? source : source.volume;
+  const { descriptor, trackingId, point } = base;
+  if (descriptor.size !== source.size) return undefined;
+  const written = volume.changedSince({ trackingId, epoch: point });
+  if (written === undefined) return undefined;
+  return unionRanges(written, descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);
+}
+
+/** Of restoring a backup onto an empty device. */
+export async function estimateRestore(
+  context: RepositoryContext,
+  backup: StoredBackup,
+  { signal }: AbortOptions,
+): Promise<Estimate> {
+  const usage = await openMap(context, backup.descriptor).packUsage({ signal });
+  let gets = 0;
+  let downloadBytes = 0;
+  for (const bytes of usage.values()) {
+    gets += Math.ceil(bytes / REQUEST_BYTES);
+    downloadBytes += bytes;
+  }
+  // Leaves are fetched as the restore comes to them.
+  const { blockSize, size } = backup.descriptor;
+  gets += Math.ceil(size / blockSize / context.format.fanOut);
+  return { puts: 0, gets, uploadBytes: 0, downloadBytes };
+}
+
+/** Of pruning now, all of it; reads every map, as pruning does. */
+export async function estimatePrune(context: RepositoryContext, { signal }: AbortOptions): Promise<Estimate> {
+  const meter = new RequestMeter();
+  const foreseen = await metered(meter, () => prune(context, { dryRun: true, signal }));
+  const { condemnedPacks, repackedPacks, repackedBytes } = foreseen;
+  const collects = Number(condemnedPacks > repackedPacks);
+  const repacks = repackedPacks === 0 ? 0 : 2 + Math.ceil(repackedBytes / REPACK_BYTES);
+  return {
+    puts: collects + repacks,
+    // A look at each lock, and moved packs are read.
+    gets: meter.gets + condemnedPacks + 2 * repackedPacks,
+    uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * ENTRY_BYTES,
+    downloadBytes: meter.downloadBytes + repackedBytes,
+  };
+}

@@ -1,0 +1,113 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import type { BackupError } from '../../common/errors.ts';
+import type { BlockState } from '../../state/block-state.ts';
+import type { BlockStates } from '../../state/block-state-map.ts';
+import type { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
+import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import type { BackupInfo } from '../backup-info.ts';
+import type { Progress, ProgressOptions } from '../progress.ts';
+import type { RequestBudget } from '../requests/request-meter.ts';
+import type { ChangeSource } from './volume-backup.ts';
+
+/** What a backup is made of: a snapshot, or a volume that is frozen for it. @public */
+export type BackupSource = CopyOnWriteVolume | VolumeSnapshot;
+
+/**
+ * - `lazy`: stores what is about to be overwritten, and nothing else
+ * - `sweeping`: stores the remaining blocks in order as well
+ * - `paused`: stores nothing for now; what is overwritten is preserved still
+ * - `committed`, `failed`, `cancelled`, `suspended`: over, see `done`
+ *
+ * @public
+ */
+export type JobStatus = 'lazy' | 'sweeping' | 'paused' | 'committed' | 'failed' | 'cancelled' | 'suspended';
+
+/** How far a backup has got. @public */
+export interface BackupProgress extends Progress {
+  readonly status: JobStatus;
+  /** Blocks by their state. */
+  readonly counts: Readonly<Record<BlockState, number>>;
+}
+
+/** Options of one backup. @public */
+export interface BackupOptions extends ProgressOptions<BackupProgress> {
+  /** The volume's name in the repository, not empty. Backups of one name follow each other. */
+  volume: string;
+  /** The backup to build on, by id; `'none'` for a full one. @defaultValue the volume's latest */
+  base?: string | 'none' | undefined;
+  /** Kept with the backup, at most 64 KiB of names and values together. */
+  metadata?: Readonly<Record<string, string>> | undefined;
+  /** The most that this backup may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
+  budget?: RequestBudget | undefined;
+  /**
+   * Take the volume over from whoever has a backup of it under way: that one can't be committed any more. Sessions of
+   * processes of this host that are dead are taken over without being asked for. @defaultValue false
+   */
+  takeOver?: boolean | undefined;
+  /**
+   * How many of the blocks that change tracking calls unchanged are read and compared with the base, fetching what that
+   * takes. @defaultValue up to 32 whose map is in memory, so that it costs no request
+   */
+  sampleBlocks?: number | undefined;
+}
+
+/** What a backup came to. @public */
+export interface BackupResult extends BackupInfo {
+  /**
+   * Where the knowledge of what changed came from: the volume's change tracking; comparing all contents with the base;
+   * or there was no base to be of use.
+   */
+  readonly changeSource: ChangeSource;
+  /** Bytes read from the snapshot. */
+  readonly readBytes: number;
+  /** Bytes sent to the target. Of one backup of a group: those of its own blocks. */
+  readonly uploadedBytes: number;
+  /** Requests made of the target. Of a group: by all of it. */
+  readonly requests: number;
+  /** What the host should know of, though the backup is good: such as `CHANGE_TRACKING_WRONG`. */
+  readonly warnings: readonly BackupError[];
+}
+
+/**
+ * A backup on its way. Never thenable, so that it can be returned from `async` functions.
+ *
+ * @public
+ */
+export interface BackupJob extends AsyncDisposable {
+  /** The id that the backup will have. */
+  readonly id: string;
+  /** The volume's name in the repository. */
+  readonly volume: string;
+  readonly status: JobStatus;
+  /** Where every block has got. */
+  readonly states: BlockStates;
+  /** The job's own handle on the instant. */
+  readonly snapshot: VolumeSnapshot;
+  /**
+   * Settles when the job is over. It counts as handled from the start: a failure that nobody looks at is a process
+   * warning and a message on the diagnostics channel `cow-cloud-backup:job:failed`, not a crash. Of a cancelled job it
+   * rejects with an `AbortError`, or with `signal.reason`.
+   */
+  readonly done: Promise<BackupResult>;
+  progress(): BackupProgress;
+  /**
+   * Tells of progress, now and whenever there is some, at most once in `intervalMs` (250 unless told), and once in the
+   * end. Never throws but by its signal; leaving it cancels nothing.
+   */
+  watch(options?: AbortOptions & { intervalMs?: number | undefined }): AsyncIterable<BackupProgress>;
+  /** The second instruction: store the remaining blocks, in order. */
+  sweep(): this;
+  pause(): void;
+  /** Goes on after a pause, as it was before. */
+  resume(): void;
+  /**
+   * Gives the backup up. Needs no network until the commit's own request has been sent; after that it waits for the
+   * outcome, and a backup that has been committed stays.
+   */
+  cancel(): Promise<void>;
+  /**
+   * Stops so that `resumeBackup` can go on. Only a volume with a state directory can keep what that takes, and there is
+   * none yet: for now this cancels.
+   */
+  suspend(): Promise<void>;
+}

@@ -1,0 +1,98 @@
+import { BackupError } from '../../common/errors.ts';
+import type { BackupRecord } from '../log/log-entry.ts';
+import type { StoredBackup } from '../log/log-state.ts';
+import { metered, type RequestMeter } from '../requests/request-meter.ts';
+import type { BackupSession } from './backup-session.ts';
+import type { StoredVolume, VolumeBackup } from './volume-backup.ts';
+
+/** One backup of a run. */
+export interface RunMember {
+  readonly id: string;
+  readonly backup: VolumeBackup;
+  /** What its commit says besides its map. */
+  readonly facts: Pick<BackupRecord, 'volume' | 'parent' | 'base' | 'frozenAt' | 'trackingId' | 'point' | 'metadata'>;
+}
+
+/** Where a run is. */
+export type RunPhase = 'storing' | 'committing' | 'over';
+
+/** How long intercepted blocks wait for others to share a pack with. */
+const INTERCEPTED_WAIT_MS = 30_000;
+
+/** A session's backups from their first block to their one commit: all of them, or none (P12). */
+export class BackupRun {
+  readonly committed: Promise<StoredBackup[]>;
+  phase: RunPhase = 'storing';
+  readonly #session: BackupSession;
+  readonly #members: readonly RunMember[];
+  readonly #signal: AbortSignal;
+  #flushTimer: NodeJS.Timeout | undefined;
+
+  constructor(session: BackupSession, members: readonly RunMember[], meter: RequestMeter, signal: AbortSignal) {
+    this.#session = session;
+    this.#members = members;
+    this.#signal = signal;
+    this.committed = metered(meter, () => this.#run()).finally(() => {
+      this.phase = 'over';
+      clearTimeout(this.#flushTimer);
+    });
+  }
+
+  async #run(): Promise<StoredBackup[]> {
+    const stored = await this.#store();
+    this.#signal.throwIfAborted();
+    this.phase = 'committing';
+    const records = this.#members.map((member, index) => recordOf(member, stored[index] as StoredVolume));
+    const state = await this.#session.commit(records, { signal: this.#signal });
+    return this.#members.map(({ id }) => {
+      const backup = state.backups.get(id);
+      if (backup === undefined) throw new BackupError('LOG_CORRUPT', `backup ${id} was committed and is not there`);
+      return backup;
+    });
+  }
+
+  /** All volumes at once. When one fails the others stop; when the run is given up nobody waits for a device. */
+  #store(): Promise<StoredVolume[]> {
+    const signal = this.#signal;
+    return new Promise<StoredVolume[]>((resolve, reject) => {
+      const onAbort = () => {
+        for (const { backup } of this.#members) backup.stop();
+        reject(signal.reason);
+      };
+      if (signal.aborted) {
+        onAbort();
+        return;
+      }
+      signal.addEventListener('abort', onAbort, { once: true });
+      const runs = this.#members.map(({ backup }) => backup.run(() => this.#idle()));
+      Promise.all(runs)
+        .then(resolve, (error: unknown) => {
+          for (const { backup } of this.#members) backup.stop();
+          reject(error);
+        })
+        .finally(() => signal.removeEventListener('abort', onAbort));
+    });
+  }
+
+  /** A lazy job has nothing to do: what it has gathered goes up before long, so that memory for pre-images comes back. */
+  #idle(): void {
+    if (this.#flushTimer !== undefined || !this.#session.packs.intercepted.isFilling) return;
+    const flush = () => {
+      this.#flushTimer = undefined;
+      // What fails here fails the next block too, or the commit, where it is reported.
+      this.#session.packs.intercepted.flush().catch(() => {});
+    };
+    this.#flushTimer = setTimeout(flush, INTERCEPTED_WAIT_MS).unref();
+  }
+}
+
+function recordOf({ id, backup, facts }: RunMember, { descriptor }: StoredVolume): BackupRecord {
+  const { newBytes, changedBlocks } = backup.pipeline.tally;
+  return {
+    id,
+    ...facts,
+    intact: descriptor.lost.length === 0,
+    descriptor,
+    stats: { storedBytes: newBytes, changedBlocks },
+  };
+}

@@ -1,0 +1,187 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { decideCommit } from '../log/commit-decision.ts';
+import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
+import type { LogState, StoredBackup } from '../log/log-state.ts';
+import { decideAbort, decideOpen, missingBackup } from '../log/sessions.ts';
+import { PackWriter } from '../pack/pack-writer.ts';
+import { commitPacks } from '../prune/commit-packs.ts';
+import { NodeWriter } from '../records/node-writer.ts';
+import { packKey, type RecordWriter } from '../records/record.ts';
+import type { RepositoryContext } from '../repository-context.ts';
+import { metered } from '../requests/request-meter.ts';
+import type { Lane } from './block-feed.ts';
+import { KnownContents } from './block-pipeline.ts';
+import { deadSessions, dropSession, holdSession } from './session-owner.ts';
+
+/** One volume of a session. */
+export interface SessionPart {
+  readonly volume: string;
+  /** A backup's id, or how to choose. */
+  readonly base: string | 'latest' | 'none';
+  /** A base of another block size is of no use. */
+  readonly blockSize: number;
+}
+
+/** How sessions store. */
+export interface StoringOptions {
+  readonly packBytes: number;
+  readonly parallelPuts: number;
+}
+
+export interface OpenSessionOptions extends AbortOptions {
+  /** Fence whoever holds one of the volumes. */
+  readonly takeOver?: boolean | undefined;
+  /** Earlier sessions of the same job. */
+  readonly resume?: readonly number[] | undefined;
+}
+
+/** What a session pinned for one volume. */
+export interface PinnedPart extends SessionPart {
+  readonly pinned: StoredBackup | undefined;
+  readonly parent: string | undefined;
+}
+
+/** Intercepted blocks wait for their pack in the memory for pre-images, so theirs are smaller. */
+const INTERCEPTED_PACK_BYTES = 8 * 1024 * 1024;
+
+/** A session of the log: what a backup, or a group of them, stores under, and its one commit (P1 to P5, P12). */
+export class BackupSession {
+  readonly seq: number;
+  readonly parts: readonly PinnedPart[];
+  readonly packs: Readonly<Record<Lane, PackWriter>>;
+  readonly known = new KnownContents();
+  /** Told of every pack that the store has. */
+  readonly storedListeners: ((key: string) => void)[] = [];
+  readonly #context: RepositoryContext;
+  readonly #nodes: Readonly<Record<Lane, NodeWriter>>;
+  #hasEnded = false;
+
+  private constructor(
+    context: RepositoryContext,
+    seq: number,
+    parts: readonly PinnedPart[],
+    storing: StoringOptions,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#context = context;
+    this.seq = seq;
+    this.parts = parts;
+    const packBytes = Math.min(storing.packBytes, context.target.capabilities.maxObjectBytes ?? storing.packBytes);
+    const writer = (most: number, parallelPuts: number) =>
+      new PackWriter({
+        target: context.target,
+        session: seq,
+        footerKey: context.keys.footerKey,
+        packBytes: Math.min(packBytes, most),
+        parallelPuts,
+        onStored: ({ random }) => {
+          for (const listener of this.storedListeners) listener(packKey({ session: seq, random }));
+        },
+        signal,
+      });
+    this.packs = { intercepted: writer(INTERCEPTED_PACK_BYTES, 1), swept: writer(packBytes, storing.parallelPuts) };
+    this.#nodes = {
+      intercepted: new NodeWriter(context.keys, this.packs.intercepted),
+      swept: new NodeWriter(context.keys, this.packs.swept),
+    };
+  }
+
+  /**
+   * Opens a session, with the bases that it pins chosen on the state that it is opened on.
+   *
+   * @throws `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of a base), `COMMIT_UNKNOWN`, and what the log gives
+   */
+  static async open(
+    context: RepositoryContext,
+    parts: readonly SessionPart[],
+    storing: StoringOptions,
+    options: OpenSessionOptions & { readonly lifetime?: AbortSignal | undefined },
+  ): Promise<BackupSession> {
+    const { signal, takeOver = false, resume } = options;
+    const { repositoryId } = context.format;
+    const opened = await context.log.append(
+      (state) => {
+        const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
+        if (missing !== undefined) return missingBackup(state, missing.base);
+        const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
+        const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId);
+        return decideOpen(state, { owner: context.owner, volumes, resume, takeOver: others });
+      },
+      { signal },
+    );
+    if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
+    const { entry, state } = opened;
+    holdSession(repositoryId, entry.seq);
+    const pinned = parts.map((part): PinnedPart => {
+      const base = entry.volumes.get(part.volume);
+      return {
+        ...part,
+        pinned: base === undefined ? undefined : state.backups.get(base),
+        parent: state.heads.get(part.volume),
+      };
+    });
+    return new BackupSession(context, entry.seq, pinned, storing, options.lifetime);
+  }
+
+  /** Where map records go: into the pack that is being filled, so that a small backup is one pack. */
+  get nodes(): RecordWriter {
+    const { records } = this.#context;
+    return {
+      write: (kind, id, raw, hint) => {
+        records.remember(kind, id, raw);
+        const lane = this.packs.intercepted.isFilling && !this.packs.swept.isFilling ? 'intercepted' : 'swept';
+        return this.#nodes[lane].write(kind, id, raw, hint);
+      },
+    };
+  }
+
+  /** Sends what has been gathered, and resolves when the store has everything. */
+  async flush(): Promise<void> {
+    await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
+  }
+
+  /** Makes the backups true, all of them or none. Resolves with the state of which they are part. */
+  async commit(backups: readonly BackupRecord[], options: AbortOptions = {}): Promise<LogState> {
+    await this.flush();
+    const own = [...this.packs.intercepted.stored, ...this.packs.swept.stored].map(
+      (pack): CommittedPack => ({ ...pack, session: this.seq }),
+    );
+    const listed = await commitPacks(this.#context, this.packs.swept, own);
+    // Whatever else the maps name came through the pinned bases (P3).
+    const references = own.map(({ random }) => ({ session: this.seq, random }));
+    const plan = { session: this.seq, backups, references, ...listed };
+    const appended = await this.#context.log.append((state) => decideCommit(state, plan), {
+      ...options,
+      lookFirst: false,
+    });
+    if (appended === undefined) throw new BackupError('SESSION_ENDED', 'there was nothing to commit');
+    this.#end();
+    return appended.state;
+  }
+
+  /** Gives the session up. What it has stored is collected one day. Needs the network, so nobody waits for it. */
+  async abort(): Promise<void> {
+    if (this.#hasEnded) return;
+    this.#end();
+    await metered(undefined, () => this.#context.log.append((state) => decideAbort(state, this.seq)));
+  }
+
+  #end(): void {
+    this.#hasEnded = true;
+    dropSession(this.#context.format.repositoryId, this.seq);
+  }
+}
+
+/** The base that a session would pin. */
+export function chooseBase(state: LogState, { volume, base, blockSize }: SessionPart): string | undefined {
+  if (isId(base)) return base;
+  if (base === 'none') return undefined;
+  let latest: StoredBackup | undefined;
+  for (const backup of state.backups.values()) if (backup.volume === volume) latest = backup; // Oldest first.
+  return latest?.descriptor.blockSize === blockSize ? latest.id : undefined;
+}
+
+function isId(base: string): boolean {
+  return base !== 'none' && base !== 'latest';
+}

@@ -1,0 +1,286 @@
+import { BackupError } from '../../common/errors.ts';
+import type { BlockRange } from '../../state/block-range.ts';
+import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { subtractRanges, unionRanges } from '../map/block-ranges.ts';
+import type { BlockEntry, MapDescriptor } from '../map/descriptor.ts';
+import { MAX_LOST_RANGES } from '../map/descriptor-codec.ts';
+import { writeBlockMap } from '../map/write-block-map.ts';
+import { openMap, type RepositoryContext } from '../repository-context.ts';
+import { damagedBlocksOf, needsRebuild } from '../verify/damage.ts';
+import type { SealPool } from '../workers/seal-pool.ts';
+import type { BackupSession, PinnedPart } from './backup-session.ts';
+import { ComparedBase } from './base-contents.ts';
+import { BlockFeed } from './block-feed.ts';
+import { BlockPipeline } from './block-pipeline.ts';
+import { findLies } from './change-sample.ts';
+import { PlacedBlocks } from './placed-blocks.ts';
+
+/** Where the knowledge of what changed came from. @public */
+export type ChangeSource = 'tracked' | 'compared' | 'everything';
+
+export interface VolumeBackupParts {
+  readonly context: RepositoryContext;
+  readonly session: BackupSession;
+  readonly part: PinnedPart;
+  /** The job's own handle. */
+  readonly snapshot: VolumeSnapshot;
+  readonly pool: SealPool;
+  /** How many blocks that change tracking calls unchanged are read and compared; see `BackupOptions`. */
+  readonly sampleBlocks: number | undefined;
+  readonly signal: AbortSignal;
+  /** Told whenever blocks have got further. */
+  readonly onMoved: () => void;
+}
+
+/** What a volume's part of a commit says. */
+export interface StoredVolume {
+  readonly descriptor: MapDescriptor;
+  readonly lostNow: readonly BlockRange[];
+}
+
+const MAX_BATCH_BYTES = 1024 * 1024;
+
+/**
+ * One volume on its way into a session: what of its snapshot is stored, in which order, and the map of it. The map is
+ * written behind the blocks, as soon as all of a leaf's are placed, so that memory does not grow with the volume.
+ */
+export class VolumeBackup {
+  readonly feed: BlockFeed;
+  readonly placed: PlacedBlocks;
+  readonly pipeline: BlockPipeline;
+  readonly warnings: BackupError[] = [];
+  changeSource: ChangeSource = 'everything';
+  readonly #parts: VolumeBackupParts;
+  readonly #base: ComparedBase | undefined;
+  /** What tracking says was written since the base. */
+  #changed: readonly BlockRange[] | undefined;
+  #moved: PromiseWithResolvers<void> = Promise.withResolvers();
+  #hasEnded = false;
+  #unlisten = () => {};
+
+  /** @param usable - whether the pinned base can be built on */
+  private constructor(parts: VolumeBackupParts, changed: readonly BlockRange[] | undefined, usable: boolean) {
+    const { snapshot, session, pool, part, context, signal } = parts;
+    this.#parts = parts;
+    const { blockCount } = snapshot.states;
+    const batchBlocks = Math.min(pool.blocksPerSlot, Math.max(1, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
+    this.feed = new BlockFeed(snapshot.states, batchBlocks);
+    this.placed = new PlacedBlocks(blockCount, context.format.fanOut);
+    if (part.pinned !== undefined && usable) {
+      this.#changed = changed;
+      this.changeSource = changed === undefined ? 'compared' : 'tracked';
+      this.#base = new ComparedBase(context, openMap(context, part.pinned.descriptor), {
+        size: snapshot.size,
+        isFetched: changed === undefined,
+      });
+    }
+    this.pipeline = new BlockPipeline({
+      snapshot,
+      feed: this.feed,
+      base: this.#base,
+      pool,
+      packs: session.packs,
+      placed: this.placed,
+      known: session.known,
+      onMoved: () => this.#onMoved(),
+      signal,
+    });
+    session.storedListeners.push((key) => this.pipeline.packStored(key));
+  }
+
+  /** Decides what has to be stored. Nothing is in its way until it is decided: blocks stay wanted. */
+  static async prepare(parts: VolumeBackupParts): Promise<VolumeBackup> {
+    const { context, part, snapshot, signal } = parts;
+    const { pinned } = part;
+    if (pinned === undefined) return new VolumeBackup(parts, undefined, false);
+    const map = openMap(context, pinned.descriptor);
+    if (await needsRebuild(context, map, { signal })) return new VolumeBackup(parts, undefined, false);
+    const written =
+      pinned.descriptor.size === snapshot.size
+        ? snapshot.volume.changedSince({ trackingId: pinned.trackingId, epoch: pinned.point })
+        : undefined;
+    if (written === undefined) return new VolumeBackup(parts, undefined, true);
+    // R11: what the base has lost, or holds in packs that are damaged, is stored again.
+    const damaged = await damagedBlocksOf(context, map, { signal });
+    const changed = unionRanges(written, pinned.descriptor.lost, damaged);
+    const backup = new VolumeBackup(parts, changed, true);
+    await backup.#inherit(changed);
+    return backup;
+  }
+
+  /** Where a block's content stands in the session or in its base, as far as that is known. */
+  entryOf(block: number): BlockEntry | undefined {
+    return this.placed.get(block);
+  }
+
+  get base(): ComparedBase | undefined {
+    return this.#base;
+  }
+
+  /** Stores all blocks and the map. Resolves when everything is placed, perhaps in packs that are not sent yet. */
+  async run(onIdle: () => void): Promise<StoredVolume> {
+    this.#listen();
+    const { context, session, snapshot, pool, signal } = this.#parts;
+    const stop = new AbortController();
+    const map = writeBlockMap({
+      previous: this.#base?.map,
+      size: snapshot.size,
+      blockSize: snapshot.blockSize,
+      fanOut: context.format.fanOut,
+      changes: this.#changes(),
+      writer: session.nodes,
+      isInMemory: (kind, id) => context.records.peek(kind, id) !== undefined,
+      ids: context.keys,
+      signal: AbortSignal.any([signal, stop.signal]),
+    });
+    const loops = Array.from({ length: pool.slotCount }, () => this.pipeline.run(onIdle));
+    const storing = Promise.all(loops).finally(() => this.#end());
+    try {
+      const [descriptor] = await Promise.all([map, storing]);
+      return this.#stored(descriptor);
+    } catch (error) {
+      this.#end();
+      stop.abort(error);
+      await Promise.allSettled([map, ...loops]);
+      throw error;
+    } finally {
+      this.#unlisten();
+    }
+  }
+
+  /** Makes everything that waits look whether it is still wanted. */
+  stop(): void {
+    this.#end();
+  }
+
+  #stored(descriptor: MapDescriptor): StoredVolume {
+    const { snapshot } = this.#parts;
+    const lost = [...snapshot.states.ranges('lost')];
+    // What was not written since the base is there, whatever became of this snapshot's copy.
+    const lostNow = lost.flatMap(({ firstBlock, blockCount }) => {
+      const blocks = [{ firstBlock, blockCount }];
+      return this.#changed === undefined ? blocks : subtractRanges(blocks, this.#unchanged());
+    });
+    const all = unionRanges(descriptor.lost, lostNow);
+    if (all.length > MAX_LOST_RANGES) throw new BackupError('LIMIT_EXCEEDED', `${all.length} ranges of lost blocks`);
+    return { descriptor: { ...descriptor, lost: all }, lostNow };
+  }
+
+  #unchanged(): BlockRange[] {
+    const { blockCount } = this.#parts.snapshot.states;
+    return subtractRanges([{ firstBlock: 0, blockCount }], this.#changed ?? []);
+  }
+
+  /** Gives up what the base has, once a sample of it has been looked at. */
+  async #inherit(changed: readonly BlockRange[]): Promise<void> {
+    const { snapshot, pool, signal, sampleBlocks } = this.#parts;
+    const { blockCount } = snapshot.states;
+    const unchanged = subtractRanges([{ firstBlock: 0, blockCount }], changed);
+    const lies = await findLies({ snapshot, pool, signal, base: this.#base as ComparedBase, unchanged, sampleBlocks });
+    if (lies.length > 0) {
+      // Who wrote past the volume once may have done so anywhere: all that was called unchanged is read.
+      const blocks = lies.join(', ');
+      const message = `change tracking called blocks ${blocks} unchanged and they are not; all contents are compared`;
+      this.warnings.push(new BackupError('CHANGE_TRACKING_WRONG', message));
+      this.#changed = undefined;
+      this.changeSource = 'compared';
+      this.#base?.fetchFromNowOn();
+      return;
+    }
+    for (const range of unchanged) this.#markInherited(range);
+  }
+
+  #markInherited(range: BlockRange): void {
+    const { snapshot } = this.#parts;
+    const { firstBlock, blockCount } = range;
+    for (let block = firstBlock; block < firstBlock + blockCount; block++) this.#base?.same(block);
+    try {
+      snapshot.mark(range, 'inherited');
+    } catch (error) {
+      if (!BackupError.is(error, 'INVALID_TRANSITION')) throw error;
+      // Of a shared handle some may be zero or lost already, which is final.
+      for (let block = firstBlock; block < firstBlock + blockCount; block++) {
+        const state = snapshot.states.get(block);
+        if (state === 'pending' || state === 'preserved') snapshot.mark(block, 'inherited');
+      }
+    }
+  }
+
+  /** What differs from the base, by block, each as soon as all blocks of its leaf are placed. */
+  async *#changes(): AsyncGenerator<[number, BlockEntry | undefined]> {
+    const { context, snapshot } = this.#parts;
+    const { states } = snapshot;
+    const { fanOut } = context.format;
+    for (let first = 0; first < states.blockCount; first += fanOut) {
+      const end = Math.min(states.blockCount, first + fanOut);
+      await this.#settled(first, end);
+      yield* this.#changesOf(first, end);
+    }
+  }
+
+  *#changesOf(first: number, end: number): Generator<[number, BlockEntry | undefined]> {
+    const { states } = this.#parts.snapshot;
+    const entries = this.placed.take(Math.floor(first / this.#parts.context.format.fanOut));
+    if (this.#base === undefined) {
+      for (const change of entries) if (change[1] !== undefined) yield change;
+      return;
+    }
+    let at = 0;
+    for (let block = first; block < end; block++) {
+      if (entries[at]?.[0] === block) {
+        yield entries[at++] as [number, BlockEntry | undefined];
+        continue;
+      }
+      // Found zero, or lost, before it passed through the pipeline.
+      const state = states.get(block);
+      if ((state === 'zero' || state === 'lost') && !this.#base.isSame(block)) yield [block, undefined];
+    }
+  }
+
+  /** Waits until no block of the range can get another place any more. */
+  async #settled(first: number, end: number): Promise<void> {
+    const { states } = this.#parts.snapshot;
+    for (let block = first; block < end; ) {
+      const state = states.get(block);
+      const isOpen = state === 'pending' || state === 'preserved' || (state === 'storing' && !this.placed.has(block));
+      if (!isOpen) {
+        block++;
+        continue;
+      }
+      this.#parts.signal.throwIfAborted();
+      if (this.#hasEnded) throw new BackupError('CLOSED', `block ${block} was not stored: it is ${state}`);
+      await this.#moved.promise;
+    }
+  }
+
+  #onMoved(): void {
+    this.#moved.resolve();
+    this.#moved = Promise.withResolvers();
+    this.#parts.onMoved();
+  }
+
+  #end(): void {
+    this.#hasEnded = true;
+    this.feed.end();
+    this.#onMoved();
+  }
+
+  #listen(): void {
+    const { snapshot } = this.#parts;
+    const { events } = snapshot.volume;
+    const onPreserved = (of: VolumeSnapshot, blocks: BlockRange) => {
+      if (of !== snapshot) return;
+      this.feed.preserved(blocks);
+      this.#onMoved();
+    };
+    const onLost = (of: VolumeSnapshot) => {
+      if (of !== snapshot) return;
+      this.feed.look();
+      this.#onMoved();
+    };
+    events.on('blockPreserved', onPreserved).on('blockLost', onLost);
+    this.#unlisten = () => events.off('blockPreserved', onPreserved).off('blockLost', onLost);
+    // What was told of before anybody listened.
+    for (const range of snapshot.states.ranges('preserved')) this.feed.preserved(range);
+  }
+}

@@ -1,0 +1,162 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { type Location, type PackName, packKey } from '../records/record.ts';
+import type { BlockMap } from './block-map.ts';
+import type { EntryTable } from './entry-table.ts';
+import type { NodeRef } from './inner-node.ts';
+import { readAhead } from './read-ahead.ts';
+
+/** What a collector asks of maps: where they need something, without reading more of them than it takes. */
+
+/** Told of what a map needs. */
+export interface UsageSink {
+  /** A node or a run chunk, each once. */
+  record(pack: PackName, bytes: number): void;
+  /**
+   * Blocks of one leaf's range, as one leaf or run chunk has them. Another version of the leaf, or a run, may name the
+   * same blocks again.
+   */
+  blocks(leaf: number, pack: PackName, bytes: number): void;
+}
+
+export interface WalkOptions extends AbortOptions {
+  /** Nodes and runs that were walked already: give several maps the same set. What they share is then walked once. */
+  readonly seen: Set<string>;
+}
+
+const LEAVES_AT_A_TIME = 32;
+
+/** Every pack that a map needs, and how much. Reads runs and inner nodes, and of leaves only a root. */
+export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }: WalkOptions): Promise<void> {
+  const { tree } = map;
+  const { fanOut } = tree.geometry;
+  const enter = ({ location }: { readonly location: Location }) => {
+    const isNew = firstSeen(seen, location);
+    if (isNew) sink.record(location.pack, location.storedLength);
+    return isNew;
+  };
+  const { runs } = await map.runs({ signal });
+  for (const [run, refs] of map.descriptor.runs.entries()) {
+    for (const [part, ref] of refs.entries()) {
+      if (!enter(ref)) continue;
+      const chunk = runs[run]![part]!;
+      const byLeaf = new LeafSums(sink);
+      for (let slot = 0; slot < chunk.count; slot++) {
+        byLeaf.add(Math.floor(chunk.block(slot) / fanOut), chunk.entry(slot)?.location);
+      }
+      byLeaf.end();
+    }
+  }
+  for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
+    if (level > 1) continue;
+    for (let slot = 0; slot < fanOut; slot++) {
+      const leaf = node.child(slot);
+      if (leaf === undefined || !enter(leaf)) continue;
+      for (const { pack, bytes } of leaf.usage ?? []) sink.blocks(index * fanOut + slot, pack, bytes);
+    }
+  }
+  if (tree.root !== undefined && tree.geometry.rootLevel === 0 && enter(tree.root)) {
+    const leaf = await tree.loadLeaf(tree.root, 0, { signal });
+    const sums = new LeafSums(sink);
+    for (let slot = 0; slot < leaf.count; slot++) sums.add(0, leaf.entry(slot)?.location);
+    sums.end();
+  }
+}
+
+/**
+ * Every place in some packs that a map needs: of blocks (those too that its newer runs hide), nodes and runs. Of the
+ * leaves it reads those that have something there.
+ *
+ * @param wanted - keys of packs
+ * @param found - may be told of a place several times
+ */
+export async function walkPlaces(
+  map: BlockMap,
+  wanted: ReadonlySet<string>,
+  found: (location: Location) => void,
+  { signal, seen }: WalkOptions,
+): Promise<void> {
+  const { tree } = map;
+  const { fanOut } = tree.geometry;
+  const isWanted = wantedPacks(wanted);
+  const enter = ({ location }: { readonly location: Location }) => {
+    const isNew = firstSeen(seen, location);
+    if (isNew && isWanted(location.pack)) found(location);
+    return isNew;
+  };
+  const note = (location: Location | undefined) => {
+    if (location !== undefined && isWanted(location.pack)) found(location);
+  };
+  const noteAll = (leaf: EntryTable) => {
+    for (let slot = 0; slot < leaf.count; slot++) note(leaf.entry(slot)?.location);
+  };
+  const { runs } = await map.runs({ signal });
+  for (const [run, refs] of map.descriptor.runs.entries()) {
+    for (const [part, ref] of refs.entries()) {
+      if (!enter(ref)) continue;
+      const chunk = runs[run]![part]!;
+      for (let slot = 0; slot < chunk.count; slot++) note(chunk.entry(slot)?.location);
+    }
+  }
+  for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
+    if (level > 1) continue;
+    const leaves: { readonly leaf: NodeRef; readonly index: number }[] = [];
+    for (let slot = 0; slot < fanOut; slot++) {
+      const leaf = node.child(slot);
+      if (leaf !== undefined && enter(leaf) && leaf.usage?.some(({ pack }) => isWanted(pack))) {
+        leaves.push({ leaf, index: index * fanOut + slot });
+      }
+    }
+    const load = (at: (typeof leaves)[number]) => tree.loadLeaf(at.leaf, at.index, { signal, keep: false });
+    for await (const leaf of readAhead(leaves, load, LEAVES_AT_A_TIME)) noteAll(leaf);
+  }
+  if (tree.root !== undefined && tree.geometry.rootLevel === 0 && enter(tree.root)) {
+    noteAll(await tree.loadLeaf(tree.root, 0, { signal }));
+  }
+}
+
+/** By place, not by id: records of one id may have stood in several places, with different packs in their location parts. */
+function firstSeen(seen: Set<string>, { pack, offset }: Location): boolean {
+  const place = `${packKey(pack)}/${offset}`;
+  if (seen.has(place)) return false;
+  seen.add(place);
+  return true;
+}
+
+/** A test for packs by name; entries that follow each other mostly name one pack. */
+function wantedPacks(wanted: ReadonlySet<string>): (pack: PackName) => boolean {
+  let last: PackName | undefined;
+  let answer = false;
+  return (pack) => {
+    if (pack !== last) {
+      last = pack;
+      answer = wanted.has(packKey(pack));
+    }
+    return answer;
+  };
+}
+
+/** Adds up entries that come in the order of their leaves. */
+class LeafSums {
+  readonly #sink: UsageSink;
+  readonly #sums = new Map<string, { readonly pack: PackName; bytes: number }>();
+  #leaf = -1;
+
+  constructor(sink: UsageSink) {
+    this.#sink = sink;
+  }
+
+  add(leaf: number, location: Location | undefined): void {
+    if (leaf !== this.#leaf) this.end();
+    this.#leaf = leaf;
+    if (location === undefined) return;
+    const key = packKey(location.pack);
+    const sum = this.#sums.get(key);
+    if (sum === undefined) this.#sums.set(key, { pack: location.pack, bytes: location.storedLength });
+    else sum.bytes += location.storedLength;
+  }
+
+  end(): void {
+    for (const { pack, bytes } of this.#sums.values()) this.#sink.blocks(this.#leaf, pack, bytes);
+    this.#sums.clear();
+  }
+}

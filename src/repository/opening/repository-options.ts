@@ -1,0 +1,84 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { integerArgument } from '../../common/arguments.ts';
+import type { JobSettings } from '../jobs/backup-jobs.ts';
+import type { Unlock } from '../keys/unlock.ts';
+import type { LogPosition } from '../log/log-source.ts';
+
+/**
+ * How much memory, how many threads and how many requests at a time a repository may take. The defaults suit a process
+ * that has other things to do.
+ *
+ * @public
+ */
+export interface RepositoryTuning {
+  /** Worker threads that hash, compress and encrypt; 0 does it on the calling one. @defaultValue one a core, at most 8 */
+  threads?: number | undefined;
+  /** Of zstd, from 1 (fast) to 22. Blocks that don't shrink are stored as they are. @defaultValue 1 */
+  compressionLevel?: number | undefined;
+  /** Memory that blocks go through on their way to their packs, in bytes, for each block size in use. @defaultValue 16 MiB */
+  sealMemoryBytes?: number | undefined;
+  /** About how large a pack is, in bytes, from 64 KiB to 1 GiB. @defaultValue 32 MiB */
+  packBytes?: number | undefined;
+  /** Packs on their way to the target at one time, besides the one being filled. @defaultValue 2 */
+  parallelUploads?: number | undefined;
+  /** Map nodes kept in memory, in bytes. @defaultValue 16 MiB */
+  cacheBytes?: number | undefined;
+}
+
+/** Options of `BackupRepository.create`. @public */
+export interface CreateOptions extends RepositoryTuning {
+  /**
+   * What unlocks the repository from now on, or `'none'`: then everybody who can read the store can read the backups. It
+   * can't be changed later; further keys can be added.
+   */
+  encryption: Unlock | 'none';
+  /**
+   * Make a repository that only one process at a time may write to. Needed where the store can't create an object only if
+   * it is absent. @defaultValue false
+   */
+  singleWriter?: boolean | undefined;
+}
+
+/** Options of `BackupRepository.open`. @public */
+export interface OpenOptions extends AbortOptions, RepositoryTuning {
+  /** Needed where the repository is encrypted. */
+  unlock?: Unlock | undefined;
+  /** Never write to the target. @defaultValue false */
+  readOnly?: boolean | undefined;
+  /** Needed to write to a repository for a single writer: the host sees to it that there is no other. @defaultValue false */
+  singleWriter?: boolean | undefined;
+  /** Create the repository if there is none. */
+  createIfMissing?: CreateOptions | undefined;
+  /**
+   * `repository.position` as this host has kept it. A repository that has gone back behind it, or has another history,
+   * is `REPOSITORY_ROLLED_BACK`; who remembers nothing can't know.
+   */
+  remembered?: LogPosition | undefined;
+}
+
+const MIB = 1024 * 1024;
+/** 512 incompressible blocks of 64 KiB, sealed, with a footer. */
+const DEFAULT_PACK_BYTES = 32 * MIB + 64 * 1024;
+const DEFAULT_SEAL_MEMORY_BYTES = 16 * MIB;
+const DEFAULT_CACHE_BYTES = 16 * MIB;
+
+/** {@link RepositoryTuning}, checked and with its defaults. */
+export interface CheckedTuning extends JobSettings {
+  readonly cacheBytes: number;
+}
+
+/** @throws TypeError */
+export function checkTuning(options: RepositoryTuning): CheckedTuning {
+  const { threads, compressionLevel, sealMemoryBytes } = options;
+  if (threads !== undefined) integerArgument('threads', threads, 0, 256);
+  if (compressionLevel !== undefined) integerArgument('compressionLevel', compressionLevel, 1, 22);
+  if (sealMemoryBytes !== undefined) integerArgument('sealMemoryBytes', sealMemoryBytes, MIB);
+  return {
+    threads,
+    compressionLevel,
+    sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,
+    packBytes: integerArgument('packBytes', options.packBytes ?? DEFAULT_PACK_BYTES, 64 * 1024, 1024 * MIB),
+    parallelPuts: integerArgument('parallelUploads', options.parallelUploads ?? 2, 1, 64),
+    cacheBytes: integerArgument('cacheBytes', options.cacheBytes ?? DEFAULT_CACHE_BYTES, 0),
+  };
+}

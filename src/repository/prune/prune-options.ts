@@ -1,0 +1,103 @@
+import { integerArgument } from '../../common/arguments.ts';
+import type { BackupError } from '../../common/errors.ts';
+import type { Progress, ProgressOptions } from '../progress.ts';
+
+/**
+ * How a repository is pruned.
+ *
+ * @public
+ */
+export interface PruneOptions extends ProgressOptions<Progress> {
+  /** Only say what would be condemned and freed: nothing is written, nothing deleted. @defaultValue false */
+  dryRun?: boolean | undefined;
+  /**
+   * How long what was condemned stays for those who read it still, in milliseconds. With 0 everything goes in one run,
+   * and who has a forgotten backup open, or is restoring from a pack that is moved, gets `BACKUP_FORGOTTEN` or reads
+   * on from its new place. @defaultValue 24 hours
+   */
+  graceMs?: number | undefined;
+  /**
+   * Sessions that were opened so long ago are given up, in milliseconds: the host that holds one may be dead. A
+   * living one finds its backup fenced and has to begin again. Backups under way in this process are left alone.
+   * @defaultValue 30 days
+   */
+  fenceAfterMs?: number | undefined;
+  /**
+   * For how long, in milliseconds and beyond `fenceAfterMs`, what a given up session has stored is kept: its host may
+   * come back and adopt it. @defaultValue 1 day
+   */
+  keepFencedMs?: number | undefined;
+  /**
+   * Packs of which less than this part is needed are repacked; 0: none. At one half a byte that is kept is moved once
+   * for every byte or more that is freed. @defaultValue 0.5
+   */
+  repackBelow?: number | undefined;
+  /** The most that one run moves, in bytes; 0: no repacking. The next run goes on. @defaultValue 4 GiB */
+  maxRepackBytes?: number | undefined;
+  /** Repacking begins once it frees so much, in bytes, or merges many small packs. @defaultValue 8 MiB */
+  minRepackGainBytes?: number | undefined;
+  /** Bytes of the packs that it fills. @defaultValue 32 MiB */
+  packBytes?: number | undefined;
+  /**
+   * Ask the store of each pack whether an object lock holds before it is deleted or moved: a request each. Without, only
+   * what a listing says of locks is known. @defaultValue true
+   */
+  checkLocks?: boolean | undefined;
+}
+
+/**
+ * What pruning did, or with `dryRun` would have done. Bytes are those of whole packs as stored.
+ *
+ * @public
+ */
+export interface PruneResult {
+  /** Of what was deleted. */
+  readonly freedBytes: number;
+  /** Of what this run condemned: it is deleted once the grace is over, perhaps in this run. */
+  readonly condemnedBytes: number;
+  /** Of what waits for its grace or an object lock to end. */
+  readonly waitingBytes: number;
+  /** Of what was copied out of packs that are condemned now. */
+  readonly repackedBytes: number;
+  readonly deletedObjects: number;
+  readonly condemnedPacks: number;
+  readonly repackedPacks: number;
+  /** Sessions given up. */
+  readonly fencedSessions: number;
+  /** Why nothing was repacked, where that met something damaged: `verify` says what. */
+  readonly repackError: BackupError | undefined;
+}
+
+type Waiting = Pick<PruneOptions, 'signal' | 'onProgress'>;
+
+/** Every choice made. */
+export type CheckedPruneOptions = Waiting & {
+  readonly [Name in Exclude<keyof PruneOptions, keyof Waiting>]-?: NonNullable<PruneOptions[Name]>;
+};
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const MIB = 2 ** 20;
+
+/** @throws TypeError */
+export function checkPruneOptions(options: PruneOptions): CheckedPruneOptions {
+  const integer = (name: keyof PruneOptions, otherwise: number, min = 0, max?: number) =>
+    integerArgument(name, options[name] ?? otherwise, min, max);
+  const repackBelow = options.repackBelow ?? 0.5;
+  if (!(typeof repackBelow === 'number' && repackBelow >= 0 && repackBelow <= 1)) {
+    throw new TypeError(`repackBelow must be a number from 0 to 1, not ${String(repackBelow)}`);
+  }
+  return {
+    dryRun: options.dryRun ?? false,
+    graceMs: integer('graceMs', DAY_MS),
+    fenceAfterMs: integer('fenceAfterMs', 30 * DAY_MS),
+    keepFencedMs: integer('keepFencedMs', DAY_MS),
+    repackBelow,
+    maxRepackBytes: integer('maxRepackBytes', 4096 * MIB),
+    minRepackGainBytes: integer('minRepackGainBytes', 8 * MIB),
+    packBytes: integer('packBytes', 32 * MIB, 4096, 2 ** 31),
+    checkLocks: options.checkLocks ?? true,
+    signal: options.signal,
+    onProgress: options.onProgress,
+  };
+}

@@ -1,0 +1,63 @@
+import { BackupError } from '../../common/errors.ts';
+import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
+
+/** Records of kind 6: where the records of a pack that was condemned are now. `docs/FORMAT.md`, section 8. */
+
+/** One record that was moved. Its bytes, codec and lengths are what they were. */
+export interface RelocationRow {
+  /** Where it stood in the old pack, in bytes. */
+  readonly offset: number;
+  readonly to: { readonly pack: PackName; readonly offset: number; readonly storedLength: number };
+}
+
+/** u32 old offset, u64 session and 16 random of the new pack, u32 new offset, u32 stored length. */
+const ROW_BYTES = 36;
+/** The most rows that a table has. */
+export const MAX_RELOCATION_ROWS = Math.floor(MAX_RAW_LENGTH[RecordKind.relocation] / ROW_BYTES);
+const MAX_SESSION = 2 ** 52;
+
+/** @param rows - ascending by offset, each offset once */
+export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Array<ArrayBuffer> {
+  if (rows.length === 0 || rows.length > MAX_RELOCATION_ROWS)
+    throw new RangeError(`${rows.length} rows of a relocation table`);
+  const raw = new Uint8Array(rows.length * ROW_BYTES);
+  const view = new DataView(raw.buffer);
+  let last = -1;
+  rows.forEach(({ offset, to }, index) => {
+    if (offset <= last) throw new RangeError('the rows of a relocation table ascend');
+    last = offset;
+    const at = index * ROW_BYTES;
+    view.setUint32(at, offset, true);
+    view.setBigUint64(at + 4, BigInt(to.pack.session), true);
+    raw.set(Buffer.from(to.pack.random, 'hex'), at + 12);
+    view.setUint32(at + 28, to.offset, true);
+    view.setUint32(at + 32, to.storedLength, true);
+  });
+  return raw;
+}
+
+/** @throws `RECORD_CORRUPT` */
+export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
+  if (raw.length === 0 || raw.length % ROW_BYTES !== 0 || raw.length > MAX_RELOCATION_ROWS * ROW_BYTES) {
+    throw corrupt(`${raw.length} bytes`);
+  }
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+  const rows: RelocationRow[] = [];
+  let last = -1;
+  for (let at = 0; at < raw.length; at += ROW_BYTES) {
+    const offset = view.getUint32(at, true);
+    const session = Number(view.getBigUint64(at + 4, true));
+    const storedLength = view.getUint32(at + 32, true);
+    if (offset <= last || session < 1 || session >= MAX_SESSION || storedLength < 1 || storedLength >= 2 ** 24) {
+      throw corrupt(`row ${rows.length}`);
+    }
+    last = offset;
+    const random = Buffer.from(raw.buffer, raw.byteOffset + at + 12, 16).toString('hex');
+    rows.push({ offset, to: { pack: { session, random }, offset: view.getUint32(at + 28, true), storedLength } });
+  }
+  return rows;
+}
+
+function corrupt(what: string): BackupError {
+  return new BackupError('RECORD_CORRUPT', `not a valid relocation table: ${what}`);
+}
