@@ -128,10 +128,11 @@ export class BackupSession {
   get nodes(): RecordWriter {
     const { records } = this.#context;
     return {
-      write: (kind, id, raw, hint) => {
-        records.remember(kind, id, raw);
+      write: async (kind, id, raw, hint) => {
         const lane = this.packs.intercepted.isFilling && !this.packs.swept.isFilling ? 'intercepted' : 'swept';
-        return this.#nodes[lane].write(kind, id, raw, hint);
+        const location = await this.#nodes[lane].write(kind, id, raw, hint);
+        records.remember(location, raw);
+        return location;
       },
     };
   }

@@ -78,8 +78,8 @@ export class ComparedBase implements BaseContents {
 /** The same map over what is in memory of it. */
 function inMemory({ records, keys, format }: RepositoryContext, { descriptor }: BlockMap): BlockMap {
   const reader: RecordReader = {
-    read: async (kind, id) => {
-      const raw = records.peek(kind, id);
+    read: async (_kind, _id, location) => {
+      const raw = records.peek(location);
       if (raw === undefined) throw NOT_IN_MEMORY;
       return raw;
     },

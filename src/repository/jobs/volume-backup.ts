@@ -129,7 +129,7 @@ export class VolumeBackup {
       fanOut: context.format.fanOut,
       changes: this.#changes(),
       writer: session.nodes,
-      isInMemory: (kind, id) => context.records.peek(kind, id) !== undefined,
+      isInMemory: (location) => context.records.peek(location) !== undefined,
       ids: context.keys,
       signal: AbortSignal.any([signal, stop.signal]),
     });

@@ -1,6 +1,6 @@
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
-import { type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
+import type { Location, RecordIds, RecordWriter } from '../records/record.ts';
 import type { BlockMap } from './block-map.ts';
 import { type Change, ChangeBuffer, ChangeStream } from './changes.ts';
 import type { MapDescriptor, RunChunkRef } from './descriptor.ts';
@@ -30,7 +30,7 @@ export interface WriteBlockMapOptions {
   readonly writer: RecordWriter;
   readonly ids: RecordIds;
   /** Whether a record of the base is in memory, so that reading it takes no request. @defaultValue all are */
-  readonly isInMemory?: ((kind: RecordKind, id: Uint8Array) => boolean) | undefined;
+  readonly isInMemory?: ((location: Location) => boolean) | undefined;
   /** Fold the runs and the changes into the tree, however few they are. @defaultValue false */
   readonly fold?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -111,7 +111,7 @@ async function update(
 
 /** How many of the newest runs are in memory. */
 function warmRuns(runs: MapDescriptor['runs'], { isInMemory = () => true }: WriteBlockMapOptions): number {
-  const cold = runs.findIndex((run) => !run.every(({ id }) => isInMemory(RecordKind.runChunk, id)));
+  const cold = runs.findIndex((run) => !run.every(({ location }) => isInMemory(location)));
   return cold < 0 ? runs.length : cold;
 }
 

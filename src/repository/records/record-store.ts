@@ -4,7 +4,7 @@ import type { RepositoryKeys } from '../keys/repository-keys.ts';
 import type { LogState } from '../log/log-state.ts';
 import type { MappedBlock } from '../map/block-map.ts';
 import { type FetchTally, fetchBlocks } from '../restore/block-fetcher.ts';
-import type { Location, RecordKind, RecordReader } from './record.ts';
+import { type Location, packKey, type RecordKind, type RecordReader } from './record.ts';
 import { StoredRecords } from './stored-records.ts';
 
 /** What a {@link RecordStore} needs of its repository. */
@@ -33,7 +33,7 @@ export class RecordStore implements RecordReader {
   }
 
   read(kind: RecordKind, id: Uint8Array, location: Location, options: AbortOptions = {}): Promise<Uint8Array> {
-    const kept = this.peek(kind, id);
+    const kept = this.peek(location);
     if (kept !== undefined) return Promise.resolve(kept);
     return this.#records.read(kind, id, location, options);
   }
@@ -48,11 +48,23 @@ export class RecordStore implements RecordReader {
     return fetchBlocks(this.#parts, wanted, deliver, tally, options.signal);
   }
 
-  readonly #lead = new Map<string, Uint8Array>();
-  remember(kind: RecordKind, id: Uint8Array, raw: Uint8Array): void {
-    this.#lead.set(`${kind}${Buffer.from(id).toString('hex')}`, raw);
+  /**
+   * Records by their place. Not by their id: that does not cover where a node says things are, and two nodes of one id may
+   * say different things of which a collector keeps only one.
+   */
+  readonly #kept = new Map<string, Uint8Array>();
+
+  /** A record has just been written. */
+  remember(location: Location, raw: Uint8Array): void {
+    this.#kept.set(placeKey(location), raw);
   }
-  peek(kind: RecordKind, id: Uint8Array): Uint8Array | undefined {
-    return this.#lead.get(`${kind}${Buffer.from(id).toString('hex')}`);
+
+  /** A record, if it is in memory. */
+  peek(location: Location): Uint8Array | undefined {
+    return this.#kept.get(placeKey(location));
   }
+}
+
+function placeKey({ pack, offset }: Location): string {
+  return `${packKey(pack)}/${offset}`;
 }
