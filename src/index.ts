@@ -22,7 +22,12 @@ export { type PageStore, pageDevice, syncDevice } from './device/sync-device.ts'
 export { type SyncStore, SyncStoreDevice } from './device/sync-store-device.ts';
 export { underlyingDevice, type WrappingDevice } from './device/underlying.ts';
 export type { BackupInfo } from './repository/backup-info.ts';
-export { type BackupGroup, BackupRepository, type RetentionResult } from './repository/backup-repository.ts';
+export {
+  type BackupGroup,
+  BackupRepository,
+  type OpenBackupOptions,
+  type RetentionResult,
+} from './repository/backup-repository.ts';
 export type { Estimate } from './repository/estimate.ts';
 export type {
   BackupJob,
@@ -33,14 +38,17 @@ export type {
   JobStatus,
 } from './repository/jobs/backup-job.ts';
 export type { ChangeSource } from './repository/jobs/volume-backup.ts';
+export type { KeySlotInfo, KeySlots } from './repository/keys/manage-keys.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
 export type { CreateOptions, OpenOptions, RepositoryTuning } from './repository/opening/repository-options.ts';
 export type { Progress, ProgressOptions } from './repository/progress.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
 export type { RequestBudget } from './repository/requests/request-meter.ts';
+export type { RestoreOptions, RestoreResult } from './repository/restore/restore-options.ts';
 export type { ApplyRetentionOptions } from './repository/retention/apply-retention.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
+export type { DamagedPack, VerifyDepth, VerifyOptions, VerifyResult } from './repository/verify/verify-options.ts';
 export type { BlockRange } from './state/block-range.ts';
 export type { BlockState } from './state/block-state.ts';
 export {

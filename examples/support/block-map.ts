@@ -2,8 +2,8 @@ import type { BlockState, BlockStates } from 'cow-cloud-backup';
 import { count } from './figures.ts';
 import type { Ink, Terminal } from './terminal.ts';
 
-/** What a cell of the map shows: a block's state, and of stored blocks which way they went. */
-type Look = Exclude<BlockState, 'stored'> | 'intercepted' | 'swept';
+/** What a cell of the map shows: a block's state, and of stored blocks and those on their way, which way it is. */
+type Look = Exclude<BlockState, 'stored'> | 'rescued' | 'intercepted' | 'swept';
 
 interface Appearance {
   readonly ink: Ink;
@@ -16,6 +16,7 @@ const LOOKS: Readonly<Record<Look, Appearance>> = {
   pending: { ink: [238, 90], letter: '.', word: 'pending' },
   preserved: { ink: [221, 93], letter: 'p', word: 'preserved' },
   storing: { ink: [231, 97], letter: '>', word: 'storing' },
+  rescued: { ink: [215, 93], letter: '>', word: 'storing' },
   intercepted: { ink: [208, 33], letter: 'I', word: 'intercepted' },
   swept: { ink: [36, 32], letter: 'S', word: 'swept' },
   zero: { ink: [24, 34], letter: '0', word: 'zero' },
@@ -27,7 +28,7 @@ const LOOKS: Readonly<Record<Look, Appearance>> = {
 const ENTRY_COLUMNS = 25;
 
 /** Where blocks of a cell are in different states, the first of these that is there is shown. */
-const LOUDEST: readonly Look[] = ['lost', 'storing', 'preserved'];
+const LOUDEST: readonly Look[] = ['lost', 'storing', 'rescued', 'preserved'];
 
 /** One cell for each range of blocks, coloured by state; two cells a character, one above the other. */
 export class BlockMap {
@@ -63,15 +64,21 @@ export class BlockMap {
   /** What the colours mean, and how many blocks there are of each. */
   legend(intercepted: number): string[] {
     const { counts } = this.#states;
-    const entry = (look: Look, blocks: number) => {
-      const { ink, letter, word } = LOOKS[look];
-      const text = `${word} ${count(blocks)}`.padEnd(ENTRY_COLUMNS - 2);
-      return `${this.#terminal.hasColors ? this.#terminal.paint('■', ink) : letter} ${text}`;
+    const entry = (look: Look, blocks: number, alsoLook?: Look) => {
+      const { letter, word } = LOOKS[look];
+      const looks = alsoLook === undefined ? [look] : [look, alsoLook];
+      const mark = this.#terminal.hasColors
+        ? looks.map((look) => this.#terminal.paint('■', LOOKS[look].ink)).join('')
+        : letter.padEnd(looks.length);
+      return `${mark} ${`${word} ${count(blocks)}`.padEnd(ENTRY_COLUMNS - looks.length - 1)}`;
     };
-    const stored = entry('intercepted', intercepted) + entry('swept', counts.stored - intercepted);
+    const stored = entry('intercepted', intercepted) + entry('swept', Math.max(0, counts.stored - intercepted));
+    const other = counts.lost > 0 ? 'lost' : counts.inherited > 0 ? 'inherited' : 'zero';
     return [
-      entry('pending', counts.pending) + entry('preserved', counts.preserved) + entry('storing', counts.storing),
-      stored + (counts.lost > 0 ? entry('lost', counts.lost) : entry('zero', counts.zero)),
+      entry('pending', counts.pending) +
+        entry('preserved', counts.preserved) +
+        entry('rescued', counts.storing, 'storing'),
+      stored + entry(other, counts[other]),
     ];
   }
 
@@ -87,13 +94,18 @@ export class BlockMap {
   #lookOf(first: number, end: number): Look {
     const tally = new Map<Look, number>();
     for (let block = first; block < end; block++) {
-      const state = this.#states.get(block);
-      const look = state === 'stored' ? (this.#wasIntercepted(block) ? 'intercepted' : 'swept') : state;
+      const look = this.#lookOfBlock(block);
       tally.set(look, (tally.get(look) ?? 0) + 1);
     }
     const loudest = LOUDEST.find((look) => tally.has(look));
     if (loudest !== undefined) return loudest;
     return [...tally].reduce((most, entry) => (entry[1] > most[1] ? entry : most))[0];
+  }
+
+  #lookOfBlock(block: number): Look {
+    const state = this.#states.get(block);
+    if (state === 'stored') return this.#wasIntercepted(block) ? 'intercepted' : 'swept';
+    return state === 'storing' && this.#wasIntercepted(block) ? 'rescued' : state;
   }
 
   /** A line of characters shows two lines of cells: the upper one is ink, the lower one the ground under it. */

@@ -1,20 +1,33 @@
 import { parseArgs } from 'node:util';
 
-export const USAGE = `node examples/compose-your-own-pipeline.ts [IMAGE] [options]
+/** What the command lines of one example and another differ in. */
+export interface ExampleCommand {
+  readonly script: string;
+  /** What it does, in words. */
+  readonly summary: string;
+  /** Whether it knows `--restore`. */
+  readonly canRestore: boolean;
+}
 
-Backs up an image file as of one instant while random writes to it go on, restores it and compares.
+const RESTORE_USAGE = `
+  --restore FILE          only restore what an earlier run has left at --to, to a new file`;
+
+export function usageOf({ script, summary, canRestore }: ExampleCommand): string {
+  return `node examples/${script} [IMAGE] [options]
+
+${summary}
 Without IMAGE an ext4 image of 512 MiB is made from real files of this machine. The writes go to a copy
 of IMAGE.
 
   --to FOLDER             keep the objects there (otherwise they go with the other temporary files)
   --to s3://BUCKET/PREFIX as objects of an S3 server; S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY
-                          in the environment say which and who
-  --restore FILE          only restore what an earlier run has left at --to, to a new file
+                          in the environment say which and who${canRestore ? RESTORE_USAGE : ''}
   --in-place              write to IMAGE itself, not to a copy
   --lazy-seconds N        how long to go by interception alone before the sweep (default 6)
   --writes-per-second N   the load of the random writer (default 150)
   --seed N                of the random writer
 `;
+}
 
 /** What the user asked for. */
 export interface CommandLine {
@@ -31,13 +44,14 @@ export interface CommandLine {
 export class UsageError extends Error {}
 
 /** `undefined` when help was asked for. */
-export function readCommandLine(args: string[]): CommandLine | undefined {
+export function readCommandLine(args: string[], { canRestore }: ExampleCommand): CommandLine | undefined {
   const { values, positionals } = parse(args);
   if (values.help) return undefined;
   const [image, ...rest] = positionals;
   if (rest.length > 0) throw new UsageError('there can be one IMAGE');
   const { to, restore, 'in-place': inPlace = false } = values;
   if (inPlace && image === undefined) throw new UsageError('--in-place needs an IMAGE');
+  if (restore !== undefined && !canRestore) throw new UsageError('--restore is an option of the other example');
   if (restore !== undefined && to === undefined) throw new UsageError('--restore needs --to, to say from where');
   if (restore !== undefined && image !== undefined) throw new UsageError('--restore goes without an IMAGE');
   return {

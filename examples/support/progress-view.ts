@@ -2,7 +2,6 @@ import type { BlockStates } from 'cow-cloud-backup';
 import { BlockMap } from './block-map.ts';
 import { bytes, count, megabytesPerSecond, percent } from './figures.ts';
 import type { RandomWriter } from './random-writer.ts';
-import type { Tally } from './tally.ts';
 import type { Ink, Terminal } from './terminal.ts';
 
 const FRAME_MS = 80;
@@ -17,12 +16,19 @@ const BAR: Ink = [36, 32];
 const REST: Ink = [238, 90];
 const FAINT: Ink = [244, 90];
 
+/** What has been stored, and which way it went. */
+export interface Moved {
+  readonly storedBytes: number;
+  readonly interceptedBlocks: number;
+  isIntercepted(block: number): boolean;
+}
+
 /** What is on show. */
 export interface Subject {
-  readonly title: string;
+  readonly title: () => string;
   readonly blockSize: number;
   readonly states: BlockStates;
-  readonly tally: Tally;
+  readonly tally: Moved;
   readonly writer: RandomWriter;
 }
 
@@ -54,6 +60,7 @@ export class ProgressView {
     this.#timer = undefined;
     if (this.#terminal.isLive) this.#draw();
     this.#subject = undefined;
+    this.#samples = [];
     this.#terminal.keep();
   }
 
@@ -87,17 +94,18 @@ export class ProgressView {
     const map = new BlockMap(this.#terminal, states, (block) => tally.isIntercepted(block));
     const elapsed = `${((performance.now() - this.#startedMs) / 1000).toFixed(1)} s`;
     const perCell = map.blocksPerCell(width, mapLines);
-    const { stored, zero } = states.counts;
-    const share = percent(stored + zero, states.blockCount).padStart(6);
+    const title = subject.title();
+    const done = doneBlocks(states);
+    const share = percent(done, states.blockCount).padStart(6);
     return [
       '',
-      this.#terminal.bold(subject.title) + elapsed.padStart(width - subject.title.length),
+      this.#terminal.bold(title) + elapsed.padStart(width - title.length),
       '',
       ...map.lines(width, mapLines),
       '',
       ...map.legend(tally.interceptedBlocks),
       '',
-      this.#barLine(stored + zero, states.blockCount, width - share.length) + share,
+      this.#barLine(done, states.blockCount, width - share.length) + share,
       this.#terminal.paint(`${this.#rates(subject)} · a cell is ${bytes(perCell * blockSize)}`, FAINT),
     ];
   }
@@ -109,12 +117,13 @@ export class ProgressView {
   }
 
   #plainLine(subject: Subject): string {
-    const { pending, preserved, storing, stored, zero } = subject.states.counts;
+    const { pending, preserved, storing, stored, zero, inherited } = subject.states.counts;
     const { blockCount } = subject.states;
     return [
-      `${subject.title}: ${percent(stored + zero, blockCount)}`,
+      `${subject.title()}: ${percent(doneBlocks(subject.states), blockCount)}`,
       `${count(pending)} pending, ${count(preserved)} preserved, ${count(storing)} storing`,
       `${count(stored)} stored (${count(subject.tally.interceptedBlocks)} intercepted), ${count(zero)} zero`,
+      ...(inherited > 0 ? [`${count(inherited)} inherited`] : []),
       this.#rates(subject),
     ].join(' · ');
   }
@@ -132,4 +141,8 @@ export class ProgressView {
       `${count(writes)} writes/s go on, ${megabytesPerSecond(now.written - since.written, seconds)}`,
     ].join(' · ');
   }
+}
+
+function doneBlocks({ counts }: BlockStates): number {
+  return counts.stored + counts.zero + counts.inherited;
 }

@@ -6,6 +6,8 @@ export interface RandomWriterOptions {
   readonly writesPerSecond: number;
   /** How many writes may be in flight at once. */
   readonly depth: number;
+  /** That share of the writes goes to a few places, which are that share of the device; otherwise they go all over it. */
+  readonly hot?: { readonly ofWrites: number; readonly ofDevice: number };
   /** Told of the first write that fails; no more are made then. */
   readonly onError: (error: unknown) => void;
 }
@@ -13,10 +15,11 @@ export interface RandomWriterOptions {
 const MIN_BYTES = 512;
 const MAX_BYTES = 256 * 1024;
 const POOL_BYTES = 4 * MAX_BYTES;
+const HOT_PLACES = 16;
 
 /**
  * Another process's worth of random writes: a steady load of unaligned writes of 512 bytes to 256 KiB, small ones more
- * often than large ones, all over the device.
+ * often than large ones, all over the device or mostly to a few places.
  */
 export class RandomWriter implements AsyncDisposable {
   writes = 0;
@@ -25,6 +28,8 @@ export class RandomWriter implements AsyncDisposable {
   readonly #options: RandomWriterOptions;
   readonly #random: () => number;
   readonly #pool: Uint8Array;
+  /** Where hot places begin, as shares of the device. */
+  readonly #hotPlaces: readonly number[];
   readonly #loops: Promise<void>[];
   #nextDueMs = performance.now();
   #stopped = false;
@@ -35,6 +40,7 @@ export class RandomWriter implements AsyncDisposable {
     this.#options = options;
     this.#random = seeded(options.seed);
     this.#pool = Uint8Array.from({ length: POOL_BYTES }, () => this.#random() * 256);
+    this.#hotPlaces = Array.from({ length: options.hot === undefined ? 0 : HOT_PLACES }, this.#random);
     this.#loops = Array.from({ length: options.depth }, () => this.#loop());
   }
 
@@ -72,11 +78,19 @@ export class RandomWriter implements AsyncDisposable {
   async #writeOne(): Promise<void> {
     const { size } = this.#device;
     const length = Math.min(size, Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** this.#random()));
-    const offset = Math.floor(this.#random() * (size - length + 1));
+    const offset = Math.floor(this.#place() * (size - length + 1));
     const start = Math.floor(this.#random() * (POOL_BYTES - length));
     await this.#device.write(offset, this.#pool.subarray(start, start + length));
     this.writes++;
     this.bytes += length;
+  }
+
+  /** Where to write next, as a share of the device. */
+  #place(): number {
+    const { hot } = this.#options;
+    if (hot === undefined || this.#random() >= hot.ofWrites) return this.#random();
+    const begin = this.#hotPlaces[Math.floor(this.#random() * HOT_PLACES)] ?? 0;
+    return (begin + (this.#random() * hot.ofDevice) / HOT_PLACES) % 1;
   }
 }
 

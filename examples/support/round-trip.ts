@@ -1,35 +1,22 @@
 import { constants, copyFileSync } from 'node:fs';
-import { copyFile, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type BlockState, type BlockStates, type CloudTarget, CopyOnWriteVolume, FileDevice } from 'cow-cloud-backup';
-import { type CommandLine, UsageError } from './command-line.ts';
+import { CopyOnWriteVolume, FileDevice } from 'cow-cloud-backup';
+import { describeCounts, samples, WHERE } from './block-words.ts';
 import { compareFiles } from './compare.ts';
+import { prepareImage } from './disk-image.ts';
 import { bytes, count, megabytesPerSecond } from './figures.ts';
-import { IMAGE_BYTES, makeImage } from './make-image.ts';
 import type { Method } from './method.ts';
 import { ProgressView } from './progress-view.ts';
 import { RandomWriter } from './random-writer.ts';
+import { type ExampleParts, refuseUsedTarget } from './run-example.ts';
 import { printTable } from './table.ts';
 import { Tally } from './tally.ts';
-import type { Terminal } from './terminal.ts';
-import type { Workspace } from './workspace.ts';
 
 const WRITES_AT_ONCE = 8;
 /** How long the writer has been at it when the instant comes. */
 const WRITES_BEFORE_MS = 500;
 const GOOD = [36, 32] as const;
 const FAINT = [244, 90] as const;
-
-/** Where a block's content is, by its state. */
-const WHERE: Readonly<Record<BlockState, string>> = {
-  pending: 'on the device still, not overwritten since the instant',
-  preserved: 'overwritten; its pre-image is kept here',
-  storing: 'on its way to the target',
-  stored: 'in the target',
-  zero: 'all zeroes, which need no storing',
-  inherited: 'in the base',
-  lost: 'lost',
-};
 
 interface Figures {
   readonly size: number;
@@ -39,23 +26,17 @@ interface Figures {
   readonly writtenBytes: number;
 }
 
-interface Parts {
-  readonly method: Method;
-  readonly line: CommandLine;
-  readonly terminal: Terminal;
-  readonly workspace: Workspace;
-  readonly target: CloudTarget;
-}
-
 /** Backs up an image that is being written to, restores it and compares, telling what happens. */
 export class RoundTrip {
-  readonly #parts: Parts;
+  readonly #method: Method;
+  readonly #parts: ExampleParts;
   readonly #view: ProgressView;
   readonly #tally = new Tally();
   readonly #referencePath: string;
   readonly #restoredPath: string;
 
-  constructor(parts: Parts) {
+  constructor(method: Method, parts: ExampleParts) {
+    this.#method = method;
     this.#parts = parts;
     this.#view = new ProgressView(parts.terminal);
     this.#referencePath = parts.workspace.path('reference.img');
@@ -65,8 +46,10 @@ export class RoundTrip {
   async run(): Promise<void> {
     const { terminal } = this.#parts;
     terminal.print(`\n  ${terminal.bold('cow-cloud-backup: the method, composed by hand')}\n`);
-    await this.#refuseUsedTarget();
-    const figures = await this.#backUp(await this.#image()).finally(() => this.#view.end());
+    await refuseUsedTarget(this.#parts);
+    const image = await prepareImage(this.#parts, this.#view);
+    this.#say('disk', image.description);
+    const figures = await this.#backUp(image.path).finally(() => this.#view.end());
     const restoreSeconds = await this.#restore();
     const { firstDifference, sha256 } = await compareFiles(this.#restoredPath, this.#referencePath, (done) =>
       this.#view.bar('comparing byte for byte', done, figures.size),
@@ -78,41 +61,8 @@ export class RoundTrip {
     terminal.print(`  ${mark} ${terminal.bold('restored image is byte for byte the image at the frozen instant')}\n`);
   }
 
-  /** The two runs' objects would be mixed up, and the earlier backup lost. */
-  async #refuseUsedTarget(): Promise<void> {
-    const { target, line, workspace } = this.#parts;
-    for await (const { key } of target.list('', { signal: workspace.signal })) {
-      throw new Error(`${line.to} holds objects already, such as ${key}; name an empty place`);
-    }
-  }
-
-  /** The image that is written to: one made for the purpose, a copy of the user's, or the user's own. */
-  async #image(): Promise<string> {
-    const { line, workspace, terminal } = this.#parts;
-    const path = workspace.path('disk.img');
-    if (line.image === undefined) {
-      await workspace.requireSpace(5 * IMAGE_BYTES);
-      const files = await makeImage({
-        path,
-        staging: workspace.path('staging'),
-        signal: workspace.signal,
-        onProgress: (what, done, total) => this.#view.bar(what, done, total),
-      });
-      terminal.draw([]);
-      this.#say('disk', `ext4, ${bytes(IMAGE_BYTES)}, made from ${count(files)} real files of this machine`);
-      return path;
-    }
-    const info = await stat(line.image).catch(() => undefined);
-    if (info?.isFile() !== true) throw new UsageError(`${line.image} is not a file`);
-    await workspace.requireSpace(5 * info.size);
-    this.#say('disk', `${line.inPlace ? '' : 'a copy of '}${line.image}, ${bytes(info.size)}`);
-    if (line.inPlace) return line.image;
-    await copyFile(line.image, path, constants.COPYFILE_FICLONE);
-    return path;
-  }
-
   async #backUp(imagePath: string): Promise<Figures> {
-    const { method, line, terminal, workspace, target } = this.#parts;
+    const { line, terminal, workspace, target } = this.#parts;
     await using device = await FileDevice.open(imagePath);
     await using volume = await CopyOnWriteVolume.open(device, {
       preserve: { spillPath: workspace.path('pre-images') },
@@ -130,7 +80,7 @@ export class RoundTrip {
     const begun = { ms: 0, writes: 0, bytes: 0 };
     let sweepBegunMs = 0;
     let show: (title: string) => void = () => {};
-    await method.backUp(volume, target, {
+    await this.#method.backUp(volume, target, {
       signal: workspace.signal,
       fail: workspace.fail,
       lazyMs: line.lazyMs,
@@ -139,7 +89,7 @@ export class RoundTrip {
       frozen: (snapshot, baseline) => {
         Object.assign(begun, { ms: performance.now(), writes: writer.writes, bytes: writer.bytes });
         const { states, blockSize } = snapshot;
-        show = (title) => this.#view.show({ title, blockSize, states, tally: this.#tally, writer });
+        show = (title) => this.#view.show({ title: () => title, blockSize, states, tally: this.#tally, writer });
         terminal.print();
         this.#step('1', `first instruction: frozen at ${snapshot.frozenAt.toISOString().slice(11, 23)} UTC`);
         this.#step(
@@ -173,10 +123,10 @@ export class RoundTrip {
   }
 
   async #restore(): Promise<number> {
-    const { method, workspace, target } = this.#parts;
+    const { workspace, target } = this.#parts;
     const begunMs = performance.now();
     let done = 0;
-    await method.restore(target, this.#restoredPath, {
+    await this.#method.restore(target, this.#restoredPath, {
       signal: workspace.signal,
       fail: workspace.fail,
       restored: (total) => this.#view.bar('restoring', ++done, total),
@@ -218,19 +168,4 @@ export class RoundTrip {
   #step(number: string, text: string): void {
     this.#parts.terminal.print(`  ${this.#parts.terminal.bold(number.padEnd(3))}${text}`);
   }
-}
-
-/** For each state that there is, the first block from the middle on that is in it. */
-function samples(blockCount: number, stateOf: (block: number) => BlockState): Iterable<number> {
-  const found = new Map<BlockState, number>();
-  for (let block = blockCount >> 1; block < blockCount; block++) {
-    const state = stateOf(block);
-    if (!found.has(state)) found.set(state, block);
-  }
-  return found.values();
-}
-
-function describeCounts(counts: BlockStates['counts']): string {
-  const present = Object.entries(counts).filter(([, blocks]) => blocks > 0);
-  return present.map(([state, blocks]) => `${count(blocks)} ${state}`).join(', ');
 }

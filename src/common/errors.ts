@@ -71,6 +71,7 @@ export type KnownBackupErrorCode =
   | 'KEY_REQUIRED'
   | 'KEY_REFUSED'
   | 'KEY_SLOT_CORRUPT'
+  | 'NOT_ENCRYPTED'
   | 'KEY_SLOT_NOT_FOUND'
   | 'LAST_KEY_SLOT'
   | 'SINGLE_WRITER_REQUIRED'
@@ -88,7 +89,9 @@ export type KnownBackupErrorCode =
   | 'BACKUP_INCOMPLETE'
   | 'BUDGET_EXCEEDED'
   | 'BLOCK_SIZE_MISMATCH'
-  | 'CHANGE_TRACKING_WRONG';
+  | 'CHANGE_TRACKING_WRONG'
+  | 'DEVICE_DIFFERS'
+  | 'VERIFY_MISMATCH';
 
 /**
  * A {@link KnownBackupErrorCode}, or the code of somebody's own device or target.

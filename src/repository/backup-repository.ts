@@ -2,12 +2,15 @@ import type { AbortOptions } from '../common/abort.ts';
 import { choiceArgument, integerArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
+import type { BlockDevice } from '../device/block-device.ts';
 import type { CloudTarget } from '../target/cloud-target.ts';
 import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
 import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
 import type { BackupJob, BackupOptions, BackupResult, BackupSource } from './jobs/backup-job.ts';
 import { BackupJobs } from './jobs/backup-jobs.ts';
+import type { JobHandle } from './jobs/job-handle.ts';
+import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './keys/manage-keys.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
 import { missingBackup } from './log/sessions.ts';
@@ -20,9 +23,16 @@ import type { PruneOptions, PruneResult } from './prune/prune-options.ts';
 import { openMap, type RepositoryContext } from './repository-context.ts';
 import { metered, type RequestBudget, RequestMeter } from './requests/request-meter.ts';
 import { BackupImage } from './restore/backup-image.ts';
+import { JobImage } from './restore/job-image.ts';
+import { restoreBackup } from './restore/restore.ts';
+import type { RestoreOptions, RestoreResult } from './restore/restore-options.ts';
+import { rollBack } from './restore/roll-back.ts';
+import { StoredImage } from './restore/stored-image.ts';
 import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
 import { forgetBackups } from './retention/forget.ts';
 import type { RetentionPolicy } from './retention/retention-policy.ts';
+import { verifyRepository } from './verify/verify.ts';
+import type { VerifyOptions, VerifyResult } from './verify/verify-options.ts';
 
 const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
 
@@ -36,6 +46,16 @@ export interface RetentionResult {
    * sparse packs too, more.
    */
   readonly freeableBytes: number | undefined;
+}
+
+/** Options of `BackupRepository.openBackup`. @public */
+export interface OpenBackupOptions extends AbortOptions {
+  /** The volume that a backup on its way is made of. */
+  survivor?: CopyOnWriteVolume | undefined;
+  /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
+  allowLost?: boolean | undefined;
+  /** Content kept for being read again, in bytes. @defaultValue 32 MiB */
+  cacheBytes?: number | undefined;
 }
 
 /** Several backups that become true together. @public */
@@ -56,6 +76,8 @@ export class BackupRepository implements AsyncDisposable {
   readonly #context: RepositoryContext;
   readonly #jobs: BackupJobs;
   readonly #tuning: CheckedTuning;
+  /** Open ones. */
+  readonly #images = new Set<BackupImage>();
   #closing: Promise<void> | undefined;
 
   private constructor(context: RepositoryContext, tuning: CheckedTuning) {
@@ -120,6 +142,25 @@ export class BackupRepository implements AsyncDisposable {
   /** What a host may keep and give to `open` as `remembered`, so that an older copy of the repository does not pass for it. */
   get position(): LogPosition {
     return this.#context.log.position;
+  }
+
+  /** The ways to unlock it. */
+  get keys(): KeySlots {
+    const context = this.#context;
+    return {
+      list: async (options) => {
+        this.#requireOpen();
+        return listKeySlots(context, options);
+      },
+      add: async (unlock, options) => {
+        this.#requireWritable();
+        return addKeySlot(context, unlock, { signal: options?.signal });
+      },
+      remove: async (id, options) => {
+        this.#requireWritable();
+        await removeKeySlot(context, id, { signal: options?.signal });
+      },
+    };
   }
 
   /**
@@ -224,20 +265,46 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * A backup as a read-only device: blocks are fetched as they are read, and read ahead when reads follow one another.
+   * A backup as a read-only device: blocks are fetched as they are read, and read ahead when reads follow one another. With
+   * `allowLost` lost blocks read as zeroes.
    *
-   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
+   * A backup that is on its way here opens together with its `survivor`, the volume that it is made of: the frozen instant,
+   * whatever has been written since. Once it is committed the device goes on with what was stored.
+   *
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `BACKUP_INCOMPLETE` for one that is on its way, without its survivor;
+   * `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
    */
-  async openBackup(
-    id: string,
-    options: { allowLost?: boolean | undefined; cacheBytes?: number | undefined } & AbortOptions = {},
-  ): Promise<BackupImage> {
+  async openBackup(id: string, options: OpenBackupOptions = {}): Promise<BlockDevice> {
+    this.#requireOpen();
+    const job = [...this.#jobs.running].find((each) => each.id === id);
+    if (job !== undefined) return this.#openJob(job, options);
     const { allowLost = false, cacheBytes = DEFAULT_IMAGE_CACHE_BYTES, signal } = options;
+    integerArgument('cacheBytes', cacheBytes, 0);
     const [backup] = await this.#find([id], { signal });
-    const map = openMap(this.#context, (backup as StoredBackup).descriptor);
-    await map.load({ signal });
-    const { target, keys, format } = this.#context;
-    return new BackupImage(map, { target, keys, fanOut: format.fanOut }, { allowLost, cacheBytes });
+    const { descriptor } = backup as StoredBackup;
+    const source = new StoredImage(this.#context, id, openMap(this.#context, descriptor));
+    await source.load({ signal });
+    this.#requireOpen();
+    const image = new BackupImage(source, { allowLost, cacheBytes, onClose: () => this.#images.delete(image) });
+    this.#images.add(image);
+    return image;
+  }
+
+  /**
+   * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. Whatever else the device has
+   * is left alone; it may be larger than the backup. When this rejects, no call to the device is in flight any more, and
+   * any part of what was asked for may have been written; `resume: true` goes on from there.
+   *
+   * @throws TypeError; before anything is written `READ_ONLY` (the device), `OUT_OF_RANGE` (the device is too small, or a
+   * range outside the backup), `BLOCK_LOST`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; later `VERIFY_MISMATCH`,
+   * `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `BUDGET_EXCEEDED`, and what the device and the target give
+   */
+  async restore(id: string, onto: BlockDevice, options: RestoreOptions = {}): Promise<RestoreResult> {
+    this.#requireOpen();
+    const job = [...this.#jobs.running].find((each) => each.id === id);
+    if (job !== undefined) return rollBack(this.#openJob(job, options), job.snapshot.volume, onto, options);
+    const [backup] = await this.#find([id], options);
+    return restoreBackup(this.#context, backup as StoredBackup, onto, options);
   }
 
   /**
@@ -285,6 +352,18 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
+   * Looks whether everything is as it should be: see {@link VerifyOptions}. Damage is told in the result and does not reject;
+   * only what keeps the repository from being verified does.
+   *
+   * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,
+   * `REPOSITORY_ROLLED_BACK` where the log is not as it should be; `BUDGET_EXCEEDED`, and what the target gives
+   */
+  async verify(options: VerifyOptions & { budget?: RequestBudget | undefined }): Promise<VerifyResult> {
+    this.#requireOpen();
+    return metered(new RequestMeter(options.budget), () => verifyRepository(this.#context, options));
+  }
+
+  /**
    * Gives back what no backup needs any more. See {@link PruneOptions}: what is condemned now is deleted by a prune after
    * the grace for readers.
    *
@@ -320,8 +399,36 @@ export class BackupRepository implements AsyncDisposable {
     }
     await this.#jobs.settled();
     await this.#jobs.close();
+    await Promise.all([...this.#images].map((image) => image.close()));
     await this.#context.target[Symbol.asyncDispose]();
     this.#context.keys.wipe();
+  }
+
+  #openJob(job: JobHandle, { survivor, ...options }: OpenBackupOptions): JobImage {
+    const { id, snapshot, backup } = job;
+    if (survivor !== snapshot.volume) {
+      const message = `backup ${id} is under way: it opens only together with the volume that it is made of`;
+      throw new BackupError('BACKUP_INCOMPLETE', message);
+    }
+    const committed = async () => {
+      try {
+        await job.done;
+      } catch (cause) {
+        throw new BackupError('BACKUP_INCOMPLETE', `backup ${id} was never completed`, { cause });
+      }
+      return this.openBackup(id, options);
+    };
+    let image: Promise<BlockDevice> | undefined;
+    return new JobImage({
+      id,
+      snapshot,
+      backup,
+      records: this.#context.records,
+      committed: () => {
+        image ??= committed();
+        return image;
+      },
+    });
   }
 
   async #find(ids: readonly string[], options: AbortOptions): Promise<StoredBackup[]> {

@@ -30,7 +30,7 @@ const BYTES_A_BLOCK = 28 + 48 + 46;
 const ENTRY_BYTES = 4096;
 const LEAF_BYTES_A_BLOCK = 42.2;
 /** The most that one request of a restore fetches. */
-const REQUEST_BYTES = 8 * 1024 * 1024;
+const REQUEST_BYTES = 4 * 1024 * 1024;
 const REPACK_BYTES = 32 * 1024 * 1024;
 
 /** Of a backup that is started now and swept. */

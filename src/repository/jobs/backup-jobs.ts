@@ -146,7 +146,7 @@ export class BackupJobs {
       },
       fail: (error) => lifetime.abort(error),
     };
-    const unlisten = endWith(frozen, ending, signal);
+    const unlisten = endWith(frozen, run, ending, signal);
     committed
       .catch((error: unknown) => {
         lifetime.abort(error); // Whatever is still on its way.
@@ -191,17 +191,24 @@ export class BackupJobs {
 }
 
 /** Ends a run with what it depends on: the host's signal, and the life of its snapshots. */
-function endWith(frozen: readonly FrozenRequest[], ending: Ending, signal: AbortSignal | undefined): () => void {
+function endWith(
+  frozen: readonly FrozenRequest[],
+  run: BackupRun,
+  ending: Ending,
+  signal: AbortSignal | undefined,
+): () => void {
+  // Once everything is stored the commit needs no snapshot.
+  const isNeeded = (of: VolumeSnapshot, snapshot: VolumeSnapshot) => of === snapshot && run.phase === 'storing';
   const onAbort = () => ending.cancel(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   if (signal?.aborted === true) onAbort();
   const undo = frozen.map(({ snapshot }) => {
     const { events } = snapshot.volume;
     const onBroken = (of: VolumeSnapshot, error: BackupError) => {
-      if (of === snapshot) ending.fail(error);
+      if (isNeeded(of, snapshot)) ending.fail(error);
     };
     const onClosed = (of: VolumeSnapshot) => {
-      if (of === snapshot) ending.cancel(new DOMException('the volume was closed', 'AbortError'));
+      if (isNeeded(of, snapshot)) ending.cancel(new DOMException('the volume was closed', 'AbortError'));
     };
     events.on('snapshotBroken', onBroken).on('snapshotClosed', onClosed);
     if (snapshot.status === 'broken') ending.fail(snapshot.error);
@@ -214,8 +221,14 @@ function endWith(frozen: readonly FrozenRequest[], ending: Ending, signal: Abort
   };
 }
 
+/** Of a volume's name, in characters. */
+const MAX_NAME = 1024;
+
 function checkOptions({ volume, base, metadata, sampleBlocks }: BackupOptions): void {
   textArgument('volume', volume);
+  if (volume.length > MAX_NAME || !volume.isWellFormed()) {
+    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME} characters`);
+  }
   if (base !== undefined) textArgument('base', base);
   if (metadata !== undefined) checkMetadata(metadata);
   if (sampleBlocks !== undefined && !(Number.isSafeInteger(sampleBlocks) && sampleBlocks >= 0)) {

@@ -131,7 +131,7 @@ export class BackupSession {
       write: async (kind, id, raw, hint) => {
         const lane = this.packs.intercepted.isFilling && !this.packs.swept.isFilling ? 'intercepted' : 'swept';
         const location = await this.#nodes[lane].write(kind, id, raw, hint);
-        records.remember(location, raw);
+        records.remember(kind, id, location, raw);
         return location;
       },
     };

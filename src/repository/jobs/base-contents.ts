@@ -1,9 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { LogState } from '../log/log-state.ts';
 import { BlockMap } from '../map/block-map.ts';
-import { packKey, type RecordReader } from '../records/record.ts';
+import { inRanges } from '../map/block-ranges.ts';
+import type { RecordReader } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import { damagedBlocksOf } from '../verify/damage.ts';
 import type { BaseContents } from './block-pipeline.ts';
 
 /** Thrown and caught here only: the record is not in memory. */
@@ -19,7 +20,7 @@ export class ComparedBase implements BaseContents {
   readonly map: BlockMap;
   readonly #inMemory: BlockMap;
   #isFetched: boolean;
-  readonly #state: () => LogState;
+  readonly #context: RepositoryContext;
   readonly #size: number;
   /** A bit for each block that is as it was in the base. */
   readonly #same: Uint8Array;
@@ -28,7 +29,7 @@ export class ComparedBase implements BaseContents {
     this.map = map;
     this.#isFetched = options.isFetched;
     this.#inMemory = inMemory(context, map);
-    this.#state = () => context.log.state;
+    this.#context = context;
     this.#size = options.size;
     this.#same = new Uint8Array(Math.ceil(options.size / map.descriptor.blockSize / 8));
   }
@@ -49,14 +50,13 @@ export class ComparedBase implements BaseContents {
       if (error !== NOT_IN_MEMORY) throw error;
       return ids.fill('unknown', 0, inBase);
     }
-    const state = this.#state();
+    // What a pack in quarantine holds is stored again (P10), and so is what the base has lost.
+    const damaged = await damagedBlocksOf(this.#context, this.map, { signal });
     entries.forEach((entry, index) => {
       const block = firstBlock + index;
       const { blockSize } = geometry;
       const wasResized = geometry.blockLength(block) !== Math.min(blockSize, this.#size - block * blockSize);
-      // What a damaged pack holds is stored again (P10), and so is what the base has lost.
-      const isDamaged = entry !== undefined && state.quarantined.has(packKey(entry.location.pack));
-      ids[index] = isDamaged || wasResized || this.map.isLost(block) ? 'unknown' : entry?.id;
+      ids[index] = inRanges(damaged, block) || wasResized || this.map.isLost(block) ? 'unknown' : entry?.id;
     });
     return ids;
   }

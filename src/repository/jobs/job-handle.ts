@@ -138,6 +138,11 @@ export class JobHandle implements BackupJob {
     await this.#done.catch(() => {});
   }
 
+  /** @internal */
+  get backup(): VolumeBackup {
+    return this.#parts.backup;
+  }
+
   /** There is progress. @internal */
   moved(): void {
     this.#moved.resolve();

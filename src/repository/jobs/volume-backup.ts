@@ -108,11 +108,6 @@ export class VolumeBackup {
     return backup;
   }
 
-  /** Where a block's content stands in the session or in its base, as far as that is known. */
-  entryOf(block: number): BlockEntry | undefined {
-    return this.placed.get(block);
-  }
-
   get base(): ComparedBase | undefined {
     return this.#base;
   }

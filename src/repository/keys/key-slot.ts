@@ -135,6 +135,21 @@ export async function openKeySlot(
   throw corrupt('the key in it is not the one that it commits to');
 }
 
+/**
+ * What keeps a slot from being one of this key, as far as that shows without what opens it: `undefined` where its fields
+ * are valid and it commits to the key.
+ */
+export function checkKeySlot(bytes: Uint8Array, key: Uint8Array, name: SlotName): BackupError | undefined {
+  checkName(name);
+  try {
+    const { commitment } = decodeKeySlot(bytes);
+    return timingSafeEqual(commitmentOf(key, name), commitment) ? undefined : corrupt('it commits to another key');
+  } catch (error) {
+    if (!BackupError.is(error)) throw error;
+    return error;
+  }
+}
+
 async function unwrap(
   slot: Exclude<KeySlot, { kind: 'provider' }>,
   unlock: CheckedUnlock,

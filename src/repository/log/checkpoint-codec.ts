@@ -7,6 +7,7 @@ import {
   relocationOf,
   relocationPlain,
   sessionsOf,
+  slotsOf,
   tableOf,
   tablePlain,
   volumesOf,
@@ -95,6 +96,7 @@ function statePlain(state: LogState): Record<string, unknown> {
     condemned: collectionsPlain(state),
     relocations: [...state.relocations.values()].map(relocationPlain),
     quarantined: namesBySession(state.quarantined.values()),
+    removedSlots: [...state.removedSlots],
   };
 }
 
@@ -113,6 +115,7 @@ function stateOf(fields: PlainMap): LogState {
     ...condemnedOf(fields.condemned),
     relocations: byKey(listOf(fields.relocations, 'relocations', relocationOf), ({ pack }) => packKey(pack)),
     quarantined: byKey(packs, packKey),
+    removedSlots: new Set(slotsOf(fields.removedSlots)),
   };
 }
 

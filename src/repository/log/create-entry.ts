@@ -34,6 +34,7 @@ const REFUSALS: readonly string[] = [
   'INVALID_KEY',
   'READ_ONLY',
   'CREATE_ONLY_UNSUPPORTED',
+  'CLOSED',
   'BUDGET_EXCEEDED',
 ];
 

@@ -166,7 +166,7 @@ function committedOf(value: unknown): CommittedPack {
   };
 }
 
-function slotsOf(value: unknown): string[] {
+export function slotsOf(value: unknown): string[] {
   return listOf(value, 'key slots', (item) => {
     const name = textOf(item, 'a key slot');
     if (!/^[0-9a-f]{16}$/.test(name)) throw logCorrupt('a key slot has no name');

@@ -27,6 +27,7 @@ export class FoldDraft implements LogState {
   readonly condemnedSessions: Map<number, Condemnation>;
   readonly relocations: Map<string, Relocation>;
   readonly quarantined: Map<string, PackName>;
+  readonly removedSlots: Set<string>;
 
   constructor(state: LogState) {
     this.seq = state.seq;
@@ -41,6 +42,7 @@ export class FoldDraft implements LogState {
     this.condemnedSessions = new Map(state.condemnedSessions);
     this.relocations = new Map(state.relocations);
     this.quarantined = new Map(state.quarantined);
+    this.removedSlots = new Set(state.removedSlots);
   }
 
   /** A session ends, and with it its pins. */

@@ -55,7 +55,8 @@ function foldFact(draft: FoldDraft, entry: LogEntry): void {
     case 'collect':
       foldCollect(draft, entry);
       break;
-    case 'keys': // Slots are objects of their own; the entry is there to be read about.
+    case 'keys': // What was added is an object that speaks for itself; what was removed may be there still.
+      for (const slot of entry.removed) draft.removedSlots.add(slot);
       break;
     case 'config':
       for (const pack of entry.quarantine) draft.quarantined.set(packKey(pack), pack);

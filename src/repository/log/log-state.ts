@@ -33,6 +33,8 @@ export interface LogState {
   readonly relocations: ReadonlyMap<string, Relocation>;
   /** Keys of packs that dedup leaves alone (P10). */
   readonly quarantined: ReadonlyMap<string, PackName>;
+  /** Key slots that an entry removed, for ever: their objects may be there still. */
+  readonly removedSlots: ReadonlySet<string>;
 }
 
 /** A backup and the entry that committed it. */
@@ -92,6 +94,7 @@ export const EMPTY_STATE: LogState = {
   condemnedSessions: new Map(),
   relocations: new Map(),
   quarantined: new Map(),
+  removedSlots: new Set(),
 };
 
 /**

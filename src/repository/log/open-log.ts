@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { applyEntries } from './fold.ts';
+import { applyEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
 import { LogListing } from './log-listing.ts';
@@ -153,13 +153,18 @@ class Checkpoints {
  * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
  */
 export async function verifyLog(source: LogSource, options: AbortOptions = {}): Promise<LogState> {
+  return applyEntries(EMPTY_STATE, await readWholeLog(source, options));
+}
+
+/** As {@link verifyLog}; resolves with the entries, oldest first. Whether they make sense together only folding them tells. */
+export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<HashedEntry[]> {
   const listing = await LogListing.read(source, options);
   while (listing.hasMore) await listing.readMore(options);
   if (listing.forkedAt !== undefined) throw forked(listing.forkedAt);
   const ahead = listing.checkpoints[0];
   if (ahead !== undefined && ahead > listing.newest) throw truncated(ahead);
-  if (listing.newest === 0) return EMPTY_STATE;
+  if (listing.newest === 0) return [];
   const chain = await LogChain.from(source, listing, listing.newest, { ...options, usesTails: false });
   await chain.reach(1, options);
-  return applyEntries(EMPTY_STATE, chain.since(0));
+  return chain.since(0);
 }

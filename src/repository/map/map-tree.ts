@@ -156,7 +156,7 @@ export class MapTree {
 
   async #read(ref: NodeRef, level: number, index: number, keep: boolean): Promise<InnerNode | EntryTable> {
     const kind = level === 0 ? RecordKind.leaf : RecordKind.inner;
-    const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location));
+    const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location, { keep }));
     if (raw.length !== ref.location.rawLength) throw mapCorrupt('a node has not its length');
     const node = level === 0 ? decodeLeaf(raw, index, this.geometry) : new InnerNode(raw, level, index, this.geometry);
     const found = this.#source.ids.recordId(kind, raw.subarray(0, node.identityLength));

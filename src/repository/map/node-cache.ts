@@ -1,15 +1,15 @@
 /** Keeps the most recently used values whose sizes add up to no more than a limit. */
-export class NodeCache<V> {
+export class NodeCache<V, K = number> {
   readonly #limitBytes: number;
   /** Least recently used first. */
-  readonly #values = new Map<number, { readonly value: V; readonly bytes: number }>();
+  readonly #values = new Map<K, { readonly value: V; readonly bytes: number }>();
   #bytes = 0;
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
   }
 
-  get(key: number): V | undefined {
+  get(key: K): V | undefined {
     const found = this.#values.get(key);
     if (found === undefined) return undefined;
     this.#values.delete(key);
@@ -18,7 +18,7 @@ export class NodeCache<V> {
   }
 
   /** The key must not be there yet. */
-  add(key: number, value: V, bytes: number): void {
+  add(key: K, value: V, bytes: number): void {
     if (bytes > this.#limitBytes) return;
     this.#values.set(key, { value, bytes });
     this.#bytes += bytes;

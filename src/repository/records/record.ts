@@ -47,15 +47,16 @@ export interface Location {
   readonly rawLength: number;
 }
 
+export interface ReadRecordOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Whether to keep it in memory; a walk over everything had better not. @defaultValue true */
+  readonly keep?: boolean | undefined;
+}
+
 /** Reads records from wherever they are, opened and checked against their ids. */
 export interface RecordReader {
   /** @throws `RECORD_CORRUPT` when the bytes are not what the id says, `PACK_MISSING`, and what the target gives */
-  read(
-    kind: RecordKind,
-    id: Uint8Array,
-    location: Location,
-    options?: { signal?: AbortSignal | undefined },
-  ): Promise<Uint8Array>;
+  read(kind: RecordKind, id: Uint8Array, location: Location, options?: ReadRecordOptions): Promise<Uint8Array>;
 }
 
 /** Stores records, and says where. Several may be under way at once. */

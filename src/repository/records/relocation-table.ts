@@ -45,17 +45,44 @@ export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
   const rows: RelocationRow[] = [];
   let last = -1;
   for (let at = 0; at < raw.length; at += ROW_BYTES) {
-    const offset = view.getUint32(at, true);
-    const session = Number(view.getBigUint64(at + 4, true));
-    const storedLength = view.getUint32(at + 32, true);
-    if (offset <= last || session < 1 || session >= MAX_SESSION || storedLength < 1 || storedLength >= 2 ** 24) {
+    const row = rowAt(raw, view, at);
+    const { session } = row.to.pack;
+    const { storedLength } = row.to;
+    if (row.offset <= last || session < 1 || session >= MAX_SESSION || storedLength < 1 || storedLength >= 2 ** 24) {
       throw corrupt(`row ${rows.length}`);
     }
-    last = offset;
-    const random = Buffer.from(raw.buffer, raw.byteOffset + at + 12, 16).toString('hex');
-    rows.push({ offset, to: { pack: { session, random }, offset: view.getUint32(at + 28, true), storedLength } });
+    last = row.offset;
+    rows.push(row);
   }
   return rows;
+}
+
+/** Where a table leads from an old offset. @param raw - that {@link decodeRelocationTable} has accepted */
+export function findRelocation(raw: Uint8Array, offset: number): RelocationRow['to'] | undefined {
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
+  let low = 0;
+  let high = raw.length / ROW_BYTES;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (view.getUint32(middle * ROW_BYTES, true) < offset) low = middle + 1;
+    else high = middle;
+  }
+  const at = low * ROW_BYTES;
+  if (at >= raw.length || view.getUint32(at, true) !== offset) return undefined;
+  return rowAt(raw, view, at).to;
+}
+
+function rowAt(raw: Uint8Array, view: DataView, at: number): RelocationRow {
+  const session = Number(view.getBigUint64(at + 4, true));
+  const random = Buffer.from(raw.buffer, raw.byteOffset + at + 12, 16).toString('hex');
+  return {
+    offset: view.getUint32(at, true),
+    to: {
+      pack: { session, random },
+      offset: view.getUint32(at + 28, true),
+      storedLength: view.getUint32(at + 32, true),
+    },
+  };
 }
 
 function corrupt(what: string): BackupError {

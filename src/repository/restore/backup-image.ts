@@ -1,63 +1,86 @@
-import { type AbortOptions, abortable } from '../../common/abort.ts';
+import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice, Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
-import type { BlockMap, MappedBlock } from '../map/block-map.ts';
-import type { RecordSource } from '../records/stored-records.ts';
-import { fetchBlocks } from './block-fetcher.ts';
+import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
+import type { ImageSource } from './image-source.ts';
+import { ReadStreams } from './read-streams.ts';
 
 /** How an image is read. */
-export interface ImageOptions {
-  /** Content kept for being read again, in bytes. */
-  readonly cacheBytes: number;
-  /** Read lost blocks as zeroes instead of `BLOCK_LOST`. */
-  readonly allowLost: boolean;
+export interface ImageOptions extends ImageBlocksOptions {
+  /** Called once when it is closed. */
+  readonly onClose?: (() => void) | undefined;
 }
 
-/** Blocks fetched beyond what was asked for when reads follow one another. */
-const READ_AHEAD_BLOCKS = 32;
+/** A long read holds so much at a time, and as much again that is on its way. */
+const WINDOW_BYTES = 8 * 1024 * 1024;
+/** The most that is read ahead of one reader. */
+const MAX_AHEAD_BYTES = 4 * 1024 * 1024;
+const EXTENT_BLOCKS = 1024;
 
 /**
- * A backup as a read-only device: blocks are fetched as they are read, neighbours together, and ahead when reads follow
- * one another. Reads of the same block at the same time share its fetch.
+ * A backup as a read-only device: blocks are fetched as they are read, neighbours together, and ahead when reads follow one
+ * another. Reads of the same block at the same time share its fetch; one that can't be read fails only who reads it.
  */
 export class BackupImage implements BlockDevice {
   readonly size: number;
   readonly sectorSize = 1;
   readonly readOnly = true;
-  readonly #map: BlockMap;
-  readonly #source: RecordSource;
-  readonly #options: ImageOptions;
-  /** Content by block, the least recently read first; pending ones among them. */
-  readonly #cache = new Map<number, Promise<Uint8Array | undefined>>();
-  readonly #maxCached: number;
-  #nextExpected = 0;
-  #isClosed = false;
+  readonly #source: ImageSource;
+  readonly #blocks: ImageBlocks;
+  readonly #streams: ReadStreams;
+  readonly #onClose: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
 
-  constructor(map: BlockMap, source: RecordSource, options: ImageOptions) {
-    this.#map = map;
+  constructor(source: ImageSource, options: ImageOptions) {
+    const { size, blockSize } = source;
+    this.size = size;
     this.#source = source;
-    this.#options = options;
-    this.size = map.descriptor.size;
-    this.#maxCached = Math.max(1, Math.floor(options.cacheBytes / map.descriptor.blockSize));
+    this.#blocks = new ImageBlocks(source, options);
+    // What is read ahead should still be there when its turn comes, also for a second reader.
+    const mostAhead = Math.floor(Math.min(MAX_AHEAD_BYTES, options.cacheBytes / 4) / blockSize);
+    this.#streams = new ReadStreams(Math.ceil(size / blockSize), mostAhead);
+    this.#onClose = options.onClose;
   }
 
-  /** @throws `BLOCK_LOST`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `CLOSED`, and what the target gives */
+  /** @throws `BLOCK_LOST`, `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `CLOSED`, and what the target gives */
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
     options.signal?.throwIfAborted();
     this.#check(offset, into.length);
-    if (into.length === 0) return;
-    const { blockSize } = this.#map.descriptor;
-    const first = Math.floor(offset / blockSize);
-    const last = Math.floor((offset + into.length - 1) / blockSize);
-    const contents = await this.#load(first, last - first + 1, options.signal);
-    for (let block = first; block <= last; block++) {
-      const bytes = await abortable(contents[block - first] as Promise<Uint8Array | undefined>, options.signal);
-      const from = Math.max(offset, block * blockSize);
-      const to = Math.min(offset + into.length, (block + 1) * blockSize);
-      const part = into.subarray(from - offset, to - offset);
-      if (bytes === undefined) part.fill(0);
-      else part.set(bytes.subarray(from - block * blockSize, to - block * blockSize));
+    const { blockSize } = this.#source;
+    const end = offset + into.length;
+    const windowBlocks = Math.max(1, Math.floor(WINDOW_BYTES / blockSize));
+    const endBlock = Math.ceil(end / blockSize);
+    const wanted: { readonly first: number; readonly blocks: WantedBlocks }[] = [];
+    let next = Math.floor(offset / blockSize);
+    const wantMore = () => {
+      if (next >= endBlock || into.length === 0) return;
+      const count = Math.min(windowBlocks, endBlock - next);
+      wanted.push({ first: next, blocks: this.#blocks.want(next, count) });
+      next += count;
+      if (next < endBlock) return;
+      const first = Math.floor(offset / blockSize);
+      const ahead = this.#streams.follow(first, endBlock - first, this.#blocks.mayReadAhead);
+      if (ahead !== undefined) this.#blocks.readAhead(ahead.first, ahead.count);
+    };
+    wantMore();
+    try {
+      for (let window = wanted[0]; window !== undefined; window = wanted[0]) {
+        wantMore(); // The next one is on its way while this one is waited for.
+        let block = window.first;
+        for await (const bytes of window.blocks.contents(options)) {
+          const from = Math.max(offset, block * blockSize);
+          const to = Math.min(end, (block + 1) * blockSize);
+          const part = into.subarray(from - offset, to - offset);
+          if (bytes === undefined) part.fill(0);
+          else part.set(bytes.subarray(from - block * blockSize, to - block * blockSize));
+          block++;
+        }
+        window.blocks.release();
+        wanted.shift();
+      }
+    } finally {
+      for (const { blocks } of wanted) blocks.release();
     }
   }
 
@@ -71,105 +94,46 @@ export class BackupImage implements BlockDevice {
     this.#check(0, 0);
   }
 
-  /** By the block map alone; nothing is fetched but its nodes. */
+  /** By the map alone: no content is fetched. */
   async *extents(offset: number, length: number, options: AbortOptions = {}): AsyncGenerator<Extent> {
+    options.signal?.throwIfAborted();
     this.#check(offset, length);
-    const { blockSize } = this.#map.descriptor;
+    const { blockSize } = this.#source;
     const end = offset + length;
+    let extent: { offset: number; length: number; kind: Extent['kind'] } | undefined;
     for (let at = offset; at < end; ) {
+      this.#check(0, 0);
       const first = Math.floor(at / blockSize);
-      const count = Math.min(Math.ceil(end / blockSize) - first, 1024);
-      const { entries, lost } = await this.#map.lookup(first, count, { signal: options.signal });
-      for (let index = 0; index < count; ) {
-        const isData = (i: number) =>
-          entries[i] !== undefined ||
-          lost.some(({ firstBlock, blockCount }) => first + i >= firstBlock && first + i < firstBlock + blockCount);
-        const data = isData(index);
-        let next = index + 1;
-        while (next < count && isData(next) === data) next++;
-        const to = Math.min(end, (first + next) * blockSize);
-        yield { offset: at, length: to - at, kind: data ? 'data' : 'zero' };
+      const count = Math.min(Math.ceil(end / blockSize) - first, EXTENT_BLOCKS);
+      for (const content of await this.#source.lookup(first, count, options)) {
+        const to = Math.min(end, (Math.floor(at / blockSize) + 1) * blockSize);
+        const kind = content === 'zero' ? 'zero' : 'data';
+        if (extent?.kind === kind) extent.length += to - at;
+        else {
+          if (extent !== undefined) yield extent;
+          extent = { offset: at, length: to - at, kind };
+        }
         at = to;
-        index = next;
       }
     }
+    if (extent !== undefined) yield extent;
   }
 
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#cache.clear();
+  /** Ends the fetches that are on their way: whoever waits for one gets `CLOSED`. Idempotent. */
+  close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#closing = this.#blocks.close();
+      this.#onClose?.();
+    }
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  /** A promise of each block's content, `undefined` for zeroes. */
-  async #load(first: number, count: number, signal?: AbortSignal): Promise<Promise<Uint8Array | undefined>[]> {
-    const blockCount = Math.ceil(this.size / this.#map.descriptor.blockSize);
-    const follows = first === this.#nextExpected;
-    this.#nextExpected = first + count;
-    const ahead = follows ? Math.min(READ_AHEAD_BLOCKS, this.#maxCached, blockCount - first - count) : 0;
-    const wantedEnd = first + count + ahead;
-    const missing: number[] = [];
-    for (let block = first; block < wantedEnd; block++) if (!this.#cache.has(block)) missing.push(block);
-    if (missing.some((block) => block < first + count)) await this.#fetch(missing, signal);
-    const contents: Promise<Uint8Array | undefined>[] = [];
-    for (let block = first; block < first + count; block++) {
-      const content = this.#cache.get(block) ?? Promise.reject(new BackupError('CLOSED', 'the image is closed'));
-      content.catch(() => {});
-      this.#cache.delete(block); // To the end: the most recently read.
-      this.#cache.set(block, content);
-      contents.push(content);
-    }
-    this.#evict(count);
-    return contents;
-  }
-
-  async #fetch(blocks: readonly number[], signal?: AbortSignal): Promise<void> {
-    const first = blocks[0] as number;
-    const count = (blocks.at(-1) as number) - first + 1;
-    const { entries } = await this.#map.lookup(first, count, { signal });
-    const waiting = new Map<number, PromiseWithResolvers<Uint8Array | undefined>>();
-    const wanted: MappedBlock[] = [];
-    for (const block of blocks) {
-      if (this.#cache.has(block)) continue; // Another read was faster.
-      const content = Promise.withResolvers<Uint8Array | undefined>();
-      content.promise.catch(() => {});
-      this.#cache.set(block, content.promise);
-      const entry = entries[block - first];
-      if (entry !== undefined) {
-        wanted.push({ block, entry });
-        waiting.set(block, content);
-      } else if (this.#map.isLost(block) && !this.#options.allowLost) {
-        content.reject(new BackupError('BLOCK_LOST', `block ${block} could not be kept when the backup was made`));
-      } else {
-        content.resolve(undefined);
-      }
-    }
-    const deliver = (block: number, bytes: Uint8Array) => {
-      waiting.get(block)?.resolve(bytes.slice());
-      waiting.delete(block);
-    };
-    // Others may be waiting for these by now, so one reader's abort does not end the fetch; it ends that reader's wait.
-    fetchBlocks(this.#source, wanted, deliver, { fetchedBytes: 0, requests: 0 }).catch((error: unknown) => {
-      for (const [block, content] of waiting) {
-        this.#cache.delete(block); // The next read tries again.
-        content.reject(error);
-      }
-    });
-  }
-
-  #evict(inUse: number): void {
-    const most = Math.max(this.#maxCached, inUse);
-    for (const block of this.#cache.keys()) {
-      if (this.#cache.size <= most) return;
-      this.#cache.delete(block);
-    }
-  }
-
   #check(offset: number, length: number): void {
-    if (this.#isClosed) throw new BackupError('CLOSED', 'the image is closed');
+    if (this.#closing !== undefined) throw new BackupError('CLOSED', 'the image is closed');
     checkSpan(this, offset, length);
   }
 }

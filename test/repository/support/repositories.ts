@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { AbortOptions } from '../../../src/common/abort.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { CreateOptions } from '../../../src/repository/opening/repository-options.ts';
@@ -21,8 +22,12 @@ export function createIn(target: CloudTarget, isEncrypted = false): Promise<Back
   return BackupRepository.create(target, { encryption: encryptionOf(isEncrypted), ...SMALL });
 }
 
-export function openIn(target: CloudTarget, isEncrypted = false): Promise<BackupRepository> {
-  return BackupRepository.open(target, { ...(isEncrypted ? { unlock: { key: KEY } } : {}), ...SMALL });
+export function openIn(
+  target: CloudTarget,
+  isEncrypted = false,
+  options: AbortOptions = {},
+): Promise<BackupRepository> {
+  return BackupRepository.open(target, { ...options, ...(isEncrypted ? { unlock: { key: KEY } } : {}), ...SMALL });
 }
 
 /** A target in memory that notes each call, as `put packs/...`. */

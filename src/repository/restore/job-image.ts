@@ -1,0 +1,133 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { BlockDevice } from '../../device/block-device.ts';
+import { checkSpan } from '../../device/span.ts';
+import type { BlockRange } from '../../state/block-range.ts';
+import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import type { VolumeBackup } from '../jobs/volume-backup.ts';
+import type { BlockEntry } from '../map/descriptor.ts';
+import type { RecordStore } from '../records/record-store.ts';
+
+/** A backup that is on its way, and what is needed to see it whole. */
+export interface JobImageParts {
+  readonly id: string;
+  readonly snapshot: VolumeSnapshot;
+  readonly backup: VolumeBackup;
+  readonly records: RecordStore;
+  /** The image of the committed backup, once there is one; rejects when there never will be. */
+  readonly committed: () => Promise<BlockDevice>;
+}
+
+/**
+ * The frozen instant of a backup that is not complete yet, as a read-only device: what has not been overwritten since is
+ * still in the surviving volume, pre-images are kept there, and what has been stored and then overwritten is in the
+ * repository. Once the backup is committed it is read from there.
+ */
+export class JobImage implements BlockDevice {
+  readonly size: number;
+  readonly sectorSize: number;
+  /** Bytes. */
+  readonly blockSize: number;
+  readonly readOnly = true;
+  readonly #parts: JobImageParts;
+  #isClosed = false;
+
+  constructor(parts: JobImageParts) {
+    this.#parts = parts;
+    this.size = parts.snapshot.size;
+    this.sectorSize = parts.snapshot.sectorSize;
+    this.blockSize = parts.snapshot.blockSize;
+  }
+
+  /**
+   * @throws `BACKUP_INCOMPLETE` when the job has ended without a backup, or has let go of what says where a block is;
+   * `BLOCK_LOST`, `SNAPSHOT_BROKEN`, `CLOSED`, and what the volume and the repository give
+   */
+  async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    this.#check(offset, into.length);
+    const { snapshot } = this.#parts;
+    if (snapshot.status === 'closed') return (await this.#parts.committed()).read(offset, into, options);
+    try {
+      await snapshot.read(offset, into, options);
+    } catch (error) {
+      if (BackupError.is(error, 'CLOSED') && !this.#isClosed) return this.read(offset, into, options);
+      if (!BackupError.is(error, 'BLOCK_RELEASED')) throw error;
+      await this.#readEach(offset, into, options);
+    }
+  }
+
+  /** Always rejects with `READ_ONLY`. */
+  async write(): Promise<void> {
+    throw new BackupError('READ_ONLY', 'a backup can not be written');
+  }
+
+  async flush(options: AbortOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    this.#check(0, 0);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Blocks whose pre-image could not be kept. */
+  get lostBlocks(): number {
+    return this.#parts.snapshot.states.counts.lost;
+  }
+
+  /** What the volume holds differently from the frozen instant, perhaps more. */
+  overwritten(): BlockRange[] | undefined {
+    const { snapshot } = this.#parts;
+    return snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
+  }
+
+  /** Block by block: some are in the volume, others in the repository. */
+  async #readEach(offset: number, into: Uint8Array, options: AbortOptions): Promise<void> {
+    const { blockSize } = this.#parts.snapshot;
+    for (let at = offset; at < offset + into.length; ) {
+      const block = Math.floor(at / blockSize);
+      const end = Math.min(offset + into.length, (block + 1) * blockSize);
+      const part = into.subarray(at - offset, end - offset);
+      try {
+        await this.#parts.snapshot.read(at, part, options);
+      } catch (error) {
+        if (BackupError.is(error, 'CLOSED')) return this.read(offset, into, options);
+        if (!BackupError.is(error, 'BLOCK_RELEASED')) throw error;
+        await this.#fetch(block, at - block * blockSize, part, options);
+      }
+      at = end;
+    }
+  }
+
+  async #fetch(block: number, from: number, part: Uint8Array, options: AbortOptions): Promise<void> {
+    const entry = await this.#entryOf(block, options);
+    if (entry === undefined) {
+      part.fill(0);
+      return;
+    }
+    const deliver = (_block: number, bytes: Uint8Array) => part.set(bytes.subarray(from, from + part.length));
+    const tally = { fetchedBytes: 0, requests: 0 };
+    await this.#parts.records.readBlocks([{ block, entry }], deliver, tally, options);
+  }
+
+  /** Where a block that the snapshot has released is stored; `undefined` for zeroes. */
+  async #entryOf(block: number, options: AbortOptions): Promise<BlockEntry | undefined> {
+    const { backup, id } = this.#parts;
+    if (backup.placed.has(block)) return backup.placed.get(block);
+    const { base } = backup;
+    if (base?.isSame(block) === true) return (await base.map.lookup(block, 1, options)).entries[0];
+    // Of large volumes the sweep lets go of what it has written to the map.
+    const message = `backup ${id} is under way: block ${block} is stored, and readable once it is committed`;
+    throw new BackupError('BACKUP_INCOMPLETE', message, { retryable: true });
+  }
+
+  #check(offset: number, length: number): void {
+    if (this.#isClosed) throw new BackupError('CLOSED', 'the image is closed');
+    checkSpan(this, offset, length);
+  }
+}

@@ -1,0 +1,100 @@
+import { choiceArgument, integerArgument } from '../../common/arguments.ts';
+import type { BackupError } from '../../common/errors.ts';
+import type { Progress, ProgressOptions } from '../progress.ts';
+
+/** How thoroughly a repository is verified. @public */
+export type VerifyDepth = 'structure' | 'checksums' | 'data';
+
+/**
+ * How a repository is verified.
+ *
+ * @public
+ */
+export interface VerifyOptions extends ProgressOptions<Progress> {
+  /**
+   * - `structure`: the log in full, every map in full (each node and run against its id), and whether every pack that maps
+   *   need is there with the length that it had. No data is downloaded. It finds what is missing and cut off.
+   * - `checksums`: that, and the checksums that the store itself keeps of packs against those of the log, without
+   *   downloading them: a request a pack. Where the store keeps none, what packs say of their content against what maps say of
+   *   it. It finds what the store knows to have changed.
+   * - `data`: that without the store's checksums, and every pack downloaded, its SHA-256 against the log's and every record
+   *   opened and compared with its id. It finds everything.
+   */
+  depth: VerifyDepth;
+  /**
+   * With `data`: verify such a part of the data, more than 0 and at most 1, beginning with what was verified least recently, by
+   * whichever host. With `1/30` a day all of it is verified within about a month. @defaultValue all of it
+   */
+  fraction?: number | undefined;
+  /** With `data`: download about so many bytes of packs at most, least recently verified first; one pack at least. */
+  maxBytes?: number | undefined;
+  /** Only what these backups need: of damage that they don't, nothing is told. @defaultValue all of them */
+  backups?: readonly string[] | undefined;
+  /**
+   * Note damaged packs in the log. From then on no backup rests on them, and the next backup of each volume stores again what
+   * they hold of it, as far as the volume still has it. Packs that verify as good again are taken off, with `data`.
+   * A repository that was opened for reading only is never written to. @defaultValue true
+   */
+  quarantine?: boolean | undefined;
+}
+
+/** A pack that is not as it should be. @public */
+export interface DamagedPack {
+  /** Its key in the target, as `packs/...`. */
+  readonly pack: string;
+  /** Ids of the backups that need a damaged part of it. None: no backup needs what is damaged. */
+  readonly backups: readonly string[];
+  /** `PACK_MISSING`, `PACK_CORRUPT`, `RECORD_CORRUPT` or `MAP_CORRUPT`: the first thing that was found wrong with it. */
+  readonly error: BackupError;
+}
+
+/** What verifying found. @public */
+export interface VerifyResult {
+  /** Whether nothing is damaged in what was verified. */
+  readonly ok: boolean;
+  readonly damaged: readonly DamagedPack[];
+  /** Bytes of packs that were verified: downloaded with `data`, by checksum with `checksums`; of maps with `structure`. */
+  readonly verifiedBytes: number;
+  /** Packs that the verified backups need, and their bytes. */
+  readonly packs: number;
+  readonly packBytes: number;
+  /** Of those: with `data` packs that were downloaded, with `checksums` those whose checksum was compared. */
+  readonly verifiedPacks: number;
+  /** With `checksums`: packs of which only length and table of contents were compared, because the store keeps no checksum. */
+  readonly packsWithoutChecksum: number;
+  /** Keys of packs that this run put into quarantine, and of those that it let out. */
+  readonly quarantined: readonly string[];
+  readonly released: readonly string[];
+  /** Why damaged packs could not be noted in the log. */
+  readonly quarantineError: BackupError | undefined;
+}
+
+/** Every choice made. */
+export interface CheckedVerifyOptions extends Pick<VerifyOptions, 'signal' | 'onProgress' | 'backups'> {
+  readonly depth: VerifyDepth;
+  readonly fraction: number;
+  readonly maxBytes: number;
+  readonly quarantine: boolean;
+}
+
+/** @throws TypeError */
+export function checkVerifyOptions(options: VerifyOptions): CheckedVerifyOptions {
+  const depth = choiceArgument('depth', options.depth, ['structure', 'checksums', 'data']);
+  const { fraction, maxBytes } = options;
+  if (fraction !== undefined && !(typeof fraction === 'number' && fraction > 0 && fraction <= 1)) {
+    throw new TypeError(`fraction must be a number above 0 and at most 1, not ${String(fraction)}`);
+  }
+  if (maxBytes !== undefined) integerArgument('maxBytes', maxBytes, 1);
+  if (depth !== 'data' && (fraction !== undefined || maxBytes !== undefined)) {
+    throw new TypeError(`fraction and maxBytes say how much data is verified: with depth 'data', not '${depth}'`);
+  }
+  return {
+    depth,
+    fraction: fraction ?? 1,
+    maxBytes: maxBytes ?? Number.POSITIVE_INFINITY,
+    backups: options.backups,
+    quarantine: options.quarantine ?? true,
+    signal: options.signal,
+    onProgress: options.onProgress,
+  };
+}

@@ -1,0 +1,38 @@
+import { type Progress, tell } from '../progress.ts';
+import { currentMeter } from '../requests/request-meter.ts';
+
+/** Tells how far a verification has got. */
+export class VerifyProgress {
+  readonly #onProgress: ((progress: Progress) => void) | undefined;
+  #phase = '';
+  #doneBytes = 0;
+  #totalBytes = 0;
+
+  constructor(onProgress: ((progress: Progress) => void) | undefined) {
+    this.#onProgress = onProgress;
+  }
+
+  /** A phase begins. */
+  begin(phase: string, totalBytes = 0): void {
+    this.#phase = phase;
+    this.#doneBytes = 0;
+    this.#totalBytes = totalBytes;
+    this.#tell();
+  }
+
+  advance(bytes: number): void {
+    this.#doneBytes += bytes;
+    this.#tell();
+  }
+
+  #tell(): void {
+    const meter = currentMeter();
+    tell(this.#onProgress, {
+      phase: this.#phase,
+      doneBytes: this.#doneBytes,
+      totalBytes: this.#totalBytes,
+      transferredBytes: meter === undefined ? 0 : meter.uploadBytes + meter.downloadBytes,
+      requests: meter?.requests ?? 0,
+    });
+  }
+}

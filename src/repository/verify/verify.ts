@@ -1,0 +1,363 @@
+import { BackupError } from '../../common/errors.ts';
+import type { TargetClock } from '../../target/clock.ts';
+import { packTables } from '../log/collect-decision.ts';
+import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
+import { missingBackup } from '../log/sessions.ts';
+import { readAhead } from '../map/read-ahead.ts';
+import { isDamage } from '../prune/collect.ts';
+import { listPacks, type PackListing } from '../prune/pack-listing.ts';
+import { decodePackTable } from '../records/pack-table-record.ts';
+import { type PackName, packKey, RecordKind } from '../records/record.ts';
+import type { RepositoryContext } from '../repository-context.ts';
+import { AffectedBackups } from './affected-backups.ts';
+import { Damages } from './damages.ts';
+import { FreshRecords } from './fresh-records.ts';
+import { walkMap } from './map-walk.ts';
+import { NeededPacks } from './needed-packs.ts';
+import { checkPack, corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';
+import { Patience } from './patience.ts';
+import { PlaceSet } from './place-set.ts';
+import { quarantine } from './quarantine.ts';
+import { VerifiedTimes } from './verified-times.ts';
+import {
+  type CheckedVerifyOptions,
+  checkVerifyOptions,
+  type VerifyOptions,
+  type VerifyResult,
+} from './verify-options.ts';
+import { VerifyProgress } from './verify-progress.ts';
+import { type LoggedPacks, readLoggedPacks } from './whole-log.ts';
+
+/** What tests choose. */
+export interface VerifyTuning {
+  readonly clock?: Pick<TargetClock, 'sleep'> | undefined;
+  /** Verified packs between two notes of which they are. */
+  readonly saveEveryPacks?: number | undefined;
+}
+
+const TABLES_AT_A_TIME = 8;
+const PACKS_AT_A_TIME = 3;
+const STATS_AT_A_TIME = 32;
+/** 2 GiB of packs of the usual size. */
+const SAVE_EVERY_PACKS = 64;
+/** Looks at a log that goes on while what is damaged is being looked at. */
+const MAX_LOOKS = 4;
+
+/**
+ * Looks whether a repository is as it should be: see `VerifyOptions`. What is damaged is told and does not end it.
+ *
+ * Nothing is believed to be damaged before it was read twice, and after a look at the newest entries of the log: what
+ * others forgot, moved or deleted meanwhile is no damage. What the store fails to answer is tried again and then
+ * rejects: it says nothing of what is stored.
+ *
+ * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,
+ * `REPOSITORY_ROLLED_BACK` when the log itself is not as it should be; `BUDGET_EXCEEDED`, and what the target gives. An
+ * aborted or failed verification of data goes on, the next time, about where this one ended.
+ */
+export async function verifyRepository(
+  context: RepositoryContext,
+  options: VerifyOptions,
+  tuning: VerifyTuning = {},
+): Promise<VerifyResult> {
+  const checked = checkVerifyOptions(options);
+  const end = new AbortController();
+  const signals = [end.signal, ...(checked.signal === undefined ? [] : [checked.signal])];
+  try {
+    return await new Verification(context, checked, tuning, AbortSignal.any(signals)).run();
+  } finally {
+    end.abort(); // Nothing goes on behind a verification that has failed.
+  }
+}
+
+class Verification {
+  readonly #context: RepositoryContext;
+  readonly #options: CheckedVerifyOptions;
+  readonly #tuning: VerifyTuning;
+  readonly #signal: AbortSignal;
+  readonly #patience: Patience;
+  readonly #records: FreshRecords;
+  readonly #damages: Damages;
+  readonly #progress: VerifyProgress;
+  /** Packs that were found to be good, all of them read. */
+  readonly #good: PackName[] = [];
+  #verifiedBytes = 0;
+  #verifiedPacks = 0;
+  #withoutChecksum = 0;
+
+  constructor(context: RepositoryContext, options: CheckedVerifyOptions, tuning: VerifyTuning, signal: AbortSignal) {
+    this.#context = context;
+    this.#options = options;
+    this.#tuning = tuning;
+    this.#signal = signal;
+    this.#patience = new Patience(context.target, signal, tuning.clock);
+    this.#records = new FreshRecords(
+      context,
+      this.#patience.target,
+      () => this.#patience.with(() => context.log.catchUp({ signal })),
+      signal,
+    );
+    this.#damages = new Damages(this.#records);
+    this.#progress = new VerifyProgress(options.onProgress);
+  }
+
+  get #target() {
+    return this.#patience.target;
+  }
+
+  async run(): Promise<VerifyResult> {
+    const signal = this.#signal;
+    const { depth } = this.#options;
+    this.#progress.begin('log');
+    const state = await this.#patience.with(() => this.#context.log.catchUp({ signal }));
+    const logged = await this.#patience.with(() => readLoggedPacks(this.#context, this.#target, { signal }));
+    const backups = selected(state, this.#options.backups);
+    this.#progress.begin('listing');
+    const listing = await listPacks({ target: this.#target }, { signal });
+    const needed = new NeededPacks({
+      records: this.#records,
+      damages: this.#damages,
+      footerKey: this.#context.keys.footerKey,
+      sizeOf: (key) => listing.sizeOf(key),
+      signal,
+    });
+    await this.#readTables(state, logged, needed);
+    const times =
+      depth === 'data' ? await VerifiedTimes.read(this.#target, this.#context.keys.logKey, signal) : undefined;
+    const isPart = this.#options.fraction < 1 || this.#options.maxBytes !== Number.POSITIVE_INFINITY;
+    let chosen: ReadonlySet<string> | undefined;
+    if (times !== undefined && isPart) {
+      // Which packs there are is seen before what they hold is compared.
+      await this.#walk(backups, needed, false);
+      chosen = this.#choose(needed, listing, times);
+    }
+    const isCompared = depth === 'data' || (depth === 'checksums' && this.#target.capabilities.checksums !== true);
+    needed.compare = (key) => isCompared && (chosen === undefined || chosen.has(key));
+    await this.#walk(backups, needed, true);
+    const expected = await this.#expect(needed, listing, logged);
+    if (depth === 'structure') this.#verifiedBytes = this.#records.readBytes;
+    if (depth === 'checksums') await this.#checkSums(expected, needed);
+    if (times !== undefined) {
+      const wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
+      await this.#checkData(wanted, times, listing);
+    }
+    return this.#conclude(expected);
+  }
+
+  /** Tables of packs say what was stored; tables of what was moved say where it is. */
+  async #readTables(state: LogState, logged: LoggedPacks, needed: NeededPacks): Promise<void> {
+    const readPacks = async (table: ReturnType<typeof packTables>[number]) => {
+      const { id, location } = table;
+      await needed.record(RecordKind.table, id, location);
+      try {
+        const raw = await this.#records.read(RecordKind.table, id, location);
+        for (const { size, sha256, ...pack } of decodePackTable(raw, table.packs)) {
+          logged.set(packKey(pack), { size, sha256 });
+        }
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        await this.#damages.addRecord(location, error);
+      }
+    };
+    for await (const _ of readAhead(packTables(state), readPacks, TABLES_AT_A_TIME)) this.#signal.throwIfAborted();
+    const readMoved = async (relocation: Parameters<FreshRecords['readTable']>[0]) => {
+      await needed.record(RecordKind.relocation, relocation.id, relocation.location);
+      try {
+        await this.#records.readTable(relocation);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        await this.#damages.addRecord(relocation.location, error);
+      }
+    };
+    for await (const _ of readAhead([...state.relocations.values()], readMoved, TABLES_AT_A_TIME)) {
+      this.#signal.throwIfAborted();
+    }
+  }
+
+  async #walk(backups: readonly StoredBackup[], needed: NeededPacks, readsLeaves: boolean): Promise<void> {
+    this.#progress.begin('maps');
+    const seen = new PlaceSet();
+    for (const { descriptor } of backups) {
+      this.#signal.throwIfAborted();
+      const before = this.#records.readBytes;
+      await walkMap(this.#records.map(descriptor), this.#records, needed, { seen, readsLeaves, signal: this.#signal });
+      this.#progress.advance(this.#records.readBytes - before);
+    }
+  }
+
+  /** The part of the data that was verified least recently. */
+  #choose(needed: NeededPacks, listing: PackListing, times: VerifiedTimes): Set<string> {
+    const { fraction, maxBytes } = this.#options;
+    const packs = [...needed.packs()].map((pack) => ({ key: packKey(pack), at: times.of(pack) }));
+    const total = packs.reduce((sum, { key }) => sum + listing.sizeOf(key), 0);
+    packs.sort((a, b) => a.at - b.at || (a.key < b.key ? -1 : 1));
+    const chosen = new Set<string>();
+    let bytes = 0;
+    for (const { key } of packs) {
+      const size = listing.sizeOf(key);
+      const isEnough = bytes >= fraction * total || bytes + size > maxBytes;
+      if (chosen.size > 0 && isEnough) break;
+      chosen.add(key);
+      bytes += size;
+    }
+    return chosen;
+  }
+
+  /** Every pack that is needed and there, and whether it is as long as it was. */
+  async #expect(needed: NeededPacks, listing: PackListing, logged: LoggedPacks): Promise<ExpectedPack[]> {
+    const expected: ExpectedPack[] = [];
+    const look = async (pack: PackName) => {
+      const key = packKey(pack);
+      let listedBytes = listing.sizeOf(key);
+      if (listedBytes === 0) {
+        // A listing may miss what was stored after it, and be wrong.
+        const info = await this.#target.stat(key, { signal: this.#signal });
+        if (info === undefined) {
+          const error = new BackupError('PACK_MISSING', `${key} is not there`);
+          this.#damages.add({ pack, error, isMissing: true });
+          return;
+        }
+        listedBytes = info.size;
+      }
+      const each = { pack, listedBytes, logged: logged.get(key) };
+      const fault = lengthFault(each);
+      if (fault !== undefined) this.#damages.add(fault);
+      else if (needed.endOf(key) > listedBytes) {
+        const error = corrupt(pack, `it has ${listedBytes} bytes, and maps name more`);
+        this.#damages.add({ pack, error, end: listedBytes });
+      }
+      expected.push(each);
+    };
+    for await (const _ of readAhead([...needed.packs()], look, STATS_AT_A_TIME)) this.#signal.throwIfAborted();
+    return expected;
+  }
+
+  /** What the store says of packs. One that it says to have changed is downloaded, to see what is wrong with it. */
+  async #checkSums(expected: readonly ExpectedPack[], needed: NeededPacks): Promise<void> {
+    const total = expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
+    this.#progress.begin('checksums', total);
+    const keepsSums = this.#target.capabilities.checksums === true;
+    const check = async (each: ExpectedPack) => {
+      const { pack, logged, listedBytes } = each;
+      const key = packKey(pack);
+      const info = keepsSums ? await this.#target.stat(key, { signal: this.#signal }) : undefined;
+      this.#progress.advance(listedBytes);
+      if (info?.sha256 === undefined || logged === undefined) {
+        if (keepsSums) await needed.checkFooter(pack);
+        this.#withoutChecksum++;
+        return;
+      }
+      if (info.sha256 === Buffer.from(logged.sha256).toString('hex')) {
+        if (this.#damages.has(key)) return;
+        this.#verifiedPacks++;
+        this.#verifiedBytes += listedBytes;
+        return;
+      }
+      if (await this.#isGood(each)) this.#withoutChecksum++; // Whatever it is that the store keeps there.
+    };
+    for await (const _ of readAhead(expected, check, STATS_AT_A_TIME)) this.#signal.throwIfAborted();
+  }
+
+  async #checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
+    const total = wanted.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
+    this.#progress.begin('data', total);
+    const order = [...wanted].sort((a, b) => times.of(a.pack) - times.of(b.pack));
+    const saveEvery = this.#tuning.saveEveryPacks ?? SAVE_EVERY_PACKS;
+    const check = async (each: ExpectedPack) => ({ ...each, isGood: await this.#isGood(each) });
+    let unsaved = 0;
+    for await (const { pack, listedBytes, isGood } of readAhead(order, check, PACKS_AT_A_TIME)) {
+      this.#signal.throwIfAborted();
+      if (!isGood || this.#damages.has(packKey(pack))) continue; // It stays among those that come first.
+      this.#good.push(pack);
+      this.#verifiedPacks++;
+      this.#verifiedBytes += listedBytes;
+      times.note(pack, this.#context.now());
+      if (++unsaved >= saveEvery) {
+        unsaved = 0;
+        await this.#save(times, listing);
+      }
+    }
+    await this.#save(times, listing);
+  }
+
+  async #save(times: VerifiedTimes, listing: PackListing): Promise<void> {
+    if (!this.#context.readOnly) await times.save(listing.packs);
+  }
+
+  /** Downloads a pack, a second time before it is believed to be damaged. */
+  async #isGood(expected: ExpectedPack): Promise<boolean> {
+    const signal = this.#signal;
+    for (let look = 1; ; look++) {
+      const onBytes = (bytes: number) =>
+        this.#progress.advance(look === 1 && this.#options.depth === 'data' ? bytes : 0);
+      const damage = await checkPack(this.#context, this.#target, expected, { signal, onBytes });
+      if (damage === undefined) return true;
+      if (look < 2) continue;
+      this.#damages.add(damage);
+      return false;
+    }
+  }
+
+  /** P8: what looks damaged is looked at once more with what has become of it meanwhile. */
+  async #conclude(expected: readonly ExpectedPack[]): Promise<VerifyResult> {
+    const context = this.#context;
+    const signal = this.#signal;
+    let affected: AffectedBackups | undefined;
+    let state = context.log.state;
+    if (this.#damages.size > 0) {
+      this.#progress.begin('damage');
+      for (let look = 1; look <= MAX_LOOKS; look++) {
+        state = await this.#patience.with(() => context.log.catchUp({ signal }));
+        affected = new AffectedBackups(state, this.#records, this.#damages, signal);
+        await affected.find();
+        if (context.log.state.seq === state.seq) break;
+      }
+    }
+    const found: { readonly pack: PackName; readonly backups: readonly string[]; readonly error: BackupError }[] = [];
+    for (const [key, { pack, error }] of this.#damages.entries()) {
+      const backups = affected?.byPack.get(key) ?? [];
+      // What was condemned since, and nobody needs, may well be gone.
+      if (backups.length > 0 || isKnown(state, pack)) found.push({ pack, backups, error });
+    }
+    const noted = await this.#note(found.map(({ pack }) => pack));
+    const { backups: asked } = this.#options;
+    // Asked for some backups, it is of no interest what only others miss.
+    const told = found.filter(({ backups }) => asked === undefined || backups.some((id) => asked.includes(id)));
+    this.#progress.begin('done');
+    return {
+      ok: told.length === 0,
+      damaged: told.map(({ pack, backups, error }) => ({ pack: packKey(pack), backups, error })),
+      verifiedBytes: this.#verifiedBytes,
+      packs: expected.length,
+      packBytes: expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0),
+      verifiedPacks: this.#verifiedPacks,
+      packsWithoutChecksum: this.#withoutChecksum,
+      ...noted,
+    };
+  }
+
+  async #note(
+    damaged: readonly PackName[],
+  ): Promise<Pick<VerifyResult, 'quarantined' | 'released' | 'quarantineError'>> {
+    const nothing = { quarantined: [], released: [], quarantineError: undefined };
+    if (this.#context.readOnly || !this.#options.quarantine) return nothing;
+    const good = this.#good.filter((pack) => !this.#damages.has(packKey(pack)));
+    try {
+      const noted = await quarantine(this.#context, damaged, good, { signal: this.#signal });
+      return { ...nothing, quarantined: noted.quarantine.map(packKey), released: noted.release.map(packKey) };
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      // What was found is worth more than the note.
+      if (!BackupError.is(error)) throw error;
+      return { ...nothing, quarantineError: error };
+    }
+  }
+}
+
+function selected(state: LogState, ids: readonly string[] | undefined): StoredBackup[] {
+  if (ids === undefined) return [...state.backups.values()];
+  return ids.map((id) => {
+    const backup = state.backups.get(id);
+    if (backup === undefined) throw missingBackup(state, id);
+    return backup;
+  });
+}

@@ -1,0 +1,281 @@
+import { crc32, zstdDecompressSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { decodePlain } from '../../src/common/bounded-msgpack.ts';
+import { BackupRepository } from '../../src/repository/backup-repository.ts';
+import { RepositoryKeys } from '../../src/repository/keys/repository-keys.ts';
+import { decodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
+import { decodeEntry } from '../../src/repository/log/entry-codec.ts';
+import { applyEntry } from '../../src/repository/log/fold.ts';
+import { EMPTY_STATE, type LogState } from '../../src/repository/log/log-state.ts';
+import { MapGeometry } from '../../src/repository/map/geometry.ts';
+import { InnerNode } from '../../src/repository/map/inner-node.ts';
+import { decodeLeaf } from '../../src/repository/map/leaf.ts';
+import { footerLength, openFooter, TRAILER_BYTES } from '../../src/repository/pack/pack-footer.ts';
+import { decodePackTable } from '../../src/repository/records/pack-table-record.ts';
+import { decodeRelocationTable } from '../../src/repository/records/relocation-table.ts';
+import { MemoryTarget } from '../../src/target/memory-target.ts';
+import {
+  appendixA,
+  bytes,
+  gcm,
+  hkdf256,
+  hmac256,
+  sealedRecord,
+  sha256,
+  u32,
+} from '../repository/keys/support/format-text.ts';
+import { readRepository } from './independent-reader.ts';
+
+/**
+ * The whole repository of Appendix A of `docs/FORMAT.md`: every object put together anew from the text's own smaller
+ * values, read by a reader of the text, and read by this library.
+ */
+
+const vector = appendixA();
+const key = vector('repository key');
+const repositoryId = vector('repository id');
+const nonce = vector('nonce');
+const keys = RepositoryKeys.encrypted(key, repositoryId);
+const u16 = (value: number) => u32(value).subarray(0, 2);
+const u64 = (value: number) => bytes(u32(value % 2 ** 32), u32(Math.floor(value / 2 ** 32)));
+const idOf = (kind: number, part: Uint8Array) =>
+  hmac256(hkdf256(key, repositoryId, 'cow1 record id'), bytes(kind, part));
+
+const FAN_OUT = 128;
+const BLOCK = 4096;
+const SIZE = 130 * BLOCK + 16;
+const NAME = { session: 1, random: 'f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff' };
+const PACK = `packs/0000000000001/${NAME.random}`;
+const packName = bytes(u64(NAME.session), Buffer.from(NAME.random, 'hex'));
+const c = Buffer.alloc(BLOCK, 0x63);
+const idA = vector('content id of a, encrypted');
+const idC = vector('content id of c');
+const geometry = new MapGeometry(SIZE, BLOCK, FAN_OUT);
+
+/** The records of the pack in their order, and where each stands. */
+const RECORDS = [
+  { name: 'a', kind: 1, codec: 0, id: idA, rawLength: 16, content: vector('block a'), hint: 130 },
+  { name: 'c', kind: 1, codec: 1, id: idC, rawLength: BLOCK, content: vector('zstd frame of c'), hint: 0 },
+  { name: 'leaf 0', ...node(2, 'leaf 0'), hint: 0 },
+  { name: 'leaf 1', ...node(2, 'leaf 1'), hint: 128 },
+  { name: 'inner node', ...node(3, 'inner node', 'the inner node'), hint: 0 },
+  { name: 'run chunk', ...node(4, 'run chunk', 'the run chunk'), hint: 5 },
+];
+
+function node(kind: number, name: string, called = name) {
+  const content = vector(name);
+  return { kind, codec: 0, id: vector(`record id of ${called}`), rawLength: content.length, content };
+}
+
+const storedLength = ({ content }: { content: Buffer }) => content.length + 28;
+
+function placed(name: string) {
+  let offset = 8;
+  for (const record of RECORDS) {
+    const stored = storedLength(record);
+    if (record.name === name) {
+      return { offset, stored, ...record, place: bytes(u16(0), u32(offset), u32(stored + record.codec * 2 ** 24)) };
+    }
+    offset += stored;
+  }
+  throw new Error(`no record is ${name}`);
+}
+
+/** A location part that names the one pack. */
+function located(...places: Buffer[]): Buffer {
+  const part = bytes(u16(1), packName, ...places);
+  return bytes(part, u32(crc32(part)));
+}
+
+function bitmap(...bits: number[]): Buffer {
+  const map = Buffer.alloc(FAN_OUT / 8);
+  for (const bit of bits) map[bit >> 3]! |= 1 << (bit & 7);
+  return map;
+}
+
+describe('records', () => {
+  test('block c', () => {
+    expect(hmac256(hkdf256(key, repositoryId, 'cow1 content id'), c)).toEqual(idC);
+    expect(zstdDecompressSync(vector('zstd frame of c'))).toEqual(c);
+  });
+
+  test('leaves', () => {
+    const identity0 = bytes(bitmap(0, 5), idC, idC);
+    expect(bytes(identity0, located(placed('c').place, placed('c').place))).toEqual(vector('leaf 0'));
+    expect(idOf(2, identity0)).toEqual(vector('record id of leaf 0'));
+    const identity1 = bytes(bitmap(2), idA);
+    expect(bytes(identity1, located(placed('a').place))).toEqual(vector('leaf 1'));
+    expect(idOf(2, identity1)).toEqual(vector('record id of leaf 1'));
+    expect(decodeLeaf(Uint8Array.from(vector('leaf 1')), 1, geometry).entry(2)).toEqual({
+      id: Uint8Array.from(idA),
+      location: { pack: NAME, offset: 8, storedLength: 44, codec: 0, rawLength: 16 },
+    });
+  });
+
+  test('an inner node', () => {
+    const [leaf0, leaf1] = [placed('leaf 0'), placed('leaf 1')];
+    const identity = bytes(1, bitmap(0, 1), leaf0.id, leaf1.id);
+    const children = [leaf0, leaf1].map(({ place, rawLength }) => bytes(place, u32(rawLength)));
+    const usage = [2 * placed('c').stored, placed('a').stored].map((used) => bytes(u16(1), u16(0), u32(used)));
+    expect(bytes(identity, located(...children, ...usage))).toEqual(vector('inner node'));
+    expect(idOf(3, identity)).toEqual(vector('record id of the inner node'));
+    const read = new InnerNode(vector('inner node'), 1, 0, geometry).child(1);
+    expect(read?.usage).toEqual([{ pack: NAME, bytes: placed('a').stored }]);
+  });
+
+  test('a run chunk', () => {
+    const identity = bytes(u32(2), u32(5), u32(6), 0b10, idC);
+    expect(bytes(identity, located(placed('c').place))).toEqual(vector('run chunk'));
+    expect(idOf(4, identity)).toEqual(vector('record id of the run chunk'));
+  });
+
+  test('tables', () => {
+    const [size, checksum] = [vector('pack').length, sha256(vector('pack'))];
+    const table = bytes(packName, u32(size), checksum);
+    expect(table).toEqual(vector('table of packs'));
+    expect(idOf(5, table)).toEqual(vector('record id of the table'));
+    expect(decodePackTable(table, 1)).toEqual([{ ...NAME, size, sha256: Uint8Array.from(checksum) }]);
+    const random = 'e0e1e2e3e4e5e6e7e8e9eaebecedeeef';
+    const moved = bytes(u64(2 ** 40 + 9), Buffer.from(random, 'hex'));
+    const [a, c] = [placed('a'), placed('c')];
+    const rows = bytes(u32(a.offset), moved, u32(1000), u32(a.stored), u32(c.offset), moved, u32(8), u32(c.stored));
+    expect(rows).toEqual(vector('relocation table'));
+    expect(idOf(6, rows)).toEqual(vector('record id of the relocations'));
+    const pack = { session: 2 ** 40 + 9, random };
+    expect(decodeRelocationTable(rows)).toMatchObject([
+      { offset: a.offset, to: { pack, offset: 1000, storedLength: a.stored } },
+      { offset: c.offset, to: { pack, offset: 8, storedLength: c.stored } },
+    ]);
+  });
+});
+
+test('the pack', () => {
+  const rows = RECORDS.map((record) => {
+    const { id, rawLength, codec, kind, hint } = record;
+    return bytes(id, u32(storedLength(record)), u32(rawLength + codec * 2 ** 24 + kind * 2 ** 28), u64(hint));
+  });
+  const footer = bytes(u32(rows.length), ...rows);
+  expect(footer).toEqual(vector('raw footer'));
+  expect(sha256(footer)).toEqual(vector('checksum of the raw footer'));
+  const aad = bytes('cow1 footer', PACK);
+  const sealed = bytes(nonce, gcm(hkdf256(key, repositoryId, 'cow1 footer key'), nonce, footer, aad));
+  const records = RECORDS.map((record) => sealedRecord(key, repositoryId, { ...record, nonce }));
+  expect(bytes('CWPACK01', ...records, sealed, u32(sealed.length), 'CWFOOT01')).toEqual(vector('pack'));
+
+  const pack = vector('pack');
+  const length = footerLength(pack.subarray(-TRAILER_BYTES), pack.length);
+  const stored = pack.subarray(-TRAILER_BYTES - length, -TRAILER_BYTES);
+  const read = openFooter(stored, NAME, pack.length, keys.footerKey);
+  expect(read.map(({ hint, kind, offset }) => [kind, hint, offset])).toEqual(
+    RECORDS.map(({ name, hint, kind }) => [kind, hint, placed(name).offset]),
+  );
+});
+
+describe('the log', () => {
+  const logKey = hkdf256(key, repositoryId, 'cow1 log key');
+  const sealed = (label: string, seq: number, body: Uint8Array) =>
+    bytes(nonce, gcm(logKey, nonce, body, bytes(label, u64(seq))));
+  const plain = (name: string) => decodePlain(vector(name), 'LOG_CORRUPT');
+  const b16 = (byte: number) => Buffer.alloc(16, byte);
+  const at = 1_700_000_000_000;
+  const entry1 = {
+    ...{ v: 1, seq: 1, prev: Buffer.alloc(32), id: b16(0x11), at },
+    ...{ type: 'open', owner: 'host', volumes: [['disk', null]], fence: [], adopt: [] },
+  };
+  const location = (name: string) => {
+    const { offset, stored, codec, rawLength } = placed(name);
+    return [1, Buffer.from(NAME.random, 'hex'), offset, stored, codec, rawLength];
+  };
+  const backup = {
+    ...{ id: b16(0xbb), volume: 'disk', parent: null, base: null, frozenAt: at + 1000, trackingId: 'tracking' },
+    ...{ point: 7, intact: false, metadata: { note: 'café' } },
+    descriptor: {
+      size: SIZE,
+      blockSize: BLOCK,
+      root: [1, vector('record id of the inner node'), location('inner node')],
+      runs: [[[vector('record id of the run chunk'), location('run chunk'), 5, 6, 2]]],
+      lost: [[100, 2]],
+    },
+    stats: { storedBytes: vector('pack').length, changedBlocks: 4 },
+  };
+  const entry2 = {
+    ...{ v: 1, seq: 2, prev: vector('hash of entry 1'), id: b16(0x22), at: at + 60_000, type: 'commit', session: 1 },
+    backups: [backup],
+    packs: [[1, Buffer.from(NAME.random, 'hex'), vector('pack').length, sha256(vector('pack'))]],
+    packTables: [],
+  };
+
+  test('entry 1', () => {
+    expect(plain('body of entry 1')).toEqual({ ...entry1, tail: [] });
+    expect(sha256(bytes('cow1 log', vector('body of entry 1')))).toEqual(vector('checksum of body 1'));
+    expect(sealed('cow1 log', 1, vector('body of entry 1'))).toEqual(vector('entry 1'));
+    expect(sha256(vector('entry 1'))).toEqual(vector('hash of entry 1'));
+    const unencrypted = bytes(vector('body of entry 1'), vector('checksum of body 1'));
+    expect(decodeEntry(undefined, 1, unencrypted).entry.type).toBe('open');
+  });
+
+  test('entry 2', () => {
+    expect(plain('body of entry 2')).toEqual({ ...entry2, tail: [entry1] });
+    expect(sealed('cow1 log', 2, vector('body of entry 2'))).toEqual(vector('entry 2'));
+    expect(sha256(vector('entry 2'))).toEqual(vector('hash of entry 2'));
+  });
+
+  test('the checkpoint', () => {
+    const body = vector('body of the checkpoint');
+    expect(sealed('cow1 checkpoint', 2, body)).toEqual(vector('checkpoint'));
+    const raw = zstdDecompressSync(body.subarray(5));
+    expect(body.subarray(0, 5)).toEqual(bytes(1, u32(raw.length)));
+    const nothing = { pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] };
+    expect(decodePlain(raw, 'LOG_CORRUPT')).toEqual({
+      ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, removedSlots: [] },
+      backups: [{ ...backup, committedAt: at + 60_000, session: 1 }],
+      heads: [['disk', b16(0xbb)]],
+      known: [[1, Buffer.from(NAME.random, 'hex'), [], Buffer.alloc(0)]],
+    });
+    let state: LogState = EMPTY_STATE;
+    for (const seq of [1, 2]) {
+      const { entry, hash } = decodeEntry(keys.logKey, seq, vector(`entry ${seq}`));
+      state = applyEntry(state, entry, hash);
+    }
+    expect(decodeCheckpoint(keys.logKey, 2, vector('checkpoint'))).toEqual({ ...state });
+  });
+});
+
+describe('all of it together', () => {
+  const objects = new Map<string, Uint8Array<ArrayBuffer>>(
+    Object.entries({
+      format: 'format, encrypted',
+      'keys/0123456789abcdef': 'slot, passphrase',
+      [PACK]: 'pack',
+      'log/ffffffffffffe': 'entry 1',
+      'log/ffffffffffffd': 'entry 2',
+      'log/ffffffffffffd-c': 'checkpoint',
+    }).map(([object, name]) => [object, Uint8Array.from(vector(name))]),
+  );
+  const passphrase = vector('passphrase as typed').toString('utf8');
+  const content = Buffer.alloc(SIZE);
+  for (const block of [0, 6]) content.set(c, block * BLOCK);
+  content.set(vector('block a'), 130 * BLOCK);
+
+  test('is read by a reader of the text', () => {
+    const { backups } = readRepository(objects, { passphrase });
+    const metadata = { note: 'café' };
+    const shape = { volume: 'disk', size: SIZE, blockSize: BLOCK, metadata, lost: [[100, 2]], intact: false };
+    expect(backups).toEqual([{ id: 'bb'.repeat(16), ...shape, sha256: sha256(content).toString('hex') }]);
+  });
+
+  test('is read by this library', async () => {
+    const target = new MemoryTarget();
+    for (const [object, body] of objects) await target.put(object, body);
+    await using repository = await BackupRepository.open(target, {
+      unlock: { passphrase },
+      readOnly: true,
+      threads: 0,
+    });
+    await using image = await repository.openBackup('bb'.repeat(16), { allowLost: true });
+    const read = Buffer.alloc(SIZE, 0xee);
+    await image.read(0, read);
+    expect(read.equals(content)).toBe(true);
+    expect((await repository.latestBackup('disk'))?.lostBytes).toBe(2 * BLOCK);
+  });
+});

@@ -1,0 +1,701 @@
+import { createDecipheriv, createHash, createHmac, hkdfSync, scryptSync } from 'node:crypto';
+import { crc32, zstdDecompressSync } from 'node:zlib';
+import { Unpackr } from 'msgpackr';
+
+/*
+ * A reader of repositories that was written from `docs/FORMAT.md` alone, and imports nothing of `src/`: what it had to be
+ * told in another way is a gap in that page. Strict where the page is, and slow; it reads all there is, in one go.
+ */
+
+/** A repository's objects, by key. */
+export type Objects = ReadonlyMap<string, Uint8Array>;
+
+export interface ReadBackup {
+  readonly id: string;
+  readonly volume: string;
+  readonly size: number;
+  readonly blockSize: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly lost: readonly (readonly [number, number])[];
+  readonly intact: boolean;
+  /** SHA-256 of the content, zeroes where it is lost; hex. */
+  readonly sha256: string;
+}
+
+export interface ReadRepository {
+  readonly backups: readonly ReadBackup[];
+  /** Everything that was come upon, by name: so that a test can tell what it has not tested. */
+  readonly seen: ReadonlyMap<string, number>;
+  /** Keys of the packs that are known. */
+  readonly packs: readonly string[];
+}
+
+type Fields = Record<string, unknown>;
+type Tuple = readonly unknown[];
+
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
+const BLOCK = 1;
+const LEAF = 2;
+const INNER = 3;
+const RUN = 4;
+const TABLE = 5;
+const RELOCATION = 6;
+const MOST_RAW = [0, 2 ** 22, 2 ** 22, 2 ** 24 - 1, 2 ** 22, 2 ** 22, 2 ** 22];
+
+interface Location {
+  readonly pack: string;
+  readonly offset: number;
+  readonly storedLength: number;
+  readonly codec: number;
+  readonly rawLength: number;
+}
+
+function insist(isSo: boolean, what: string): asserts isSo {
+  if (!isSo) throw new Error(what);
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+/** The same text for the same value, bytes as hex. */
+function canonical(value: unknown): string {
+  if (value instanceof Uint8Array) return hex(value);
+  if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const fields = Object.entries(value).map(([name, field]) => `${JSON.stringify(name)}:${canonical(field)}`);
+  return `{${fields.toSorted().join()}}`;
+}
+const joined = (...parts: (Uint8Array | string)[]): Buffer =>
+  Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part, 'utf8') : part)));
+const sha256 = (...parts: (Uint8Array | string)[]): Buffer =>
+  createHash('sha256')
+    .update(joined(...parts))
+    .digest();
+const hmac = (key: Uint8Array, ...parts: (Uint8Array | string)[]): Buffer =>
+  createHmac('sha256', key)
+    .update(joined(...parts))
+    .digest();
+
+const fieldsOf = (value: unknown): Fields => {
+  insist(typeof value === 'object' && value !== null && !Array.isArray(value), 'a map');
+  return value as Fields;
+};
+const listOf = (value: unknown): unknown[] => {
+  insist(Array.isArray(value), 'an array');
+  return value;
+};
+const tupleOf = (value: unknown, length: number): Tuple => {
+  insist(Array.isArray(value) && value.length === length, `${length} parts`);
+  return value;
+};
+const intOf = (value: unknown): number => {
+  insist(Number.isSafeInteger(value) && (value as number) >= 0, 'an integer');
+  return value as number;
+};
+const bytesOf = (value: unknown, length?: number): Uint8Array => {
+  insist(value instanceof Uint8Array && (length === undefined || value.length === length), 'bytes');
+  return value;
+};
+const idOf = (value: unknown): string => hex(bytesOf(value, 16));
+
+function unGcm(key: Uint8Array, nonce: Uint8Array, sealed: Uint8Array, aad: Uint8Array): Buffer {
+  const end = sealed.length - 16;
+  const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: 16 });
+  decipher.setAAD(aad).setAuthTag(sealed.subarray(end));
+  return Buffer.concat([decipher.update(sealed.subarray(0, end)), decipher.final()]);
+}
+
+function decompressed(codec: number, bytes: Uint8Array, rawLength: number): Buffer {
+  insist(codec === 0 || codec === 1, 'a codec');
+  const raw = codec === 0 ? Buffer.from(bytes) : zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, rawLength) });
+  insist(raw.length === rawLength, 'the raw length');
+  return raw;
+}
+
+const packKey = (session: number, random: string): string =>
+  `packs/${session.toString(16).padStart(13, '0')}/${random}`;
+
+function locationOf(value: unknown): Location {
+  const [session, random, offset, storedLength, codec, rawLength] = tupleOf(value, 6);
+  return {
+    pack: packKey(intOf(session), idOf(random)),
+    offset: intOf(offset),
+    storedLength: intOf(storedLength),
+    codec: intOf(codec),
+    rawLength: intOf(rawLength),
+  };
+}
+
+/** Section 6, "Location part": a record's packs, then whatever is read with places, then the check. */
+class LocationPart {
+  readonly #bytes: Buffer;
+  readonly #packs: string[] = [];
+  #at: number;
+  #used = 0;
+
+  constructor(raw: Uint8Array, start: number) {
+    this.#bytes = Buffer.from(raw.subarray(start));
+    this.#at = 2;
+    for (let n = this.#bytes.readUInt16LE(0); n > 0; n--) {
+      const session = Number(this.#bytes.readBigUInt64LE(this.#at));
+      this.#packs.push(packKey(session, this.#bytes.toString('hex', this.#at + 8, this.#at + 24)));
+      this.#at += 24;
+    }
+  }
+
+  u16(): number {
+    this.#at += 2;
+    return this.#bytes.readUInt16LE(this.#at - 2);
+  }
+
+  u32(): number {
+    this.#at += 4;
+    return this.#bytes.readUInt32LE(this.#at - 4);
+  }
+
+  pack(): string {
+    const index = this.u16();
+    insist(index <= this.#used && index < this.#packs.length, 'packs stand in the order of their first use');
+    if (index === this.#used) this.#used++;
+    return this.#packs[index] as string;
+  }
+
+  place(): Omit<Location, 'rawLength'> {
+    const pack = this.pack();
+    const offset = this.u32();
+    const word = this.u32();
+    const [storedLength, codec] = [word % 2 ** 24, Math.floor(word / 2 ** 24)];
+    insist(codec <= 1 && offset >= 8 && storedLength >= 1 && offset + storedLength < 2 ** 32, 'a place');
+    return { pack, offset, storedLength, codec };
+  }
+
+  end(): void {
+    const check = crc32(this.#bytes.subarray(0, this.#at));
+    insist(this.u32() === check, 'the check of a location part');
+    insist(this.#at === this.#bytes.length && this.#used === this.#packs.length, 'a location part has no more');
+  }
+}
+
+/** A bitmap and the ids of what it says is present. */
+function presence(raw: Uint8Array, at: number, count: number): { present: number[]; ids: Uint8Array[]; end: number } {
+  const bytes = Math.ceil(count / 8);
+  const present: number[] = [];
+  for (let index = 0; index < bytes * 8; index++) {
+    if (((raw[at + (index >> 3)] as number) >> (index & 7)) % 2 === 0) continue;
+    insist(index < count, 'padding bits are clear');
+    present.push(index);
+  }
+  const ids = present.map((_, index) => raw.subarray(at + bytes + index * 32, at + bytes + index * 32 + 32));
+  return { present, ids, end: at + bytes + 32 * present.length };
+}
+
+interface Entry {
+  readonly seq: number;
+  readonly hash: Uint8Array;
+  readonly body: Fields;
+}
+
+interface Backup {
+  readonly fields: Fields;
+  readonly committedAt: unknown;
+  readonly session: number;
+}
+
+/** What folding the log gives, section 8. */
+class State {
+  readonly backups = new Map<string, Backup>();
+  readonly heads = new Map<string, string>();
+  readonly sessions = new Map<number, { at: unknown; owner: unknown; volumes: unknown; adopted: unknown }>();
+  /** Pack rows and tables, as entries list them. */
+  readonly known = new Map<string, Tuple>();
+  readonly tables = new Map<string, { sessions: number[]; row: Tuple }>();
+  readonly condemned = new Map<string, { seq: number; at: unknown }>();
+  readonly relocations = new Map<string, { id: Uint8Array; location: Location }>();
+  readonly quarantined = new Set<string>();
+  readonly removedSlots = new Set<string>();
+}
+
+/** Reads everything. @param unlock - a passphrase or a raw key, of an encrypted repository */
+export function readRepository(objects: Objects, unlock?: { passphrase?: string; key?: Uint8Array }): ReadRepository {
+  return new Reader(objects, unlock).read();
+}
+
+class Reader {
+  readonly #objects: Objects;
+  readonly #seen = new Map<string, number>();
+  readonly #repositoryId: Uint8Array;
+  readonly #fanOut: number;
+  readonly #key: Uint8Array | undefined;
+  readonly #derived = new Map<string, Uint8Array>();
+  readonly #state = new State();
+  readonly #tablesRead = new Map<string, Map<number, Location>>();
+
+  constructor(objects: Objects, unlock: { passphrase?: string; key?: Uint8Array } = {}) {
+    this.#objects = objects;
+    const format = fieldsOf(unpackr.unpack(this.#object('format')));
+    insist(format.magic === 'cow-cloud-backup' && format.version === 1 && format.minReader === 1, 'a repository');
+    insist(format.mode === 'shared', 'this reader knows repositories of many writers only');
+    this.#repositoryId = bytesOf(format.repositoryId, 16);
+    this.#fanOut = intOf(format.fanOut);
+    insist(this.#fanOut >= 8 && this.#fanOut <= 248 && this.#fanOut % 8 === 0, 'a fan-out');
+    const isPlain = format.cipher === 'none' && format.hash === 'sha256';
+    insist(isPlain || (format.cipher === 'aes-256-gcm' && format.hash === 'hmac-sha256'), 'hash and cipher');
+    if (!isPlain) this.#key = this.#unlock(unlock);
+  }
+
+  read(): ReadRepository {
+    this.#readLog();
+    this.#readPacks();
+    const backups = [...this.#state.backups.values()].map((backup) => this.#readBackup(backup.fields));
+    return { backups, seen: this.#seen, packs: [...this.#state.known.keys()] };
+  }
+
+  #note(what: string): void {
+    this.#seen.set(what, (this.#seen.get(what) ?? 0) + 1);
+  }
+
+  #object(key: string): Uint8Array {
+    const bytes = this.#objects.get(key);
+    insist(bytes !== undefined, `there is no object ${key}`);
+    return bytes;
+  }
+
+  // Sections 3 and 4
+
+  #unlock(unlock: { passphrase?: string; key?: Uint8Array }): Uint8Array {
+    for (const [key, bytes] of this.#objects) {
+      const name = /^keys\/([0-9a-f]{16})$/.exec(key)?.[1];
+      if (name === undefined) continue;
+      const slot = fieldsOf(unpackr.unpack(bytes));
+      insist(slot.version === 1, 'a slot');
+      let kek: Uint8Array;
+      if (slot.kind === 'passphrase' && unlock.passphrase !== undefined) {
+        const cost = { N: intOf(slot.n), r: intOf(slot.r), p: intOf(slot.p) };
+        kek = scryptSync(unlock.passphrase.normalize('NFC'), bytesOf(slot.salt, 32), 32, cost);
+      } else if (slot.kind === 'key' && unlock.key !== undefined) {
+        kek = new Uint8Array(hkdfSync('sha256', unlock.key, bytesOf(slot.salt, 32), 'cow1 raw key', 32));
+      } else continue;
+      let opened: Uint8Array;
+      try {
+        const aad = joined('cow1 slot', this.#repositoryId, name);
+        opened = unGcm(kek, bytesOf(slot.nonce, 12), bytesOf(slot.wrapped, 48), aad);
+      } catch {
+        continue; // Another's.
+      }
+      const commitment = hmac(this.#derive('cow1 commitment', opened), this.#repositoryId, name);
+      insist(equal(commitment, bytesOf(slot.commitment, 32)), 'the commitment of a slot');
+      this.#note(`slot of kind ${slot.kind}`);
+      return opened;
+    }
+    throw new Error('no slot opens');
+  }
+
+  #derive(label: string, from = this.#key as Uint8Array): Uint8Array {
+    const key = this.#derived.get(label) ?? new Uint8Array(hkdfSync('sha256', from, this.#repositoryId, label, 32));
+    if (from === this.#key) this.#derived.set(label, key);
+    return key;
+  }
+
+  #idOf(kind: number, raw: Uint8Array): Buffer {
+    if (kind === BLOCK) return this.#key === undefined ? sha256(raw) : hmac(this.#derive('cow1 content id'), raw);
+    const part = joined(Uint8Array.of(kind), raw.subarray(0, this.#identityLength(kind, raw)));
+    return this.#key === undefined ? sha256('cow1 record id', part) : hmac(this.#derive('cow1 record id'), part);
+  }
+
+  #identityLength(kind: number, raw: Uint8Array): number {
+    if (kind === LEAF) return presence(raw, 0, this.#fanOut).end;
+    if (kind === INNER) return presence(raw, 1, this.#fanOut).end;
+    if (kind !== RUN) return raw.length;
+    const entries = Buffer.from(raw).readUInt32LE(0);
+    return presence(raw, 4 + 4 * entries, entries).end;
+  }
+
+  #openRecord(kind: number, id: Uint8Array, codec: number, rawLength: number, stored: Uint8Array): Buffer {
+    insist(rawLength <= (MOST_RAW[kind] as number), 'a raw length');
+    let content = stored;
+    if (this.#key !== undefined) {
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(rawLength);
+      const aad = joined('cow1 record', Uint8Array.of(kind, codec), length, id);
+      const key = hmac(this.#derive('cow1 record key'), aad);
+      content = unGcm(key, stored.subarray(0, 12), stored.subarray(12), aad);
+    }
+    const raw = decompressed(codec, content, rawLength);
+    insist(equal(this.#idOf(kind, raw), id), 'the id of a record');
+    this.#note(`record of kind ${kind}, codec ${codec}`);
+    return raw;
+  }
+
+  #readRecord(kind: number, id: Uint8Array, named: Location): Buffer {
+    const location = this.#whereNow(named);
+    const { pack, offset, storedLength, codec, rawLength } = location;
+    const overhead = this.#key === undefined ? 0 : 28;
+    insist(storedLength <= rawLength + 28 && (codec === 1 || storedLength === rawLength + overhead), 'a stored length');
+    const stored = this.#object(pack).subarray(offset, offset + storedLength);
+    insist(stored.length === storedLength, 'a record within its pack');
+    return this.#openRecord(kind, id, codec, rawLength, stored);
+  }
+
+  /** Section 8: one step through a relocation table, never two. */
+  #whereNow(location: Location): Location {
+    const relocation = this.#state.relocations.get(location.pack);
+    if (relocation === undefined) return location;
+    let rows = this.#tablesRead.get(location.pack);
+    if (rows === undefined) {
+      insist(!this.#state.relocations.has(relocation.location.pack), 'a table is where its entry says');
+      const raw = this.#readRecord(RELOCATION, relocation.id, relocation.location);
+      rows = new Map();
+      let last = -1;
+      insist(raw.length > 0 && raw.length % 36 === 0, 'rows of a relocation table');
+      for (let at = 0; at < raw.length; at += 36) {
+        const from = raw.readUInt32LE(at);
+        insist(from > last, 'rows ascend');
+        last = from;
+        const pack = packKey(Number(raw.readBigUInt64LE(at + 4)), raw.toString('hex', at + 12, at + 28));
+        const [offset, storedLength] = [raw.readUInt32LE(at + 28), raw.readUInt32LE(at + 32)];
+        rows.set(from, { pack, offset, storedLength, codec: 0, rawLength: 0 });
+      }
+      this.#tablesRead.set(location.pack, rows);
+    }
+    const row = rows.get(location.offset);
+    insist(row !== undefined && row.storedLength === location.storedLength, 'what is needed has a row');
+    insist(!this.#state.relocations.has(row.pack), 'there is never a second step');
+    this.#note('relocated record');
+    return { ...location, pack: row.pack, offset: row.offset };
+  }
+
+  // Sections 8 and 9
+
+  #openObject(label: string, seq: number, bytes: Uint8Array): Uint8Array {
+    if (this.#key === undefined) {
+      const body = bytes.subarray(0, bytes.length - 32);
+      insist(equal(sha256(label, body), bytes.subarray(body.length)), `the checksum of ${label} ${seq}`);
+      return body;
+    }
+    const aad = Buffer.alloc(label.length + 8);
+    aad.write(label, 'ascii');
+    aad.writeBigUInt64LE(BigInt(seq), label.length);
+    return unGcm(this.#derive('cow1 log key'), bytes.subarray(0, 12), bytes.subarray(12), aad);
+  }
+
+  #readLog(): void {
+    const keys = [...this.#objects.keys()].filter((key) => key.startsWith('log/')).toSorted();
+    const seqOf = (key: string) => 2 ** 52 - 1 - Number.parseInt(key.slice(4, 17), 16);
+    const entryKeys = keys.filter((key) => key.length === 17).toReversed(); // The newest sorts first.
+    const bodies: Fields[] = [];
+    let hash: Uint8Array = new Uint8Array(32);
+    for (const [index, key] of entryKeys.entries()) {
+      const [seq, bytes] = [seqOf(key), this.#object(key)];
+      insist(seq === index + 1, 'the log has no gap');
+      const { tail, ...body } = fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seq, bytes)));
+      insist(body.v === 1 && body.seq === seq && equal(bytesOf(body.prev, 32), hash), 'the chain');
+      const below = bodies.toReversed().slice(0, listOf(tail).length);
+      insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');
+      bodies.push(body);
+      hash = sha256(bytes);
+      this.#note(`entry of type ${body.type}`);
+      this.#fold({ seq, hash, body });
+      const checkpoint = `${key}-c`;
+      if (keys.includes(checkpoint)) this.#checkCheckpoint(seq, hash, this.#object(checkpoint));
+    }
+  }
+
+  #fold({ seq, body }: Entry): void {
+    const state = this.#state;
+    const end = (session: unknown) => insist(state.sessions.delete(intOf(session)), 'an open session');
+    switch (body.type) {
+      case 'open':
+        insist(listOf(body.fence).length === 0 && listOf(body.adopt).length === 0, 'this reader knows no takeovers');
+        state.sessions.set(seq, { at: body.at, owner: body.owner, volumes: body.volumes, adopted: body.adopt });
+        break;
+      case 'commit': {
+        end(body.session);
+        const session = intOf(body.session);
+        for (const backup of listOf(body.backups).map(fieldsOf)) {
+          const [id, volume] = [idOf(backup.id), String(backup.volume)];
+          insist((backup.parent === null ? undefined : idOf(backup.parent)) === state.heads.get(volume), 'a parent');
+          state.backups.set(id, { fields: backup, committedAt: body.at, session });
+          state.heads.set(volume, id);
+        }
+        this.#addPacks(body.packs);
+        for (const row of listOf(body.packTables)) this.#addTable(session, tupleOf(row, 3));
+        break;
+      }
+      case 'abort':
+        end(body.session);
+        break;
+      case 'forget':
+        for (const id of listOf(body.backups)) insist(state.backups.delete(idOf(id)), 'a forgotten backup was there');
+        break;
+      case 'collect':
+        this.#foldCollect(seq, body);
+        break;
+      case 'keys':
+        for (const slot of listOf(body.removed)) state.removedSlots.add(String(slot));
+        break;
+      case 'config':
+        for (const pack of listOf(body.quarantine)) state.quarantined.add(this.#nameOf(pack));
+        for (const pack of listOf(body.release)) state.quarantined.delete(this.#nameOf(pack));
+        break;
+      default:
+        throw new Error(`an entry of type ${String(body.type)}`);
+    }
+  }
+
+  #foldCollect(seq: number, body: Fields): void {
+    const state = this.#state;
+    insist(listOf(body.fence).length === 0 && listOf(body.goneSessions).length === 0, 'this reader knows no fences');
+    if (body.session !== null) insist(state.sessions.delete(intOf(body.session)), 'a session of a repacker');
+    this.#addPacks(body.newPacks);
+    for (const name of listOf(body.packs).map((pack) => this.#nameOf(pack))) {
+      insist(state.known.delete(name), 'what is condemned was known');
+      state.condemned.set(name, { seq, at: body.at });
+      state.quarantined.delete(name);
+    }
+    for (const [session, random, id, location] of listOf(body.relocate).map((row) => tupleOf(row, 4))) {
+      const pack = packKey(intOf(session), idOf(random));
+      state.relocations.set(pack, { id: bytesOf(id, 32), location: locationOf(location) });
+    }
+    for (const [pack, { location }] of state.relocations) {
+      if (state.condemned.has(location.pack)) state.relocations.delete(pack);
+    }
+    for (const name of listOf(body.gonePacks).map((pack) => this.#nameOf(pack))) {
+      insist(state.condemned.delete(name), 'what is gone was condemned');
+    }
+  }
+
+  #nameOf(value: unknown): string {
+    const [session, random] = tupleOf(value, 2);
+    return packKey(intOf(session), idOf(random));
+  }
+
+  #addPacks(rows: unknown): void {
+    for (const row of listOf(rows).map((each) => tupleOf(each, 4))) {
+      this.#state.known.set(packKey(intOf(row[0]), idOf(row[1])), row);
+    }
+  }
+
+  #addTable(session: number, row: Tuple): void {
+    this.#note('pack table');
+    this.#state.tables.set(hex(bytesOf(row[0], 32)), { sessions: [session], row });
+  }
+
+  #checkCheckpoint(seq: number, hash: Uint8Array, bytes: Uint8Array): void {
+    this.#note('checkpoint');
+    const body = Buffer.from(this.#openObject('cow1 checkpoint', seq, bytes));
+    const raw = decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1));
+    const fields = fieldsOf(unpackr.unpack(raw));
+    const { sessions, backups, heads, condemned, relocations, quarantined, removedSlots, known, tables } = this.#state;
+    insist(fields.v === 1 && fields.seq === seq && equal(bytesOf(fields.hash, 32), hash), 'a checkpoint of its entry');
+    const same = (name: string, mine: unknown[]) => {
+      const sorted = (list: unknown[]) => canonical(list.map(canonical).toSorted());
+      insist(sorted(listOf(fields[name])) === sorted(mine), `${name} of checkpoint ${seq}`);
+      if (mine.length > 0) this.#note(`checkpoint with ${name}`);
+    };
+    same(
+      'backups',
+      [...backups.values()].map(({ fields: each, committedAt, session }) => ({ ...each, committedAt, session })),
+    );
+    same('pinned', []);
+    same(
+      'heads',
+      [...heads].map(([volume, id]) => [volume, Buffer.from(id, 'hex')]),
+    );
+    same(
+      'sessions',
+      [...sessions].map(([number, { at, owner, volumes, adopted }]) => [number, at, owner, volumes, adopted]),
+    );
+    same('fenced', []);
+    const bySession = (packs: Iterable<string>) => {
+      const grouped = Map.groupBy(packs, (pack) => Number.parseInt(pack.slice(6, 19), 16));
+      return [...grouped].map(([session, each]) => [
+        session,
+        Buffer.from(each.map((pack) => pack.slice(20)).join(''), 'hex'),
+      ]);
+    };
+    insist(tables.size === 0, 'this reader does not compare tables in checkpoints');
+    same(
+      'known',
+      bySession(known.keys()).map(([session, names]) => [session, names, [], Buffer.alloc(0)]),
+    );
+    const collections = Map.groupBy(condemned, ([, by]) => by.seq);
+    same(
+      'condemned',
+      [...collections].map(([number, each]) => [number, each[0]?.[1].at, bySession(each.map(([pack]) => pack)), []]),
+    );
+    insist(listOf(fields.relocations).length === relocations.size, `relocations of checkpoint ${seq}`);
+    for (const [session, random, id, location] of listOf(fields.relocations).map((row) => tupleOf(row, 4))) {
+      const mine = relocations.get(packKey(intOf(session), idOf(random)));
+      insist(mine !== undefined && equal(mine.id, bytesOf(id)), 'a relocation');
+      insist(canonical(locationOf(location)) === canonical(mine.location), 'where a table is');
+    }
+    same('quarantined', bySession(quarantined));
+    same('removedSlots', [...removedSlots]);
+  }
+
+  // Section 5
+
+  #readPacks(): void {
+    for (const { row } of this.#state.tables.values()) {
+      const [id, location, packs] = row;
+      const raw = this.#readRecord(TABLE, bytesOf(id, 32), locationOf(location));
+      insist(raw.length === intOf(packs) * 60, 'rows of a table of packs');
+      for (let at = 0; at < raw.length; at += 60) {
+        const [session, random] = [Number(raw.readBigUInt64LE(at)), raw.subarray(at + 8, at + 24)];
+        this.#addPacks([[session, random, raw.readUInt32LE(at + 24), raw.subarray(at + 28, at + 60)]]);
+      }
+    }
+    for (const [key, [, , size, hash]] of this.#state.known) {
+      const bytes = Buffer.from(this.#object(key));
+      insist(bytes.length === size && equal(sha256(bytes), bytesOf(hash, 32)), `size and checksum of ${key}`);
+      this.#readPack(key, bytes);
+    }
+  }
+
+  #readPack(key: string, bytes: Buffer): void {
+    this.#note('pack');
+    insist(
+      bytes.toString('ascii', 0, 8) === 'CWPACK01' && bytes.toString('ascii', bytes.length - 8) === 'CWFOOT01',
+      'a pack',
+    );
+    const footerEnd = bytes.length - 12;
+    const footerStart = footerEnd - bytes.readUInt32LE(footerEnd);
+    const sealed = bytes.subarray(footerStart, footerEnd);
+    let footer: Buffer;
+    if (this.#key === undefined) {
+      footer = sealed.subarray(0, sealed.length - 32);
+      insist(equal(sha256(footer), sealed.subarray(footer.length)), 'the checksum of a footer');
+    } else {
+      const aad = joined('cow1 footer', key);
+      footer = unGcm(this.#derive('cow1 footer key'), sealed.subarray(0, 12), sealed.subarray(12), aad);
+    }
+    insist(footer.length === 4 + 48 * footer.readUInt32LE(0), 'rows of a footer');
+    let offset = 8;
+    for (let at = 4; at < footer.length; at += 48) {
+      const word = footer.readUInt32LE(at + 36);
+      const [rawLength, codec, kind] = [word % 2 ** 24, (word >>> 24) & 15, word >>> 28];
+      const stored = bytes.subarray(offset, offset + footer.readUInt32LE(at + 32));
+      this.#openRecord(kind, footer.subarray(at, at + 32), codec, rawLength, stored);
+      offset += stored.length;
+    }
+    insist(offset === footerStart, 'records fill the pack');
+  }
+
+  // Section 7
+
+  #readBackup(fields: Fields): ReadBackup {
+    const descriptor = fieldsOf(fields.descriptor);
+    const [size, blockSize] = [intOf(descriptor.size), intOf(descriptor.blockSize)];
+    const blocks = new Map<number, { id: Uint8Array; location: Location } | undefined>();
+    const blockCount = Math.ceil(size / blockSize);
+    const lengthOf = (block: number) => Math.min(blockSize, size - block * blockSize);
+    if (descriptor.root !== null) {
+      const [level, id, location] = tupleOf(descriptor.root, 3);
+      let least = 0;
+      while (this.#fanOut ** (least + 1) < blockCount) least++;
+      insist(level === least, 'the level of the root');
+      this.#readNode(least, 0, bytesOf(id, 32), locationOf(location), (block, entry) => {
+        blocks.set(block, { id: entry.id, location: { ...entry.location, rawLength: lengthOf(block) } });
+      });
+      this.#note(`tree of level ${least}`);
+    } else this.#note('no tree');
+    for (const run of listOf(descriptor.runs).toReversed()) {
+      let after = -1;
+      for (const [id, location, first, last, entries] of listOf(run).map((chunk) => tupleOf(chunk, 5))) {
+        const raw = this.#readRecord(RUN, bytesOf(id, 32), locationOf(location));
+        const numbers = Array.from({ length: raw.readUInt32LE(0) }, (_, index) => raw.readUInt32LE(4 + 4 * index));
+        insist(numbers.length === entries && numbers[0] === first && numbers.at(-1) === last, 'what a chunk covers');
+        for (const block of numbers) {
+          insist(block > after && block < blockCount, 'entries of a run ascend');
+          after = block;
+          blocks.set(block, undefined);
+        }
+        const { present, ids, end } = presence(raw, 4 + 4 * numbers.length, numbers.length);
+        const part = new LocationPart(raw, end);
+        for (const [index, at] of present.entries()) {
+          const block = numbers[at] as number;
+          const place = part.place();
+          blocks.set(block, { id: ids[index] as Uint8Array, location: { ...place, rawLength: lengthOf(block) } });
+        }
+        part.end();
+        if (present.length < numbers.length) this.#note('run entry of zeroes');
+      }
+      this.#note('run');
+    }
+    const lost = listOf(descriptor.lost).map((range): [number, number] => {
+      const [first, count] = tupleOf(range, 2);
+      this.#note('lost range');
+      return [intOf(first), intOf(count)];
+    });
+    const hash = createHash('sha256');
+    const zeroes = new Uint8Array(blockSize);
+    for (let block = 0; block < blockCount; block++) {
+      const entry = blocks.get(block);
+      const isLost = lost.some(([first, count]) => block >= first && block < first + count);
+      insist(!(isLost && entry !== undefined), 'a lost block has no entry');
+      if (entry === undefined) hash.update(zeroes.subarray(0, lengthOf(block)));
+      else hash.update(this.#readRecord(BLOCK, entry.id, entry.location));
+    }
+    const metadata = fieldsOf(fields.metadata) as Record<string, string>;
+    const { intact } = fields;
+    insist(intact === (lost.length === 0), 'intact');
+    return {
+      id: idOf(fields.id),
+      volume: String(fields.volume),
+      size,
+      blockSize,
+      metadata,
+      lost,
+      intact,
+      sha256: hash.digest('hex'),
+    };
+  }
+
+  #readNode(
+    level: number,
+    number: number,
+    id: Uint8Array,
+    location: Location,
+    deliver: (block: number, entry: { id: Uint8Array; location: Omit<Location, 'rawLength'> }) => void,
+  ): void {
+    const raw = this.#readRecord(level === 0 ? LEAF : INNER, id, location);
+    const fanOut = this.#fanOut;
+    insist(level === 0 || raw[0] === level, 'the level of a node');
+    const { present, ids, end } = presence(raw, level === 0 ? 0 : 1, fanOut);
+    insist(present.length > 0, 'a node without children is not stored');
+    const part = new LocationPart(raw, end);
+    if (level === 0) {
+      for (const [index, at] of present.entries()) {
+        deliver(number * fanOut + at, { id: ids[index] as Uint8Array, location: part.place() });
+      }
+      part.end();
+      return;
+    }
+    const children = present.map((at, index) => {
+      const place = part.place();
+      return {
+        number: number * fanOut + at,
+        id: ids[index] as Uint8Array,
+        location: { ...place, rawLength: part.u32() },
+      };
+    });
+    const usage = children.map(() => {
+      const packs = new Map<string, number>();
+      if (level === 1) for (let count = part.u16(); count > 0; count--) packs.set(part.pack(), part.u32());
+      return packs;
+    });
+    part.end();
+    for (const [index, child] of children.entries()) {
+      const used = new Map<string, number>();
+      this.#readNode(level - 1, child.number, child.id, child.location, (block, entry) => {
+        const { pack, storedLength } = entry.location;
+        used.set(pack, (used.get(pack) ?? 0) + storedLength);
+        deliver(block, entry);
+      });
+      if (level > 1) continue;
+      insist(
+        JSON.stringify([...used]) === JSON.stringify([...(usage[index] as Map<string, number>)]),
+        'the usage of a leaf',
+      );
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import { randomBytes } from 'node:crypto';
+import { decideCommit } from '../../../src/repository/log/commit-decision.ts';
+import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
+import { decideOpen } from '../../../src/repository/log/sessions.ts';
+import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
+import { writeBlockMap } from '../../../src/repository/map/write-block-map.ts';
+import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
+import { commitPacks } from '../../../src/repository/prune/commit-packs.ts';
+import { NodeWriter } from '../../../src/repository/records/node-writer.ts';
+import { RecordKind } from '../../../src/repository/records/record.ts';
+import { sealRecord } from '../../../src/repository/records/seal.ts';
+import { type Source, text, type Written } from './history.ts';
+
+const BLOCK = 4096;
+const BLOCKS = 140;
+const VOLUME = 'tabled';
+
+/**
+ * A backup in so many tiny packs that its entry lists them in a table. Real packs are too large for that in a golden
+ * repository, so it is put together from the pieces that jobs are made of.
+ */
+export async function storeWithPackTable({ context, random }: Source, written: Written): Promise<void> {
+  const { log, keys, target, format } = context;
+  const volumes = new Map([[VOLUME, undefined]]);
+  const opened = await log.append((state) => decideOpen(state, { owner: context.owner, volumes }));
+  const session = opened!.entry.seq;
+  const writer = new PackWriter({ target, session, footerKey: keys.footerKey, packBytes: 150, parallelPuts: 1 });
+  const content = new Uint8Array(BLOCKS * BLOCK);
+  const changes: [number, BlockEntry][] = [];
+  for (let block = 0; block < BLOCKS; block++) {
+    if (block % 3 === 0) continue;
+    const raw = text(random, BLOCK);
+    content.set(raw, block * BLOCK);
+    const id = keys.contentId(raw);
+    const { codec, bytes } = sealRecord(keys.recordKey, { kind: RecordKind.block, id }, raw);
+    const record = { kind: RecordKind.block, id, codec, rawLength: BLOCK, bytes, hint: block } as const;
+    changes.push([block, { id, location: await writer.add(record) }]);
+  }
+  const descriptor = await writeBlockMap({
+    size: content.length,
+    blockSize: BLOCK,
+    fanOut: format.fanOut,
+    changes,
+    writer: new NodeWriter(keys, writer),
+    ids: keys,
+  });
+  await writer.flush();
+  const packs = writer.stored.map((pack): CommittedPack => ({ ...pack, session }));
+  const listed = await commitPacks(context, writer, packs);
+  if (listed.packTables.length === 0) throw new Error('there should be so many packs that they take a table');
+  const id = randomBytes(16).toString('hex');
+  const backup = {
+    id,
+    volume: VOLUME,
+    parent: undefined,
+    base: undefined,
+    frozenAt: context.now(),
+    trackingId: 'golden',
+    point: 1,
+    intact: true,
+    descriptor,
+    metadata: { packs: 'in a table' },
+    stats: { storedBytes: 0, changedBlocks: changes.length },
+  };
+  const references = writer.stored.map(({ random: name }) => ({ session, random: name }));
+  await log.append((state) => decideCommit(state, { session, backups: [backup], references, ...listed }));
+  const shape = { id, volume: VOLUME, size: content.length, blockSize: BLOCK, metadata: backup.metadata, lost: [] };
+  written.note(shape, content);
+}

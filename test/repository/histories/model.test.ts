@@ -1,0 +1,32 @@
+import fc from 'fast-check';
+import { expect, test, vi } from 'vitest';
+import { runHistory } from './support/history-run.ts';
+import { shape, steps } from './support/steps.ts';
+import type { Tally } from './support/world.ts';
+
+vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts'));
+
+/**
+ * Whole histories by chance against a trivially correct model: every retained backup reads back byte for byte, always; a
+ * failure leaves all others whole, and what follows it succeeds. `COW_HISTORIES` sets how many; a failure prints the seed and
+ * the shrunk history, and `COW_TEST_SEED` replays it.
+ */
+const numRuns = Number(process.env.COW_HISTORIES ?? 200);
+/** Every fifth is a long one. */
+const LENGTHS = fc.oneof({ weight: 4, arbitrary: steps(18) }, { weight: 1, arbitrary: steps(60) });
+const seed = Number(process.env.COW_TEST_SEED ?? Date.now() % 2 ** 31);
+
+test('every retained backup reads back, whatever goes wrong', async () => {
+  console.log(`seed ${seed}, ${numRuns} histories`);
+  const tally: Tally = new Map();
+  await fc.assert(
+    fc.asyncProperty(shape, LENGTHS, (details, history) => runHistory(details, history, tally)),
+    { numRuns, seed, endOnFailure: process.env.COW_NO_SHRINK === '1' },
+  );
+  console.log([...tally].map(([what, times]) => `${what} ${times}`).join(', '));
+  if (numRuns < 50) return;
+  // Or else nothing was tried.
+  for (const what of ['tracked', 'compared', 'everything', 'repacked', 'deleted', 'COMMIT_UNKNOWN', 'VOLUME_BUSY']) {
+    expect(tally.get(what) ?? 0, `${what}: ${JSON.stringify([...tally])}`).toBeGreaterThan(0);
+  }
+}, 3_600_000);

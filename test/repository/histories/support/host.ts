@@ -1,0 +1,69 @@
+import type { AbortOptions } from '../../../../src/common/abort.ts';
+import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
+import { DEFAULT_FAN_OUT, decodeFormat, encodeFormat } from '../../../../src/repository/keys/format-object.ts';
+import { FORMAT_KEY } from '../../../../src/repository/opening/object-keys.ts';
+import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
+import { createIn, openIn } from '../../support/repositories.ts';
+import { ImpatientTarget } from './impatient-target.ts';
+import { Mishaps } from './mishaps.ts';
+
+/** The least that the format allows, so that few blocks make a tree of several levels. */
+export const SMALL_FAN_OUT = 8;
+
+/** A repository of a small fan-out: created as any other, then `format` is written anew. */
+export async function createSmall(store: CloudTarget, isEncrypted: boolean): Promise<void> {
+  await (await createIn(store, isEncrypted)).close();
+  await makeSmall(store);
+}
+
+export async function makeSmall(store: CloudTarget): Promise<void> {
+  const format = decodeFormat(await store.get(FORMAT_KEY));
+  if (format.fanOut !== DEFAULT_FAN_OUT) throw new Error('the repository was not created as expected');
+  await store.put(FORMAT_KEY, encodeFormat({ ...format, fanOut: SMALL_FAN_OUT }));
+}
+
+export interface HostOptions {
+  /** Shared by hosts of whose calls one is to go wrong. */
+  readonly mishaps?: Mishaps;
+  /** Between the repository and what goes wrong. */
+  readonly around?: (target: CloudTarget) => CloudTarget;
+}
+
+/** One host on a store: a repository that it has open, and what goes wrong between the two. */
+export class Host {
+  readonly mishaps: Mishaps;
+  readonly #store: CloudTarget;
+  readonly #isEncrypted: boolean;
+  readonly #around: (target: CloudTarget) => CloudTarget;
+  repository!: BackupRepository;
+
+  constructor(
+    store: CloudTarget,
+    isEncrypted: boolean,
+    { mishaps = new Mishaps(), around = (same: CloudTarget) => same }: HostOptions = {},
+  ) {
+    this.#store = store;
+    this.#isEncrypted = isEncrypted;
+    this.mishaps = mishaps;
+    this.#around = around;
+  }
+
+  /** The store, as this host has it. */
+  get target(): CloudTarget {
+    return this.#around(new ImpatientTarget(new FaultyTarget(this.#store, this.mishaps)));
+  }
+
+  /** Opens the repository anew. Who had it open before closes that, or has died. */
+  async open(options: AbortOptions = {}): Promise<this> {
+    this.repository = await openIn(this.target, this.#isEncrypted, options);
+    return this;
+  }
+
+  /** As if the process had died: nothing that is under way is ended in the log. */
+  async die(): Promise<void> {
+    this.mishaps.arrange({ after: 0, times: Number.POSITIVE_INFINITY, kind: 'fail-before' });
+    await this.repository.close({ jobs: 'cancel' });
+    this.mishaps.arrange(undefined);
+  }
+}

@@ -1,0 +1,190 @@
+import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
+import { BackupImage } from '../../../src/repository/restore/backup-image.ts';
+import type { BlockContent, ImageSource } from '../../../src/repository/restore/image-source.ts';
+import { StoredImage } from '../../../src/repository/restore/stored-image.ts';
+import { errorOf, expectSame, filled, MIB, turn } from '../../volume/support/bytes.ts';
+import { BLOCK_SIZE, entryOf, writeStep } from '../map/support/naive-map.ts';
+import { RecordStore } from '../map/support/record-store.ts';
+
+/** Images of whatever a source says: what real repositories seldom hold. */
+
+const entry = {
+  id: new Uint8Array(32),
+  location: { pack: { session: 1, random: '0'.repeat(32) }, offset: 8, storedLength: 1, codec: 0, rawLength: 1 },
+} as const;
+
+/** An image source of which block b is full of b + 1. */
+function sourceOf(blockSize: number, contents: BlockContent[], size = contents.length * blockSize) {
+  const fetched: number[][] = [];
+  const lookups: string[] = [];
+  let onTheWay = 0;
+  const counted = { most: 0 };
+  const source: ImageSource = {
+    size,
+    blockSize,
+    lookup: async (first, count) => {
+      lookups.push(`${first}+${count}`);
+      return contents.slice(first, first + count);
+    },
+    fetch: async (blocks, deliver) => {
+      fetched.push(blocks.map(({ block }) => block));
+      onTheWay += blocks.length;
+      counted.most = Math.max(counted.most, onTheWay);
+      for (const { block } of blocks) {
+        await turn();
+        deliver(block, filled(block + 1, Math.min(blockSize, size - block * blockSize)));
+        onTheWay--;
+      }
+    },
+  };
+  return { source, fetched, lookups, counted };
+}
+
+const OPTIONS = { cacheBytes: 100 * MIB, allowLost: false };
+
+async function read(image: BackupImage, offset: number, length: number): Promise<Uint8Array> {
+  const into = new Uint8Array(length).fill(0xee);
+  await image.read(offset, into);
+  return into;
+}
+
+test('lost blocks are BLOCK_LOST to who reads them and to nobody else, or zeroes where that is allowed', async () => {
+  const { source } = sourceOf(100, [entry, 'lost', entry, 'zero']);
+  await using strict = new BackupImage(source, OPTIONS);
+  const reads = [0, 1, 2, 3].map((block) => read(strict, block * 100, 100));
+  await errorOf(reads[1]!, 'BLOCK_LOST');
+  expectSame(await reads[0]!, filled(1, 100));
+  expectSame(await reads[2]!, filled(3, 100));
+  expectSame(await reads[3]!, filled(0, 100));
+  await errorOf(read(strict, 0, 400), 'BLOCK_LOST');
+  await using lenient = new BackupImage(source, { ...OPTIONS, allowLost: true });
+  expectSame(await read(lenient, 50, 200), Buffer.concat([filled(1, 50), filled(0, 100), filled(3, 50)]));
+  const kinds: string[] = [];
+  for await (const { offset, length, kind } of strict.extents(0, 400)) kinds.push(`${kind} ${offset}+${length}`);
+  expect(kinds).toEqual(['data 0+300', 'zero 300+100']);
+});
+
+describe('live blocks', () => {
+  const live = (byte: number, failure: { error: Error | undefined } = { error: undefined }) => ({
+    reads: 0,
+    async read(into: Uint8Array) {
+      this.reads++;
+      if (failure.error !== undefined) throw failure.error;
+      into.fill(byte);
+    },
+  });
+
+  test('come from where they are, stored ones from the repository', async () => {
+    const [one, two] = [live(71), live(72)];
+    const { source, fetched } = sourceOf(100, [one, entry, two, 'zero'], 350);
+    await using image = new BackupImage(source, OPTIONS);
+    const expected = Buffer.concat([filled(71, 100), filled(2, 100), filled(72, 100), filled(0, 50)]);
+    expectSame(await read(image, 0, 350), expected);
+    expectSame(await read(image, 10, 240), expected.subarray(10, 250));
+    expect(fetched).toEqual([[1]]);
+    expect([one.reads, two.reads]).toEqual([1, 1]);
+  });
+
+  test('are looked up again when reading one failed: it may have been stored meanwhile', async () => {
+    const failure = { error: new BackupError('BLOCK_RELEASED', 'gone') as Error | undefined };
+    const contents: BlockContent[] = [live(71, failure), live(72)];
+    const { source } = sourceOf(100, contents);
+    await using image = new BackupImage(source, OPTIONS);
+    const [bad, good] = [read(image, 0, 100), read(image, 100, 100)];
+    await errorOf(bad, 'BLOCK_RELEASED');
+    expectSame(await good, filled(72, 100));
+    contents[0] = entry;
+    expectSame(await read(image, 0, 100), filled(1, 100));
+  });
+});
+
+test('a long read holds a part of itself at a time', async () => {
+  const blocks = 100;
+  const { source, counted, fetched } = sourceOf(MIB, new Array(blocks).fill(entry));
+  await using image = new BackupImage(source, { ...OPTIONS, cacheBytes: 4 * MIB });
+  const into = await read(image, 0, blocks * MIB);
+  for (let block = 0; block < blocks; block++) expect(into[block * MIB + 77]).toBe(block + 1);
+  expect(counted.most).toBeLessThanOrEqual(17);
+  expect(fetched.flat()).toHaveLength(blocks); // Each once.
+});
+
+test('a failed lookup fails those who need it, and is tried again', async () => {
+  const { source } = sourceOf(100, new Array(1000).fill(entry));
+  const lookup = source.lookup.bind(source);
+  source.lookup = async (first, count, options) => {
+    if (first < 100) throw new BackupError('MAP_CORRUPT', 'no');
+    return lookup(first, count, options);
+  };
+  await using image = new BackupImage(source, OPTIONS);
+  const reads = [read(image, 0, 100), read(image, 50_000, 100)];
+  await errorOf(reads[0]!, 'MAP_CORRUPT');
+  expectSame(await reads[1]!, filled(501 % 256, 100));
+  source.lookup = lookup;
+  expectSame(await read(image, 0, 100), filled(1, 100));
+});
+
+test('a source that fails as a whole fails all that it was asked for', async () => {
+  const { source } = sourceOf(100, new Array(10).fill(entry));
+  const { fetch } = source;
+  source.fetch = async () => {
+    throw new BackupError('TARGET_ERROR', 'no');
+  };
+  await using image = new BackupImage(source, OPTIONS);
+  await errorOf(read(image, 0, 1000), 'TARGET_ERROR');
+  source.fetch = fetch;
+  expectSame(await read(image, 0, 100), filled(1, 100));
+});
+
+test('what failed while it was read ahead is tried again by who wants it', async () => {
+  const { source, fetched } = sourceOf(100, new Array(100).fill(entry));
+  const { fetch } = source;
+  source.fetch = async (blocks, deliver, options) => {
+    if (blocks.every(({ block }) => block < 2)) return fetch(blocks, deliver, options);
+    for (const { block } of blocks) options.onFailed(block, new BackupError('TARGET_ERROR', 'no'));
+  };
+  await using image = new BackupImage(source, OPTIONS);
+  await read(image, 0, 100);
+  await read(image, 100, 100);
+  for (let i = 0; i < 10; i++) await turn();
+  source.fetch = fetch;
+  expectSame(await read(image, 200, 100), filled(3, 100));
+  expect(fetched.flat().slice(0, 3)).toEqual([0, 1, 2]);
+});
+
+test('who reads long and on is read ahead of after what he reads', async () => {
+  const { source, fetched } = sourceOf(MIB, new Array(100).fill(entry));
+  await using image = new BackupImage(source, { ...OPTIONS, cacheBytes: 16 * MIB });
+  await read(image, 0, 30 * MIB);
+  await read(image, 30 * MIB, 30 * MIB);
+  for (let i = 0; i < 50; i++) await turn();
+  expect(fetched.flat()).toHaveLength(64);
+  const requestOf = (block: number) => fetched.findIndex((blocks) => blocks.includes(block));
+  expect(requestOf(60)).toBeGreaterThan(requestOf(59));
+});
+
+test('a backup’s source tells of content, zeroes and what was lost', async () => {
+  const changes: [number, ReturnType<typeof entryOf>][] = [1, 2, 30].map((block) => [block, entryOf(block)]);
+  const map = await writeStep(new RecordStore(), 8, { size: 40 * BLOCK_SIZE, changes, lost: [3, 4, 20] });
+  const source = new StoredImage({} as never, 'backup', map);
+  const kinds = (await source.lookup(1, 35, {})).map((content) => (typeof content === 'string' ? content : 'stored'));
+  const at = (kind: string) => kinds.flatMap((each, index) => (each === kind ? [index + 1] : []));
+  expect([at('stored'), at('lost'), at('zero').length]).toEqual([[1, 2, 30], [3, 4, 20], 29]);
+  expect([source.size, source.blockSize]).toEqual([40 * BLOCK_SIZE, BLOCK_SIZE]);
+});
+
+test('closing tells once, and whoever waits for a lookup too', async () => {
+  const { source } = sourceOf(100, new Array(10).fill(entry));
+  source.lookup = () => new Promise(() => {});
+  let closed = 0;
+  const image = new BackupImage(source, { ...OPTIONS, onClose: () => void closed++ });
+  const reading = read(image, 0, 100);
+  reading.catch(() => {});
+  await turn();
+  const unsent = read(image, 500, 100);
+  await Promise.all([image.close(), image.close()]);
+  await errorOf(reading, 'CLOSED');
+  await errorOf(unsent, 'CLOSED');
+  await errorOf(image.flush(), 'CLOSED');
+  expect(closed).toBe(1);
+});

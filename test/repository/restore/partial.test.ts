@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { MemoryDevice } from '../../../src/device/memory-device.ts';
+import { BackupRepository } from '../../../src/repository/backup-repository.ts';
+import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { errorOf, expectSame } from '../../volume/support/bytes.ts';
+import { BLOCK, createIn, openVolume, SMALL, until, writeBlock } from '../support/repositories.ts';
+
+/** A backup that is not complete, seen together with the volume that survives. */
+
+async function contentOf(device: { size: number; read(offset: number, into: Uint8Array): Promise<void> }) {
+  const bytes = new Uint8Array(device.size).fill(0xee);
+  await device.read(0, bytes);
+  return bytes;
+}
+
+test('is refused without its survivor, and with another volume', async () => {
+  const repository = await createIn(new MemoryTarget());
+  const { volume } = await openVolume();
+  const other = await openVolume();
+  const job = await repository.startBackup(volume, { volume: 'disk' });
+  await errorOf(repository.openBackup(job.id), 'BACKUP_INCOMPLETE');
+  await errorOf(repository.openBackup(job.id, { survivor: other.volume }), 'BACKUP_INCOMPLETE');
+  await job.cancel();
+  await errorOf(repository.openBackup(job.id, { survivor: volume }), 'BACKUP_NOT_FOUND');
+});
+
+describe.each(['full', 'incremental'])('a lazy %s backup', (kind) => {
+  test('shows the frozen instant while it goes on, and after its commit', async () => {
+    // Packs of one block: what is intercepted is stored, and released, at once.
+    const repository = await BackupRepository.create(new MemoryTarget(), {
+      encryption: 'none',
+      ...SMALL,
+      packBytes: 65536,
+    });
+    const { device, volume } = await openVolume(80);
+    if (kind === 'incremental') {
+      await repository.backup(volume, { volume: 'disk' });
+      for (const block of [1, 2, 3, 30, 31, 77]) await writeBlock(volume, block);
+    }
+    const frozen = device.bytes.slice();
+    const job = await repository.startBackup(volume, { volume: 'disk' });
+    await using image = await repository.openBackup(job.id, { survivor: volume });
+    expectSame(await contentOf(image), frozen, 'at first');
+    await volume.write(0, randomBytes(60 * BLOCK));
+    expectSame(await contentOf(image), frozen, 'while blocks are stored');
+    if (kind === 'full') await until(() => job.states.counts.stored > 10);
+    await volume.write(10 * BLOCK, randomBytes(30 * BLOCK));
+    expectSame(await contentOf(image), frozen, 'after some have been released');
+    await job.sweep().done;
+    expectSame(await contentOf(image), frozen, 'from the repository');
+    await image[Symbol.asyncDispose]();
+    await errorOf(image.read(0, new Uint8Array(1000)), 'CLOSED');
+  });
+
+  test('is of no use once it was cancelled', async () => {
+    const repository = await createIn(new MemoryTarget());
+    const { volume } = await openVolume();
+    const job = await repository.startBackup(volume, { volume: 'disk' });
+    const image = await repository.openBackup(job.id, { survivor: volume });
+    await job.cancel();
+    await errorOf(image.read(0, new Uint8Array(BLOCK)), 'BACKUP_INCOMPLETE');
+    expect(image.readOnly).toBe(true);
+  });
+});
+
+test('is restored onto another device, and rolls its own volume back', async () => {
+  const target = new MemoryTarget();
+  const options = { encryption: 'none', ...SMALL, packBytes: 65536 } as const;
+  const repository = await BackupRepository.create(target, options);
+  const { device, volume } = await openVolume(80);
+  const frozen = device.bytes.slice();
+  const job = await repository.startBackup(volume, { volume: 'disk' });
+  await volume.write(5 * BLOCK, randomBytes(40 * BLOCK));
+  await until(() => job.states.counts.stored > 10);
+  await volume.write(5 * BLOCK, randomBytes(40 * BLOCK)); // Over what has been released.
+  const copy = new MemoryDevice(device.size + 5000);
+  copy.bytes.fill(9);
+  await errorOf(repository.restore(job.id, copy), 'BACKUP_INCOMPLETE');
+  const whole = await repository.restore(job.id, copy, { survivor: volume, verifyWrites: true });
+  expect(whole).toMatchObject({ writtenBytes: device.size, skippedBytes: 0 });
+  expectSame(copy.bytes.subarray(0, device.size), frozen);
+  expectSame(copy.bytes.subarray(device.size), new Uint8Array(5000).fill(9));
+
+  await repository.restore(job.id, volume, {
+    survivor: volume,
+    ranges: [{ offset: 5 * BLOCK + 10, length: 2 * BLOCK }],
+  });
+  expectSame(device.bytes.subarray(5 * BLOCK + 10, 7 * BLOCK + 10), frozen.subarray(5 * BLOCK + 10, 7 * BLOCK + 10));
+  const back = await repository.restore(job.id, volume, { survivor: volume });
+  expect(back).toMatchObject({ writtenBytes: 40 * BLOCK, skippedBytes: device.size - 40 * BLOCK });
+  expectSame(device.bytes, frozen);
+  const small = new MemoryDevice(BLOCK);
+  await errorOf(repository.restore(job.id, small, { survivor: volume }), 'OUT_OF_RANGE');
+  const { id } = await job.sweep().done;
+  const after = new MemoryDevice(device.size);
+  await repository.restore(id, after);
+  expectSame(after.bytes, frozen);
+});

@@ -1,0 +1,139 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { BlockSet } from '../../../src/repository/restore/block-set.ts';
+import { ByteRanges } from '../../../src/repository/restore/byte-ranges.ts';
+import { eachWindow } from '../../../src/repository/restore/restore-windows.ts';
+import type { BlockRange } from '../../../src/state/block-range.ts';
+import { property } from '../../support/property.ts';
+
+const rangesIn = (size: number) =>
+  fc.array(
+    fc
+      .tuple(fc.integer({ min: 0, max: size }), fc.integer({ min: 0, max: size }))
+      .map(([a, b]) => [Math.min(a, b), Math.max(a, b)] as const),
+    { maxLength: 8 },
+  );
+
+const blocksOf = (ranges: Iterable<BlockRange>) =>
+  [...ranges].flatMap(({ firstBlock, blockCount }) => Array.from({ length: blockCount }, (_, i) => firstBlock + i));
+
+describe('a set of blocks', () => {
+  const some = fc.integer({ min: 1, max: 70 }).chain((count) => fc.tuple(fc.constant(count), rangesIn(count)));
+
+  const made = (count: number, ranges: readonly (readonly [number, number])[]) => {
+    const set = new BlockSet(count);
+    for (const [from, to] of ranges) set.add({ firstBlock: from, blockCount: to - from });
+    return set;
+  };
+  const plain = (ranges: readonly (readonly [number, number])[]) =>
+    [...new Set(ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)))].sort(
+      (a, b) => a - b,
+    );
+
+  test('has what was added, in coalesced ranges', () => {
+    fc.assert(
+      fc.property(some, ([count, ranges]) => {
+        const set = made(count, ranges);
+        const expected = plain(ranges);
+        const given = [...set.ranges()];
+        expect(blocksOf(given)).toEqual(expected);
+        expect(set.size).toBe(expected.length);
+        for (let i = 1; i < given.length; i++) {
+          const before = given[i - 1] as BlockRange;
+          expect(given[i]!.firstBlock).toBeGreaterThan(before.firstBlock + before.blockCount);
+        }
+      }),
+      property(300),
+    );
+  });
+
+  test('without another one has the rest', () => {
+    fc.assert(
+      fc.property(some, rangesIn(70), ([count, ranges], others) => {
+        const other = made(count, others);
+        const rest = made(count, ranges).without(other);
+        const expected = plain(ranges).filter((block) => !plain(others).includes(block));
+        expect(blocksOf(rest.ranges())).toEqual(expected);
+        expect(rest.size).toBe(expected.length);
+      }),
+      property(300),
+    );
+  });
+});
+
+test('ranges of bytes are merged, and cut to what is asked for', () => {
+  fc.assert(
+    fc.property(rangesIn(60), fc.integer({ min: 0, max: 60 }), fc.integer({ min: 0, max: 60 }), (list, a, b) => {
+      const [from, to] = [Math.min(a, b), Math.max(a, b) + 1];
+      const bytes = new Set(list.flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i)));
+      const ranges = new ByteRanges(
+        list.map(([start, end]) => ({ offset: start, length: end - start })),
+        60,
+      );
+      expect(ranges.totalBytes).toBe(bytes.size);
+      expect(ranges.end).toBe(bytes.size === 0 ? 0 : Math.max(...bytes) + 1);
+      const within = ranges.within(from, to);
+      const found = within.flatMap(({ offset, length }) => Array.from({ length }, (_, i) => offset + i));
+      expect(found).toEqual([...bytes].filter((byte) => byte >= from && byte < to).sort((x, y) => x - y));
+      expect(within.every(({ length }) => length > 0)).toBe(true);
+    }),
+    property(500),
+  );
+});
+
+describe('windows', () => {
+  const MIB = 2 ** 20;
+  const source = (blocks: number, blockSize = MIB) => ({
+    size: blocks * blockSize,
+    blockSize,
+    lost: [],
+    lookup: async (_first: number, count: number) => new Array(count).fill(undefined),
+    fetch: async () => {},
+    contentId: (bytes: Uint8Array) => bytes,
+  });
+
+  async function windowsOf(blocks: number, isIn: (block: number) => boolean, blockSize = MIB) {
+    const set = new BlockSet(blocks);
+    for (let block = 0; block < blocks; block++) if (isIn(block)) set.add({ firstBlock: block, blockCount: 1 });
+    const windows: number[][] = [];
+    let active = 0;
+    let most = 0;
+    const work = async (window: readonly { readonly block: number }[]) => {
+      most = Math.max(most, ++active);
+      windows.push(window.map(({ block }) => block));
+      await new Promise((resolve) => setImmediate(resolve));
+      active--;
+    };
+    const ranges = new ByteRanges([{ offset: 0, length: blocks * blockSize }], blocks * blockSize);
+    await eachWindow(source(blocks, blockSize), ranges, set, work, {});
+    expect(windows.flat()).toEqual(blocksOf(set.ranges()));
+    return { windows, most };
+  }
+
+  test('are small, two at a time, and leave nothing out', async () => {
+    const { windows, most } = await windowsOf(100, () => true);
+    expect(windows.map(({ length }) => length)).toEqual([32, 32, 32, 4]);
+    expect(most).toBe(2);
+    expect((await windowsOf(1000, (block) => block % 7 < 3)).windows.every(({ length }) => length <= 32)).toBe(true);
+    expect((await windowsOf(10, () => false)).windows).toEqual([]);
+    const scattered = await windowsOf(2000, (block) => block % 2 === 0, 4096);
+    expect(scattered.windows.map(({ length }) => length)).toEqual([256, 256, 256, 232]);
+  });
+
+  test('begin no more once one has failed, which is told when all that began have ended', async () => {
+    const set = new BlockSet(1000);
+    set.add({ firstBlock: 0, blockCount: 1000 });
+    const ranges = new ByteRanges([{ offset: 0, length: 1000 * MIB }], 1000 * MIB);
+    let begun = 0;
+    let ended = 0;
+    const work = async () => {
+      const which = ++begun;
+      if (which === 3) throw new Error('the first');
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      ended++;
+    };
+    await expect(eachWindow(source(1000), ranges, set, work, {})).rejects.toThrow('the first');
+    expect(begun).toBeLessThanOrEqual(4);
+    expect(ended).toBe(begun - 1);
+  });
+});

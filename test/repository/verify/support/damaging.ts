@@ -1,0 +1,106 @@
+import { BackupError } from '../../../../src/common/errors.ts';
+import { openRepository } from '../../../../src/repository/opening/open-repository.ts';
+import { checkTuning } from '../../../../src/repository/opening/repository-options.ts';
+import type { FooterRow } from '../../../../src/repository/pack/pack-footer.ts';
+import { readPackFooter } from '../../../../src/repository/pack/pack-reader.ts';
+import { packKey, type RecordKind } from '../../../../src/repository/records/record.ts';
+import type { RepositoryContext } from '../../../../src/repository/repository-context.ts';
+import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+import { encryptionOf, SMALL } from '../../support/repositories.ts';
+
+/** Ways to damage what a repository has stored. */
+
+/** What operations of an open repository work with. */
+export function contextOf(
+  target: CloudTarget,
+  isEncrypted: boolean,
+  options: { readOnly?: boolean } = {},
+): Promise<RepositoryContext> {
+  const encryption = encryptionOf(isEncrypted);
+  const unlock = encryption === 'none' ? undefined : encryption;
+  return openRepository(target, { ...options, unlock }, checkTuning(SMALL));
+}
+
+/** A record as its pack's footer lists it. */
+export interface StoredRow extends FooterRow {
+  readonly key: string;
+}
+
+/** Every record of every pack. */
+export async function storedRows({ target, keys }: RepositoryContext): Promise<StoredRow[]> {
+  const rows: StoredRow[] = [];
+  for await (const { key, size } of target.list('packs/')) {
+    const [, session, random] = key.split('/') as [string, string, string];
+    const pack = { session: Number.parseInt(session, 16), random };
+    if (packKey(pack) !== key) throw new Error(`${key} is no pack`);
+    for (const row of await readPackFooter(target, pack, size, keys.footerKey)) rows.push({ ...row, key });
+  }
+  return rows;
+}
+
+/** The first record of a kind. */
+export async function firstOf(context: RepositoryContext, kind: RecordKind): Promise<StoredRow> {
+  const row = (await storedRows(context)).find((each) => each.kind === kind);
+  if (row === undefined) throw new Error(`there is no record of kind ${kind}`);
+  return row;
+}
+
+/** Flips a bit of an object. @returns what puts it back */
+export async function flip(target: CloudTarget, key: string, at: number): Promise<() => Promise<void>> {
+  const whole = Uint8Array.from(await target.get(key));
+  const damaged = whole.slice();
+  const index = at < 0 ? damaged.length + at : at;
+  damaged[index]! ^= 0x10;
+  await target.put(key, damaged);
+  return () => target.put(key, whole.slice());
+}
+
+/** Flips a bit in the middle of a record. */
+export function flipRecord(
+  target: CloudTarget,
+  { key, offset, storedLength }: StoredRow,
+): Promise<() => Promise<void>> {
+  return flip(target, key, offset + Math.floor(storedLength / 2));
+}
+
+/** A store without checksums. */
+export class WithoutChecksums extends ForwardingTarget {
+  constructor(inner: CloudTarget) {
+    super(inner, 'this target');
+  }
+
+  override get capabilities() {
+    return { ...this.inner.capabilities, checksums: false };
+  }
+}
+
+/** Runs something once, before the first call that matches. */
+export class Interrupted extends ForwardingTarget {
+  readonly #matches: (operation: string, subject: string) => boolean;
+  #before: (() => Promise<unknown>) | undefined;
+
+  constructor(
+    inner: CloudTarget,
+    matches: (operation: string, subject: string) => boolean,
+    before: () => Promise<unknown>,
+  ) {
+    super(inner, 'this target');
+    this.#matches = matches;
+    this.#before = before;
+  }
+
+  protected override async around<T>(
+    call: { readonly operation: string; readonly subject: string },
+    invoke: () => Promise<T>,
+  ): Promise<T> {
+    const before = this.#before;
+    if (before !== undefined && this.#matches(call.operation, call.subject)) {
+      this.#before = undefined;
+      await before();
+    }
+    return invoke();
+  }
+}
+
+export const codeOf = (error: unknown): string | undefined => (BackupError.is(error) ? error.code : undefined);
