@@ -21,6 +21,8 @@ export class LogReader {
   #checkpoint: number;
   #newestId: string | undefined;
   #forked: BackupError | undefined;
+  /** Opened, for reading only, as it was before two entries at one number. */
+  readonly #isBeforeFork: boolean;
 
   private constructor(source: LogSource, opened: OpenedLog) {
     this.source = source;
@@ -29,6 +31,7 @@ export class LogReader {
     this.#checkpoint = opened.checkpoint;
     this.#newestId = opened.commitId;
     this.#forked = opened.forked;
+    this.#isBeforeFork = opened.forked !== undefined;
   }
 
   /** See {@link openLog}. */
@@ -72,6 +75,7 @@ export class LogReader {
    * `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
    */
   async look(options: AbortOptions = {}): Promise<LogState> {
+    if (this.#isBeforeFork) return this.#state; // What comes after it is nobody's.
     if (this.source.mode === 'shared') {
       // A name says where the next entry would be, so looking needs no listing.
       const seq = this.#state.seq + 1;

@@ -23,6 +23,13 @@ export function checkLocationPart(raw: Uint8Array, view: DataView, start: number
   return end;
 }
 
+/** Whether what follows the identity part of a record is as it was written. A record that has nothing there is. */
+export function isLocationPartSound(raw: Uint8Array, start: number): boolean {
+  if (start === raw.length) return true;
+  const end = raw.length - CHECK_BYTES;
+  return end >= start && viewOf(raw).getUint32(end, true) === crc32(raw.subarray(start, end));
+}
+
 /** A view of all of `raw`. */
 export function viewOf(raw: Uint8Array): DataView {
   return new DataView(raw.buffer, raw.byteOffset, raw.byteLength);

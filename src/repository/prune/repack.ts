@@ -126,7 +126,8 @@ class Repacker {
         this.#count(plan);
         return appended.state;
       } catch (error) {
-        if (BackupError.is(error, 'SESSION_FENCED')) return undefined; // Another pruner took this one for dead.
+        // Another pruner took this one for dead; the log may have forgotten the session since.
+        if (BackupError.is(error, 'SESSION_FENCED') || BackupError.is(error, 'SESSION_ENDED')) return undefined;
         // Condemned by others in between: the next round leaves it alone.
         if (!BackupError.is(error, 'OBJECT_CONFLICT') && !BackupError.is(error, 'PACK_CONDEMNED')) throw error;
       }

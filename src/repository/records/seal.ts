@@ -2,6 +2,7 @@ import { createCipheriv, createDecipheriv, randomBytes, timingSafeEqual } from '
 import { BackupError } from '../../common/errors.ts';
 import { hmac, ID_BYTES } from '../keys/derivation.ts';
 import type { RepositoryKeys } from '../keys/repository-keys.ts';
+import { isLocationPartSound } from '../map/location-part.ts';
 import { compress, compressBound, DEFAULT_LEVEL, decompress } from './compression.ts';
 import { freeNow } from './free-now.ts';
 import { identityPart } from './identity-part.ts';
@@ -100,9 +101,11 @@ export function openRecord(keys: RepositoryKeys, fanOut: number, record: StoredR
   const { recordKey } = keys;
   const content = recordKey === undefined ? stored : decrypt(recordKey, record, stored);
   const raw = codec === Codec.raw ? content : decompressed(content, rawLength);
-  const expected =
-    kind === RecordKind.block ? keys.contentId(raw) : keys.recordId(kind, identityPart(kind, raw, fanOut));
+  const identity = identityPart(kind, raw, fanOut);
+  const expected = kind === RecordKind.block ? keys.contentId(raw) : keys.recordId(kind, identity);
   if (!timingSafeEqual(expected, id)) throw corrupt('its content is not what its id says');
+  // What the id does not cover: an answer that was garbled there must be neither kept in memory nor moved to another pack.
+  if (!isLocationPartSound(raw, identity.length)) throw corrupt('its location part does not match its check');
   return raw;
 }
 

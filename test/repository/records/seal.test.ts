@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { constants, zstdCompressSync } from 'node:zlib';
+import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
@@ -43,6 +43,9 @@ function sealed(keys: RepositoryKeys, kind: RecordKind, raw: Uint8Array, level?:
   const record: StoredRecord = { kind, id, codec, rawLength: raw.length };
   return { record, stored };
 }
+
+/** A location part with its check. */
+const checked = (part: string | Uint8Array) => bytes(part, u32(crc32(part)));
 
 const open = (keys: RepositoryKeys, record: StoredRecord, stored: Uint8Array) =>
   Buffer.from(openRecord(keys, FAN_OUT, record, stored));
@@ -104,9 +107,9 @@ describe.each(Object.entries(REPOSITORIES))('in a repository that is %s', (_, ke
   });
 
   test.each([
-    [RecordKind.leaf, bytes(0b11, randomBytes(64), 'where they are')],
-    [RecordKind.inner, bytes(1, 0b1, randomBytes(32), 'where it is')],
-    [RecordKind.runChunk, bytes(u32(2), u32(4), u32(9), 0b10, randomBytes(32), 'where it is')],
+    [RecordKind.leaf, bytes(0b11, randomBytes(64), checked('where they are'))],
+    [RecordKind.inner, bytes(1, 0b1, randomBytes(32), checked('where it is'))],
+    [RecordKind.runChunk, bytes(u32(2), u32(4), u32(9), 0b10, randomBytes(32), checked('where it is'))],
     [RecordKind.table, randomBytes(52)],
     [RecordKind.relocation, new Uint8Array(500)],
     [RecordKind.table, new Uint8Array()],
@@ -118,6 +121,19 @@ describe.each(Object.entries(REPOSITORIES))('in a repository that is %s', (_, ke
     }
   });
 
+  test('what its id does not cover of a node is refused whichever bit of it flips', () => {
+    const raw = bytes(0b11, randomBytes(64), checked('where they are'));
+    const { record } = sealed(keys, RecordKind.leaf, raw);
+    for (let bit = 65 * 8; bit < raw.length * 8; bit++) {
+      const flipped = Uint8Array.from(raw);
+      flipped[bit >>> 3] = (flipped[bit >>> 3] as number) ^ (1 << (bit & 7));
+      // Sealed anew: by whoever has moved what an answer had garbled.
+      const again = sealed(keys, RecordKind.leaf, flipped);
+      expect(again.record.id).toEqual(record.id);
+      expect(() => open(keys, again.record, again.stored)).toThrow(corrupt);
+    }
+  });
+
   test('another record in its place is refused, though it is valid by itself', () => {
     const [ours, other] = [randomBytes(64), randomBytes(64)].map((raw) => sealed(keys, RecordKind.block, raw));
     expect(() => open(keys, ours!.record, other!.stored)).toThrow(corrupt);
@@ -126,6 +142,7 @@ describe.each(Object.entries(REPOSITORIES))('in a repository that is %s', (_, ke
   test('the largest record of each kind is sealed and opened; a longer one is not', () => {
     for (const kind of [RecordKind.block, RecordKind.table, RecordKind.inner]) {
       const raw = new Uint8Array(MAX_RAW_LENGTH[kind]);
+      if (kind === RecordKind.inner) raw.set(checked(raw.subarray(2, -4)), 2);
       const { record, stored } = sealed(keys, kind, raw);
       expect(open(keys, record, stored).equals(raw)).toBe(true);
       const longer = new Uint8Array(raw.length + 1);

@@ -142,7 +142,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])(
         expect((await verifyPart(target, isEncrypted, { fraction: 0.2 })).result).toMatchObject({ ok: true });
       }
       await target.put(VERIFIED_KEY, whole.slice());
-      const plan = scriptedFaults([{ subject: VERIFIED_KEY, fault: { kind: 'fail-before' } }]);
+      const plan = scriptedFaults([{ operation: 'stat', subject: VERIFIED_KEY, fault: { kind: 'fail-before' } }]);
       const context = await contextOf(new FaultyTarget(target, plan), isEncrypted);
       expect(await verifyRepository(context, { depth: 'data' }, QUICK)).toMatchObject({ ok: true });
       // What could not be read was not overwritten.

@@ -41,7 +41,7 @@ export class Mishaps implements FaultPlan<TargetOperation> {
     this.struck++;
     this.last = `${kind} of ${operation} ${subject}`;
     this.onStruck();
-    // A bit that depends on where it happens, and that most answers have.
-    return kind === 'corrupt' ? { kind, bit: at * 997 + 131 } : { kind };
+    // Any bit of the answer, the same one when it is replayed.
+    return kind === 'corrupt' ? { kind, bit: Math.imul(at + 1, 0x9e3779b1) >>> 0 } : { kind };
   }
 }
