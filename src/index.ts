@@ -38,9 +38,9 @@ export type {
   JobStatus,
 } from './repository/jobs/backup-job.ts';
 export type { ChangeSource } from './repository/jobs/volume-backup.ts';
-export type { KeySlotInfo, KeySlots } from './repository/keys/manage-keys.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
+export type { KeySlotInfo, KeySlots } from './repository/opening/manage-keys.ts';
 export type { CreateOptions, OpenOptions, RepositoryTuning } from './repository/opening/repository-options.ts';
 export type { Progress, ProgressOptions } from './repository/progress.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';

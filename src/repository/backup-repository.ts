@@ -10,12 +10,12 @@ import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from '.
 import type { BackupJob, BackupOptions, BackupResult, BackupSource } from './jobs/backup-job.ts';
 import { BackupJobs } from './jobs/backup-jobs.ts';
 import type { JobHandle } from './jobs/job-handle.ts';
-import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './keys/manage-keys.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
 import { missingBackup } from './log/sessions.ts';
 import { BlockMap } from './map/block-map.ts';
 import { createRepository } from './opening/create-repository.ts';
+import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './opening/manage-keys.ts';
 import { openRepository } from './opening/open-repository.ts';
 import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './opening/repository-options.ts';
 import { prune } from './prune/prune.ts';

@@ -5,13 +5,13 @@ import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
 import { decideAbort, decideOpen, missingBackup } from '../log/sessions.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
-import { commitPacks } from '../prune/commit-packs.ts';
 import { NodeWriter } from '../records/node-writer.ts';
 import { packKey, type RecordWriter } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { metered } from '../requests/request-meter.ts';
 import type { Lane } from './block-feed.ts';
 import { KnownContents } from './block-pipeline.ts';
+import { commitPacks } from './commit-packs.ts';
 import { deadSessions, dropSession, holdSession } from './session-owner.ts';
 
 /** One volume of a session. */

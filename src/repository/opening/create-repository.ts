@@ -4,9 +4,9 @@ import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { DEFAULT_FAN_OUT, encodeFormat, FORMAT_VERSION, type RepositoryFormat } from '../keys/format-object.ts';
 import { makeKeySlot, newSlotName } from '../keys/key-slot.ts';
+import { FORMAT_KEY, slotKey } from '../keys/object-keys.ts';
 import { checkUnlock, type Unlock } from '../keys/unlock.ts';
 import { probeCreateOnly } from '../log/create-only-probe.ts';
-import { FORMAT_KEY, slotKey } from './object-keys.ts';
 
 /**
  * Writes what makes a prefix of a target a repository: a key slot, then `format`. Before `format` is there, there is no

@@ -5,6 +5,7 @@ import { readOnlyTarget } from '../../target/read-only.ts';
 import { ownerName } from '../jobs/session-owner.ts';
 import { checkWritable, decodeFormat, type RepositoryFormat } from '../keys/format-object.ts';
 import { isSlotName } from '../keys/key-slot.ts';
+import { FORMAT_KEY, KEYS_PREFIX } from '../keys/object-keys.ts';
 import { RepositoryKeys } from '../keys/repository-keys.ts';
 import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts';
 import { LogListing } from '../log/log-listing.ts';
@@ -14,7 +15,6 @@ import { prefetchLog } from '../log/prefetch.ts';
 import { RecordStore } from '../records/record-store.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { MeteredTarget } from '../requests/metered-target.ts';
-import { FORMAT_KEY, KEYS_PREFIX } from './object-keys.ts';
 import type { CheckedTuning, OpenOptions } from './repository-options.ts';
 
 /**

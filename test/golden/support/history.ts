@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import { addKeySlot, removeKeySlot } from '../../../src/repository/keys/manage-keys.ts';
 import type { Unlock } from '../../../src/repository/keys/unlock.ts';
+import { addKeySlot, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { type RandomSource, randomBytesFrom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
 import { decideCommit } from '../../../src/repository/log/commit-decision.ts';
 import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
 import { decideOpen } from '../../../src/repository/log/sessions.ts';
 import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
 import { writeBlockMap } from '../../../src/repository/map/write-block-map.ts';
 import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
-import { commitPacks } from '../../../src/repository/prune/commit-packs.ts';
 import { NodeWriter } from '../../../src/repository/records/node-writer.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
 import { sealRecord } from '../../../src/repository/records/seal.ts';

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/keys/manage-keys.ts';
+import { slotKey } from '../../../src/repository/keys/object-keys.ts';
 import type { Unlock } from '../../../src/repository/keys/unlock.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/log-writer.ts';
 import { createRepository } from '../../../src/repository/opening/create-repository.ts';
-import { slotKey } from '../../../src/repository/opening/object-keys.ts';
+import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
 import { openRepository } from '../../../src/repository/opening/open-repository.ts';
 import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';

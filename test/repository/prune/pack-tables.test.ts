@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
 import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
 import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
-import { commitPacks } from '../../../src/repository/prune/commit-packs.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import {
   decodePackTable,

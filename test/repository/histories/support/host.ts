@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../../../src/common/abort.ts';
 import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
 import { DEFAULT_FAN_OUT, decodeFormat, encodeFormat } from '../../../../src/repository/keys/format-object.ts';
-import { FORMAT_KEY } from '../../../../src/repository/opening/object-keys.ts';
+import { FORMAT_KEY } from '../../../../src/repository/keys/object-keys.ts';
 import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
 import { createIn, openIn } from '../../support/repositories.ts';

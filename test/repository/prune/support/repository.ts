@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
+import { commitPacks } from '../../../../src/repository/jobs/commit-packs.ts';
 import { RepositoryKeys } from '../../../../src/repository/keys/repository-keys.ts';
 import { decideCommit } from '../../../../src/repository/log/commit-decision.ts';
 import type { CommittedPack } from '../../../../src/repository/log/log-entry.ts';
@@ -9,7 +10,6 @@ import { decideOpen } from '../../../../src/repository/log/sessions.ts';
 import type { BlockEntry } from '../../../../src/repository/map/descriptor.ts';
 import { writeBlockMap } from '../../../../src/repository/map/write-block-map.ts';
 import { PackWriter } from '../../../../src/repository/pack/pack-writer.ts';
-import { commitPacks } from '../../../../src/repository/prune/commit-packs.ts';
 import { PlacedRecords } from '../../../../src/repository/prune/placed-records.ts';
 import { NodeWriter } from '../../../../src/repository/records/node-writer.ts';
 import { RecordKind } from '../../../../src/repository/records/record.ts';

@@ -1,16 +1,16 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { wipeBytes } from '../keys/derivation.ts';
+import { checkKeySlot, decodeKeySlot, makeKeySlot, newSlotName, openKeySlot, type SlotName } from '../keys/key-slot.ts';
+import { slotKey } from '../keys/object-keys.ts';
+import type { ScryptCost } from '../keys/scrypt.ts';
+import { checkUnlock, type Unlock } from '../keys/unlock.ts';
+import type { StoredSlot } from '../keys/unlock-repository.ts';
 import type { LogState } from '../log/log-state.ts';
 import type { Decision } from '../log/log-writer.ts';
-import { slotKey } from '../opening/object-keys.ts';
-import { listSlots } from '../opening/open-repository.ts';
 import type { RepositoryContext } from '../repository-context.ts';
-import { wipeBytes } from './derivation.ts';
-import { checkKeySlot, decodeKeySlot, makeKeySlot, newSlotName, openKeySlot, type SlotName } from './key-slot.ts';
-import type { ScryptCost } from './scrypt.ts';
-import { checkUnlock, type Unlock } from './unlock.ts';
-import type { StoredSlot } from './unlock-repository.ts';
+import { listSlots } from './open-repository.ts';
 
 /*
  * Key slots are objects, and which of them may go is decided in the log: two hosts that each remove one of the last two
