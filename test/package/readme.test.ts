@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { freshBucket, s3, s3Client } from '../support/s3.ts';
 
 /** The README's code, as it stands there: compiled under strict settings, and run where it stands alone. */
 
@@ -66,6 +67,24 @@ test('the first sample backs up and restores', () => {
   writeFileSync(join(folder, 'disk.img'), image);
   writeFileSync(join(folder, 'first.ts'), samples[0] as string);
   execFileSync(process.execPath, ['first.ts'], { cwd: folder });
+  expect(readFileSync(join(folder, 'restored.img')).equals(image)).toBe(true);
+});
+
+test.skipIf(s3 === null)('and does so against a real gateway', async () => {
+  const image = Buffer.alloc(5 * 65536 + 1000, 'content of another disk');
+  writeFileSync(join(folder, 'disk.img'), image);
+  rmSync(join(folder, 'restored.img'), { force: true });
+  const { endPoint, port, useSSL, accessKey, secretKey } = s3 as NonNullable<typeof s3>;
+  const client = { endPoint, port, useSSL, accessKey, secretKey, region: 'us-east-1' };
+  const bucket = await freshBucket(s3Client());
+  const code = (samples[0] as string).replace(
+    "new FileTarget('backups')",
+    `new S3Target({ client: new Client(${JSON.stringify(client)}), bucket: '${bucket}' })`,
+  );
+  expect(code).not.toBe(samples[0]);
+  const imports = "import { Client } from 'minio';\nimport { S3Target } from 'cow-cloud-backup/s3';\n";
+  writeFileSync(join(folder, 'gateway.ts'), imports + code);
+  execFileSync(process.execPath, ['gateway.ts'], { cwd: folder });
   expect(readFileSync(join(folder, 'restored.img')).equals(image)).toBe(true);
 });
 

@@ -14,7 +14,8 @@ import { Damages } from './damages.ts';
 import { FreshRecords } from './fresh-records.ts';
 import { walkMap } from './map-walk.ts';
 import { NeededPacks } from './needed-packs.ts';
-import { checkPack, corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';
+import { corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';
+import { PackChecks } from './pack-checks.ts';
 import { Patience } from './patience.ts';
 import { PlaceSet } from './place-set.ts';
 import { quarantine } from './quarantine.ts';
@@ -36,10 +37,7 @@ export interface VerifyTuning {
 }
 
 const TABLES_AT_A_TIME = 8;
-const PACKS_AT_A_TIME = 3;
 const STATS_AT_A_TIME = 32;
-/** 2 GiB of packs of the usual size. */
-const SAVE_EVERY_PACKS = 64;
 /** Looks at a log that goes on while what is damaged is being looked at. */
 const MAX_LOOKS = 4;
 
@@ -72,22 +70,16 @@ export async function verifyRepository(
 class Verification {
   readonly #context: RepositoryContext;
   readonly #options: CheckedVerifyOptions;
-  readonly #tuning: VerifyTuning;
   readonly #signal: AbortSignal;
   readonly #patience: Patience;
   readonly #records: FreshRecords;
   readonly #damages: Damages;
   readonly #progress: VerifyProgress;
-  /** Packs that were found to be good, all of them read. */
-  readonly #good: PackName[] = [];
-  #verifiedBytes = 0;
-  #verifiedPacks = 0;
-  #withoutChecksum = 0;
+  readonly #packs: PackChecks;
 
   constructor(context: RepositoryContext, options: CheckedVerifyOptions, tuning: VerifyTuning, signal: AbortSignal) {
     this.#context = context;
     this.#options = options;
-    this.#tuning = tuning;
     this.#signal = signal;
     this.#patience = new Patience(context.target, signal, tuning.clock);
     this.#records = new FreshRecords(
@@ -98,6 +90,14 @@ class Verification {
     );
     this.#damages = new Damages(this.#records);
     this.#progress = new VerifyProgress(options.onProgress);
+    this.#packs = new PackChecks({
+      context,
+      target: this.#patience.target,
+      damages: this.#damages,
+      progress: this.#progress,
+      signal,
+      saveEveryPacks: tuning.saveEveryPacks,
+    });
   }
 
   get #target() {
@@ -134,11 +134,11 @@ class Verification {
     needed.compare = (key) => isCompared && (chosen === undefined || chosen.has(key));
     await this.#walk(backups, needed, true);
     const expected = await this.#expect(needed, listing, logged);
-    if (depth === 'structure') this.#verifiedBytes = this.#records.readBytes;
-    if (depth === 'checksums') await this.#checkSums(expected, needed);
+    if (depth === 'structure') this.#packs.verifiedBytes = this.#records.readBytes;
+    if (depth === 'checksums') await this.#packs.checkSums(expected, needed);
     if (times !== undefined) {
       const wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
-      await this.#checkData(wanted, times, listing);
+      await this.#packs.checkData(wanted, times, listing);
     }
     return this.#conclude(expected);
   }
@@ -231,72 +231,6 @@ class Verification {
     return expected;
   }
 
-  /** What the store says of packs. One that it says to have changed is downloaded, to see what is wrong with it. */
-  async #checkSums(expected: readonly ExpectedPack[], needed: NeededPacks): Promise<void> {
-    const total = expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
-    this.#progress.begin('checksums', total);
-    const keepsSums = this.#target.capabilities.checksums === true;
-    const check = async (each: ExpectedPack) => {
-      const { pack, logged, listedBytes } = each;
-      const key = packKey(pack);
-      const info = keepsSums ? await this.#target.stat(key, { signal: this.#signal }) : undefined;
-      this.#progress.advance(listedBytes);
-      if (info?.sha256 === undefined || logged === undefined) {
-        if (keepsSums) await needed.checkFooter(pack);
-        this.#withoutChecksum++;
-        return;
-      }
-      if (info.sha256 === Buffer.from(logged.sha256).toString('hex')) {
-        if (this.#damages.has(key)) return;
-        this.#verifiedPacks++;
-        this.#verifiedBytes += listedBytes;
-        return;
-      }
-      if (await this.#isGood(each)) this.#withoutChecksum++; // Whatever it is that the store keeps there.
-    };
-    for await (const _ of readAhead(expected, check, STATS_AT_A_TIME)) this.#signal.throwIfAborted();
-  }
-
-  async #checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
-    const total = wanted.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
-    this.#progress.begin('data', total);
-    const order = [...wanted].sort((a, b) => times.of(a.pack) - times.of(b.pack));
-    const saveEvery = this.#tuning.saveEveryPacks ?? SAVE_EVERY_PACKS;
-    const check = async (each: ExpectedPack) => ({ ...each, isGood: await this.#isGood(each) });
-    let unsaved = 0;
-    for await (const { pack, listedBytes, isGood } of readAhead(order, check, PACKS_AT_A_TIME)) {
-      this.#signal.throwIfAborted();
-      if (!isGood || this.#damages.has(packKey(pack))) continue; // It stays among those that come first.
-      this.#good.push(pack);
-      this.#verifiedPacks++;
-      this.#verifiedBytes += listedBytes;
-      times.note(pack, this.#context.now());
-      if (++unsaved >= saveEvery) {
-        unsaved = 0;
-        await this.#save(times, listing);
-      }
-    }
-    await this.#save(times, listing);
-  }
-
-  async #save(times: VerifiedTimes, listing: PackListing): Promise<void> {
-    if (!this.#context.readOnly) await times.save(listing.packs);
-  }
-
-  /** Downloads a pack, a second time before it is believed to be damaged. */
-  async #isGood(expected: ExpectedPack): Promise<boolean> {
-    const signal = this.#signal;
-    for (let look = 1; ; look++) {
-      const onBytes = (bytes: number) =>
-        this.#progress.advance(look === 1 && this.#options.depth === 'data' ? bytes : 0);
-      const damage = await checkPack(this.#context, this.#target, expected, { signal, onBytes });
-      if (damage === undefined) return true;
-      if (look < 2) continue;
-      this.#damages.add(damage);
-      return false;
-    }
-  }
-
   /** P8: what looks damaged is looked at once more with what has become of it meanwhile. */
   async #conclude(expected: readonly ExpectedPack[]): Promise<VerifyResult> {
     const context = this.#context;
@@ -326,11 +260,11 @@ class Verification {
     return {
       ok: told.length === 0,
       damaged: told.map(({ pack, backups, error }) => ({ pack: packKey(pack), backups, error })),
-      verifiedBytes: this.#verifiedBytes,
+      verifiedBytes: this.#packs.verifiedBytes,
       packs: expected.length,
       packBytes: expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0),
-      verifiedPacks: this.#verifiedPacks,
-      packsWithoutChecksum: this.#withoutChecksum,
+      verifiedPacks: this.#packs.verifiedPacks,
+      packsWithoutChecksum: this.#packs.withoutChecksum,
       ...noted,
     };
   }
@@ -340,7 +274,7 @@ class Verification {
   ): Promise<Pick<VerifyResult, 'quarantined' | 'released' | 'quarantineError'>> {
     const nothing = { quarantined: [], released: [], quarantineError: undefined };
     if (this.#context.readOnly || !this.#options.quarantine) return nothing;
-    const good = this.#good.filter((pack) => !this.#damages.has(packKey(pack)));
+    const good = this.#packs.good.filter((pack) => !this.#damages.has(packKey(pack)));
     try {
       const noted = await quarantine(this.#context, damaged, good, { signal: this.#signal });
       return { ...nothing, quarantined: noted.quarantine.map(packKey), released: noted.release.map(packKey) };

@@ -107,7 +107,8 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])(
       const target = new MemoryTarget();
       await sample(target, isEncrypted);
       const context = await contextOf(target, isEncrypted);
-      const { key, offset } = (await storedRows(context)).find(({ kind }) => kind === RecordKind.block)!;
+      // Not one that would come first by its name.
+      const { key, offset } = (await storedRows(context)).findLast(({ kind }) => kind === RecordKind.block)!;
       const restore = await flip(target, key, offset + 20);
       expect((await verifyPart(target, isEncrypted)).result.damaged).toMatchObject([{ pack: key }]);
       const { result, read } = await verifyPart(target, isEncrypted, { maxBytes: 1 });

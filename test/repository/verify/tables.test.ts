@@ -12,6 +12,8 @@ import { FreshRecords } from '../../../src/repository/verify/fresh-records.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import type { VerifyDepth } from '../../../src/repository/verify/verify-options.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { scriptedFaults } from '../../../src/testing/faults.ts';
+import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { Backups, type Content, freshBlock, openHost, secrets } from '../prune/support/repository.ts';
 import { flip, Interrupted } from './support/damaging.ts';
 
@@ -49,6 +51,20 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
     const part = await verifyRepository(context, { depth: 'data', fraction: 0.3 }, QUICK);
     expect(part.ok).toBe(true);
     expect(part.verifiedPacks).toBeLessThan(part.packs);
+  });
+
+  test('tables that are answered wrongly once are read again', async () => {
+    const target = new MemoryTarget();
+    const host = secrets(isEncrypted);
+    await movedRepository(await openHost(target, host));
+    for (let nth = 1; nth <= 12; nth++) {
+      const plan = scriptedFaults([{ operation: 'get', subject: /^packs/, nth, fault: { kind: 'corrupt', bit: 300 } }]);
+      const context = await openHost(new FaultyTarget(target, plan), host);
+      expect(await verifyRepository(context, { depth: 'structure' }, QUICK)).toMatchObject({
+        ok: true,
+        quarantined: [],
+      });
+    }
   });
 
   test('a damaged relocation table is found at every depth, with the backups that it leads nowhere', async () => {
