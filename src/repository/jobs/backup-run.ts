@@ -39,7 +39,9 @@ export class BackupRun {
   }
 
   async #run(): Promise<StoredBackup[]> {
-    const stored = await this.#store();
+    const stored = await this.#store().catch(async (error: unknown) => {
+      throw await this.#session.explain(error, { signal: this.#signal });
+    });
     this.#signal.throwIfAborted();
     this.phase = 'committing';
     const records = this.#members.map((member, index) => recordOf(member, stored[index] as StoredVolume));

@@ -3,8 +3,9 @@ import { BackupError } from '../../common/errors.ts';
 import { decideCommit } from '../log/commit-decision.ts';
 import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
-import { decideAbort, decideOpen, missingBackup } from '../log/sessions.ts';
+import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/sessions.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
+import { isDamage } from '../prune/collect.ts';
 import { NodeWriter } from '../records/node-writer.ts';
 import { packKey, type RecordWriter } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
@@ -140,6 +141,15 @@ export class BackupSession {
   /** Sends what has been gathered, and resolves when the store has everything. */
   async flush(): Promise<void> {
     await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
+  }
+
+  /** What a failure is told as: to who was given up meanwhile, what it builds on may look damaged, and is only gone. */
+  async explain(error: unknown, options: AbortOptions = {}): Promise<unknown> {
+    if (!isDamage(error)) return error;
+    const state = await this.#context.log.catchUp(options).catch(() => undefined);
+    if (state === undefined || state.sessions.has(this.seq)) return error;
+    const { code, message } = endedSession(state, this.seq);
+    return new BackupError(code, message, { cause: error });
   }
 
   /** Makes the backups true, all of them or none. Resolves with the state of which they are part. */

@@ -1,6 +1,5 @@
-import { tell } from '../progress.ts';
+import { ProgressTeller } from '../progress-teller.ts';
 import type { RepositoryContext } from '../repository-context.ts';
-import { currentMeter } from '../requests/request-meter.ts';
 import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -20,13 +19,12 @@ export class PruneRun {
     fencedSessions: 0,
     repackError: undefined,
   };
-  #phase = 'listing';
-  #doneBytes = 0;
-  #totalBytes = 0;
+  readonly #progress: ProgressTeller;
 
   constructor(context: RepositoryContext, options: CheckedPruneOptions) {
     this.context = context;
     this.options = options;
+    this.#progress = new ProgressTeller(options.onProgress);
   }
 
   /** By this host's clock: decides what is tried, never what is right. */
@@ -37,25 +35,10 @@ export class PruneRun {
   /** A phase begins. */
   begin(phase: string, totalBytes = 0): void {
     this.options.signal?.throwIfAborted();
-    this.#phase = phase;
-    this.#doneBytes = 0;
-    this.#totalBytes = totalBytes;
-    this.#tell();
+    this.#progress.begin(phase, totalBytes);
   }
 
   advance(bytes: number): void {
-    this.#doneBytes += bytes;
-    this.#tell();
-  }
-
-  #tell(): void {
-    const meter = currentMeter();
-    tell(this.options.onProgress, {
-      phase: this.#phase,
-      doneBytes: this.#doneBytes,
-      totalBytes: this.#totalBytes,
-      transferredBytes: meter === undefined ? 0 : meter.uploadBytes + meter.downloadBytes,
-      requests: meter?.requests ?? 0,
-    });
+    this.#progress.advance(bytes);
   }
 }

@@ -1,5 +1,6 @@
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import type { ProgressTeller } from '../progress-teller.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
@@ -7,14 +8,13 @@ import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';
 import { checkPack, type ExpectedPack } from './pack-check.ts';
 import type { VerifiedTimes } from './verified-times.ts';
-import type { VerifyProgress } from './verify-progress.ts';
 
 export interface PackChecksParts {
   readonly context: RepositoryContext;
   /** The context's, tried again. */
   readonly target: CloudTarget;
   readonly damages: Damages;
-  readonly progress: VerifyProgress;
+  readonly progress: ProgressTeller;
   readonly signal: AbortSignal;
   /** Verified packs between two notes of which they are. @defaultValue 64 */
   readonly saveEveryPacks?: number | undefined;

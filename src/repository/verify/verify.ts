@@ -4,6 +4,7 @@ import { packTables } from '../log/collect-decision.ts';
 import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { ProgressTeller } from '../progress-teller.ts';
 import { isDamage } from '../prune/collect.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { decodePackTable } from '../records/pack-table-record.ts';
@@ -26,7 +27,6 @@ import {
   type VerifyOptions,
   type VerifyResult,
 } from './verify-options.ts';
-import { VerifyProgress } from './verify-progress.ts';
 import { type LoggedPacks, readLoggedPacks } from './whole-log.ts';
 
 /** What tests choose. */
@@ -74,7 +74,7 @@ class Verification {
   readonly #patience: Patience;
   readonly #records: FreshRecords;
   readonly #damages: Damages;
-  readonly #progress: VerifyProgress;
+  readonly #progress: ProgressTeller;
   readonly #packs: PackChecks;
 
   constructor(context: RepositoryContext, options: CheckedVerifyOptions, tuning: VerifyTuning, signal: AbortSignal) {
@@ -89,7 +89,7 @@ class Verification {
       signal,
     );
     this.#damages = new Damages(this.#records);
-    this.#progress = new VerifyProgress(options.onProgress);
+    this.#progress = new ProgressTeller(options.onProgress);
     this.#packs = new PackChecks({
       context,
       target: this.#patience.target,

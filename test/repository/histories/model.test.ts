@@ -11,7 +11,7 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
  * failure leaves all others whole, and what follows it succeeds. `COW_HISTORIES` sets how many; a failure prints the seed and
  * the shrunk history, and `COW_TEST_SEED` replays it.
  */
-const numRuns = Number(process.env.COW_HISTORIES ?? 200);
+const numRuns = Number(process.env.COW_HISTORIES ?? 150);
 /** Every fifth is a long one. */
 const LENGTHS = fc.oneof({ weight: 4, arbitrary: steps(18) }, { weight: 1, arbitrary: steps(60) });
 const seed = Number(process.env.COW_TEST_SEED ?? Date.now() % 2 ** 31);

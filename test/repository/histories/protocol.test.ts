@@ -170,6 +170,17 @@ describe('P3: pins', () => {
     expect((await stateOf(store)).sessions.size).toBe(0);
   });
 
+  test('who was taken over, and finds the base gone that was pinned, is told why', async () => {
+    const { store, second, guest, full, backUp, forget, check } = await scene();
+    await guest.reopen(); // Contents are compared, so the base is read, by a host that has nothing of it in memory.
+    const job = await (await openIn(store)).startBackup(guest.volume, { volume: guest.name });
+    await forget(full.id);
+    await backUp(second, guest, { base: 'none', takeOver: true });
+    expect((await second.prune(PRUNE)).deletedObjects).toBeGreaterThan(0);
+    await expect(job.sweep().done).rejects.toMatchObject({ code: 'SESSION_FENCED', cause: { code: 'PACK_MISSING' } });
+    expect((await check()).backups.size).toBe(1);
+  });
+
   test('a repacker moves the base under a running writer', async () => {
     const { second, guest, full, backUp, backUpSlowly, forget, check } = await scene();
     // The first backup's packs become sparse, and its successor is the base.

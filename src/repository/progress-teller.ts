@@ -1,8 +1,8 @@
-import { type Progress, tell } from '../progress.ts';
-import { currentMeter } from '../requests/request-meter.ts';
+import { type Progress, tell } from './progress.ts';
+import { currentMeter } from './requests/request-meter.ts';
 
-/** Tells how far a verification has got. */
-export class VerifyProgress {
+/** Tells how far an operation has got, phase by phase. */
+export class ProgressTeller {
   readonly #onProgress: ((progress: Progress) => void) | undefined;
   #phase = '';
   #doneBytes = 0;
