@@ -69,9 +69,9 @@ describe.each([{ hasFaults: false }, { hasFaults: true }])('in memory, with faul
       for (const what of Object.keys(totals) as (keyof typeof totals)[]) totals[what] += race.tally[what];
     });
     console.log(firstSeed, totals);
-    // Or else nothing was tried.
-    for (const what of ['backups', 'read', 'repacked', 'deleted'] as const)
-      expect(totals[what], what).toBeGreaterThan(0);
+    // Or else nothing was tried. One fault is enough to end a repacking, so with them there are few.
+    for (const what of ['backups', 'read', 'deleted'] as const) expect(totals[what], what).toBeGreaterThan(0);
+    if (!hasFaults) expect(totals.repacked).toBeGreaterThan(0);
     if (hasFaults) expect(totals.failures).toBeGreaterThan(0);
   }, 600_000);
 
