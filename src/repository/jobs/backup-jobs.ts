@@ -15,6 +15,7 @@ import type { BackupOptions, BackupResult, BackupSource } from './backup-job.ts'
 import { BackupRun, type RunMember } from './backup-run.ts';
 import { BackupSession, type StoringOptions } from './backup-session.ts';
 import { type Ending, JobHandle } from './job-handle.ts';
+import { ContentIndex } from './known-contents.ts';
 import { VolumeBackup } from './volume-backup.ts';
 
 /** How jobs store, as the repository was opened with. */
@@ -41,6 +42,7 @@ export class BackupJobs {
   readonly running = new Set<JobHandle>();
   readonly #context: RepositoryContext;
   readonly #settings: JobSettings;
+  readonly #contents = new ContentIndex();
   readonly #pools = new Map<number, SealPool>();
   /** Sessions being given up, which takes a request. */
   readonly #goodbyes = new Set<Promise<unknown>>();
@@ -93,7 +95,7 @@ export class BackupJobs {
       blockSize: snapshot.blockSize,
     }));
     const takeOver = frozen.some(({ options }) => options.takeOver === true);
-    return BackupSession.open(this.#context, parts, this.#settings, { signal, takeOver, lifetime });
+    return BackupSession.open(this.#context, parts, this.#settings, this.#contents, { signal, takeOver, lifetime });
   }
 
   async #begin(

@@ -11,8 +11,8 @@ import { packKey, type RecordWriter } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { metered } from '../requests/request-meter.ts';
 import type { Lane } from './block-feed.ts';
-import { KnownContents } from './block-pipeline.ts';
 import { commitPacks } from './commit-packs.ts';
+import { type ContentIndex, KnownContents } from './known-contents.ts';
 import { deadSessions, dropSession, holdSession } from './session-owner.ts';
 
 /** One volume of a session. */
@@ -51,7 +51,7 @@ export class BackupSession {
   readonly seq: number;
   readonly parts: readonly PinnedPart[];
   readonly packs: Readonly<Record<Lane, PackWriter>>;
-  readonly known = new KnownContents();
+  readonly known: KnownContents;
   /** Told of every pack that the store has. */
   readonly storedListeners: ((key: string) => void)[] = [];
   readonly #context: RepositoryContext;
@@ -63,8 +63,10 @@ export class BackupSession {
     seq: number,
     parts: readonly PinnedPart[],
     storing: StoringOptions,
+    contents: ContentIndex,
     signal: AbortSignal | undefined,
   ) {
+    this.known = new KnownContents(contents, () => context.log.state);
     this.#context = context;
     this.seq = seq;
     this.parts = parts;
@@ -97,6 +99,7 @@ export class BackupSession {
     context: RepositoryContext,
     parts: readonly SessionPart[],
     storing: StoringOptions,
+    contents: ContentIndex,
     options: OpenSessionOptions & { readonly lifetime?: AbortSignal | undefined },
   ): Promise<BackupSession> {
     const { signal, takeOver = false, resume } = options;
@@ -122,7 +125,7 @@ export class BackupSession {
         parent: state.heads.get(part.volume),
       };
     });
-    return new BackupSession(context, entry.seq, pinned, storing, options.lifetime);
+    return new BackupSession(context, entry.seq, pinned, storing, contents, options.lifetime);
   }
 
   /** Where map records go: into the pack that is being filled, so that a small backup is one pack. */
@@ -160,7 +163,7 @@ export class BackupSession {
     );
     const listed = await commitPacks(this.#context, this.packs.swept, own);
     // Whatever else the maps name came through the pinned bases (P3).
-    const references = own.map(({ random }) => ({ session: this.seq, random }));
+    const references = [...own, ...this.known.referred];
     const plan = { session: this.seq, backups, references, ...listed };
     const appended = await this.#context.log.append((state) => decideCommit(state, plan), {
       ...options,
@@ -168,6 +171,7 @@ export class BackupSession {
     });
     if (appended === undefined) throw new BackupError('SESSION_ENDED', 'there was nothing to commit');
     this.#end();
+    this.known.committed();
     return appended.state;
   }
 

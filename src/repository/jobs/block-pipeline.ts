@@ -3,10 +3,11 @@ import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import type { PackWriter } from '../pack/pack-writer.ts';
-import { type Location, packKey, RecordKind } from '../records/record.ts';
+import { packKey, RecordKind } from '../records/record.ts';
 import type { SealedBlock, SealPool } from '../workers/seal-pool.ts';
 import type { SealSlot } from '../workers/seal-slot.ts';
 import type { Batch, BlockFeed, Lane } from './block-feed.ts';
+import type { KnownContents } from './known-contents.ts';
 import type { PlacedBlocks } from './placed-blocks.ts';
 
 /** What a pipeline works with. */
@@ -18,7 +19,7 @@ export interface PipelineParts {
   readonly pool: SealPool;
   readonly packs: Readonly<Record<Lane, PackWriter>>;
   readonly placed: PlacedBlocks;
-  /** Contents of the session that are remembered for being met again. */
+  /** Contents that need not be stored again. */
   readonly known: KnownContents;
   /** Told whenever a block has got further. */
   readonly onMoved: () => void;
@@ -44,21 +45,6 @@ export interface PipelineTally {
   /** Blocks that differ from the base. */
   changedBlocks: number;
 }
-
-/** Where the contents that a session has stored are, so that each is stored once. A miss costs space, never correctness. */
-export class KnownContents {
-  readonly #locations = new Map<string, Location>();
-
-  get(id: Uint8Array): Location | undefined {
-    return this.#locations.get(keyOf(id));
-  }
-
-  add(id: Uint8Array, location: Location): void {
-    if (this.#locations.size < MAX_KNOWN) this.#locations.set(keyOf(id), location);
-  }
-}
-
-const MAX_KNOWN = 2 ** 17;
 
 /**
  * read → zero test → id → known? → compress → encrypt → pack → upload, for a batch at a time in each of several loops. The
@@ -178,7 +164,7 @@ export class BlockPipeline {
   #place(block: number, entry: BlockEntry): void {
     this.#changed(block, entry);
     const key = packKey(entry.location.pack);
-    if (this.#storedPacks.has(key)) {
+    if (this.#storedPacks.has(key) || this.#parts.known.isReferred(entry.location.pack)) {
       this.#parts.snapshot.mark(block, 'stored');
       return;
     }
@@ -202,8 +188,4 @@ function isSame(id: Uint8Array | undefined, before: Uint8Array | undefined | 'un
   if (before === 'unknown') return false;
   if (id === undefined || before === undefined) return id === before;
   return Buffer.compare(id, before) === 0;
-}
-
-function keyOf(id: Uint8Array): string {
-  return Buffer.from(id.buffer, id.byteOffset, id.length).toString('latin1');
 }

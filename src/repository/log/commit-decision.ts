@@ -50,7 +50,7 @@ export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFac
   }
   const [unusable] = findUnusable(state, session, plan);
   if (unusable !== undefined) {
-    return new BackupError('PACK_CONDEMNED', `${packKey(unusable)} can't be referred to any more`);
+    return new BackupError('PACK_CONDEMNED', `${packKey(unusable)} can't be referred to any more`, { retryable: true });
   }
   const { packs, packTables = [], backups } = plan;
   return { type: 'commit', session: plan.session, backups, packs, packTables };

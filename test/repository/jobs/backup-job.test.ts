@@ -460,3 +460,69 @@ test('a repository is created once, and opened as it was created', async () => {
   await errorOf(BackupRepository.open(single), 'SINGLE_WRITER_REQUIRED');
   expect(await (await BackupRepository.open(single, { readOnly: true })).latestBackup('disk')).toBeDefined();
 });
+
+describe('equal contents', () => {
+  test('of several volumes are stored once, and outlive the backup that brought them', async () => {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { device, volume } = await openVolume(60);
+    const clone = await openVolume(60);
+    clone.device.bytes.set(device.bytes);
+    const first = await repository.backup(volume, { volume: 'original' });
+    const second = await repository.backup(clone.volume, { volume: 'clone' });
+    expect(first.uploadedBytes).toBeGreaterThan(40 * BLOCK);
+    expect(second.uploadedBytes).toBeLessThan(4 * BLOCK);
+    await repository.forget([first.id]);
+    await repository.prune({ graceMs: 0, repackBelow: 1, minRepackGainBytes: 0 });
+    const other = await openIn(target);
+    expectSame(await contentOfBackup(other, second.id), device.bytes);
+    const third = await repository.backup(volume, { volume: 'original' });
+    expectSame(await contentOfBackup(other, third.id), device.bytes);
+    expect((await other.verify({ depth: 'data' })).ok).toBe(true);
+  });
+
+  test('that are condemned before the commit refuse it; the next try stores them', async () => {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { device, volume } = await openVolume(60);
+    const first = await repository.backup(volume, { volume: 'original' });
+    const job = await repository.startBackup(volume, { volume: 'again' });
+    job.sweep();
+    await until(() => job.states.counts.pending === 0);
+    const other = await openIn(target);
+    await other.forget([first.id]);
+    await other.prune({ graceMs: 0 });
+    const outcome = await job.done.then(
+      () => 'committed',
+      (error) => error.code,
+    );
+    // Which of them was first is a matter of chance; either way nothing refers to what is gone.
+    expect(['committed', 'PACK_CONDEMNED']).toContain(outcome);
+    const next = await repository.backup(volume, { volume: 'again' });
+    expectSame(await contentOfBackup(other, next.id), device.bytes);
+    expect((await other.verify({ depth: 'data' })).ok).toBe(true);
+  });
+
+  test('a commit that has been overtaken by a collection is refused', async () => {
+    const { target } = notedTarget();
+    const repository = await createIn(target);
+    const { device, volume } = await openVolume(60);
+    const first = await repository.backup(volume, { volume: 'original' });
+    const other = await openIn(target);
+    const put = target.put.bind(target);
+    let isOvertaken = false;
+    target.put = async (key, ...rest) => {
+      if (key.startsWith('packs/') && !isOvertaken) {
+        isOvertaken = true; // Its blocks refer to the first backup's packs by now.
+        await other.forget([first.id]);
+        await other.prune({ graceMs: 0 });
+      }
+      await put(key, ...rest);
+    };
+    await errorOf(repository.backup(volume, { volume: 'again' }), 'PACK_CONDEMNED');
+    expect(isOvertaken).toBe(true);
+    const next = await repository.backup(volume, { volume: 'again' });
+    expect(next.uploadedBytes).toBeGreaterThan(40 * BLOCK);
+    expectSame(await contentOfBackup(other, next.id), device.bytes);
+  });
+});
