@@ -5,6 +5,9 @@ import type { Progress, ProgressOptions } from '../progress.ts';
 /**
  * How a repository is pruned.
  *
+ * What a newer run of a map hides of its tree counts as needed until runs are folded into it, so little is freed by forgetting
+ * the base of a few small incrementals; it comes with the fold, at the latest when a sixteenth of the volume has changed.
+ *
  * @public
  */
 export interface PruneOptions extends ProgressOptions<Progress> {

@@ -1,3 +1,4 @@
+import { integerArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
@@ -28,7 +29,9 @@ export async function rollBack(
   }
   if (onto.readOnly === true) throw new BackupError('READ_ONLY', 'the device to restore onto is read-only');
   for (const { offset, length } of ranges) {
-    if (!(offset >= 0 && length >= 0 && offset + length <= Math.min(image.size, onto.size))) {
+    integerArgument('offset', offset, 0);
+    integerArgument('length', length, 0);
+    if (!(offset + length <= Math.min(image.size, onto.size))) {
       throw new BackupError('OUT_OF_RANGE', `${length} bytes at ${offset} are not in the backup, or not on the device`);
     }
   }

@@ -89,6 +89,7 @@ export class ReferenceHistory {
     const fresh = await BackupRepository.open(this.#store, { ...options, ...unlock });
     await this.#ledger.compare(fresh);
     await this.#ledger.read(fresh);
+    await verifies(fresh);
     const hurt = this.#at?.repository;
     for (const repository of hurt === undefined ? [fresh] : [hurt, fresh]) {
       for (const guest of this.#guests) {
@@ -102,6 +103,7 @@ export class ReferenceHistory {
       await this.#ledger.compare(fresh);
       await this.#ledger.read(fresh);
     }
+    await verifies(fresh);
     await fresh.close();
     for (const host of [this.#first, this.#second]) await host.repository?.close();
     await this.#leavesNothing();
@@ -225,3 +227,9 @@ const PRUNE = {
   minRepackGainBytes: 0,
   packBytes: 100_000,
 } as const;
+
+/** Nothing is damaged. */
+async function verifies(repository: BackupRepository): Promise<void> {
+  const { ok, damaged } = await repository.verify({ depth: 'data' });
+  if (!ok) throw new Error(`${damaged.length} packs do not verify`, { cause: damaged[0]?.error });
+}
