@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -6,5 +7,7 @@ export default defineConfig({
     globalSetup: ['test/support/services.ts'],
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    // Much of the time is waiting; by default two cores would run one file at a time.
+    maxWorkers: Math.max(2, availableParallelism()),
   },
 });

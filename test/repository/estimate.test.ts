@@ -64,7 +64,8 @@ test('of a prune: nothing is written for it, and nothing where there is nothing 
   const repository = await BackupRepository.create(target, { encryption: 'none', ...SMALL });
   const { volume } = await openVolume(100);
   const { id } = await repository.backup(volume, { volume: 'disk' });
-  await repository.backup(volume, { volume: 'kept', base: 'none' });
+  const other = await openVolume(100);
+  await repository.backup(other.volume, { volume: 'kept' });
   expect(await repository.estimate({ prune: true })).toMatchObject({ puts: 0, uploadBytes: 0 });
   await repository.forget([id]);
   calls.length = 0;

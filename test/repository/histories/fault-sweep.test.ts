@@ -10,7 +10,7 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
  * next pruning succeed. A seeded sample of the calls; all of them with `COW_FAULT_SWEEP=full`.
  */
 const isFull = process.env.COW_FAULT_SWEEP === 'full';
-const SAMPLE = 8;
+const SAMPLE = 5;
 const seed = Number(process.env.COW_TEST_SEED ?? freshSeed());
 const KINDS: readonly SweptKind[] = ['fail-before', 'fail-after', 'never-answer', 'abort', 'truncate', 'corrupt'];
 
