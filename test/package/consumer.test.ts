@@ -14,7 +14,11 @@ const run = (command: string, ...args: string[]) =>
 
 beforeAll(() => {
   project = mkdtempSync(join(tmpdir(), 'consumer-'));
-  execFileSync('npm', ['pack', '--silent', '--pack-destination', project], { cwd: root, stdio: 'ignore' });
+  // Built already; building again would take `dist` from under the tests that run beside this one.
+  execFileSync('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', project], {
+    cwd: root,
+    stdio: 'ignore',
+  });
   const [tarball] = readdirSync(project);
   writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
   run('npm', 'install', '--no-audit', '--no-fund', '--prefer-offline', '--silent', `./${tarball}`, '@types/node@22');
