@@ -8,7 +8,7 @@ export function integerArgument(
   max: number = Number.MAX_SAFE_INTEGER,
 ): number {
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
-    throw new TypeError(`${name} must be an integer from ${min} to ${max}, not ${String(value)}`);
+    throw new TypeError(`${name} must be an integer from ${min} to ${max}, not ${described(value)}`);
   }
   return value;
 }
@@ -29,7 +29,111 @@ export function textArgument(name: string, value: unknown): string {
 /** Returns `value` when it is one of `choices`, else throws a `TypeError` that lists them. */
 export function choiceArgument<T extends string>(name: string, value: unknown, choices: readonly T[]): T {
   if (!choices.includes(value as T)) {
-    throw new TypeError(`${name} must be one of ${choices.join(', ')}, not ${String(value)}`);
+    throw new TypeError(`${name} must be one of ${choices.join(', ')}, not ${described(value)}`);
   }
   return value as T;
+}
+
+/**
+ * Returns the options of a public function, or an empty object for `undefined`. Throws a `TypeError` for anything that is
+ * no plain object (a `Map` has no keys, so all of its options would be ignored), and for a key that the function does not
+ * read: a misspelt option must not switch a protection off in silence.
+ *
+ * @param known - all keys of the options' type; the compiler holds the list against the type
+ */
+export function optionsArgument<T extends object>(
+  name: string,
+  value: T | undefined,
+  known: Readonly<Record<keyof T, true>>,
+): T {
+  if (value === undefined) return {} as T;
+  plainObjectArgument(name, value);
+  for (const key of Object.keys(value)) {
+    if (!Object.hasOwn(known, key)) throw new TypeError(unknownOption(name, key, Object.keys(known)));
+  }
+  return value;
+}
+
+/** Returns `value` when it is an object that holds its properties itself, of any realm; else throws a `TypeError`. */
+export function plainObjectArgument(name: string, value: unknown): object {
+  // By its tag, not by its prototype: an object of another realm (Jest, a vm context) is as good.
+  if (typeof value !== 'object' || value === null || Object.prototype.toString.call(value) !== '[object Object]') {
+    throw new TypeError(`${name} must be a plain object, not ${described(value)}`);
+  }
+  return value;
+}
+
+/** Returns `value` when it is `true` or `false`, else throws a `TypeError` that names it. */
+export function booleanArgument(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${name} must be true or false, not ${described(value)}`);
+  return value;
+}
+
+/** Returns `value` when it is a function, else throws a `TypeError` that names it. */
+export function functionArgument<T>(name: string, value: T): T {
+  if (typeof value !== 'function') throw new TypeError(`${name} must be a function, not ${described(value)}`);
+  return value;
+}
+
+/** Returns `value` when it is an `AbortSignal` of any realm or `undefined`, else throws a `TypeError` that names it. */
+export function signalArgument(name: string, value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined;
+  const signal = value as AbortSignal;
+  if (
+    typeof value !== 'object' ||
+    typeof signal?.aborted !== 'boolean' ||
+    typeof signal.addEventListener !== 'function'
+  ) {
+    throw new TypeError(`${name} must be an AbortSignal, not ${described(value)}`);
+  }
+  return signal;
+}
+
+/** Returns `value` when it is a valid `Date` of any realm, else throws a `TypeError` that names it. */
+export function dateArgument(name: string, value: unknown): Date {
+  if (Object.prototype.toString.call(value) !== '[object Date]' || Number.isNaN(Number(value))) {
+    throw new TypeError(`${name} must be a valid Date, not ${described(value)}`);
+  }
+  return value as Date;
+}
+
+/**
+ * Returns `value` when it is a `Uint8Array` (a `Buffer` is one) of any realm, else throws a `TypeError` that names it. Other
+ * views are refused: of a `Uint16Array` the length would count elements, and half of it would be written.
+ */
+export function bytesArgument(name: string, value: unknown): Uint8Array {
+  if (Object.prototype.toString.call(value) !== '[object Uint8Array]' || !ArrayBuffer.isView(value)) {
+    throw new TypeError(`${name} must be a Uint8Array, not ${described(value)}`);
+  }
+  return value as Uint8Array;
+}
+
+/** For messages: what a value is, in a few words and never its whole content. */
+export function described(value: unknown): string {
+  if (typeof value === 'string')
+    return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
+  if (typeof value === 'symbol' || typeof value === 'bigint') return `a ${typeof value}`;
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null) return String(value);
+  return `a value of type ${Object.prototype.toString.call(value).slice(8, -1)}`;
+}
+
+function unknownOption(name: string, key: string, known: readonly string[]): string {
+  const near = known.find((each) => each.toLowerCase() === key.toLowerCase() || isOneEditAway(each, key));
+  const hint = near === undefined ? `known options: ${known.join(', ')}` : `did you mean ${near}?`;
+  return `${name} has no option ${described(key)}; ${hint}`;
+}
+
+/** Whether one letter was added, dropped, changed, or swapped with its neighbour. */
+function isOneEditAway(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 1) return false;
+  let head = 0;
+  while (head < Math.min(a.length, b.length) && a[head] === b[head]) head++;
+  const [restA, restB] = [a.slice(head), b.slice(head)];
+  return (
+    restA.slice(1) === restB.slice(1) ||
+    restA.slice(1) === restB ||
+    restA === restB.slice(1) ||
+    (restA[0] === restB[1] && restA[1] === restB[0] && restA.slice(2) === restB.slice(2))
+  );
 }

@@ -1,5 +1,15 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import { choiceArgument, integerArgument, limitArgument, textArgument } from '../../src/common/arguments.ts';
+import {
+  bytesArgument,
+  choiceArgument,
+  dateArgument,
+  integerArgument,
+  limitArgument,
+  optionsArgument,
+  signalArgument,
+  textArgument,
+} from '../../src/common/arguments.ts';
 
 describe('arguments', () => {
   test('an integer is returned when it is within its limits, else a TypeError names it', () => {
@@ -29,5 +39,46 @@ describe('arguments', () => {
     for (const value of ['c', '', 0, undefined]) {
       expect(() => choiceArgument('policy', value, ['a', 'b'])).toThrow(/^policy must be one of a, b/);
     }
+  });
+});
+
+describe('options and values of a public call', () => {
+  interface Options {
+    dryRun?: boolean | undefined;
+    keepLast?: number | undefined;
+  }
+  const known = { dryRun: true, keepLast: true } as const;
+
+  test('refuses an option that the function does not read, and names the nearest', () => {
+    const misspelt = { dryrun: true } as Options;
+    expect(() => optionsArgument<Options>('options', misspelt, known)).toThrow(
+      /no option "dryrun"; did you mean dryRun/,
+    );
+    expect(() => optionsArgument<Options>('options', { keepLats: 1 } as Options, known)).toThrow(
+      /did you mean keepLast/,
+    );
+    expect(() => optionsArgument<Options>('options', { zebra: 1 } as Options, known)).toThrow(/known options: dryRun/);
+  });
+
+  test('refuses what is no plain object, and takes one of another realm', () => {
+    for (const value of [null, 1, 'text', [], new Map(), () => {}, new Uint8Array(1)]) {
+      expect(() => optionsArgument<Options>('options', value as Options, known)).toThrow(TypeError);
+    }
+    const foreign = runInNewContext('({ dryRun: true })');
+    expect(optionsArgument<Options>('options', foreign, known)).toBe(foreign);
+    expect(optionsArgument<Options>('options', undefined, known)).toEqual({});
+  });
+
+  test('takes bytes, dates and signals of another realm, and no other view', () => {
+    expect(bytesArgument('data', runInNewContext('new Uint8Array(3)'))).toHaveLength(3);
+    expect(bytesArgument('data', Buffer.alloc(2))).toHaveLength(2);
+    for (const value of [new Uint16Array(1), new DataView(new ArrayBuffer(1)), new ArrayBuffer(1), 'text', null, [1]]) {
+      expect(() => bytesArgument('data', value)).toThrow(/data must be a Uint8Array/);
+    }
+    expect(() => dateArgument('before', runInNewContext('new Date(0)'))).not.toThrow();
+    expect(() => dateArgument('before', new Date(Number.NaN))).toThrow(TypeError);
+    expect(signalArgument('signal', AbortSignal.abort())?.aborted).toBe(true);
+    expect(() => signalArgument('signal', {})).toThrow(TypeError);
+    expect(() => signalArgument('signal', null)).toThrow(TypeError);
   });
 });
