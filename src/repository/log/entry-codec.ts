@@ -1,8 +1,9 @@
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
+import { hedgedHex } from '../../common/hedged-random.ts';
 import { logCorrupt } from './corrupt.ts';
 import { factOf, factPlain } from './fact-codec.ts';
-import type { LogEntry } from './log-entry.ts';
+import type { LogEntry, LogFact } from './log-entry.ts';
 import { bytesOf, idBytes, idOf, intOf, listOf, mapOf, seqOf, timeOf } from './plain-values.ts';
 import { objectHash, openObject, sealObject } from './sealed-object.ts';
 
@@ -73,6 +74,11 @@ export function decodeEntry(logKey: Uint8Array | undefined, seq: number, bytes: 
   let below = seq;
   for (const earlier of tail) if (earlier.seq !== --below) throw logCorrupt(`the tail of ${what} leaves an entry out`);
   return { entry, tail, hash: objectHash(bytes) };
+}
+
+/** A commit id that copies of one process memory share only for an entry that says the same. */
+export function newCommitId(logKey: Uint8Array | undefined, entry: Omit<LogEntry, 'commitId'> & LogFact): string {
+  return hedgedHex(16, logKey, 'cow1 commit id', encodePlain(entryPlain({ ...entry, commitId: '0'.repeat(32) })));
 }
 
 export function entryPlain(entry: LogEntry): Record<string, unknown> {

@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { systemClock } from '../../target/clock.ts';
 import { encodeCheckpoint } from './checkpoint-codec.ts';
 import { createEntry, insist, type Persistence, putEntry, type SentEntry } from './create-entry.ts';
-import { encodeEntry } from './entry-codec.ts';
+import { encodeEntry, newCommitId } from './entry-codec.ts';
 import { applyEntry, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
 import { checkpointKey, entryKey, LOG_PREFIX, parseLogKey } from './log-keys.ts';
@@ -139,9 +138,9 @@ export class LogWriter {
   async #tryNext(fact: LogFact): Promise<Appended | undefined> {
     const { reader } = this;
     const { source, state } = reader;
-    const commitId = randomBytes(16).toString('hex');
-    const head = { seq: state.seq + 1, prev: state.hash, commitId, at: this.#now() };
-    const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, ...fact }, reader.tail);
+    const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
+    const commitId = newCommitId(source.logKey, { ...head, ...fact });
+    const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, commitId, ...fact }, reader.tail);
     applyEntry(state, decoded.entry, decoded.hash); // What nobody could fold must not get into a log that is never mended.
     const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
     if (source.mode === 'single-writer') {

@@ -1,4 +1,5 @@
-import { createCipheriv, createDecipheriv, createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto';
+import { hedgedBytes } from '../../common/hedged-random.ts';
 import { logCorrupt } from './corrupt.ts';
 
 /** How entries and checkpoints stand in their objects: `docs/FORMAT.md`, sections 8 and 9. */
@@ -17,7 +18,8 @@ export function sealObject(
   body: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   if (logKey === undefined) return joined(body, digest(label, body));
-  const nonce = randomBytes(NONCE_BYTES);
+  // Copies of one process memory draw the same random numbers: no nonce may serve two bodies.
+  const nonce = hedgedBytes(NONCE_BYTES, logKey, label, seq, body);
   const cipher = createCipheriv('aes-256-gcm', logKey, nonce).setAAD(associated(label, seq));
   const sealed = cipher.update(body);
   cipher.final(); // A stream cipher keeps nothing back.
