@@ -79,6 +79,7 @@ export class Claims {
       return claim;
     }
     // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
+    // @mutation room-of-removed-claim
     const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));
     claim.deadline = this.#deadlines.start(expire);
     void this.#preserve(claim, room);
@@ -108,6 +109,7 @@ export class Claims {
         }
         await space.write(room.slot, buffer);
       }
+      // @mutation removed-claim
       if (!this.#isCurrent(claim)) return;
       this.#owner.register(claim.block, isZero ? undefined : room);
       registered = !isZero;
@@ -126,6 +128,7 @@ export class Claims {
   async #spillBehind(claim: Claim, room: InTransit): Promise<void> {
     const preimage = this.#owner.register(claim.block, room);
     this.#settle(claim);
+    // @mutation transit-buffer
     await this.#owner.takeToSlot(preimage, room);
   }
 

@@ -68,6 +68,7 @@ export class EpochMap {
    */
   changedSince(serial: number): BlockRange[] | undefined {
     if (serial > this.#lastSerial) return undefined;
+    // @mutation point-rounds-down
     const epoch = this.#points.findLast((point) => point.serial <= serial)?.epoch;
     if (epoch === undefined) return undefined;
     const bytes = this.bytes;

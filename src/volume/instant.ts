@@ -32,11 +32,13 @@ export async function freezeTogether(members: readonly Member[], options: Snapsh
     for (;;) {
       // Looked at together and synchronously: only when no member has a write at its device is it the instant.
       const busy = members.find(({ core }) => core.gate.inFlight > 0);
+      // @mutation drain
       if (busy === undefined) break;
       await abortable(busy.core.gate.landed(), signal);
     }
     return freezeNow(members, atInstant);
   } finally {
+    // @mutation holds-released
     for (const release of releases) release();
   }
 }
@@ -58,6 +60,7 @@ function freezeNow(members: readonly Member[], atInstant: (() => void) | undefin
     core.requireOpen();
     core.snapshots.requireRoom();
   }
+  // @mutation instant-after-epoch
   const frozenAt = new Date();
   const begun: { core: VolumeCore; record: SnapshotRecord; snapshot: VolumeSnapshot }[] = [];
   try {

@@ -38,6 +38,7 @@ export class LiveSnapshots {
   }
 
   takePoint(): KeptPoint {
+    // @mutation preimages-renumbered
     const point = this.#epochs.advance((newEpoch) => this.#preimages.renumber(newEpoch));
     this.#findNewest();
     return point;
@@ -81,7 +82,9 @@ export class LiveSnapshots {
   overwritten(block: number, epoch: number): void {
     const open = this.#preimages.findOpen(block);
     if (open === undefined) return;
+    // @mutation interval-ends
     open.to = epoch;
+    // @mutation served-again
     this.#serve(open);
   }
 
@@ -99,6 +102,7 @@ export class LiveSnapshots {
    * go on the strength of it, so there is none left to refuse: under `fail-write` nothing is spilled behind.
    */
   decideInTransit(preimage: Preimage, error: BackupError): void {
+    // @mutation freed-in-transit
     if (preimage.isFreed) return;
     const { block } = preimage;
     const concerned = this.records.filter((record) => serves(preimage, record) && record.wants(block));
@@ -110,6 +114,7 @@ export class LiveSnapshots {
 
   /** Moves blocks of a snapshot on, or back when storing failed. Does nothing on one that is not live. Rule R8. */
   mark(record: SnapshotRecord, first: number, count: number, to: BlockMark): void {
+    // @mutation late-mark
     if (record.status !== 'live') return;
     if (to === 'failed') {
       this.#fallBack(record, first, count);
@@ -147,6 +152,7 @@ export class LiveSnapshots {
         this.#events.block('blockPreserved', record.handle, block);
       }
     }
+    // @mutation unneeded-freed
     if (!this.#isNeeded(preimage)) this.#preimages.free(preimage);
   }
 

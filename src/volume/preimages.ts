@@ -58,9 +58,12 @@ export class Preimages {
    * told in the same step in which the write has failed, and frees it, before anybody could look into the slot.
    */
   async takeToSlot(preimage: Preimage, { slot, bytes }: InTransit, failed: (cause: unknown) => void): Promise<void> {
+    // @mutation spill-read-when-written
     try {
+      // @mutation unwanted-not-written
       if (!preimage.isFreed) await this.#space.write(slot, bytes);
     } catch (cause) {
+      // @mutation spill-failed
       failed(cause);
     } finally {
       preimage.room = { kind: 'spill', slot };
@@ -126,7 +129,9 @@ export class Preimages {
 
   #giveRoom(preimage: Preimage): void {
     const { room } = preimage;
+    // @mutation room-in-transit
     if (!preimage.isFreed || preimage.pins > 0 || room === undefined || room.kind === 'transit') return;
+    // @mutation room-given
     this.#space.give(room);
   }
 }

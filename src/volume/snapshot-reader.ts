@@ -144,8 +144,10 @@ function stillMissing(
     throw outcome.reason;
   }
   const blocks = [...blocksOf(core, part)];
+  // @mutation looked-again
   const moved = blocks.filter(({ block }) => placeOf(core, record, block) !== 'device');
   // The read may have failed because of what is no longer the device's to answer.
+  // @mutation read-error
   if (failed && moved.length === 0) throw outcome.reason;
   return failed ? [part] : moved;
 }
@@ -172,6 +174,7 @@ export async function* snapshotExtents(
         const [outcome] = await Promise.allSettled([asking]);
         options?.signal?.throwIfAborted();
         requireLive(record);
+        // @mutation extents-looked-again
         const unmoved = byPlaceOrData(core, record, part).every(({ place }) => place === 'device');
         if (!unmoved) yield { offset: part.offset, length: part.length, kind: 'data' };
         else if (outcome.status === 'fulfilled') yield* outcome.value;

@@ -25,6 +25,7 @@ export class SnapshotRecord {
   /** Whether the user of this snapshot would miss a block's content. Rule R8. */
   wants(block: number): boolean {
     const state = this.states.get(block);
+    // @mutation storing-is-wanted
     return state === 'pending' || state === 'preserved' || (state === 'storing' && !this.givenUp.has(block));
   }
 }

@@ -16,6 +16,7 @@ export class WriteGate {
 
   /** Whether a write may pass at once. */
   get isOpen(): boolean {
+    // @mutation gate-holds
     return this.#holds === 0;
   }
 

@@ -37,6 +37,7 @@ export class WriteInterceptor {
       deadlineMs: core.deadlineMs,
       blockSpan: (block) => core.blockSpan(block),
       register: (block, room) => core.snapshots.register(block, room),
+      // @mutation spills-behind
       spillsBehind: core.onFailure !== 'fail-write',
       takeToSlot: (preimage, room) =>
         core.preimages.takeToSlot(preimage, room, (cause) =>
@@ -131,19 +132,23 @@ export class WriteInterceptor {
     call: () => Promise<void>,
   ): Promise<void> {
     const { gate, snapshots } = this.#core;
+    // @mutation preserving-write-is-not-in-flight
     let next = first;
     for (;;) {
       // Whoever awaited anything tests again first (rule R2), and issues nothing while an instant is being waited for:
       // a write that has been preserving would make the drain longer by as long as that took.
+      // @mutation held-write-waits
       if (!gate.isOpen) await gate.pass(options?.signal);
       this.#core.requireOpen();
       options?.signal?.throwIfAborted();
       const claims: Promise<void>[] = [];
       for (; next <= last && claims.length < MAX_CLAIMS_A_WRITE; next++) {
+        // @mutation claim-joined
         if (snapshots.needsPreimage(next)) claims.push(this.claims.join(next));
       }
       if (claims.length > 0) {
         const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
+        // @mutation tested-again
         await abortable<unknown>(preserved, options?.signal);
       } else if (this.#needsNothing(first, last)) {
         break;
@@ -151,11 +156,14 @@ export class WriteInterceptor {
         next = first; // Something has changed since a block was looked at.
       }
     }
+    // @mutation epoch-before-call
     this.#overwrite(first, last);
     gate.enter();
     try {
+      // @mutation call-of-device
       await call();
     } finally {
+      // @mutation call-settled
       gate.leave();
     }
   }
@@ -171,10 +179,12 @@ export class WriteInterceptor {
   /** Marks blocks as written now: claims on them end, and so does what their open pre-images serve. */
   #overwrite(first: number, last: number): void {
     const { epochs, snapshots } = this.#core;
+    // @mutation current-epoch
     const { bytes, current } = epochs;
     for (let block = first; block <= last; block++) {
       if (bytes[block] === current) continue; // There is neither a claim nor an open pre-image then.
       bytes[block] = current;
+      // @mutation claim-ends
       this.claims.remove(block);
       snapshots.overwritten(block, current);
     }
@@ -209,6 +219,7 @@ export class WriteInterceptor {
       return;
     }
     if (isZero) space.give(room);
+    // @mutation synchronous-claim-ends
     this.claims.remove(block);
     snapshots.register(block, isZero ? undefined : room);
   }
