@@ -2,6 +2,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import type { BackupSource } from './jobs/backup-job.ts';
 import { chooseBase } from './jobs/backup-session.ts';
+import { writtenSinceBase } from './jobs/witnessed-commits.ts';
 import type { StoredBackup } from './log/log-state.ts';
 import { CHECKPOINT_EVERY } from './log/log-writer.ts';
 import { unionRanges } from './map/block-ranges.ts';
@@ -43,7 +44,7 @@ export async function estimateBackup(
   const { blockSize, size } = source;
   const id = chooseBase(state, { volume, base: 'latest', blockSize });
   const base = id === undefined ? undefined : state.backups.get(id);
-  const changed = base === undefined ? undefined : changedBlocks(source, base);
+  const changed = base === undefined ? undefined : changedBlocks(context, source, base, state.heads.get(volume));
   const blockCount = changed ?? Math.ceil(size / blockSize);
   const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
   const isDue = state.seq + 2 - context.log.reader.checkpoint >= CHECKPOINT_EVERY;
@@ -56,14 +57,17 @@ export async function estimateBackup(
   };
 }
 
-/** Blocks that change tracking names, `undefined` where it knows nothing. */
-function changedBlocks(source: BackupSource, base: StoredBackup): number | undefined {
-  const volume = source instanceof CopyOnWriteVolume ? source : source.volume;
-  const { descriptor, trackingId, point } = base;
-  if (descriptor.size !== source.size) return undefined;
-  const written = volume.changedSince({ trackingId, epoch: point });
-  if (written === undefined) return undefined;
-  return unionRanges(written, descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);
+/** Blocks that change tracking names, `undefined` where it is not believed. */
+function changedBlocks(
+  { format: { repositoryId } }: RepositoryContext,
+  source: BackupSource,
+  base: StoredBackup,
+  newest: string | undefined,
+): number | undefined {
+  const [volume, instant] = source instanceof CopyOnWriteVolume ? [source] : [source.volume, source.point];
+  const written = writtenSinceBase(volume, instant, { repositoryId, base, newest });
+  if (typeof written === 'string') return undefined;
+  return unionRanges(written, base.descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);
 }
 
 /** Of restoring a backup onto an empty device. */

@@ -8,6 +8,7 @@ import type { BackupInfo } from '../backup-info.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
 import type { RequestBudget } from '../requests/request-meter.ts';
 import type { ChangeSource } from './volume-backup.ts';
+import type { ChangeReason } from './witnessed-commits.ts';
 
 /** What a backup is made of: a snapshot, or a volume that is frozen for it. @public */
 export type BackupSource = CopyOnWriteVolume | VolumeSnapshot;
@@ -58,6 +59,8 @@ export interface BackupResult extends BackupInfo {
    * or there was no base to be of use.
    */
   readonly changeSource: ChangeSource;
+  /** Why the volume's change tracking was not used; `undefined` where it was. */
+  readonly changeReason: ChangeReason | undefined;
   /** Bytes read from the snapshot. */
   readonly readBytes: number;
   /** Bytes sent to the target. Of one backup of a group: those of its own blocks. */

@@ -267,6 +267,7 @@ function resultOf(stored: StoredBackup, backup: VolumeBackup, meter: RequestMete
   return {
     ...backupInfo(stored),
     changeSource: backup.changeSource,
+    changeReason: backup.changeReason,
     readBytes,
     uploadedBytes: isGroup ? newBytes : meter.uploadBytes,
     requests: meter.requests,

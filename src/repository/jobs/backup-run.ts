@@ -4,6 +4,7 @@ import type { StoredBackup } from '../log/log-state.ts';
 import { metered, type RequestMeter } from '../requests/request-meter.ts';
 import type { BackupSession } from './backup-session.ts';
 import type { StoredVolume, VolumeBackup } from './volume-backup.ts';
+import { witnessCommit } from './witnessed-commits.ts';
 
 /** One backup of a run. */
 export interface RunMember {
@@ -46,9 +47,10 @@ export class BackupRun {
     this.phase = 'committing';
     const records = this.#members.map((member, index) => recordOf(member, stored[index] as StoredVolume));
     const state = await this.#session.commit(records, { signal: this.#signal });
-    return this.#members.map(({ id }) => {
+    return this.#members.map(({ id, backup: { snapshot } }) => {
       const backup = state.backups.get(id);
       if (backup === undefined) throw new BackupError('LOG_CORRUPT', `backup ${id} was committed and is not there`);
+      witnessCommit(snapshot.volume, this.#session.repositoryId, backup, snapshot.point);
       return backup;
     });
   }

@@ -128,6 +128,10 @@ export class BackupSession {
     return new BackupSession(context, entry.seq, pinned, storing, contents, options.lifetime);
   }
 
+  get repositoryId(): Uint8Array {
+    return this.#context.format.repositoryId;
+  }
+
   /** Where map records go: into the pack that is being filled, so that a small backup is one pack. */
   get nodes(): RecordWriter {
     const { records } = this.#context;

@@ -14,6 +14,7 @@ import { BlockFeed } from './block-feed.ts';
 import { BlockPipeline } from './block-pipeline.ts';
 import { findLies } from './change-sample.ts';
 import { PlacedBlocks } from './placed-blocks.ts';
+import { type ChangeReason, writtenSinceBase } from './witnessed-commits.ts';
 
 /** Where the knowledge of what changed came from. @public */
 export type ChangeSource = 'tracked' | 'compared' | 'everything';
@@ -50,6 +51,8 @@ export class VolumeBackup {
   readonly pipeline: BlockPipeline;
   readonly warnings: BackupError[] = [];
   changeSource: ChangeSource = 'everything';
+  /** Why change tracking is not used; `undefined` where it is. */
+  changeReason: ChangeReason | undefined;
   readonly #parts: VolumeBackupParts;
   readonly #base: ComparedBase | undefined;
   /** What tracking says was written since the base. */
@@ -58,15 +61,18 @@ export class VolumeBackup {
   #hasEnded = false;
   #unlisten = () => {};
 
-  /** @param usable - whether the pinned base can be built on */
-  private constructor(parts: VolumeBackupParts, changed: readonly BlockRange[] | undefined, usable: boolean) {
+  /** @param changes - what was written since the base, or why that is not known */
+  private constructor(parts: VolumeBackupParts, changes: readonly BlockRange[] | ChangeReason) {
     const { snapshot, session, pool, part, context, signal } = parts;
     this.#parts = parts;
     const { blockCount } = snapshot.states;
     const batchBlocks = Math.min(pool.blocksPerSlot, Math.max(1, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
     this.feed = new BlockFeed(snapshot.states, batchBlocks);
     this.placed = new PlacedBlocks(blockCount, context.format.fanOut);
-    if (part.pinned !== undefined && usable) {
+    const changed = typeof changes === 'string' ? undefined : changes;
+    this.changeReason = typeof changes === 'string' ? changes : undefined;
+    const isUsable = changes !== 'no-base' && changes !== 'base-damaged';
+    if (part.pinned !== undefined && isUsable) {
       this.#changed = changed;
       this.changeSource = changed === undefined ? 'compared' : 'tracked';
       this.#base = new ComparedBase(context, openMap(context, part.pinned.descriptor), {
@@ -92,20 +98,25 @@ export class VolumeBackup {
   static async prepare(parts: VolumeBackupParts): Promise<VolumeBackup> {
     const { context, part, snapshot, signal } = parts;
     const { pinned } = part;
-    if (pinned === undefined) return new VolumeBackup(parts, undefined, false);
+    if (pinned === undefined) return new VolumeBackup(parts, 'no-base');
     const map = openMap(context, pinned.descriptor);
-    if (await needsRebuild(context, map, { signal })) return new VolumeBackup(parts, undefined, false);
-    const written =
-      pinned.descriptor.size === snapshot.size
-        ? snapshot.volume.changedSince({ trackingId: pinned.trackingId, epoch: pinned.point })
-        : undefined;
-    if (written === undefined) return new VolumeBackup(parts, undefined, true);
+    if (await needsRebuild(context, map, { signal })) return new VolumeBackup(parts, 'base-damaged');
+    const written = writtenSinceBase(snapshot.volume, snapshot.point, {
+      repositoryId: context.format.repositoryId,
+      base: pinned,
+      newest: part.parent,
+    });
+    if (typeof written === 'string') return new VolumeBackup(parts, written);
     // R11: what the base has lost, or holds in packs that are damaged, is stored again.
     const damaged = await damagedBlocksOf(context, map, { signal });
     const changed = unionRanges(written, pinned.descriptor.lost, damaged);
-    const backup = new VolumeBackup(parts, changed, true);
+    const backup = new VolumeBackup(parts, changed);
     await backup.#inherit(changed);
     return backup;
+  }
+
+  get snapshot(): VolumeSnapshot {
+    return this.#parts.snapshot;
   }
 
   get base(): ComparedBase | undefined {
@@ -179,6 +190,7 @@ export class VolumeBackup {
       this.warnings.push(new BackupError('CHANGE_TRACKING_WRONG', message));
       this.#changed = undefined;
       this.changeSource = 'compared';
+      this.changeReason = 'tracking-wrong';
       this.#base?.fetchFromNowOn();
       return;
     }

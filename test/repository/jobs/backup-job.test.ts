@@ -164,7 +164,7 @@ describe('where the knowledge of what changed comes from', () => {
     const full = await repository.backup(volume, { volume: 'disk', base: 'none' });
     expect(full).toMatchObject({ changeSource: 'everything', base: undefined });
     const older = await repository.backup(volume, { volume: 'disk', base: first.id });
-    expect(older).toMatchObject({ changeSource: 'tracked', base: first.id });
+    expect(older).toMatchObject({ changeSource: 'compared', changeReason: 'base-not-newest', base: first.id });
     await volume.close();
     const other = await CopyOnWriteVolume.open(device, { blockSize: 2 * BLOCK });
     const result = await repository.backup(other, { volume: 'disk' });
