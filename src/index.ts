@@ -66,6 +66,7 @@ export type {
   ObjectInfo,
   PutOptions,
   TargetCapabilities,
+  TargetMember,
 } from './target/cloud-target.ts';
 export { MAX_KEY_LENGTH } from './target/cloud-target.ts';
 export { type DeleteAllOptions, deleteAll } from './target/delete-all.ts';

@@ -12,6 +12,12 @@ export interface TargetCapabilities {
   readonly maxObjectBytes?: number | undefined;
   /** Whether `stat` answers the `sha256` that the store itself keeps of a body. `list` may, and often can't. */
   readonly checksums?: boolean | undefined;
+  /**
+   * Whether the store keeps what is deleted or replaced, as a bucket with versioning does: a deletion frees nothing then.
+   * A store may show it only in its answers, so the value is true from the first answer that shows it on; read it after
+   * deleting. Absent or false: nothing of the kind was seen.
+   */
+  readonly versioned?: boolean | undefined;
 }
 
 /** One object as the store tells of it. @public */
@@ -19,7 +25,7 @@ export interface ObjectInfo {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
-  /** By the store's clock. Informational: nothing is decided by it. */
+  /** When the object was last written, by the same clock as {@link CloudTarget.storeTime}. */
   readonly modifiedAt?: Date | undefined;
   /** SHA-256 of the body as the store keeps it, 64 lowercase hex digits. */
   readonly sha256?: string | undefined;
@@ -72,6 +78,7 @@ export interface ListOptions extends AbortOptions {
  * - **Errors** are `BackupError`s. `retryable` is true exactly for what may pass by itself: `TARGET_UNREACHABLE`,
  *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (perhaps with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
  *   `CHECKSUM_MISMATCH`. All others are final. No error, nor its cause, holds a credential.
+ * - **Time.** `modifiedAt` and `storeTime` are of one clock, the store's.
  * - **Aborting** rejects promptly with `signal.reason`, also when the store never answers.
  *
  * `targetConformance` in `cow-cloud-backup/testing` checks an adapter against this list.
@@ -92,6 +99,23 @@ export interface CloudTarget extends AsyncDisposable {
   delete(key: string, options?: AbortOptions): Promise<void>;
   /** As `delete` for each of `keys`, in fewer requests. Where one fails the call rejects; others may be gone. */
   deleteMany?(keys: readonly string[], options?: AbortOptions): Promise<void>;
+  /**
+   * What the store's own clock shows now, `undefined` where the store does not say. Ages of objects are measured on this
+   * clock: the clocks of two hosts may differ by years. It may take a request. It may run back (the store's clock was
+   * set, another server answered), so an age is never less than 0.
+   */
+  storeTime?(options?: AbortOptions): Promise<Date | undefined>;
+  /**
+   * The targets behind this one when it keeps every object in several, the one that decides first. `verify` reads each.
+   */
+  readonly members?: readonly TargetMember[] | undefined;
+}
+
+/** One of the targets behind a {@link CloudTarget} that keeps every object in several. @public */
+export interface TargetMember {
+  /** Names the member in reports, such as `primary` or `replicas[0]`. */
+  readonly name: string;
+  readonly target: CloudTarget;
 }
 
 /** The longest key that a target must take, in characters. S3 takes 1,024 bytes with the adapter's own prefix. @public */

@@ -1,7 +1,14 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { integerArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import type { CloudTarget, GetOptions, ObjectInfo, PutOptions, TargetCapabilities } from './cloud-target.ts';
+import type {
+  CloudTarget,
+  GetOptions,
+  ObjectInfo,
+  PutOptions,
+  TargetCapabilities,
+  TargetMember,
+} from './cloud-target.ts';
 import { deleteAll } from './delete-all.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetOperation } from './forwarding-target.ts';
 
@@ -76,9 +83,19 @@ class FanOutTarget extends ForwardingTarget {
   }
 
   override get capabilities(): TargetCapabilities {
-    const { maxObjectBytes: _, ...capabilities } = this.inner.capabilities;
-    const limits = [this.inner, ...this.#replicas].flatMap((target) => target.capabilities.maxObjectBytes ?? []);
-    return limits.length === 0 ? capabilities : { ...capabilities, maxObjectBytes: Math.min(...limits) };
+    const { maxObjectBytes: _, versioned: __, ...capabilities } = this.inner.capabilities;
+    const all = [this.inner, ...this.#replicas].map((target) => target.capabilities);
+    const limits = all.flatMap(({ maxObjectBytes }) => maxObjectBytes ?? []);
+    return {
+      ...capabilities,
+      ...(limits.length === 0 ? {} : { maxObjectBytes: Math.min(...limits) }),
+      ...(all.some(({ versioned }) => versioned) ? { versioned: true } : {}),
+    };
+  }
+
+  override get members(): readonly TargetMember[] {
+    const replicas = this.#replicas.map((target, index) => ({ name: `replicas[${index}]`, target }));
+    return [{ name: 'primary', target: this.inner }, ...replicas];
   }
 
   protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {

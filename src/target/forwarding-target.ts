@@ -6,16 +6,17 @@ import type {
   ObjectInfo,
   PutOptions,
   TargetCapabilities,
+  TargetMember,
 } from './cloud-target.ts';
 import { Lifetime } from './lifetime.ts';
 
 /** The calls of a {@link CloudTarget}. @public */
-export type TargetOperation = 'put' | 'get' | 'stat' | 'list' | 'delete' | 'deleteMany';
+export type TargetOperation = 'put' | 'get' | 'stat' | 'list' | 'delete' | 'deleteMany' | 'storeTime';
 
 /** What a decorator knows of the call that it is about to pass on. @public */
 export interface TargetCall {
   readonly operation: Exclude<TargetOperation, 'list'>;
-  /** The object's key; of `deleteMany`, how many there are. */
+  /** The object's key; of `deleteMany`, how many there are; of `storeTime`, nothing. */
   readonly subject: string;
   readonly signal: AbortSignal | undefined;
   /** Whether it is a create-only put. */
@@ -34,7 +35,7 @@ export interface ClosableTarget extends CloudTarget {
  * A target that passes every call on to another. Decorators extend it and say only what is different: `around`
  * for every call but `list`, `forwardList` for that, or a single method.
  *
- * `deleteMany` is there exactly when the inner target has it. Closing closes this target, never the inner one:
+ * `deleteMany` and `storeTime` are there exactly when the inner target has them. Closing closes this target, never the inner one:
  * that one belongs to whoever made it.
  *
  * @public
@@ -42,6 +43,7 @@ export interface ClosableTarget extends CloudTarget {
 export abstract class ForwardingTarget implements ClosableTarget {
   protected readonly inner: CloudTarget;
   readonly deleteMany?: (keys: readonly string[], options?: AbortOptions) => Promise<void>;
+  readonly storeTime?: (options?: AbortOptions) => Promise<Date | undefined>;
   readonly #lifetime: Lifetime;
 
   constructor(inner: CloudTarget, what: string) {
@@ -55,6 +57,14 @@ export abstract class ForwardingTarget implements ClosableTarget {
         );
       };
     }
+    if (inner.storeTime !== undefined) {
+      this.storeTime = async (options = {}) =>
+        this.#pass(this.#small('storeTime', '', options), () => this.forwardStoreTime(options));
+    }
+  }
+
+  get members(): readonly TargetMember[] | undefined {
+    return this.inner.members;
   }
 
   get capabilities(): TargetCapabilities {
@@ -133,7 +143,12 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return (this.inner as Required<CloudTarget>).deleteMany(keys, options);
   }
 
-  #small(operation: 'stat' | 'delete', subject: string, options: AbortOptions): TargetCall {
+  protected forwardStoreTime(options: AbortOptions): Promise<Date | undefined> {
+    // As with `deleteMany`.
+    return (this.inner as Required<CloudTarget>).storeTime(options);
+  }
+
+  #small(operation: 'stat' | 'delete' | 'storeTime', subject: string, options: AbortOptions): TargetCall {
     return { operation, subject, signal: options.signal, createOnly: false, bytes: undefined };
   }
 

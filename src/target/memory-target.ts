@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../common/abort.ts';
+import { booleanArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
@@ -17,6 +18,8 @@ import { checkRange, rangeWithin } from './object-range.ts';
 export interface MemoryTargetOptions {
   /** `false` makes a target that can't create only, as some object stores can't. @defaultValue true */
   createOnly?: boolean | undefined;
+  /** The store's clock, in milliseconds since 1970: `storeTime` and `modifiedAt` show it. @defaultValue Date.now */
+  now?: (() => number) | undefined;
 }
 
 interface StoredObject {
@@ -36,9 +39,13 @@ export class MemoryTarget implements CloudTarget {
   readonly capabilities: TargetCapabilities;
   readonly #lifetime = new Lifetime('this MemoryTarget');
   readonly #objects = new Map<string, StoredObject>();
+  readonly #now: () => number;
 
+  /** @throws `TypeError` for an option that is unknown or of another type. */
   constructor(options: MemoryTargetOptions = {}) {
-    this.capabilities = { createOnly: options.createOnly ?? true, checksums: true };
+    const { createOnly = true, now = Date.now } = optionsArgument('options', options, { createOnly: true, now: true });
+    this.capabilities = { createOnly: booleanArgument('options.createOnly', createOnly), checksums: true };
+    this.#now = functionArgument('options.now', now);
   }
 
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
@@ -53,7 +60,7 @@ export class MemoryTarget implements CloudTarget {
     }
     const copy = new Uint8Array(body);
     const sha256 = createHash('sha256').update(copy).digest('hex');
-    this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(), sha256 } });
+    this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256 } });
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
@@ -92,6 +99,11 @@ export class MemoryTarget implements CloudTarget {
     this.#lifetime.check(options.signal);
     for (const key of keys) checkKey(key);
     for (const key of keys) this.#objects.delete(key);
+  }
+
+  async storeTime(options: AbortOptions = {}): Promise<Date> {
+    this.#lifetime.check(options.signal);
+    return new Date(this.#now());
   }
 
   /** Drops every object. Calls made later reject with `CLOSED`. */

@@ -1,18 +1,20 @@
 import { BackupError } from '../common/errors.ts';
-import type { CloudTarget, TargetCapabilities } from './cloud-target.ts';
-import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
+import type { CloudTarget, TargetCapabilities, TargetMember } from './cloud-target.ts';
+import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
 
 /**
  * Refuses whatever would change the store, with `READ_ONLY`. For verifying and restoring where nothing may be
  * touched.
  *
- * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them; the other calls
- * throw what those of `target` throw.
+ * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them; `storeTime` is `undefined`; the other
+ * calls throw what those of `target` throw.
  * @public
  */
 export function readOnlyTarget(target: CloudTarget): ClosableTarget {
   return new ReadOnlyTarget(target);
 }
+
+const CHANGING: ReadonlySet<TargetOperation> = new Set(['put', 'delete', 'deleteMany']);
 
 class ReadOnlyTarget extends ForwardingTarget {
   constructor(inner: CloudTarget) {
@@ -23,8 +25,19 @@ class ReadOnlyTarget extends ForwardingTarget {
     return { ...this.inner.capabilities, createOnly: false };
   }
 
+  override get members(): readonly TargetMember[] | undefined {
+    return this.inner.members?.map(({ name, target }) => ({ name, target: readOnlyTarget(target) }));
+  }
+
+  /** A folder tells its time by writing a file. */
+  protected override async forwardStoreTime(): Promise<undefined> {
+    return undefined;
+  }
+
   protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
-    if (call.operation === 'get' || call.operation === 'stat') return invoke();
-    throw new BackupError('READ_ONLY', `${call.operation} of ${call.subject}: this target is read-only`);
+    if (CHANGING.has(call.operation)) {
+      throw new BackupError('READ_ONLY', `${call.operation} of ${call.subject}: this target is read-only`);
+    }
+    return invoke();
   }
 }

@@ -79,6 +79,10 @@ export class FaultyTarget extends ForwardingTarget {
     return this.#suffer(call, options.signal, () => super.forwardDeleteMany(keys, options));
   }
 
+  protected override forwardStoreTime(options: AbortOptions): Promise<Date | undefined> {
+    return this.#suffer({ operation: 'storeTime', subject: '' }, options.signal, () => super.forwardStoreTime(options));
+  }
+
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
     const call = { operation: 'list', subject: prefix } as const;
     const fault = this.#next(call);

@@ -5,6 +5,8 @@ import { randomBytesFrom, seededRandom } from './seeded-random.ts';
 import type { TargetCase, TargetTrial } from './target-trial.ts';
 
 const MIB = 1024 * 1024;
+/** Stores date objects by the second, file systems by two, and two servers of one store differ a little. */
+const CLOCK_STEP_MS = 5000;
 const SIZES = [0, 1, MIB, 8 * MIB + 1];
 
 /** What no key may look like: escapes, empty segments, other alphabets, too long. */
@@ -219,6 +221,25 @@ export const targetObjectCases: readonly TargetCase[] = [
       );
       body.fill(0);
       expectBytes(await target.get(key('object')), content(2000), 'the object after its buffer was used again');
+    },
+  },
+  {
+    name: 'storeTime is of the clock that dates the objects',
+    async run({ target, key, context }) {
+      if (target.storeTime === undefined) return context.skip('the target has no storeTime');
+      const before = await target.storeTime();
+      await target.put(key('object'), content(10));
+      const modifiedAt = (await target.stat(key('object')))?.modifiedAt;
+      const after = await target.storeTime();
+      if (before === undefined || after === undefined || modifiedAt === undefined) {
+        return context.skip('the store does not say what time it is, or dates no objects');
+      }
+      const early = Number(before) - CLOCK_STEP_MS;
+      const late = Number(after) + CLOCK_STEP_MS;
+      expectThat(
+        early <= Number(modifiedAt) && Number(modifiedAt) <= late,
+        `an object put between ${before.toISOString()} and ${after.toISOString()} is dated ${modifiedAt.toISOString()}`,
+      );
     },
   },
   {

@@ -1,11 +1,16 @@
 import { subscribe, tracingChannel, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, test } from 'vitest';
+import { MeteredTarget } from '../../src/repository/requests/metered-target.ts';
 import type { CloudTarget } from '../../src/target/cloud-target.ts';
 import { deleteAll } from '../../src/target/delete-all.ts';
+import { fanOut } from '../../src/target/fan-out.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
 import type { TargetOperation } from '../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { readOnlyTarget } from '../../src/target/read-only.ts';
+import { withBandwidthLimit } from '../../src/target/with-bandwidth-limit.ts';
+import { withConcurrencyLimit } from '../../src/target/with-concurrency-limit.ts';
+import { withRetries } from '../../src/target/with-retries.ts';
 import { type TargetTrace, withTracing } from '../../src/target/with-tracing.ts';
 import { scriptedFaults } from '../../src/testing/faults.ts';
 import { FaultyTarget } from '../../src/testing/faulty-target.ts';
@@ -34,6 +39,54 @@ describe('a decorator', () => {
     expect(readOnlyTarget(new MemoryTarget()).deleteMany).toBeTypeOf('function');
     expect(readOnlyTarget(new FileTarget('nowhere')).deleteMany).toBeUndefined();
   });
+
+  const decorators: [string, (inner: CloudTarget) => CloudTarget][] = [
+    ['withRetries', (inner) => withRetries(inner)],
+    ['withConcurrencyLimit', (inner) => withConcurrencyLimit(inner)],
+    ['withBandwidthLimit', (inner) => withBandwidthLimit(inner, {})],
+    ['withTracing', (inner) => withTracing(inner)],
+    ['FaultyTarget', (inner) => new FaultyTarget(inner, scriptedFaults([]))],
+    ['fanOut', (inner) => fanOut(inner, [new MemoryTarget({ now: () => 5 })])],
+    ['MeteredTarget', (inner) => new MeteredTarget(inner)],
+  ];
+
+  test.each(decorators)('%s passes on the time of its store, of the primary alone', async (_name, decorate) => {
+    const now = 1_700_000_000_000;
+    const target = decorate(new MemoryTarget({ now: () => now }));
+    expect(await target.storeTime?.()).toEqual(new Date(now));
+    await target.put('a', bytes(1));
+    expect((await target.stat('a'))?.modifiedAt).toEqual(new Date(now));
+    await target[Symbol.asyncDispose]();
+    await expect(target.storeTime?.()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  test('readOnlyTarget asks for no time, since a folder would write a file to tell it', async () => {
+    expect(await readOnlyTarget(new MemoryTarget()).storeTime?.()).toBeUndefined();
+  });
+
+  test('without a clock behind it has none', () => {
+    const clockless = Object.assign(new MemoryTarget(), { storeTime: undefined });
+    for (const [, decorate] of decorators) expect(decorate(clockless).storeTime).toBeUndefined();
+  });
+
+  test.each(decorators)('%s shows the members of a fan-out behind it', (_name, decorate) => {
+    const [primary, replica] = [new MemoryTarget(), new MemoryTarget()];
+    const members = decorate(fanOut(primary, [replica])).members?.map(({ name }) => name);
+    expect(members).toEqual(['primary', 'replicas[0]']);
+  });
+
+  test('that refuses to write gives out no member that writes', async () => {
+    const [primary, replica] = [new MemoryTarget(), new MemoryTarget()];
+    for (const { target } of readOnlyTarget(fanOut(primary, [replica])).members ?? []) {
+      await expect(target.put('a', bytes(1))).rejects.toMatchObject({ code: 'READ_ONLY' });
+    }
+  });
+});
+
+test('MemoryTarget refuses options that it does not know and values of another type', () => {
+  expect(() => new MemoryTarget({ createonly: false } as never)).toThrow(/did you mean createOnly/);
+  expect(() => new MemoryTarget({ createOnly: 1 } as never)).toThrow(TypeError);
+  expect(() => new MemoryTarget({ now: 5 } as never)).toThrow(TypeError);
 });
 
 describe('withTracing', () => {

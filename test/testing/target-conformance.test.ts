@@ -347,6 +347,16 @@ const broken: [fault: string, noticedBy: RegExp, open: () => CloudTarget][] = [
       })(),
   ],
   [
+    'dates objects by one clock and tells the time of another',
+    /storeTime is of the clock/,
+    () =>
+      new (class extends MemoryTarget {
+        override async storeTime() {
+          return new Date(0);
+        }
+      })(),
+  ],
+  [
     'deletes but the first of many',
     /deleteMany deletes just/,
     () =>
@@ -387,7 +397,7 @@ test('a case that is skipped says why, and does nothing after', async () => {
 test('each case leaves the store as it found it, and resets it where it can', async () => {
   const store = new MemoryTarget();
   const shared: CloudTarget = Object.create(store, { [Symbol.asyncDispose]: { value: async () => {} } });
-  for (const method of ['put', 'get', 'stat', 'list', 'delete', 'deleteMany'] as const) {
+  for (const method of ['put', 'get', 'stat', 'list', 'delete', 'deleteMany', 'storeTime'] as const) {
     Object.defineProperty(shared, method, { value: (store[method] as () => unknown).bind(store) });
   }
   Object.defineProperty(shared, 'capabilities', { value: store.capabilities });
