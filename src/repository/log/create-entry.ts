@@ -33,6 +33,7 @@ const REFUSALS: readonly string[] = [
   'OBJECT_TOO_LARGE',
   'INVALID_KEY',
   'READ_ONLY',
+  'NO_SPACE',
   'CREATE_ONLY_UNSUPPORTED',
   'CLOSED',
   'BUDGET_EXCEEDED',

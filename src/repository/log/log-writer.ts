@@ -29,6 +29,11 @@ export interface AppendOptions extends AbortOptions {
    * refused is refused only after a look. In single-writer mode there is always a look. @defaultValue true
    */
   readonly lookFirst?: boolean | undefined;
+  /**
+   * For a store that is full: the entry is as small as it can be, without a tail, and no checkpoint follows. Whoever opens
+   * the log needs a few requests more. @defaultValue false
+   */
+  readonly withoutTail?: boolean | undefined;
 }
 
 /** An entry that has won its number. */
@@ -96,14 +101,15 @@ export class LogWriter {
    *
    * @returns `undefined` when there was nothing to say
    * @throws what `decide` refuses with, judged on a state that was looked at in this call; `COMMIT_UNKNOWN` when the
-   * store can't be reached to learn the outcome; `LOG_FORKED`; `LIMIT_EXCEEDED`; `LOG_CORRUPT` for a fact that breaks
+   * store can't be reached to learn the outcome; `NO_SPACE` and other refusals of the store; `LOG_FORKED`; `LIMIT_EXCEEDED`; `LOG_CORRUPT` for a fact that breaks
    * the log's rules, which is not written; and what {@link LogReader.look} gives
    */
   append(decide: Decide, options: AppendOptions = {}): Promise<Appended | undefined> {
     return this.reader.turns.take(() => this.#append(decide, options), options.signal);
   }
 
-  async #append(decide: Decide, { signal, lookFirst = true }: AppendOptions): Promise<Appended | undefined> {
+  async #append(decide: Decide, options: AppendOptions): Promise<Appended | undefined> {
+    const { signal, lookFirst = true, withoutTail = false } = options;
     const { reader } = this;
     const isSingle = reader.source.mode === 'single-writer';
     if (reader.forked !== undefined) throw reader.forked;
@@ -121,9 +127,9 @@ export class LogWriter {
         isFresh = true;
         continue;
       }
-      const appended = await this.#tryNext(decision);
+      const appended = await this.#tryNext(decision, withoutTail ? [] : reader.tail);
       if (appended !== undefined) {
-        await this.#checkpointIfDue(signal);
+        if (!withoutTail) await this.#checkpointIfDue(signal);
         return appended;
       }
       // Another's entry is at N+1, and folded in. Decide again, and try N+2 (P4).
@@ -135,12 +141,12 @@ export class LogWriter {
   }
 
   /** Sends the entry to the next number. @returns `undefined` when that is another's */
-  async #tryNext(fact: LogFact): Promise<Appended | undefined> {
+  async #tryNext(fact: LogFact, tail: readonly LogEntry[]): Promise<Appended | undefined> {
     const { reader } = this;
     const { source, state } = reader;
     const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
     const commitId = newCommitId(source.logKey, { ...head, ...fact });
-    const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, commitId, ...fact }, reader.tail);
+    const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, commitId, ...fact }, tail);
     applyEntry(state, decoded.entry, decoded.hash); // What nobody could fold must not get into a log that is never mended.
     const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
     if (source.mode === 'single-writer') {

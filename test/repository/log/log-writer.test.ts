@@ -174,7 +174,7 @@ describe('whose entry (P5)', () => {
   });
 
   test('a refusal that nothing went before is told as what it is', async () => {
-    for (const code of ['PERMISSION_DENIED', 'CREDENTIALS_REFUSED', 'OBJECT_TOO_LARGE']) {
+    for (const code of ['PERMISSION_DENIED', 'CREDENTIALS_REFUSED', 'OBJECT_TOO_LARGE', 'NO_SPACE', 'READ_ONLY']) {
       const refusing = { kind: 'fail-before', error: failing(code, false) } as const;
       const { writer, calls } = await troubled([put(1, refusing)]);
       await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode(code));
@@ -275,6 +275,20 @@ describe('cancelling', () => {
     gate.resolve(keysFact);
     expect([(await first)?.entry.seq, (await third)?.entry.seq]).toEqual([1, 2]);
   });
+});
+
+test('an entry without a tail is small, brings no checkpoint, and is one to open by like any other', async () => {
+  const { writer, target } = await troubled([]);
+  for (let n = 0; n < 31; n++) await writer.append(() => keysFact);
+  await writer.append(() => keysFact, { withoutTail: true });
+  const bytes = await target.get(entryKey(32));
+  expect(decodeEntry(undefined, 32, bytes).tail).toEqual([]);
+  expect(bytes.length).toBeLessThan(200);
+  expect(await target.stat(checkpointKey(32))).toBeUndefined();
+  const opened = await host(target);
+  expect({ ...opened.state }).toEqual({ ...writer.state });
+  await writer.append(() => keysFact);
+  expect(await target.stat(checkpointKey(33))).toBeDefined();
 });
 
 test('appends of one process go one at a time, in the order of asking', async () => {
