@@ -87,6 +87,7 @@ export { type TargetTrace, type TracingOptions, withTracing } from './target/wit
 export { type ChangePoint, CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
 export type { SnapshotOptions } from './volume/instant.ts';
 export type { BlockMark } from './volume/live-snapshots.ts';
+export type { PreimageUse } from './volume/preimage-space.ts';
 export type { VolumeEvents } from './volume/volume-events.ts';
 export type { PreserveFailure, PreserveOptions, VolumeOptions } from './volume/volume-options.ts';
 export { VolumeSnapshot } from './volume/volume-snapshot.ts';

@@ -6,7 +6,7 @@ import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } 
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
 import type { BlockRange } from '../state/block-range.ts';
 import { freezeSync, freezeTogether, type SnapshotOptions } from './instant.ts';
-import { PreimageSpace } from './preimage-space.ts';
+import { PreimageSpace, type PreimageUse } from './preimage-space.ts';
 import { type OpenSpill, openSpill } from './spill-file.ts';
 import { VolumeCore } from './volume-core.ts';
 import { EventQueue, type VolumeEvents } from './volume-events.ts';
@@ -74,6 +74,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: OpenSpill | undefined) {
     const events = new EventQueue(() => this);
     const space = new PreimageSpace(options.blockSize, options.memoryBytes, spill?.area);
+    space.onPressure = () => events.pressure(() => space.use);
     this.core = new VolumeCore(device, options, space, events);
     this.interceptor = new WriteInterceptor(this.core);
     this.#spill = spill;
@@ -153,6 +154,11 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   /** The open snapshot handles. */
   get snapshots(): readonly VolumeSnapshot[] {
     return this.core.snapshots.records.map((record) => record.handle);
+  }
+
+  /** How much room pre-images take up at this moment, and how much they may. */
+  get preimages(): PreimageUse {
+    return this.core.space.use;
   }
 
   read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {

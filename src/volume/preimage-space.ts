@@ -18,11 +18,33 @@ const LEAST_IN_TRANSIT = 4;
 /** Buffers kept for reuse, in bytes. */
 const MAX_IDLE_BYTES = 8 * 1024 * 1024;
 
+/**
+ * What a volume's pre-images take up, in whole blocks of room that is taken: also by those that are being read just now.
+ * A snapshot of a moment; see `CopyOnWriteVolume.preimages`.
+ *
+ * @public
+ */
+export interface PreimageUse {
+  /** Bytes, in memory and in the spill together. */
+  readonly heldBytes: number;
+  /** The most that `heldBytes` can be: when it is reached, writes wait for room or the policy decides. */
+  readonly limitBytes: number;
+  readonly memory: { readonly heldBytes: number; readonly limitBytes: number };
+  readonly spill: { readonly heldBytes: number; readonly limitBytes: number };
+  /** Whether half of the limit has been reached, and not a good part of it been given back since. */
+  readonly isPressed: boolean;
+}
+
 /** Where pre-images go: memory up to its limit, then the spill up to its own. */
 export class PreimageSpace {
+  /** Called when half of the limit is reached; again only when an eighth of the limit had been given back below it. */
+  onPressure: () => void = () => {};
   readonly #blockSize: number;
   readonly #spill: SpillArea | undefined;
+  readonly #bufferCount: number;
   #buffersLeft: number;
+  #held = 0;
+  #isPressed = false;
   readonly #idle: Uint8Array[] = [];
   readonly #transit: Uint8Array[] = [];
   #transitMade = 0;
@@ -30,21 +52,39 @@ export class PreimageSpace {
 
   constructor(blockSize: number, memoryBytes: number, spill: SpillArea | undefined) {
     this.#blockSize = blockSize;
-    this.#buffersLeft = Math.floor(memoryBytes / blockSize);
+    this.#bufferCount = Math.floor(memoryBytes / blockSize);
+    this.#buffersLeft = this.#bufferCount;
     this.#spill = spill;
+  }
+
+  get use(): PreimageUse {
+    const blockSize = this.#blockSize;
+    const memoryHeld = this.#bufferCount - this.#buffersLeft;
+    const spillCount = this.#spill?.slotCount ?? 0;
+    return Object.freeze({
+      heldBytes: this.#held * blockSize,
+      limitBytes: (this.#bufferCount + spillCount) * blockSize,
+      memory: Object.freeze({ heldBytes: memoryHeld * blockSize, limitBytes: this.#bufferCount * blockSize }),
+      spill: Object.freeze({ heldBytes: (this.#held - memoryHeld) * blockSize, limitBytes: spillCount * blockSize }),
+      isPressed: this.#isPressed,
+    });
   }
 
   /** Takes room, `undefined` when both limits are reached. */
   take(): Room | undefined {
-    if (this.#buffersLeft > 0) {
-      this.#buffersLeft--;
-      return { kind: 'memory', bytes: this.#idle.pop() ?? this.#newBuffer() };
+    const room = this.#takeRoom();
+    if (room === undefined) return undefined;
+    this.#held++;
+    if (!this.#isPressed && this.#held * 2 >= this.#count) {
+      this.#isPressed = true;
+      this.onPressure();
     }
-    const slot = this.#spill?.take();
-    return slot === undefined ? undefined : { kind: 'spill', slot };
+    return room;
   }
 
   give(room: Room): void {
+    this.#held--;
+    if (this.#isPressed && this.#held * 8 <= this.#count * 3) this.#isPressed = false;
     if (room.kind === 'spill') {
       this.#spill?.give(room.slot);
       return;
@@ -86,6 +126,20 @@ export class PreimageSpace {
 
   async read(slot: number, start: number, into: Uint8Array): Promise<void> {
     await this.#spill?.read(slot, start, into);
+  }
+
+  /** Blocks that there is room for in all. */
+  get #count(): number {
+    return this.#bufferCount + (this.#spill?.slotCount ?? 0);
+  }
+
+  #takeRoom(): Room | undefined {
+    if (this.#buffersLeft > 0) {
+      this.#buffersLeft--;
+      return { kind: 'memory', bytes: this.#idle.pop() ?? this.#newBuffer() };
+    }
+    const slot = this.#spill?.take();
+    return slot === undefined ? undefined : { kind: 'spill', slot };
   }
 
   #newBuffer(): Uint8Array {

@@ -9,7 +9,8 @@ import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 export class SpillArea {
   readonly #device: BlockDevice;
   readonly #slotBytes: number;
-  readonly #slotCount: number;
+  /** Slots in all. */
+  readonly slotCount: number;
   /** By slot; `undefined` when the host trusts this device as it trusts the volume's own. */
   readonly #checksums: Map<number, number> | undefined;
   readonly #free: number[] = [];
@@ -19,14 +20,14 @@ export class SpillArea {
     this.#device = device;
     this.#checksums = isVerified ? new Map() : undefined;
     this.#slotBytes = slotBytes;
-    this.#slotCount = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
+    this.slotCount = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
   }
 
   /** A slot that nobody has, `undefined` when all are taken. Slots given back are taken first, so the file stays small. */
   take(): number | undefined {
     const reused = this.#free.pop();
     if (reused !== undefined) return reused;
-    return this.#everUsed < this.#slotCount ? this.#everUsed++ : undefined;
+    return this.#everUsed < this.slotCount ? this.#everUsed++ : undefined;
   }
 
   give(slot: number): void {

@@ -3,12 +3,14 @@ import { EventEmitter } from 'node:events';
 import type { BackupError } from '../common/errors.ts';
 import type { BlockRange } from '../state/block-range.ts';
 import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import type { PreimageUse } from './preimage-space.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';
 
 /**
  * What a volume tells its host, on `volume.events` and on `node:diagnostics_channel` channels named
  * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`,
- * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`.
+ * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`, and `...:preimage-pressure` with
+ * `{ volume, preimages }`.
  *
  * Events are told shortly after what they tell of, never in the middle of a write. There is no `error` event.
  *
@@ -28,6 +30,11 @@ export interface VolumeEvents {
    * told. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
    */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
+  /**
+   * Pre-images take up half of what they may: the time to store what is preserved, before writes have to wait for room.
+   * Once a crossing: it is emitted again only after an eighth of the limit below that half has been given back.
+   */
+  preimagePressure: [preimages: PreimageUse];
 }
 
 const CHANNELS = {
@@ -36,10 +43,11 @@ const CHANNELS = {
   snapshotClosed: channel('cow-cloud-backup:volume:snapshot-closed'),
   blockPreserved: channel('cow-cloud-backup:volume:block-preserved'),
   blockLost: channel('cow-cloud-backup:volume:block-lost'),
+  preimagePressure: channel('cow-cloud-backup:volume:preimage-pressure'),
 };
 
 interface Told {
-  readonly name: keyof VolumeEvents;
+  readonly name: Exclude<keyof VolumeEvents, 'preimagePressure'>;
   readonly snapshot: VolumeSnapshot;
   readonly error: BackupError | undefined;
   readonly firstBlock: number;
@@ -74,6 +82,16 @@ export class EventQueue {
     else this.#push({ name, snapshot, error, firstBlock: block, blockCount: 1 });
   }
 
+  /** Half of the room for pre-images is taken. The numbers are those of the moment in which it is told. */
+  pressure(use: () => PreimageUse): void {
+    if (!this.#isHeard('preimagePressure')) return;
+    queueMicrotask(() => {
+      const preimages = use();
+      CHANNELS.preimagePressure.publish({ volume: this.#volume(), preimages });
+      this.#emit('preimagePressure', [preimages]);
+    });
+  }
+
   #isHeard(name: keyof VolumeEvents): boolean {
     return CHANNELS[name].hasSubscribers || this.emitter.listenerCount(name) > 0;
   }
@@ -92,15 +110,19 @@ export class EventQueue {
       const blocks = name === 'blockPreserved' || name === 'blockLost' ? { firstBlock, blockCount } : undefined;
       CHANNELS[name].publish({ volume: this.#volume(), snapshot, blocks, error });
       const values = [snapshot, blocks, error].filter((value) => value !== undefined);
-      for (const listener of this.emitter.rawListeners(name)) {
-        try {
-          (listener as (...values: unknown[]) => void).apply(this.emitter, values);
-        } catch (thrown) {
-          // The host's own mistake: the process should hear of it, but nobody's write may fail by it.
-          process.nextTick(() => {
-            throw thrown;
-          });
-        }
+      this.#emit(name, values);
+    }
+  }
+
+  #emit(name: keyof VolumeEvents, values: readonly unknown[]): void {
+    for (const listener of this.emitter.rawListeners(name)) {
+      try {
+        (listener as (...values: unknown[]) => void).apply(this.emitter, [...values]);
+      } catch (thrown) {
+        // The host's own mistake: the process should hear of it, but nobody's write may fail by it.
+        process.nextTick(() => {
+          throw thrown;
+        });
       }
     }
   }
