@@ -198,6 +198,7 @@ interface Backup {
   readonly fields: Fields;
   readonly committedAt: unknown;
   readonly session: number;
+  readonly hold?: readonly unknown[] | undefined;
 }
 
 /** What folding the log gives, section 8. */
@@ -424,7 +425,16 @@ class Reader {
         end(body.session);
         break;
       case 'forget':
-        for (const id of listOf(body.backups)) insist(state.backups.delete(idOf(id)), 'a forgotten backup was there');
+        for (const id of listOf(body.backups).map(idOf)) {
+          insist(state.backups.get(id)?.hold === undefined, 'a forgotten backup is not held');
+          insist(state.backups.delete(id), 'a forgotten backup was there');
+        }
+        break;
+      case 'hold':
+        for (const id of listOf(body.backups).map(idOf)) this.#hold(id, [body.at, body.reason]);
+        break;
+      case 'release':
+        for (const id of listOf(body.backups).map(idOf)) this.#hold(id, undefined);
         break;
       case 'collect':
         this.#foldCollect(seq, body);
@@ -439,6 +449,12 @@ class Reader {
       default:
         throw new Error(`an entry of type ${String(body.type)}`);
     }
+  }
+
+  #hold(id: string, hold: readonly unknown[] | undefined): void {
+    const backup = this.#state.backups.get(id);
+    insist(backup !== undefined && (hold !== undefined || backup.hold !== undefined), 'a held backup is there');
+    if (backup !== undefined) this.#state.backups.set(id, { ...backup, hold });
   }
 
   #foldCollect(seq: number, body: Fields): void {
@@ -493,7 +509,12 @@ class Reader {
     };
     same(
       'backups',
-      [...backups.values()].map(({ fields: each, committedAt, session }) => ({ ...each, committedAt, session })),
+      [...backups.values()].map(({ fields: each, committedAt, session, hold }) => ({
+        ...each,
+        committedAt,
+        session,
+        ...(hold === undefined ? {} : { hold }),
+      })),
     );
     same('pinned', []);
     same(

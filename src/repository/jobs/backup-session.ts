@@ -5,7 +5,7 @@ import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
 import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/sessions.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { NodeWriter } from '../records/node-writer.ts';
 import { packKey, type RecordWriter } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';

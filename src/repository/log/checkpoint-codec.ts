@@ -13,7 +13,7 @@ import {
   volumesOf,
   volumesPlain,
 } from './fact-codec.ts';
-import type { Condemnation, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
+import type { BackupHold, Condemnation, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
 import {
   bytesOf,
   idBytes,
@@ -21,6 +21,7 @@ import {
   intOf,
   listOf,
   mapOf,
+  optional,
   type PlainMap,
   seqOf,
   textOf,
@@ -120,12 +121,27 @@ function stateOf(fields: PlainMap): LogState {
 }
 
 function storedPlain(backup: StoredBackup): unknown {
-  return { ...backupPlain(backup), committedAt: backup.committedAt, session: backup.session };
+  const { committedAt, session, hold } = backup;
+  const plain = { ...backupPlain(backup), committedAt, session };
+  return hold === undefined ? plain : { ...plain, hold: [hold.at, hold.reason ?? null] };
 }
 
 function storedOf(value: unknown): StoredBackup {
-  const { committedAt, session } = mapOf(value, 'a backup');
-  return { ...backupOf(value), committedAt: timeOf(committedAt, 'its time'), session: seqOf(session, 'its session') };
+  const { committedAt, session, hold } = mapOf(value, 'a backup');
+  const backup = {
+    ...backupOf(value),
+    committedAt: timeOf(committedAt, 'its time'),
+    session: seqOf(session, 'its session'),
+  };
+  return hold === undefined ? backup : { ...backup, hold: holdOf(hold) };
+}
+
+function holdOf(value: unknown): BackupHold {
+  const [at, reason] = tupleOf(value, 2, 'a hold');
+  return {
+    at: timeOf(at, "a hold's time"),
+    reason: optional(reason, (text) => textOf(text, 'the reason of a hold', 1)),
+  };
 }
 
 function headOf(value: unknown): [string, string] {

@@ -22,7 +22,7 @@ import {
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
 
-const TYPE_NAMES: readonly string[] = ['open', 'commit', 'abort', 'forget', 'collect', 'keys', 'config'];
+const TYPE_NAMES: readonly string[] = ['open', 'commit', 'abort', 'forget', 'hold', 'release', 'collect', 'keys', 'config'];
 
 export function factPlain(fact: LogFact): Record<string, unknown> {
   const { type } = fact;
@@ -39,7 +39,12 @@ export function factPlain(fact: LogFact): Record<string, unknown> {
     case 'abort':
       return { type, session: fact.session };
     case 'forget':
+    case 'release':
       return { type, backups: fact.backups.map(idBytes) };
+    case 'hold': {
+      const reason = fact.reason === undefined ? null : wellFormed(fact.reason, 'the reason of a hold');
+      return { type, backups: fact.backups.map(idBytes), reason };
+    }
     case 'collect':
       return {
         type,
@@ -81,7 +86,14 @@ export function factOf(fields: PlainMap): LogFact {
     case 'abort':
       return { type, session: seqOf(fields.session, 'the session') };
     case 'forget':
+    case 'release':
       return { type, backups: listOf(fields.backups, 'backups', (id) => idOf(id, "a backup's id")) };
+    case 'hold':
+      return {
+        type,
+        backups: listOf(fields.backups, 'backups', (id) => idOf(id, "a backup's id")),
+        reason: optional(fields.reason, (reason) => textOf(reason, 'the reason of a hold', 1)),
+      };
     case 'collect':
       return {
         type,

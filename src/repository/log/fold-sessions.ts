@@ -1,7 +1,7 @@
 import { logCorrupt } from './corrupt.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import type { LogEntry, LogFactOf } from './log-entry.ts';
-import type { Session } from './log-state.ts';
+import type { Session, StoredBackup } from './log-state.ts';
 
 /** Sessions open and end: P1, P2, P3, P6. */
 
@@ -29,9 +29,28 @@ export function foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): vo
 
 export function foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): void {
   for (const id of backups) {
-    if (!draft.backups.has(id)) throw logCorrupt(`backup ${id} is forgotten, and was not there`);
+    const backup = liveBackup(draft, id, 'forgotten');
+    if (backup.hold !== undefined) throw logCorrupt(`backup ${id} is forgotten while it is held`);
     draft.forget(id);
   }
+}
+
+export function foldHold(draft: FoldDraft, { at, backups, reason }: EntryOf<'hold'>): void {
+  for (const id of backups) draft.backups.set(id, { ...liveBackup(draft, id, 'held'), hold: { at, reason } });
+}
+
+export function foldRelease(draft: FoldDraft, { backups }: LogFactOf<'release'>): void {
+  for (const id of backups) {
+    const { hold, ...backup } = liveBackup(draft, id, 'released');
+    if (hold === undefined) throw logCorrupt(`backup ${id} is released and was not held`);
+    draft.backups.set(id, backup);
+  }
+}
+
+function liveBackup(draft: FoldDraft, id: string, what: string): StoredBackup {
+  const backup = draft.backups.get(id);
+  if (backup === undefined) throw logCorrupt(`backup ${id} is ${what}, and was not there`);
+  return backup;
 }
 
 export function fence(draft: FoldDraft, sessions: readonly number[]): void {

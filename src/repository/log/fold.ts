@@ -3,7 +3,7 @@ import { logCorrupt } from './corrupt.ts';
 import { foldCollect } from './fold-collect.ts';
 import { foldCommit } from './fold-commit.ts';
 import { FoldDraft } from './fold-draft.ts';
-import { foldAbort, foldForget, foldOpen } from './fold-sessions.ts';
+import { foldAbort, foldForget, foldHold, foldOpen, foldRelease } from './fold-sessions.ts';
 import type { LogEntry } from './log-entry.ts';
 import type { LogState } from './log-state.ts';
 
@@ -51,6 +51,12 @@ function foldFact(draft: FoldDraft, entry: LogEntry): void {
       break;
     case 'forget':
       foldForget(draft, entry);
+      break;
+    case 'hold':
+      foldHold(draft, entry);
+      break;
+    case 'release':
+      foldRelease(draft, entry);
       break;
     case 'collect':
       foldCollect(draft, entry);

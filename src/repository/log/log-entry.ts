@@ -32,6 +32,9 @@ export type LogFact =
     }
   | { readonly type: 'abort'; readonly session: number }
   | { readonly type: 'forget'; readonly backups: readonly string[] }
+  /** Backups that nobody forgets before they are released; of one that is held already the reason is replaced. */
+  | { readonly type: 'hold'; readonly backups: readonly string[]; readonly reason: string | undefined }
+  | { readonly type: 'release'; readonly backups: readonly string[] }
   | {
       readonly type: 'collect';
       /** Of a repacker: it ends with this entry. */

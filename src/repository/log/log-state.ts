@@ -42,6 +42,15 @@ export interface StoredBackup extends BackupRecord {
   /** Milliseconds since 1970 by the clock of who committed it. */
   readonly committedAt: number;
   readonly session: number;
+  /** While it is held: it can't be forgotten. */
+  readonly hold?: BackupHold | undefined;
+}
+
+/** Why a backup must not be forgotten, and since when. */
+export interface BackupHold {
+  /** Milliseconds since 1970 by the clock of who held it; informational. */
+  readonly at: number;
+  readonly reason: string | undefined;
 }
 
 /** As its `open` entry tells of it. */

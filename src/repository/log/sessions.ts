@@ -52,12 +52,40 @@ export function decideAbort(state: LogState, session: number): Decision<LogFactO
   return state.sessions.has(session) ? { type: 'abort', session } : undefined;
 }
 
-/** Forgets backups, each named once. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+/** Forgets backups, each named once. Refuses with `BACKUP_HELD`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
 export function decideForget(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'forget'>> {
   const backups = [...new Set(ids)];
   const missing = backups.find((id) => !state.backups.has(id));
   if (missing !== undefined) return missingBackup(state, missing);
+  const held = backups.find((id) => state.backups.get(id)?.hold !== undefined);
+  if (held !== undefined) return heldBackup(held, state.backups.get(held)?.hold?.reason);
   return backups.length === 0 ? undefined : { type: 'forget', backups };
+}
+
+/** Holds backups, each named once. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+export function decideHold(
+  state: LogState,
+  ids: Iterable<string>,
+  reason: string | undefined,
+): Decision<LogFactOf<'hold'>> {
+  const backups = [...new Set(ids)];
+  const missing = backups.find((id) => !state.backups.has(id));
+  if (missing !== undefined) return missingBackup(state, missing);
+  const isNew = (id: string) => {
+    const hold = state.backups.get(id)?.hold;
+    return hold === undefined || hold.reason !== reason;
+  };
+  const changed = backups.filter(isNew);
+  return changed.length === 0 ? undefined : { type: 'hold', backups: changed, reason };
+}
+
+/** Releases backups; one that is not held is left alone. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+export function decideRelease(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'release'>> {
+  const backups = [...new Set(ids)];
+  const missing = backups.find((id) => !state.backups.has(id));
+  if (missing !== undefined) return missingBackup(state, missing);
+  const held = backups.filter((id) => state.backups.get(id)?.hold !== undefined);
+  return held.length === 0 ? undefined : { type: 'release', backups: held };
 }
 
 /**
@@ -89,6 +117,11 @@ export function missingBackup(state: LogState, id: string): BackupError {
   return wasThere
     ? new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten`)
     : new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten`);
+}
+
+function heldBackup(id: string, reason: string | undefined): BackupError {
+  const why = reason === undefined ? '' : ` (${JSON.stringify(reason)})`;
+  return new BackupError('BACKUP_HELD', `backup ${id} is held${why}: release it before it is forgotten`);
 }
 
 function busy(volume: string, session: Session): BackupError {

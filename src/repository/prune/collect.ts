@@ -11,6 +11,7 @@ import { packKey, RecordKind } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { Marker } from './marker.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
+import { isDamage } from './damage.ts';
 import type { PruneRun } from './prune-run.ts';
 import { type Live, liveOf, TableTargets } from './relocated.ts';
 
@@ -144,13 +145,6 @@ async function readTables(
     if (table !== undefined) rows.set(table.key, table.packs);
   }
   return rows;
-}
-
-/** Whether something stored is not as it should be, rather than the store not answering. */
-export function isDamage(error: unknown): error is BackupError {
-  return (
-    BackupError.is(error) && ['PACK_MISSING', 'PACK_CORRUPT', 'RECORD_CORRUPT', 'MAP_CORRUPT'].includes(error.code)
-  );
 }
 
 type Collect = LogFactOf<'collect'>;

@@ -1,7 +1,8 @@
 import type { LogState } from '../log/log-state.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from '../retention/forget.ts';
-import { collect, isDamage, type Marking } from './collect.ts';
+import { collect, type Marking } from './collect.ts';
+import { isDamage } from './damage.ts';
 import { deleteCondemned, deleteProbes } from './delete-condemned.ts';
 import { checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
 import { PruneRun } from './prune-run.ts';

@@ -1,21 +1,38 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { type LogState, markedBackups, pinnedIds, type StoredBackup } from '../log/log-state.ts';
 import { decideForget } from '../log/sessions.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';
 import { liveOf, TableTargets } from '../prune/relocated.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from './forget.ts';
-import { applyPolicy, type RetentionPolicy } from './retention-policy.ts';
+import { applyPolicy, type CheckedPolicy, checkPolicy, type RetentionPolicy } from './retention-policy.ts';
+import { Worth } from './worth.ts';
 
-/** Options of `applyRetention`. @public */
+/**
+ * Options of `applyRetention`. One of `volume` and `allVolumes` is needed: a repository may hold the volumes of other hosts,
+ * which have policies of their own.
+ *
+ * @public
+ */
 export interface ApplyRetentionOptions extends AbortOptions {
-  /** Only this one's backups. @defaultValue every volume's, each by itself */
+  /** Only the backups of this volume. */
   readonly volume?: string | undefined;
+  /** The backups of every volume in the repository, each volume by itself. @defaultValue false */
+  readonly allVolumes?: boolean | undefined;
   /** Only say what would be forgotten, and what that would free. @defaultValue false */
   readonly dryRun?: boolean | undefined;
 }
+
+const KNOWN_OPTIONS: Readonly<Record<keyof ApplyRetentionOptions, true>> = {
+  volume: true,
+  allVolumes: true,
+  dryRun: true,
+  signal: true,
+};
 
 /** What became of backups, or would. */
 export interface AppliedRetention {
@@ -29,50 +46,91 @@ export interface AppliedRetention {
   readonly freeableBytes: number | undefined;
 }
 
+/** A checked call of `applyRetention`. */
+interface Request {
+  readonly policy: CheckedPolicy;
+  /** `undefined`: every volume. */
+  readonly volume: string | undefined;
+  readonly dryRun: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
  * Applies a policy to each volume's backups and forgets those that no rule keeps, in one entry, chosen on the state that it
  * follows.
  *
- * @throws TypeError for a policy that keeps nothing; `READ_ONLY`, `COMMIT_UNKNOWN`, and what the log gives; with `dryRun`
- * what reading maps gives
+ * @throws TypeError for a policy that keeps nothing, for unknown names, and where neither `volume` nor `allVolumes` says
+ * whose backups are meant; `READ_ONLY`, `COMMIT_UNKNOWN`, and what the log gives; what reading maps gives with `dryRun`, and
+ * while a pack is in quarantine
  */
 export async function applyRetention(
   context: RepositoryContext,
   policy: RetentionPolicy,
-  { volume, dryRun = false, signal }: ApplyRetentionOptions = {},
+  options: ApplyRetentionOptions,
 ): Promise<AppliedRetention> {
-  applyPolicy(policy, []); // Refused before anything is asked of the store.
+  const request = checkRequest(policy, options); // Refused before anything is asked of the store.
+  const { dryRun, signal } = request;
+  const worth = new Worth(context);
   if (dryRun) {
     const state = await context.log.catchUp({ signal });
-    const choice = choose(state, policy, volume);
+    const choice = await choose(context, state, request, worth);
     return { ...choice, freeableBytes: await freeableBytes(context, state, choice.forgotten, { signal }) };
   }
   requireWritable(context);
   let choice: Choice | undefined;
   await context.log.append(
-    (state) => {
-      choice = choose(state, policy, volume);
+    async (state) => {
+      choice = await choose(context, state, request, worth);
       return decideForget(
         state,
         choice.forgotten.map(({ id }) => id),
       );
     },
-    { signal },
+    { signal, lean: true },
   );
   if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log asked for no decision');
   return { ...choice, freeableBytes: undefined };
 }
 
+function checkRequest(policy: RetentionPolicy, options: ApplyRetentionOptions): Request {
+  const { volume, allVolumes = false, dryRun = false, signal } = optionsArgument('options', options, KNOWN_OPTIONS);
+  if (volume !== undefined) textArgument('volume', volume);
+  if (booleanArgument('allVolumes', allVolumes) === (volume !== undefined)) {
+    throw new TypeError(
+      'applyRetention needs either volume, the name of one volume, or allVolumes: true, which also means the volumes of other hosts',
+    );
+  }
+  return {
+    policy: checkPolicy(policy),
+    volume,
+    dryRun: booleanArgument('dryRun', dryRun),
+    signal: signalArgument('signal', signal),
+  };
+}
+
 type Choice = Pick<AppliedRetention, 'kept' | 'forgotten'>;
 
-function choose(state: LogState, policy: RetentionPolicy, volume: string | undefined): Choice {
+async function choose(
+  context: RepositoryContext,
+  state: LogState,
+  { policy, volume, signal }: Request,
+  worth: Worth,
+): Promise<Choice> {
   const candidates = [...state.backups.values()].filter((backup) => volume === undefined || backup.volume === volume);
   const kept: StoredBackup[] = [];
   const forgotten: StoredBackup[] = [];
+  const now = context.now();
   for (const backups of Map.groupBy(candidates, (backup) => backup.volume).values()) {
-    const dated = backups.map((backup) => ({ stored: backup, frozenAt: new Date(backup.frozenAt) }));
-    for (const { backup, keptBy } of applyPolicy(policy, dated)) {
+    const judged: { stored: StoredBackup; frozenAt: Date; isBroken: boolean; isHeld: boolean }[] = [];
+    for (const stored of backups) {
+      await letOthersRun();
+      signal?.throwIfAborted();
+      const isBroken = await worth.isBroken(state, stored, { signal });
+      judged.push({ stored, frozenAt: new Date(stored.frozenAt), isBroken, isHeld: stored.hold !== undefined });
+    }
+    for (const { backup, keptBy } of applyPolicy(policy, judged, now)) {
       (keptBy.length > 0 ? kept : forgotten).push(backup.stored);
+      await letOthersRun();
     }
   }
   return { kept, forgotten };

@@ -1,9 +1,17 @@
-import { integerArgument } from '../../common/arguments.ts';
+import { integerArgument, optionsArgument } from '../../common/arguments.ts';
+import { LocalCalendar, type Periods } from './local-calendar.ts';
+import { timesByLog } from './log-times.ts';
 
 /**
  * Which backups of one volume to keep, as restic's users know it: for each rule, the newest backup of each of the newest
- * so many hours, days, ISO weeks, months and years that have one. A backup that any rule keeps is kept. Periods are UTC's,
- * so that every host decides alike.
+ * so many hours, days, ISO weeks, months and years that have one. A backup that any rule keeps is kept.
+ *
+ * Newer and older is what was committed later or earlier, whatever the clocks of hosts said; times only say which period a
+ * backup belongs to. Whatever the policy says, a volume's newest backup, its newest whole one and held ones are kept.
+ *
+ * A rule is met by whole backups. One that lost blocks, or needs a pack that `verify` found damaged, takes no place of a
+ * rule. It is kept while no newer whole backup exists; after that it stays only where it stands in a period that the rule
+ * reaches and that has no whole backup.
  *
  * Source of the rules: restic, "Removing backup snapshots", https://restic.readthedocs.io/en/stable/060_forget.html
  *
@@ -17,77 +25,147 @@ export interface RetentionPolicy {
   keepWeekly?: number | undefined;
   keepMonthly?: number | undefined;
   keepYearly?: number | undefined;
+  /**
+   * All that were frozen within so many milliseconds before now, or before the volume's newest backup where that is older:
+   * a volume that is backed up no more keeps its last ones.
+   */
+  keepWithin?: number | undefined;
+  /**
+   * The time zone by whose calendar and clock hours, days, weeks, months and years begin: an IANA name such as
+   * `Europe/Vienna`. Give every host the same one. @defaultValue `UTC`
+   */
+  timeZone?: string | undefined;
 }
 
 /** What a rule sees of a backup. */
 export interface Dated {
   readonly frozenAt: Date;
+  /** Whether it is known to lack something. @defaultValue false */
+  readonly isBroken?: boolean | undefined;
+  /** Whether it must not be forgotten. @defaultValue false */
+  readonly isHeld?: boolean | undefined;
 }
 
-/** What is to become of a backup, and by which rules. */
+type RuleName = Exclude<keyof RetentionPolicy, 'timeZone'>;
+
+/** Why a backup is kept: the name of a rule, or what no policy overrules. */
+export type KeptBy = RuleName | 'newest' | 'newest whole' | 'no newer whole' | 'held';
+
+/** What is to become of a backup, and why. */
 export interface RetentionChoice<B extends Dated> {
   readonly backup: B;
-  /** Names of the rules that keep it; none: it goes. */
-  readonly keptBy: readonly (keyof RetentionPolicy)[];
+  /** Why it is kept; nothing: it goes. */
+  readonly keptBy: readonly KeptBy[];
 }
 
 const MAX_KEPT = 1_000_000;
-const DAY_MS = 86_400_000;
 
-/** For each rule, which period an instant belongs to; `undefined`: each backup is a period of its own. */
-const PERIODS: Readonly<Record<keyof RetentionPolicy, ((at: Date) => string) | undefined>> = {
-  keepLast: undefined,
-  keepHourly: (at) => at.toISOString().slice(0, 13),
-  keepDaily: (at) => at.toISOString().slice(0, 10),
-  keepWeekly: isoWeek,
-  keepMonthly: (at) => at.toISOString().slice(0, 7),
-  keepYearly: (at) => at.toISOString().slice(0, 4),
+const PERIOD_OF: Readonly<Record<Exclude<RuleName, 'keepLast' | 'keepWithin'>, keyof Periods>> = {
+  keepHourly: 'hour',
+  keepDaily: 'day',
+  keepWeekly: 'week',
+  keepMonthly: 'month',
+  keepYearly: 'year',
 };
 
+const KNOWN_POLICY: Readonly<Record<keyof RetentionPolicy, true>> = {
+  keepLast: true,
+  keepHourly: true,
+  keepDaily: true,
+  keepWeekly: true,
+  keepMonthly: true,
+  keepYearly: true,
+  keepWithin: true,
+  timeZone: true,
+};
+
+/** A policy that was checked. */
+export interface CheckedPolicy {
+  /** Most periods by rule; rules that keep nothing are left out. */
+  readonly counts: ReadonlyMap<Exclude<RuleName, 'keepWithin'>, number>;
+  readonly keepWithinMs: number | undefined;
+  readonly calendar: LocalCalendar;
+}
+
+/** @throws TypeError, also for a policy that keeps nothing at all: that is no policy but a slip */
+export function checkPolicy(policy: RetentionPolicy): CheckedPolicy {
+  const { timeZone = 'UTC', keepWithin, ...rules } = optionsArgument('policy', policy, KNOWN_POLICY);
+  const counts = new Map<Exclude<RuleName, 'keepWithin'>, number>();
+  for (const name of ['keepLast', ...(Object.keys(PERIOD_OF) as (keyof typeof PERIOD_OF)[])] as const) {
+    const count = integerArgument(name, rules[name] ?? 0, 0, MAX_KEPT);
+    if (count > 0) counts.set(name, count);
+  }
+  const keepWithinMs = keepWithin === undefined ? undefined : integerArgument('keepWithin', keepWithin, 1);
+  if (counts.size === 0 && keepWithinMs === undefined) throw new TypeError('a retention policy must keep something');
+  return { counts, keepWithinMs, calendar: new LocalCalendar(timeZone) };
+}
+
 /**
- * Applies a policy to the backups of one volume, given in any order; the answer is newest first.
+ * Applies a policy to the backups of one volume; the answer is newest first.
  *
- * @throws TypeError for a policy that keeps nothing at all: that is no policy but a slip
+ * @param backups - in the order of the log, oldest first
+ * @param now - milliseconds since 1970, by the clock of who applies it
  */
-export function applyPolicy<B extends Dated>(policy: RetentionPolicy, backups: readonly B[]): RetentionChoice<B>[] {
-  const rules = rulesOf(policy);
-  const newestFirst = backups.toSorted((a, b) => b.frozenAt.getTime() - a.frozenAt.getTime());
-  return newestFirst.map((backup, index) => ({
-    backup,
-    keptBy: rules.filter((rule) => rule.keeps(backup.frozenAt, index)).map(({ name }) => name),
-  }));
+export function* applyPolicy<B extends Dated>(
+  policy: CheckedPolicy,
+  backups: readonly B[],
+  now: number,
+): Generator<RetentionChoice<B>> {
+  const times = timesByLog(backups.map(({ frozenAt }) => frozenAt.getTime()));
+  const rules = rulesOf(policy, Math.min(now, times.at(-1) ?? now));
+  let hasNewerWhole = false;
+  for (let index = backups.length - 1; index >= 0; index--) {
+    const backup = backups[index] as B;
+    const isBroken = backup.isBroken === true;
+    const instant = new Instant(times[index] as number, policy.calendar);
+    const keptBy: KeptBy[] = rules.filter((rule) => rule.keeps(instant, isBroken)).map(({ name }) => name);
+    if (index === backups.length - 1) keptBy.push('newest');
+    if (!hasNewerWhole) keptBy.push(isBroken ? 'no newer whole' : 'newest whole');
+    if (backup.isHeld === true) keptBy.push('held');
+    hasNewerWhole ||= !isBroken;
+    yield { backup, keptBy };
+  }
 }
 
 interface Rule {
-  readonly name: keyof RetentionPolicy;
+  readonly name: RuleName;
   /** Called once for each backup, newest first. */
-  keeps(at: Date, index: number): boolean;
+  keeps(instant: Instant, isBroken: boolean): boolean;
 }
 
-function rulesOf(policy: RetentionPolicy): Rule[] {
+function rulesOf({ counts, keepWithinMs }: CheckedPolicy, reference: number): Rule[] {
   const rules: Rule[] = [];
-  for (const name of Object.keys(PERIODS) as (keyof RetentionPolicy)[]) {
-    const count = integerArgument(name, policy[name] ?? 0, 0, MAX_KEPT);
-    if (count === 0) continue;
+  for (const [name, count] of counts) {
     const seen = new Set<string>();
-    const period = PERIODS[name] ?? ((_: Date, index: number) => String(index));
-    const keeps = (at: Date, index: number) => {
-      const key = period(at, index);
-      if (seen.has(key) || seen.size === count) return false;
-      seen.add(key);
+    let given = 0;
+    const keeps = (instant: Instant, isBroken: boolean) => {
+      if (seen.size === count) return false;
+      const period = name === 'keepLast' ? String(given++) : instant.periods[PERIOD_OF[name]];
+      if (seen.has(period)) return false;
+      if (!isBroken) seen.add(period);
       return true;
     };
     rules.push({ name, keeps });
   }
-  if (rules.length === 0) throw new TypeError('a retention policy must keep something');
+  if (keepWithinMs !== undefined) {
+    rules.push({ name: 'keepWithin', keeps: ({ at }) => reference - at <= keepWithinMs });
+  }
   return rules;
 }
 
-/** Year and number of an ISO 8601 week: weeks begin on Monday, and belong to the year that has their Thursday. */
-function isoWeek(at: Date): string {
-  const days = Math.floor(at.getTime() / DAY_MS);
-  const mondayBased = (days + 3) % 7; // 1970-01-01 was a Thursday.
-  const thursday = new Date((days - mondayBased + 3) * DAY_MS);
-  const dayOfYear = Math.floor((thursday.getTime() - Date.UTC(thursday.getUTCFullYear(), 0, 1)) / DAY_MS);
-  return `${thursday.getUTCFullYear()}-W${Math.floor(dayOfYear / 7) + 1}`;
+/** An instant of which the periods are looked up once, and only when a rule asks. */
+class Instant {
+  readonly at: number;
+  readonly #calendar: LocalCalendar;
+  #periods: Periods | undefined;
+
+  constructor(at: number, calendar: LocalCalendar) {
+    this.at = at;
+    this.#calendar = calendar;
+  }
+
+  get periods(): Periods {
+    this.#periods ??= this.#calendar.periods(this.at);
+    return this.#periods;
+  }
 }

@@ -3,7 +3,7 @@ import type { BlockMap } from '../map/block-map.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import { Overlay } from '../map/overlay.ts';
 import { readAhead } from '../map/read-ahead.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { type Location, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import type { FreshRecords } from './fresh-records.ts';

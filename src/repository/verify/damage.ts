@@ -7,7 +7,7 @@ import type { BlockEntry } from '../map/descriptor.ts';
 import { Overlay } from '../map/overlay.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { type Location, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { FreshRecords, movedPlace } from './fresh-records.ts';

@@ -1,5 +1,5 @@
 import type { BackupError } from '../../common/errors.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
 import type { FreshRecords } from './fresh-records.ts';
 import type { Damage } from './pack-check.ts';

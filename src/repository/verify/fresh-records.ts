@@ -4,7 +4,7 @@ import type { Relocation } from '../log/log-entry.ts';
 import { BlockMap } from '../map/block-map.ts';
 import type { MapDescriptor } from '../map/descriptor.ts';
 import { readPackBytes } from '../pack/pack-reader.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import {
   type Location,
   type PackName,

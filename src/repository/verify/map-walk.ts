@@ -7,7 +7,7 @@ import { decodeLeaf } from '../map/leaf.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
 import { loadRuns } from '../map/runs.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { type Location, type PackName, RecordKind } from '../records/record.ts';
 import type { FreshRecords } from './fresh-records.ts';
 import type { PlaceSet } from './place-set.ts';

@@ -1,6 +1,6 @@
 import type { BackupError } from '../../common/errors.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { type Location, type PackName, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import { agrees, Footers } from './footers.ts';

@@ -5,7 +5,7 @@ import type { PackRecord } from '../log/log-entry.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { type FooterRow, packHead } from '../pack/pack-footer.ts';
 import { readPackBytes, readPackFooter } from '../pack/pack-reader.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import { openRecord } from '../records/seal.ts';

@@ -5,7 +5,7 @@ import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { ProgressTeller } from '../progress-teller.ts';
-import { isDamage } from '../prune/collect.ts';
+import { isDamage } from '../prune/damage.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { decodePackTable } from '../records/pack-table-record.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';

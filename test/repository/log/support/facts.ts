@@ -125,12 +125,15 @@ export function everyFact(): LogFact[] {
       packs: [nameOf(pack(1, 'c')), nameOf(pack(1, 'b'))],
       relocate: [relocation(pack(1, 'b'), moved)],
     }),
+    { type: 'hold', backups: [first.id, second.id], reason: 'until the audit' },
+    { type: 'release', backups: [first.id] },
     { type: 'forget', backups: [first.id] },
     { type: 'keys', added: ['0123456789abcdef'], removed: [] },
     open({ disk: second.id }),
     open({ third: undefined }),
     collect({ fence: [13], sessions: [5], gonePacks: [nameOf(pack(1, 'c'))] }),
     { type: 'config', quarantine: [nameOf(pack(8, 'm'))], release: [nameOf(pack(1, 'a'))] },
+    { type: 'release', backups: [second.id] },
     { type: 'forget', backups: [second.id] },
   ];
 }
