@@ -47,6 +47,8 @@ export type { PruneOptions, PruneResult } from './repository/prune/prune-options
 export type { RequestBudget } from './repository/requests/request-meter.ts';
 export type { RestoreOptions, RestoreResult } from './repository/restore/restore-options.ts';
 export type { ApplyRetentionOptions } from './repository/retention/apply-retention.ts';
+export type { ForgetOptions } from './repository/retention/forget.ts';
+export type { HoldOptions } from './repository/retention/hold.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
 export type { DamagedPack, VerifyDepth, VerifyOptions, VerifyResult } from './repository/verify/verify-options.ts';
 export type { BlockRange } from './state/block-range.ts';

@@ -24,13 +24,15 @@ export interface BackupInfo {
   readonly intact: boolean;
   /** Bytes that read as `BLOCK_LOST`. */
   readonly lostBytes: number;
+  /** Why and since when it is held: `undefined` for one that may be forgotten. */
+  readonly hold: { readonly reason: string | undefined; readonly heldAt: Date } | undefined;
   /** What the host gave. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /** What is public of a backup. */
 export function backupInfo(backup: StoredBackup): BackupInfo {
-  const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata } = backup;
+  const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata, hold } = backup;
   const { size, blockSize, lost } = descriptor;
   const lostBytes = lost.reduce((sum, { firstBlock, blockCount }) => {
     const end = Math.min(size, (firstBlock + blockCount) * blockSize);
@@ -46,6 +48,7 @@ export function backupInfo(backup: StoredBackup): BackupInfo {
     base,
     intact,
     lostBytes,
+    hold: hold === undefined ? undefined : { reason: hold.reason, heldAt: new Date(hold.at) },
     metadata: { ...metadata },
   };
 }

@@ -29,7 +29,8 @@ import type { RestoreOptions, RestoreResult } from './restore/restore-options.ts
 import { rollBack } from './restore/roll-back.ts';
 import { StoredImage } from './restore/stored-image.ts';
 import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
-import { forgetBackups } from './retention/forget.ts';
+import { type ForgetOptions, forgetBackups } from './retention/forget.ts';
+import { type HoldOptions, holdBackups, releaseBackups } from './retention/hold.ts';
 import type { RetentionPolicy } from './retention/retention-policy.ts';
 import { verifyRepository } from './verify/verify.ts';
 import type { VerifyOptions, VerifyResult } from './verify/verify-options.ts';
@@ -331,22 +332,48 @@ export class BackupRepository implements AsyncDisposable {
   /**
    * Forgets backups: from now on nobody can read them, and what only they needed goes with the next prunes.
    *
-   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is forgotten), `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and
-   * what the target gives
+   * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BACKUP_HELD` (then none is forgotten), `READ_ONLY`, `CLOSED`,
+   * `COMMIT_UNKNOWN`, `NO_SPACE` (then see `docs/full-store.md`), and what the target gives
    */
-  async forget(ids: readonly string[], options: AbortOptions = {}): Promise<void> {
+  async forget(ids: readonly string[], options: ForgetOptions = {}): Promise<void> {
     this.#requireWritable();
     await forgetBackups(this.#context, ids, options);
   }
 
   /**
-   * Forgets what a policy does not keep, of every volume by itself, in one entry.
+   * Holds backups: until they are released no policy and no `forget` takes them. `BackupInfo.hold` shows it. Of one that is
+   * held already the reason is replaced.
    *
-   * @throws TypeError; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and what the target gives
+   * @example
+   * ```ts
+   * await repository.hold([backup.id], { reason: 'audit of 2026' });
+   * ```
+   * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is held), `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`,
+   * and what the target gives
    */
-  async applyRetention(policy: RetentionPolicy, options: ApplyRetentionOptions = {}): Promise<RetentionResult> {
+  async hold(ids: readonly string[], options: HoldOptions = {}): Promise<void> {
+    this.#requireWritable();
+    await holdBackups(this.#context, ids, options);
+  }
+
+  /** Lets held backups be forgotten again; one that is not held is left alone. @throws as {@link BackupRepository.hold} */
+  async release(ids: readonly string[], options: AbortOptions = {}): Promise<void> {
+    this.#requireWritable();
+    await releaseBackups(this.#context, ids, options);
+  }
+
+  /**
+   * Forgets what a policy does not keep, of one volume or of every volume by itself, in one entry.
+   *
+   * @example
+   * ```ts
+   * await repository.applyRetention({ keepLast: 3, keepDaily: 14, keepMonthly: 12 }, { volume: 'vm-1' });
+   * ```
+   * @throws TypeError for an unknown or malformed rule or option, for a policy that keeps nothing, and where neither
+   * `volume` nor `allVolumes` is given; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, `NO_SPACE`, and what the target gives
+   */
+  async applyRetention(policy: RetentionPolicy, options: ApplyRetentionOptions): Promise<RetentionResult> {
     this.#requireOpen();
-    if (options.dryRun !== true) this.#requireWritable();
     const { kept, forgotten, freeableBytes } = await applyRetention(this.#context, policy, options);
     return { kept: kept.map(backupInfo), forgotten: forgotten.map(backupInfo), freeableBytes };
   }

@@ -22,7 +22,17 @@ import {
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
 
-const TYPE_NAMES: readonly string[] = ['open', 'commit', 'abort', 'forget', 'hold', 'release', 'collect', 'keys', 'config'];
+const TYPE_NAMES: readonly string[] = [
+  'open',
+  'commit',
+  'abort',
+  'forget',
+  'hold',
+  'release',
+  'collect',
+  'keys',
+  'config',
+];
 
 export function factPlain(fact: LogFact): Record<string, unknown> {
   const { type } = fact;

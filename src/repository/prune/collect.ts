@@ -9,9 +9,9 @@ import { readAhead } from '../map/read-ahead.ts';
 import { decodePackTable } from '../records/pack-table-record.ts';
 import { packKey, RecordKind } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import { isDamage } from './damage.ts';
 import { Marker } from './marker.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
-import { isDamage } from './damage.ts';
 import type { PruneRun } from './prune-run.ts';
 import { type Live, liveOf, TableTargets } from './relocated.ts';
 

@@ -6,6 +6,7 @@ import { decideForget } from '../log/sessions.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';
 import { liveOf, TableTargets } from '../prune/relocated.ts';
+import { appendInLittleRoom } from '../prune/reserve.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from './forget.ts';
@@ -78,7 +79,8 @@ export async function applyRetention(
   }
   requireWritable(context);
   let choice: Choice | undefined;
-  await context.log.append(
+  await appendInLittleRoom(
+    context,
     async (state) => {
       choice = await choose(context, state, request, worth);
       return decideForget(
@@ -86,7 +88,7 @@ export async function applyRetention(
         choice.forgotten.map(({ id }) => id),
       );
     },
-    { signal, lean: true },
+    { signal },
   );
   if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log asked for no decision');
   return { ...choice, freeableBytes: undefined };

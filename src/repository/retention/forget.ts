@@ -2,6 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { described, optionsArgument, signalArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { decideForget } from '../log/sessions.ts';
+import { appendInLittleRoom } from '../prune/reserve.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
 /** Options of `BackupRepository.forget`. @public */
@@ -23,7 +24,7 @@ export async function forgetBackups(
   signalArgument('signal', signal);
   requireWritable(context);
   if (wanted.length === 0) return;
-  await context.log.append((state) => decideForget(state, wanted), { signal, lean: true });
+  await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
 }
 
 /** @throws `READ_ONLY` */

@@ -53,7 +53,11 @@ export class LocalCalendar {
     const month = `${year}-${parts.month}`;
     const day = `${month}-${parts.day}`;
     const isBefore = parts.era?.startsWith('B') === true;
-    const week = isoWeek(isBefore ? 1 - Number(parts.year) : Number(parts.year), Number(parts.month), Number(parts.day));
+    const week = isoWeek(
+      isBefore ? 1 - Number(parts.year) : Number(parts.year),
+      Number(parts.month),
+      Number(parts.day),
+    );
     return { hour: `${day} ${parts.hour} ${parts.timeZoneName}`, day, week, month, year };
   }
 }

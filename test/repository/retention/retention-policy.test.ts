@@ -1,18 +1,28 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { applyPolicy, type RetentionPolicy } from '../../../src/repository/retention/retention-policy.ts';
+import { timesByLog } from '../../../src/repository/retention/log-times.ts';
+import {
+  applyPolicy,
+  checkPolicy,
+  type Dated,
+  type RetentionPolicy,
+} from '../../../src/repository/retention/retention-policy.ts';
 
 const at = (iso: string) => ({ frozenAt: new Date(iso) });
+const NOW = Date.UTC(2030, 0, 1);
+const choicesOf = <B extends Dated>(policy: RetentionPolicy, backups: readonly B[], now = NOW) => [
+  ...applyPolicy(checkPolicy(policy), backups, now),
+];
 const keptOf = (policy: RetentionPolicy, ...isos: string[]) =>
-  applyPolicy(policy, isos.map(at))
+  choicesOf(policy, isos.map(at))
     .filter(({ keptBy }) => keptBy.length > 0)
     .map(({ backup }) => backup.frozenAt.toISOString().slice(0, 16));
 
 describe('a retention policy', () => {
-  test('keeps the last so many, in whatever order they are given', () => {
+  test('keeps the last so many in the order of the log, whatever their times say', () => {
     expect(keptOf({ keepLast: 2 }, '2026-01-01T00:00Z', '2026-01-03T00:00Z', '2026-01-02T00:00Z')).toEqual([
-      '2026-01-03T00:00',
       '2026-01-02T00:00',
+      '2026-01-03T00:00',
     ]);
   });
 
@@ -46,13 +56,28 @@ describe('a retention policy', () => {
   });
 
   test('keeps what any of its rules keeps, and says which', () => {
-    const choices = applyPolicy({ keepLast: 1, keepDaily: 2 }, [at('2026-01-02T00:00Z'), at('2026-01-01T00:00Z')]);
-    expect(choices.map(({ keptBy }) => keptBy)).toEqual([['keepLast', 'keepDaily'], ['keepDaily']]);
+    const choices = choicesOf({ keepLast: 1, keepDaily: 2 }, [at('2026-01-01T00:00Z'), at('2026-01-02T00:00Z')]);
+    expect(choices.map(({ keptBy }) => keptBy)).toEqual([
+      ['keepLast', 'keepDaily', 'newest', 'newest whole'],
+      ['keepDaily'],
+    ]);
   });
 
   test('that keeps nothing, or is no policy, is a TypeError', () => {
-    for (const policy of [{}, { keepLast: 0 }, { keepDaily: -1 }, { keepLast: 1.5 }, { keepYearly: Number.NaN }]) {
-      expect(() => applyPolicy(policy, [])).toThrow(TypeError);
+    for (const policy of [
+      {},
+      { keepLast: 0 },
+      { keepDaily: -1 },
+      { keepLast: 1.5 },
+      { keepYearly: Number.NaN },
+      { keepWithin: 0 },
+      { keepWithin: '7d' },
+      { timeZone: 'UTC' },
+      { keepLast: 1, timeZone: 'Nowhere/At_all' },
+      { keepLast: 1, keepWekly: 1 },
+      [1],
+    ]) {
+      expect(() => checkPolicy(policy as RetentionPolicy)).toThrow(TypeError);
     }
   });
 
@@ -69,17 +94,89 @@ describe('a retention policy', () => {
     });
     fc.assert(
       fc.property(policies, dates, (policy, instants) => {
-        const choices = applyPolicy(
+        const choices = choicesOf(
           policy,
-          instants.map((frozenAt) => ({ frozenAt })),
+          instants.toSorted((a, b) => a.getTime() - b.getTime()).map((frozenAt) => ({ frozenAt })),
         );
         expect(choices[0]?.keptBy.length).toBeGreaterThan(0);
         for (const rule of ['keepLast', 'keepDaily', 'keepWeekly', 'keepYearly'] as const) {
           expect(choices.filter(({ keptBy }) => keptBy.includes(rule)).length).toBeLessThanOrEqual(policy[rule]);
         }
         const kept = choices.filter(({ keptBy }) => keptBy.length > 0).map(({ backup }) => backup);
-        expect(applyPolicy(policy, kept).every(({ keptBy }) => keptBy.length > 0)).toBe(true);
+        expect(choicesOf(policy, kept.reverse()).every(({ keptBy }) => keptBy.length > 0)).toBe(true);
       }),
     );
+  });
+
+  test('goes by the calendar of a time zone, with the hour that daylight saving repeats as two', () => {
+    // Vienna is at UTC+2 until 2026-10-25T01:00Z, then at UTC+1.
+    const backups = [
+      '2026-10-24T21:59Z',
+      '2026-10-24T22:01Z',
+      '2026-10-25T00:30Z',
+      '2026-10-25T01:30Z',
+      '2026-10-25T22:59Z',
+    ];
+    const timeZone = 'Europe/Vienna';
+    expect(keptOf({ keepDaily: 9, timeZone }, ...backups)).toEqual(['2026-10-25T22:59', '2026-10-24T21:59']);
+    expect(keptOf({ keepDaily: 9 }, ...backups)).toEqual(['2026-10-25T22:59', '2026-10-24T22:01']);
+    expect(keptOf({ keepHourly: 9, timeZone }, ...backups)).toEqual([
+      '2026-10-25T22:59',
+      '2026-10-25T01:30',
+      '2026-10-25T00:30',
+      '2026-10-24T22:01',
+      '2026-10-24T21:59',
+    ]);
+    // Sunday evening in UTC is Monday morning in Auckland.
+    const turn = ['2026-03-01T10:00Z', '2026-03-01T12:00Z'];
+    expect(keptOf({ keepWeekly: 2, timeZone: 'Pacific/Auckland' }, ...turn).length).toBe(2);
+    expect(keptOf({ keepWeekly: 2 }, ...turn).length).toBe(1);
+  });
+
+  test('keeps what is within a duration of now, or of the newest where that is older', () => {
+    const day = 86_400_000;
+    const backups = [at('2026-01-01T00:00Z'), at('2026-01-08T00:00Z'), at('2026-01-10T00:00Z')];
+    const count = (now: string) =>
+      choicesOf({ keepWithin: 2 * day }, backups, Date.parse(now)).filter(({ keptBy }) => keptBy.length > 0).length;
+    expect(count('2026-01-10T01:00Z')).toBe(2);
+    expect(count('2029-01-10T01:00Z')).toBe(2);
+    expect(count('2026-01-02T00:00Z')).toBe(3);
+  });
+
+  test('gives the places of its rules to whole backups; a broken one stands in only where there is no whole one', () => {
+    const day = (iso: string, isBroken: boolean) => ({ ...at(iso), isBroken });
+    const backups = [
+      day('2026-01-01T00:00Z', false),
+      day('2026-01-02T00:00Z', true),
+      day('2026-01-03T00:00Z', false),
+      day('2026-01-03T12:00Z', true),
+      day('2026-01-04T00:00Z', false),
+      day('2026-01-05T00:00Z', true),
+    ];
+    const kept = (policy: RetentionPolicy) =>
+      choicesOf(policy, backups)
+        .filter(({ keptBy }) => keptBy.length > 0)
+        .map(({ backup }) => backups.indexOf(backup));
+    expect(kept({ keepLast: 1 })).toEqual([5, 4]);
+    expect(kept({ keepDaily: 1 })).toEqual([5, 4]);
+    expect(kept({ keepDaily: 3 })).toEqual([5, 4, 3, 2, 1, 0]);
+    expect(kept({ keepYearly: 1 })).toEqual([5, 4]);
+  });
+
+  test('of thousands of backups with any times takes no longer than their number', () => {
+    const backups = Array.from({ length: 20_000 }, (_, index) => ({ frozenAt: new Date((index * 7919) % 1_000_003) }));
+    expect(choicesOf({ keepLast: 5 }, backups).filter(({ keptBy }) => keptBy.length > 0).length).toBe(5);
+  });
+});
+
+describe('the times of backups in the order of the log', () => {
+  test.each([
+    { times: [1, 2, 99, 3, 4], corrected: [1, 2, 3, 3, 4] },
+    { times: [5, 6, 0, 7, 8], corrected: [5, 6, 6, 7, 8] },
+    { times: [1, 2, 3, 0], corrected: [1, 2, 3, 0] },
+    { times: [100, 101, 102, 1, 2], corrected: [100, 101, 102, 1, 2] },
+    { times: [], corrected: [] },
+  ])('$times are taken for $corrected', ({ times, corrected }) => {
+    expect(timesByLog(times)).toEqual(corrected);
   });
 });

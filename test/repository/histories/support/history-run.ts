@@ -181,14 +181,14 @@ class HistoryRun {
     await this.#world.settleComplete();
     const before = guests.map(({ name }) => ledger.of(name));
     const { outcome, struck } = await this.#world.suffer(host, mishap, () =>
-      host.repository.applyRetention({ keepLast }),
+      host.repository.applyRetention({ keepLast }, { allVolumes: true }),
     );
     if ('value' in outcome) {
       for (const { id } of outcome.value.forgotten) ledger.forget(id);
       for (const [index, { name }] of guests.entries()) {
         const expected = Math.min(keepLast, before[index]?.length ?? 0);
         if (ledger.of(name).length < expected) throw new Error('retention forgot too many');
-        const kept = outcome.value.kept.filter(({ volume }) => volume === name);
+        const kept = outcome.value.kept.filter(({ volume, intact }) => volume === name && intact);
         if (kept.length > keepLast) throw new Error('retention kept too many');
       }
     } else if (!struck) throw new Error('retention failed', { cause: outcome.error });

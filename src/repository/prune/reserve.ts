@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto';
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { Appended, Decide } from '../log/log-writer.ts';
+import type { RepositoryContext } from '../repository-context.ts';
+
+/**
+ * The reserve: an object that holds nothing but room. Forgetting and pruning have to write a log entry before anything may
+ * be deleted, and in a store that is full that entry would have no place. The reserve is deleted for it, and made anew by
+ * the first prune that finds room again.
+ */
+
+/** Its key. */
+export const RESERVE_KEY = 'reserve';
+/** Bytes of it by default: an entry without a tail has at most 8 MiB and mostly a few KB. */
+export const RESERVE_BYTES = 2 ** 20;
+
+type Place = Pick<RepositoryContext, 'target' | 'log'>;
+
+/**
+ * Appends an entry that makes room. Where the store has none for it, the entry goes without its tail, and where that has no
+ * room either, in the place of the reserve.
+ *
+ * @throws `NO_SPACE` where all of that was in vain: then nothing was written; and what the log gives
+ */
+export async function appendInLittleRoom(
+  { target, log }: Place,
+  decide: Decide,
+  options: AbortOptions & { readonly lookFirst?: boolean | undefined },
+): Promise<Appended | undefined> {
+  try {
+    return await log.append(decide, options);
+  } catch (error) {
+    if (!BackupError.is(error, 'NO_SPACE')) throw error;
+  }
+  const small = { ...options, withoutTail: true };
+  try {
+    return await log.append(decide, small);
+  } catch (error) {
+    if (!BackupError.is(error, 'NO_SPACE')) throw error;
+  }
+  await target.delete(RESERVE_KEY, { signal: options.signal });
+  return log.append(decide, small);
+}
+
+/** Makes the reserve if it is not there. Where there is no room for it, or it is refused, it is left out. */
+export async function keepReserve(
+  { target }: Pick<Place, 'target'>,
+  bytes: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  try {
+    if ((await target.stat(RESERVE_KEY, { signal })) !== undefined) return;
+    // Bytes that no filesystem can make smaller.
+    await target.put(RESERVE_KEY, new Uint8Array(randomBytes(bytes)), { signal });
+  } catch {
+    signal?.throwIfAborted();
+  }
+}
