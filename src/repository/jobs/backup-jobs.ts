@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { abortable } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
@@ -134,7 +133,7 @@ export class BackupJobs {
         point: epoch,
         metadata: { ...metadata },
       };
-      return { id: randomBytes(16).toString('hex'), backup, facts };
+      return { id: session.newBackupId(volume), backup, facts };
     });
     const members = await abortable(Promise.all(preparing), signal);
     const run = new BackupRun(session, members, meter, lifetime.signal);

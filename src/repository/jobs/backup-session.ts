@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { hedgedHex } from '../../common/hedged-random.ts';
 import { decideCommit } from '../log/commit-decision.ts';
 import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
@@ -56,11 +57,13 @@ export class BackupSession {
   readonly storedListeners: ((key: string) => void)[] = [];
   readonly #context: RepositoryContext;
   readonly #nodes: Readonly<Record<Lane, NodeWriter>>;
+  /** Of its `open` entry. */
+  readonly #hash: Uint8Array;
   #hasEnded = false;
 
   private constructor(
     context: RepositoryContext,
-    seq: number,
+    { seq, hash }: { readonly seq: number; readonly hash: Uint8Array },
     parts: readonly PinnedPart[],
     storing: StoringOptions,
     contents: ContentIndex,
@@ -69,6 +72,7 @@ export class BackupSession {
     this.known = new KnownContents(contents, () => context.log.state);
     this.#context = context;
     this.seq = seq;
+    this.#hash = hash;
     this.parts = parts;
     const packBytes = Math.min(storing.packBytes, context.target.capabilities.maxObjectBytes ?? storing.packBytes);
     const writer = (most: number, parallelPuts: number) =>
@@ -117,6 +121,7 @@ export class BackupSession {
     if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
     const { entry, state } = opened;
     holdSession(repositoryId, entry.seq);
+    const id = { seq: entry.seq, hash: state.hash };
     const pinned = parts.map((part): PinnedPart => {
       const base = entry.volumes.get(part.volume);
       return {
@@ -125,7 +130,12 @@ export class BackupSession {
         parent: state.heads.get(part.volume),
       };
     });
-    return new BackupSession(context, entry.seq, pinned, storing, contents, options.lifetime);
+    return new BackupSession(context, id, pinned, storing, contents, options.lifetime);
+  }
+
+  /** An id for one of its backups. A copy of this process that draws the same numbers has another session. */
+  newBackupId(volume: string): string {
+    return hedgedHex(16, undefined, this.seq, this.#hash, volume);
   }
 
   get repositoryId(): Uint8Array {

@@ -1,5 +1,6 @@
-import { createCipheriv, createDecipheriv, hash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash, timingSafeEqual } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
+import { hedgedBytes } from '../../common/hedged-random.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, packKey, type RecordKind } from '../records/record.ts';
 
 /** A pack's table of contents: `docs/FORMAT.md`, section 5. */
@@ -113,7 +114,7 @@ export function openFooter(
 }
 
 function encrypt(raw: Uint8Array, pack: PackName, key: Uint8Array): Buffer {
-  const nonce = randomBytes(NONCE_BYTES);
+  const nonce = hedgedBytes(NONCE_BYTES, key, packKey(pack), raw);
   const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated(pack));
   return Buffer.concat([nonce, cipher.update(raw), cipher.final(), cipher.getAuthTag()]);
 }

@@ -1,4 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
+import { hedgedHex } from '../../common/hedged-random.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { PackRecord } from '../log/log-entry.ts';
 import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
@@ -70,7 +71,9 @@ export class PackWriter {
         const { session, packBytes } = this.#options;
         const least = HEAD_BYTES + record.bytes.length + sealedFooterBytes(1);
         const memory = least <= packBytes ? this.#idle.pop() : undefined;
-        this.#filling = new FillingPack(session, memory ?? new Uint8Array(Math.max(packBytes, least)));
+        // Copies of one process may draw the same numbers: their packs have different names as soon as they begin differently.
+        const random = hedgedHex(16, this.#options.footerKey, session, record.id, record.bytes);
+        this.#filling = new FillingPack({ session, random }, memory ?? new Uint8Array(Math.max(packBytes, least)));
       } else {
         await Promise.race(this.#sending);
       }
@@ -120,8 +123,8 @@ class FillingPack {
   readonly memory: Uint8Array<ArrayBuffer>;
   #used = HEAD_BYTES;
 
-  constructor(session: number, memory: Uint8Array<ArrayBuffer>) {
-    this.name = { session, random: randomBytes(16).toString('hex') };
+  constructor(name: PackName, memory: Uint8Array<ArrayBuffer>) {
+    this.name = name;
     this.memory = memory;
     memory.set(packHead());
   }

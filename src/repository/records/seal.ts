@@ -1,6 +1,7 @@
-import { createCipheriv, createDecipheriv, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, hash, randomFillSync, timingSafeEqual } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
-import { hmac, ID_BYTES } from '../keys/derivation.ts';
+import { hedgedBytes } from '../../common/hedged-random.ts';
+import { hmac, ID_BYTES, KEY_BYTES } from '../keys/derivation.ts';
 import type { RepositoryKeys } from '../keys/repository-keys.ts';
 import { isLocationPartSound } from '../map/location-part.ts';
 import { compress, compressBound, DEFAULT_LEVEL, decompress } from './compression.ts';
@@ -71,8 +72,9 @@ export function sealRecordInto(
   const storedLength = maxStoredLength(content.length);
   if (storedLength > MAX_STORED_LENGTH) throw new RangeError('the record is too long to be located once it is sealed');
   const associated = associatedData(head, codec, raw.length);
-  const nonce = randomBytes(NONCE_BYTES);
-  const cipher = createCipheriv('aes-256-gcm', hmac(recordKey, associated), nonce).setAAD(associated);
+  const key = hmac(recordKey, associated);
+  const nonce = nonceFor(key, head.kind, content, level);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated);
   out.set(nonce);
   const encrypted = cipher.update(content);
   out.set(encrypted, NONCE_BYTES); // All of it: a stream cipher keeps nothing back for `final`.
@@ -82,6 +84,24 @@ export function sealRecordInto(
   freeNow(frame, compressBound(raw.length));
   return { codec, storedLength };
 }
+
+/**
+ * A nonce that no two texts share under one record key, even where two copies of a process draw the same random numbers.
+ * A block's id, which the key is derived from, covers all of its content, so its text can differ by how it was compressed
+ * and by nothing else. Of other records the id leaves the locations out, so their text itself goes in.
+ */
+function nonceFor(key: Uint8Array, kind: RecordKind, content: Uint8Array, level: number): Uint8Array {
+  if (kind !== RecordKind.block) return hedgedBytes(NONCE_BYTES, key, content);
+  // The same in one hash of fixed length: of small blocks there are very many.
+  randomFillSync(blockNonceInput, 0, KEY_BYTES);
+  blockNonceInput.set(key, KEY_BYTES);
+  blockNonceInput[2 * KEY_BYTES] = level;
+  blockNonceInput.writeUInt32LE(content.length, 2 * KEY_BYTES + 1);
+  return hash('sha256', blockNonceInput, 'buffer').subarray(0, NONCE_BYTES);
+}
+
+/** Random bytes, record key, level, length of the text, and the version of zstd that made it. */
+const blockNonceInput = Buffer.concat([Buffer.alloc(2 * KEY_BYTES + 5), Buffer.from(process.versions.zstd ?? '')]);
 
 /** What is known of a stored record before it is opened: from a location, or from a pack's footer. */
 export interface StoredRecord extends RecordHead {
