@@ -5,7 +5,6 @@ import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { RepositoryKeys } from '../../src/repository/keys/repository-keys.ts';
 import { decodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
 import { decodeEntry } from '../../src/repository/log/entry-codec.ts';
-import { applyEntry } from '../../src/repository/log/fold.ts';
 import { EMPTY_STATE, type LogState } from '../../src/repository/log/log-state.ts';
 import { MapGeometry } from '../../src/repository/map/geometry.ts';
 import { InnerNode } from '../../src/repository/map/inner-node.ts';
@@ -24,6 +23,7 @@ import {
   sha256,
   u32,
 } from '../repository/keys/support/format-text.ts';
+import { applyEntry } from '../repository/log/support/fold-at-once.ts';
 import { readRepository } from './independent-reader.ts';
 
 /**
@@ -228,7 +228,7 @@ describe('the log', () => {
     const nothing = { pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] };
     expect(decodePlain(raw, 'LOG_CORRUPT')).toEqual({
       ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, removedSlots: [] },
-      backups: [{ ...backup, committedAt: at + 60_000, session: 1 }],
+      backups: [{ ...backup, seq: 2, committedAt: at + 60_000, session: 1 }],
       heads: [['disk', b16(0xbb)]],
       known: [[1, Buffer.from(NAME.random, 'hex'), [], Buffer.alloc(0)]],
     });

@@ -196,6 +196,7 @@ interface Entry {
 
 interface Backup {
   readonly fields: Fields;
+  readonly seq: unknown;
   readonly committedAt: unknown;
   readonly session: number;
   readonly hold?: readonly unknown[] | undefined;
@@ -414,7 +415,7 @@ class Reader {
         for (const backup of listOf(body.backups).map(fieldsOf)) {
           const [id, volume] = [idOf(backup.id), String(backup.volume)];
           insist((backup.parent === null ? undefined : idOf(backup.parent)) === state.heads.get(volume), 'a parent');
-          state.backups.set(id, { fields: backup, committedAt: body.at, session });
+          state.backups.set(id, { fields: backup, seq: body.seq, committedAt: body.at, session });
           state.heads.set(volume, id);
         }
         this.#addPacks(body.packs);
@@ -509,8 +510,9 @@ class Reader {
     };
     same(
       'backups',
-      [...backups.values()].map(({ fields: each, committedAt, session, hold }) => ({
+      [...backups.values()].map(({ fields: each, seq, committedAt, session, hold }) => ({
         ...each,
+        seq,
         committedAt,
         session,
         ...(hold === undefined ? {} : { hold }),

@@ -121,15 +121,16 @@ function stateOf(fields: PlainMap): LogState {
 }
 
 function storedPlain(backup: StoredBackup): unknown {
-  const { committedAt, session, hold } = backup;
-  const plain = { ...backupPlain(backup), committedAt, session };
+  const { seq, committedAt, session, hold } = backup;
+  const plain = { ...backupPlain(backup), seq, committedAt, session };
   return hold === undefined ? plain : { ...plain, hold: [hold.at, hold.reason ?? null] };
 }
 
 function storedOf(value: unknown): StoredBackup {
-  const { committedAt, session, hold } = mapOf(value, 'a backup');
+  const { seq, committedAt, session, hold } = mapOf(value, 'a backup');
   const backup = {
     ...backupOf(value),
+    seq: seqOf(seq, "a backup's entry"),
     committedAt: timeOf(committedAt, 'its time'),
     session: seqOf(session, 'its session'),
   };

@@ -1,46 +1,54 @@
+import type { InSteps } from '../records/event-loop-turns.ts';
 import { packKey } from '../records/record.ts';
 import { logCorrupt } from './corrupt.ts';
-import { addPacks, descriptorPacks } from './fold-commit.ts';
+import { descriptorPacks } from './descriptor-packs.ts';
+import { addPacks } from './fold-commit.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import { fence, openSession } from './fold-sessions.ts';
 import type { LogEntry } from './log-entry.ts';
-import { type Condemnation, isKnown, markedBackups, sparedSessions } from './log-state.ts';
+import { type Condemnation, isKnown, sparedSessions } from './log-state.ts';
 
 type Collect = Extract<LogEntry, { readonly type: 'collect' }>;
 
 /** A collection, also a repacker's: P6, P7, P9. */
-export function foldCollect(draft: FoldDraft, entry: Collect): void {
+export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
   // As of before this entry: fencing and condemning a session are two collections (P6).
   const spared = sparedSessions(draft);
-  foldGone(draft, entry);
-  foldRepack(draft, entry);
+  yield* foldGone(draft, entry);
+  yield* foldRepack(draft, entry);
   fence(draft, entry.fence);
-  const condemned = new Set(entry.packs.map(packKey));
-  if (condemned.size !== entry.packs.length) throw logCorrupt(`collection ${entry.seq} condemns a pack twice`);
+  const condemned = new Set<string>();
   for (const pack of entry.packs) {
+    if (draft.steps.isDue()) yield;
+    condemned.add(packKey(pack));
     if (spared.has(pack.session)) throw logCorrupt(`collection ${entry.seq} condemns a pack of an open session`);
     if (!isKnown(draft, pack)) throw logCorrupt(`collection ${entry.seq} condemns a pack that is not known`);
   }
-  const moved = new Set(draft.relocations.keys());
+  if (condemned.size !== entry.packs.length) throw logCorrupt(`collection ${entry.seq} condemns a pack twice`);
+  const moved = entry.relocate.map(({ pack }) => packKey(pack)).filter((key) => draft.relocations.has(key));
   const by: Condemnation = { seq: entry.seq, at: entry.at };
-  draft.condemn(entry.packs, by);
+  const lost = yield* draft.condemn(entry.packs, by);
   for (const session of entry.sessions) {
+    if (draft.steps.isDue()) yield;
     // Sessions that were opened after the collector read the log have larger numbers (P7).
     if (session >= entry.seq || spared.has(session))
       throw logCorrupt(`collection ${entry.seq} condemns an open session`);
     draft.fenced.delete(session);
     if (!draft.condemnedSessions.has(session)) draft.condemnedSessions.set(session, by);
   }
-  relocate(draft, entry, new Set([...condemned, ...moved]));
-  checkStillThere(draft, entry, condemned);
+  for (const key of moved) condemned.add(key);
+  yield* relocate(draft, entry, condemned);
+  yield* checkStillThere(draft, entry, lost);
 }
 
-function foldGone(draft: FoldDraft, entry: Collect): void {
+function* foldGone(draft: FoldDraft, entry: Collect): InSteps<void> {
   for (const pack of entry.gonePacks) {
+    if (draft.steps.isDue()) yield;
     if (!draft.condemned.delete(packKey(pack)))
       throw logCorrupt(`collection ${entry.seq} misses what nobody condemned`);
   }
   for (const session of entry.goneSessions) {
+    if (draft.steps.isDue()) yield;
     if (!draft.condemnedSessions.delete(session)) {
       throw logCorrupt(`collection ${entry.seq} misses what nobody condemned`);
     }
@@ -48,34 +56,47 @@ function foldGone(draft: FoldDraft, entry: Collect): void {
 }
 
 /** P9: a repacker's collection ends its session, which is open until then, and makes its packs known. */
-function foldRepack(draft: FoldDraft, entry: Collect): void {
+function* foldRepack(draft: FoldDraft, entry: Collect): InSteps<void> {
   if (entry.session === undefined) {
     if (entry.newPacks.length + entry.relocate.length > 0) throw logCorrupt(`collection ${entry.seq} has no session`);
     return;
   }
   const session = openSession(draft, entry.session);
   if (session.volumes.size > 0) throw logCorrupt(`collection ${entry.seq} ends a session that holds volumes`);
-  addPacks(draft, session, entry.newPacks, []);
+  yield* addPacks(draft, session, entry.newPacks, []);
   draft.endSession(entry.session);
 }
 
 /** @param movable - what this entry condemns, and what was moved before: that gets a table straight to its newest place */
-function relocate(draft: FoldDraft, entry: Collect, movable: ReadonlySet<string>): void {
+function* relocate(draft: FoldDraft, entry: Collect, movable: ReadonlySet<string>): InSteps<void> {
   for (const relocation of entry.relocate) {
+    if (draft.steps.isDue()) yield;
     const key = packKey(relocation.pack);
     if (!movable.has(key)) throw logCorrupt(`collection ${entry.seq} relocates a pack that is not condemned`);
     if (!isKnown(draft, relocation.location.pack)) throw logCorrupt(`collection ${entry.seq} names a table nowhere`);
-    draft.relocations.set(key, relocation);
+    yield* draft.relocate(key, relocation);
   }
 }
 
-/** What maps begin with stays known, or was moved. The rest of a map only its reader sees. */
-function checkStillThere(draft: FoldDraft, entry: Collect, condemned: ReadonlySet<string>): void {
-  if (condemned.size === 0) return;
-  for (const backup of markedBackups(draft)) {
-    for (const pack of descriptorPacks(backup)) {
-      if (!isKnown(draft, pack) && !draft.relocations.has(packKey(pack))) {
-        throw logCorrupt(`collection ${entry.seq} condemns what live backup ${backup.id} begins with`);
+/**
+ * What maps begin with stays known, or was moved. The rest of a map only its reader sees.
+ *
+ * @param lost - keys of packs that this entry made unreachable, `undefined` where it may be any
+ */
+function* checkStillThere(draft: FoldDraft, entry: Collect, lost: readonly string[] | undefined): InSteps<void> {
+  if (lost !== undefined) {
+    const unmoved = lost.filter((key) => !draft.relocations.has(key));
+    if (unmoved.length === 0) return;
+    const beginnings = yield* draft.beginnings();
+    if (!unmoved.some((key) => beginnings.has(key))) return;
+  }
+  for (const marked of [draft.backups, draft.pinned]) {
+    for (const backup of marked.values()) {
+      if (draft.steps.isDue()) yield;
+      for (const pack of descriptorPacks(backup)) {
+        if (!isKnown(draft, pack) && !draft.relocations.has(packKey(pack))) {
+          throw logCorrupt(`collection ${entry.seq} condemns what live backup ${backup.id} begins with`);
+        }
       }
     }
   }

@@ -1,12 +1,14 @@
-import { type PackName, packKey } from '../records/record.ts';
+import type { InSteps } from '../records/event-loop-turns.ts';
+import { packKey } from '../records/record.ts';
 import { logCorrupt } from './corrupt.ts';
+import { descriptorPacks } from './descriptor-packs.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import { openSession } from './fold-sessions.ts';
 import type { BackupRecord, CommittedPack, LogEntry, PackTable } from './log-entry.ts';
 import { condemnationOf, isKnown, ownSessions, type Session } from './log-state.ts';
 
 /** A session's one commit: P2, P3, P4, P12. */
-export function foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): void {
+export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): InSteps<void> {
   const session = openSession(draft, entry.session);
   const { backups } = entry;
   const { size } = new Set(backups.map((backup) => backup.volume));
@@ -15,36 +17,42 @@ export function foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly
   if (!isWhole || !backups.every((backup) => session.volumes.has(backup.volume))) {
     throw logCorrupt(`commit ${entry.seq} is not of its session's volumes`);
   }
-  addPacks(draft, session, entry.packs, entry.packTables);
+  yield* addPacks(draft, session, entry.packs, entry.packTables);
   for (const backup of backups) {
+    if (draft.steps.isDue()) yield;
     checkBackup(draft, session, backup);
-    draft.backups.set(backup.id, { ...backup, committedAt: entry.at, session: entry.session });
+    draft.addBackup({ ...backup, seq: entry.seq, committedAt: entry.at, session: entry.session });
   }
   for (const backup of backups) draft.heads.set(backup.volume, backup.id);
   draft.endSession(entry.session);
 }
 
 /** P1, P4: only packs of the session's own and of those that it adopted, and none that is condemned. */
-export function addPacks(
+export function* addPacks(
   draft: FoldDraft,
   session: Session,
   packs: readonly CommittedPack[],
   tables: readonly PackTable[],
-): void {
+): InSteps<void> {
   const own = ownSessions(session);
-  const listed = new Set(packs.map(packKey));
+  const listed = new Set<string>();
+  for (const pack of packs) {
+    if (draft.steps.isDue()) yield;
+    listed.add(packKey(pack));
+  }
   if (listed.size !== packs.length) throw logCorrupt(`session ${session.seq} lists a pack twice`);
   if (!tables.every(({ location }) => listed.has(packKey(location.pack)))) {
     throw logCorrupt(`session ${session.seq} has a table in a pack that it does not list`);
   }
   for (const pack of packs) {
+    if (draft.steps.isDue()) yield;
     if (!own.has(pack.session)) throw logCorrupt(`session ${session.seq} lists another session's pack`);
     if (condemnationOf(draft, pack) !== undefined || draft.known.get(pack.session)?.dead.has(pack.random)) {
       throw logCorrupt(`session ${session.seq} lists a condemned pack`);
     }
   }
-  draft.addKnown(packs);
-  draft.addTables(own, tables);
+  yield* draft.addKnown(packs);
+  yield* draft.addTables(own, tables);
 }
 
 function checkBackup(draft: FoldDraft, session: Session, backup: BackupRecord): void {
@@ -57,10 +65,4 @@ function checkBackup(draft: FoldDraft, session: Session, backup: BackupRecord): 
       throw logCorrupt(`backup ${id} begins in a pack that is not known`);
     }
   }
-}
-
-/** Where the root and the runs of a backup stand. */
-export function descriptorPacks({ descriptor: { root, runs } }: BackupRecord): PackName[] {
-  const packs = runs.flatMap((run) => run.map(({ location }) => location.pack));
-  return root === undefined ? packs : [root.location.pack, ...packs];
 }

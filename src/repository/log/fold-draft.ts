@@ -1,4 +1,6 @@
+import { type InSteps, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
+import { DescriptorPacks } from './descriptor-packs.ts';
 import type { CommittedPack, PackTable, Relocation } from './log-entry.ts';
 import {
   type Condemnation,
@@ -6,104 +8,299 @@ import {
   isKnown,
   type KnownPacks,
   type LogState,
-  pinnedIds,
   type Session,
   type StoredBackup,
 } from './log-state.ts';
+import { OpenSessions } from './open-sessions.ts';
+
+/** Packs of one session that a draft may change. */
+interface OwnKnownPacks extends KnownPacks {
+  readonly packs: Set<string>;
+  tables: PackTable[];
+  readonly dead: Set<string>;
+}
 
 const NOTHING_KNOWN: KnownPacks = { packs: new Set(), tables: [], dead: new Set() };
 
-/** A state while entries are folded into it: copied once, however many entries there are. */
+type Collections = Omit<LogState, 'seq' | 'hash'>;
+type Mutable<T> = T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends ReadonlySet<infer K> ? Set<K> : T;
+type Name = keyof Collections;
+
+/**
+ * A state while entries are folded into it. Each part is copied when the first entry changes it, once however many
+ * entries there are; what entries ask again and again is counted once and then kept up. So folding takes time in
+ * proportion to the state and to what the entries say, and not to their product.
+ */
 export class FoldDraft implements LogState {
   seq: number;
   hash: Uint8Array;
-  readonly backups: Map<string, StoredBackup>;
-  readonly pinned: Map<string, StoredBackup>;
-  readonly heads: Map<string, string>;
-  readonly sessions: Map<number, Session>;
-  readonly fenced: Map<number, Session>;
-  readonly known: Map<number, KnownPacks>;
-  readonly condemned: Map<string, CondemnedPack>;
-  readonly condemnedSessions: Map<number, Condemnation>;
-  readonly relocations: Map<string, Relocation>;
-  readonly quarantined: Map<string, PackName>;
-  readonly removedSlots: Set<string>;
+  backups: Map<string, StoredBackup>;
+  pinned: Map<string, StoredBackup>;
+  heads: Map<string, string>;
+  sessions: Map<number, Session>;
+  fenced: Map<number, Session>;
+  known: Map<number, KnownPacks>;
+  condemned: Map<string, CondemnedPack>;
+  condemnedSessions: Map<number, Condemnation>;
+  relocations: Map<string, Relocation>;
+  quarantined: Map<string, PackName>;
+  removedSlots: Set<string>;
+  /** Of the whole fold: every loop over many things asks it. */
+  readonly steps = new Steps();
+  /** Which parts are the draft's own by now. */
+  readonly #own = new Set<Name>();
+  readonly #ownKnown = new Map<number, OwnKnownPacks>();
+  #open: OpenSessions | undefined;
+  #beginnings: DescriptorPacks | undefined;
+  /** Sessions that have tables. */
+  #tabled: Set<number> | undefined;
+  /** Keys of moved packs, by the key of the pack that their table is in. */
+  #movedBy: Map<string, Set<string>> | undefined;
 
   constructor(state: LogState) {
+    const parts = state as LogState & { [Each in Name]: Mutable<Collections[Each]> };
     this.seq = state.seq;
     this.hash = state.hash;
-    this.backups = new Map(state.backups);
-    this.pinned = new Map(state.pinned);
-    this.heads = new Map(state.heads);
-    this.sessions = new Map(state.sessions);
-    this.fenced = new Map(state.fenced);
-    this.known = new Map(state.known);
-    this.condemned = new Map(state.condemned);
-    this.condemnedSessions = new Map(state.condemnedSessions);
-    this.relocations = new Map(state.relocations);
-    this.quarantined = new Map(state.quarantined);
-    this.removedSlots = new Set(state.removedSlots);
+    this.backups = parts.backups;
+    this.pinned = parts.pinned;
+    this.heads = parts.heads;
+    this.sessions = parts.sessions;
+    this.fenced = parts.fenced;
+    this.known = parts.known;
+    this.condemned = parts.condemned;
+    this.condemnedSessions = parts.condemnedSessions;
+    this.relocations = parts.relocations;
+    this.quarantined = parts.quarantined;
+    this.removedSlots = parts.removedSlots;
+  }
+
+  /** The state, which is never changed again. */
+  result(): LogState {
+    const { seq, hash, backups, pinned, heads, sessions, fenced, known } = this;
+    const { condemned, condemnedSessions, relocations, quarantined, removedSlots } = this;
+    const condemnation = { condemned, condemnedSessions, relocations, quarantined };
+    return { seq, hash, backups, pinned, heads, sessions, fenced, known, ...condemnation, removedSlots };
+  }
+
+  /** Makes parts of the state this draft's own: only those may be changed. */
+  *own(names: readonly Name[]): InSteps<void> {
+    for (const name of names) {
+      if (this.#own.has(name)) continue;
+      const part: ReadonlyMap<unknown, unknown> | ReadonlySet<string> = this[name];
+      const copy = part instanceof Set ? yield* this.#copyOfSet(part) : yield* this.#copyOfMap(part as never);
+      Object.assign(this, { [name]: copy });
+      this.#own.add(name);
+    }
+  }
+
+  /** Volumes and bases of the open sessions. */
+  get open(): OpenSessions {
+    this.#open ??= new OpenSessions(this.sessions.values());
+    return this.#open;
+  }
+
+  addSession(session: Session): void {
+    this.open.add(session);
+    this.sessions.set(session.seq, session);
   }
 
   /** A session ends, and with it its pins. */
   endSession(seq: number): void {
+    const session = this.sessions.get(seq);
+    if (session === undefined) return;
+    const released = this.open.remove(session);
     this.sessions.delete(seq);
-    if (this.pinned.size === 0) return;
-    const needed = pinnedIds(this.sessions.values());
-    for (const id of this.pinned.keys()) if (!needed.has(id)) this.pinned.delete(id);
+    for (const id of released) {
+      const backup = this.pinned.get(id);
+      if (backup === undefined) continue;
+      this.pinned.delete(id);
+      this.#beginnings?.remove(backup);
+    }
+  }
+
+  addBackup(backup: StoredBackup): void {
+    this.backups.set(backup.id, backup);
+    this.#beginnings?.add(backup);
   }
 
   forget(id: string): void {
     const backup = this.backups.get(id);
     this.backups.delete(id);
-    if (backup !== undefined && pinnedIds(this.sessions.values()).has(id)) this.pinned.set(id, backup);
+    if (backup === undefined) return;
+    if (this.open.isPinned(id)) this.pinned.set(id, backup);
+    else this.#beginnings?.remove(backup);
   }
 
-  addKnown(packs: readonly CommittedPack[]): void {
-    const bySession = Map.groupBy(packs, (pack) => pack.session);
-    for (const [session, added] of bySession) {
-      const known = this.known.get(session) ?? NOTHING_KNOWN;
-      const names = new Set(known.packs);
-      for (const { random } of added) names.add(random);
-      this.known.set(session, { ...known, packs: names });
+  /** Where the marked backups begin. */
+  *beginnings(): InSteps<DescriptorPacks> {
+    if (this.#beginnings !== undefined) return this.#beginnings;
+    const beginnings = new DescriptorPacks();
+    for (const marked of [this.backups, this.pinned]) {
+      for (const backup of marked.values()) {
+        if (this.steps.isDue()) yield;
+        beginnings.add(backup);
+      }
+    }
+    this.#beginnings = beginnings;
+    return beginnings;
+  }
+
+  *addKnown(packs: readonly CommittedPack[]): InSteps<void> {
+    for (const { session, random } of packs) {
+      if (this.steps.isDue()) yield;
+      (yield* this.#knownOf(session)).packs.add(random);
     }
   }
 
   /** Tables say themselves whose packs they list, so they stand with every session whose packs that may be. */
-  addTables(sessions: Iterable<number>, tables: readonly PackTable[]): void {
+  *addTables(sessions: Iterable<number>, tables: readonly PackTable[]): InSteps<void> {
     if (tables.length === 0) return;
+    const tabled = yield* this.#sessionsWithTables();
     for (const session of sessions) {
-      const known = this.known.get(session) ?? NOTHING_KNOWN;
-      this.known.set(session, { ...known, tables: [...known.tables, ...tables] });
+      const known = yield* this.#knownOf(session);
+      known.tables = [...known.tables, ...tables];
+      tabled.add(session);
     }
   }
 
-  /** For ever: nothing puts a name back (P7). */
-  condemn(packs: readonly PackName[], by: Condemnation): void {
-    for (const pack of packs) {
-      const key = packKey(pack);
-      const known = this.known.get(pack.session) ?? NOTHING_KNOWN;
-      const names = new Set(known.packs);
-      names.delete(pack.random);
-      this.known.set(pack.session, { ...known, packs: names, dead: new Set(known.dead).add(pack.random) });
-      this.condemned.set(key, { pack: { session: pack.session, random: pack.random }, ...by });
+  /**
+   * For ever: nothing puts a name back (P7).
+   *
+   * @returns keys of packs that can't be reached any more, unless there is a new table for them; `undefined` for "look at
+   * everything", because a table was among what was condemned
+   */
+  *condemn(packs: readonly PackName[], by: Condemnation): InSteps<string[] | undefined> {
+    const keys: string[] = [];
+    const touched = new Set<number>();
+    for (const { session, random } of packs) {
+      if (this.steps.isDue()) yield;
+      const key = packKey({ session, random });
+      const known = yield* this.#knownOf(session);
+      known.packs.delete(random);
+      known.dead.add(random);
+      this.condemned.set(key, { pack: { session, random }, ...by });
       this.quarantined.delete(key);
       // Who adopted the session now could not tell which of its packs are gone (P6).
-      this.fenced.delete(pack.session);
+      this.fenced.delete(session);
+      touched.add(session);
+      keys.push(key);
     }
-    if (packs.length > 0) this.#dropWhatLayInCondemned();
+    const hasLostTables = packs.length > 0 && (yield* this.#dropTables(touched));
+    for (const session of touched) this.#tidy(session);
+    const moved = yield* this.#dropRelocations(hasLostTables ? undefined : keys);
+    return hasLostTables ? undefined : [...keys, ...moved];
   }
 
-  #dropWhatLayInCondemned(): void {
-    for (const [session, known] of this.known) {
-      const tables = known.tables.filter(({ location }) => !this.condemned.has(packKey(location.pack)));
-      if (tables.length > 0) this.known.set(session, { ...known, tables });
-      // Without a table the names themselves say what is known, and the dead need not be told apart.
-      else if (known.packs.size > 0) this.known.set(session, { ...known, tables, dead: NOTHING_KNOWN.dead });
-      else this.known.delete(session);
-    }
-    for (const [key, { location }] of this.relocations) {
-      if (!isKnown(this, location.pack)) this.relocations.delete(key);
-    }
+  *relocate(key: string, relocation: Relocation): InSteps<void> {
+    const movedBy = yield* this.#relocationsByHolder();
+    const earlier = this.relocations.get(key);
+    if (earlier !== undefined) movedBy.get(packKey(earlier.location.pack))?.delete(key);
+    this.relocations.set(key, relocation);
+    addTo(movedBy, packKey(relocation.location.pack), key);
   }
+
+  /** Tables that lay in a condemned pack list nothing any more. */
+  *#dropTables(touched: Set<number>): InSteps<boolean> {
+    let hasLost = false;
+    for (const session of yield* this.#sessionsWithTables()) {
+      if (this.steps.isDue()) yield;
+      const { tables } = this.known.get(session) as KnownPacks;
+      const left = tables.filter(({ location }) => !this.condemned.has(packKey(location.pack)));
+      if (left.length === tables.length) continue;
+      (yield* this.#knownOf(session)).tables = left;
+      touched.add(session);
+      hasLost = true;
+    }
+    return hasLost;
+  }
+
+  /** Without a table the names themselves say what is known, and the dead need not be told apart. */
+  #tidy(session: number): void {
+    const known = this.#ownKnown.get(session);
+    if (known === undefined || known.tables.length > 0) return;
+    this.#tabled?.delete(session);
+    known.dead.clear();
+    if (known.packs.size > 0) return;
+    this.known.delete(session);
+    this.#ownKnown.delete(session);
+  }
+
+  /** @param holders - packs that may have held their tables; `undefined` for any */
+  *#dropRelocations(holders: readonly string[] | undefined): InSteps<string[]> {
+    if (this.relocations.size === 0) return [];
+    const movedBy = yield* this.#relocationsByHolder();
+    const dropped: string[] = [];
+    for (const holder of holders ?? [...movedBy.keys()]) {
+      if (this.steps.isDue()) yield;
+      const moved = movedBy.get(holder);
+      const [first] = moved ?? [];
+      if (moved === undefined || first === undefined) continue;
+      if (isKnown(this, (this.relocations.get(first) as Relocation).location.pack)) continue;
+      for (const key of moved) this.relocations.delete(key);
+      movedBy.delete(holder);
+      dropped.push(...moved);
+    }
+    return dropped;
+  }
+
+  *#sessionsWithTables(): InSteps<Set<number>> {
+    if (this.#tabled !== undefined) return this.#tabled;
+    const tabled = new Set<number>();
+    for (const [session, { tables }] of this.known) {
+      if (this.steps.isDue()) yield;
+      if (tables.length > 0) tabled.add(session);
+    }
+    this.#tabled = tabled;
+    return tabled;
+  }
+
+  *#relocationsByHolder(): InSteps<Map<string, Set<string>>> {
+    if (this.#movedBy !== undefined) return this.#movedBy;
+    const movedBy = new Map<string, Set<string>>();
+    for (const [key, { location }] of this.relocations) {
+      if (this.steps.isDue()) yield;
+      addTo(movedBy, packKey(location.pack), key);
+    }
+    this.#movedBy = movedBy;
+    return movedBy;
+  }
+
+  /** The packs of a session, to be changed. */
+  *#knownOf(session: number): InSteps<OwnKnownPacks> {
+    const own = this.#ownKnown.get(session);
+    if (own !== undefined) return own;
+    const { packs, tables, dead } = this.known.get(session) ?? NOTHING_KNOWN;
+    const copy: OwnKnownPacks = {
+      packs: yield* this.#copyOfSet(packs),
+      tables: [...tables],
+      dead: yield* this.#copyOfSet(dead),
+    };
+    this.known.set(session, copy);
+    this.#ownKnown.set(session, copy);
+    return copy;
+  }
+
+  *#copyOfSet(set: ReadonlySet<string>): InSteps<Set<string>> {
+    const copy = new Set<string>();
+    for (const item of set) {
+      if (this.steps.isDue()) yield;
+      copy.add(item);
+    }
+    return copy;
+  }
+
+  *#copyOfMap(map: ReadonlyMap<unknown, unknown>): InSteps<Map<unknown, unknown>> {
+    const copy = new Map();
+    for (const [key, value] of map) {
+      if (this.steps.isDue()) yield;
+      copy.set(key, value);
+    }
+    return copy;
+  }
+}
+
+function addTo(map: Map<string, Set<string>>, key: string, item: string): void {
+  const found = map.get(key);
+  if (found === undefined) map.set(key, new Set([item]));
+  else found.add(item);
 }

@@ -1,3 +1,4 @@
+import type { InSteps } from '../records/event-loop-turns.ts';
 import { logCorrupt } from './corrupt.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import type { LogEntry, LogFactOf } from './log-entry.ts';
@@ -13,13 +14,12 @@ export function foldOpen(draft: FoldDraft, entry: EntryOf<'open'>): void {
     // P6: the log lists it still; one that it does not list is condemned, perhaps deleted.
     if (!draft.fenced.has(session)) throw logCorrupt(`session ${session} can't be adopted by ${entry.seq}`);
   }
-  const taken = new Set([...draft.sessions.values()].flatMap((session) => [...session.volumes.keys()]));
   for (const [volume, base] of entry.volumes) {
-    if (taken.has(volume)) throw logCorrupt(`session ${entry.seq} is the second one of its volume`); // P2
+    if (draft.open.hasVolume(volume)) throw logCorrupt(`session ${entry.seq} is the second one of its volume`); // P2
     if (base !== undefined && !draft.backups.has(base)) throw logCorrupt(`session ${entry.seq} pins no live base`); // P3
   }
   const { seq, at, owner, volumes, adopt } = entry;
-  draft.sessions.set(seq, { seq, at, owner, volumes, adopted: adopt });
+  draft.addSession({ seq, at, owner, volumes, adopted: adopt });
 }
 
 export function foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): void {
@@ -27,8 +27,9 @@ export function foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): vo
   draft.endSession(session);
 }
 
-export function foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): void {
+export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): InSteps<void> {
   for (const id of backups) {
+    if (draft.steps.isDue()) yield;
     const backup = liveBackup(draft, id, 'forgotten');
     if (backup.hold !== undefined) throw logCorrupt(`backup ${id} is forgotten while it is held`);
     draft.forget(id);

@@ -1,3 +1,4 @@
+import { type InSteps, inTurns } from '../records/event-loop-turns.ts';
 import { packKey } from '../records/record.ts';
 import { logCorrupt } from './corrupt.ts';
 import { foldCollect } from './fold-collect.ts';
@@ -14,57 +15,61 @@ export interface HashedEntry {
 }
 
 /**
- * The state after one more entry.
+ * The state after more entries, oldest first. Large ones are folded in turns with everything else of this process.
  *
- * @throws `LOG_CORRUPT` when the entry does not continue the chain, or says what no correct writer can have said: every
+ * @throws `LOG_CORRUPT` when an entry does not continue the chain, or says what no correct writer can have said: every
  * writer had folded the log through the entry before.
  */
-export function applyEntry(state: LogState, entry: LogEntry, hash: Uint8Array): LogState {
-  return applyEntries(state, [{ entry, hash }]);
+export function foldEntries(state: LogState, entries: Iterable<HashedEntry>): Promise<LogState> {
+  return inTurns(folding(state, entries));
 }
 
-/** As {@link applyEntry} for many, oldest first, with one copy of the state. */
-export function applyEntries(state: LogState, entries: Iterable<HashedEntry>): LogState {
+/** As {@link foldEntries}, step by step. */
+export function* folding(state: LogState, entries: Iterable<HashedEntry>): InSteps<LogState> {
   const draft = new FoldDraft(state);
   for (const { entry, hash } of entries) {
+    if (draft.steps.isDue()) yield;
     if (entry.seq !== draft.seq + 1) throw logCorrupt(`entry ${entry.seq} does not follow ${draft.seq}`);
     if (Buffer.compare(entry.prev, draft.hash) !== 0) {
       throw logCorrupt(`entry ${entry.seq} does not continue the chain`);
     }
-    foldFact(draft, entry);
+    yield* foldFact(draft, entry);
     draft.seq = entry.seq;
     draft.hash = hash;
   }
-  return draft;
+  return draft.result();
 }
 
-function foldFact(draft: FoldDraft, entry: LogEntry): void {
+function* foldFact(draft: FoldDraft, entry: LogEntry): InSteps<void> {
   switch (entry.type) {
     case 'open':
-      foldOpen(draft, entry);
-      break;
+      yield* draft.own(['sessions', 'pinned', 'fenced']);
+      return foldOpen(draft, entry);
     case 'commit':
-      foldCommit(draft, entry);
-      break;
+      yield* draft.own(['backups', 'heads', 'known', 'sessions', 'pinned']);
+      return yield* foldCommit(draft, entry);
     case 'abort':
-      foldAbort(draft, entry);
-      break;
+      yield* draft.own(['sessions', 'pinned']);
+      return foldAbort(draft, entry);
     case 'forget':
-      foldForget(draft, entry);
-      break;
+      yield* draft.own(['backups', 'pinned']);
+      return yield* foldForget(draft, entry);
     case 'hold':
-      foldHold(draft, entry);
-      break;
+      yield* draft.own(['backups']);
+      return foldHold(draft, entry);
     case 'release':
-      foldRelease(draft, entry);
-      break;
+      yield* draft.own(['backups']);
+      return foldRelease(draft, entry);
     case 'collect':
-      foldCollect(draft, entry);
-      break;
+      yield* draft.own(['known', 'condemned', 'condemnedSessions', 'relocations', 'quarantined']);
+      yield* draft.own(['sessions', 'pinned', 'fenced']);
+      return yield* foldCollect(draft, entry);
     case 'keys': // What was added is an object that speaks for itself; what was removed may be there still.
+      yield* draft.own(['removedSlots']);
       for (const slot of entry.removed) draft.removedSlots.add(slot);
-      break;
+      return;
     case 'config':
+      yield* draft.own(['quarantined']);
       for (const pack of entry.quarantine) draft.quarantined.set(packKey(pack), pack);
       for (const pack of entry.release) draft.quarantined.delete(packKey(pack));
   }

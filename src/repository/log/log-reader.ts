@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { BackupError } from '../../common/errors.ts';
 import { type DecodedEntry, MAX_TAIL } from './entry-codec.ts';
-import { applyEntries, type HashedEntry } from './fold.ts';
+import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
 import { entryKey } from './log-keys.ts';
@@ -81,7 +81,7 @@ export class LogReader {
       const seq = this.#state.seq + 1;
       const next = await fetchEntry(this.source, seq, entryKey(seq), options);
       if (next === undefined) return this.#state;
-      this.accept([next]);
+      await this.accept([next]);
     }
     const listing = await LogListing.read(this.source, options);
     if (this.source.mode === 'single-writer') await this.#checkAlone(listing, options);
@@ -89,18 +89,22 @@ export class LogReader {
     if (listing.newest > this.#state.seq) {
       const chain = await LogChain.from(this.source, listing, listing.newest, options);
       await chain.reach(this.#state.seq + 1, options);
-      this.accept(chain.since(this.#state.seq));
+      await this.accept(chain.since(this.#state.seq));
     }
     return this.#state;
   }
 
-  /** Folds in what comes next, oldest first: all of it or nothing. */
-  accept(entries: readonly (HashedEntry | DecodedEntry)[]): void {
+  /**
+   * Folds in what comes next, oldest first: all of it or nothing.
+   *
+   * @param next - the state that it gives, where it was folded already
+   */
+  async accept(entries: readonly (HashedEntry | DecodedEntry)[], next?: LogState): Promise<void> {
     const first = entries[0];
     if (first !== undefined && Buffer.compare(first.entry.prev, this.#state.hash) !== 0) {
       throw rolledBack(`entry ${first.entry.seq} does not follow entry ${this.#state.seq} as it was read here`);
     }
-    this.#state = applyEntries(this.#state, entries);
+    this.#state = next ?? (await foldEntries(this.#state, entries));
     const newer = entries.map(({ entry }) => entry).reverse();
     this.#newestId = newer[0]?.commitId ?? this.#newestId;
     this.#tail = [...newer, ...this.#tail].slice(0, MAX_TAIL);

@@ -39,6 +39,8 @@ export interface LogState {
 
 /** A backup and the entry that committed it. */
 export interface StoredBackup extends BackupRecord {
+  /** Number of that entry: the one order of backups that does not rest on clocks. */
+  readonly seq: number;
   /** Milliseconds since 1970 by the clock of who committed it. */
   readonly committedAt: number;
   readonly session: number;

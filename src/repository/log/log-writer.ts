@@ -4,7 +4,7 @@ import { systemClock } from '../../target/clock.ts';
 import { encodeCheckpoint } from './checkpoint-codec.ts';
 import { createEntry, insist, type Persistence, putEntry, type SentEntry } from './create-entry.ts';
 import { encodeEntry, newCommitId } from './entry-codec.ts';
-import { applyEntry, type HashedEntry } from './fold.ts';
+import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
 import { checkpointKey, entryKey, LOG_PREFIX, parseLogKey } from './log-keys.ts';
 import type { LogReader } from './log-reader.ts';
@@ -55,6 +55,8 @@ export interface LogWriterOptions extends Partial<Persistence> {
 interface Unsettled {
   readonly sent: SentEntry;
   readonly decoded: HashedEntry;
+  /** The state after it. */
+  readonly next: LogState;
 }
 
 /** Appends to a log: one entry at a time in this process, and against everybody else by the store's create-only. */
@@ -147,18 +149,18 @@ export class LogWriter {
     const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
     const commitId = newCommitId(source.logKey, { ...head, ...fact });
     const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, commitId, ...fact }, tail);
-    applyEntry(state, decoded.entry, decoded.hash); // What nobody could fold must not get into a log that is never mended.
+    const next = await foldEntries(state, [decoded]); // What nobody could fold must not get into a log that is never mended.
     const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
     if (source.mode === 'single-writer') {
-      this.#unsettled = { sent, decoded };
+      this.#unsettled = { sent, decoded, next };
       await this.#settle(this.#unsettled);
     } else {
       const other = await createEntry(source, { ...sent, key: entryKey(head.seq) }, this.#persistence);
       if (other !== undefined) {
-        reader.accept([other]);
+        await reader.accept([other]);
         return undefined;
       }
-      reader.accept([decoded]);
+      await reader.accept([decoded], next);
     }
     return { entry: decoded.entry, state: reader.state };
   }
@@ -167,7 +169,7 @@ export class LogWriter {
    * Single-writer mode: puts the entry, and looks whether it is alone before anybody is told (P13, decision 022). An entry
    * whose outcome is not known is sent again before any other: nothing else would stop both from being there.
    */
-  async #settle({ sent, decoded }: Unsettled): Promise<void> {
+  async #settle({ sent, decoded, next }: Unsettled): Promise<void> {
     const { reader } = this;
     try {
       await putEntry(reader.source, sent, this.#persistence);
@@ -180,7 +182,7 @@ export class LogWriter {
     if (others.length > 0) throw reader.noteFork(Math.min(...others));
     this.#unsettled = undefined;
     // A look may have found it meanwhile.
-    if (reader.state.seq < sent.seq) reader.accept([decoded]);
+    if (reader.state.seq < sent.seq) await reader.accept([decoded], next);
   }
 
   /** Numbers of entries from this one up that are not this one. The newest come first, so it is one page. */

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { applyEntries, type HashedEntry } from './fold.ts';
+import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
 import { LogListing } from './log-listing.ts';
@@ -97,14 +97,14 @@ async function believe(
     const hash = chain.hashOf(found.seq);
     if (hash === undefined || Buffer.compare(hash, found.hash) !== 0) continue;
     try {
-      return { state: applyEntries(found, chain.since(found.seq)), checkpoint: found.seq };
+      return { state: await foldEntries(found, chain.since(found.seq)), checkpoint: found.seq };
     } catch (error) {
       // Perhaps it is the checkpoint that is wrong. If not, the whole log says the same.
       if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
     }
   }
   await chain.reach(1, options);
-  return { state: applyEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
+  return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
 }
 
 /** The checkpoints of a listing that can be read, newest first. */
@@ -153,7 +153,7 @@ class Checkpoints {
  * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
  */
 export async function verifyLog(source: LogSource, options: AbortOptions = {}): Promise<LogState> {
-  return applyEntries(EMPTY_STATE, await readWholeLog(source, options));
+  return foldEntries(EMPTY_STATE, await readWholeLog(source, options));
 }
 
 /** As {@link verifyLog}; resolves with the entries, oldest first. Whether they make sense together only folding them tells. */

@@ -2,6 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 
 /** How long opening records may keep everything else of this process waiting, in milliseconds. */
 const TURN_MS = 4;
+/** So many small steps take less than a millisecond. */
+const STEPS_EACH = 512;
 
 let turnBegan = 0;
 let nextTurn: Promise<void> | undefined;
@@ -17,5 +19,26 @@ export async function letOthersRun(): Promise<void> {
       turnBegan = performance.now();
     });
     await nextTurn;
+  }
+}
+
+/** A computation that stops, again and again, where others may run. */
+export type InSteps<T> = Generator<void, T, void>;
+
+/** Runs a computation to its end, and lets the event loop turn where it has taken long enough. */
+export async function inTurns<T>(work: InSteps<T>): Promise<T> {
+  for (;;) {
+    await letOthersRun();
+    const step = work.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** Counts small steps, and says when it is time to `yield`. */
+export class Steps {
+  #taken = 0;
+
+  isDue(): boolean {
+    return ++this.#taken % STEPS_EACH === 0;
   }
 }

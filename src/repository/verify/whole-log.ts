@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
 import { ForwardingTarget } from '../../target/forwarding-target.ts';
 import { logCorrupt } from '../log/corrupt.ts';
-import { applyEntries, type HashedEntry } from '../log/fold.ts';
+import { foldEntries, type HashedEntry } from '../log/fold.ts';
 import type { PackRecord } from '../log/log-entry.ts';
 import { entryKey, parseLogKey } from '../log/log-keys.ts';
 import { EMPTY_STATE } from '../log/log-state.ts';
@@ -27,7 +27,7 @@ export async function readLoggedPacks(
 ): Promise<LoggedPacks> {
   const { source } = log.reader;
   const entries = await readWholeLog({ ...source, target: new EntriesAhead(target) }, options);
-  applyEntries(EMPTY_STATE, entries);
+  await foldEntries(EMPTY_STATE, entries);
   // What this repository works with came by tails and a checkpoint.
   const { seq, hash } = log.state;
   const known = entries[seq - 1];

@@ -4,13 +4,13 @@ import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
 import { decodeEntry, encodeEntry, entryPlain, MAX_TAIL } from '../../../src/repository/log/entry-codec.ts';
-import { applyEntry } from '../../../src/repository/log/fold.ts';
 import type { LogEntry } from '../../../src/repository/log/log-entry.ts';
 import { checkpointKey, entryKey, MAX_SEQ, parseLogKey } from '../../../src/repository/log/log-keys.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/log/log-state.ts';
 import { sealObject } from '../../../src/repository/log/sealed-object.ts';
 import { property } from '../../support/property.ts';
 import { after, backup, commit, entryAfter, everyFact, hexId, id32, open, pack } from './support/facts.ts';
+import { applyEntry } from './support/fold-at-once.ts';
 import { LOG_KEY, withCode } from './support/hosts.ts';
 
 const corrupt = withCode('LOG_CORRUPT');

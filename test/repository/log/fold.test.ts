@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
-import { applyEntry } from '../../../src/repository/log/fold.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { condemnationOf, EMPTY_STATE, isKnown, markedBackups } from '../../../src/repository/log/log-state.ts';
 import {
@@ -19,6 +18,7 @@ import {
   pack,
   relocation,
 } from './support/facts.ts';
+import { applyEntry } from './support/fold-at-once.ts';
 import { withCode } from './support/hosts.ts';
 
 const corrupt = withCode('LOG_CORRUPT');

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { applyEntry } from '../../../../src/repository/log/fold.ts';
 import type {
   BackupRecord,
   CommittedPack,
@@ -11,6 +10,7 @@ import type {
 } from '../../../../src/repository/log/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../../../../src/repository/log/log-state.ts';
 import type { Location, PackName } from '../../../../src/repository/records/record.ts';
+import { applyEntry } from './fold-at-once.ts';
 
 /** Short ways to write entries down. */
 
