@@ -2,7 +2,18 @@ import { describe, expect, test } from 'vitest';
 import type { HashedEntry } from '../../../src/repository/log/fold.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { EMPTY_STATE, isKnown, type LogState } from '../../../src/repository/log/log-state.ts';
-import { after, backup, collect, commit, entryAfter, id32, location, nameOf, open, pack } from './support/facts.ts';
+import {
+  backup,
+  collect,
+  commit,
+  entryAfter,
+  id32,
+  location,
+  nameOf,
+  open,
+  pack,
+  after as stateAfter,
+} from './support/facts.ts';
 import { applyEntries, countedFold } from './support/fold-at-once.ts';
 
 /** What folding costs: counted in steps (a step is one thing looked at), never in time. */
@@ -36,7 +47,7 @@ describe('twice as much is twice the work, not four times:', () => {
   test('a collection that condemns all of the 20,000 packs of a session but one', () => {
     const history = (size: number) => {
       const packs = packsOf(1, size);
-      const before = after(open(), commit(1, [backup(packs[0]!)], packs));
+      const before = stateAfter(open(), commit(1, [backup(packs[0]!)], packs));
       return { before, facts: [collect({ packs: packs.slice(1).map(nameOf) })] };
     };
     expect(growth(history, 10_000)).toBeLessThan(2.2);
@@ -49,7 +60,7 @@ describe('twice as much is twice the work, not four times:', () => {
   test('collections that condemn one pack of a large session each', () => {
     const history = (size: number) => {
       const packs = packsOf(1, size);
-      const before = after(open(), commit(1, [backup(packs[0]!)], packs));
+      const before = stateAfter(open(), commit(1, [backup(packs[0]!)], packs));
       return { before, facts: packs.slice(1).map((each) => collect({ packs: [nameOf(each)] })) };
     };
     expect(growth(history, 5000)).toBeLessThan(2.2);
@@ -69,7 +80,7 @@ describe('twice as much is twice the work, not four times:', () => {
       const volumes = Array.from({ length: size }, (_, n) => `volume ${n}`);
       const packs = packsOf(1, 1);
       const backups = volumes.map((volume, n) => backup(packs[0]!, { id: name(n), volume }));
-      const before = after(
+      const before = stateAfter(
         open(Object.fromEntries(volumes.map((volume) => [volume, undefined]))),
         commit(1, backups, packs),
         open(Object.fromEntries(volumes.map((volume, n) => [volume, name(n)]))),
@@ -104,7 +115,7 @@ test('sessions with tables among many without', () => {
   const holders = packsOf(1, 2);
   const table = (holder: (typeof holders)[number]) => ({ id: id32(), location: location(holder, 5000), packs: 9 });
   const tables = holders.map(table);
-  const before = after(open(), commit(1, [backup(pack(1, 'z'))], [pack(1, 'z'), ...holders], tables));
+  const before = stateAfter(open(), commit(1, [backup(pack(1, 'z'))], [pack(1, 'z'), ...holders], tables));
   const facts = [{ pack: holders[0]! }, { pack: holders[1]! }].map((each) => collect({ packs: [nameOf(each.pack)] }));
   const listed = { session: 1, random: name(77) };
   const states = facts.map((_, count) => applyEntries(before, chained(before, facts.slice(0, count + 1))));
