@@ -2,6 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice, Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
 import type { ImageSource } from './image-source.ts';
 import { ReadStreams } from './read-streams.ts';
@@ -102,6 +103,7 @@ export class BackupImage implements BlockDevice {
     const end = offset + length;
     let extent: { offset: number; length: number; kind: Extent['kind'] } | undefined;
     for (let at = offset; at < end; ) {
+      await letOthersRun(); // Nodes in memory need no request, and a volume may have millions of blocks.
       this.#check(0, 0);
       const first = Math.floor(at / blockSize);
       const count = Math.min(Math.ceil(end / blockSize) - first, EXTENT_BLOCKS);

@@ -1,63 +1,167 @@
 import type { BlockRange } from '../../state/block-range.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 
-/** Some of a volume's blocks, a bit for each block that there is. */
+/** Blocks of one page. */
+const PAGE_BLOCKS = 2 ** 16;
+
+/** A bit for each block of a page, and how many are set. */
+interface Page {
+  readonly bits: Uint8Array;
+  count: number;
+}
+
+/** A page of which every block is in. All of them share it, and nothing is ever added to it. */
+const FULL: Page = { bits: new Uint8Array(PAGE_BLOCKS / 8).fill(0xff), count: PAGE_BLOCKS };
+
+/**
+ * Some of a volume's blocks: a bit for each, in pages that exist only where something is in them. Its memory follows what
+ * is in it and not the size of the volume, and a whole volume costs one page.
+ */
 export class BlockSet {
   readonly blockCount: number;
-  readonly #bits: Uint8Array;
-  #size = 0;
+  /** By number. */
+  readonly #pages = new Map<number, Page>();
 
   constructor(blockCount: number) {
     this.blockCount = blockCount;
-    this.#bits = new Uint8Array(Math.ceil(blockCount / 8));
   }
 
   /** How many are in it. */
   get size(): number {
-    return this.#size;
+    let size = 0;
+    for (const { count } of this.#pages.values()) size += count;
+    return size;
   }
 
   has(block: number): boolean {
-    return ((this.#bits[block >>> 3] as number) & (1 << (block & 7))) !== 0;
+    const page = this.#pages.get(Math.floor(block / PAGE_BLOCKS));
+    const at = block % PAGE_BLOCKS;
+    return page !== undefined && ((page.bits[at >>> 3] as number) & (1 << (at & 7))) !== 0;
   }
 
   /** Those of a range that are blocks of the volume. */
-  add({ firstBlock, blockCount }: BlockRange): void {
-    const end = Math.min(this.blockCount, firstBlock + blockCount);
-    for (let block = firstBlock; block < end; block++) {
-      if (this.has(block)) continue;
-      this.#bits[block >>> 3]! |= 1 << (block & 7);
-      this.#size++;
+  add(range: BlockRange): void {
+    for (const { number, from, to } of partsOf(range, this.blockCount)) {
+      if (to - from === PAGE_BLOCKS) {
+        this.#pages.set(number, FULL);
+        continue;
+      }
+      const page = this.#pages.get(number) ?? newPage();
+      if (page !== FULL) this.#put(number, addRange(page, from, to));
     }
   }
 
-  /** Ascending and coalesced. */
-  *ranges(): Generator<BlockRange> {
-    let first = -1;
-    for (let block = 0; block < this.blockCount; block++) {
-      const byte = this.#bits[block >>> 3] as number;
-      // Most of a volume is in, or is not: eight blocks at a time.
-      if ((block & 7) === 0 && byte === (first < 0 ? 0 : 0xff) && block + 8 <= this.blockCount) {
-        block += 7;
-        continue;
-      }
-      const isIn = (byte & (1 << (block & 7))) !== 0;
-      if (isIn && first < 0) first = block;
-      if (!isIn && first >= 0) {
-        yield { firstBlock: first, blockCount: block - first };
-        first = -1;
-      }
+  /** Those of a range that are in another set too. */
+  async addCommon(range: BlockRange, other: BlockSet): Promise<void> {
+    for (const { number, from, to } of partsOf(range, this.blockCount)) {
+      const theirs = other.#pages.get(number);
+      if (theirs === undefined) continue;
+      const isWhole = to - from === PAGE_BLOCKS;
+      const asked = isWhole ? FULL : addRange(newPage(), from, to);
+      const ours = this.#pages.get(number)?.bits;
+      this.#put(
+        number,
+        combine(asked.bits, theirs.bits, (a, b, at) => (ours?.[at] ?? 0) | (a & b)),
+      );
+      await letOthersRun();
     }
-    if (first >= 0) yield { firstBlock: first, blockCount: this.blockCount - first };
   }
 
   /** In this set and not in the other one. */
-  without(other: BlockSet): BlockSet {
+  async without(other: BlockSet): Promise<BlockSet> {
     const rest = new BlockSet(this.blockCount);
-    for (let at = 0; at < this.#bits.length; at++) {
-      const byte = (this.#bits[at] as number) & ~(other.#bits[at] ?? 0);
-      rest.#bits[at] = byte;
-      for (let bits = byte; bits > 0; bits >>= 1) rest.#size += bits & 1;
+    for (const [number, page] of this.#pages) {
+      const theirs = other.#pages.get(number);
+      // A page of its own: this set may still grow.
+      rest.#put(
+        number,
+        combine(page.bits, theirs?.bits ?? page.bits, (a, b) => (theirs === undefined ? a : a & ~b)),
+      );
+      await letOthersRun();
     }
     return rest;
   }
+
+  /** Ascending and coalesced. All of them together may take long, so a loop over them lets others run. */
+  *ranges(): Generator<BlockRange> {
+    let open: { firstBlock: number; blockCount: number } | undefined;
+    for (const number of [...this.#pages.keys()].sort((a, b) => a - b)) {
+      for (const { from, to } of runsOf(this.#pages.get(number) as Page)) {
+        const firstBlock = number * PAGE_BLOCKS + from;
+        if (open !== undefined && open.firstBlock + open.blockCount === firstBlock) {
+          open.blockCount += to - from;
+          continue;
+        }
+        if (open !== undefined) yield open;
+        open = { firstBlock, blockCount: to - from };
+      }
+    }
+    if (open !== undefined) yield open;
+  }
+
+  #put(number: number, page: Page): void {
+    if (page.count === 0) this.#pages.delete(number);
+    else this.#pages.set(number, page.count === PAGE_BLOCKS ? FULL : page);
+  }
+}
+
+function newPage(): Page {
+  return { bits: new Uint8Array(PAGE_BLOCKS / 8), count: 0 };
+}
+
+/** A range, cut at the edges of pages. `from` and `to` count from the beginning of theirs. */
+function* partsOf({ firstBlock, blockCount }: BlockRange, most: number) {
+  const end = Math.min(most, firstBlock + blockCount);
+  for (let block = firstBlock; block < end; ) {
+    const number = Math.floor(block / PAGE_BLOCKS);
+    const first = number * PAGE_BLOCKS;
+    const to = Math.min(end, first + PAGE_BLOCKS);
+    yield { number, from: block - first, to: to - first };
+    block = to;
+  }
+}
+
+function addRange(page: Page, from: number, to: number): Page {
+  const { bits } = page;
+  for (let at = from; at < to; at++) {
+    const bit = 1 << (at & 7);
+    const byte = bits[at >>> 3] as number;
+    if ((byte & bit) !== 0) continue;
+    bits[at >>> 3] = byte | bit;
+    page.count++;
+  }
+  return page;
+}
+
+function combine(a: Uint8Array, b: Uint8Array, byteOf: (a: number, b: number, at: number) => number): Page {
+  const page = newPage();
+  for (let at = 0; at < a.length; at++) {
+    const byte = byteOf(a[at] as number, b[at] as number, at) & 0xff;
+    page.bits[at] = byte;
+    for (let rest = byte; rest > 0; rest &= rest - 1) page.count++;
+  }
+  return page;
+}
+
+function* runsOf({ bits, count }: Page): Generator<{ from: number; to: number }> {
+  if (count === PAGE_BLOCKS) {
+    yield { from: 0, to: PAGE_BLOCKS };
+    return;
+  }
+  let from = -1;
+  for (let at = 0; at < PAGE_BLOCKS; at++) {
+    const byte = bits[at >>> 3] as number;
+    // Most of a page is in, or is not: eight blocks at a time.
+    if ((at & 7) === 0 && byte === (from < 0 ? 0 : 0xff)) {
+      at += 7;
+      continue;
+    }
+    const isIn = (byte & (1 << (at & 7))) !== 0;
+    if (isIn && from < 0) from = at;
+    if (!isIn && from >= 0) {
+      yield { from, to: at };
+      from = -1;
+    }
+  }
+  if (from >= 0) yield { from, to: PAGE_BLOCKS };
 }

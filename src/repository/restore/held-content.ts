@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import type { StoredBackup } from '../log/log-state.ts';
 import { BlockMap } from '../map/block-map.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import { openMap, type RepositoryContext } from '../repository-context.ts';
 import { BlockSet } from './block-set.ts';
 import type { ByteRanges } from './byte-ranges.ts';
@@ -34,15 +35,13 @@ export async function blocksToWrite(
 ): Promise<BlockSet | undefined> {
   const { blockSize, size, map } = source;
   const differ = partlyRequested(ranges, blockSize, size);
-  const addRequested = (firstBlock: number, end: number) => {
-    for (let block = firstBlock; block < end; block++) {
-      if (requested.has(block)) differ.add({ firstBlock: block, blockCount: 1 });
-    }
-  };
   if (held === 'zeroes') {
     await source.explaining(async () => {
       for (const range of requested.ranges()) {
-        for await (const { block } of map.entries(range, { signal })) addRequested(block, block + 1);
+        for await (const { block } of map.entries(range, { signal })) {
+          differ.add({ firstBlock: block, blockCount: 1 });
+          await letOthersRun();
+        }
       }
     });
     return differ;
@@ -51,8 +50,8 @@ export async function blocksToWrite(
   const heldMap = openMap(context, held.descriptor);
   try {
     await source.explaining(async () => {
-      for await (const { firstBlock, blockCount } of BlockMap.diff(heldMap, map, { exact: true, signal })) {
-        addRequested(firstBlock, Math.min(requested.blockCount, firstBlock + blockCount));
+      for await (const range of BlockMap.diff(heldMap, map, { exact: true, signal })) {
+        await differ.addCommon(range, requested);
       }
     });
   } catch (error) {
@@ -77,7 +76,7 @@ export async function findUnlike(
   await eachWindow(
     source,
     ranges,
-    sampleOf(unchanged),
+    await sampleOf(unchanged),
     async (window, each) => {
       if (unlike.length > 0) return;
       for (const { block } of await differingBlocks(source, device, window, each)) unlike.push(block);
@@ -98,7 +97,7 @@ function partlyRequested(ranges: ByteRanges, blockSize: number, size: number): B
   return partly;
 }
 
-function sampleOf(blocks: BlockSet): BlockSet {
+async function sampleOf(blocks: BlockSet): Promise<BlockSet> {
   const { size } = blocks;
   const count = Math.min(size, MOST_SAMPLE, Math.max(LEAST_SAMPLE, Math.ceil(size / SAMPLED_ONE_IN)));
   const neighbours = size <= MOST_SAMPLE ? 1 : NEIGHBOURS;
@@ -122,6 +121,7 @@ function sampleOf(blocks: BlockSet): BlockSet {
       sample.add({ firstBlock: firstBlock + group.from - before, blockCount: to - group.from });
     }
     before += blockCount;
+    await letOthersRun();
   }
   return sample;
 }

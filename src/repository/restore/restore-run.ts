@@ -3,6 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { MappedBlock } from '../map/block-map.ts';
 import { tell } from '../progress.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import { isZero } from '../records/zero-block.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
 import { BlockSet } from './block-set.ts';
@@ -52,7 +53,7 @@ export class RestoreRun {
 
   /** Writes blocks; where they are compared first, only those that the device does not hold. */
   async write(blocks: BlockSet, isCompared: boolean): Promise<void> {
-    this.begin('restoring', this.#bytesOf(blocks));
+    this.begin('restoring', await this.#bytesOf(blocks));
     await this.#each(blocks, async (window, options) => {
       const wanted = isCompared ? await differingBlocks(this.#source, this.device, window, options) : window;
       if (isCompared) this.#advance(bytesOf(window) - bytesOf(wanted));
@@ -68,7 +69,7 @@ export class RestoreRun {
 
   /** Reads back what was written. @throws `VERIFY_MISMATCH` */
   async verify(): Promise<void> {
-    this.begin('verifying', this.#bytesOf(this.#written));
+    this.begin('verifying', await this.#bytesOf(this.#written));
     await this.#each(this.#written, async (window, options) => {
       const [differing] = await differingBlocks(
         this.#source,
@@ -170,13 +171,14 @@ export class RestoreRun {
     );
   }
 
-  #bytesOf(blocks: BlockSet): number {
+  async #bytesOf(blocks: BlockSet): Promise<number> {
     if (blocks === this.requested) return this.ranges.totalBytes;
     const { blockSize, size } = this.#source;
     let bytes = 0;
     for (const { firstBlock, blockCount } of blocks.ranges()) {
       const end = Math.min(size, (firstBlock + blockCount) * blockSize);
       for (const { length } of this.ranges.within(firstBlock * blockSize, end)) bytes += length;
+      await letOthersRun();
     }
     return bytes;
   }

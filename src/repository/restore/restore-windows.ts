@@ -3,6 +3,7 @@ import type { ByteRange } from '../../common/byte-range.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import type { BlockSet } from './block-set.ts';
 import type { ByteRanges } from './byte-ranges.ts';
 import type { RestoreSource } from './restore-source.ts';
@@ -43,6 +44,7 @@ export async function eachWindow(
   const signal = given === undefined ? failed.signal : AbortSignal.any([given, failed.signal]);
   const look = async (cut: readonly BlockRange[]): Promise<PlacedBlock[]> => {
     const each = await Promise.all(cut.map((range) => placed(source, ranges, range, signal)));
+    await letOthersRun();
     return each.flat();
   };
   const windows = readAhead(cutsOf(blocks, source.blockSize), look, LOOKED_UP_AHEAD);
@@ -53,6 +55,7 @@ export async function eachWindow(
         const next = await windows.next();
         if (next.done === true) return;
         await work(next.value, { signal });
+        await letOthersRun(); // A device and a target in memory answer without a turn of the event loop.
       }
     } catch (error) {
       failed.abort(error); // Only the first one counts: others are consequences of its abort.

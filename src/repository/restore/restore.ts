@@ -4,10 +4,9 @@ import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
-import { clipRanges } from '../map/block-ranges.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { metered, RequestMeter } from '../requests/request-meter.ts';
-import type { BlockSet } from './block-set.ts';
+import { BlockSet } from './block-set.ts';
 import { ByteRanges } from './byte-ranges.ts';
 import { blocksToWrite, findUnlike } from './held-content.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
@@ -37,7 +36,7 @@ export async function restoreBackup(
   const meter = new RequestMeter(options.budget);
   return metered(meter, async () => {
     const run = new RestoreRun(source, onto, ranges, { ...options, meter });
-    if (options.allowLost !== true) checkLost(source, run.requested);
+    if (options.allowLost !== true) await checkLost(source, run.requested);
     await restore(context, source, run, options);
     return run.result();
   });
@@ -73,7 +72,7 @@ async function believed(
   run.begin('checking', 0);
   const differing = await blocksToWrite(context, source, held, requested, ranges, options);
   if (differing === undefined) return undefined;
-  const unlike = await findUnlike(source, device, requested.without(differing), ranges, options);
+  const unlike = await findUnlike(source, device, await requested.without(differing), ranges, options);
   if (unlike === undefined) return differing;
   const what = held === 'zeroes' ? 'zeroes' : `backup ${held.id}`;
   const message = `the device was said to hold ${what}, and block ${unlike} is something else; all of it was compared`;
@@ -98,11 +97,13 @@ function checkDevice(device: BlockDevice, { end }: ByteRanges): void {
   }
 }
 
-function checkLost({ lost }: StoredSource, requested: BlockSet): void {
-  for (const { firstBlock, blockCount } of clipRanges(lost, 0, requested.blockCount)) {
-    for (let block = firstBlock; block < firstBlock + blockCount; block++) {
-      if (!requested.has(block)) continue;
-      throw new BackupError('BLOCK_LOST', `the backup has lost block ${block}, and perhaps more; nothing was written`);
-    }
+async function checkLost({ lost }: StoredSource, requested: BlockSet): Promise<void> {
+  const lostAndRequested = new BlockSet(requested.blockCount);
+  for (const range of lost) await lostAndRequested.addCommon(range, requested);
+  for (const { firstBlock } of lostAndRequested.ranges()) {
+    throw new BackupError(
+      'BLOCK_LOST',
+      `the backup has lost block ${firstBlock}, and perhaps more; nothing was written`,
+    );
   }
 }

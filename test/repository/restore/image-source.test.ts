@@ -188,3 +188,24 @@ test('closing tells once, and whoever waits for a lookup too', async () => {
   await errorOf(image.flush(), 'CLOSED');
   expect(closed).toBe(1);
 });
+
+test('extents of a large image let the event loop turn, though nothing of it needs a request', async () => {
+  const blocks = 2 ** 22;
+  const source: ImageSource = {
+    size: blocks * 4096,
+    blockSize: 4096,
+    lookup: async (_first, count) => new Array<BlockContent>(count).fill('zero'),
+    fetch: async () => {},
+  };
+  await using image = new BackupImage(source, { allowLost: false, cacheBytes: 0 });
+  let turns = 0;
+  const count = () => {
+    turns++;
+    next = setImmediate(count);
+  };
+  let next = setImmediate(count);
+  const extents = await Array.fromAsync(image.extents(0, image.size));
+  clearImmediate(next);
+  expect(extents).toEqual([{ offset: 0, length: image.size, kind: 'zero' }]);
+  expect(turns).toBeGreaterThan(3);
+});

@@ -18,23 +18,28 @@ const blocksOf = (ranges: Iterable<BlockRange>) =>
   [...ranges].flatMap(({ firstBlock, blockCount }) => Array.from({ length: blockCount }, (_, i) => firstBlock + i));
 
 describe('a set of blocks', () => {
-  const some = fc.integer({ min: 1, max: 70 }).chain((count) => fc.tuple(fc.constant(count), rangesIn(count)));
+  /** Where the blocks begin: also across the edge of a page. */
+  const origin = fc.constantFrom(0, 65_500, 2 ** 32 - 30);
+  const some = fc
+    .integer({ min: 1, max: 70 })
+    .chain((count) => fc.tuple(fc.constant(count), rangesIn(count), rangesIn(70), origin));
 
-  const made = (count: number, ranges: readonly (readonly [number, number])[]) => {
-    const set = new BlockSet(count);
-    for (const [from, to] of ranges) set.add({ firstBlock: from, blockCount: to - from });
+  const rangeOf = (from: number, to: number) => ({ firstBlock: from, blockCount: to - from });
+  const made = (count: number, ranges: readonly (readonly [number, number])[], first: number) => {
+    const set = new BlockSet(first + count);
+    for (const [from, to] of ranges) set.add(rangeOf(first + from, first + to));
     return set;
   };
-  const plain = (ranges: readonly (readonly [number, number])[]) =>
-    [...new Set(ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => from + i)))].sort(
+  const plain = (ranges: readonly (readonly [number, number])[], first: number) =>
+    [...new Set(ranges.flatMap(([from, to]) => Array.from({ length: to - from }, (_, i) => first + from + i)))].sort(
       (a, b) => a - b,
     );
 
   test('has what was added, in coalesced ranges', () => {
     fc.assert(
-      fc.property(some, ([count, ranges]) => {
-        const set = made(count, ranges);
-        const expected = plain(ranges);
+      fc.property(some, ([count, ranges, , first]) => {
+        const set = made(count, ranges, first);
+        const expected = plain(ranges, first);
         const given = [...set.ranges()];
         expect(blocksOf(given)).toEqual(expected);
         expect(set.size).toBe(expected.length);
@@ -47,17 +52,34 @@ describe('a set of blocks', () => {
     );
   });
 
-  test('without another one has the rest', () => {
-    fc.assert(
-      fc.property(some, rangesIn(70), ([count, ranges], others) => {
-        const other = made(count, others);
-        const rest = made(count, ranges).without(other);
-        const expected = plain(ranges).filter((block) => !plain(others).includes(block));
-        expect(blocksOf(rest.ranges())).toEqual(expected);
-        expect(rest.size).toBe(expected.length);
+  test('without another one has the rest, and takes what both have in common', async () => {
+    await fc.assert(
+      fc.asyncProperty(some, async ([count, ranges, others, first]) => {
+        const [set, other] = [made(count, ranges, first), made(70, others, first)];
+        const theirs = plain(others, first);
+        const rest = await set.without(other);
+        expect(blocksOf(rest.ranges())).toEqual(plain(ranges, first).filter((block) => !theirs.includes(block)));
+        rest.add(rangeOf(first, first + 1)); // A set of its own.
+        expect(blocksOf(set.ranges())).toEqual(plain(ranges, first));
+        const common = new BlockSet(first + 70);
+        for (const [from, to] of ranges) await common.addCommon(rangeOf(first + from, first + to), other);
+        expect(blocksOf(common.ranges())).toEqual(plain(ranges, first).filter((block) => theirs.includes(block)));
       }),
       property(300),
     );
+  });
+
+  test('takes room for what is in it, whatever the size of the volume', async () => {
+    const set = new BlockSet(2 ** 48); // A bit for each of these would be 32 TiB.
+    set.add(rangeOf(2 ** 47, 2 ** 47 + 2));
+    expect([...set.ranges()]).toEqual([rangeOf(2 ** 47, 2 ** 47 + 2)]);
+    const whole = new BlockSet(2 ** 28); // 1 TiB of 4 KiB blocks.
+    whole.add(rangeOf(0, 2 ** 28));
+    whole.add(rangeOf(5, 6));
+    expect([...whole.ranges()]).toEqual([rangeOf(0, 2 ** 28)]);
+    const part = new BlockSet(2 ** 28);
+    part.add(rangeOf(70_000, 70_001));
+    expect([...(await whole.without(part)).ranges()]).toEqual([rangeOf(0, 70_000), rangeOf(70_001, 2 ** 28)]);
   });
 });
 
