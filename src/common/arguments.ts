@@ -1,3 +1,5 @@
+import type { AbortOptions } from './abort.ts';
+
 /** Checks of what callers pass in, so that a wrong type is a `TypeError` where it enters and nowhere else. */
 
 /** Returns `value` when it is an integer from `min` to `max`, else throws a `TypeError` that names it. */
@@ -105,7 +107,32 @@ export function bytesArgument(name: string, value: unknown): Uint8Array {
   if (Object.prototype.toString.call(value) !== '[object Uint8Array]' || !ArrayBuffer.isView(value)) {
     throw new TypeError(`${name} must be a Uint8Array, not ${described(value)}`);
   }
-  return value as Uint8Array;
+  const bytes = value as Uint8Array;
+  // Memory that was detached, or shrank until it ends before the view, looks like no bytes at all: nothing would be written,
+  // and the caller would hear of success.
+  if (bytes.length === 0 && isOutOfReach(bytes)) {
+    throw new TypeError(`${name} is a view of memory that was detached or made smaller`);
+  }
+  return bytes;
+}
+
+function isOutOfReach(bytes: Uint8Array): boolean {
+  try {
+    Uint8Array.prototype.keys.call(bytes);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+const ABORT_OPTIONS = { signal: true } as const satisfies Record<keyof AbortOptions, true>;
+
+/** Checks options that are an `AbortSignal` at most, and throws the signal's reason when it has aborted. */
+export function abortOptionsArgument(options: AbortOptions | undefined): AbortSignal | undefined {
+  if (options === undefined) return undefined;
+  const signal = signalArgument('options.signal', optionsArgument('options', options, ABORT_OPTIONS).signal);
+  signal?.throwIfAborted();
+  return signal;
 }
 
 /** For messages: what a value is, in a few words and never its whole content. */

@@ -1,6 +1,8 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { abortOptionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import { checkBytes, checkLength, closedError, deviceArgument } from './door.ts';
 import { checkSpan, type PartialUnit, splitSpan } from './span.ts';
 import { SpanLock } from './span-lock.ts';
 import { underlyingDevice, type WrappingDevice } from './underlying.ts';
@@ -18,6 +20,7 @@ export function byteDevice(device: SyncBlockDevice): SyncBlockDevice;
 /** @public */
 export function byteDevice(device: BlockDevice): BlockDevice;
 export function byteDevice(device: BlockDevice): BlockDevice {
+  deviceArgument('device', device);
   return hasSyncDoor(device) ? new SyncByteDevice(device) : new ByteDevice(device);
 }
 
@@ -58,8 +61,9 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
   }
 
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    const cover = this.cover(offset, into.length);
-    options?.signal?.throwIfAborted();
+    const cover = this.coverOf('into', offset, into);
+    const { length } = into;
+    abortOptionsArgument(options);
     if (cover.length === 0) return; // At any offset; the inner device would want a whole sector's.
     if (cover.partial.length === 0) {
       await this[underlyingDevice].read(offset, into, options);
@@ -67,18 +71,21 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     }
     const sectors = new Uint8Array(cover.length);
     await this[underlyingDevice].read(cover.offset, sectors, options);
-    into.set(sectors.subarray(offset - cover.offset, offset - cover.offset + into.length));
+    checkLength('into', into, length);
+    into.set(sectors.subarray(offset - cover.offset, offset - cover.offset + length));
   }
 
   async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
-    const cover = this.cover(offset, from.length);
+    const cover = this.coverOf('from', offset, from);
     this.checkWrite(options);
     if (cover.length === 0) return;
-    await this.#locked(cover, () => this.#writeCover(cover, offset, from, options));
+    const { length } = from;
+    await this.#locked(cover, () => this.#writeCover(cover, offset, from, length, options));
   }
 
   async flush(options?: AbortOptions): Promise<void> {
     this.cover(0, 0);
+    abortOptionsArgument(options);
     await this[underlyingDevice].flush(options);
   }
 
@@ -91,7 +98,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
   }
 
   protected cover(offset: number, length: number): Cover {
-    if (this.#closed) throw new BackupError('CLOSED', 'the device is closed');
+    if (this.#closed) throw closedError('the device');
     checkSpan(this, offset, length);
     const { sectorSize } = this[underlyingDevice];
     const { head, tail } = splitSpan(offset, length, sectorSize);
@@ -100,9 +107,14 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     return { offset: start, length: end - start, partial: [head, tail].filter((part) => part !== undefined) };
   }
 
+  protected coverOf(name: 'into' | 'from', offset: number, bytes: Uint8Array): Cover {
+    checkBytes(name, bytes);
+    return this.cover(offset, bytes.length);
+  }
+
   /** Refused here, and not only by the inner device: a discard of less than a sector never gets that far. */
   protected checkWrite(options: AbortOptions | undefined): void {
-    options?.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     if (this.readOnly === true) throw new BackupError('READ_ONLY', 'the device is read-only');
   }
 
@@ -121,8 +133,16 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     }
   }
 
-  async #writeCover(cover: Cover, offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+  /** `length` is what the bytes had at the door: others were waited for since, and parts of sectors are read. */
+  async #writeCover(
+    cover: Cover,
+    offset: number,
+    from: Uint8Array,
+    length: number,
+    options?: AbortOptions,
+  ): Promise<void> {
     const device = this[underlyingDevice];
+    checkLength('from', from, length);
     if (cover.partial.length === 0) {
       await device.write(offset, from, options);
       return;
@@ -133,6 +153,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
       const at = unit * sectorSize - cover.offset;
       await device.read(unit * sectorSize, sectors.subarray(at, at + sectorSize), options);
     }
+    checkLength('from', from, length);
     sectors.set(from, offset - cover.offset);
     await device.write(cover.offset, sectors, options);
   }
@@ -164,7 +185,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     await this.#locked(cover, async () => {
       for (const { unit, start, length: bytes } of cover.partial) {
         const at = unit * sectorSize + start;
-        await this.#writeCover(this.cover(at, bytes), at, new Uint8Array(bytes), options);
+        await this.#writeCover(this.cover(at, bytes), at, new Uint8Array(bytes), bytes, options);
       }
       if (wholeCount > 0) await inner(firstWhole * sectorSize, wholeCount * sectorSize, options);
     });
@@ -177,7 +198,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     options?: AbortOptions,
   ): AsyncGenerator<Extent> {
     const cover = this.cover(offset, length);
-    options?.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     if (cover.length === 0) return;
     const end = offset + length;
     for await (const extent of inner(cover.offset, cover.length, options)) {
@@ -190,7 +211,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
 
 class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDevice {
   readSync(offset: number, into: Uint8Array): void {
-    const cover = this.cover(offset, into.length);
+    const cover = this.coverOf('into', offset, into);
     if (cover.length === 0) return;
     if (cover.partial.length === 0) {
       this[underlyingDevice].readSync(offset, into);
@@ -203,7 +224,7 @@ class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDev
 
   writeSync(offset: number, from: Uint8Array): void {
     const device = this[underlyingDevice];
-    const cover = this.cover(offset, from.length);
+    const cover = this.coverOf('from', offset, from);
     this.checkWrite(undefined);
     if (cover.length === 0) return;
     if (this.locks.isHeld(...this.sectors(cover))) {

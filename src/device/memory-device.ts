@@ -1,5 +1,12 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument } from '../common/arguments.ts';
+import {
+  abortOptionsArgument,
+  bytesArgument,
+  described,
+  integerArgument,
+  optionsArgument,
+} from '../common/arguments.ts';
+import { BackupError } from '../common/errors.ts';
 import { checkSpan } from './span.ts';
 import { SyncStoreDevice } from './sync-store-device.ts';
 
@@ -20,14 +27,14 @@ export class MemoryDevice extends SyncStoreDevice {
 
   /** @param sizeOrBytes - a size in bytes, or the memory to use in place (its length is the device's size) */
   constructor(sizeOrBytes: number | ArrayBufferLike | Uint8Array, options: MemoryDeviceOptions = {}) {
-    if (typeof sizeOrBytes === 'number') integerArgument('size', sizeOrBytes, 0);
-    // An ArrayBuffer or a SharedArrayBuffer is viewed in place by the same constructor that takes a size.
-    const bytes = sizeOrBytes instanceof Uint8Array ? sizeOrBytes : new Uint8Array(sizeOrBytes as ArrayBuffer);
+    const { sectorSize = 1 } = optionsArgument('options', options, { sectorSize: true });
+    const bytes = memoryOf(sizeOrBytes);
+    const size = bytes.length;
     super({
-      size: bytes.length,
-      sectorSize: options.sectorSize ?? 1,
-      readSync: (offset, into) => into.set(bytes.subarray(offset, offset + into.length)),
-      writeSync: (offset, from) => bytes.set(from, offset),
+      size,
+      sectorSize,
+      readSync: (offset, into) => into.set(whole(bytes, size).subarray(offset, offset + into.length)),
+      writeSync: (offset, from) => whole(bytes, size).set(from, offset),
       flushSync: () => {},
     });
     this.bytes = bytes;
@@ -38,9 +45,34 @@ export class MemoryDevice extends SyncStoreDevice {
   }
 
   async writeZeroes(offset: number, length: number, options?: AbortOptions): Promise<void> {
-    options?.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     this.flushSync(); // Refuses when closed.
     checkSpan(this, offset, length);
-    this.bytes.fill(0, offset, offset + length);
+    whole(this.bytes, this.size).fill(0, offset, offset + length);
   }
+}
+
+function memoryOf(sizeOrBytes: unknown): Uint8Array {
+  if (typeof sizeOrBytes === 'number') return memoryOfSize(integerArgument('size', sizeOrBytes, 0));
+  const tag = Object.prototype.toString.call(sizeOrBytes);
+  if (tag === '[object ArrayBuffer]' || tag === '[object SharedArrayBuffer]') {
+    return bytesArgument('the memory', new Uint8Array(sizeOrBytes as ArrayBuffer));
+  }
+  if (tag === '[object Uint8Array]') return bytesArgument('the memory', sizeOrBytes);
+  const wanted = 'a size in bytes, an ArrayBuffer, a SharedArrayBuffer or a Uint8Array';
+  throw new TypeError(`the first argument must be ${wanted}, not ${described(sizeOrBytes)}`);
+}
+
+function memoryOfSize(size: number): Uint8Array {
+  try {
+    return new Uint8Array(size);
+  } catch (cause) {
+    throw new BackupError('LIMIT_EXCEEDED', `this system gives no ${size} bytes of memory in one piece`, { cause });
+  }
+}
+
+/** Memory that was given may be detached or made smaller by others; what is left of it is no device. */
+function whole(bytes: Uint8Array, size: number): Uint8Array {
+  if (bytes.length >= size) return bytes;
+  throw new BackupError('DEVICE_IO', `of the ${size} bytes of this device's memory, ${bytes.length} are left`);
 }

@@ -1,7 +1,8 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { plainObjectArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
-import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import { checkBytes, closedError, deviceArgument } from './door.ts';
 import { checkSpan } from './span.ts';
 import { underlyingDevice, type WrappingDevice } from './underlying.ts';
 
@@ -16,12 +17,14 @@ export function sliceDevice(device: SyncBlockDevice, range: ByteRange): SyncBloc
 /** @public */
 export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice;
 export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice {
+  deviceArgument('device', device);
+  plainObjectArgument('range', range);
   checkSpan(device, range.offset, range.length);
   const slice = new SliceDevice(device, range);
   if (!hasSyncDoor(device)) return slice;
   return Object.assign(slice, {
-    readSync: (offset: number, into: Uint8Array) => device.readSync(slice.place(offset, into.length), into),
-    writeSync: (offset: number, from: Uint8Array) => device.writeSync(slice.place(offset, from.length), from),
+    readSync: (offset: number, into: Uint8Array) => device.readSync(slice.placeOf('into', offset, into), into),
+    writeSync: (offset: number, from: Uint8Array) => device.writeSync(slice.placeOf('from', offset, from), from),
     flushSync: () => {
       slice.place(0, 0);
       device.flushSync();
@@ -73,17 +76,23 @@ class SliceDevice implements BlockDevice, WrappingDevice {
 
   /** Where a range of the slice lies on the device. */
   place(offset: number, length: number): number {
-    if (this.#closed) throw new BackupError('CLOSED', 'the slice is closed');
+    if (this.#closed) throw closedError('the slice');
     checkSpan(this, offset, length);
     return this.#start + offset;
   }
 
+  /** Where the bytes of a call lie on the device. */
+  placeOf(name: 'into' | 'from', offset: number, bytes: Uint8Array): number {
+    checkBytes(name, bytes);
+    return this.place(offset, bytes.length);
+  }
+
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    await this[underlyingDevice].read(this.place(offset, into.length), into, options);
+    await this[underlyingDevice].read(this.placeOf('into', offset, into), into, options);
   }
 
   async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
-    await this[underlyingDevice].write(this.place(offset, from.length), from, options);
+    await this[underlyingDevice].write(this.placeOf('from', offset, from), from, options);
   }
 
   async flush(options?: AbortOptions): Promise<void> {

@@ -1,3 +1,4 @@
+import { described } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 
 /**
@@ -13,8 +14,11 @@ export interface Bounds {
 
 /** Throws `OUT_OF_RANGE` or `MISALIGNED` unless the range is whole sectors within the device. */
 export function checkSpan(bounds: Bounds, offset: number, length: number): void {
-  // One test for the usual case; what exactly is wrong is found out only when something is.
+  // One test for the usual case; what exactly is wrong is found out only when something is. By type first: `'0'`, `null`
+  // and `[0]` compare like numbers.
   if (
+    typeof offset === 'number' &&
+    typeof length === 'number' &&
     offset >= 0 &&
     length >= 0 &&
     offset + length <= bounds.size &&
@@ -28,7 +32,7 @@ export function checkSpan(bounds: Bounds, offset: number, length: number): void 
 
 function spanError({ size, sectorSize }: Bounds, offset: number, length: number): Error {
   if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length)) {
-    return new TypeError(`offset and length must be integers, not ${String(offset)} and ${String(length)}`);
+    return new TypeError(`offset and length must be integers, not ${described(offset)} and ${described(length)}`);
   }
   if (offset < 0 || length < 0 || offset + length > size) {
     return new BackupError('OUT_OF_RANGE', `${length} bytes at ${offset} do not lie within ${size} bytes`);

@@ -1,5 +1,6 @@
 import { integerArgument } from '../common/arguments.ts';
 import type { SyncBlockDevice } from './block-device.ts';
+import { objectWith } from './door.ts';
 import { checkSpan } from './span.ts';
 import { type SyncStore, SyncStoreDevice } from './sync-store-device.ts';
 
@@ -33,8 +34,9 @@ export interface PageStore {
  * @public
  */
 export function pageDevice(store: PageStore): SyncBlockDevice {
+  objectWith('store', 'a PageStore', store, ['readPage', 'writePage', 'sync']);
   const pageSize = integerArgument('pageSize', store.pageSize, 1);
-  const size = pageSize * integerArgument('pageCount', store.pageCount, 0);
+  const size = integerArgument('pageSize * pageCount', pageSize * integerArgument('pageCount', store.pageCount, 0), 0);
   const bounds = { size, sectorSize: pageSize };
   const eachPage = (offset: number, buffer: Uint8Array, visit: (page: number, part: Uint8Array) => void) => {
     checkSpan(bounds, offset, buffer.length);

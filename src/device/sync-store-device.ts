@@ -1,9 +1,8 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument } from '../common/arguments.ts';
-import { BackupError } from '../common/errors.ts';
+import { abortOptionsArgument, integerArgument } from '../common/arguments.ts';
 import type { SyncAccess, SyncBlockDevice } from './block-device.ts';
+import { checkTransfer, closedError, objectWith } from './door.ts';
 import { SETTLED } from './settled.ts';
-import { checkSpan } from './span.ts';
 
 /** A host's store that reads and writes bytes synchronously. @public */
 export interface SyncStore extends SyncAccess {
@@ -25,6 +24,7 @@ export class SyncStoreDevice implements SyncBlockDevice {
   #closed = false;
 
   constructor(store: SyncStore) {
+    objectWith('store', 'a SyncStore', store, ['readSync', 'writeSync', 'flushSync']);
     this.sectorSize = integerArgument('sectorSize', store.sectorSize, 1);
     this.size = integerArgument('size', store.size, 0);
     if (this.size % this.sectorSize !== 0) throw new TypeError('the size must be whole sectors');
@@ -33,7 +33,7 @@ export class SyncStoreDevice implements SyncBlockDevice {
 
   read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
     try {
-      options?.signal?.throwIfAborted();
+      abortOptionsArgument(options);
       this.readSync(offset, into);
       return SETTLED;
     } catch (error) {
@@ -43,7 +43,7 @@ export class SyncStoreDevice implements SyncBlockDevice {
 
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     try {
-      options?.signal?.throwIfAborted();
+      abortOptionsArgument(options);
       this.writeSync(offset, from);
       return SETTLED;
     } catch (error) {
@@ -52,22 +52,24 @@ export class SyncStoreDevice implements SyncBlockDevice {
   }
 
   async flush(options?: AbortOptions): Promise<void> {
-    options?.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     this.flushSync();
   }
 
   readSync(offset: number, into: Uint8Array): void {
-    this.#check(offset, into.length);
+    this.#requireOpen();
+    checkTransfer(this, 'into', offset, into);
     this.#store.readSync(offset, into);
   }
 
   writeSync(offset: number, from: Uint8Array): void {
-    this.#check(offset, from.length);
+    this.#requireOpen();
+    checkTransfer(this, 'from', offset, from);
     this.#store.writeSync(offset, from);
   }
 
   flushSync(): void {
-    this.#check(0, 0);
+    this.#requireOpen();
     this.#store.flushSync();
   }
 
@@ -79,8 +81,7 @@ export class SyncStoreDevice implements SyncBlockDevice {
     return this.close();
   }
 
-  #check(offset: number, length: number): void {
-    if (this.#closed) throw new BackupError('CLOSED', 'the device is closed');
-    checkSpan(this, offset, length);
+  #requireOpen(): void {
+    if (this.#closed) throw closedError('the device');
   }
 }

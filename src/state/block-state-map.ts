@@ -1,6 +1,6 @@
-import { integerArgument } from '../common/arguments.ts';
+import { bytesArgument, choiceArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import type { BlockRange } from './block-range.ts';
+import { type BlockRange, blockRangeArgument } from './block-range.ts';
 import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
 import { skipEqual } from './skip-equal.ts';
 import { decodeStates, encodeStates } from './state-encoding.ts';
@@ -54,10 +54,9 @@ export class BlockStateMap implements BlockStates {
 
   constructor(blockCount: number, initial: BlockState = 'pending') {
     this.blockCount = integerArgument('blockCount', blockCount, 0, MAX_BLOCKS);
-    const byte = StateByte[initial];
-    if (byte === undefined) throw new TypeError(`no such block state: ${String(initial)}`);
+    const byte = StateByte[choiceArgument('initial', initial, BLOCK_STATES)];
     // A multiple of eight bytes, so that `diff` may compare words; the rest stays 0 in every map.
-    this.#bytes = new Uint8Array(Math.ceil(blockCount / 8) * 8);
+    this.#bytes = memoryFor(blockCount);
     if (byte !== 0) this.#bytes.fill(byte, 0, blockCount);
     this.#counts[byte] = blockCount;
   }
@@ -76,8 +75,11 @@ export class BlockStateMap implements BlockStates {
   }
 
   get(block: number): BlockState {
-    const byte = block < this.blockCount ? this.#bytes[block] : undefined;
-    if (byte === undefined) throw new BackupError('OUT_OF_RANGE', `no block ${block} among ${this.blockCount}`);
+    const byte = typeof block === 'number' && block < this.blockCount ? this.#bytes[block] : undefined;
+    if (byte === undefined) {
+      if (typeof block !== 'number') throw new TypeError(`block must be a number, not ${described(block)}`);
+      throw new BackupError('OUT_OF_RANGE', `no block ${block} among ${this.blockCount}`);
+    }
     return BLOCK_STATES[byte] as BlockState;
   }
 
@@ -87,13 +89,9 @@ export class BlockStateMap implements BlockStates {
    * @throws `INVALID_TRANSITION` for a step that the states do not allow, also to the state that a block is in already
    */
   set(block: BlockRange | number, to: BlockState): void {
-    const first = typeof block === 'number' ? block : block.firstBlock;
-    const end = typeof block === 'number' ? block + 1 : first + block.blockCount;
-    const toByte = StateByte[to];
-    if (toByte === undefined) throw new TypeError(`no such block state: ${String(to)}`);
-    if (!(Number.isSafeInteger(first) && Number.isSafeInteger(end) && first >= 0 && end >= first)) {
-      throw new TypeError('a block is an integer from 0');
-    }
+    const { firstBlock: first, blockCount } = blockRangeArgument('block', block);
+    const end = first + blockCount;
+    const toByte = StateByte[choiceArgument('to', to, BLOCK_STATES)];
     if (end > this.blockCount) throw new BackupError('OUT_OF_RANGE', `no block ${end - 1} among ${this.blockCount}`);
     const bytes = this.#bytes;
     for (let at = first; at < end; at++) {
@@ -110,9 +108,13 @@ export class BlockStateMap implements BlockStates {
     counts[toByte]! += end - first;
   }
 
-  *ranges(...states: BlockState[]): Generator<StateRange> {
+  ranges(...states: BlockState[]): Generator<StateRange> {
     const wanted = new Uint8Array(8).fill(states.length === 0 ? 1 : 0);
-    for (const state of states) wanted[StateByte[state]] = 1;
+    for (const state of states) wanted[StateByte[choiceArgument('a state', state, BLOCK_STATES)]] = 1;
+    return this.#ranges(wanted);
+  }
+
+  *#ranges(wanted: Uint8Array): Generator<StateRange> {
     const bytes = this.#bytes;
     for (let at = 0; at < this.blockCount; ) {
       const byte = bytes[at] as number;
@@ -132,12 +134,17 @@ export class BlockStateMap implements BlockStates {
     return copy;
   }
 
-  *diff(previous: BlockStates): Generator<StateChange> {
+  diff(previous: BlockStates): Generator<StateChange> {
+    objectArgument('previous', previous);
     if (previous.blockCount !== this.blockCount) {
       throw new TypeError(`maps of ${previous.blockCount} and ${this.blockCount} blocks can not be compared`);
     }
+    return this.#diff(previous);
+  }
+
+  *#diff(previous: BlockStates): Generator<StateChange> {
     // Somebody else's states are copied first; our own are compared in place.
-    const before = previous instanceof BlockStateMap ? previous.#bytes : copyOf(previous);
+    const before = #bytes in previous ? previous.#bytes : copyOf(previous);
     const after = this.#bytes;
     const words = { before: wordsOf(before), after: wordsOf(after) };
     for (let at = 0; at < this.blockCount; ) {
@@ -167,7 +174,9 @@ export class BlockStateMap implements BlockStates {
    * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
    */
   static decode(bytes: Uint8Array, options: DecodeOptions = {}): BlockStateMap {
-    const maxBlocks = integerArgument('maxBlocks', options.maxBlocks ?? DEFAULT_MAX_BLOCKS, 0, MAX_BLOCKS);
+    bytesArgument('bytes', bytes);
+    const { maxBlocks: most } = optionsArgument('options', options, { maxBlocks: true });
+    const maxBlocks = integerArgument('maxBlocks', most ?? DEFAULT_MAX_BLOCKS, 0, MAX_BLOCKS);
     const { blockCount, runs } = decodeStates(bytes, maxBlocks);
     const map = new BlockStateMap(blockCount);
     map.#counts[0] = 0;
@@ -178,6 +187,21 @@ export class BlockStateMap implements BlockStates {
       at += length;
     }
     return map;
+  }
+}
+
+function objectArgument(name: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null)
+    throw new TypeError(`${name} must be BlockStates, not ${described(value)}`);
+}
+
+function memoryFor(blockCount: number): Uint8Array {
+  try {
+    return new Uint8Array(Math.ceil(blockCount / 8) * 8);
+  } catch (cause) {
+    throw new BackupError('LIMIT_EXCEEDED', `this system gives no memory for the states of ${blockCount} blocks`, {
+      cause,
+    });
   }
 }
 

@@ -1,8 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import type { AbortOptions } from '../common/abort.ts';
+import {
+  abortOptionsArgument,
+  described,
+  integerArgument,
+  plainObjectArgument,
+  textArgument,
+} from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
+import { checkTransfer } from '../device/door.ts';
+import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
 import type { BlockRange } from '../state/block-range.ts';
 import { freezeSync, freezeTogether, type SnapshotOptions } from './instant.ts';
@@ -93,6 +102,8 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     if (extents !== undefined) {
       this.extents = (offset, length, options) => {
         this.core.requireOpen();
+        checkSpan(this, offset, length);
+        abortOptionsArgument(options);
         return extents.call(device, offset, length, options);
       };
     }
@@ -139,10 +150,12 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     volumes: V,
     options: SnapshotOptions = {},
   ): Promise<{ -readonly [K in keyof V]: VolumeSnapshot }> {
-    const snapshots = await freezeTogether(
-      volumes.map((volume) => ({ volume, core: volume.core })),
-      options,
-    );
+    if (!Array.isArray(volumes)) throw new TypeError(`volumes must be an array, not ${described(volumes)}`);
+    const members = Array.from(volumes, (volume: V[number]) => {
+      if (typeof volume === 'object' && volume !== null && #closeDevice in volume) return { volume, core: volume.core };
+      throw new TypeError(`volumes must hold CopyOnWriteVolume objects only, not ${described(volume)}`);
+    });
+    const snapshots = await freezeTogether(members, options);
     return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
   }
 
@@ -162,7 +175,13 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   }
 
   read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    if (this.core.isClosed) return Promise.reject(new BackupError('CLOSED', 'the volume is closed'));
+    try {
+      this.core.requireOpen();
+      checkTransfer(this.core, 'into', offset, into);
+      abortOptionsArgument(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     return this.core.device.read(offset, into, options);
   }
 
@@ -172,7 +191,12 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   }
 
   flush(options?: AbortOptions): Promise<void> {
-    if (this.core.isClosed) return Promise.reject(new BackupError('CLOSED', 'the volume is closed'));
+    try {
+      this.core.requireOpen();
+      abortOptionsArgument(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     return this.core.device.flush(options);
   }
 
@@ -196,6 +220,9 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
    */
   changedSince(point: ChangePoint): BlockRange[] | undefined {
     this.core.requireOpen();
+    plainObjectArgument('point', point);
+    textArgument('point.trackingId', point.trackingId);
+    integerArgument('point.epoch', point.epoch, 0);
     return point.trackingId === this.trackingId ? this.core.epochs.changedSince(point.epoch) : undefined;
   }
 
@@ -218,9 +245,12 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     for (const record of [...snapshots.records]) snapshots.retire(record, 'closed');
     await this.interceptor.claims.close();
     await gate.landed();
-    await this.#spill?.close();
-    devicesInUse.delete(device);
-    if (this.#closeDevice) await device[Symbol.asyncDispose]();
+    try {
+      await this.#spill?.close();
+    } finally {
+      devicesInUse.delete(device);
+      if (this.#closeDevice) await device[Symbol.asyncDispose]();
+    }
   }
 
   #otherWrite(call: (offset: number, length: number, options?: AbortOptions) => Promise<void>) {
@@ -239,6 +269,7 @@ class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
 
   readSync(offset: number, into: Uint8Array): void {
     this.core.requireOpen();
+    checkTransfer(this.core, 'into', offset, into);
     this.#device.readSync(offset, into);
   }
 

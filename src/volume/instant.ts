@@ -1,4 +1,5 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
+import { functionArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { deviceStack } from '../device/underlying.ts';
 import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
@@ -23,8 +24,7 @@ export interface Member {
 
 /** Freezes all members at one instant: hold, drain, and then one synchronous step. Rule R9. */
 export async function freezeTogether(members: readonly Member[], options: SnapshotOptions): Promise<VolumeSnapshot[]> {
-  const { signal, atInstant } = options;
-  signal?.throwIfAborted();
+  const { signal, atInstant } = checkSnapshotOptions(options);
   refuseStacked(members);
   for (const { core } of members) core.requireOpen();
   const releases = members.map(({ core }) => core.gate.hold());
@@ -45,13 +45,23 @@ export async function freezeTogether(members: readonly Member[], options: Snapsh
 
 /** Freezes one volume without waiting. */
 export function freezeSync(member: Member, options: SnapshotOptions): VolumeSnapshot {
-  options.signal?.throwIfAborted();
+  const { atInstant } = checkSnapshotOptions(options);
   if (member.core.gate.inFlight > 0) {
     const message = `${member.core.gate.inFlight} asynchronous writes are at the device`;
     throw new BackupError('WRITES_IN_FLIGHT', message, { retryable: true });
   }
-  const [snapshot] = freezeNow([member], options.atInstant);
+  const [snapshot] = freezeNow([member], atInstant);
   return snapshot as VolumeSnapshot;
+}
+
+const SNAPSHOT_OPTIONS = { signal: true, atInstant: true } as const satisfies Record<keyof SnapshotOptions, true>;
+
+/** Throws the signal's reason too, when it has aborted. */
+function checkSnapshotOptions(options: SnapshotOptions): SnapshotOptions {
+  const { signal, atInstant } = optionsArgument('options', options, SNAPSHOT_OPTIONS);
+  if (atInstant !== undefined) functionArgument('options.atInstant', atInstant);
+  signalArgument('options.signal', signal)?.throwIfAborted();
+  return { signal, atInstant };
 }
 
 function freezeNow(members: readonly Member[], atInstant: (() => void) | undefined): VolumeSnapshot[] {
@@ -82,8 +92,9 @@ function freezeNow(members: readonly Member[], atInstant: (() => void) | undefin
 /** An asynchronous function would run on after writes have been let go: it is refused rather than misunderstood. */
 function runAtInstant(atInstant: (() => void) | undefined): void {
   const returned: unknown = atInstant?.();
-  if (!(returned instanceof Promise)) return;
-  returned.catch(() => {});
+  // Not by its class: a promise of another realm is one too.
+  if (typeof (returned as PromiseLike<unknown> | undefined)?.then !== 'function') return;
+  Promise.resolve(returned).catch(() => {});
   throw new TypeError('atInstant must be synchronous');
 }
 

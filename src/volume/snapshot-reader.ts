@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
 import type { Extent } from '../device/block-device.ts';
+import { checkLength, fixedView } from '../device/door.ts';
 import type { Preimage } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -54,10 +55,13 @@ export async function readSnapshot(
   core: VolumeCore,
   record: SnapshotRecord,
   offset: number,
-  into: Uint8Array,
+  buffer: Uint8Array,
   options: AbortOptions | undefined,
 ): Promise<void> {
-  let missing: Stretch[] = into.length === 0 ? [] : [{ offset, length: into.length }];
+  // A buffer that grows meanwhile is filled as far as was asked; one that is detached or shrinks is found out at the end.
+  const into = fixedView(buffer);
+  const { length } = into;
+  let missing: Stretch[] = length === 0 ? [] : [{ offset, length }];
   while (missing.length > 0) {
     requireLive(record);
     const { parts, rest } = nextParts(core, record, missing);
@@ -70,6 +74,7 @@ export async function readSnapshot(
     requireLive(record);
     missing = [...parts.flatMap((part, index) => stillMissing(core, record, part, outcomes[index])), ...rest];
   }
+  checkLength('into', into, length);
 }
 
 interface Part extends Stretch {

@@ -1,5 +1,13 @@
-import { choiceArgument, integerArgument, limitArgument, textArgument } from '../common/arguments.ts';
+import {
+  booleanArgument,
+  choiceArgument,
+  integerArgument,
+  limitArgument,
+  optionsArgument,
+  textArgument,
+} from '../common/arguments.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import { deviceArgument } from '../device/door.ts';
 
 /**
  * What happens when a pre-image can't be kept: the device can't be read, there is no room, or it takes too long.
@@ -77,8 +85,26 @@ const MAX_BLOCKS = 2 ** 32;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
+const VOLUME_OPTIONS = { blockSize: true, name: true, closeDevice: true, preserve: true } as const satisfies Record<
+  keyof VolumeOptions,
+  true
+>;
+const PRESERVE_OPTIONS = {
+  memoryBytes: true,
+  spillPath: true,
+  spillDevice: true,
+  spillBytes: true,
+  verifySpill: true,
+  deadlineMs: true,
+  onFailure: true,
+} as const satisfies Record<keyof PreserveOptions, true>;
+
 /** @throws TypeError for anything that is not as the options say */
-export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions): CheckedVolumeOptions {
+export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): CheckedVolumeOptions {
+  deviceArgument('device', device);
+  const options = optionsArgument('options', given, VOLUME_OPTIONS);
+  const preserve = optionsArgument('options.preserve', options.preserve, PRESERVE_OPTIONS);
+  if (options.name !== undefined && typeof options.name !== 'string') throw new TypeError('name must be a string');
   const blockSize = integerArgument('blockSize', options.blockSize ?? 64 * KIB, 4 * KIB, 4 * MIB);
   if ((blockSize & (blockSize - 1)) !== 0) throw new TypeError('blockSize must be a power of two');
   if (blockSize % device.sectorSize !== 0) {
@@ -88,9 +114,9 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
     throw new TypeError(`blockSize must not be more than the ${device.maxTransferBytes} bytes that one call takes`);
   }
   if (device.size / blockSize > MAX_BLOCKS) throw new TypeError(`blockSize makes more than ${MAX_BLOCKS} blocks`);
-  const preserve = options.preserve ?? {};
   const { spillPath, spillDevice } = preserve;
   if (spillPath !== undefined) textArgument('preserve.spillPath', spillPath);
+  if (spillDevice !== undefined) deviceArgument('preserve.spillDevice', spillDevice);
   if (spillPath !== undefined && spillDevice !== undefined) {
     throw new TypeError('preserve takes spillPath or spillDevice, not both');
   }
@@ -103,7 +129,7 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
   return {
     blockSize,
     name: options.name,
-    closeDevice: options.closeDevice ?? false,
+    closeDevice: booleanArgument('closeDevice', options.closeDevice ?? false),
     memoryBytes: integerArgument('preserve.memoryBytes', preserve.memoryBytes ?? 64 * MIB, 0),
     spillPath,
     spillDevice,
@@ -112,7 +138,7 @@ export function checkVolumeOptions(device: BlockDevice, options: VolumeOptions):
       preserve.spillBytes ?? spillDevice?.size ?? roundUp(device.size, blockSize),
       0,
     ),
-    verifySpill: preserve.verifySpill ?? false,
+    verifySpill: booleanArgument('preserve.verifySpill', preserve.verifySpill ?? false),
     deadlineMs: limitArgument('preserve.deadlineMs', preserve.deadlineMs ?? 10_000, 1),
     onFailure: choiceArgument('preserve.onFailure', preserve.onFailure ?? 'break-snapshot', [
       'fail-write',

@@ -1,10 +1,11 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { choiceArgument, integerArgument } from '../common/arguments.ts';
+import { abortOptionsArgument, choiceArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice, Extent } from '../device/block-device.ts';
+import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import type { BlockRange } from '../state/block-range.ts';
+import { type BlockRange, blockRangeArgument } from '../state/block-range.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
 import type { ChangePoint, CopyOnWriteVolume } from './copy-on-write-volume.ts';
 import type { BlockMark } from './live-snapshots.ts';
@@ -82,7 +83,8 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    * the device gives
    */
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    options?.signal?.throwIfAborted();
+    checkBytes('into', into);
+    abortOptionsArgument(options);
     requireLive(this.#record);
     checkSpan(this, offset, into.length);
     await readSnapshot(this.#core, this.#record, offset, into, options);
@@ -95,13 +97,14 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
 
   /** There is nothing to flush. */
   async flush(options?: AbortOptions): Promise<void> {
-    options?.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     requireLive(this.#record);
   }
 
   /** Which parts are known to be zeroes: as the device says, where it can, and by the blocks' states. */
   extents(offset: number, length: number, options?: AbortOptions): AsyncIterable<Extent> {
     checkSpan(this, offset, length);
+    abortOptionsArgument(options);
     return snapshotExtents(this.#core, this.#record, offset, length, options);
   }
 
@@ -120,11 +123,9 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
    */
   mark(blocks: BlockRange | number, to: BlockMark): void {
-    const range = typeof blocks === 'number' ? { firstBlock: blocks, blockCount: 1 } : blocks;
     choiceArgument('to', to, MARKS);
-    integerArgument('firstBlock', range.firstBlock, 0);
-    integerArgument('blockCount', range.blockCount, 0);
-    this.#core.snapshots.mark(this.#record, range.firstBlock, range.blockCount, to);
+    const { firstBlock, blockCount } = blockRangeArgument('blocks', blocks);
+    this.#core.snapshots.mark(this.#record, firstBlock, blockCount, to);
   }
 
   /**

@@ -1,6 +1,8 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
+import { abortOptionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type { SyncBlockDevice } from '../device/block-device.ts';
+import { checkBytes, checkLength } from '../device/door.ts';
 import { SETTLED } from '../device/settled.ts';
 import { checkSpan } from '../device/span.ts';
 import { Claims, isAllZero, preserveError } from './claims.ts';
@@ -50,26 +52,26 @@ export class WriteInterceptor {
   /** The plain write, which has a way of its own so that it allocates nothing when nothing is needed. */
   write(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
     const core = this.#core;
+    if (typeof offset !== 'number' || !(from instanceof Uint8Array)) return this.#writeChecked(offset, from, options);
     const end = offset + from.length;
     const first = Math.floor(offset * core.blocksPerByte);
     const last = Math.floor((end - 1) * core.blocksPerByte);
     // What the device will not refuse and needs no pre-image goes straight on.
     const passes =
       core.isWritable &&
+      options === undefined &&
       offset >= 0 &&
       end > offset &&
       end <= core.size &&
-      (core.sectorSize === 1 || (offset % core.sectorSize === 0 && from.length % core.sectorSize === 0)) &&
-      core.gate.isOpen &&
-      options?.signal?.aborted !== true;
-    if (!passes || !this.#needsNothing(first, last)) {
-      return this.writeOtherwise(offset, from.length, options, () => core.device.write(offset, from, options));
-    }
+      offset % core.sectorSize === 0 &&
+      from.length % core.sectorSize === 0 &&
+      core.gate.isOpen;
+    if (!passes || !this.#needsNothing(first, last)) return this.#writeChecked(offset, from, options);
     this.#overwrite(first, last);
     core.gate.enter();
     let done: Promise<void>;
     try {
-      done = core.device.write(offset, from, options);
+      done = core.device.write(offset, from);
     } catch (error) {
       core.gate.leave();
       return Promise.reject(error);
@@ -77,33 +79,53 @@ export class WriteInterceptor {
     return this.#tracked(done);
   }
 
-  /** A write of any kind, which may have to wait: `call` hands it to the device. */
+  /**
+   * A write of any kind, which may have to wait: `call` hands it to the device, unless `checkAgain`, which is called just
+   * before, throws.
+   */
   writeOtherwise(
     offset: number,
     length: number,
     options: AbortOptions | undefined,
     call: () => Promise<void>,
+    checkAgain: () => void = () => {},
   ): Promise<void> {
     const { blocksPerByte } = this.#core;
     const refusal = this.#refusal(offset, length, options);
     if (refusal !== undefined) return refusal;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
-    return this.#issueWhenPreserved(first, last, options, call);
+    return this.#issueWhenPreserved(first, last, options, call, checkAgain);
+  }
+
+  #writeChecked(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
+    try {
+      checkBytes('from', from);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const { device } = this.#core;
+    const { length } = from;
+    // What is preserved and tracked is what the device is handed, though the buffer may be resized while the write waits.
+    const checkAgain = () => checkLength('from', from, length);
+    return this.writeOtherwise(offset, length, options, () => device.write(offset, from, options), checkAgain);
   }
 
   /** Reads, preserves and writes in one step, and never waits. Rule R7. */
   writeSync(device: SyncBlockDevice, offset: number, from: Uint8Array): void {
     const { blocksPerByte, snapshots } = this.#core;
-    this.#check(offset, from.length);
-    if (from.length === 0) return;
+    checkBytes('from', from);
+    const { length } = from;
+    this.#check(offset, length);
+    if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
-    const last = Math.floor((offset + from.length - 1) * blocksPerByte);
+    const last = Math.floor((offset + length - 1) * blocksPerByte);
     if (!this.#needsNothing(first, last)) {
       for (let block = first; block <= last; block++) {
         if (snapshots.needsPreimage(block)) this.#preserveSync(device, block);
       }
     }
+    checkLength('from', from, length);
     this.#overwrite(first, last);
     device.writeSync(offset, from);
   }
@@ -117,7 +139,7 @@ export class WriteInterceptor {
 
   #refusal(offset: number, length: number, options: AbortOptions | undefined): Promise<void> | undefined {
     try {
-      options?.signal?.throwIfAborted();
+      abortOptionsArgument(options);
       this.#check(offset, length);
       return length === 0 ? SETTLED : undefined;
     } catch (error) {
@@ -130,6 +152,7 @@ export class WriteInterceptor {
     last: number,
     options: AbortOptions | undefined,
     call: () => Promise<void>,
+    checkAgain: () => void,
   ): Promise<void> {
     const { gate, snapshots } = this.#core;
     // @mutation preserving-write-is-not-in-flight
@@ -156,6 +179,8 @@ export class WriteInterceptor {
         next = first; // Something has changed since a block was looked at.
       }
     }
+    // @mutation length-compared-again
+    checkAgain();
     // @mutation epoch-before-call
     this.#overwrite(first, last);
     gate.enter();

@@ -47,6 +47,12 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     tests: { files, names: 'a claim on a block that was overwritten' },
   },
   {
+    rule: 'R2',
+    what: 'a buffer that was resized while the write waited is handed to the device',
+    edits: { 'length-compared-again': '' },
+    tests: { files: ['test/volume/arguments.test.ts'], names: 'resized while the write waits' },
+  },
+  {
     rule: 'R4',
     what: 'a reader looks again only whether the block was preserved',
     edits: {

@@ -57,18 +57,19 @@ export async function rollBack(
       tell(options.onProgress, { phase, doneBytes: writtenBytes, totalBytes, transferredBytes, requests });
     };
     const [from, to] = [byteDevice(image), byteDevice(onto)];
+    const io = { signal: options.signal };
     for (const { at, bytes } of chunksOf(wanted)) {
       await readOrZero(from, at, bytes, options);
-      await to.write(at, bytes, options);
+      await to.write(at, bytes, io);
       writtenBytes += bytes.length;
       advance('restoring');
     }
-    await to.flush(options);
+    await to.flush(io);
     if (options.verifyWrites === true) {
       for (const { at, bytes } of chunksOf(wanted)) {
         await readOrZero(from, at, bytes, options);
         const written = new Uint8Array(bytes.length);
-        await to.read(at, written, options);
+        await to.read(at, written, io);
         if (Buffer.compare(written, bytes) !== 0) {
           throw new BackupError('VERIFY_MISMATCH', `what was written at ${at} does not read back`);
         }
