@@ -26,13 +26,20 @@ export interface BackupInfo {
   readonly lostBytes: number;
   /** Why and since when it is held: `undefined` for one that may be forgotten. */
   readonly hold: { readonly reason: string | undefined; readonly heldAt: Date } | undefined;
+  /**
+   * Bytes of the packs that it has stored: new contents, and what its map takes. Of one backup of a group, those of its
+   * own blocks.
+   */
+  readonly uploadedBytes: number;
+  /** Bytes of blocks that differ from the base; without one, of all that are not zeroes. */
+  readonly changedBytes: number;
   /** What the host gave. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /** What is public of a backup. */
 export function backupInfo(backup: StoredBackup): BackupInfo {
-  const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata, hold } = backup;
+  const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata, stats, hold } = backup;
   const { size, blockSize, lost } = descriptor;
   const lostBytes = lost.reduce((sum, { firstBlock, blockCount }) => {
     const end = Math.min(size, (firstBlock + blockCount) * blockSize);
@@ -49,6 +56,8 @@ export function backupInfo(backup: StoredBackup): BackupInfo {
     intact,
     lostBytes,
     hold: hold === undefined ? undefined : { reason: hold.reason, heldAt: new Date(hold.at) },
+    uploadedBytes: stats.storedBytes,
+    changedBytes: Math.min(size, stats.changedBlocks * blockSize),
     metadata: { ...metadata },
   };
 }

@@ -7,9 +7,17 @@ import type { CloudTarget } from '../target/cloud-target.ts';
 import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
 import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
-import type { BackupJob, BackupOptions, BackupResult, BackupSource } from './jobs/backup-job.ts';
+import type {
+  BackupJob,
+  BackupOptions,
+  BackupResult,
+  BackupSource,
+  GroupOptions,
+  GroupPart,
+} from './jobs/backup-job.ts';
 import { BackupJobs } from './jobs/backup-jobs.ts';
 import type { JobHandle } from './jobs/job-handle.ts';
+import { checkBackupOptions, groupRequests } from './jobs/job-requests.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
 import { missingBackup } from './log/sessions.ts';
@@ -173,7 +181,8 @@ export class BackupRepository implements AsyncDisposable {
    */
   async startBackup(source: BackupSource, options: BackupOptions): Promise<BackupJob> {
     this.#requireWritable();
-    const [job] = await this.#jobs.start([{ source, options }], options.signal, options.budget);
+    const { signal, budget, outageMs } = options ?? {};
+    const [job] = await this.#jobs.start([{ source, options }], { signal, budget, outageMs });
     return job as BackupJob;
   }
 
@@ -189,7 +198,7 @@ export class BackupRepository implements AsyncDisposable {
    */
   async resumeBackup(_volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
     this.#requireWritable();
-    textArgument('volume', options.volume);
+    checkBackupOptions(options);
     return undefined;
   }
 
@@ -199,16 +208,13 @@ export class BackupRepository implements AsyncDisposable {
    *
    * @throws as {@link BackupRepository.startBackup}
    */
-  async startGroup(
-    parts: readonly ({ source: BackupSource } & BackupOptions)[],
-    options: AbortOptions & { budget?: RequestBudget | undefined } = {},
-  ): Promise<BackupGroup> {
+  async startGroup(parts: readonly GroupPart[], options: GroupOptions = {}): Promise<BackupGroup> {
     this.#requireWritable();
-    if (parts.length === 0) throw new TypeError('a group has at least one part');
-    const requests = parts.map(({ source, ...each }) => ({ source, options: each }));
+    const requests = groupRequests(parts, options);
     const signals = [options.signal, ...parts.map(({ signal }) => signal)].filter((signal) => signal !== undefined);
     const signal = signals.length === 0 ? undefined : AbortSignal.any(signals);
-    const jobs = await this.#jobs.start(requests, signal, options.budget);
+    const { budget, outageMs } = options;
+    const jobs = await this.#jobs.start(requests, { signal, budget, outageMs });
     const done = Promise.all(jobs.map((job) => job.done));
     done.catch(() => {});
     return { jobs, done };
@@ -418,12 +424,14 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   async #close(how: 'suspend' | 'cancel' | 'finish'): Promise<void> {
-    for (const job of [...this.#jobs.running]) {
-      if (how === 'finish') {
-        job.resume();
-        await job.sweep().done.catch(() => {});
-      } else await (how === 'suspend' ? job.suspend() : job.cancel());
-    }
+    await this.#jobs.cancelStarts(new BackupError('CLOSED', 'the repository was closed'));
+    const ending = [...this.#jobs.running].map(async (job) => {
+      if (how === 'suspend') return job.suspend();
+      if (how === 'cancel') return job.cancel();
+      job.resume();
+      await job.sweep().done.catch(() => {});
+    });
+    await Promise.all(ending);
     await this.#jobs.settled();
     await this.#jobs.close();
     await Promise.all([...this.#images].map((image) => image.close()));

@@ -4,6 +4,7 @@ import type { RepositoryKeys } from './keys/repository-keys.ts';
 import type { LogWriter } from './log/log-writer.ts';
 import { BlockMap, type BlockMapOptions } from './map/block-map.ts';
 import type { MapDescriptor } from './map/descriptor.ts';
+import type { RecordReader } from './records/record.ts';
 import type { RecordStore } from './records/record-store.ts';
 
 /** What every operation of an open repository works with. */
@@ -19,7 +20,15 @@ export interface RepositoryContext {
   readonly owner: string;
   /** Milliseconds since 1970. Never decides what is right, only what is tried. */
   readonly now: () => number;
+  /** Makes requests of the target, and may make them again. @defaultValue once */
+  readonly insist?: Insist | undefined;
 }
+
+/** Does `work`, and does it again where it failed in a way that may pass. */
+export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => boolean) => Promise<T>;
+
+/** Does it once. */
+export const once: Insist = (work) => work();
 
 /** The map of a backup. */
 export function openMap(
@@ -27,5 +36,8 @@ export function openMap(
   descriptor: MapDescriptor,
   options: BlockMapOptions = {},
 ): BlockMap {
-  return new BlockMap(descriptor, context.format.fanOut, context.records, context.keys, options);
+  const { records, insist } = context;
+  const reader: RecordReader =
+    insist === undefined ? records : { read: (...record) => insist(() => records.read(...record)) };
+  return new BlockMap(descriptor, context.format.fanOut, reader, context.keys, options);
 }

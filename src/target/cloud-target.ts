@@ -37,6 +37,11 @@ export interface ObjectInfo {
 export interface PutOptions extends AbortOptions {
   /** Fail with `OBJECT_EXISTS` if there is an object under this key. @defaultValue false */
   createOnly?: boolean | undefined;
+  /**
+   * Told of bytes of the body as they go out, each time how many more. A target need not tell, and one that sends a body
+   * again tells again: it is for progress only.
+   */
+  onSent?: ((bytes: number) => void) | undefined;
 }
 
 /** Options of {@link CloudTarget.get}. @public */

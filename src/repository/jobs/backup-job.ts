@@ -7,6 +7,7 @@ import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BackupInfo } from '../backup-info.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
 import type { RequestBudget } from '../requests/request-meter.ts';
+import type { Outage } from './job-patience.ts';
 import type { ChangeSource } from './volume-backup.ts';
 import type { ChangeReason } from './witnessed-commits.ts';
 
@@ -23,9 +24,20 @@ export type BackupSource = CopyOnWriteVolume | VolumeSnapshot;
  */
 export type JobStatus = 'lazy' | 'sweeping' | 'paused' | 'committed' | 'failed' | 'cancelled' | 'suspended';
 
-/** How far a backup has got. @public */
+/**
+ * How far a backup has got.
+ *
+ * `phase` is the status, or `uploading` (everything has been read, and the last packs are on their way), `committing`, or
+ * `waiting` (the target can't be reached, see `outage`). `doneBytes` counts blocks that are safe, in the store or because
+ * they need not be stored; `transferredBytes` what has been sent. Neither ever goes back, so that a rate and a remaining
+ * time can be computed from two of them.
+ *
+ * @public
+ */
 export interface BackupProgress extends Progress {
   readonly status: JobStatus;
+  /** Set while the job waits for a target that can't be reached; see `outageMs` of `BackupOptions`. */
+  readonly outage: Outage | undefined;
   /** Blocks by their state. */
   readonly counts: Readonly<Record<BlockState, number>>;
 }
@@ -50,6 +62,29 @@ export interface BackupOptions extends ProgressOptions<BackupProgress> {
    * takes. @defaultValue up to 32 whose map is in memory, so that it costs no request
    */
   sampleBlocks?: number | undefined;
+  /**
+   * How long the job waits for a target that can't be reached, in milliseconds, counted anew for each request; `Infinity`
+   * waits until it is cancelled. What will not pass by itself (a refused permission, a full disk) is not waited for.
+   * Blocks that are overwritten meanwhile are preserved as far as the volume's limits go. @defaultValue 3_600_000, an hour
+   */
+  outageMs?: number | undefined;
+}
+
+/** One backup of a group. @public */
+export type GroupPart = { source: BackupSource } & Omit<BackupOptions, 'budget' | 'outageMs'>;
+
+/** Options of a group as a whole. @public */
+export interface GroupOptions extends AbortOptions {
+  /** The most that all of it may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
+  budget?: RequestBudget | undefined;
+  /** As of one backup: see `BackupOptions`. @defaultValue 3_600_000, an hour */
+  outageMs?: number | undefined;
+}
+
+/** Options of `BackupJob.watch`. @public */
+export interface WatchOptions extends AbortOptions {
+  /** The least time between two reports, in milliseconds. @defaultValue 250 */
+  intervalMs?: number | undefined;
 }
 
 /** What a backup came to. @public */
@@ -63,8 +98,6 @@ export interface BackupResult extends BackupInfo {
   readonly changeReason: ChangeReason | undefined;
   /** Bytes read from the snapshot. */
   readonly readBytes: number;
-  /** Bytes sent to the target. Of one backup of a group: those of its own blocks. */
-  readonly uploadedBytes: number;
   /** Requests made of the target. Of a group: by all of it. */
   readonly requests: number;
   /** What the host should know of, though the backup is good: such as `CHANGE_TRACKING_WRONG`. */
@@ -94,10 +127,10 @@ export interface BackupJob extends AsyncDisposable {
   readonly done: Promise<BackupResult>;
   progress(): BackupProgress;
   /**
-   * Tells of progress, now and whenever there is some, at most once in `intervalMs` (250 unless told), and once in the
-   * end. Never throws but by its signal; leaving it cancels nothing.
+   * Tells of progress, now and whenever there is some, and once in the end. Never throws but by its signal; leaving it
+   * cancels nothing.
    */
-  watch(options?: AbortOptions & { intervalMs?: number | undefined }): AsyncIterable<BackupProgress>;
+  watch(options?: WatchOptions): AsyncIterable<BackupProgress>;
   /** The second instruction: store the remaining blocks, in order. */
   sweep(): this;
   pause(): void;
@@ -108,6 +141,8 @@ export interface BackupJob extends AsyncDisposable {
    * outcome, and a backup that has been committed stays.
    */
   cancel(): Promise<void>;
+  /** As `cancel`. */
+  close(): Promise<void>;
   /**
    * Stops so that `resumeBackup` can go on. Only a volume with a state directory can keep what that takes, and there is
    * none yet: for now this cancels.

@@ -1,19 +1,17 @@
-import { abortable } from '../../common/abort.ts';
-import { textArgument } from '../../common/arguments.ts';
+import { type AbortOptions, abortable } from '../../common/abort.ts';
 import type { BackupError } from '../../common/errors.ts';
-import { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
-import { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { backupInfo } from '../backup-info.ts';
-import { checkMetadata } from '../log/backup-codec.ts';
 import type { StoredBackup } from '../log/log-state.ts';
-import { tell } from '../progress.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { metered, type RequestBudget, RequestMeter } from '../requests/request-meter.ts';
 import { SealPool } from '../workers/seal-pool.ts';
-import type { BackupOptions, BackupResult, BackupSource } from './backup-job.ts';
+import type { BackupResult } from './backup-job.ts';
 import { BackupRun, type RunMember } from './backup-run.ts';
-import { BackupSession, type StoringOptions } from './backup-session.ts';
+import { BackupSession, type PinnedPart, type StoringOptions } from './backup-session.ts';
 import { type Ending, JobHandle } from './job-handle.ts';
+import { DEFAULT_OUTAGE_MS, JobPatience } from './job-patience.ts';
+import { checkRequests, type FrozenRequest, freeze, type JobRequest } from './job-requests.ts';
 import { ContentIndex } from './known-contents.ts';
 import { VolumeBackup } from './volume-backup.ts';
 
@@ -24,17 +22,30 @@ export interface JobSettings extends StoringOptions {
   readonly sealMemoryBytes: number | undefined;
 }
 
-/** A volume to be backed up, and how. */
-export interface JobRequest {
-  readonly source: BackupSource;
-  readonly options: BackupOptions;
+/** What holds for all backups of one run. */
+export interface StartOptions extends AbortOptions {
+  readonly budget?: RequestBudget | undefined;
+  readonly outageMs?: number | undefined;
 }
 
-/** A request with the job's own handle on the instant. */
-interface FrozenRequest {
-  readonly options: BackupOptions;
-  readonly snapshot: VolumeSnapshot;
+interface Preparation {
+  readonly context: RepositoryContext;
+  readonly session: BackupSession;
+  readonly frozen: readonly FrozenRequest[];
+  readonly onMoved: () => void;
+  readonly signal: AbortSignal;
 }
+
+interface Start extends Omit<Preparation, 'context' | 'signal'> {
+  readonly backups: readonly VolumeBackup[];
+  readonly meter: RequestMeter;
+  readonly patience: JobPatience;
+  readonly lifetime: AbortController;
+  /** The host's. */
+  readonly signal: AbortSignal | undefined;
+}
+
+const LONGEST_GOODBYE_MS = 5_000;
 
 /** The backups that are on their way in one repository, and what they share. */
 export class BackupJobs {
@@ -45,6 +56,8 @@ export class BackupJobs {
   readonly #pools = new Map<number, SealPool>();
   /** Sessions being given up, which takes a request. */
   readonly #goodbyes = new Set<Promise<unknown>>();
+  /** Starts that are under way. */
+  readonly #starting = new Map<AbortController, Promise<unknown>>();
 
   constructor(context: RepositoryContext, settings: JobSettings) {
     this.#context = context;
@@ -52,33 +65,31 @@ export class BackupJobs {
   }
 
   /** Starts backups that are committed together: one of each volume, all frozen at one instant. */
-  async start(requests: readonly JobRequest[], signal?: AbortSignal, budget?: RequestBudget): Promise<JobHandle[]> {
-    for (const { options } of requests) checkOptions(options);
-    const names = requests.map(({ options }) => options.volume);
-    const twice = names.find((name, index) => names.indexOf(name) !== index);
-    if (twice !== undefined) throw new TypeError(`volume ${JSON.stringify(twice)} is in the group twice`);
-    signal?.throwIfAborted();
-    const frozen = await freeze(requests, signal);
-    const meter = new RequestMeter(budget);
+  async start(requests: readonly JobRequest[], options: StartOptions): Promise<JobHandle[]> {
+    checkRequests(requests);
+    const meter = new RequestMeter(options.budget);
+    options.signal?.throwIfAborted();
     const lifetime = new AbortController();
-    let session: BackupSession | undefined;
+    const started = metered(meter, () => this.#start(requests, options, meter, lifetime));
+    this.#starting.set(lifetime, started);
     try {
-      return await metered(meter, async () => {
-        session = await this.#openSession(frozen, lifetime.signal, signal);
-        return await this.#begin(session, frozen, meter, lifetime, signal);
-      });
-    } catch (error) {
-      lifetime.abort(error);
-      for (const { snapshot } of frozen) await snapshot.close();
-      if (session !== undefined) this.#leave(session);
-      throw error;
+      return await started;
+    } finally {
+      this.#starting.delete(lifetime);
     }
   }
 
-  /** Waits for requests that give sessions up, but not for ever: the log does without them. */
+  /** Gives up all starts that are under way, however silent the target is. */
+  async cancelStarts(reason: unknown): Promise<void> {
+    const starts = [...this.#starting];
+    for (const [lifetime] of starts) lifetime.abort(reason);
+    await Promise.allSettled(starts.map(([, started]) => started));
+  }
+
+  /** Waits a while for requests that give sessions up: the log does without them. */
   async settled(): Promise<void> {
     const wait = Promise.withResolvers<void>();
-    const timer = setTimeout(wait.resolve, 5_000);
+    const timer = setTimeout(wait.resolve, LONGEST_GOODBYE_MS);
     await Promise.race([Promise.allSettled(this.#goodbyes), wait.promise]);
     clearTimeout(timer);
   }
@@ -87,68 +98,79 @@ export class BackupJobs {
     await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
   }
 
-  #openSession(frozen: readonly FrozenRequest[], lifetime: AbortSignal, signal?: AbortSignal): Promise<BackupSession> {
+  async #start(
+    requests: readonly JobRequest[],
+    { signal, outageMs = DEFAULT_OUTAGE_MS }: StartOptions,
+    meter: RequestMeter,
+    lifetime: AbortController,
+  ): Promise<JobHandle[]> {
+    const handles: JobHandle[] = [];
+    const onMoved = () => {
+      for (const handle of handles) handle.moved();
+    };
+    const patience = new JobPatience({ outageMs, signal: lifetime.signal, onChange: onMoved });
+    const context = { ...this.#context, insist: patience.through.bind(patience) };
+    const onAbort = () => lifetime.abort(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    let frozen: FrozenRequest[] = [];
+    let session: BackupSession | undefined;
+    try {
+      frozen = await freeze(requests, lifetime.signal);
+      session = await this.#openSession(context, frozen, lifetime.signal);
+      const backups = await this.#prepare({ context, session, frozen, onMoved, signal: lifetime.signal });
+      handles.push(...this.#run({ session, frozen, backups, meter, patience, lifetime, signal, onMoved }));
+      return handles;
+    } catch (error) {
+      lifetime.abort(error);
+      for (const { snapshot } of frozen) await snapshot.close();
+      if (session !== undefined) this.#leave(session);
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #openSession(
+    context: RepositoryContext,
+    frozen: readonly FrozenRequest[],
+    signal: AbortSignal,
+  ): Promise<BackupSession> {
     const parts = frozen.map(({ options, snapshot }) => ({
       volume: options.volume,
       base: options.base ?? ('latest' as const),
       blockSize: snapshot.blockSize,
     }));
     const takeOver = frozen.some(({ options }) => options.takeOver === true);
-    return BackupSession.open(this.#context, parts, this.#settings, this.#contents, { signal, takeOver, lifetime });
+    const opening = BackupSession.open(context, parts, this.#settings, this.#contents, { signal, takeOver });
+    try {
+      return await abortable(opening, signal);
+    } catch (error) {
+      // Its entry may still be on its way: a target that ignores the signal must not hold the host's snapshot.
+      opening.then((late) => this.#leave(late)).catch(() => {});
+      throw error;
+    }
   }
 
-  async #begin(
-    session: BackupSession,
-    frozen: readonly FrozenRequest[],
-    meter: RequestMeter,
-    lifetime: AbortController,
-    signal?: AbortSignal,
-  ): Promise<JobHandle[]> {
-    const handles: JobHandle[] = [];
-    const onMoved = () => {
-      for (const handle of handles) handle.moved();
-    };
-    const preparing = frozen.map(async ({ options, snapshot }, index): Promise<RunMember> => {
-      const part = session.parts[index] as BackupSession['parts'][number];
-      const backup = await VolumeBackup.prepare({
-        context: this.#context,
-        session,
-        part,
-        snapshot,
-        pool: this.#pool(snapshot.blockSize),
-        sampleBlocks: options.sampleBlocks,
-        signal: lifetime.signal,
-        onMoved,
-      });
-      const { volume, metadata = {} } = options;
-      const { trackingId, epoch } = snapshot.point;
-      const base = part.pinned?.id;
-      const frozenAt = snapshot.frozenAt.getTime();
-      const facts = {
-        volume,
-        parent: part.parent,
-        base,
-        frozenAt,
-        trackingId,
-        point: epoch,
-        metadata: { ...metadata },
-      };
-      return { id: session.newBackupId(volume), backup, facts };
+  /** What has to be stored of each volume. */
+  async #prepare({ context, session, frozen, onMoved, signal }: Preparation): Promise<VolumeBackup[]> {
+    const preparing = frozen.map(({ options: { sampleBlocks }, snapshot }, index) => {
+      const part = session.parts[index] as PinnedPart;
+      const pool = this.#pool(snapshot.blockSize);
+      return VolumeBackup.prepare({ context, session, part, snapshot, pool, sampleBlocks, signal, onMoved });
     });
-    const members = await abortable(Promise.all(preparing), signal);
-    const run = new BackupRun(session, members, meter, lifetime.signal);
-    const committed = run.committed;
-    const ending: Ending = {
-      isCancelled: false,
-      cancel: (reason) => {
-        if (lifetime.signal.aborted) return;
-        ending.isCancelled = true;
-        lifetime.abort(reason);
-      },
-      fail: (error) => lifetime.abort(error),
-    };
+    return await abortable(Promise.all(preparing), signal);
+  }
+
+  #run(start: Start): JobHandle[] {
+    const { session, frozen, backups, meter, patience, lifetime, signal, onMoved } = start;
+    const members = backups.map((backup, index) =>
+      memberOf(session, frozen[index] as FrozenRequest, session.parts[index] as PinnedPart, backup),
+    );
+    const run = new BackupRun({ session, members, meter, signal: lifetime.signal, onMoved });
+    const ending = endingOf(lifetime);
     const unlisten = endWith(frozen, run, ending, signal);
-    committed
+    const handles: JobHandle[] = [];
+    run.committed
       .catch((error: unknown) => {
         lifetime.abort(error); // Whatever is still on its way.
         this.#leave(session);
@@ -158,17 +180,13 @@ export class BackupJobs {
         for (const { snapshot } of frozen) void snapshot.close();
         for (const handle of handles) this.running.delete(handle);
       });
-    const isGroup = members.length > 1;
-    members.forEach((member, index) => {
+    members.forEach(({ id, backup }, index) => {
       const { snapshot, options } = frozen[index] as FrozenRequest;
-      const result = committed.then((backups) =>
-        resultOf(backups[index] as StoredBackup, member.backup, meter, isGroup),
-      );
-      const { id, backup } = member;
-      const handle = new JobHandle({ id, volume: options.volume, snapshot, backup, run, meter, result, ending });
+      const result = run.committed.then((stored) => resultOf(stored[index] as StoredBackup, backup, meter));
+      const { volume, onProgress } = options;
+      const handle = new JobHandle({ id, volume, snapshot, backup, run, meter, patience, result, ending, onProgress });
       handles.push(handle);
       this.running.add(handle);
-      if (options.onProgress !== undefined) void tellOf(handle, options.onProgress);
     });
     return handles;
   }
@@ -222,58 +240,46 @@ function endWith(
   };
 }
 
-/** Of a volume's name, in characters. */
-const MAX_NAME = 1024;
-
-function checkOptions({ volume, base, metadata, sampleBlocks }: BackupOptions): void {
-  textArgument('volume', volume);
-  if (volume.length > MAX_NAME || !volume.isWellFormed()) {
-    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME} characters`);
-  }
-  if (base !== undefined) textArgument('base', base);
-  if (metadata !== undefined) checkMetadata(metadata);
-  if (sampleBlocks !== undefined && !(Number.isSafeInteger(sampleBlocks) && sampleBlocks >= 0)) {
-    throw new TypeError('sampleBlocks must be an integer from 0 up');
-  }
+function endingOf(lifetime: AbortController): Ending {
+  const ending: Ending = {
+    isCancelled: false,
+    cancel: (reason) => {
+      if (lifetime.signal.aborted) return;
+      ending.isCancelled = true;
+      lifetime.abort(reason);
+    },
+    fail: (error) => lifetime.abort(error),
+  };
+  return ending;
 }
 
-/** A handle of the job's own on each instant; volumes that were given as such are frozen together. */
-async function freeze(requests: readonly JobRequest[], signal?: AbortSignal): Promise<FrozenRequest[]> {
-  const volumes = requests.flatMap(({ source }) => (source instanceof VolumeSnapshot ? [] : [checkVolume(source)]));
-  const snapshots = volumes.length === 0 ? [] : await CopyOnWriteVolume.createSnapshots(volumes, { signal });
-  const made = [...snapshots] as VolumeSnapshot[];
-  const frozen: FrozenRequest[] = [];
-  try {
-    for (const { source, options } of requests) {
-      const snapshot = source instanceof VolumeSnapshot ? source.share() : (made.shift() as VolumeSnapshot);
-      frozen.push({ options, snapshot });
-    }
-    return frozen;
-  } catch (error) {
-    for (const { snapshot } of frozen) await snapshot.close();
-    for (const snapshot of made) await snapshot.close();
-    throw error;
-  }
+function memberOf(
+  session: BackupSession,
+  { options, snapshot }: FrozenRequest,
+  part: PinnedPart,
+  backup: VolumeBackup,
+): RunMember {
+  const { volume, metadata = {} } = options;
+  const { trackingId, epoch } = snapshot.point;
+  const facts = {
+    volume,
+    parent: part.parent,
+    base: part.pinned?.id,
+    frozenAt: snapshot.frozenAt.getTime(),
+    trackingId,
+    point: epoch,
+    metadata: { ...metadata },
+  };
+  return { id: session.newBackupId(volume), backup, facts };
 }
 
-function checkVolume(source: BackupSource): CopyOnWriteVolume {
-  if (source instanceof CopyOnWriteVolume) return source;
-  throw new TypeError('a backup is made of a CopyOnWriteVolume or a VolumeSnapshot');
-}
-
-function resultOf(stored: StoredBackup, backup: VolumeBackup, meter: RequestMeter, isGroup: boolean): BackupResult {
-  const { readBytes, newBytes } = backup.pipeline.tally;
+function resultOf(stored: StoredBackup, backup: VolumeBackup, meter: RequestMeter): BackupResult {
   return {
     ...backupInfo(stored),
     changeSource: backup.changeSource,
     changeReason: backup.changeReason,
-    readBytes,
-    uploadedBytes: isGroup ? newBytes : meter.uploadBytes,
+    readBytes: backup.pipeline.tally.readBytes,
     requests: meter.requests,
     warnings: backup.warnings,
   };
-}
-
-async function tellOf(handle: JobHandle, onProgress: NonNullable<BackupOptions['onProgress']>): Promise<void> {
-  for await (const progress of handle.watch()) tell(onProgress, progress);
 }

@@ -14,8 +14,21 @@ export interface RunMember {
   readonly facts: Pick<BackupRecord, 'volume' | 'parent' | 'base' | 'frozenAt' | 'trackingId' | 'point' | 'metadata'>;
 }
 
-/** Where a run is. */
-export type RunPhase = 'storing' | 'committing' | 'over';
+/** What a run works with. */
+export interface RunParts {
+  readonly session: BackupSession;
+  readonly members: readonly RunMember[];
+  readonly meter: RequestMeter;
+  readonly signal: AbortSignal;
+  /** Told whenever it has got further. */
+  readonly onMoved: () => void;
+}
+
+/**
+ * Where a run is: blocks are read and go into packs; the last packs go up, for which no snapshot is needed any more; the
+ * commit's entry is on its way.
+ */
+export type RunPhase = 'storing' | 'uploading' | 'committing' | 'over';
 
 /** How long intercepted blocks wait for others to share a pack with. */
 const INTERCEPTED_WAIT_MS = 30_000;
@@ -27,12 +40,14 @@ export class BackupRun {
   readonly #session: BackupSession;
   readonly #members: readonly RunMember[];
   readonly #signal: AbortSignal;
+  readonly #onMoved: () => void;
   #flushTimer: NodeJS.Timeout | undefined;
 
-  constructor(session: BackupSession, members: readonly RunMember[], meter: RequestMeter, signal: AbortSignal) {
+  constructor({ session, members, meter, signal, onMoved }: RunParts) {
     this.#session = session;
     this.#members = members;
     this.#signal = signal;
+    this.#onMoved = onMoved;
     this.committed = metered(meter, () => this.#run()).finally(() => {
       this.phase = 'over';
       clearTimeout(this.#flushTimer);
@@ -44,15 +59,27 @@ export class BackupRun {
       throw await this.#session.explain(error, { signal: this.#signal });
     });
     this.#signal.throwIfAborted();
-    this.phase = 'committing';
-    const records = this.#members.map((member, index) => recordOf(member, stored[index] as StoredVolume));
-    const state = await this.#session.commit(records, { signal: this.#signal });
+    this.#enter('uploading');
+    const packs = await this.#session.upload();
+    this.#signal.throwIfAborted();
+    this.#enter('committing');
+    const isGroup = this.#members.length > 1;
+    const records = this.#members.map((member, index) => {
+      const { newBytes } = member.backup.pipeline.tally;
+      return recordOf(member, stored[index] as StoredVolume, isGroup ? newBytes : packs.bytes);
+    });
+    const state = await this.#session.commit(records, packs, { signal: this.#signal });
     return this.#members.map(({ id, backup: { snapshot } }) => {
       const backup = state.backups.get(id);
       if (backup === undefined) throw new BackupError('LOG_CORRUPT', `backup ${id} was committed and is not there`);
       witnessCommit(snapshot.volume, this.#session.repositoryId, backup, snapshot.point);
       return backup;
     });
+  }
+
+  #enter(phase: RunPhase): void {
+    this.phase = phase;
+    this.#onMoved();
   }
 
   /** All volumes at once. When one fails the others stop; when the run is given up nobody waits for a device. */
@@ -90,13 +117,7 @@ export class BackupRun {
   }
 }
 
-function recordOf({ id, backup, facts }: RunMember, { descriptor }: StoredVolume): BackupRecord {
-  const { newBytes, changedBlocks } = backup.pipeline.tally;
-  return {
-    id,
-    ...facts,
-    intact: descriptor.lost.length === 0,
-    descriptor,
-    stats: { storedBytes: newBytes, changedBlocks },
-  };
+function recordOf({ id, backup, facts }: RunMember, { descriptor }: StoredVolume, storedBytes: number): BackupRecord {
+  const { changedBlocks } = backup.pipeline.tally;
+  return { id, ...facts, intact: descriptor.lost.length === 0, descriptor, stats: { storedBytes, changedBlocks } };
 }

@@ -1,18 +1,22 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
+import { backupPlain } from '../log/backup-codec.ts';
 import { decideCommit } from '../log/commit-decision.ts';
 import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
+import type { Decide } from '../log/log-writer.ts';
 import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/sessions.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
 import { isDamage } from '../prune/damage.ts';
 import { NodeWriter } from '../records/node-writer.ts';
-import { packKey, type RecordWriter } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { type PackName, packKey, type RecordWriter } from '../records/record.ts';
+import { once, type RepositoryContext } from '../repository-context.ts';
 import { metered } from '../requests/request-meter.ts';
 import type { Lane } from './block-feed.ts';
-import { commitPacks } from './commit-packs.ts';
+import { commitPacks, type TabledPacks } from './commit-packs.ts';
+import { isOutage } from './job-patience.ts';
 import { type ContentIndex, KnownContents } from './known-contents.ts';
 import { deadSessions, dropSession, holdSession } from './session-owner.ts';
 
@@ -31,11 +35,20 @@ export interface StoringOptions {
   readonly parallelPuts: number;
 }
 
+/** The signal is the job's: it ends the session's requests too. */
 export interface OpenSessionOptions extends AbortOptions {
   /** Fence whoever holds one of the volumes. */
   readonly takeOver?: boolean | undefined;
   /** Earlier sessions of the same job. */
   readonly resume?: readonly number[] | undefined;
+}
+
+/** What a session has stored, as its commit tells of it. */
+export interface UploadedPacks {
+  readonly references: readonly PackName[];
+  readonly listed: TabledPacks;
+  /** Of all packs. */
+  readonly bytes: number;
 }
 
 /** What a session pinned for one volume. */
@@ -85,6 +98,7 @@ export class BackupSession {
         onStored: ({ random }) => {
           for (const listener of this.storedListeners) listener(packKey({ session: seq, random }));
         },
+        insist: context.insist,
         signal,
       });
     this.packs = { intercepted: writer(INTERCEPTED_PACK_BYTES, 1), swept: writer(packBytes, storing.parallelPuts) };
@@ -104,20 +118,20 @@ export class BackupSession {
     parts: readonly SessionPart[],
     storing: StoringOptions,
     contents: ContentIndex,
-    options: OpenSessionOptions & { readonly lifetime?: AbortSignal | undefined },
+    options: OpenSessionOptions,
   ): Promise<BackupSession> {
     const { signal, takeOver = false, resume } = options;
     const { repositoryId } = context.format;
-    const opened = await context.log.append(
-      (state) => {
-        const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
-        if (missing !== undefined) return missingBackup(state, missing.base);
-        const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
-        const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId);
-        return decideOpen(state, { owner: context.owner, volumes, resume, takeOver: others });
-      },
-      { signal },
-    );
+    const { insist = once } = context;
+    const decide: Decide = (state) => {
+      const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
+      if (missing !== undefined) return missingBackup(state, missing.base);
+      const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
+      const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId);
+      return decideOpen(state, { owner: context.owner, volumes, resume, takeOver: others });
+    };
+    // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
+    const opened = await insist(() => context.log.append(decide, { signal }), mayBeSentAgain);
     if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
     const { entry, state } = opened;
     holdSession(repositoryId, entry.seq);
@@ -130,7 +144,7 @@ export class BackupSession {
         parent: state.heads.get(part.volume),
       };
     });
-    return new BackupSession(context, id, pinned, storing, contents, options.lifetime);
+    return new BackupSession(context, id, pinned, storing, contents, signal);
   }
 
   /** An id for one of its backups. A copy of this process that draws the same numbers has another session. */
@@ -169,24 +183,43 @@ export class BackupSession {
     return new BackupError(code, message, { cause: error });
   }
 
-  /** Makes the backups true, all of them or none. Resolves with the state of which they are part. */
-  async commit(backups: readonly BackupRecord[], options: AbortOptions = {}): Promise<LogState> {
+  /** Sends everything, and resolves with what the commit says of it once the store has all of it. */
+  async upload(): Promise<UploadedPacks> {
     await this.flush();
-    const own = [...this.packs.intercepted.stored, ...this.packs.swept.stored].map(
-      (pack): CommittedPack => ({ ...pack, session: this.seq }),
-    );
+    const own = this.#ownPacks();
     const listed = await commitPacks(this.#context, this.packs.swept, own);
     // Whatever else the maps name came through the pinned bases (P3).
     const references = [...own, ...this.known.referred];
-    const plan = { session: this.seq, backups, references, ...listed };
-    const appended = await this.#context.log.append((state) => decideCommit(state, plan), {
-      ...options,
-      lookFirst: false,
+    return { references, listed, bytes: this.#ownPacks().reduce((sum, { size }) => sum + size, 0) };
+  }
+
+  /**
+   * Makes the backups true, all of them or none. Resolves with the state of which they are part.
+   *
+   * An entry whose outcome could not be learned may be there, or may yet come: it is looked for, and is sent again only
+   * to a number at which it would have lost.
+   *
+   * @throws `COMMIT_UNKNOWN` while that is so when patience or the job ends
+   */
+  async commit(backups: readonly BackupRecord[], packs: UploadedPacks, options: AbortOptions = {}): Promise<LogState> {
+    const { log, insist = once } = this.#context;
+    const plan = { session: this.seq, backups, references: packs.references, ...packs.listed };
+    let unknown: BackupError | undefined;
+    const decide: Decide = (state) =>
+      unknown !== undefined && areCommitted(state, backups) ? undefined : decideCommit(state, plan);
+    const append = () => log.append(decide, { ...options, lookFirst: unknown !== undefined });
+    const sent = insist(append, (error) => {
+      if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
+      return mayBeSentAgain(error);
     });
-    if (appended === undefined) throw new BackupError('SESSION_ENDED', 'there was nothing to commit');
+    const appended = await sent.catch((error: unknown) => {
+      if (BackupError.is(error, 'COMMIT_UNKNOWN') || unknown === undefined || isAnswer(error)) throw error;
+      throw unknown;
+    });
+    const { state } = appended ?? log;
     this.#end();
     this.known.committed();
-    return appended.state;
+    return state;
   }
 
   /** Gives the session up. What it has stored is collected one day. Needs the network, so nobody waits for it. */
@@ -194,6 +227,11 @@ export class BackupSession {
     if (this.#hasEnded) return;
     this.#end();
     await metered(undefined, () => this.#context.log.append((state) => decideAbort(state, this.seq)));
+  }
+
+  #ownPacks(): CommittedPack[] {
+    const { intercepted, swept } = this.packs;
+    return [...intercepted.stored, ...swept.stored].map((pack) => ({ ...pack, session: this.seq }));
   }
 
   #end(): void {
@@ -209,6 +247,26 @@ export function chooseBase(state: LogState, { volume, base, blockSize }: Session
   let latest: StoredBackup | undefined;
   for (const backup of state.backups.values()) if (backup.volume === volume) latest = backup; // Oldest first.
   return latest?.descriptor.blockSize === blockSize ? latest.id : undefined;
+}
+
+/** Whether the very same backups are in the log. A copy of this process may have made others under these ids. */
+function areCommitted(state: LogState, backups: readonly BackupRecord[]): boolean {
+  return backups.every((backup) => {
+    const stored = state.backups.get(backup.id);
+    return (
+      stored !== undefined && Buffer.compare(encodePlain(backupPlain(stored)), encodePlain(backupPlain(backup))) === 0
+    );
+  });
+}
+
+/** Whether the log says that a commit is not there, and can't come any more. */
+function isAnswer(error: unknown): boolean {
+  return BackupError.is(error) && ['SESSION_FENCED', 'SESSION_ENDED', 'PARENT_CHANGED'].includes(error.code);
+}
+
+/** Whether an entry may be sent again: to a number that it can't get twice. */
+function mayBeSentAgain(error: unknown): boolean {
+  return isOutage(error) || BackupError.is(error, 'COMMIT_UNKNOWN');
 }
 
 function isId(base: string): boolean {

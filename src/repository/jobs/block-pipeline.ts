@@ -42,7 +42,7 @@ export interface PipelineTally {
   readBytes: number;
   /** Sealed bytes of blocks that were not known. */
   newBytes: number;
-  /** Blocks that differ from the base. */
+  /** Blocks that differ from the base; without one, all that are not zeroes. */
   changedBlocks: number;
 }
 
@@ -174,7 +174,7 @@ export class BlockPipeline {
   }
 
   #changed(block: number, entry: BlockEntry | undefined): void {
-    this.tally.changedBlocks++;
+    if (entry !== undefined || this.#parts.base !== undefined) this.tally.changedBlocks++;
     this.#parts.placed.add(block, entry);
   }
 

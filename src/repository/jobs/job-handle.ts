@@ -1,15 +1,20 @@
 import { channel } from 'node:diagnostics_channel';
-import { type AbortOptions, abortable } from '../../common/abort.ts';
-import { integerArgument } from '../../common/arguments.ts';
+import { abortable } from '../../common/abort.ts';
+import { integerArgument, optionsArgument, signalArgument } from '../../common/arguments.ts';
+import { BackupError } from '../../common/errors.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { tell } from '../progress.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
-import type { BackupJob, BackupProgress, BackupResult, JobStatus } from './backup-job.ts';
+import type { BackupJob, BackupOptions, BackupProgress, BackupResult, JobStatus, WatchOptions } from './backup-job.ts';
 import type { BackupRun } from './backup-run.ts';
+import type { JobPatience } from './job-patience.ts';
+import { noteFinished, noteUnfinished } from './unfinished-jobs.ts';
 import type { VolumeBackup } from './volume-backup.ts';
 
 const FAILED = channel('cow-cloud-backup:job:failed');
 const DEFAULT_INTERVAL_MS = 250;
+const WATCH_OPTIONS: Readonly<Record<keyof WatchOptions, true>> = { signal: true, intervalMs: true };
 
 /** What a handle shows and steers. */
 export interface JobParts {
@@ -19,8 +24,10 @@ export interface JobParts {
   readonly backup: VolumeBackup;
   readonly run: BackupRun;
   readonly meter: RequestMeter;
+  readonly patience: JobPatience;
   readonly result: Promise<BackupResult>;
   readonly ending: Ending;
+  readonly onProgress: BackupOptions['onProgress'];
 }
 
 /** How all jobs of a run are given up, and whether somebody wished so. */
@@ -35,11 +42,13 @@ export class JobHandle implements BackupJob {
   readonly id: string;
   readonly volume: string;
   readonly snapshot: VolumeSnapshot;
-  readonly #parts: JobParts;
+  #parts: JobParts;
   readonly #done: Promise<BackupResult>;
   #ended: 'committed' | 'failed' | 'cancelled' | undefined;
   #isPaused = false;
   #isObserved = false;
+  #toldAt = Number.NEGATIVE_INFINITY;
+  #tellTimer: NodeJS.Timeout | undefined;
   #moved = Promise.withResolvers<void>();
 
   constructor(parts: JobParts) {
@@ -47,15 +56,23 @@ export class JobHandle implements BackupJob {
     this.id = parts.id;
     this.volume = parts.volume;
     this.snapshot = parts.snapshot;
-    this.#done = parts.result;
-    this.#done.then(
-      () => this.#end('committed'),
+    // The end is told before the promise settles: afterwards the host hears nothing any more.
+    this.#done = parts.result.then(
+      (result) => {
+        this.#end('committed');
+        return result;
+      },
       (error: unknown) => {
-        const { isCancelled } = this.#parts.ending;
+        // Of a commit whose outcome is not known nobody can say that it was cancelled.
+        const isCancelled = parts.ending.isCancelled && !BackupError.is(error, 'COMMIT_UNKNOWN');
         this.#end(isCancelled ? 'cancelled' : 'failed');
-        if (!this.#isObserved && !isCancelled) this.#report(error);
+        if (!this.#isObserved && !isCancelled) setImmediate(() => this.#report(error));
+        throw error;
       },
     );
+    this.#done.catch(() => {});
+    noteUnfinished(this);
+    this.moved();
   }
 
   get status(): JobStatus {
@@ -76,23 +93,29 @@ export class JobHandle implements BackupJob {
   progress(): BackupProgress {
     const { counts } = this.states;
     const { blockSize, size } = this.snapshot;
-    const { uploadBytes, requests } = this.#parts.meter;
+    const { sentBytes, requests } = this.#parts.meter;
     const totalBlocks = this.states.blockCount - counts.inherited;
     const doneBlocks = counts.stored + counts.zero + counts.lost;
     const bytes = (blocks: number) => Math.min(size, blocks * blockSize);
     return {
       phase: this.#phase,
       status: this.status,
+      outage: this.#ended === undefined ? this.#parts.patience.outage : undefined,
       counts,
       doneBytes: bytes(doneBlocks),
       totalBytes: bytes(totalBlocks),
-      transferredBytes: uploadBytes,
+      transferredBytes: sentBytes,
       requests,
     };
   }
 
-  async *watch({ signal, intervalMs = DEFAULT_INTERVAL_MS }: AbortOptions & { intervalMs?: number | undefined } = {}) {
-    integerArgument('intervalMs', intervalMs, 0);
+  watch(options: WatchOptions = {}): AsyncGenerator<BackupProgress, void, undefined> {
+    optionsArgument('options', options, WATCH_OPTIONS);
+    const { intervalMs = DEFAULT_INTERVAL_MS } = options;
+    return this.#watch(integerArgument('intervalMs', intervalMs, 0), signalArgument('signal', options.signal));
+  }
+
+  async *#watch(intervalMs: number, signal: AbortSignal | undefined) {
     for (;;) {
       signal?.throwIfAborted();
       const moved = this.#moved.promise;
@@ -127,8 +150,12 @@ export class JobHandle implements BackupJob {
     return this.cancel();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.cancel();
+  close(): Promise<void> {
+    return this.cancel();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.cancel();
   }
 
   /** As `cancel`, with a reason of one's own. @internal */
@@ -147,11 +174,29 @@ export class JobHandle implements BackupJob {
   moved(): void {
     this.#moved.resolve();
     this.#moved = Promise.withResolvers();
+    this.#tellSoon();
   }
 
   get #phase(): string {
     if (this.#ended !== undefined) return this.#ended;
-    return this.#parts.run.phase === 'committing' ? 'committing' : this.status;
+    const { patience, run } = this.#parts;
+    if (patience.outage !== undefined) return 'waiting';
+    return run.phase === 'uploading' || run.phase === 'committing' ? run.phase : this.status;
+  }
+
+  /** Tells the host's callback: at once, or when it has not been told for a while. */
+  #tellSoon(): void {
+    if (this.#parts.onProgress === undefined || this.#tellTimer !== undefined) return;
+    const waitMs = this.#toldAt + DEFAULT_INTERVAL_MS - performance.now();
+    if (waitMs <= 0) this.#tell();
+    else this.#tellTimer = setTimeout(() => this.#tell(), waitMs).unref();
+  }
+
+  #tell(): void {
+    clearTimeout(this.#tellTimer);
+    this.#tellTimer = undefined;
+    this.#toldAt = performance.now();
+    tell(this.#parts.onProgress, this.progress());
   }
 
   #setPaused(isPaused: boolean): void {
@@ -163,6 +208,9 @@ export class JobHandle implements BackupJob {
 
   #end(how: 'committed' | 'failed' | 'cancelled'): void {
     this.#ended = how;
+    noteFinished(this);
+    this.#tell();
+    this.#parts = { ...this.#parts, onProgress: undefined };
     this.moved();
   }
 

@@ -240,7 +240,10 @@ export class VolumeBackup {
       }
       // Found zero, or lost, before it passed through the pipeline.
       const state = states.get(block);
-      if ((state === 'zero' || state === 'lost') && !this.#base.isSame(block)) yield [block, undefined];
+      if ((state === 'zero' || state === 'lost') && !this.#base.isSame(block)) {
+        this.pipeline.tally.changedBlocks++;
+        yield [block, undefined];
+      }
     }
   }
 

@@ -1,3 +1,4 @@
+import { plainObjectArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { decodeDescriptor, encodeDescriptor } from '../map/descriptor-codec.ts';
 import { logCorrupt } from './corrupt.ts';
@@ -22,9 +23,8 @@ export const MAX_METADATA = 65_536;
 
 /** What a host gives as metadata. @throws TypeError; `LIMIT_EXCEEDED` */
 export function checkMetadata(metadata: unknown): void {
-  if (typeof metadata !== 'object' || metadata === null) throw new TypeError('metadata must be an object of strings');
   let length = 0;
-  for (const [name, value] of Object.entries(metadata)) {
+  for (const [name, value] of Object.entries(plainObjectArgument('metadata', metadata))) {
     if (typeof value !== 'string' || !value.isWellFormed() || !name.isWellFormed() || name === '__proto__') {
       throw new TypeError(`metadata.${name} must be a well-formed string`);
     }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { abortable } from '../../common/abort.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { PackRecord } from '../log/log-entry.ts';
@@ -28,6 +29,8 @@ export interface PackWriterOptions {
   readonly parallelPuts: number;
   /** Told when the store has a pack: its records are safe. */
   readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
+  /** Makes a put, and may make it again. @defaultValue once */
+  readonly insist?: ((put: () => Promise<void>) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -44,6 +47,8 @@ export class PackWriter {
   /** Memory of packs that the store has, to be filled again: waiting for it to be collected would cost as much once more. */
   readonly #idle: Uint8Array<ArrayBuffer>[] = [];
   #filling: FillingPack | undefined;
+  /** Whether the pack being filled is to be sent as soon as there is a turn for it. */
+  #isHurried = false;
   #failure: { error: unknown } | undefined;
 
   constructor(options: PackWriterOptions) {
@@ -80,6 +85,12 @@ export class PackWriter {
     }
   }
 
+  /** Sends what has been gathered as soon as there is a turn for it, however little it is. Waits for nothing. */
+  hurry(): void {
+    this.#isHurried = this.#filling !== undefined;
+    this.#sendHurried();
+  }
+
   /** Sends what has been gathered, and resolves when the store has everything. */
   async flush(): Promise<void> {
     this.#close();
@@ -91,21 +102,34 @@ export class PackWriter {
     const pack = this.#filling;
     if (pack === undefined) return;
     this.#filling = undefined;
+    this.#isHurried = false;
     const sending: Promise<void> = this.#send(pack)
       .catch((error: unknown) => {
         this.#failure ??= { error };
       })
-      .finally(() => this.#sending.delete(sending));
+      .finally(() => {
+        this.#sending.delete(sending);
+        this.#sendHurried();
+      });
     this.#sending.add(sending);
   }
 
+  #sendHurried(): void {
+    if (this.#isHurried && this.#sending.size < this.#options.parallelPuts) this.#close();
+  }
+
   async #send(pack: FillingPack): Promise<void> {
-    const { target, footerKey, onStored, signal } = this.#options;
+    const { target, footerKey, onStored, signal, insist = (put) => put() } = this.#options;
     const body = pack.finish(footerKey);
     const sha256 = createHash('sha256').update(body).digest();
-    await target.put(packKey(pack.name), body, { signal });
-    // Only now: after a rejection somebody may still be reading it.
-    if (pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
+    let attempts = 0;
+    await insist(() => {
+      attempts++;
+      // A target that ignores the signal must not keep a job from ending.
+      return abortable(target.put(packKey(pack.name), body, { signal }), signal);
+    });
+    // Only now, and only if no put was rejected: somebody might still be reading it.
+    if (attempts === 1 && pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
     const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
     this.stored.push(record);
     onStored?.(record, pack.rows);

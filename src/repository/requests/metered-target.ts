@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { CloudTarget, ListOptions, ObjectInfo } from '../../target/cloud-target.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../../target/cloud-target.ts';
 import { ForwardingTarget, type TargetCall } from '../../target/forwarding-target.ts';
 import { currentMeter } from './request-meter.ts';
 
@@ -21,6 +21,20 @@ export class MeteredTarget extends ForwardingTarget {
     const answer = await invoke();
     if (operation === 'get') meter.downloadBytes += (answer as Uint8Array).length;
     return answer;
+  }
+
+  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+    const meter = currentMeter();
+    if (meter === undefined) return this.inner.put(key, body, options);
+    let told = 0;
+    const onSent = (bytes: number) => {
+      told += bytes;
+      meter.sentBytes += bytes;
+      options.onSent?.(bytes);
+    };
+    await this.inner.put(key, body, { ...options, onSent });
+    // Not every target tells, and some only of a part; what it repeated was sent twice.
+    meter.sentBytes += Math.max(0, body.length - told);
   }
 
   protected override async *forwardList(

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { limitArgument, optionsArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 
 /**
@@ -15,6 +16,13 @@ export interface RequestBudget {
   readonly downloadBytes?: number | undefined;
 }
 
+const BUDGET_OPTIONS: Readonly<Record<keyof RequestBudget, true>> = {
+  puts: true,
+  gets: true,
+  uploadBytes: true,
+  downloadBytes: true,
+};
+
 /** What one operation has asked of the target, counted across everything that it calls and awaits. */
 export class RequestMeter {
   puts = 0;
@@ -22,10 +30,16 @@ export class RequestMeter {
   deletes = 0;
   uploadBytes = 0;
   downloadBytes = 0;
+  /** Bytes of bodies that the store has taken so far, those of puts that failed later or are under way included. */
+  sentBytes = 0;
   readonly #budget: RequestBudget;
 
+  /** @throws TypeError */
   constructor(budget: RequestBudget = {}) {
-    this.#budget = budget;
+    this.#budget = optionsArgument('budget', budget, BUDGET_OPTIONS);
+    for (const [name, most] of Object.entries(this.#budget)) {
+      if (most !== undefined) limitArgument(`budget.${name}`, most, 0);
+    }
   }
 
   get requests(): number {

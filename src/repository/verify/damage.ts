@@ -9,7 +9,7 @@ import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
 import { isDamage } from '../prune/damage.ts';
 import { type Location, packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { once, type RepositoryContext } from '../repository-context.ts';
 import { FreshRecords, movedPlace } from './fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from './map-walk.ts';
 
@@ -62,7 +62,8 @@ async function examined(context: RepositoryContext, map: BlockMap, { signal }: A
   if (state.quarantined.size === 0) return SOUND;
   const known = lastExamined.get(map);
   if (known?.state === state) return known.answer;
-  const answer = await new Examination(context, map, state, signal).run();
+  const { insist = once } = context;
+  const answer = await insist(() => new Examination(context, map, state, signal).run());
   lastExamined.set(map, { state, answer });
   return answer;
 }

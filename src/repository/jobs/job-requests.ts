@@ -1,0 +1,114 @@
+import {
+  booleanArgument,
+  functionArgument,
+  integerArgument,
+  limitArgument,
+  optionsArgument,
+  signalArgument,
+  textArgument,
+} from '../../common/arguments.ts';
+import { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
+import { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { checkMetadata } from '../log/backup-codec.ts';
+import type { BackupOptions, BackupSource, GroupOptions, GroupPart } from './backup-job.ts';
+import { checkCommitSize } from './commit-size.ts';
+
+/** A volume to be backed up, and how. */
+export interface JobRequest {
+  readonly source: BackupSource;
+  readonly options: BackupOptions;
+}
+
+/** A request with the job's own handle on the instant. */
+export interface FrozenRequest {
+  readonly options: BackupOptions;
+  readonly snapshot: VolumeSnapshot;
+}
+
+/** Of a volume's name, in characters. */
+const MAX_NAME = 1024;
+
+const BACKUP_OPTIONS: Readonly<Record<keyof BackupOptions, true>> = {
+  volume: true,
+  base: true,
+  metadata: true,
+  budget: true,
+  takeOver: true,
+  sampleBlocks: true,
+  outageMs: true,
+  onProgress: true,
+  signal: true,
+};
+
+const GROUP_OPTIONS: Readonly<Record<keyof GroupOptions, true>> = { budget: true, outageMs: true, signal: true };
+
+/** What a host asks for, at the door. @throws TypeError; `LIMIT_EXCEEDED` where one commit could not hold it all */
+export function checkRequests(requests: readonly JobRequest[]): void {
+  for (const { source, options } of requests) {
+    checkSource(source);
+    checkBackupOptions(options);
+  }
+  const names = requests.map(({ options }) => options.volume);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new TypeError(`volume ${JSON.stringify(twice)} is in the group twice`);
+  checkCommitSize(
+    requests.map(({ source, options: { volume, metadata } }) => {
+      return { volume, metadata, blockCount: Math.ceil(source.size / source.blockSize) };
+    }),
+  );
+}
+
+/** @throws TypeError */
+export function checkBackupOptions(options: BackupOptions): void {
+  optionsArgument('options', options, BACKUP_OPTIONS);
+  const { volume, base, metadata, sampleBlocks, takeOver, outageMs, onProgress, signal } = options ?? {};
+  textArgument('volume', volume);
+  if (volume.length > MAX_NAME || !volume.isWellFormed()) {
+    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME} characters`);
+  }
+  if (base !== undefined) textArgument('base', base);
+  if (metadata !== undefined) checkMetadata(metadata);
+  if (sampleBlocks !== undefined) integerArgument('sampleBlocks', sampleBlocks, 0);
+  if (takeOver !== undefined) booleanArgument('takeOver', takeOver);
+  if (outageMs !== undefined) limitArgument('outageMs', outageMs, 0);
+  if (onProgress !== undefined) functionArgument('onProgress', onProgress);
+  signalArgument('signal', signal);
+}
+
+/** The requests of a group, and what holds for all of it. @throws TypeError */
+export function groupRequests(parts: readonly GroupPart[], options: GroupOptions): JobRequest[] {
+  optionsArgument('options', options, GROUP_OPTIONS);
+  signalArgument('signal', options.signal);
+  if (options.outageMs !== undefined) limitArgument('outageMs', options.outageMs, 0);
+  if (!Array.isArray(parts) || parts.length === 0) throw new TypeError('parts must be a list of at least one part');
+  return parts.map(({ source, ...each }: GroupPart) => {
+    for (const name of ['budget', 'outageMs'] as const) {
+      if (name in each) throw new TypeError(`${name} is an option of the whole group, not of one part`);
+    }
+    return { source, options: each };
+  });
+}
+
+/** A handle of the job's own on each instant; volumes that were given as such are frozen together. */
+export async function freeze(requests: readonly JobRequest[], signal: AbortSignal): Promise<FrozenRequest[]> {
+  const volumes = requests.flatMap(({ source }) => (source instanceof VolumeSnapshot ? [] : [source]));
+  const snapshots = volumes.length === 0 ? [] : await CopyOnWriteVolume.createSnapshots(volumes, { signal });
+  const made = [...snapshots] as VolumeSnapshot[];
+  const frozen: FrozenRequest[] = [];
+  try {
+    for (const { source, options } of requests) {
+      const snapshot = source instanceof VolumeSnapshot ? source.share() : (made.shift() as VolumeSnapshot);
+      frozen.push({ options, snapshot });
+    }
+    return frozen;
+  } catch (error) {
+    for (const { snapshot } of frozen) await snapshot.close();
+    for (const snapshot of made) await snapshot.close();
+    throw error;
+  }
+}
+
+function checkSource(source: BackupSource): void {
+  if (source instanceof CopyOnWriteVolume || source instanceof VolumeSnapshot) return;
+  throw new TypeError('a backup is made of a CopyOnWriteVolume or a VolumeSnapshot');
+}
