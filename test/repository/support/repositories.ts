@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../../src/common/abort.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { CreateOptions } from '../../../src/repository/opening/repository-options.ts';
+import type { CreateOptions, OpenOptions } from '../../../src/repository/opening/repository-options.ts';
 import type { CloudTarget } from '../../../src/target/cloud-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { CopyOnWriteVolume, type SyncVolumeAccess } from '../../../src/volume/copy-on-write-volume.ts';
@@ -27,7 +27,12 @@ export function openIn(
   isEncrypted = false,
   options: AbortOptions = {},
 ): Promise<BackupRepository> {
-  return BackupRepository.open(target, { ...options, ...(isEncrypted ? { unlock: { key: KEY } } : {}), ...SMALL });
+  return BackupRepository.open(target, { ...options, ...unlockOf(isEncrypted), ...SMALL });
+}
+
+/** The options that open what `createIn` has created. */
+export function unlockOf(isEncrypted: boolean): Pick<OpenOptions, 'unlock'> {
+  return isEncrypted ? { unlock: { key: KEY } } : {};
 }
 
 /** A target in memory that notes each call, as `put packs/...`. */

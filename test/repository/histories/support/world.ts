@@ -4,6 +4,7 @@ import { MemoryTarget } from '../../../../src/target/memory-target.ts';
 import { BLOCK, openIn } from '../../support/repositories.ts';
 import { attempt, type Outcome } from './attempt.ts';
 import { Guest } from './guest.ts';
+import { holdersOf } from './holders.ts';
 import { createSmall, Host } from './host.ts';
 import { type Kept, Ledger } from './ledger.ts';
 import type { Mishap } from './mishaps.ts';
@@ -85,10 +86,15 @@ export class World {
   async begin(host: Host, guest: Guest, options: Omit<BackupOptions, 'volume'>, mishap?: Mishap) {
     const [busy] = [...this.running].filter((each) => each.guest === guest && isLive(each) && !each.isTaken);
     const content = guest.copy();
+    const held = busy !== undefined && options.takeOver === true ? await this.#holders(guest) : new Set<number>();
     const { outcome, struck } = await this.suffer(host, mishap, () =>
       host.repository.startBackup(guest.volume, { ...options, volume: guest.name }),
     );
-    if (busy !== undefined && options.takeOver === true) busy.isTaken = true;
+    if (busy !== undefined && held.size > 0) {
+      // One that fails may have happened, or not: the log says which.
+      const still = 'error' in outcome ? await this.#holders(guest) : new Set<number>();
+      busy.isTaken = ![...held].some((seq) => still.has(seq));
+    }
     if ('error' in outcome) {
       const isBusy = busy !== undefined && codeOf(outcome.error) === 'VOLUME_BUSY';
       if (!struck && !isBusy) throw new Error('a backup could not begin', { cause: outcome.error });
@@ -110,6 +116,10 @@ export class World {
     };
     this.running.add(running);
     return running;
+  }
+
+  #holders(guest: Guest): Promise<Set<number>> {
+    return holdersOf(this.store, this.#isEncrypted, guest.name);
   }
 
   /** Sweeps a backup to its end, whatever that is. */
