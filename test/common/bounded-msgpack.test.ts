@@ -3,7 +3,7 @@ import { Packr, pack } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { decodePlain, encodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../src/common/errors.ts';
-import { property } from '../support/property.ts';
+import { property } from '../support/randomness.ts';
 
 const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
 const decode = (bytes: Uint8Array) => decodePlain(bytes, 'STATE_CORRUPT');

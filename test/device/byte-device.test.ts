@@ -5,7 +5,7 @@ import { byteDevice } from '../../src/device/byte-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { scriptedFaults } from '../../src/testing/faults.ts';
 import { FaultyDevice } from '../../src/testing/faulty-device.ts';
-import { property } from '../support/property.ts';
+import { property } from '../support/randomness.ts';
 import { asyncOnly, limited } from './support/doors.ts';
 import { SparseDevice } from './support/sparse-device.ts';
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
@@ -57,7 +58,7 @@ const TRANSFERS: readonly (readonly [name: string, 'READ' | 'WRITE', Transfer])[
 
 describe.each(TRANSFERS)('%s of a FileDevice', (name, kind, transfer) => {
   const open = async (sizeBytes: number) =>
-    FileDevice.open(join(folder, name + Math.random()), { create: { sizeBytes } });
+    FileDevice.open(join(folder, name + randomUUID()), { create: { sizeBytes } });
 
   test('more than a GiB is moved in several system calls of a GiB at most', async () => {
     await using device = await open(4 * GIB);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checkSpan, splitSpan } from '../../src/device/span.ts';
-import { property } from '../support/property.ts';
+import { property } from '../support/randomness.ts';
 
 describe('splitSpan', () => {
   const spans = fc.record({

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
@@ -14,7 +13,7 @@ import { decodePackTable, encodePackTable } from '../../src/repository/records/p
 import { decodeRelocationTable, encodeRelocationTable } from '../../src/repository/records/relocation-table.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
-import { randomForTest } from '../volume/support/seed.ts';
+import { randomBytes, randomForTest, timesOf } from '../support/randomness.ts';
 import { createIn, openVolume, SMALL, writeBlock } from './support/repositories.ts';
 
 /**
@@ -125,7 +124,7 @@ test('mutated objects and noise give a coded error or a value, soon, and within 
     'trailer of packs/#/#',
     'zstd frame',
   ]);
-  const rounds = Number(process.env.COW_TEST_FUZZ ?? 60);
+  const rounds = 60 * timesOf('COW_TEST_FUZZ', 1);
   let refused = 0;
   let slowestMs = 0;
   const before = process.memoryUsage();

@@ -4,7 +4,7 @@ import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
-import { randomForTest } from '../volume/support/seed.ts';
+import { randomForTest } from '../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, encryptionOf, SMALL } from './support/repositories.ts';
 
 /**

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { S3Target } from '../../src/target/s3-target.ts';
 import { withRetries } from '../../src/target/with-retries.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
+import { randomBytes } from '../support/randomness.ts';
 import { freshBucket, s3, s3Client } from '../support/s3.ts';
 import { expectSame } from '../volume/support/bytes.ts';
 import { contentOfBackup } from './support/repositories.ts';

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { BlockState } from '../../src/state/block-state.ts';
 import { BlockStateMap, type BlockStates } from '../../src/state/block-state-map.ts';
-import { property } from '../support/property.ts';
+import { property } from '../support/randomness.ts';
 import { anyState, mapOf, recount, runsOf, someStates, statesOf } from './support.ts';
 
 const code = (name: string) => expect.objectContaining({ name: 'BackupError', code: name });

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../src/common/errors.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
-import { property } from '../support/property.ts';
+import { property } from '../support/randomness.ts';
 import { mapOf, recount, someStates, statesOf } from './support.ts';
 
 const corrupt = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });

@@ -4,7 +4,8 @@ import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { withRetries } from '../../src/target/with-retries.ts';
 import { type Fault, type FaultRule, scriptedFaults, seededFaults } from '../../src/testing/faults.ts';
 import { FaultyTarget } from '../../src/testing/faulty-target.ts';
-import { freshSeed, randomBytesFrom, seededRandom } from '../../src/testing/seeded-random.ts';
+import { randomBytesFrom, seededRandom } from '../../src/testing/seeded-random.ts';
+import { testSeed } from '../support/randomness.ts';
 
 const body = () => new Uint8Array([1, 2, 3, 4]);
 
@@ -180,8 +181,7 @@ test('numbers from a seed are spread evenly and repeat with it', () => {
 });
 
 test('under a storm of faults that pass, retries store every object whole, and nothing else is stored', async () => {
-  const seed = Number(process.env.COW_TEST_SEED ?? freshSeed());
-  console.log(`fault storm: COW_TEST_SEED=${seed}`);
+  const seed = testSeed();
   const passing = { 'fail-before': 0.2, 'fail-after': 0.2, delay: 0.1 };
   const rates = { put: passing, get: passing, stat: passing, list: passing, delete: passing, deleteMany: passing };
   const clock = { sleep: async () => {} };

@@ -7,6 +7,7 @@ import {
   pageDevice,
   type VolumeSnapshot,
 } from '../../src/index.ts';
+import { randomForTest } from '../support/randomness.ts';
 import {
   BLOCK,
   codesOf,
@@ -20,7 +21,6 @@ import {
   turn,
 } from './support/bytes.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
-import { randomForTest } from './support/seed.ts';
 
 /** The synchronous and the asynchronous door of one volume, in use at once. */
 

@@ -10,10 +10,10 @@ import {
   underlyingDevice,
   type VolumeSnapshot,
 } from '../../src/index.ts';
+import { randomForTest } from '../support/randomness.ts';
 import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled, turn } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
-import { randomForTest } from './support/seed.ts';
 
 /** Instants: of one volume, of several at once, and of very many one after the other. */
 

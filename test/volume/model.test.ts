@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
+import { property, timesOf } from '../support/randomness.ts';
 import { history, runHistory, shapeDetails } from './support/model-history.ts';
 
 /**
- * Random histories against the trivially correct model. `COW_HISTORIES` sets how many for each shape (`npm run soak`
+ * Random histories against the trivially correct model. `COW_TEST_HISTORIES` sets how many for each shape (`npm run soak:volume`
  * runs 10,000 in all); a failure prints the seed and the shrunk history, and `COW_TEST_SEED` replays it.
  */
-const numRuns = Number(process.env.COW_HISTORIES ?? 150);
-const seed = Number(process.env.COW_TEST_SEED ?? Date.now() % 2 ** 31);
+const numRuns = timesOf('COW_TEST_HISTORIES', 150);
 
 const SHAPES = [
   { name: '4 KiB blocks', blockSize: 4096, size: 6 * 4096 },
@@ -19,12 +19,11 @@ describe('every snapshot reads as its instant, whatever the order of things', ()
   test.each(SHAPES)(
     '$name',
     async ({ blockSize, size }) => {
-      console.log(`seed ${seed}, ${numRuns} histories`);
       await fc.assert(
         fc.asyncProperty(shapeDetails, history, async (details, steps) => {
           await runHistory({ blockSize, size, ...details }, steps);
         }),
-        { numRuns, seed, endOnFailure: process.env.COW_NO_SHRINK === '1' },
+        property(numRuns),
       );
     },
     3_600_000,

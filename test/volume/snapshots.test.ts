@@ -6,6 +6,7 @@ import {
   type PreserveOptions,
   type VolumeSnapshot,
 } from '../../src/index.ts';
+import { randomForTest } from '../support/randomness.ts';
 import {
   BLOCK,
   contentOf,
@@ -18,7 +19,6 @@ import {
   turn,
 } from './support/bytes.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
-import { randomForTest } from './support/seed.ts';
 
 /** A snapshot as a device, the writes that are not called write, and how volumes and snapshots end. */
 

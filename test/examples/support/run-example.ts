@@ -5,7 +5,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from 'minio';
-import { freshSeed, randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed } from '../../support/randomness.ts';
 import { s3 } from '../../support/s3.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -81,7 +82,7 @@ export function runExample(
 
 /** Few enough writes that there is something left to sweep. */
 export function load(): string[] {
-  return ['--writes-per-second', '40', '--lazy-seconds', '1', '--seed', String(freshSeed())];
+  return ['--writes-per-second', '40', '--lazy-seconds', '1', '--seed', String(testSeed())];
 }
 
 export function sha256(bytes: Uint8Array): string {

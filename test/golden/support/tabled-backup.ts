@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
 import { decideCommit } from '../../../src/repository/log/commit-decision.ts';
 import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
@@ -9,6 +8,7 @@ import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
 import { NodeWriter } from '../../../src/repository/records/node-writer.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
 import { sealRecord } from '../../../src/repository/records/seal.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { type Source, text, type Written } from './history.ts';
 
 const BLOCK = 4096;

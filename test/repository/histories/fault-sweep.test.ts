@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
-import { freshSeed, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed } from '../../support/randomness.ts';
 import { ReferenceHistory, type SweptKind } from './support/reference-history.ts';
 
 vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts'));
@@ -7,11 +8,11 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
 /**
  * Each call of a reference history fails before it takes effect, fails after it did, is never answered, is answered in part
  * or wrongly: the outcome is success or one documented error, everything retained reads back, and the next backup and the
- * next pruning succeed. A seeded sample of the calls; all of them with `COW_FAULT_SWEEP=full`.
+ * next pruning succeed. A seeded sample of the calls; all of them with `COW_TEST_FAULTS=all`.
  */
-const isFull = process.env.COW_FAULT_SWEEP === 'full';
+const isFull = process.env.COW_TEST_FAULTS === 'all';
 const SAMPLE = 5;
-const seed = Number(process.env.COW_TEST_SEED ?? freshSeed());
+const seed = testSeed();
 const KINDS: readonly SweptKind[] = ['fail-before', 'fail-after', 'never-answer', 'abort', 'truncate', 'corrupt'];
 
 describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEncrypted', ({ isEncrypted }) => {

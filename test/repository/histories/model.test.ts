@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { property, timesOf } from '../../support/randomness.ts';
 import { runHistory } from './support/history-run.ts';
 import { shape, steps } from './support/steps.ts';
 import type { Tally } from './support/world.ts';
@@ -8,20 +9,18 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
 
 /**
  * Whole histories by chance against a trivially correct model: every retained backup reads back byte for byte, always; a
- * failure leaves all others whole, and what follows it succeeds. `COW_HISTORIES` sets how many; a failure prints the seed and
+ * failure leaves all others whole, and what follows it succeeds. `COW_TEST_HISTORIES` sets how many; a failure prints the seed and
  * the shrunk history, and `COW_TEST_SEED` replays it.
  */
-const numRuns = Number(process.env.COW_HISTORIES ?? 150);
+const numRuns = timesOf('COW_TEST_HISTORIES', 150);
 /** Every fifth is a long one. */
 const LENGTHS = fc.oneof({ weight: 4, arbitrary: steps(18) }, { weight: 1, arbitrary: steps(60) });
-const seed = Number(process.env.COW_TEST_SEED ?? Date.now() % 2 ** 31);
 
 test('every retained backup reads back, whatever goes wrong', async () => {
-  console.log(`seed ${seed}, ${numRuns} histories`);
   const tally: Tally = new Map();
   await fc.assert(
     fc.asyncProperty(shape, LENGTHS, (details, history) => runHistory(details, history, tally)),
-    { numRuns, seed, endOnFailure: process.env.COW_NO_SHRINK === '1' },
+    property(numRuns),
   );
   console.log([...tally].map(([what, times]) => `${what} ${times}`).join(', '));
   if (numRuns < 50) return;

@@ -4,7 +4,8 @@ import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { S3Target } from '../../../src/target/s3-target.ts';
 import { seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { freshSeed, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed, timesOf } from '../../support/randomness.ts';
 import { freshBucket, s3, s3Client } from '../../support/s3.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { createIn, openIn } from '../support/repositories.ts';
@@ -16,10 +17,10 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
 
 /**
  * Many hosts at one repository: writers, pruners that repack, readers. In memory every request and every answer comes in an
- * order that a seed gives. `COW_RACES` sets how many; a failure names the seed, and `COW_TEST_SEED` replays it.
+ * order that a seed gives. `COW_TEST_RACES` sets how many; a failure names the seed, and `COW_TEST_SEED` replays it.
  */
-const RACES = Number(process.env.COW_RACES ?? 4);
-const firstSeed = Number(process.env.COW_TEST_SEED ?? freshSeed());
+const RACES = timesOf('COW_TEST_RACES', 4);
+const firstSeed = testSeed();
 
 /** Runs `race` with one seed after the other. */
 async function withSeeds(race: (seed: number) => Promise<void>): Promise<void> {

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
+import { randomBytes, randomForTest } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import {
   BLOCK,
@@ -110,9 +110,10 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     const repository = await createIn(target, isEncrypted);
     const { device, volume } = await openVolume(200);
     const contents = new Map<string, Uint8Array>();
+    const random = randomForTest();
     for (let round = 0; round < 24; round++) {
       for (let n = 0; n < round % 5; n++) {
-        const block = Math.floor(Math.random() * 200);
+        const block = random.below(200);
         await writeBlock(volume, block, round % 3 ? randomBytes(BLOCK) : new Uint8Array(BLOCK));
       }
       const { id } = await repository.backup(volume, { volume: 'disk' });

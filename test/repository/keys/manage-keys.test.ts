@@ -14,10 +14,11 @@ import type { CloudTarget } from '../../../src/target/cloud-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { freshSeed, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed, timesOf } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 
-const ROUNDS = Number(process.env.COW_HISTORIES ?? 40);
+const ROUNDS = timesOf('COW_TEST_HISTORIES', 40);
 const CHEAP = { n: 2, r: 1, p: 1 };
 const withCode = (code: string) => expect.objectContaining({ code });
 
@@ -296,7 +297,7 @@ describe('several hosts at once', () => {
   });
 
   test('in any order of their requests', async () => {
-    const seed = freshSeed();
+    const seed = testSeed();
     let refused = 0;
     for (let round = 0; round < ROUNDS; round++) {
       const target = await created();
@@ -322,7 +323,7 @@ describe('several hosts at once', () => {
   });
 
   test('add at the same time', async () => {
-    const seed = freshSeed();
+    const seed = testSeed();
     const target = await created();
     const interleaved = new InterleavingTarget(target, seededRandom(seed));
     const admins = await Promise.all([1, 2, 3, 4].map(() => admin(interleaved)));

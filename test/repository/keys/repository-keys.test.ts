@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { bytes, hkdf256, hmac256, sha256 } from './support/format-text.ts';
 
 const key = randomBytes(32);

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { makeKeySlot } from '../../../src/repository/keys/key-slot.ts';
 import { checkUnlock, type Unlock } from '../../../src/repository/keys/unlock.ts';
 import { type StoredSlot, unlockRepository } from '../../../src/repository/keys/unlock-repository.ts';
+import { randomBytes } from '../../support/randomness.ts';
 
 const key = randomBytes(32);
 const repositoryId = randomBytes(16);

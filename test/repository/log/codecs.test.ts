@@ -8,7 +8,7 @@ import type { LogEntry } from '../../../src/repository/log/log-entry.ts';
 import { checkpointKey, entryKey, MAX_SEQ, parseLogKey } from '../../../src/repository/log/log-keys.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/log/log-state.ts';
 import { sealObject } from '../../../src/repository/log/sealed-object.ts';
-import { property } from '../../support/property.ts';
+import { property } from '../../support/randomness.ts';
 import { after, backup, commit, entryAfter, everyFact, hexId, id32, open, pack } from './support/facts.ts';
 import { applyEntry } from './support/fold-at-once.ts';
 import { LOG_KEY, withCode } from './support/hosts.ts';

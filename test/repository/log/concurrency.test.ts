@@ -5,14 +5,15 @@ import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
 import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultPlan, seededFaults } from '../../../src/testing/faults.ts';
-import { freshSeed, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed, timesOf } from '../../support/randomness.ts';
 import { counted, host, LOG_KEY, sourceOf } from './support/hosts.ts';
 import { InterleavingTarget } from './support/interleaving-target.ts';
 import { idsOf, runJob } from './support/jobs.ts';
 
 const HOSTS = 5;
 const JOBS = 6;
-const ROUNDS = Number(process.env.COW_HISTORIES ?? 12);
+const ROUNDS = timesOf('COW_TEST_HISTORIES', 12);
 
 /** What each job was told. */
 interface Told {
@@ -73,7 +74,7 @@ test.each([
   ['a store that answers', false],
   ['a store that loses requests and answers', true],
 ])('hosts that compete, over %s: one chain, nothing lost, and what was told is true', async (_what, faults) => {
-  const first = freshSeed();
+  const first = testSeed();
   let commits = 0;
   let contended = 0;
   for (let round = 0; round < ROUNDS; round++) {

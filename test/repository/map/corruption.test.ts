@@ -11,7 +11,7 @@ import { InnerNode } from '../../../src/repository/map/inner-node.ts';
 import { decodeLeaf } from '../../../src/repository/map/leaf.ts';
 import { RunChunk } from '../../../src/repository/map/run-chunk.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
-import { property } from '../../support/property.ts';
+import { property } from '../../support/randomness.ts';
 import { BLOCK_SIZE, collect, entryOf, openMap, writeStep } from './support/naive-map.ts';
 import { RecordStore, type StoredRecord } from './support/record-store.ts';
 

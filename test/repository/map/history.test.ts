@@ -4,7 +4,7 @@ import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
 import { packKey, type RecordKind } from '../../../src/repository/records/record.ts';
-import { property } from '../../support/property.ts';
+import { property, timesOf } from '../../support/randomness.ts';
 import { BLOCK_SIZE, collect, entryOf, NaiveMap, type Step, writeStep } from './support/naive-map.ts';
 import { RecordStore } from './support/record-store.ts';
 
@@ -151,7 +151,7 @@ test('a history of backups reads as a plain map does, whatever is merged, folded
       for (const map of maps) for (const [pack, n] of await map.packUsage({ seen: seenNodes })) together.set(pack, n);
       for (const map of maps) for (const pack of (await neededPacks(map)).keys()) expect(together.has(pack)).toBe(true);
     }),
-    property(Number(process.env.COW_MAP_HISTORIES ?? 40)),
+    property(timesOf('COW_TEST_HISTORIES', 40)),
   );
   // The histories must have been worth it.
   expect(seen.run).toBeGreaterThan(20);

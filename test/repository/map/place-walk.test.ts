@@ -3,7 +3,8 @@ import { type UsageSink, walkPlaces, walkUsage } from '../../../src/repository/m
 import { packKey } from '../../../src/repository/records/record.ts';
 import { openMap } from '../../../src/repository/repository-context.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
-import { freshSeed, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed } from '../../support/randomness.ts';
 import { Backups, type Content, freshBlock, openHost, secrets } from '../prune/support/repository.ts';
 
 /** Backups with runs, merged runs and folded trees; small packs, so that much depends on the last entry of everything. */
@@ -26,7 +27,7 @@ async function manyMaps(seed: number, blocks: number) {
 /** Three levels, two, and nothing but a leaf. */
 describe.each([{ blocks: 150 }, { blocks: 30 }, { blocks: 8 }])('maps of $blocks blocks', ({ blocks }) => {
   test('are walked in full: every pack that they need is named', async () => {
-    const seed = freshSeed();
+    const seed = testSeed();
     const { maps } = await manyMaps(seed, blocks);
     const seen = new Set<string>();
     const known = new Set<string>();
@@ -44,7 +45,7 @@ describe.each([{ blocks: 150 }, { blocks: 30 }, { blocks: 8 }])('maps of $blocks
   });
 
   test('are walked in full: every place is found, and read once', async () => {
-    const seed = freshSeed();
+    const seed = testSeed();
     const { maps } = await manyMaps(seed, blocks);
     const all = new Set<string>();
     for (const map of maps) for (const key of (await map.packUsage()).keys()) all.add(key);

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
@@ -8,6 +8,7 @@ import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
 import type { Location } from '../../../src/repository/records/record.ts';
 import { packKey } from '../../../src/repository/records/record.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { property, randomBytes } from '../../support/randomness.ts';
 
 const SESSION = 7;
 
@@ -67,7 +68,7 @@ describe.each([
           }
         },
       ),
-      { numRuns: 40 },
+      property(40),
     );
   });
 

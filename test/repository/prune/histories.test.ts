@@ -8,7 +8,8 @@ import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultKind, seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { freshSeed, type RandomSource, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { type RandomSource, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { testSeed, timesOf } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
 
@@ -17,7 +18,7 @@ import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, t
  * an order that the seed gives, some of them failing. Every backup that is not forgotten reads back, always.
  */
 
-const HISTORIES = Number(process.env.COW_TEST_HISTORIES ?? 3);
+const HISTORIES = timesOf('COW_TEST_HISTORIES', 3);
 const ROUNDS = 12;
 const BLOCKS = 100;
 const DAY_MS = 86_400_000;
@@ -135,7 +136,7 @@ describe.each([{ hasFaults: false }, { hasFaults: true }])('histories, with faul
   test('keep every backup that is not forgotten, and little else', async () => {
     const totals = { pruned: 0, repacked: 0, failures: 0 };
     for (let run = 0; run < HISTORIES; run++) {
-      const seed = process.env.COW_TEST_SEED === undefined ? freshSeed() : Number(process.env.COW_TEST_SEED);
+      const seed = (testSeed() + run) >>> 0;
       const history = new History(seed, hasFaults);
       try {
         await history.run();

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
@@ -13,6 +12,7 @@ import {
 import { packKey, RecordKind } from '../../../src/repository/records/record.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 

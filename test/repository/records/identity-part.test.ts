@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { identityPart } from '../../../src/repository/records/identity-part.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { bytes, u32 } from '../keys/support/format-text.ts';
 
 const ids = (count: number) => randomBytes(32 * count);

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { type Location, packKey, RecordKind } from '../../../src/repository/records/record.ts';
 import { RecordStore } from '../../../src/repository/records/record-store.ts';
 import { MeteredTarget } from '../../../src/repository/requests/metered-target.ts';
 import { metered, RequestMeter } from '../../../src/repository/requests/request-meter.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, isSettled } from '../../volume/support/bytes.ts';
 import { BLOCK, collector, FAN_OUT, Packed } from './support/packed-records.ts';
 

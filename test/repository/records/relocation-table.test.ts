@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import {
   decodeRelocationTable,
@@ -7,6 +6,7 @@ import {
   MAX_RELOCATION_ROWS,
   type RelocationRow,
 } from '../../../src/repository/records/relocation-table.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { errorOf } from '../../volume/support/bytes.ts';
 
 const row = (offset: number, to: Partial<RelocationRow['to']> = {}): RelocationRow => ({

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
 import { compress } from '../../../src/repository/records/compression.ts';
 import { Codec, RecordKind } from '../../../src/repository/records/record.ts';
 import { SealPool } from '../../../src/repository/workers/seal-pool.ts';
-import { freshSeed, randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
+import { randomBytes, testSeed } from '../../support/randomness.ts';
 import { sealedRecord } from '../keys/support/format-text.ts';
 import { throughPool } from './support/pools.ts';
 
@@ -31,7 +31,7 @@ describe.each([0, 1, 3])('with %i threads', (threads) => {
   test.each(Object.entries(REPOSITORIES))(
     'many slots at once give the records of a repository that is %s',
     async (_, keys) => {
-      const seed = freshSeed();
+      const seed = testSeed();
       const random = seededRandom(seed);
       await using pool = new SealPool({ keys, blockSize: BLOCK, threads, memoryBytes: 2 << 20 });
       const rounds = Array.from({ length: 40 }, () =>

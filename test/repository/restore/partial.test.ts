@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import { BLOCK, createIn, openVolume, SMALL, until, writeBlock } from '../support/repositories.ts';
 

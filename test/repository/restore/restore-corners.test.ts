@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
@@ -8,6 +7,7 @@ import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyDevice } from '../../../src/testing/faulty-device.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import { BLOCK, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 

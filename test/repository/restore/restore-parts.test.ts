@@ -4,7 +4,7 @@ import { BlockSet } from '../../../src/repository/restore/block-set.ts';
 import { ByteRanges } from '../../../src/repository/restore/byte-ranges.ts';
 import { eachWindow } from '../../../src/repository/restore/restore-windows.ts';
 import type { BlockRange } from '../../../src/state/block-range.ts';
-import { property } from '../../support/property.ts';
+import { property } from '../../support/randomness.ts';
 
 const rangesIn = (size: number) =>
   fc.array(

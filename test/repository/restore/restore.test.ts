@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ByteRange } from '../../../src/common/byte-range.ts';
@@ -12,7 +11,7 @@ import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyDevice } from '../../../src/testing/faulty-device.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
-import { property } from '../../support/property.ts';
+import { property, randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import {
   BLOCK,

@@ -7,6 +7,7 @@ import {
   type Dated,
   type RetentionPolicy,
 } from '../../../src/repository/retention/retention-policy.ts';
+import { property } from '../../support/randomness.ts';
 
 const at = (iso: string) => ({ frozenAt: new Date(iso) });
 const NOW = Date.UTC(2030, 0, 1);
@@ -105,6 +106,7 @@ describe('a retention policy', () => {
         const kept = choices.filter(({ keptBy }) => keptBy.length > 0).map(({ backup }) => backup);
         expect(choicesOf(policy, kept.reverse()).every(({ keptBy }) => keptBy.length > 0)).toBe(true);
       }),
+      property(),
     );
   });
 

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../../src/common/abort.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
@@ -7,6 +6,7 @@ import type { CloudTarget } from '../../../src/target/cloud-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { CopyOnWriteVolume, type SyncVolumeAccess } from '../../../src/volume/copy-on-write-volume.ts';
 import type { VolumeOptions } from '../../../src/volume/volume-options.ts';
+import { randomBytes } from '../../support/randomness.ts';
 
 /** Real repositories in memory, small: blocks of 4 KiB, packs of 64 KiB, everything on the calling thread. */
 

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { contextOf, firstOf, flip, flipRecord, storedRows } from './support/damaging.ts';
 

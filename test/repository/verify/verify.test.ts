@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RecordKind } from '../../../src/repository/records/record.ts';
@@ -8,6 +7,7 @@ import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { BLOCK, createIn, notedTarget, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { contextOf, firstOf, flip, flipRecord, Interrupted, storedRows, WithoutChecksums } from './support/damaging.ts';
 

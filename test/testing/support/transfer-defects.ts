@@ -88,9 +88,10 @@ export const transferDefects: readonly Defect[] = [
     /the same twice/,
     (size) =>
       new (class extends MemoryDevice {
+        #reads = 0;
         override readSync(offset: number, into: Uint8Array) {
           super.readSync(offset, into);
-          if (into.length > 0) into[0] = Math.floor(Math.random() * 2 ** 32);
+          if (into.length > 0) into[0] = this.#reads++;
         }
       })(size),
   ],

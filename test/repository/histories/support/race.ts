@@ -91,7 +91,8 @@ export class Race {
     await this.#guestWrites(guest);
     const outcome = await attempt(() => job.done);
     const backup = { id: job.id, volume: guest.name, content };
-    if (!this.#failed(outcome)) this.ledger.commit(backup);
+    // What it knew of a backup that this host has forgotten may be pruned meanwhile: decision 035.
+    if (!this.#failed(outcome, ['PACK_CONDEMNED'])) this.ledger.commit(backup);
     else if (BackupError.is(outcome.error, 'COMMIT_UNKNOWN')) this.ledger.doubt(backup);
     this.tally.backups++;
   }

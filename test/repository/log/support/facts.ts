@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type {
   BackupRecord,
   CommittedPack,
@@ -10,6 +9,7 @@ import type {
 } from '../../../../src/repository/log/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../../../../src/repository/log/log-state.ts';
 import type { Location, PackName } from '../../../../src/repository/records/record.ts';
+import { randomBytes } from '../../../support/randomness.ts';
 import { applyEntry } from './fold-at-once.ts';
 
 /** Short ways to write entries down. */

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { decideCommit } from '../../../../src/repository/log/commit-decision.ts';
 import type { BackupRecord, CommittedPack } from '../../../../src/repository/log/log-entry.ts';
 import type { LogState } from '../../../../src/repository/log/log-state.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';
 import { decideOpen } from '../../../../src/repository/log/sessions.ts';
 import { type PackName, packKey } from '../../../../src/repository/records/record.ts';
+import { randomBytes } from '../../../support/randomness.ts';
 import { backup, hexId, pack } from './facts.ts';
 
 /** A small incremental backup as a job makes it: `open`, one pack, `commit`. */

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
 import { commitPacks } from '../../../../src/repository/jobs/commit-packs.ts';
 import { RepositoryKeys } from '../../../../src/repository/keys/repository-keys.ts';
@@ -17,6 +16,7 @@ import { RecordStore } from '../../../../src/repository/records/record-store.ts'
 import { sealRecord } from '../../../../src/repository/records/seal.ts';
 import type { RepositoryContext } from '../../../../src/repository/repository-context.ts';
 import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import { randomBytes } from '../../../support/randomness.ts';
 
 /** Backups made of the real pieces, without volumes, jobs and worker threads: every request is one that a test foresees. */
 

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../../../src/common/abort.ts';
 import { RepositoryKeys } from '../../../../src/repository/keys/repository-keys.ts';
 import type { Relocation } from '../../../../src/repository/log/log-entry.ts';
@@ -12,6 +11,7 @@ import { sealRecord } from '../../../../src/repository/records/seal.ts';
 import type { CloudTarget, GetOptions } from '../../../../src/target/cloud-target.ts';
 import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../../src/target/memory-target.ts';
+import { randomBytes } from '../../../support/randomness.ts';
 
 /** Records in packs, a log that is what a test says, and a store that reads them. */
 

@@ -1,0 +1,33 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { testSeed } from '../support/randomness.ts';
+
+const TESTS = join(import.meta.dirname, '..');
+const texts = readdirSync(TESTS, { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.ts') && path !== join('package', 'chance.test.ts'))
+  .map((path) => ({ path: path.replaceAll('\\', '/'), text: readFileSync(join(TESTS, path), 'utf8') }));
+
+/** Names of buckets and ports, which other runs on the same machine must not have. */
+const UNIQUE = ['support/s3.ts', 'support/services.ts'];
+
+test('all chance in the tests comes from support/randomness.ts, whose seed is fixed', () => {
+  const chance = /Math\.random\(|\bfreshSeed\b|import \{[^}]*\brandom(Bytes|Int|FillSync)\b[^}]*\} from 'node:crypto'/;
+  const wrong = texts.filter(({ path, text }) => chance.test(text) && !UNIQUE.includes(path)).map(({ path }) => path);
+  expect(wrong).toEqual(['support/randomness.ts']);
+});
+
+test('every property has the parameters that give it the seed', () => {
+  const wrong = texts.filter(({ text }) => {
+    const asserted = text.match(/fc\.(assert|check|sample)\(/g)?.length ?? 0;
+    return asserted > (text.match(/(?<![.\w])property\(/g)?.length ?? 0);
+  });
+  expect(wrong.map(({ path }) => path)).toEqual([]);
+});
+
+test('the environment is asked for COW_TEST_ variables only', () => {
+  const asked = texts.flatMap(({ path, text }) =>
+    [...text.matchAll(/\bCOW_(?!TEST_)\w+/g)].map(([name]) => `${path}: ${name}`),
+  );
+  expect(asked).toEqual([]);
+});
