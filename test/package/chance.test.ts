@@ -1,7 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { testSeed } from '../support/randomness.ts';
 
 const TESTS = join(import.meta.dirname, '..');
 const texts = readdirSync(TESTS, { recursive: true, encoding: 'utf8' })
