@@ -64,16 +64,19 @@ export type { TargetClock } from './target/clock.ts';
 export type {
   CloudTarget,
   GetOptions,
+  Leftovers,
   ListOptions,
   ObjectInfo,
   PutOptions,
+  RemoveLeftoversOptions,
   TargetCapabilities,
   TargetMember,
 } from './target/cloud-target.ts';
-export { MAX_KEY_LENGTH } from './target/cloud-target.ts';
+export { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './target/cloud-target.ts';
 export { type DeleteAllOptions, deleteAll } from './target/delete-all.ts';
 export { type FanOutOptions, fanOut, type ReplicaFailure } from './target/fan-out.ts';
 export { FileTarget } from './target/file-target.ts';
+export type { FileTargetOptions } from './target/file-target-options.ts';
 export {
   type ClosableTarget,
   ForwardingTarget,

@@ -18,6 +18,11 @@ export interface TargetCapabilities {
    * deleting. Absent or false: nothing of the kind was seen.
    */
   readonly versioned?: boolean | undefined;
+  /**
+   * Whether an object whose put has resolved is still there after a loss of power. False where the store can't see to it,
+   * as a file system that does not sync directories; the value may become false with the first put. Absent: it is.
+   */
+  readonly durableNames?: boolean | undefined;
 }
 
 /** One object as the store tells of it. @public */
@@ -56,11 +61,34 @@ export interface ListOptions extends AbortOptions {
   after?: string | undefined;
 }
 
+/** Options of {@link CloudTarget.removeLeftovers}. @public */
+export interface RemoveLeftoversOptions extends AbortOptions {
+  /**
+   * How old, by the store's clock, something unfinished must be to count as left over where it can't be known that its
+   * writer is dead. In milliseconds. @defaultValue 86_400_000, a day
+   */
+  olderThanMs?: number | undefined;
+  /** Only count. @defaultValue false */
+  dryRun?: boolean | undefined;
+}
+
+/** What killed writers have left in a store outside of its objects. @public */
+export interface Leftovers {
+  /** How many unfinished puts. */
+  readonly count: number;
+  /** Bytes that they take up. */
+  readonly bytes: number;
+}
+
 /**
  * An object store, reduced to what backups need. Its obligations:
  *
- * - **Keys** are `/`-separated segments of `a-z 0-9 . _ -`, each beginning with a letter or a digit, at most
- *   {@link MAX_KEY_LENGTH} characters in all. Others are refused with `INVALID_KEY`.
+ * - **Keys** are `/`-separated segments of `a-z 0-9 . _ -`, each beginning with a letter or a digit and not ending in a dot,
+ *   at most {@link MAX_KEY_SEGMENT_LENGTH} characters in a segment and {@link MAX_KEY_LENGTH} in all. No segment is a name
+ *   that Windows takes for a device, alone or before a dot: `con`, `prn`, `aux`, `nul`, `com0` to `com9`, `lpt0` to `lpt9`.
+ *   Others are refused with `INVALID_KEY`. So every key is a path in any file system.
+ * - **No object is a folder.** Where `a/b` is an object, `a` is none, and the reverse; callers see to it. A target may
+ *   refuse the second put with `INVALID_KEY`, and it may store both; the first object stays as it is.
  * - **Read after write.** Once `put` has resolved, every `get`, `stat` and `list` that begins later sees
  *   that object whole; once `delete` has resolved, none does.
  * - **Nothing partly visible.** An object is absent or complete, also when a `put` failed or the process
@@ -111,6 +139,11 @@ export interface CloudTarget extends AsyncDisposable {
    */
   storeTime?(options?: AbortOptions): Promise<Date | undefined>;
   /**
+   * Removes what puts that were never finished have left behind in the store, where that is no object and no listing
+   * shows it. Never anything that would make a put fail that is still under way. Absent: nothing is ever left.
+   */
+  removeLeftovers?(options?: RemoveLeftoversOptions): Promise<Leftovers>;
+  /**
    * The targets behind this one when it keeps every object in several, the one that decides first. `verify` reads each.
    */
   readonly members?: readonly TargetMember[] | undefined;
@@ -125,3 +158,6 @@ export interface TargetMember {
 
 /** The longest key that a target must take, in characters. S3 takes 1,024 bytes with the adapter's own prefix. @public */
 export const MAX_KEY_LENGTH = 512;
+
+/** The longest segment of a key, in characters. Encrypted file systems take names of 143 bytes. @public */
+export const MAX_KEY_SEGMENT_LENGTH = 128;

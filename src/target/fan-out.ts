@@ -4,8 +4,10 @@ import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
   GetOptions,
+  Leftovers,
   ObjectInfo,
   PutOptions,
+  RemoveLeftoversOptions,
   TargetCapabilities,
   TargetMember,
 } from './cloud-target.ts';
@@ -122,6 +124,16 @@ class FanOutTarget extends ForwardingTarget {
     await super.forwardDeleteMany(keys, options);
     const subject = `${keys.length} keys`;
     await this.#onReplicas('deleteMany', subject, options.signal, (replica) => deleteAll(replica, keys, options));
+  }
+
+  protected override async forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
+    let { count, bytes } = await super.forwardRemoveLeftovers(options);
+    await this.#onReplicas('removeLeftovers', 'the store', options.signal, async (replica) => {
+      const removed = await replica.removeLeftovers?.(options);
+      count += removed?.count ?? 0;
+      bytes += removed?.bytes ?? 0;
+    });
+    return { count, bytes };
   }
 
   protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {

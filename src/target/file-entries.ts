@@ -1,43 +1,42 @@
 import type { Stats } from 'node:fs';
-import { lstat, stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackupError } from '../common/errors.ts';
-import { isMissing } from './file-errors.ts';
+import { isMissing, systemCode } from './file-errors.ts';
 
 /**
  * What stands where a directory or an object of `FileTarget` should be. Nothing below its folder is reached through a
  * symbolic link, in no call: a listing that passed one over would be silently incomplete where `get` still works.
  */
 
+/** What is found on the way to an object: all of its directories, not all of them, or a file that has the name of one. */
+export type Way = 'there' | 'absent' | 'object';
+
 /**
- * Whether all of these directories are there, each in the one before, the first in `folder`.
+ * Follows `directories` from `folder` down, each in the one before.
  *
- * @throws `TARGET_ERROR` when something else stands in the place of one
+ * @throws `TARGET_ERROR` when a link or anything else that is neither a directory nor a file stands in the place of one
  */
-export async function directoriesExist(folder: string, directories: readonly string[]): Promise<boolean> {
-  const top = await found(folder);
-  if (top === undefined) return false;
-  // The folder itself may be a link, to a directory that is there.
-  const target = top.isSymbolicLink() ? await existing(stat(folder)) : top;
-  if (!target?.isDirectory()) throw unexpected(folder, 'a directory');
+export async function wayTo(folder: string, directories: readonly string[]): Promise<Way> {
   let path = folder;
   for (const name of directories) {
     path = join(path, name);
-    const info = await found(path);
-    if (info === undefined) return false;
+    const info = await entryAt(path);
+    if (info === undefined) return 'absent';
+    if (info.isFile()) return 'object';
     if (!info.isDirectory()) throw unexpected(path, 'a directory');
   }
-  return true;
+  return 'there';
 }
 
 /**
- * What the system tells of an object's file, `undefined` when it is not there.
+ * What the system tells of an object's file or of a directory in its place, `undefined` when nothing is there.
  *
- * @throws `TARGET_ERROR` when something else than a file has its name
+ * @throws `TARGET_ERROR` when something else has its name
  */
-export async function objectAt(path: string): Promise<Stats | undefined> {
-  const info = await found(path);
-  if (info !== undefined && !info.isFile()) throw unexpected(path, "an object's file");
+export async function objectOrDirectoryAt(path: string): Promise<Stats | undefined> {
+  const info = await entryAt(path);
+  if (info !== undefined && !info.isFile() && !info.isDirectory()) throw unexpected(path, "an object's file");
   return info;
 }
 
@@ -46,15 +45,12 @@ export function unexpected(path: string, wanted: string): BackupError {
   return new BackupError('TARGET_ERROR', `${path} is not ${wanted}: links and other files are not followed`);
 }
 
-function found(path: string): Promise<Stats | undefined> {
-  return existing(lstat(path));
-}
-
-async function existing(looking: Promise<Stats>): Promise<Stats | undefined> {
+/** What has this name, `undefined` for nothing: also where a file stands in the place of a directory above. */
+async function entryAt(path: string): Promise<Stats | undefined> {
   try {
-    return await looking;
+    return await lstat(path);
   } catch (error) {
-    if (isMissing(error)) return undefined;
+    if (isMissing(error) || systemCode(error) === 'ENOTDIR') return undefined;
     throw error;
   }
 }

@@ -6,6 +6,7 @@ const CODES: Readonly<Record<string, { readonly code: BackupErrorCode; readonly 
   EDQUOT: { code: 'NO_SPACE' },
   EACCES: { code: 'PERMISSION_DENIED' },
   EPERM: { code: 'PERMISSION_DENIED' },
+  ERR_ACCESS_DENIED: { code: 'PERMISSION_DENIED' },
   EROFS: { code: 'READ_ONLY' },
   EFBIG: { code: 'OBJECT_TOO_LARGE' },
   EMFILE: { code: 'TARGET_UNAVAILABLE', retryable: true },
@@ -19,13 +20,20 @@ const CODES: Readonly<Record<string, { readonly code: BackupErrorCode; readonly 
   ENOTCONN: { code: 'TARGET_UNREACHABLE', retryable: true },
 };
 
-/** The code of an error of `node:fs`, such as `ENOENT`; undefined for anything else. */
+/** The permission model's denial stands beside the system's codes; Node's other `ERR_` codes tell of misuse. */
+const SYSTEM_CODE = /^(?:E[A-Z0-9]+|UNKNOWN|ERR_ACCESS_DENIED)$/;
+
+/**
+ * The code of an error of `node:fs`, such as `ENOENT`; undefined for anything else. The error may be of another realm
+ * (Jest and `vm` have an `Error` of their own), so nothing but its code counts.
+ */
 export function systemCode(error: unknown): string | undefined {
-  const code = (error as { code?: unknown } | null | undefined)?.code;
-  return error instanceof Error && typeof code === 'string' && !BackupError.is(error) ? code : undefined;
+  if (typeof error !== 'object' || error === null || BackupError.is(error)) return undefined;
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' && SYSTEM_CODE.test(code) ? code : undefined;
 }
 
-/** Whether a file operation failed because there is nothing of that name. A file in a directory's place is something. */
+/** Whether a file operation failed because there is nothing of that name. */
 export function isMissing(error: unknown): boolean {
   return systemCode(error) === 'ENOENT';
 }
@@ -34,11 +42,16 @@ export function isMissing(error: unknown): boolean {
 export function fileError(error: unknown, what: string): unknown {
   const code = systemCode(error);
   if (code === undefined) return error;
-  if (code === 'ELOOP')
-    return new BackupError('TARGET_ERROR', `${what}: its file is a symbolic link`, { cause: error });
-  const known = CODES[code];
-  return new BackupError(known?.code ?? 'TARGET_ERROR', `${what}: ${code}`, {
+  return new BackupError(CODES[code]?.code ?? 'TARGET_ERROR', `${what}: ${described(code)}`, {
     cause: error,
-    retryable: known?.retryable,
+    retryable: CODES[code]?.retryable,
   });
+}
+
+function described(code: string): string {
+  if (code === 'ELOOP') return 'its file is a symbolic link';
+  if (code === 'EROFS') return 'the file system is mounted read-only (EROFS)';
+  if (code === 'ERR_ACCESS_DENIED')
+    return "denied by Node's permission model; give --allow-fs-read and --allow-fs-write";
+  return code;
 }

@@ -2,45 +2,56 @@ import type { Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ObjectInfo } from './cloud-target.ts';
-import { directoriesExist, objectAt, unexpected } from './file-entries.ts';
-import { isMissing } from './file-errors.ts';
-import { type EntryMeaning, meaningOf } from './file-path.ts';
+import { objectOrDirectoryAt } from './file-entries.ts';
+import { isMissing, systemCode } from './file-errors.ts';
+import type { TargetFolder } from './file-folder.ts';
+import { isKey, isKeySegment } from './keys.ts';
 
 /** How many files are asked for their size at once. */
 const STAT_AHEAD = 32;
 
-interface Entry extends EntryMeaning {
+interface Entry {
+  readonly kind: 'object' | 'directory';
+  /** The key of an object, or what all keys within a directory begin with. */
+  readonly text: string;
   readonly path: string;
 }
 
+/** Which keys are asked for. */
+interface Wanted {
+  readonly prefix: string;
+  readonly after: string | undefined;
+}
+
 /**
- * The objects in `folder` in key order, one directory in memory at a time (and those above it). Whatever is not
- * named as an object or a directory of ours is passed over: temporary files, and files of other programs.
+ * The objects in `folder` in key order, one directory in memory at a time (and those above it). What has a name that
+ * no key could give it is passed over.
  *
- * @throws `TARGET_ERROR` at a link or anything else in the place of an object or a directory that is asked for. A
- * plain file in the place of a directory is only one if `prefix` leads into it; else it is another program's.
+ * @throws `TARGET_ERROR` at a link, or anything else but a file or a directory, in the place of an object that is asked
+ * for; what `folder` throws when it is no longer the one it was
  */
 export async function* listFiles(
-  folder: string,
+  folder: TargetFolder,
   prefix: string,
   after: string | undefined,
 ): AsyncGenerator<ObjectInfo, void, undefined> {
-  if (await directoriesExist(folder, [])) yield* walk(folder, '', false, prefix, after);
+  if (!(await folder.isThere())) return;
+  yield* walk(folder, folder.path, '', { prefix, after });
+  await folder.isThere(); // What vanished in the meantime would have been listed as empty.
 }
 
 async function* walk(
+  folder: TargetFolder,
   directory: string,
   start: string,
-  cut: boolean,
-  prefix: string,
-  after: string | undefined,
+  wanted: Wanted,
 ): AsyncGenerator<ObjectInfo, void, undefined> {
-  const entries = await entriesOf(directory, start, cut, prefix, after);
+  const entries = await entriesOf(folder, directory, start, wanted);
   for (let index = 0; index < entries.length; ) {
     const entry = entries[index] as Entry;
     if (entry.kind === 'directory') {
       index++;
-      yield* walk(entry.path, entry.text, entry.cut, prefix, after);
+      yield* walk(folder, entry.path, entry.text, wanted);
       continue;
     }
     let end = index + 1;
@@ -51,48 +62,46 @@ async function* walk(
   }
 }
 
-async function entriesOf(
-  directory: string,
-  start: string,
-  cut: boolean,
-  prefix: string,
-  after: string | undefined,
-): Promise<Entry[]> {
+async function entriesOf(folder: TargetFolder, directory: string, start: string, wanted: Wanted): Promise<Entry[]> {
   const entries: Entry[] = [];
   try {
     for await (const found of await opendir(directory, { bufferSize: 256 })) {
-      const meaning = meaningOf(start, cut, found.name);
-      if (meaning === undefined || !isWanted(meaning, prefix, after)) continue;
+      if (!isKeySegment(found.name)) continue;
       const path = join(directory, found.name);
-      if (await isAsMeant(directory, found, meaning, prefix)) entries.push({ ...meaning, path });
+      const [object, inside] = [`${start}${found.name}`, `${start}${found.name}/`];
+      const mayBeWanted = isObjectWanted(object, wanted) || isAnyWanted(inside, wanted);
+      const kind = mayBeWanted ? await kindOf(found, path) : undefined;
+      if (kind === 'directory' && isAnyWanted(inside, wanted)) entries.push({ kind, text: inside, path });
+      if (kind === 'object' && isObjectWanted(object, wanted)) entries.push({ kind, text: object, path });
     }
   } catch (error) {
-    if (!isMissing(error)) throw error; // Pruned meanwhile, or a folder that nothing was put into yet.
+    // Removed meanwhile with its last object, or an object has its name by now.
+    if (!isMissing(error) && systemCode(error) !== 'ENOTDIR') throw error;
+    await folder.isThere();
   }
   // Two entries never share a text, and the keys under one never lie on both sides of another's.
   return entries.sort((one, other) => (one.text < other.text ? -1 : 1));
 }
 
-/** Whether an entry is what its name says; another program's file in the place of a directory is nobody's error. */
-async function isAsMeant(directory: string, found: Dirent, meaning: EntryMeaning, prefix: string): Promise<boolean> {
-  if (meaning.kind === 'object') {
-    // Not every file system tells the kind along with the name, and it may have been replaced meanwhile.
-    return found.isFile() || (await objectAt(join(directory, found.name))) !== undefined;
-  }
-  if (found.isDirectory()) return true;
-  if (!found.isFile()) return directoriesExist(directory, [found.name]);
-  if (prefix.startsWith(meaning.text)) throw unexpected(join(directory, found.name), 'a directory');
-  return false;
+/** Not every file system tells the kind along with the name. */
+async function kindOf(found: Dirent, path: string): Promise<Entry['kind'] | undefined> {
+  if (found.isFile()) return 'object';
+  if (found.isDirectory()) return 'directory';
+  const info = await objectOrDirectoryAt(path);
+  return info && (info.isFile() ? 'object' : 'directory');
 }
 
-/** Whether an object is asked for, or any key of a directory may be. */
-function isWanted({ kind, text }: EntryMeaning, prefix: string, after: string | undefined): boolean {
-  if (kind === 'object') return text.startsWith(prefix) && (after === undefined || text > after);
-  if (!text.startsWith(prefix) && !prefix.startsWith(text)) return false;
-  return after === undefined || text > after || after.startsWith(text);
+function isObjectWanted(key: string, { prefix, after }: Wanted): boolean {
+  return key.startsWith(prefix) && (after === undefined || key > after) && isKey(key);
+}
+
+/** Whether any key that begins with `start` is asked for. */
+function isAnyWanted(start: string, { prefix, after }: Wanted): boolean {
+  if (!start.startsWith(prefix) && !prefix.startsWith(start)) return false;
+  return after === undefined || start > after || after.startsWith(start);
 }
 
 async function infoOf(entry: Entry): Promise<ObjectInfo | undefined> {
-  const info = await objectAt(entry.path);
-  return info && { key: entry.text, size: info.size, modifiedAt: info.mtime };
+  const info = await objectOrDirectoryAt(entry.path);
+  return info?.isFile() ? { key: entry.text, size: info.size, modifiedAt: info.mtime } : undefined;
 }

@@ -1,134 +1,109 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, rmdir, unlink } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { type AbortOptions, abortable } from '../common/abort.ts';
-import { textArgument } from '../common/arguments.ts';
+import { bytesArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
   GetOptions,
+  Leftovers,
   ListOptions,
   ObjectInfo,
   PutOptions,
+  RemoveLeftoversOptions,
   TargetCapabilities,
 } from './cloud-target.ts';
-import {
-  discard,
-  makeDirectory,
-  publish,
-  publishNew,
-  removeStaleTemporaries,
-  syncDirectory,
-  syncName,
-  writeTemporary,
-} from './durable-file.ts';
-import { directoriesExist, objectAt, unexpected } from './file-entries.ts';
+import { DurableFiles, heldOnWindows } from './durable-file.ts';
+import { objectOrDirectoryAt, unexpected, wayTo } from './file-entries.ts';
 import { fileError, isMissing, systemCode } from './file-errors.ts';
+import { TargetFolder } from './file-folder.ts';
 import { listFiles } from './file-listing.ts';
-import { objectPath } from './file-path.ts';
+import { type Place, placeOf } from './file-path.ts';
+import { putFile } from './file-put.ts';
+import { checkFileTargetOptions, type FileTargetOptions } from './file-target-options.ts';
 import { readFully } from './file-transfer.ts';
 import { checkKey } from './keys.ts';
+import { checkLeftoversOptions } from './leftovers-options.ts';
 import { Lifetime } from './lifetime.ts';
 import { checkRange, rangeWithin, roomFor } from './object-range.ts';
-
-/** A directory can vanish under a writer as often as somebody empties it; more often than this is no accident. */
-const MAX_VANISHED = 20;
+import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 
 /** Neither a symbolic link nor the far end of a pipe is ever an object. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
-/** Where an object is: the names of its directories below the folder, and two paths. */
-interface Place {
-  readonly directories: readonly string[];
-  readonly directory: string;
-  readonly path: string;
-}
+/** What says that this folder can't be written to, of which `storeTime` has to make do without an answer. */
+const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM', 'ERR_ACCESS_DENIED']);
 
 /**
- * Objects as files in a folder, which is made when the first one is put; a folder that is not there holds no
- * objects. Any number of processes may use one folder at once.
+ * Objects as files in a folder: an object is the file that its key names, so that a bucket which a sync tool copied into a
+ * folder opens, and the reverse. Any number of processes may use one folder at once.
  *
- * An object appears whole or not at all, whatever happens to the process or the power, and is durable when
- * `put` has resolved. Needs a POSIX file system, with hard links for create-only puts. **Windows is not supported**: its
- * file systems drop dots at the end of a name, so that two keys could be one file, and directories can't be synced.
+ * An object appears whole or not at all, whatever happens to the process or the power, and is durable when `put` has
+ * resolved; where the file system refuses to sync directories, `capabilities.durableNames` becomes false and the process
+ * warns once (`COW_NAMES_NOT_DURABLE`): what was put last may then be missing after a loss of power. Create-only puts
+ * need hard links. **Windows** is supported in so far as Node and NTFS are documented, and was never tested.
  *
- * The folder may be a symbolic link to a directory; below it nothing is followed. A link, or anything else that is
- * not what a key's name says, is `TARGET_ERROR` to every call that comes upon it, listings too. Files of other programs
- * are passed over unless a key or prefix leads into one as if it were a directory.
+ * The folder is made by the first put (see {@link FileTargetOptions.createFolder}), for its owner alone; a folder that is
+ * not there holds no objects. Once this instance has seen the folder it never makes it anew: where the folder is
+ * missing, emptied, or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED`
+ * until it is there again. A share that was mounted again is recognised.
  *
- * Besides what is said at each call, all of them throw `INVALID_KEY`, `CLOSED`, `signal.reason`, and for what the
- * system refuses `PERMISSION_DENIED`, `TARGET_ERROR` or, with `retryable`, `TARGET_UNAVAILABLE`, `TARGET_UNREACHABLE` and
- * `TARGET_TIMEOUT` (the last two from folders on a network).
+ * The folder may be a symbolic link to a directory; below it nothing is followed. A link, or anything else that is neither a
+ * file nor a directory, is `TARGET_ERROR` to every call that comes upon it, listings too. Files of other programs are
+ * passed over if no key could name them.
+ *
+ * In addition to what is said at each call, all of them throw `INVALID_KEY`, `CLOSED`, `signal.reason`, `FOLDER_CHANGED`,
+ * `FOLDER_NOT_FOUND`, and for what the system refuses `PERMISSION_DENIED`, `TARGET_ERROR` or, with `retryable`,
+ * `TARGET_UNAVAILABLE`, `TARGET_UNREACHABLE` and `TARGET_TIMEOUT` (the last two from folders on a network).
+ *
+ * @example
+ * ```ts
+ * await using target = new FileTarget('/mnt/backup-disk/repository', { createFolder: false });
+ * ```
  *
  * @public
  */
 export class FileTarget implements CloudTarget {
-  readonly capabilities: TargetCapabilities = { createOnly: true, checksums: false };
   /** Where the objects are, as an absolute path. */
   readonly folder: string;
   readonly #lifetime: Lifetime;
-  /** Directories that this instance has looked through for what dead writers left. */
-  readonly #swept = new Set<string>();
-  /** Whether this instance has made the folder's own name durable. */
-  #named = false;
+  readonly #files: DurableFiles;
+  readonly #there: TargetFolder;
 
-  /** @throws `TypeError` when `folder` is no text or empty. A relative one is of the process's directory as of now. */
-  constructor(folder: string) {
+  /**
+   * @throws `TypeError` when `folder` is no text or empty, or an option is none. A relative one is of the process's
+   * directory as of now.
+   */
+  constructor(folder: string, options: FileTargetOptions = {}) {
     this.folder = resolve(textArgument('folder', folder));
-    this.#lifetime = new Lifetime(`the FileTarget in ${this.folder}`);
+    const { createFolder, ...modes } = checkFileTargetOptions(options);
+    const what = `the FileTarget in ${this.folder}`;
+    this.#lifetime = new Lifetime(what);
+    this.#files = new DurableFiles(what, modes);
+    this.#there = new TargetFolder(this.folder, createFolder, this.#files);
+  }
+
+  /** `createOnly` and `durableNames` become false when the file system first refuses what they need. */
+  get capabilities(): TargetCapabilities {
+    const { durableNames, hardLinks } = this.#files;
+    return { createOnly: hardLinks, checksums: false, ...(durableNames === undefined ? {} : { durableNames }) };
   }
 
   /**
    * Stores `body`, durably, replacing what was there unless `createOnly` is set.
    *
    * @throws `OBJECT_EXISTS` and `CREATE_ONLY_UNSUPPORTED` (a file system without hard links) with `createOnly`;
-   * `NO_SPACE`, `READ_ONLY`, `OBJECT_TOO_LARGE` (for the file system)
+   * `NO_SPACE`, `READ_ONLY`, `OBJECT_TOO_LARGE` (for the file system); `INVALID_KEY` also for a key that stands below an
+   * object or above others; `TypeError` for a body that is no `Uint8Array`, or whose length changes meanwhile
    */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
     const place = this.#locate(key);
-    const store = async () => {
-      for (let vanished = 0; ; vanished++) {
-        try {
-          return await this.#store(key, place, body, options);
-        } catch (error) {
-          // A delete that pruned the directory came between; Node's mkdir takes that for ENOTDIR at times. Nothing
-          // has been published, so again is safe.
-          const pruned = isMissing(error) || systemCode(error) === 'ENOTDIR';
-          if (!pruned || vanished === MAX_VANISHED) throw error;
-        }
-      }
-    };
-    await this.#run(store, `put of object ${key}`, options.signal);
-  }
-
-  async #store(key: string, place: Place, body: Uint8Array, options: PutOptions): Promise<void> {
-    const { directories, directory, path } = place;
-    // Before the directories are made, lest they be made at the far end of a link.
-    if (!(await directoriesExist(this.folder, directories))) await makeDirectory(directory);
-    else await objectAt(path);
-    if (!this.#swept.has(directory)) {
-      this.#swept.add(directory);
-      await removeStaleTemporaries(directory);
-    }
-    const temporary = await writeTemporary(directory, body);
-    try {
-      options.signal?.throwIfAborted();
-      if (options.createOnly) await publishNew(temporary, path, key);
-      else await publish(temporary, path);
-    } catch (error) {
-      await discard(temporary);
-      throw error;
-    }
-    // Up to the folder itself: another writer may have made the directories and not come to this point yet.
-    for (let above = directory; ; above = dirname(above)) {
-      await syncDirectory(above);
-      if (above === this.folder) break;
-    }
-    if (this.#named) return;
-    await syncName(this.folder);
-    this.#named = true;
+    const length = bytesArgument('body', body).byteLength;
+    const put = { key, place, body, length, createOnly: options.createOnly ?? false, signal: options.signal };
+    await this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, options.signal);
   }
 
   /**
@@ -141,8 +116,9 @@ export class FileTarget implements CloudTarget {
     const range = checkRange(options.range);
     const place = this.#locate(key);
     const read = async () => {
-      if (await directoriesExist(this.folder, place.directories)) return readObject(key, place.path, range);
-      throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
+      const bytes = await this.#ifThere(place, () => readObject(key, place.path, range));
+      if (bytes === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key} in ${this.folder}`);
+      return bytes;
     };
     return this.#run(read, `get of object ${key}`, options.signal);
   }
@@ -150,20 +126,19 @@ export class FileTarget implements CloudTarget {
   /** Size in bytes and time of an object, `undefined` when there is none. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
     this.#lifetime.check(options.signal);
-    const { directories, path } = this.#locate(key);
+    const place = this.#locate(key);
     const look = async (): Promise<ObjectInfo | undefined> => {
-      if (!(await directoriesExist(this.folder, directories))) return undefined;
-      const info = await objectAt(path);
-      return info && { key, size: info.size, modifiedAt: info.mtime };
+      const info = await objectOrDirectoryAt(place.path);
+      return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
     };
-    return this.#run(look, `stat of object ${key}`, options.signal);
+    return this.#run(() => this.#ifThere(place, look), `stat of object ${key}`, options.signal);
   }
 
   /** The objects whose key begins with `prefix`, in key order; of those in one directory all names are held at once. */
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     const what = `list of ${JSON.stringify(prefix)}`;
     this.#lifetime.check(options.signal);
-    const entries = listFiles(this.folder, prefix, options.after);
+    const entries = listFiles(this.#there, prefix, options.after);
     for (;;) {
       const { value, done } = await this.#run(() => entries.next(), what, options.signal);
       if (done) return;
@@ -179,18 +154,47 @@ export class FileTarget implements CloudTarget {
    */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
-    const { directories, directory, path } = this.#locate(key);
-    const remove = async () => {
-      if (await directoriesExist(this.folder, directories)) await objectAt(path);
-      try {
-        await unlink(path);
-      } catch (error) {
-        if (!isMissing(error)) throw error;
-      }
-      await syncDirectory(directory);
-      await this.#prune(directory);
+    const place = this.#locate(key);
+    const remove = async (): Promise<undefined> => {
+      if (!(await objectOrDirectoryAt(place.path))?.isDirectory()) await unlinkObject(place.path);
+      // Also where the file is gone: the program that removed it may not have come to this point yet.
+      await this.#files.sync(place.directory);
+      await this.#prune(place.directory);
     };
-    await this.#run(remove, `delete of object ${key}`, options.signal);
+    await this.#run(() => this.#ifThere(place, remove), `delete of object ${key}`, options.signal);
+  }
+
+  /** The time that the file system gives to a file written now; `undefined` where none can be written. */
+  async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
+    this.#lifetime.check(options.signal);
+    const look = async (): Promise<Date | undefined> => {
+      if (!(await this.#there.isThere())) return undefined;
+      try {
+        await this.#there.prepare();
+        return new Date(await storeTimeIn(this.#there.reserved));
+      } catch (error) {
+        if (NOT_WRITABLE.has(systemCode(error))) return undefined;
+        throw error;
+      }
+    };
+    return this.#run(look, 'a look at the clock', options.signal);
+  }
+
+  /**
+   * Removes what puts of killed processes left. A file is left over when its process is known to be dead (Linux, same boot
+   * and process namespace); else when it is older than `olderThanMs` by the file system's clock. A put that is under way
+   * loses nothing in either case: it writes its file again.
+   *
+   * @throws `READ_ONLY` on a read-only file system
+   */
+  async removeLeftovers(options: RemoveLeftoversOptions = {}): Promise<Leftovers> {
+    const checked = checkLeftoversOptions(options);
+    this.#lifetime.check(checked.signal);
+    const remove = async (): Promise<Leftovers> => {
+      if (!(await this.#there.isThere())) return { count: 0, bytes: 0 };
+      return removeUnfinished(this.#there.reserved, checked);
+    };
+    return this.#run(remove, 'removal of leftovers', checked.signal);
   }
 
   /** Calls made later reject with `CLOSED`. The folder stays as it is. */
@@ -203,9 +207,18 @@ export class FileTarget implements CloudTarget {
   }
 
   #locate(key: string): Place {
-    const { directories, file } = objectPath(checkKey(key));
-    const directory = join(this.folder, ...directories);
-    return { directories, directory, path: join(directory, file) };
+    return placeOf(this.folder, checkKey(key));
+  }
+
+  /** What `work` gives, or undefined for what is absent, which is only believed of a folder that is still there. */
+  async #ifThere<T>(place: Place, work: () => Promise<T | undefined>): Promise<T | undefined> {
+    if (!(await this.#there.isThere())) return undefined;
+    if ((await wayTo(this.folder, place.directories)) === 'there') {
+      const result = await work();
+      if (result !== undefined) return result;
+    }
+    await this.#there.isThere();
+    return undefined;
   }
 
   /** Removes directories that hold nothing any more, up to the folder, which stays. */
@@ -217,7 +230,6 @@ export class FileTarget implements CloudTarget {
         if (isMissing(error)) continue;
         return; // Not empty, or not ours to remove: an empty directory does no harm.
       }
-      this.#swept.delete(empty);
     }
   }
 
@@ -225,21 +237,35 @@ export class FileTarget implements CloudTarget {
     try {
       return await abortable(work(), signal);
     } catch (error) {
-      throw signal?.aborted && error === signal.reason ? error : fileError(error, what);
+      throw signal?.aborted && error === signal.reason ? error : fileError(error, `${what} in ${this.folder}`);
     }
   }
 }
 
-async function readObject(key: string, path: string, range: ByteRange | undefined): Promise<Uint8Array<ArrayBuffer>> {
+async function unlinkObject(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!isMissing(error)) throw heldOnWindows(error, path);
+  }
+}
+
+/** The bytes of an object, undefined when there is none. */
+async function readObject(
+  key: string,
+  path: string,
+  range: ByteRange | undefined,
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
   let file: FileHandle;
   try {
     file = await open(path, READ_FLAGS);
   } catch (error) {
-    if (!isMissing(error)) throw error;
-    throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`, { cause: error });
+    if (isMissing(error) || systemCode(error) === 'EISDIR') return undefined;
+    throw error;
   }
   try {
     const info = await file.stat();
+    if (info.isDirectory()) return undefined; // The beginning of other keys.
     if (!info.isFile()) throw unexpected(path, "an object's file");
     const { offset, length } = rangeWithin(key, info.size, range);
     const bytes = roomFor(`get of object ${key}`, length);

@@ -15,10 +15,23 @@ export async function readFully(file: Pick<FileHandle, 'read'>, into: Uint8Array
   return done;
 }
 
-/** Writes all of `from` to a file, from its beginning on. */
-export async function writeFully(file: Pick<FileHandle, 'write'>, from: Uint8Array): Promise<void> {
-  for (let done = 0; done < from.byteLength; ) {
-    const length = Math.min(from.byteLength - done, MAX_TRANSFER_BYTES);
-    done += (await file.write(from, done, length, done)).bytesWritten;
+/**
+ * Writes all of `from` to a file, from its beginning on.
+ *
+ * @param length - what `from` held when the caller was called
+ * @throws `TypeError` when the buffer holds another number of bytes by now
+ */
+export async function writeFully(file: Pick<FileHandle, 'write'>, from: Uint8Array, length: number): Promise<void> {
+  for (let done = 0; done < length; ) {
+    checkLength(from, length);
+    const some = Math.min(length - done, MAX_TRANSFER_BYTES);
+    done += (await file.write(from, done, some, done)).bytesWritten;
   }
+  checkLength(from, length);
+}
+
+/** A buffer can shrink to nothing behind a call: `WebAssembly.Memory.grow` and `transfer` detach it. */
+function checkLength(bytes: Uint8Array, length: number): void {
+  if (bytes.byteLength === length) return;
+  throw new TypeError(`the body held ${length} bytes when it was given and holds ${bytes.byteLength} now`);
 }

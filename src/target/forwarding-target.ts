@@ -2,21 +2,31 @@ import type { AbortOptions } from '../common/abort.ts';
 import type {
   CloudTarget,
   GetOptions,
+  Leftovers,
   ListOptions,
   ObjectInfo,
   PutOptions,
+  RemoveLeftoversOptions,
   TargetCapabilities,
   TargetMember,
 } from './cloud-target.ts';
 import { Lifetime } from './lifetime.ts';
 
 /** The calls of a {@link CloudTarget}. @public */
-export type TargetOperation = 'put' | 'get' | 'stat' | 'list' | 'delete' | 'deleteMany' | 'storeTime';
+export type TargetOperation =
+  | 'put'
+  | 'get'
+  | 'stat'
+  | 'list'
+  | 'delete'
+  | 'deleteMany'
+  | 'storeTime'
+  | 'removeLeftovers';
 
 /** What a decorator knows of the call that it is about to pass on. @public */
 export interface TargetCall {
   readonly operation: Exclude<TargetOperation, 'list'>;
-  /** The object's key; of `deleteMany`, how many there are; of `storeTime`, nothing. */
+  /** The object's key; of `deleteMany`, how many there are; of `storeTime` and `removeLeftovers`, nothing. */
   readonly subject: string;
   readonly signal: AbortSignal | undefined;
   /** Whether it is a create-only put. */
@@ -35,8 +45,8 @@ export interface ClosableTarget extends CloudTarget {
  * A target that passes every call on to another. Decorators extend it and say only what is different: `around`
  * for every call but `list`, `forwardList` for that, or a single method.
  *
- * `deleteMany` and `storeTime` are there exactly when the inner target has them. Closing closes this target, never the inner one:
- * that one belongs to whoever made it.
+ * `deleteMany`, `storeTime` and `removeLeftovers` are there exactly when the inner target has them. Closing closes this
+ * target, never the inner one: that one belongs to its maker.
  *
  * @public
  */
@@ -44,6 +54,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
   protected readonly inner: CloudTarget;
   readonly deleteMany?: (keys: readonly string[], options?: AbortOptions) => Promise<void>;
   readonly storeTime?: (options?: AbortOptions) => Promise<Date | undefined>;
+  readonly removeLeftovers?: (options?: RemoveLeftoversOptions) => Promise<Leftovers>;
   readonly #lifetime: Lifetime;
 
   constructor(inner: CloudTarget, what: string) {
@@ -60,6 +71,10 @@ export abstract class ForwardingTarget implements ClosableTarget {
     if (inner.storeTime !== undefined) {
       this.storeTime = async (options = {}) =>
         this.#pass(this.#small('storeTime', '', options), () => this.forwardStoreTime(options));
+    }
+    if (inner.removeLeftovers !== undefined) {
+      this.removeLeftovers = async (options = {}) =>
+        this.#pass(this.#small('removeLeftovers', '', options), () => this.forwardRemoveLeftovers(options));
     }
   }
 
@@ -148,7 +163,16 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return (this.inner as Required<CloudTarget>).storeTime(options);
   }
 
-  #small(operation: 'stat' | 'delete' | 'storeTime', subject: string, options: AbortOptions): TargetCall {
+  protected forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
+    // As with `deleteMany`.
+    return (this.inner as Required<CloudTarget>).removeLeftovers(options);
+  }
+
+  #small(
+    operation: 'stat' | 'delete' | 'storeTime' | 'removeLeftovers',
+    subject: string,
+    options: AbortOptions,
+  ): TargetCall {
     return { operation, subject, signal: options.signal, createOnly: false, bytes: undefined };
   }
 

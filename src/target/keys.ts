@@ -1,17 +1,39 @@
+import { described } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import { MAX_KEY_LENGTH } from './cloud-target.ts';
+import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './cloud-target.ts';
 
-const KEY = /^[a-z0-9][a-z0-9._-]*(?:\/[a-z0-9][a-z0-9._-]*)*$/;
+/** Begins with a letter or a digit and does not end in a dot, which Windows drops from the end of a name. */
+const SEGMENT = /^[a-z0-9](?:[a-z0-9._-]*[a-z0-9_-])?$/;
+
+/** Names that Windows takes for devices, with any extension, in every folder. */
+const DEVICE = /^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)/;
+
+/** Whether `text` may stand between the slashes of a key. */
+export function isKeySegment(text: string): boolean {
+  return text.length <= MAX_KEY_SEGMENT_LENGTH && SEGMENT.test(text) && !DEVICE.test(text);
+}
 
 /** Whether `text` is a key (see the obligations of `CloudTarget`). */
 export function isKey(text: unknown): text is string {
-  return typeof text === 'string' && text.length <= MAX_KEY_LENGTH && KEY.test(text);
+  return typeof text === 'string' && text.length <= MAX_KEY_LENGTH && text.split('/').every(isKeySegment);
 }
 
-/** Returns `key` if it is one (see the obligations of `CloudTarget`), else throws `INVALID_KEY`. */
+/**
+ * Returns `key` if it is one (see the obligations of `CloudTarget`).
+ *
+ * @throws `INVALID_KEY` for another text, `TypeError` for what is no text
+ */
 export function checkKey(key: string): string {
-  if (!isKey(key)) {
-    throw new BackupError('INVALID_KEY', `not an object key: ${JSON.stringify(String(key).slice(0, 80))}`);
-  }
-  return key;
+  if (isKey(key)) return key;
+  const text: unknown = key;
+  if (typeof text !== 'string') throw new TypeError(`key must be a string, not ${described(text)}`);
+  throw new BackupError('INVALID_KEY', `not an object key: ${JSON.stringify(text.slice(0, 80))}`);
+}
+
+/** The error for a key that stands below an object, or is the beginning of other objects' keys. */
+export function keyInTheWay(key: string, other: string): BackupError {
+  return new BackupError(
+    'INVALID_KEY',
+    `${key} can't be an object: a key that is an object is no folder of others (${other})`,
+  );
 }

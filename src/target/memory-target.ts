@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../common/abort.ts';
-import { booleanArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
+import { booleanArgument, bytesArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
@@ -10,7 +10,7 @@ import type {
   PutOptions,
   TargetCapabilities,
 } from './cloud-target.ts';
-import { checkKey } from './keys.ts';
+import { checkKey, keyInTheWay } from './keys.ts';
 import { Lifetime } from './lifetime.ts';
 import { checkRange, rangeWithin } from './object-range.ts';
 
@@ -39,6 +39,8 @@ export class MemoryTarget implements CloudTarget {
   readonly capabilities: TargetCapabilities;
   readonly #lifetime = new Lifetime('this MemoryTarget');
   readonly #objects = new Map<string, StoredObject>();
+  /** Of each beginning of keys, up to a slash, how many objects there are. */
+  readonly #folders = new Map<string, number>();
   readonly #now: () => number;
 
   /** @throws `TypeError` for an option that is unknown or of another type. */
@@ -58,8 +60,9 @@ export class MemoryTarget implements CloudTarget {
       // Nothing is awaited from here to the `set`: that is what makes it atomic.
       if (this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
     }
-    const copy = new Uint8Array(body);
+    const copy = new Uint8Array(bytesArgument('body', body));
     const sha256 = createHash('sha256').update(copy).digest('hex');
+    if (!this.#objects.has(key)) this.#count(key);
     this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256 } });
   }
 
@@ -92,13 +95,13 @@ export class MemoryTarget implements CloudTarget {
 
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
-    this.#objects.delete(checkKey(key));
+    this.#delete(checkKey(key));
   }
 
   async deleteMany(keys: readonly string[], options: AbortOptions = {}): Promise<void> {
     this.#lifetime.check(options.signal);
     for (const key of keys) checkKey(key);
-    for (const key of keys) this.#objects.delete(key);
+    for (const key of keys) this.#delete(key);
   }
 
   async storeTime(options: AbortOptions = {}): Promise<Date> {
@@ -110,9 +113,35 @@ export class MemoryTarget implements CloudTarget {
   async close(): Promise<void> {
     this.#lifetime.close();
     this.#objects.clear();
+    this.#folders.clear();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+
+  /** Refuses a new key that stands below an object or above others, so that tests in memory find those that do. */
+  #count(key: string): void {
+    if (this.#folders.has(key)) throw keyInTheWay(key, 'others begin with it');
+    const above = foldersOf(key);
+    const object = above.find((folder) => this.#objects.has(folder));
+    if (object !== undefined) throw keyInTheWay(key, `${object} is one`);
+    for (const folder of above) this.#folders.set(folder, (this.#folders.get(folder) ?? 0) + 1);
+  }
+
+  #delete(key: string): void {
+    if (!this.#objects.delete(key)) return;
+    for (const folder of foldersOf(key)) {
+      const left = (this.#folders.get(folder) ?? 0) - 1;
+      if (left > 0) this.#folders.set(folder, left);
+      else this.#folders.delete(folder);
+    }
+  }
+}
+
+/** The beginnings of a key that end before a slash. */
+function foldersOf(key: string): string[] {
+  const folders: string[] = [];
+  for (let at = key.indexOf('/'); at !== -1; at = key.indexOf('/', at + 1)) folders.push(key.slice(0, at));
+  return folders;
 }

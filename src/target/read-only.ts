@@ -1,13 +1,19 @@
 import { BackupError } from '../common/errors.ts';
-import type { CloudTarget, TargetCapabilities, TargetMember } from './cloud-target.ts';
+import type {
+  CloudTarget,
+  Leftovers,
+  RemoveLeftoversOptions,
+  TargetCapabilities,
+  TargetMember,
+} from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
 
 /**
  * Refuses whatever would change the store, with `READ_ONLY`. For verifying and restoring where nothing may be
  * touched.
  *
- * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them; `storeTime` is `undefined`; the other
- * calls throw what those of `target` throw.
+ * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them, and so does
+ * `removeLeftovers` unless it is a dry run; `storeTime` is `undefined`; the other calls throw what those of `target` throw.
  * @public
  */
 export function readOnlyTarget(target: CloudTarget): ClosableTarget {
@@ -32,6 +38,12 @@ class ReadOnlyTarget extends ForwardingTarget {
   /** A folder tells its time by writing a file. */
   protected override async forwardStoreTime(): Promise<undefined> {
     return undefined;
+  }
+
+  /** Counting is allowed: nothing is written in a dry run. */
+  protected override async forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
+    if (options.dryRun !== true) throw new BackupError('READ_ONLY', 'removeLeftovers: this target is read-only');
+    return super.forwardRemoveLeftovers(options);
   }
 
   protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {

@@ -37,12 +37,13 @@ const CHANNELS: Channels = {
   delete: channel('delete'),
   deleteMany: channel('deleteMany'),
   storeTime: channel('storeTime'),
+  removeLeftovers: channel('removeLeftovers'),
 };
 
 /**
  * Tells of each call on the `node:diagnostics_channel` tracing channels `cow-cloud-backup:target.put`, `.get`,
- * `.stat`, `.list`, `.delete`, `.deleteMany` and `.storeTime`: `start`, `end`, `asyncStart`, `asyncEnd` and `error`, each with a
- * {@link TargetTrace}. A listing is one call from its first object to its end. Bodies are never given out.
+ * `.stat`, `.list`, `.delete`, `.deleteMany`, `.storeTime` and `.removeLeftovers`: `start`, `end`, `asyncStart`, `asyncEnd` and
+ * `error`, each with a {@link TargetTrace}. A listing is one call from its first object to its end. Bodies are never given out.
  * Without subscribers it costs one comparison a call. Calls throw what those of `target` throw.
  *
  * @public

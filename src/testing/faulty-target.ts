@@ -1,6 +1,14 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { systemClock, type TargetClock } from '../target/clock.ts';
-import type { CloudTarget, GetOptions, ListOptions, ObjectInfo, PutOptions } from '../target/cloud-target.ts';
+import type {
+  CloudTarget,
+  GetOptions,
+  Leftovers,
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  RemoveLeftoversOptions,
+} from '../target/cloud-target.ts';
 import { ForwardingTarget, type TargetOperation } from '../target/forwarding-target.ts';
 import {
   corrupted,
@@ -81,6 +89,11 @@ export class FaultyTarget extends ForwardingTarget {
 
   protected override forwardStoreTime(options: AbortOptions): Promise<Date | undefined> {
     return this.#suffer({ operation: 'storeTime', subject: '' }, options.signal, () => super.forwardStoreTime(options));
+  }
+
+  protected override forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
+    const call = { operation: 'removeLeftovers', subject: '' } as const;
+    return this.#suffer(call, options.signal, () => super.forwardRemoveLeftovers(options));
   }
 
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { MAX_KEY_LENGTH } from '../target/cloud-target.ts';
+import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from '../target/cloud-target.ts';
 import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
 import { randomBytesFrom, seededRandom } from './seeded-random.ts';
 import type { TargetCase, TargetTrial } from './target-trial.ts';
@@ -34,7 +34,14 @@ const INVALID_KEYS = [
   'a+b',
   'a%2fb',
   'a:b',
-  'a'.repeat(MAX_KEY_LENGTH + 1),
+  'a.',
+  'a./b',
+  'a/b..',
+  'con',
+  'a/nul/b',
+  'lpt1.txt',
+  'a'.repeat(MAX_KEY_SEGMENT_LENGTH + 1),
+  `${'a/'.repeat(MAX_KEY_LENGTH / 2)}a`,
 ];
 
 /** Content that shows where a byte came from: the same for the same size and seed. */
@@ -66,25 +73,42 @@ export const targetObjectCases: readonly TargetCase[] = [
     },
   },
   {
-    name: 'one key may be the beginning of another, as a segment and as text',
+    name: 'one key may be the beginning of another as text',
     async run({ target, key }) {
-      const names = ['a', 'a/b', 'a/b/c', 'a/b/cd', 'ab', 'a.b', 'a-b', 'a_b'];
+      const names = ['a/b/c', 'a/b/cd', 'a/bc', 'ab', 'a.b', 'a-b', 'a_b', 'cons', 'com', 'a.con', '0'];
       for (const [index, name] of names.entries()) await target.put(key(name), content(10 + index));
       for (const [index, name] of names.entries()) {
         expectBytes(await target.get(key(name)), content(10 + index), `the body of ${name}`);
       }
-      await target.delete(key('a/b'));
-      expectBytes(await target.get(key('a/b/c')), content(12), 'the body of a/b/c after a/b is gone');
-      expectEqual(await target.stat(key('a/b')), undefined, 'stat of a/b after it was deleted');
-      expectBytes(await target.get(key('a')), content(10), 'the body of a after a/b is gone');
+      await target.delete(key('a/b/c'));
+      expectBytes(await target.get(key('a/b/cd')), content(11), 'the body of a/b/cd after a/b/c is gone');
+      expectBytes(await target.get(key('ab')), content(13), 'the body of ab after a/b/c is gone');
     },
   },
   {
-    name: `keys of ${MAX_KEY_LENGTH} characters work, in one segment and in many`,
+    name: 'a put below an object, or above others, is INVALID_KEY or does no harm to them',
+    async run({ target, key }) {
+      await target.put(key('a/b'), content(10));
+      for (const name of ['a', 'a/b/c', 'a/b/c/d']) {
+        for (const createOnly of target.capabilities.createOnly ? [false, true] : [false]) {
+          await target.delete(key(name));
+          const put = target.put(key(name), content(20), { createOnly });
+          const outcome = await outcomeOf(put);
+          if (outcome.rejected) await expectCode(put, 'INVALID_KEY', `put of ${name} where a/b is an object`);
+          expectBytes(await target.get(key('a/b')), content(10), `the body of a/b after a put of ${name}`);
+        }
+        await target.delete(key(name));
+        expectBytes(await target.get(key('a/b')), content(10), `the body of a/b after a delete of ${name}`);
+      }
+    },
+  },
+  {
+    name: `keys of ${MAX_KEY_LENGTH} characters work, in few segments and in many`,
     async run({ target, prefix }) {
       const rest = MAX_KEY_LENGTH - prefix.length;
-      const keys = [prefix + 'x'.repeat(rest), `${prefix}${'y/'.repeat(rest)}`.slice(0, MAX_KEY_LENGTH - 1)];
-      for (const key of keys.map((key) => (key.endsWith('/') ? `${key}z` : key))) {
+      const long = `${'x'.repeat(MAX_KEY_SEGMENT_LENGTH - 1)}/`;
+      const keys = [long.repeat(4), 'y/'.repeat(rest)].map((text) => `${prefix}${text}`.slice(0, MAX_KEY_LENGTH - 1));
+      for (const key of keys.map((key) => `${key}z`.replace('/z', 'yz'))) {
         await target.put(key, content(7));
         expectBytes(await target.get(key), content(7), 'the body');
         const listed: string[] = [];
@@ -178,11 +202,11 @@ export const targetObjectCases: readonly TargetCase[] = [
     name: 'deleteMany deletes just the objects it is given, absent ones among them',
     async run({ target, key, context }) {
       if (target.deleteMany === undefined) return context.skip('the target has no deleteMany');
-      for (const name of ['a', 'a/b', 'c', 'keep', 'a/keep']) await target.put(key(name), content(3));
+      for (const name of ['a', 'b/c', 'd', 'keep', 'b/keep']) await target.put(key(name), content(3));
       await target.deleteMany([]);
-      await target.deleteMany(['a', 'a/b', 'absent', 'c'].map(key));
-      for (const name of ['a', 'a/b', 'c']) expectEqual(await target.stat(key(name)), undefined, `stat of ${name}`);
-      for (const name of ['keep', 'a/keep']) expectEqual((await target.stat(key(name)))?.size, 3, `size of ${name}`);
+      await target.deleteMany(['a', 'b/c', 'absent', 'd'].map(key));
+      for (const name of ['a', 'b/c', 'd']) expectEqual(await target.stat(key(name)), undefined, `stat of ${name}`);
+      for (const name of ['keep', 'b/keep']) expectEqual((await target.stat(key(name)))?.size, 3, `size of ${name}`);
       await expectCode(target.deleteMany([key('keep'), '../x']), 'INVALID_KEY', 'deleteMany with a bad key');
     },
   },

@@ -107,14 +107,14 @@ function readersUnlocks({ unlock }: Manifest): ({ passphrase?: string; key?: Uin
   return unlock === null ? [undefined] : [{ passphrase: unlock.passphrase }, { key: bytesOf(unlock.key) }];
 }
 
-/** Objects as `FileTarget` keeps them: a file of the key's name and a tilde. */
+/** Objects as `FileTarget` keeps them: files of the key's name. */
 function objectsOf(name: Golden): Objects {
   const folder = goldenFolder(name);
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   return new Map(
     files.map((file) => {
       const path = join(file.parentPath, file.name);
-      return [path.slice(folder.length + 1, -1), Uint8Array.from(readFileSync(path))];
+      return [path.slice(folder.length + 1), Uint8Array.from(readFileSync(path))];
     }),
   );
 }

@@ -1,10 +1,12 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import os from 'node:os';
+import { join } from 'node:path';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import type { Unlock } from '../../src/repository/keys/unlock.ts';
 import { openRepository } from '../../src/repository/opening/open-repository.ts';
 import { checkTuning } from '../../src/repository/opening/repository-options.ts';
+import { RESERVED } from '../../src/target/file-path.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
 import { writeBackups, writePrelude } from './support/history.ts';
@@ -39,6 +41,8 @@ async function make(name: Golden): Promise<void> {
   const source = { random: seededRandom(SEED), context, repository };
   await writePrelude(source, isPlain ? null : { passphrase: { passphrase: PASSPHRASE }, removed: { key: removed } });
   const written = await writeBackups(source);
+  // The mark of a folder is random, and belongs to the folder rather than to the repository.
+  await rm(join(folder, RESERVED), { recursive: true });
   const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
   const manifest: Manifest = {
     seed: SEED,

@@ -4,7 +4,7 @@ import { FileTarget } from '../../src/target/file-target.ts';
 
 /** A process for `file-target.test.ts`, which kills it, or lets several race: `put-forever.ts FOLDER SEED [create]`. */
 
-export const KEYS = ['a', 'a/b', 'packs/1/data', 'packs/2/data'];
+export const KEYS = ['a', 'b/c', 'packs/1/data', 'packs/2/data'];
 
 /** A body that says which one it is in its first byte; no two have the same length. */
 export function bodyOf(number: number): Uint8Array<ArrayBuffer> {
