@@ -16,6 +16,11 @@ export function ownerName(): string {
   return `${hostname()}/${process.pid}/${INCARNATION}`;
 }
 
+/** The host of an `owner`. */
+export function hostOf(owner: string): string {
+  return owner.split('/')[0] as string;
+}
+
 export function holdSession(repository: Uint8Array, session: number): void {
   held.add(heldKey(repository, session));
 }

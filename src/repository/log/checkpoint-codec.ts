@@ -13,7 +13,7 @@ import {
   volumesOf,
   volumesPlain,
 } from './fact-codec.ts';
-import type { BackupHold, Condemnation, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
+import type { BackupHold, Condemnation, EntryTime, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
 import {
   bytesOf,
   idBytes,
@@ -86,8 +86,8 @@ function statePlain(state: LogState): Record<string, unknown> {
     backups: [...state.backups.values()].map(storedPlain),
     pinned: [...state.pinned.values()].map(storedPlain),
     heads: [...state.heads].map(([volume, id]) => [volume, idBytes(id)]),
-    sessions: [...state.sessions.values()].map(sessionPlain),
-    fenced: [...state.fenced.values()].map(sessionPlain),
+    sessions: [...state.sessions.values()].map(openPlain),
+    fenced: [...state.fenced.values()].map(fencedPlain),
     known: [...state.known].map(([session, known]) => [
       session,
       namesPlain(known.packs),
@@ -110,8 +110,8 @@ function stateOf(fields: PlainMap): LogState {
     backups: byKey(listOf(fields.backups, 'backups', storedOf), ({ id }) => id),
     pinned: byKey(listOf(fields.pinned, 'pinned backups', storedOf), ({ id }) => id),
     heads: new Map(listOf(fields.heads, 'heads', headOf)),
-    sessions: byKey(listOf(fields.sessions, 'sessions', sessionOf), ({ seq }) => seq),
-    fenced: byKey(listOf(fields.fenced, 'fenced sessions', sessionOf), ({ seq }) => seq),
+    sessions: byKey(listOf(fields.sessions, 'sessions', openOf), ({ seq }) => seq),
+    fenced: byKey(listOf(fields.fenced, 'fenced sessions', fencedOf), ({ seq }) => seq),
     known: new Map(listOf(fields.known, 'known packs', knownOf)),
     ...condemnedOf(fields.condemned),
     relocations: byKey(listOf(fields.relocations, 'relocations', relocationOf), ({ pack }) => packKey(pack)),
@@ -150,7 +150,39 @@ function headOf(value: unknown): [string, string] {
   return [textOf(volume, "a volume's name", 1), idOf(id, 'a head')];
 }
 
-function sessionPlain({ seq, at, owner, volumes, adopted }: Session): unknown {
+function openPlain(session: Session): unknown {
+  const { dated } = session;
+  return dated === undefined ? sessionPlain(session) : [...sessionPlain(session), [dated.seq, dated.at]];
+}
+
+function openOf(value: unknown): Session {
+  if (!Array.isArray(value) || value.length !== 6) return sessionOf(value);
+  return { ...sessionOf(value.slice(0, 5)), dated: timeOfEntry(value[5]) };
+}
+
+/** Where it was dated anew it counts from that entry, whatever fenced it. */
+function fencedPlain(session: Session): unknown {
+  const { dated, fencedBy } = session;
+  if (fencedBy === undefined) return sessionPlain(session);
+  const { seq, at, owner } = fencedBy;
+  const by = [seq, at, owner ?? null];
+  return [...sessionPlain(session), by, ...(dated === undefined ? [] : [[dated.seq, dated.at]])];
+}
+
+function fencedOf(value: unknown): Session {
+  if (!Array.isArray(value) || value.length < 6 || value.length > 7) return sessionOf(value);
+  const [seq, at, owner] = tupleOf(value[5], 3, 'a fence');
+  const fencedBy = { ...timeOfEntry([seq, at]), owner: optional(owner, (name) => textOf(name, 'an owner')) };
+  const session = { ...sessionOf(value.slice(0, 5)), fencedBy };
+  return value.length === 6 ? session : { ...session, dated: timeOfEntry(value[6]) };
+}
+
+function timeOfEntry(value: unknown): EntryTime {
+  const [seq, at] = tupleOf(value, 2, 'the time of an entry');
+  return { seq: seqOf(seq, 'an entry'), at: timeOf(at, "an entry's time") };
+}
+
+function sessionPlain({ seq, at, owner, volumes, adopted }: Session): unknown[] {
   return [seq, at, owner, volumesPlain(volumes), adopted];
 }
 

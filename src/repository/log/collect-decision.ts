@@ -21,6 +21,8 @@ export interface CollectPlan {
   readonly tables?: TableRows | undefined;
   /** Open sessions that have been silent for too long. */
   readonly fence?: readonly number[] | undefined;
+  /** Sessions and collections whose times say nothing, that are to count from this entry on. */
+  readonly redate?: readonly number[] | undefined;
   /** Fenced sessions that are not given up yet: their hosts may come back and adopt them. */
   readonly keepFenced?: ReadonlySet<number> | undefined;
   /** Keys of packs to leave alone whatever they are, such as locked ones. */
@@ -56,11 +58,29 @@ export function decideCollect(state: LogState, plan: CollectPlan): Decision<LogF
     if (!spared.has(session) && !plan.keepFenced?.has(session)) sessions.add(session);
   }
   const gone = goneOf(state, listed, names);
-  if (packs.length + sessions.size + fence.length + gone.gonePacks.length + gone.goneSessions.length === 0) {
-    return undefined;
-  }
+  const redated = stillThere(state, plan.redate ?? [], { fence, gone });
+  const { length } = [...packs, ...sessions, ...fence, ...gone.gonePacks, ...gone.goneSessions, ...redated];
+  if (length === 0) return undefined;
   const repack = { session: undefined, newPacks: [], relocate: [] };
-  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, ...gone };
+  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, ...gone, redated };
+}
+
+/** What counts anew: not what this entry ends, nor a collection of which nothing is left. */
+function stillThere(
+  state: LogState,
+  redate: readonly number[],
+  { fence, gone }: { readonly fence: readonly number[]; readonly gone: ReturnType<typeof goneOf> },
+): number[] {
+  const fenced = new Set(fence);
+  const gonePacks = new Set(gone.gonePacks.map(packKey));
+  const goneSessions = new Set(gone.goneSessions);
+  const left = new Set<number>();
+  for (const [key, { seq }] of state.condemned) if (!gonePacks.has(key)) left.add(seq);
+  for (const [session, { seq }] of state.condemnedSessions) if (!goneSessions.has(session)) left.add(seq);
+  return redate.filter((seq) => {
+    if (fenced.has(seq)) return false;
+    return state.sessions.has(seq) || state.fenced.has(seq) || left.has(seq);
+  });
 }
 
 /** Condemned earlier, and not in the listing: deleted. What lands late after that is an orphan like any other. */

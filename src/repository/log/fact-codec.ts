@@ -66,6 +66,7 @@ export function factPlain(fact: LogFact): Record<string, unknown> {
         relocate: fact.relocate.map(relocationPlain),
         gonePacks: fact.gonePacks.map(packPlain),
         goneSessions: fact.goneSessions,
+        ...(fact.redated.length === 0 ? {} : { redated: fact.redated }),
       };
     case 'keys':
       return { type, added: fact.added, removed: fact.removed };
@@ -115,6 +116,7 @@ export function factOf(fields: PlainMap): LogFact {
         relocate: listOf(fields.relocate, 'relocations', relocationOf),
         gonePacks: listOf(fields.gonePacks, 'packs that are gone', packOf),
         goneSessions: sessionsOf(fields.goneSessions),
+        redated: optional(fields.redated, sessionsOf) ?? [],
       };
     case 'keys':
       return { type, added: slotsOf(fields.added), removed: slotsOf(fields.removed) };

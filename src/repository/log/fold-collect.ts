@@ -14,9 +14,10 @@ type Collect = Extract<LogEntry, { readonly type: 'collect' }>;
 export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
   // As of before this entry: fencing and condemning a session are two collections (P6).
   const spared = sparedSessions(draft);
+  yield* redate(draft, entry);
   yield* foldGone(draft, entry);
   yield* foldRepack(draft, entry);
-  fence(draft, entry.fence);
+  fence(draft, entry.fence, { seq: entry.seq, at: entry.at, owner: undefined });
   const condemned = new Set<string>();
   for (const pack of entry.packs) {
     if (draft.steps.isDue()) yield;
@@ -39,6 +40,29 @@ export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
   for (const key of moved) condemned.add(key);
   yield* relocate(draft, entry, condemned);
   yield* checkStillThere(draft, entry, lost);
+}
+
+/** P8: what is named counts from this entry on. */
+function* redate(draft: FoldDraft, { seq, at, redated }: Collect): InSteps<void> {
+  if (redated.length === 0) return;
+  const dated = { seq, at };
+  const left = new Set(redated);
+  for (const sessions of [draft.sessions, draft.fenced]) {
+    for (const [session, each] of sessions) if (left.delete(session)) sessions.set(session, { ...each, dated });
+  }
+  const found = new Set<number>();
+  for (const [key, condemned] of draft.condemned) {
+    if (draft.steps.isDue()) yield;
+    if (!left.has(condemned.seq)) continue;
+    found.add(condemned.seq);
+    draft.condemned.set(key, { ...condemned, ...dated });
+  }
+  for (const [session, by] of draft.condemnedSessions) {
+    if (!left.has(by.seq)) continue;
+    found.add(by.seq);
+    draft.condemnedSessions.set(session, dated);
+  }
+  if (found.size !== left.size) throw logCorrupt(`collection ${seq} dates what is neither a session nor condemned`);
 }
 
 function* foldGone(draft: FoldDraft, entry: Collect): InSteps<void> {

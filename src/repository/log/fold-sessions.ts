@@ -9,7 +9,7 @@ import type { Session, StoredBackup } from './log-state.ts';
 type EntryOf<Type extends LogEntry['type']> = Extract<LogEntry, { readonly type: Type }>;
 
 export function foldOpen(draft: FoldDraft, entry: EntryOf<'open'>): void {
-  fence(draft, entry.fence);
+  fence(draft, entry.fence, { seq: entry.seq, at: entry.at, owner: entry.owner });
   for (const session of entry.adopt) {
     // P6: the log lists it still; one that it does not list is condemned, perhaps deleted.
     if (!draft.fenced.has(session)) throw logCorrupt(`session ${session} can't be adopted by ${entry.seq}`);
@@ -54,11 +54,11 @@ function liveBackup(draft: FoldDraft, id: string, what: string): StoredBackup {
   return backup;
 }
 
-export function fence(draft: FoldDraft, sessions: readonly number[]): void {
+export function fence(draft: FoldDraft, sessions: readonly number[], by: NonNullable<Session['fencedBy']>): void {
   for (const seq of sessions) {
-    const session = openSession(draft, seq);
+    const { dated: _, ...session } = openSession(draft, seq);
     draft.endSession(seq);
-    draft.fenced.set(seq, session);
+    draft.fenced.set(seq, { ...session, fencedBy: by });
   }
 }
 

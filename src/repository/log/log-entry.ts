@@ -50,6 +50,11 @@ export type LogFact =
       /** Condemned earlier, and seen to be gone: the fold no longer carries them. */
       readonly gonePacks: readonly PackName[];
       readonly goneSessions: readonly number[];
+      /**
+       * Open and fenced sessions, and collections that condemned what is not gone yet, that count from this entry on: their
+       * own times lay ahead of the collector's, or were another host's.
+       */
+      readonly redated: readonly number[];
     }
   | { readonly type: 'keys'; readonly added: readonly string[]; readonly removed: readonly string[] }
   | { readonly type: 'config'; readonly quarantine: readonly PackName[]; readonly release: readonly PackName[] };

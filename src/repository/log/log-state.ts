@@ -65,6 +65,16 @@ export interface Session {
   /** By volume: the pinned base. */
   readonly volumes: ReadonlyMap<string, string | undefined>;
   readonly adopted: readonly number[];
+  /** The collection that it counts from, where its own time said nothing. */
+  readonly dated?: EntryTime | undefined;
+  /** Of a fenced one: the entry that fenced it, and the owner of that entry's session; none where it was a collection. */
+  readonly fencedBy?: (EntryTime & { readonly owner: string | undefined }) | undefined;
+}
+
+/** An entry and its writer's time. */
+export interface EntryTime {
+  readonly seq: number;
+  readonly at: number;
 }
 
 /** Packs of one session. */
@@ -80,12 +90,8 @@ export interface KnownPacks {
   readonly dead: ReadonlySet<string>;
 }
 
-export interface Condemnation {
-  /** Number of the `collect` entry. */
-  readonly seq: number;
-  /** Its time: grace towards readers goes by it, and nothing else. */
-  readonly at: number;
-}
+/** The `collect` entry that condemned something, or a later one that it counts from. Only the grace towards readers goes by it. */
+export interface Condemnation extends EntryTime {}
 
 export interface CondemnedPack extends Condemnation {
   readonly pack: PackName;

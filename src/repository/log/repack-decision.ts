@@ -46,7 +46,7 @@ export function decideRepack(state: LogState, plan: RepackPlan): Decision<LogFac
     // Its table goes with the pack in which it lies; maps that name the old place would lead nowhere.
     if (moved.has(packKey(location.pack)) && !told.has(key)) return refused(pack);
   }
-  const nothing = { sessions: [], fence: [], gonePacks: [], goneSessions: [] };
+  const nothing = { sessions: [], fence: [], gonePacks: [], goneSessions: [], redated: [] };
   return { type: 'collect', session, newPacks, packs, relocate, ...nothing };
 }
 

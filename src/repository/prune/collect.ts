@@ -1,6 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { deadSessions, ownerName } from '../jobs/session-owner.ts';
 import { type CollectPlan, decideCollect, packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
 import type { LogFactOf } from '../log/log-entry.ts';
 import { type LogState, markedBackups } from '../log/log-state.ts';
@@ -14,6 +13,7 @@ import { Marker } from './marker.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { type Live, liveOf, TableTargets } from './relocated.ts';
+import { judgeTimes } from './silence.ts';
 
 /** What a collector found: rule P7. */
 export interface Marking extends Live {
@@ -54,7 +54,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
       marker = new Marker(context);
       continue;
     }
-    const plan = planOf(run, before, marking);
+    const plan = await planOf(run, before, marking);
     const wanted = decideCollect(before, plan);
     if (wanted === undefined || BackupError.is(wanted)) {
       if (wanted === undefined) return { marking, state: before };
@@ -84,7 +84,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
 async function mark(run: PruneRun, state: LogState, marker: Marker, targets: TableTargets): Promise<Marking> {
   const { context, options } = run;
   run.begin('listing');
-  const listing = await listPacks(context, options); // After the log was read: what is not there now is gone.
+  const listing = await listPacks(context, { signal: options.signal, ages: run.ages }); // After the log was read: what is not there now is gone.
   run.begin('marking', listing.bytes);
   const tables = await readTables(context, state, options);
   await marker.mark(markedBackups(state), options);
@@ -93,36 +93,9 @@ async function mark(run: PruneRun, state: LogState, marker: Marker, targets: Tab
   return { ...live, listing, tables, marker, targets };
 }
 
-function planOf(run: PruneRun, state: LogState, { live, listing, tables }: Marking): CollectPlan {
-  return {
-    markedAt: state.seq,
-    live,
-    listed: listing.packs,
-    tables,
-    fence: silentSessions(run, state),
-    keepFenced: waitingSessions(run, state),
-    spare: listing.locked(run.now),
-  };
-}
-
-/** Sessions to give up: what is silent for long, and dead repackers. What this process is at goes on. */
-function silentSessions({ context, options, now }: PruneRun, state: LogState): number[] {
-  const dead = new Set(deadSessions(state, context.format.repositoryId));
-  const own = ownerName();
-  return [...state.sessions.values()]
-    .filter(({ seq, at, owner, volumes }) => {
-      if (dead.has(seq) && volumes.size === 0) return true; // Nobody comes back for it.
-      return now - at >= options.fenceAfterMs && (owner !== own || dead.has(seq));
-    })
-    .map(({ seq }) => seq);
-}
-
-/** P6: sessions given up whose hosts may still come back. */
-function waitingSessions({ options, now }: PruneRun, state: LogState): Set<number> {
-  const waiting = [...state.fenced.values()].filter(
-    ({ at, volumes }) => volumes.size > 0 && now - at < options.fenceAfterMs + options.keepFencedMs,
-  );
-  return new Set(waiting.map(({ seq }) => seq));
+async function planOf(run: PruneRun, state: LogState, { live, listing, tables }: Marking): Promise<CollectPlan> {
+  const times = await judgeTimes(run, state, listing);
+  return { markedAt: state.seq, live, listed: listing.packs, tables, ...times, spare: listing.locked(run.now) };
 }
 
 /** Every table of packs that can be read. The packs of a session with one that is damaged are left alone. */

@@ -1,6 +1,6 @@
 import { deleteAll } from '../../target/delete-all.ts';
 import { deletable } from '../log/collect-decision.ts';
-import type { LogState } from '../log/log-state.ts';
+import type { Condemnation, LogState } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { packKey } from '../records/record.ts';
 import type { Marking } from './collect.ts';
@@ -21,7 +21,7 @@ export async function deleteCondemned(run: PruneRun, state: LogState, marking: M
   const listed = new Map(listing.packs.map((pack) => [packKey(pack), pack]));
   for (const { pack, by } of deletable(state, listing.packs, tables)) {
     const each = listed.get(packKey(pack)) as ListedPack;
-    const isOver = run.now - by.at >= run.options.graceMs;
+    const isOver = await isGraceOver(run, by);
     // What a live map needs was never condemned by a correct collector. If it was all the same, it is the last copy.
     if (isOver && !live.has(packKey(pack)) && !isLocked(each.retainUntil, run.now)) due.push(each);
     else run.result.waitingBytes += each.size;
@@ -34,6 +34,10 @@ export async function deleteCondemned(run: PruneRun, state: LogState, marking: M
     run.result.deletedObjects += batch.length;
     run.advance(bytesOf(batch));
   }
+}
+
+async function isGraceOver({ ages, options }: PruneRun, by: Condemnation): Promise<boolean> {
+  return options.graceMs === 0 || (await ages.ofCollection(by)).ms >= options.graceMs;
 }
 
 /** Leaves out what the store says is locked. A listing does not say it everywhere. */
@@ -55,8 +59,8 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   const { signal, dryRun } = run.options;
   const keys: string[] = [];
   for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES, { signal })) {
-    if (modifiedAt === undefined || run.now - modifiedAt.getTime() < PROBE_MS || isLocked(retainUntil, run.now))
-      continue;
+    const ageMs = run.ages.ofObject(modifiedAt);
+    if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.now)) continue;
     keys.push(key);
     run.result.freedBytes += size;
   }

@@ -1,7 +1,7 @@
-import type { AbortOptions } from '../../common/abort.ts';
 import type { ObjectInfo } from '../../target/cloud-target.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import type { Ages, SessionLife } from './ages.ts';
 
 /** A pack that a listing showed. */
 export interface ListedPack extends PackName {
@@ -15,6 +15,8 @@ export interface PackListing {
   readonly bytes: number;
   /** Bytes of a pack; 0 where it was not there. */
   sizeOf(key: string): number;
+  /** What its packs say of a session's being alive, by the clock that was given. */
+  lifeOf(session: number): SessionLife | undefined;
   /** Keys of packs of which the listing says that an object lock forbids to delete them. Many stores don't list that. */
   locked(now: number): Set<string>;
 }
@@ -25,10 +27,11 @@ const KEY = /^packs\/([0-9a-f]{13})\/([0-9a-f]{32})$/;
 /** All packs that are there. What else lies under their prefix is nobody's business. */
 export async function listPacks(
   { target }: Pick<RepositoryContext, 'target'>,
-  { signal }: AbortOptions,
+  { signal, ages }: { readonly signal?: AbortSignal | undefined; readonly ages?: Ages | undefined },
 ): Promise<PackListing> {
   const packs: ListedPack[] = [];
   const sizes = new Map<string, number>();
+  const lives = new Map<number, SessionLife>();
   let bytes = 0;
   for await (const info of target.list(PACKS, { signal })) {
     const pack = listedPack(info);
@@ -36,13 +39,21 @@ export async function listPacks(
     packs.push(pack);
     sizes.set(info.key, info.size);
     bytes += info.size;
+    const at = info.modifiedAt?.getTime();
+    if (ages !== undefined && at !== undefined) lives.set(pack.session, withPack(lives.get(pack.session), at, ages));
   }
   return {
     packs,
     bytes,
     sizeOf: (key) => sizes.get(key) ?? 0,
+    lifeOf: (session) => lives.get(session),
     locked: (now) => new Set(packs.filter((pack) => isLocked(pack.retainUntil, now)).map(packKey)),
   };
+}
+
+function withPack(life: SessionLife | undefined, at: number, ages: Ages): SessionLife {
+  if (ages.isAhead(at)) return { newestAt: life?.newestAt, isAhead: true };
+  return { newestAt: Math.max(at, life?.newestAt ?? at), isAhead: life?.isAhead ?? false };
 }
 
 /** Whether an object lock holds. */

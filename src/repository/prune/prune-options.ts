@@ -20,14 +20,17 @@ export interface PruneOptions extends ProgressOptions<Progress> {
    */
   graceMs?: number | undefined;
   /**
-   * Sessions that were opened so long ago are given up, in milliseconds: the host that holds one may be dead. A
+   * Sessions that have stored nothing for so long are given up, in milliseconds: the host that holds one may be dead. A
    * living one finds its backup fenced and has to begin again. Backups under way in this process are left alone.
+   *
+   * This and the other durations are measured on the store's clock where it has one, and never between the clocks of two
+   * hosts. What lies ahead of now, or was dated by another host's clock, counts from the first prune that sees it. 0 means at once.
    * @defaultValue 30 days
    */
   fenceAfterMs?: number | undefined;
   /**
-   * For how long, in milliseconds and beyond `fenceAfterMs`, what a given up session has stored is kept: its host may
-   * come back and adopt it. @defaultValue 1 day
+   * For how long, in milliseconds, what a session had stored is kept after it was given up: its host may come back and
+   * adopt it. What the next session of the same host ended is not kept for that. @defaultValue 1 day
    */
   keepFencedMs?: number | undefined;
   /**

@@ -1,5 +1,6 @@
 import { ProgressTeller } from '../progress-teller.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import type { Ages } from './ages.ts';
 import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -8,6 +9,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export class PruneRun {
   readonly context: RepositoryContext;
   readonly options: CheckedPruneOptions;
+  readonly ages: Ages;
   readonly result: Mutable<PruneResult> = {
     freedBytes: 0,
     condemnedBytes: 0,
@@ -21,15 +23,16 @@ export class PruneRun {
   };
   readonly #progress: ProgressTeller;
 
-  constructor(context: RepositoryContext, options: CheckedPruneOptions) {
+  constructor(context: RepositoryContext, options: CheckedPruneOptions, ages: Ages) {
     this.context = context;
     this.options = options;
+    this.ages = ages;
     this.#progress = new ProgressTeller(options.onProgress);
   }
 
-  /** By this host's clock: decides what is tried, never what is right. */
+  /** When it began, by the store's clock where it has one: decides what is tried, never what is right. */
   get now(): number {
-    return this.context.now();
+    return this.ages.now;
   }
 
   /** A phase begins. */

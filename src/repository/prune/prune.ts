@@ -1,6 +1,7 @@
 import type { LogState } from '../log/log-state.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from '../retention/forget.ts';
+import { Ages } from './ages.ts';
 import { collect, type Marking } from './collect.ts';
 import { isDamage } from './damage.ts';
 import { deleteCondemned, deleteProbes } from './delete-condemned.ts';
@@ -21,7 +22,7 @@ import { type Candidate, selectCandidates } from './repack-selection.ts';
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
   const checked = checkPruneOptions(options);
   if (!checked.dryRun) requireWritable(context);
-  const run = new PruneRun(context, checked);
+  const run = new PruneRun(context, checked, await Ages.of(context, checked));
   const collected = await collect(run);
   const { marking } = collected;
   let { state } = collected;

@@ -24,7 +24,7 @@ const BLOCKS = 100;
 const DAY_MS = 86_400_000;
 
 class History {
-  readonly store = new MemoryTarget();
+  readonly store = new MemoryTarget({ now: () => this.#now });
   readonly backups = new Backups();
   readonly #hasFaults: boolean;
   readonly #secret: ReturnType<typeof secrets>;

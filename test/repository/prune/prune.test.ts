@@ -90,8 +90,8 @@ async function forgottenHistory(context: RepositoryContext, backups: Backups): P
 
 describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEncrypted', ({ isEncrypted }) => {
   test('what no backup needs is condemned by one run and deleted by one after the grace', async () => {
-    const target = new MemoryTarget();
     const clock = new Clock();
+    const target = new MemoryTarget({ now: clock.now });
     const context = await openHost(target, secrets(isEncrypted), { now: clock.now });
     const backups = new Backups();
     await forgottenHistory(context, backups);
@@ -136,7 +136,8 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEn
 
 describe('pruning', () => {
   async function forgotten(options: { clock?: Clock; target?: CloudTarget } = {}) {
-    const { clock = new Clock(), target = new MemoryTarget() } = options;
+    const { clock = new Clock() } = options;
+    const { target = new MemoryTarget({ now: clock.now }) } = options;
     const secret = secrets(false);
     const context = await openHost(target, secret, { now: clock.now });
     const backups = new Backups();
@@ -170,7 +171,7 @@ describe('pruning', () => {
     'leaves what is locked, lists say so: $listsLocks',
     async ({ listsLocks }) => {
       const clock = new Clock();
-      const target = new LockingTarget(new MemoryTarget(), clock, listsLocks);
+      const target = new LockingTarget(new MemoryTarget({ now: clock.now }), clock, listsLocks);
       const { context, backups } = await forgotten({ clock, target });
       for (const key of (await packsOf(target)).keys()) target.locks.set(key, new Date(clock.at + 2 * DAY_MS));
       const before = await packsOf(target);
@@ -253,7 +254,15 @@ describe('pruning', () => {
     const map = openMap(context, backup!.descriptor);
     const [entry] = (await map.lookup(1, 1)).entries;
     const { pack } = entry!.location;
-    const nothing = { sessions: [], fence: [], relocate: [], newPacks: [], gonePacks: [], goneSessions: [] };
+    const nothing = {
+      sessions: [],
+      fence: [],
+      relocate: [],
+      newPacks: [],
+      gonePacks: [],
+      goneSessions: [],
+      redated: [],
+    };
     await context.log.append(() => ({ type: 'collect', session: undefined, packs: [pack], ...nothing })); // A collector gone wrong.
     const result = await prune(context, AT_ONCE);
     expect(result.deletedObjects).toBeGreaterThan(0);
@@ -310,7 +319,7 @@ describe('pruning', () => {
 
   test('leaves the packs of a backup under way alone, and takes them once it was given up', async () => {
     const clock = new Clock();
-    const target = new MemoryTarget();
+    const target = new MemoryTarget({ now: clock.now });
     const secret = secrets(false);
     const pruner = await openHost(target, secret, { now: clock.now, owner: 'pruner/0/x' });
     const writer = await openHost(target, secret, { now: clock.now, owner: 'writer/0/x' });
@@ -357,10 +366,9 @@ describe('pruning', () => {
     const { context, target, clock } = await forgotten();
     await target.put('probe/0123', new Uint8Array(3));
     await target.put('packs/readme', new Uint8Array(3));
-    clock.at = Date.now();
     await prune(context, AT_ONCE);
     expect(await target.stat('probe/0123')).toBeDefined();
-    clock.at = Date.now() + DAY_MS + 1000;
+    clock.at += DAY_MS;
     await prune(context, AT_ONCE);
     expect(await target.stat('probe/0123')).toBeUndefined();
     expect(await target.stat('packs/readme')).toBeDefined();
@@ -400,7 +408,7 @@ describe('a session that no process holds', () => {
   test('is fenced by its age; what this process is at goes on, however long it takes', async () => {
     const clock = new Clock();
     const secret = secrets(false);
-    const context = await openHost(new MemoryTarget(), secret, { now: clock.now });
+    const context = await openHost(new MemoryTarget({ now: clock.now }), secret, { now: clock.now });
     const plan = { owner: ownerName(), volumes: new Map([['disk', undefined]]) };
     const opened = await context.log.append((state) => decideOpen(state, plan));
     holdSession(secret.repositoryId, opened!.entry.seq);
@@ -468,7 +476,7 @@ describe('whatever request fails', () => {
     async ({ repackBelow }) => {
       const clock = new Clock();
       const secret = secrets(false);
-      const origin = new MemoryTarget();
+      const origin = new MemoryTarget({ now: clock.now });
       const backups = new Backups();
       await forgottenHistory(await openHost(origin, secret, { now: clock.now }), backups);
       const objects = await objectsOf(origin);

@@ -321,7 +321,15 @@ describe('repacking', () => {
       const [session] = [...context.log.state.sessions.keys()];
       if (session !== undefined && !isFenced) {
         isFenced = true;
-        const nothing = { packs: [], sessions: [], relocate: [], newPacks: [], gonePacks: [], goneSessions: [] };
+        const nothing = {
+          packs: [],
+          sessions: [],
+          relocate: [],
+          newPacks: [],
+          gonePacks: [],
+          goneSessions: [],
+          redated: [],
+        };
         await writer.log.append(() => ({ type: 'collect', session: undefined, fence: [session], ...nothing }));
       }
       return append(...args);

@@ -82,7 +82,7 @@ export function commit(
 }
 
 export function collect(rest: Partial<LogFactOf<'collect'>>): LogFactOf<'collect'> {
-  const nothing = { packs: [], sessions: [], fence: [], relocate: [], gonePacks: [], goneSessions: [] };
+  const nothing = { packs: [], sessions: [], fence: [], relocate: [], gonePacks: [], goneSessions: [], redated: [] };
   return { type: 'collect', session: undefined, newPacks: [], ...nothing, ...rest };
 }
 
