@@ -25,9 +25,9 @@ export type { BackupInfo } from './repository/backup-info.ts';
 export {
   type BackupGroup,
   BackupRepository,
-  type OpenBackupOptions,
   type RetentionResult,
 } from './repository/backup-repository.ts';
+export type { RepositoryStats, VolumeInfo } from './repository/catalogue.ts';
 export type { Estimate } from './repository/estimate.ts';
 export type {
   BackupJob,
@@ -38,14 +38,22 @@ export type {
   JobStatus,
 } from './repository/jobs/backup-job.ts';
 export type { ChangeSource } from './repository/jobs/volume-backup.ts';
+export type { ChangeReason } from './repository/jobs/witnessed-commits.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
+export type { LatestBackupOptions, ListBackupsOptions } from './repository/list-options.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
 export type { KeySlotInfo, KeySlots } from './repository/opening/manage-keys.ts';
 export type { CreateOptions, OpenOptions, RepositoryTuning } from './repository/opening/repository-options.ts';
 export type { Progress, ProgressOptions } from './repository/progress.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
 export type { RequestBudget } from './repository/requests/request-meter.ts';
-export type { RestoreOptions, RestoreResult } from './repository/restore/restore-options.ts';
+export type {
+  OpenBackupOptions,
+  OpenedBackup,
+  RestoreOptions,
+  RestoreResult,
+  RestoreToFileOptions,
+} from './repository/restore/restore-options.ts';
 export type { ApplyRetentionOptions } from './repository/retention/apply-retention.ts';
 export type { ForgetOptions } from './repository/retention/forget.ts';
 export type { HoldOptions } from './repository/retention/hold.ts';

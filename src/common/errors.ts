@@ -88,6 +88,7 @@ export type KnownBackupErrorCode =
   | 'PACK_CONDEMNED'
   | 'BACKUP_NOT_FOUND'
   | 'BACKUP_FORGOTTEN'
+  | 'BACKUP_AMBIGUOUS'
   | 'BACKUP_HELD'
   | 'BACKUP_INCOMPLETE'
   | 'BUDGET_EXCEEDED'

@@ -1,11 +1,13 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { choiceArgument, integerArgument, textArgument } from '../common/arguments.ts';
+import { abortOptionsArgument, choiceArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import { deviceArgument } from '../device/door.ts';
 import type { CloudTarget } from '../target/cloud-target.ts';
 import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
+import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
 import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
 import type {
   BackupJob,
@@ -18,6 +20,13 @@ import type {
 import { BackupJobs } from './jobs/backup-jobs.ts';
 import type { JobHandle } from './jobs/job-handle.ts';
 import { checkBackupOptions, groupRequests } from './jobs/job-requests.ts';
+import {
+  checkLatestOptions,
+  checkListOptions,
+  type LatestBackupOptions,
+  type ListBackupsOptions,
+  shortIdArgument,
+} from './list-options.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
 import { missingBackup } from './log/sessions.ts';
@@ -33,7 +42,17 @@ import { metered, type RequestBudget, RequestMeter } from './requests/request-me
 import { BackupImage } from './restore/backup-image.ts';
 import { JobImage } from './restore/job-image.ts';
 import { restoreBackup } from './restore/restore.ts';
-import type { RestoreOptions, RestoreResult } from './restore/restore-options.ts';
+import {
+  checkOpenBackupOptions,
+  checkRestoreOptions,
+  checkRestoreToFileOptions,
+  type OpenBackupOptions,
+  type OpenedBackup,
+  type RestoreOptions,
+  type RestoreResult,
+  type RestoreToFileOptions,
+} from './restore/restore-options.ts';
+import { restoreToNewFile } from './restore/restore-to-file.ts';
 import { rollBack } from './restore/roll-back.ts';
 import { StoredImage } from './restore/stored-image.ts';
 import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
@@ -55,16 +74,6 @@ export interface RetentionResult {
    * sparse packs too, more.
    */
   readonly freeableBytes: number | undefined;
-}
-
-/** Options of `BackupRepository.openBackup`. @public */
-export interface OpenBackupOptions extends AbortOptions {
-  /** The volume that a backup on its way is made of. */
-  survivor?: CopyOnWriteVolume | undefined;
-  /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
-  allowLost?: boolean | undefined;
-  /** Content kept for being read again, in bytes. @defaultValue 32 MiB */
-  cacheBytes?: number | undefined;
 }
 
 /** Several backups that become true together. @public */
@@ -220,30 +229,50 @@ export class BackupRepository implements AsyncDisposable {
     return { jobs, done };
   }
 
-  /** The backups that are not forgotten, newest first. */
-  async *listBackups(
-    options: { volume?: string | undefined; limit?: number | undefined } & AbortOptions = {},
-  ): AsyncGenerator<BackupInfo> {
-    const { volume, limit = Number.MAX_SAFE_INTEGER, signal } = options;
-    integerArgument('limit', limit, 0);
-    const state = await this.#current({ signal });
-    let count = 0;
-    for (const backup of [...state.backups.values()].reverse()) {
-      if (count >= limit) return;
-      if (volume !== undefined && backup.volume !== volume) continue;
-      count++;
-      yield backupInfo(backup);
-    }
+  /** The backups that are not forgotten, newest first. @throws TypeError; `CLOSED`, and what the target gives */
+  listBackups(options: ListBackupsOptions = {}): AsyncGenerator<BackupInfo> {
+    const { volume, limit, signal } = checkListOptions(options);
+    return this.#listBackups(volume, limit, signal);
   }
 
-  /** A volume's newest backup, of those frozen before an instant if one is given. */
-  async latestBackup(
-    volume: string,
-    options: { before?: Date | undefined } & AbortOptions = {},
-  ): Promise<BackupInfo | undefined> {
+  /** The volumes that have a backup, by name. @throws TypeError; `CLOSED`, and what the target gives */
+  listVolumes(options: AbortOptions = {}): AsyncGenerator<VolumeInfo> {
+    return this.#listVolumes(abortOptionsArgument(options));
+  }
+
+  /**
+   * The one backup whose id begins with some hex digits, four or more, as people type them.
+   *
+   * @example
+   * ```ts
+   * const { id } = await repository.findBackup('3f9a');
+   * ```
+   * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_AMBIGUOUS`, `CLOSED`, and what the target gives
+   */
+  async findBackup(shortId: string, options: AbortOptions = {}): Promise<BackupInfo> {
+    const digits = shortIdArgument(shortId);
+    return backupBeginning(await this.#current({ signal: abortOptionsArgument(options) }), digits);
+  }
+
+  /**
+   * How much the repository holds: lists its packs and its log.
+   *
+   * @throws TypeError; `CLOSED`, and what the target gives
+   */
+  async stats(options: AbortOptions = {}): Promise<RepositoryStats> {
+    const signal = abortOptionsArgument(options);
+    return repositoryStats(this.#context, await this.#current({ signal }), { signal });
+  }
+
+  /**
+   * A volume's newest backup, of those frozen before an instant if one is given.
+   *
+   * @throws TypeError; `CLOSED`, and what the target gives
+   */
+  async latestBackup(volume: string, options: LatestBackupOptions = {}): Promise<BackupInfo | undefined> {
     textArgument('volume', volume);
-    const { before, signal } = options;
-    for await (const backup of this.listBackups({ volume, signal })) {
+    const { before, signal } = checkLatestOptions(options);
+    for await (const backup of this.#listBackups(volume, Number.MAX_SAFE_INTEGER, signal)) {
       if (before === undefined || backup.frozenAt < before) return backup;
     }
     return undefined;
@@ -256,19 +285,10 @@ export class BackupRepository implements AsyncDisposable {
    * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BLOCK_SIZE_MISMATCH` for backups of different block sizes, `MAP_CORRUPT`,
    * `PACK_MISSING`, and what the target gives
    */
-  async *diff(from: string, to: string, options: AbortOptions = {}): AsyncGenerator<ByteRange> {
-    const [a, b] = await this.#find([from, to], options);
-    const [first, second] = [a as StoredBackup, b as StoredBackup];
-    const { blockSize } = first.descriptor;
-    if (second.descriptor.blockSize !== blockSize) {
-      throw new BackupError('BLOCK_SIZE_MISMATCH', 'backups of different block sizes have no blocks in common');
-    }
-    const size = Math.max(first.descriptor.size, second.descriptor.size);
-    const maps = [openMap(this.#context, first.descriptor), openMap(this.#context, second.descriptor)] as const;
-    for await (const { firstBlock, blockCount } of BlockMap.diff(...maps, { exact: true, signal: options.signal })) {
-      const offset = firstBlock * blockSize;
-      yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
-    }
+  diff(from: string, to: string, options: AbortOptions = {}): AsyncGenerator<ByteRange> {
+    textArgument('from', from);
+    textArgument('to', to);
+    return this.#diff(from, to, abortOptionsArgument(options));
   }
 
   /**
@@ -281,12 +301,13 @@ export class BackupRepository implements AsyncDisposable {
    * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `BACKUP_INCOMPLETE` for one that is on its way, without its survivor;
    * `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
    */
-  async openBackup(id: string, options: OpenBackupOptions = {}): Promise<BlockDevice> {
+  async openBackup(id: string, options: OpenBackupOptions = {}): Promise<OpenedBackup> {
     this.#requireOpen();
+    textArgument('id', id);
+    checkOpenBackupOptions(options);
     const job = [...this.#jobs.running].find((each) => each.id === id);
     if (job !== undefined) return this.#openJob(job, options);
     const { allowLost = false, cacheBytes = DEFAULT_IMAGE_CACHE_BYTES, signal } = options;
-    integerArgument('cacheBytes', cacheBytes, 0);
     const [backup] = await this.#find([id], { signal });
     const { descriptor } = backup as StoredBackup;
     const source = new StoredImage(this.#context, id, openMap(this.#context, descriptor));
@@ -308,10 +329,40 @@ export class BackupRepository implements AsyncDisposable {
    */
   async restore(id: string, onto: BlockDevice, options: RestoreOptions = {}): Promise<RestoreResult> {
     this.#requireOpen();
+    textArgument('id', id);
+    deviceArgument('onto', onto);
+    checkRestoreOptions(options);
     const job = [...this.#jobs.running].find((each) => each.id === id);
     if (job !== undefined) return rollBack(this.#openJob(job, options), job.snapshot.volume, onto, options);
     const [backup] = await this.#find([id], options);
     return restoreBackup(this.#context, backup as StoredBackup, onto, options);
+  }
+
+  /**
+   * Writes a backup to a new file, sparse where it holds zeroes. The file has a temporary name beside `path` until it is
+   * whole and durable; after a failure nothing of it is left.
+   *
+   * @example
+   * ```ts
+   * const { id } = await repository.findBackup('3f9a');
+   * await repository.restoreToFile(id, 'restored.img');
+   * ```
+   * @throws TypeError; `DEVICE_EXISTS` for a file that exists, without `overwrite`; `BACKUP_INCOMPLETE` for a backup that is
+   * under way; otherwise as {@link BackupRepository.restore}, and `NO_SPACE`, `PERMISSION_DENIED`, `DEVICE_NOT_FOUND`
+   */
+  async restoreToFile(id: string, path: string, options: RestoreToFileOptions = {}): Promise<RestoreResult> {
+    this.#requireOpen();
+    textArgument('id', id);
+    textArgument('path', path);
+    const { overwrite = false, ...rest } = checkRestoreToFileOptions(options);
+    if ([...this.#jobs.running].some((each) => each.id === id)) {
+      throw new BackupError('BACKUP_INCOMPLETE', `backup ${id} is under way: wait until it is committed`);
+    }
+    const [backup] = await this.#find([id], rest);
+    const stored = backup as StoredBackup;
+    return restoreToNewFile(path, stored.descriptor.size, overwrite, (device) =>
+      restoreBackup(this.#context, stored, device, { ...rest, deviceHolds: 'zeroes' }),
+    );
   }
 
   /**
@@ -439,6 +490,40 @@ export class BackupRepository implements AsyncDisposable {
     this.#context.keys.wipe();
   }
 
+  async *#diff(from: string, to: string, signal: AbortSignal | undefined): AsyncGenerator<ByteRange> {
+    const [a, b] = await this.#find([from, to], { signal });
+    const [first, second] = [a as StoredBackup, b as StoredBackup];
+    const { blockSize } = first.descriptor;
+    if (second.descriptor.blockSize !== blockSize) {
+      throw new BackupError('BLOCK_SIZE_MISMATCH', 'backups of different block sizes have no blocks in common');
+    }
+    const size = Math.max(first.descriptor.size, second.descriptor.size);
+    const maps = [openMap(this.#context, first.descriptor), openMap(this.#context, second.descriptor)] as const;
+    for await (const { firstBlock, blockCount } of BlockMap.diff(...maps, { exact: true, signal })) {
+      const offset = firstBlock * blockSize;
+      yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
+    }
+  }
+
+  async *#listBackups(
+    volume: string | undefined,
+    limit: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<BackupInfo> {
+    const state = await this.#current({ signal });
+    let count = 0;
+    for (const backup of [...state.backups.values()].reverse()) {
+      if (count >= limit) return;
+      if (volume !== undefined && backup.volume !== volume) continue;
+      count++;
+      yield backupInfo(backup);
+    }
+  }
+
+  async *#listVolumes(signal: AbortSignal | undefined): AsyncGenerator<VolumeInfo> {
+    yield* volumesOf(await this.#current({ signal }));
+  }
+
   #openJob(job: JobHandle, { survivor, ...options }: OpenBackupOptions): JobImage {
     const { id, snapshot, backup } = job;
     if (survivor !== snapshot.volume) {
@@ -453,7 +538,7 @@ export class BackupRepository implements AsyncDisposable {
       }
       return this.openBackup(id, options);
     };
-    let image: Promise<BlockDevice> | undefined;
+    let image: Promise<OpenedBackup> | undefined;
     return new JobImage({
       id,
       snapshot,

@@ -1,11 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { BlockDevice, Extent } from '../../device/block-device.ts';
+import type { Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
 import type { ImageSource } from './image-source.ts';
 import { ReadStreams } from './read-streams.ts';
+import type { OpenedBackup } from './restore-options.ts';
 
 /** How an image is read. */
 export interface ImageOptions extends ImageBlocksOptions {
@@ -23,7 +25,7 @@ const EXTENT_BLOCKS = 1024;
  * A backup as a read-only device: blocks are fetched as they are read, neighbours together, and ahead when reads follow one
  * another. Reads of the same block at the same time share its fetch; one that can't be read fails only who reads it.
  */
-export class BackupImage implements BlockDevice {
+export class BackupImage implements OpenedBackup {
   readonly size: number;
   readonly sectorSize = 1;
   readonly readOnly = true;
@@ -46,8 +48,8 @@ export class BackupImage implements BlockDevice {
 
   /** @throws `BLOCK_LOST`, `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `CLOSED`, and what the target gives */
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
-    options.signal?.throwIfAborted();
-    this.#check(offset, into.length);
+    abortOptionsArgument(options);
+    this.#check(offset, bytesArgument('into', into).length);
     const { blockSize } = this.#source;
     const end = offset + into.length;
     const windowBlocks = Math.max(1, Math.floor(WINDOW_BYTES / blockSize));
@@ -91,13 +93,13 @@ export class BackupImage implements BlockDevice {
   }
 
   async flush(options: AbortOptions = {}): Promise<void> {
-    options.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     this.#check(0, 0);
   }
 
   /** By the map alone: no content is fetched. */
   async *extents(offset: number, length: number, options: AbortOptions = {}): AsyncGenerator<Extent> {
-    options.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     this.#check(offset, length);
     const { blockSize } = this.#source;
     const end = offset + length;

@@ -1,12 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { BlockDevice } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { VolumeBackup } from '../jobs/volume-backup.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import type { RecordStore } from '../records/record-store.ts';
+import type { OpenedBackup } from './restore-options.ts';
 
 /** A backup that is on its way, and what is needed to see it whole. */
 export interface JobImageParts {
@@ -15,7 +16,7 @@ export interface JobImageParts {
   readonly backup: VolumeBackup;
   readonly records: RecordStore;
   /** The image of the committed backup, once there is one; rejects when there never will be. */
-  readonly committed: () => Promise<BlockDevice>;
+  readonly committed: () => Promise<OpenedBackup>;
 }
 
 /**
@@ -23,7 +24,7 @@ export interface JobImageParts {
  * still in the surviving volume, pre-images are kept there, and what has been stored and then overwritten is in the
  * repository. Once the backup is committed it is read from there.
  */
-export class JobImage implements BlockDevice {
+export class JobImage implements OpenedBackup {
   readonly size: number;
   readonly sectorSize: number;
   /** Bytes. */
@@ -44,8 +45,8 @@ export class JobImage implements BlockDevice {
    * `BLOCK_LOST`, `SNAPSHOT_BROKEN`, `CLOSED`, and what the volume and the repository give
    */
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
-    options.signal?.throwIfAborted();
-    this.#check(offset, into.length);
+    abortOptionsArgument(options);
+    this.#check(offset, bytesArgument('into', into).length);
     const { snapshot } = this.#parts;
     if (snapshot.status === 'closed') return (await this.#parts.committed()).read(offset, into, options);
     try {
@@ -63,7 +64,7 @@ export class JobImage implements BlockDevice {
   }
 
   async flush(options: AbortOptions = {}): Promise<void> {
-    options.signal?.throwIfAborted();
+    abortOptionsArgument(options);
     this.#check(0, 0);
   }
 

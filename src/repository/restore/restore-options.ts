@@ -1,5 +1,16 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import {
+  booleanArgument,
+  functionArgument,
+  integerArgument,
+  optionsArgument,
+  plainObjectArgument,
+  signalArgument,
+  textArgument,
+} from '../../common/arguments.ts';
 import type { ByteRange } from '../../common/byte-range.ts';
 import type { BackupError } from '../../common/errors.ts';
+import type { BlockDevice } from '../../device/block-device.ts';
 import type { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
 import type { RequestBudget } from '../requests/request-meter.ts';
@@ -38,6 +49,30 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
   budget?: RequestBudget | undefined;
 }
 
+/** Options of `BackupRepository.restoreToFile`. @public */
+export interface RestoreToFileOptions
+  extends Pick<RestoreOptions, 'signal' | 'onProgress' | 'allowLost' | 'verifyWrites' | 'budget'> {
+  /** Replace a file that has the name already, at the end and in one step. @defaultValue false */
+  overwrite?: boolean | undefined;
+}
+
+/** Options of `BackupRepository.openBackup`. @public */
+export interface OpenBackupOptions extends AbortOptions {
+  /** The volume that a backup on its way is made of. */
+  survivor?: CopyOnWriteVolume | undefined;
+  /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
+  allowLost?: boolean | undefined;
+  /** Content kept for being read again, in bytes. @defaultValue 32 MiB */
+  cacheBytes?: number | undefined;
+}
+
+/** A backup, opened as a read-only device. @public */
+export interface OpenedBackup extends BlockDevice {
+  readonly readOnly: true;
+  /** Ends the fetches that are under way: their readers get `CLOSED`. Idempotent. */
+  close(): Promise<void>;
+}
+
 /** What a restore has done. @public */
 export interface RestoreResult {
   /** Bytes that were written to the device, zeroes among them. */
@@ -50,4 +85,68 @@ export interface RestoreResult {
   readonly requests: number;
   /** `DEVICE_DIFFERS` where the device did not hold what `deviceHolds` said. */
   readonly warnings: readonly BackupError[];
+}
+
+const RESTORE_OPTIONS = {
+  ranges: true,
+  deviceHolds: true,
+  resume: true,
+  survivor: true,
+  allowLost: true,
+  verifyWrites: true,
+  budget: true,
+  onProgress: true,
+  signal: true,
+} as const satisfies Record<keyof RestoreOptions, true>;
+
+const TO_FILE_OPTIONS = {
+  overwrite: true,
+  allowLost: true,
+  verifyWrites: true,
+  budget: true,
+  onProgress: true,
+  signal: true,
+} as const satisfies Record<keyof RestoreToFileOptions, true>;
+
+/** What lies outside of the backup is refused when its size is known. @throws TypeError */
+export function checkRestoreOptions(options: RestoreOptions): RestoreOptions {
+  optionsArgument('options', options, RESTORE_OPTIONS);
+  const { ranges, deviceHolds, resume } = options;
+  if (deviceHolds !== undefined) textArgument('deviceHolds', deviceHolds);
+  if (resume !== undefined) booleanArgument('resume', resume);
+  if (ranges !== undefined) {
+    if (!Array.isArray(ranges)) throw new TypeError('ranges must be an array of byte ranges');
+    for (const range of ranges) {
+      plainObjectArgument('each of ranges', range);
+      integerArgument('the offset of each of ranges', range.offset, Number.MIN_SAFE_INTEGER);
+      integerArgument('the length of each of ranges', range.length, Number.MIN_SAFE_INTEGER);
+    }
+  }
+  checkCommon(options);
+  return options;
+}
+
+/** @throws TypeError */
+export function checkRestoreToFileOptions(options: RestoreToFileOptions): RestoreToFileOptions {
+  optionsArgument('options', options, TO_FILE_OPTIONS);
+  if (options.overwrite !== undefined) booleanArgument('overwrite', options.overwrite);
+  checkCommon(options);
+  return options;
+}
+
+/** @throws TypeError */
+export function checkOpenBackupOptions(options: OpenBackupOptions): void {
+  const known = { survivor: true, allowLost: true, cacheBytes: true, signal: true } as const;
+  const { allowLost, cacheBytes, signal } = optionsArgument('options', options, known);
+  if (allowLost !== undefined) booleanArgument('allowLost', allowLost);
+  if (cacheBytes !== undefined) integerArgument('cacheBytes', cacheBytes, 0);
+  signalArgument('signal', signal);
+}
+
+function checkCommon(options: Pick<RestoreOptions, 'allowLost' | 'verifyWrites' | 'onProgress' | 'signal'>): void {
+  const { allowLost, verifyWrites, onProgress, signal } = options;
+  if (allowLost !== undefined) booleanArgument('allowLost', allowLost);
+  if (verifyWrites !== undefined) booleanArgument('verifyWrites', verifyWrites);
+  if (onProgress !== undefined) functionArgument('onProgress', onProgress);
+  signalArgument('signal', signal);
 }
