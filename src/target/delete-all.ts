@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument } from '../common/arguments.ts';
+import { integerArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import type { CloudTarget } from './cloud-target.ts';
+import { inParallel } from './in-parallel.ts';
 
 /** Options of {@link deleteAll}. @public */
 export interface DeleteAllOptions extends AbortOptions {
@@ -10,12 +11,14 @@ export interface DeleteAllOptions extends AbortOptions {
   batchSize?: number | undefined;
 }
 
+const KNOWN = { concurrency: true, batchSize: true, signal: true } as const;
+
 /**
  * Deletes many objects: in batches where the target has `deleteMany`, else one by one, several at once. Where one
  * fails it starts no more, waits for those under way and rejects with the first error.
  *
  * @throws The first error of `target` (see {@link CloudTarget}), `signal.reason`, or `TypeError` for an option that is
- * out of range.
+ * unknown or out of range.
  * @param keys - read as they are needed, so a listing may be passed through
  * @public
  */
@@ -24,38 +27,37 @@ export async function deleteAll(
   keys: Iterable<string> | AsyncIterable<string>,
   options: DeleteAllOptions = {},
 ): Promise<void> {
-  const { signal } = options;
-  const concurrency = integerArgument('concurrency', options.concurrency ?? 8, 1);
-  const batchSize = integerArgument('batchSize', options.batchSize ?? 1000, 1);
-  const underWay = new Set<Promise<void>>();
-  const failures: unknown[] = [];
-  const launch = async (work: Promise<void>) => {
-    const watched = work.catch((error: unknown) => void failures.push(error)).finally(() => underWay.delete(watched));
-    underWay.add(watched);
-    if (underWay.size >= concurrency) await Promise.race(underWay);
-  };
-  try {
-    signal?.throwIfAborted();
-    const batched = target.deleteMany !== undefined;
-    let batch: string[] = [];
-    for await (const key of keys) {
-      if (failures.length > 0) break;
-      signal?.throwIfAborted();
-      if (!batched) {
-        await launch(target.delete(key, { signal }));
-        continue;
-      }
-      batch.push(key);
-      if (batch.length === batchSize) {
-        await launch((target as Required<CloudTarget>).deleteMany(batch, { signal }));
-        batch = [];
-      }
-    }
-    if (batch.length > 0 && failures.length === 0) {
-      await launch((target as Required<CloudTarget>).deleteMany(batch, { signal }));
-    }
-  } finally {
-    await Promise.all(underWay);
+  const { concurrency = 8, batchSize = 1000, signal } = optionsArgument('options', options, KNOWN);
+  integerArgument('options.concurrency', concurrency, 1);
+  integerArgument('options.batchSize', batchSize, 1);
+  signalArgument('options.signal', signal);
+  signal?.throwIfAborted();
+  const { deleteMany } = target;
+  if (deleteMany === undefined) {
+    await inParallel(unlessAborted(keys, signal), concurrency, (key) => target.delete(key, { signal }));
+  } else {
+    const batches = batchesOf(unlessAborted(keys, signal), batchSize);
+    await inParallel(batches, concurrency, (batch) => deleteMany.call(target, batch, { signal }));
   }
-  if (failures.length > 0) throw failures[0];
+}
+
+async function* unlessAborted<T>(
+  items: Iterable<T> | AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T> {
+  for await (const item of items) {
+    signal?.throwIfAborted();
+    yield item;
+  }
+}
+
+async function* batchesOf<T>(items: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+  let batch: T[] = [];
+  for await (const item of items) {
+    batch.push(item);
+    if (batch.length < size) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
 }

@@ -1,34 +1,46 @@
-import type { Client } from 'minio';
+import type { IncomingHttpHeaders } from 'node:http';
 import { abortable } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import { inRegion, type S3Client, signed } from './s3-client.ts';
 import { S3Refusal } from './s3-errors.ts';
-import { type S3Answer, S3Exchange, type S3Request, type S3TimeLimits } from './s3-exchange.ts';
+import { type S3Answer, S3Exchange, type S3Request, type S3Transport } from './s3-exchange.ts';
 import { childText, parseXml } from './s3-xml.ts';
-
-/**
- * What is called of a client of `minio` 8. It knows the endpoint and the credentials, and signs.
- *
- * @public
- */
-export type S3Client = Pick<Client, 'makeRequestAsync' | 'region'>;
 
 /** Where buckets are whose location is not told. */
 const DEFAULT_REGION = 'us-east-1';
+/** For how long the date of an answer is carried on by this machine's own clock, which may run faster or slower. */
+const DATE_HOLDS_MS = 60_000;
 
-/** Sends requests for one bucket through a client that belongs to somebody else and stays as it is. */
+/** Sends requests for one bucket, signed by a client that belongs to somebody else and stays as it is. */
 export class S3Connection {
   readonly #client: S3Client;
   readonly #bucket: string;
-  readonly #limits: S3TimeLimits;
+  readonly #transport: S3Transport;
   #region: string | undefined;
+  #versioned = false;
+  #seen: { readonly date: number; readonly at: number } | undefined;
 
-  constructor(client: S3Client, bucket: string, limits: S3TimeLimits) {
-    const transport = (client as { transport?: { request?: unknown } } | undefined)?.transport;
-    if (typeof client?.makeRequestAsync !== 'function' || typeof transport?.request !== 'function') {
-      throw new TypeError('client must be a Client of minio 8');
-    }
+  constructor(client: S3Client, bucket: string, transport: Omit<S3Transport, 'onAnswer'>) {
     this.#client = client;
     this.#bucket = bucket;
-    this.#limits = limits;
+    this.#transport = { ...transport, onAnswer: (headers) => this.#learn(headers) };
+  }
+
+  /** Whether an answer has shown that the bucket keeps versions. */
+  get versioned(): boolean {
+    return this.#versioned;
+  }
+
+  /** Told where only the body of an answer says so. */
+  sawVersions(): void {
+    this.#versioned = true;
+  }
+
+  /** What the server's clock shows now: the date of its last answer and what has passed since. */
+  storeTime(): Date | undefined {
+    if (this.#seen === undefined) return undefined;
+    const sinceMs = performance.now() - this.#seen.at;
+    return sinceMs > DATE_HOLDS_MS ? undefined : new Date(this.#seen.date + Math.floor(sinceMs));
   }
 
   /** Resolves with an answer of status 2xx, or rejects with a `BackupError` or with the signal's reason. */
@@ -38,44 +50,53 @@ export class S3Connection {
       return await this.#exchange(request, region);
     } catch (error) {
       if (!(error instanceof S3Refusal)) throw error;
-      // Perhaps the bucket has moved: the next request looks again.
-      if ([301, 307, 400].includes(error.failure.status ?? 0)) this.#region = undefined;
-      throw error.toBackupError(request.what);
+      // Perhaps the bucket has moved: the next request goes where the server says, or asks again.
+      if ([301, 307, 400].includes(error.failure.status ?? 0)) this.#region = error.failure.region;
+      throw error.toBackupError();
     }
   }
 
   async #exchange(request: S3Request, region: string): Promise<S3Answer> {
-    const exchange = new S3Exchange(this.#client, this.#limits, request);
+    const exchange = new S3Exchange(this.#transport, request);
+    const { what, method, name = '', query = {} } = request;
+    const sign = () => signed(inRegion(this.#client, region), what, { method, bucket: this.#bucket, name, query });
     try {
-      return await abortable(exchange.run(this.#bucket, region), request.signal);
+      return await abortable(exchange.run(sign), request.signal);
     } finally {
       exchange.end();
     }
   }
 
-  /**
-   * The region that requests must be signed for: the client's own, or what the bucket says. Not left to the client,
-   * which would read an error answer of any length and copy all of it to the error that it throws.
-   */
+  /** The region that requests must be signed for: the client's own, or what the bucket says. */
   async #regionOf({ what, signal }: S3Request): Promise<string> {
     if (this.#client.region) return this.#client.region;
-    if (this.#region !== undefined) return this.#region;
-    const lookup: S3Request = { what, method: 'GET', query: 'location', signal };
-    let region: string;
+    this.#region ??= await this.#lookUpRegion(`${what}, looking up the region of the bucket`, signal);
+    return this.#region;
+  }
+
+  async #lookUpRegion(what: string, signal: AbortSignal | undefined): Promise<string> {
+    const lookup: S3Request = { what, method: 'GET', query: { location: '' }, signal };
     try {
-      region = locationOf(await this.#exchange(lookup, DEFAULT_REGION));
+      return locationOf(await this.#exchange(lookup, DEFAULT_REGION));
     } catch (error) {
-      // Who may use a bucket but not ask where it is gets the default, and if that is wrong is told the right one.
       if (!(error instanceof S3Refusal)) throw error;
-      const { region: told, failure } = error;
-      if (failure.code === 'AuthorizationHeaderMalformed' && told !== undefined) region = told;
-      else if (failure.code === 'AccessDenied') region = told ?? DEFAULT_REGION;
-      else throw error;
+      const { code, retryable } = error.toBackupError();
+      if (retryable || DECISIVE.has(code)) throw error;
+      // A server that has no such request, or does not answer it to this user. If the region is wrong the next answer says so.
+      return error.failure.region ?? DEFAULT_REGION;
     }
-    this.#region = region;
-    return region;
+  }
+
+  #learn(headers: IncomingHttpHeaders): void {
+    const version = headers['x-amz-version-id'];
+    if ((version !== undefined && version !== 'null') || headers['x-amz-delete-marker'] === 'true') this.sawVersions();
+    const date = Date.parse(headers.date ?? '');
+    if (!Number.isNaN(date)) this.#seen = { date, at: performance.now() };
   }
 }
+
+/** Refusals of `GetBucketLocation` that any other request would meet as well. */
+const DECISIVE = new Set(['BUCKET_NOT_FOUND', 'CREDENTIALS_REFUSED', 'CLOCK_SKEWED']);
 
 function locationOf(answer: S3Answer): string {
   const root = parseXml(new TextDecoder().decode(answer.body));
@@ -85,4 +106,10 @@ function locationOf(answer: S3Answer): string {
   const region = text?.trim() ?? '';
   if (region === 'EU') return 'eu-west-1';
   return /^[\w-]{1,64}$/.test(region) ? region : DEFAULT_REGION;
+}
+
+/** The status that an error of {@link S3Connection.send} is about, `undefined` where there was no answer. */
+export function statusOf(error: unknown): number | undefined {
+  const cause = BackupError.is(error) ? (error.cause as { status?: unknown } | undefined) : undefined;
+  return typeof cause?.status === 'number' ? cause.status : undefined;
 }

@@ -11,6 +11,10 @@ interface S3Failure {
   readonly message: string | undefined;
   readonly requestId: string | undefined;
   readonly retryAfterMs?: number | undefined;
+  /** How far this machine's clock is ahead of the server's, in milliseconds, where the answer has a date. */
+  readonly aheadMs?: number | undefined;
+  /** Where the server says that the bucket is. */
+  readonly region?: string | undefined;
 }
 
 /** The `cause` of the errors that `S3Target` gives: what the server or the network said, without its secrets. @public */
@@ -47,7 +51,7 @@ const BY_CODE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
     'CHECKSUM_MISMATCH',
     AGAIN,
   ),
-  ...named(['AccessDenied', 'AllAccessDisabled', 'AccountProblem', 'MethodNotAllowed'], 'PERMISSION_DENIED'),
+  ...named(['AccessDenied', 'AllAccessDisabled', 'AccountProblem'], 'PERMISSION_DENIED'),
   ...named(
     [
       'InvalidAccessKeyId',
@@ -57,12 +61,10 @@ const BY_CODE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
       'TokenRefreshRequired',
       'InvalidSecurity',
       'NotSignedUp',
-      'RequestExpired',
-      'RequestTimeTooSkewed',
-      'AuthorizationHeaderMalformed',
     ],
     'CREDENTIALS_REFUSED',
   ),
+  ...named(['RequestExpired', 'RequestTimeTooSkewed', 'RequestInTheFuture'], 'CLOCK_SKEWED'),
   ...named(
     [
       'SlowDown',
@@ -78,7 +80,33 @@ const BY_CODE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ...named(['RequestTimeout', 'RequestTimedOut'], 'TARGET_TIMEOUT', AGAIN),
   ...named(['InternalError', 'ServiceUnavailable', 'IncompleteBody', 'TemporaryRedirect'], 'TARGET_UNAVAILABLE', AGAIN),
   ...named(['QuotaExceeded', 'InsufficientStorage', 'XMinioStorageFull', 'XMinioAdminBucketQuotaExceeded'], 'NO_SPACE'),
-  ...named(['NotImplemented', 'InvalidObjectState', 'InvalidBucketState', 'PermanentRedirect'], 'TARGET_ERROR'),
+  ...named(
+    [
+      'NotImplemented',
+      'MethodNotAllowed',
+      'InvalidObjectState',
+      'InvalidBucketState',
+      'PermanentRedirect',
+      'AuthorizationHeaderMalformed',
+      'AuthorizationQueryParametersError',
+      'IllegalLocationConstraintException',
+    ],
+    'TARGET_ERROR',
+  ),
+  // Node's: to try again would be of no use.
+  ...named(
+    [
+      'CERT_HAS_EXPIRED',
+      'CERT_NOT_YET_VALID',
+      'DEPTH_ZERO_SELF_SIGNED_CERT',
+      'ERR_TLS_CERT_ALTNAME_INVALID',
+      'SELF_SIGNED_CERT_IN_CHAIN',
+      'UNABLE_TO_GET_ISSUER_CERT',
+      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    ],
+    'TARGET_ERROR',
+  ),
 ]);
 
 /** For servers and proxies that send no code, and for answers to HEAD, which have no body. */
@@ -100,7 +128,9 @@ function named(names: readonly string[], code: BackupErrorCode, retryable?: bool
   return names.map((name) => [name, [code, retryable ?? false]]);
 }
 
-function meaningOf({ status, code, retryAfterMs }: S3Failure): Meaning {
+function meaningOf(failure: S3Failure): Meaning {
+  const { status, code, retryAfterMs } = failure;
+  if (isOfTheClock(failure)) return ['CLOCK_SKEWED'];
   const byCode = code === undefined ? undefined : BY_CODE.get(code);
   if (byCode !== undefined) return byCode;
   if (status === undefined) return ['TARGET_UNREACHABLE', AGAIN];
@@ -108,24 +138,68 @@ function meaningOf({ status, code, retryAfterMs }: S3Failure): Meaning {
   return BY_STATUS.get(status) ?? (status >= 500 ? ['TARGET_UNAVAILABLE', AGAIN] : ['TARGET_ERROR']);
 }
 
-const CLOCK_HINT = ' (the clock of this machine or of the server is wrong)';
+/** Servers accept signatures whose time differs from theirs by 15 minutes; the date of an answer is a little late. */
+const SKEW_MS = 14 * 60 * 1000;
+/** What servers say to a signature that is out of date, or not yet good. */
+const OF_THE_CLOCK = new Set([undefined, 'AccessDenied', 'SignatureDoesNotMatch', 'ExpiredToken', 'InvalidArgument']);
+
+/** A refusal by a server whose clock shows another time. Many say only "access denied" then. */
+function isOfTheClock({ status, code, aheadMs = 0 }: S3Failure): boolean {
+  const isRefusal = status === 400 || status === 401 || status === 403;
+  return isRefusal && OF_THE_CLOCK.has(code) && Math.abs(aheadMs) > SKEW_MS;
+}
+
 /** What to look at first, where the code alone leaves people searching. */
 const HINTS: Readonly<Record<string, string>> = {
-  BUCKET_NOT_FOUND: ' (create the bucket, or correct its name)',
-  CREDENTIALS_REFUSED: ' (check the access key, the secret key and the clock)',
-  TARGET_UNREACHABLE: ' (if it stays so, check host, port and useSSL)',
+  BUCKET_NOT_FOUND: 'create the bucket, or correct its name',
+  CREDENTIALS_REFUSED: 'check the access key and the secret key of the client',
+  PERMISSION_DENIED: 'grant this user the permission in the policy of the bucket',
+  TARGET_UNREACHABLE: 'if it stays so, check host, port and useSSL of the client',
+  NO_SPACE: 'make room, or raise the quota',
 };
+const HINTS_BY_CODE: Readonly<Record<string, string>> = {
+  ExpiredToken: 'the session token has expired: give the client a credentialsProvider that renews it',
+  TokenRefreshRequired: 'the session token has expired: give the client a credentialsProvider that renews it',
+  ENOTFOUND: 'the name of the host is not known: check endPoint of the client, or the name server',
+  EAI_AGAIN: 'the name server does not answer',
+  CERT_NOT_YET_VALID: 'by the clock of this machine the certificate of the server is not valid yet: check the clock',
+  CERT_HAS_EXPIRED: 'the certificate of the server has expired, or the clock of this machine is ahead',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'the certificate of the server is for another name than endPoint of the client',
+};
+const UNTRUSTED =
+  'Node does not trust the certificate of the server: pass an `agent` with its `ca`, or set NODE_EXTRA_CA_CERTS';
+
+/** What servers say to a signature that is for another region. */
+const OF_THE_REGION = new Set(['AuthorizationHeaderMalformed', 'AuthorizationQueryParametersError']);
+
+function hintOf(code: BackupErrorCode, failure: S3Failure): string | undefined {
+  const { status, code: said = '', region, aheadMs } = failure;
+  if (code === 'CLOCK_SKEWED') return clockHint(aheadMs);
+  if (region !== undefined && (status === 301 || status === 307 || OF_THE_REGION.has(said))) {
+    return `the bucket is in region ${region}: make the client with that region, or with the endpoint of that region`;
+  }
+  if (status === 301 || status === 307) return 'the bucket is elsewhere: check endPoint and region of the client';
+  const isOfCertificates = status === undefined && BY_CODE.get(said)?.[0] === 'TARGET_ERROR';
+  return HINTS_BY_CODE[said] ?? (isOfCertificates ? UNTRUSTED : HINTS[code]);
+}
+
+function clockHint(aheadMs: number | undefined): string {
+  if (aheadMs === undefined) return 'the clock of this machine or of the server is wrong';
+  const now = Date.now();
+  const here = new Date(now).toISOString();
+  return `the clock of this machine shows ${here}, that of the server ${new Date(now - aheadMs).toISOString()}: set it`;
+}
 
 /**
  * A failure as the error that callers get.
  *
- * @param what - such as `put of object a/b`
+ * @param what - such as `put of object a/b in bucket c`
  */
 export function s3Error(what: string, failure: S3Failure): BackupError {
   const [code, retryable] = meaningOf(failure);
   const said = failure.code ?? (failure.status === undefined ? 'no answer' : `HTTP status ${failure.status}`);
-  const hint = failure.code === 'RequestTimeTooSkewed' ? CLOCK_HINT : (HINTS[code] ?? '');
-  return new BackupError(code, `${what}: ${said}${hint}`, {
+  const hint = hintOf(code, failure);
+  return new BackupError(code, `${what}: ${said}${hint === undefined ? '' : ` (${hint})`}`, {
     cause: new S3RequestError(failure),
     retryable,
     retryAfterMs: failure.retryAfterMs,
@@ -134,23 +208,22 @@ export function s3Error(what: string, failure: S3Failure): BackupError {
 
 /** An answer with a status of failure, before it is known what that means for the call that it is about. */
 export class S3Refusal {
+  readonly what: string;
   readonly failure: S3Failure;
-  /** Where the server says that the bucket is. */
-  readonly region: string | undefined;
 
-  constructor(failure: S3Failure, region: string | undefined) {
+  constructor(what: string, failure: S3Failure) {
+    this.what = what;
     this.failure = failure;
-    this.region = region;
   }
 
-  /** @param what - such as `put of object a/b` */
-  toBackupError(what: string): BackupError {
-    return s3Error(what, this.failure);
+  toBackupError(): BackupError {
+    return s3Error(this.what, this.failure);
   }
 }
 
 /** What an answer with a status of failure says, from as much of its body as was read. */
 export function refusalOf(
+  what: string,
   status: number,
   headers: IncomingHttpHeaders,
   body: Uint8Array,
@@ -159,15 +232,17 @@ export function refusalOf(
   const root = parseXml(new TextDecoder().decode(body));
   const error = root?.name === 'Error' ? root : undefined;
   const field = (name: string) => (error === undefined ? undefined : childText(error, name));
-  const failure: S3Failure = {
+  const date = Date.parse(headers.date ?? '');
+  return new S3Refusal(what, {
     status,
     // MinIO tells the code of an error without a body in a header.
     code: plainWord(field('Code') ?? headers['x-minio-error-code'], secrets),
     message: withoutSecrets(field('Message'), secrets),
     requestId: plainWord(headers['x-amz-request-id'] ?? field('RequestId'), secrets),
     retryAfterMs: retryAfterMs(headers['retry-after'], headers.date),
-  };
-  return new S3Refusal(failure, plainWord(field('Region') ?? headers['x-amz-bucket-region']));
+    aheadMs: Number.isNaN(date) ? undefined : Date.now() - date,
+    region: plainWord(field('Region')) ?? plainWord(headers['x-amz-bucket-region']),
+  });
 }
 
 /**

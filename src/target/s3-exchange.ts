@@ -1,17 +1,20 @@
-import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
+import http, { type Agent, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import https from 'node:https';
 import { BackupError } from '../common/errors.ts';
 import { roomFor } from './object-range.ts';
-import type { S3Client } from './s3-connection.ts';
+import type { S3Query, S3SignedRequest } from './s3-client.ts';
 import { plainWord, refusalOf, s3Error, withoutSecrets } from './s3-errors.ts';
 
 /** One request to the bucket. */
 export interface S3Request {
-  /** For error messages, such as `put of object a/b`. */
+  /** For error messages, such as `put of object a/b in bucket c`. */
   readonly what: string;
   readonly method: 'GET' | 'PUT' | 'HEAD' | 'POST' | 'DELETE';
   /** The object's name in the bucket; absent for the bucket itself. */
   readonly name?: string;
-  readonly query?: string;
+  /** Signed, so also the place of what would be a header that begins with `x-amz-`: servers refuse unsigned ones. */
+  readonly query?: S3Query;
+  /** Sent unsigned. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array<ArrayBuffer>;
   /** The most that a successful answer may hold, in bytes. @defaultValue 64 KiB */
@@ -31,20 +34,6 @@ export interface S3Answer {
   readonly body: Uint8Array<ArrayBuffer>;
 }
 
-interface Transport {
-  request(options: RequestOptions, respond: (response: IncomingMessage) => void): ClientRequest;
-}
-
-/** What is known of the inside of a client besides {@link S3Client}. */
-interface ClientInside extends S3Client {
-  readonly transport: Transport;
-  readonly accessKey?: unknown;
-  readonly secretKey?: unknown;
-  readonly sessionToken?: unknown;
-}
-
-/** Said to be expected, all of them: of others the client makes errors that hold every field of the server's XML. */
-const EVERY_STATUS = Array.from({ length: 500 }, (_, index) => 100 + index);
 const MAX_SMALL_ANSWER_BYTES = 64 * 1024;
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
@@ -52,27 +41,29 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const TOTAL_TIMEOUT_MS = 10 * 60 * 1000;
 const SLOWEST_BYTES_PER_MS = 64;
 
-/** How long a request may take. */
-export interface S3TimeLimits {
-  /** Without a byte either way. */
+/** What is the same for all requests of a target. */
+export interface S3Transport {
+  /** How long a request may go without a byte either way. */
   readonly silenceMs: number;
-  /** From its beginning to its end; `undefined` for a limit that grows with the bodies. */
+  /** How long it may take from its beginning to its end; `undefined` for a limit that grows with the bodies. */
   readonly totalMs: number | undefined;
+  /** Node's own where there is none. */
+  readonly agent: Agent | undefined;
+  /** Hears the headers of every answer, whatever its status. */
+  readonly onAnswer: (headers: IncomingHttpHeaders) => void;
 }
 
 /**
- * One request and its answer, through a view of the client: an object that inherits from it and has two things of
- * its own.
- *
- * - No retries. The client would repeat a create-only PUT after a 5xx, and it could lose the race against itself.
- * - A transport that keeps hold of request and response: both are destroyed on abort and timeout, and an answer that
- *   the client throws away (those it would have retried on) can still be read, `Retry-After` above all.
+ * One request and its answer over Node's HTTP. Nothing is repeated here, no redirect followed: a create-only PUT that is
+ * sent again could lose the race against itself. Request and response are destroyed on abort and timeout.
  */
 export class S3Exchange {
-  readonly #view: ClientInside;
-  readonly #limits: S3TimeLimits;
+  readonly #transport: S3Transport;
   readonly #order: S3Request;
+  readonly #bodyLength: number;
   readonly #timedOut = Promise.withResolvers<never>();
+  #what: string;
+  #secrets: readonly string[] = [];
   #timer: NodeJS.Timeout | undefined;
   #totalTimer: NodeJS.Timeout | undefined;
   readonly #begunAt = performance.now();
@@ -80,23 +71,20 @@ export class S3Exchange {
   #request: ClientRequest | undefined;
   #response: IncomingMessage | undefined;
 
-  constructor(client: S3Client, limits: S3TimeLimits, order: S3Request) {
-    const { transport } = client as unknown as ClientInside;
-    this.#view = Object.create(client, {
-      transport: { value: { request: this.#watched(transport) } },
-      retryOptions: { value: { disableRetry: true } },
-    });
-    this.#limits = limits;
+  constructor(transport: S3Transport, order: S3Request) {
+    this.#transport = transport;
     this.#order = order;
+    this.#what = order.what;
+    this.#bodyLength = order.body?.byteLength ?? 0;
     this.#timedOut.promise.catch(() => {});
   }
 
   /** Rejects with an `S3Refusal` when the server has answered anything but success. */
-  async run(bucket: string, region: string): Promise<S3Answer> {
+  async run(sign: () => Promise<S3SignedRequest>): Promise<S3Answer> {
     // Until there is a socket nobody else watches the time: credentials are fetched, the agent's sockets may be taken.
-    this.#timer = setTimeout(() => this.#fallSilent(), this.#limits.silenceMs);
+    this.#timer = setTimeout(() => this.#fallSilent(), this.#transport.silenceMs);
     this.#limitTotal(0);
-    return Promise.race([this.#exchange(bucket, region), this.#timedOut.promise]);
+    return Promise.race([this.#exchange(sign), this.#timedOut.promise]);
   }
 
   /** Leaves nothing behind: neither a timer, nor a socket waited on, nor a request that begins later. */
@@ -104,26 +92,26 @@ export class S3Exchange {
     this.#ended = true;
     clearTimeout(this.#timer);
     clearTimeout(this.#totalTimer);
-    if (this.#response?.complete) return;
+    if (this.#response?.complete && this.#request?.writableFinished) return;
     this.#response?.destroy();
     this.#request?.destroy();
   }
 
-  async #exchange(bucket: string, region: string): Promise<S3Answer> {
-    const response = await this.#respond(bucket, region);
+  async #exchange(sign: () => Promise<S3SignedRequest>): Promise<S3Answer> {
+    const response = await this.#respond(await this.#signed(sign));
     const status = response.statusCode ?? 0;
     const { headers } = response;
-    const successful = status >= 200 && status < 300;
-    if (!successful) {
+    this.#transport.onAnswer(headers);
+    if (status < 200 || status >= 300) {
       const chunks = await this.#read(response, MAX_ERROR_BODY_BYTES);
-      throw refusalOf(status, headers, joined(this.#order.what, chunks), this.#secrets());
+      throw refusalOf(this.#what, status, headers, joined(this.#what, chunks), this.#secrets);
     }
     const expected = this.#order.onHeaders?.({ status, headers });
     const most = expected ?? this.#order.maxAnswerBytes ?? MAX_SMALL_ANSWER_BYTES;
     this.#limitTotal(most);
     const chunks = await this.#read(response, most);
     const length = lengthOf(chunks);
-    const { what } = this.#order;
+    const what = this.#what;
     if (length > most) throw new BackupError('TARGET_ERROR', `${what}: the server answers more than ${most} bytes`);
     if (expected !== undefined && length < expected) {
       const message = `${what}: ${length} bytes were answered of ${expected}`;
@@ -132,22 +120,54 @@ export class S3Exchange {
     return { status, headers, body: joined(what, chunks) };
   }
 
-  async #respond(bucket: string, region: string): Promise<IncomingMessage> {
-    const { method, name, query, headers, body } = this.#order;
-    const options = {
-      method,
-      bucketName: bucket,
-      headers: { ...headers },
-      ...(name === undefined ? {} : { objectName: name }),
-      ...(query === undefined ? {} : { query }),
-    };
-    const payload = body === undefined ? '' : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+  async #signed(sign: () => Promise<S3SignedRequest>): Promise<S3SignedRequest> {
+    let request: S3SignedRequest;
     try {
-      return await this.#view.makeRequestAsync(options, payload, EVERY_STATUS, region);
+      request = await sign();
     } catch (error) {
-      if (this.#response !== undefined) return this.#response;
-      throw this.#failure(error);
+      throw signingFailure(this.#what, error);
     }
+    this.#secrets = request.secrets;
+    this.#what = `${this.#order.what} at ${request.protocol}//${request.host}`;
+    if (this.#ended) throw new BackupError('TARGET_ERROR', `${this.#what}: given up before it was sent`);
+    return request;
+  }
+
+  #respond({ protocol, host, hostname, port, path }: S3SignedRequest): Promise<IncomingMessage> {
+    const { method, headers, body } = this.#order;
+    const length = this.#bodyLength;
+    // Looked at again in the last moment: the length that is announced must be the one that is sent.
+    if (body !== undefined && body.byteLength !== length) {
+      const message = `${this.#order.what}: the body had ${length} bytes when it was given and has ${body.byteLength} now`;
+      throw new TypeError(`${message}; its buffer was detached or resized`);
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    try {
+      const request = (protocol === 'https:' ? https : http).request({
+        method,
+        hostname,
+        path,
+        // The timeout counts from before the socket is connected, and starts anew with every byte either way.
+        timeout: this.#transport.silenceMs,
+        headers: { ...headers, host, ...(body === undefined ? {} : { 'content-length': length }) },
+        ...(port === undefined ? {} : { port }),
+        ...(this.#transport.agent === undefined ? {} : { agent: this.#transport.agent }),
+      });
+      this.#request = request;
+      request.on('timeout', () => this.#fallSilent());
+      request.once('socket', () => clearTimeout(this.#timer));
+      request.on('error', (error) => reject(this.#networkFailure(error)));
+      request.once('response', (response) => {
+        this.#response = response;
+        resolve(response);
+      });
+      if (body === undefined) request.end();
+      else request.end(body);
+    } catch (error) {
+      const said = withoutSecrets((error as Error | undefined)?.message, this.#secrets);
+      reject(new BackupError('TARGET_ERROR', `${this.#what}: Node can't send this request: ${said}`));
+    }
+    return promise;
   }
 
   /** The chunks of a body up to the one that goes past `maxBytes`; the connection is given up then. */
@@ -161,34 +181,19 @@ export class S3Exchange {
         if (length > maxBytes) break;
       }
     } catch (error) {
-      throw this.#failure(error); // A body cut short ends here: Node compares it with Content-Length.
+      throw this.#networkFailure(error); // A body cut short ends here: Node compares it with Content-Length.
     }
     return chunks;
   }
 
-  #watched(transport: Transport): Transport['request'] {
-    return (options, respond) => {
-      if (this.#ended) throw new Error('given up before it was sent');
-      // The timeout counts from before the socket is connected, and starts anew with every byte either way.
-      const request = transport.request({ ...options, timeout: this.#limits.silenceMs }, (response) => {
-        this.#response = response;
-        respond(response);
-      });
-      this.#request = request;
-      request.on('timeout', () => this.#fallSilent());
-      request.once('socket', () => clearTimeout(this.#timer));
-      return request;
-    };
-  }
-
   #fallSilent(): void {
-    this.#timeOut(`nothing was heard of the server for ${this.#limits.silenceMs} ms`);
+    this.#timeOut(`nothing was heard of the server for ${this.#transport.silenceMs} ms`);
   }
 
   /** Limits the time from the beginning of the request, with an answer of at most so many bytes to come. */
   #limitTotal(answerBytes: number): void {
-    const bytes = (this.#order.body?.byteLength ?? 0) + answerBytes;
-    const totalMs = this.#limits.totalMs ?? TOTAL_TIMEOUT_MS + Math.ceil(bytes / SLOWEST_BYTES_PER_MS);
+    const bytes = this.#bodyLength + answerBytes;
+    const totalMs = this.#transport.totalMs ?? TOTAL_TIMEOUT_MS + Math.ceil(bytes / SLOWEST_BYTES_PER_MS);
     clearTimeout(this.#totalTimer);
     if (this.#ended) return;
     const left = Math.max(0, this.#begunAt + totalMs - performance.now());
@@ -196,31 +201,43 @@ export class S3Exchange {
   }
 
   #timeOut(why: string): void {
-    const message = `${this.#order.what}: ${why}`;
+    const message = `${this.#what}: ${why}`;
     this.#timedOut.reject(new BackupError('TARGET_TIMEOUT', message, { retryable: true }));
     this.end();
   }
 
-  /** An error of the network or the client, down to what may be shown of it. */
-  #failure(error: unknown): BackupError {
-    const { what } = this.#order;
-    const { message, code, cause } = (error ?? {}) as { message?: unknown; code?: unknown; cause?: { code?: unknown } };
-    const text = withoutSecrets(typeof message === 'string' ? message : undefined, this.#secrets());
-    // A credentials provider that could not reach its own server is a matter of the network, too.
-    const networkCode = plainWord(code) ?? plainWord(cause?.code);
-    if (networkCode !== undefined) {
-      return s3Error(what, { status: undefined, code: networkCode, message: text, requestId: undefined });
-    }
-    if (text?.startsWith('Unable to get credentials')) {
-      return new BackupError('CREDENTIALS_REFUSED', `${what}: the client's credentials provider gave none`);
-    }
-    return new BackupError('TARGET_ERROR', `${what}: the client could not send the request: ${text}`);
+  #networkFailure(error: unknown): BackupError {
+    return networkError(this.#what, error, this.#secrets);
   }
+}
 
-  #secrets(): string[] {
-    const { accessKey, secretKey, sessionToken } = this.#view;
-    return [accessKey, secretKey, sessionToken].filter((secret) => typeof secret === 'string');
+/** An error of the network, down to what may be shown of it. */
+function networkError(what: string, error: unknown, secrets: readonly string[]): BackupError {
+  const { message, code } = (error ?? {}) as { message?: unknown; code?: unknown };
+  const text = withoutSecrets(typeof message === 'string' ? message : undefined, secrets);
+  return s3Error(what, { status: undefined, code: plainWord(code), message: text, requestId: undefined });
+}
+
+/** What the client says when it has nothing to sign with. */
+const NO_CREDENTIALS = /^Unable to get credentials|anonymous|(?:access|secret)Key is required/i;
+
+/** Codes of Node and of its `fetch`. Others, such as that of a missing file, say that the provider has no credentials. */
+const OF_THE_NETWORK = /^(?:E(?:CONN\w+|HOST\w+|NET\w+|PIPE|AI_\w+|NOTFOUND|TIMEDOUT)|UND_ERR_\w+)$/;
+
+/** Why the client could not sign, down to what may be shown of it. */
+function signingFailure(what: string, error: unknown): BackupError {
+  if (BackupError.is(error)) return error;
+  const { message, code, cause } = (error ?? {}) as { message?: unknown; code?: unknown; cause?: { code?: unknown } };
+  // A credentials provider that could not reach its own server is a matter of the network, too.
+  const networkCode = [plainWord(code), plainWord(cause?.code)].find((each) => OF_THE_NETWORK.test(each ?? ''));
+  if (networkCode !== undefined)
+    return networkError(`${what}, fetching credentials`, { code: networkCode, message }, []);
+  const said = withoutSecrets(typeof message === 'string' ? message : undefined, []);
+  if (NO_CREDENTIALS.test(said ?? '')) {
+    const hint = 'give the client an access key and a secret key, or a credentialsProvider that answers';
+    return new BackupError('CREDENTIALS_REFUSED', `${what}: the client has no credentials to sign with (${hint})`);
   }
+  return new BackupError('TARGET_ERROR', `${what}: the client can't sign the request: ${said}`);
 }
 
 function lengthOf(chunks: readonly Uint8Array[]): number {

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Client } from 'minio';
-import { S3Target, type S3TargetOptions } from '../../src/target/s3-target.ts';
+import type { S3TargetOptions } from '../../src/target/s3-options.ts';
+import { S3Target } from '../../src/target/s3-target.ts';
 
 export const ACCESS_KEY = 'AKIAODDSERVERTESTKEY';
 export const SECRET_KEY = 'a+very/secret/key+of/forty+characters+00';
@@ -13,6 +14,8 @@ export type Answer = (request: IncomingMessage, response: ServerResponse) => voi
 export interface OddServer extends AsyncDisposable {
   /** What was asked for: method, path and query. */
   readonly requests: string[];
+  /** With the signature. */
+  readonly urls: URL[];
   readonly headers: IncomingMessage['headers'][];
   target(options?: Partial<S3TargetOptions>): S3Target;
   client(options?: { region?: string; sessionToken?: string }): Client;
@@ -21,9 +24,12 @@ export interface OddServer extends AsyncDisposable {
 /** A server on loopback that answers what a test says, however odd. */
 export async function oddServer(answer: Answer): Promise<OddServer> {
   const requests: string[] = [];
+  const urls: URL[] = [];
   const headers: IncomingMessage['headers'][] = [];
   const server = createServer((request, response) => {
-    requests.push(`${request.method} ${request.url}`);
+    // Without the signature, which is in the query.
+    requests.push(`${request.method} ${request.url?.replace(/[?&]X-Amz-[^&]*/g, '').replace(/^([^?]*)&/, '$1?')}`);
+    urls.push(new URL(request.url ?? '', 'http://host'));
     headers.push(request.headers);
     request.resume();
     answer(request, response);
@@ -43,6 +49,7 @@ export async function oddServer(answer: Answer): Promise<OddServer> {
     });
   return {
     requests,
+    urls,
     headers,
     client,
     target: (options) => new S3Target({ client: client(), bucket: 'bucket', requestTimeoutMs: 5_000, ...options }),

@@ -348,7 +348,7 @@ describe('deleting many', () => {
   test('takes a thousand a request, and says so of each that failed', async () => {
     await using server = await oddServer(deleted(''));
     await server.target().deleteMany(Array.from({ length: 2001 }, (_, index) => `k${index}`));
-    expect(server.requests).toEqual(Array(3).fill('POST /bucket?delete'));
+    expect(server.requests).toEqual(Array(3).fill('POST /bucket?delete='));
     await server.target().deleteMany([]);
     expect(server.requests).toHaveLength(3);
   });
@@ -380,22 +380,63 @@ describe('checksums', () => {
     response.end(request.method === 'GET' ? body() : undefined);
   };
 
-  test('are sent, told and compared where the server keeps them', async () => {
+  test('are sent in the signed query, told and compared where the server keeps them', async () => {
     await using server = await oddServer(keeping);
     const target = server.target({ checksums: true });
     await target.put('a', body());
-    expect(server.headers[0]?.['x-amz-checksum-sha256']).toBe(sha256(body(), 'base64'));
+    expect(server.urls[0]?.searchParams.get('x-amz-checksum-sha256')).toBe(sha256(body(), 'base64'));
+    expect(Object.keys(server.headers[0] ?? {}).filter((name) => name.startsWith('x-amz-'))).toEqual([]);
     expect(target.capabilities.checksums).toBe(true);
     expect((await target.stat('a'))?.sha256).toBe(sha256(body(), 'hex'));
-    expect(server.headers[1]?.['x-amz-checksum-mode']).toBe('ENABLED');
+    expect(server.urls[1]?.searchParams.get('x-amz-checksum-mode')).toBe('ENABLED');
     expect(await target.get('a')).toEqual(body());
+    await target.put('b', body());
+    expect(server.headers.map((each) => each['content-md5'] !== undefined)).toEqual([true, false, false, false]);
+  });
+
+  test('are sent in a header to a server that reads no query for them', async () => {
+    await using server = await oddServer((request, response) => {
+      const sent = request.headers['x-amz-checksum-sha256'];
+      const answered = sent === undefined ? {} : { 'x-amz-checksum-sha256': sent as string };
+      response.writeHead(200, { 'content-length': 0, ...answered }).end();
+    });
+    const target = server.target({ checksums: true });
+    for (const key of ['a', 'b', 'c']) await target.put(key, body());
+    expect(server.headers.map((each) => each['x-amz-checksum-sha256'] !== undefined)).toEqual([false, true, true]);
+    expect(server.headers.map((each) => each['content-md5'] !== undefined)).toEqual([true, true, false]);
+    await target.stat('a');
+    expect(server.headers[3]?.['x-amz-checksum-mode']).toBe('ENABLED');
+    expect(target.capabilities.checksums).toBe(true);
   });
 
   test('are no longer promised once the server has shown that it does not keep them', async () => {
     await using server = await oddServer(xml(200, ''));
     const target = server.target({ checksums: true });
     await target.put('a', body());
+    await target.put('b', body());
     expect(target.capabilities.checksums).toBe(false);
+  });
+
+  test.each([400, 403, 405, 501])('that a server refuses with %i are done without', async (status) => {
+    await using server = await oddServer((request, response) => {
+      const asked = request.url?.includes('x-amz-checksum') || 'x-amz-checksum-sha256' in request.headers;
+      xml(asked ? status : 200, asked ? errorXml('InvalidArgument') : '')(request, response);
+    });
+    const target = server.target({ checksums: true });
+    await target.put('a', body(), { createOnly: true });
+    expect(target.capabilities.checksums).toBe(false);
+    const sent = server.requests.length;
+    await target.put('b', body());
+    expect(server.requests.length).toBe(sent + 1);
+    expect(server.headers.at(-1)?.['content-md5']).toBe(createHash('md5').update(body()).digest('base64'));
+  });
+
+  test('that are wrong are no reason to do without, and never repeated', async () => {
+    await using server = await oddServer(xml(503, errorXml('SlowDown')));
+    const target = server.target({ checksums: true });
+    await expect(target.put('a', body())).rejects.toMatchObject({ code: 'TARGET_THROTTLED' });
+    expect(server.requests).toHaveLength(1);
+    expect(target.capabilities.checksums).toBe(true);
   });
 
   test('that do not fit the body are CHECKSUM_MISMATCH', async () => {
@@ -407,20 +448,12 @@ describe('checksums', () => {
     await expect(get).rejects.toMatchObject({ code: 'CHECKSUM_MISMATCH', retryable: true });
   });
 
-  test('without them a body is still guarded: by its signature', async () => {
+  test('without them Content-MD5 guards a body, of many slices as well', async () => {
     await using server = await oddServer(xml(200, ''));
-    await server.target().put('a', body());
-    expect(server.headers[0]?.['x-amz-content-sha256']).toBe(sha256(body(), 'hex'));
-    expect(server.headers[0]?.['x-amz-checksum-sha256']).toBeUndefined();
-  });
-
-  test('where the client does not sign bodies, as over TLS, Content-MD5 guards them', async () => {
-    await using server = await oddServer(xml(200, ''));
-    const client = server.client();
-    client.enableSHA256 = false;
-    await server.target({ client }).put('a', body());
-    expect(server.headers[0]?.['x-amz-content-sha256']).toBe('UNSIGNED-PAYLOAD');
-    expect(server.headers[0]?.['content-md5']).toBe(createHash('md5').update(body()).digest('base64'));
+    const large = new Uint8Array(2 * 1024 * 1024 + 5).map((_, index) => index % 251);
+    await server.target().put('a', large);
+    expect(server.headers[0]?.['content-md5']).toBe(createHash('md5').update(large).digest('base64'));
+    expect(server.urls[0]?.search).not.toContain('checksum');
   });
 });
 
@@ -428,7 +461,9 @@ describe('the region', () => {
   const located =
     (location: string): Answer =>
     (request, response) =>
-      request.url === '/bucket?location' ? xml(200, location)(request, response) : xml(200, '')(request, response);
+      request.url?.startsWith('/bucket?location=')
+        ? xml(200, location)(request, response)
+        : xml(200, '')(request, response);
 
   test.each([
     ['<LocationConstraint xmlns="x">eu-north-1</LocationConstraint>', 'eu-north-1'],
@@ -439,17 +474,19 @@ describe('the region', () => {
     const target = server.target({ client: server.client({ region: '' }) });
     await target.put('a', body());
     await target.put('b', body());
-    expect(server.requests).toEqual(['GET /bucket?location', 'PUT /bucket/a', 'PUT /bucket/b']);
-    expect(server.headers[1]?.authorization).toContain(`/${region}/s3/`);
+    expect(server.requests).toEqual(['GET /bucket?location=', 'PUT /bucket/a', 'PUT /bucket/b']);
+    expect(server.urls[1]?.searchParams.get('X-Amz-Credential')).toContain(`/${region}/s3/`);
   });
 
   test('is learnt from who may not ask for it', async () => {
     const denied = errorXml('AuthorizationHeaderMalformed', '<Region>eu-north-1</Region>');
     await using server = await oddServer((request, response) =>
-      request.url === '/bucket?location' ? xml(400, denied)(request, response) : xml(200, '')(request, response),
+      request.url?.startsWith('/bucket?location=')
+        ? xml(400, denied)(request, response)
+        : xml(200, '')(request, response),
     );
     await server.target({ client: server.client({ region: '' }) }).put('a', body());
-    expect(server.headers[1]?.authorization).toContain('/eu-north-1/s3/');
+    expect(server.urls[1]?.searchParams.get('X-Amz-Credential')).toContain('/eu-north-1/s3/');
   });
 
   test('of a missing bucket is BUCKET_NOT_FOUND', async () => {
@@ -480,6 +517,8 @@ test('credentials that are not to be had are CREDENTIALS_REFUSED, and those out 
     code: 'CREDENTIALS_REFUSED',
     message: expect.not.stringContaining('secret-thing'),
   });
+  const missing = Object.assign(new Error('Unable to get credentials: no file'), { code: 'ENOENT' });
+  await expect(targetWith(missing).get('a')).rejects.toMatchObject({ code: 'CREDENTIALS_REFUSED', retryable: false });
   const unreachable = Object.assign(new Error('connect'), { code: 'ECONNREFUSED' });
   await expect(targetWith(unreachable).get('a')).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE', retryable: true });
 });
@@ -499,7 +538,18 @@ test('misuse is a TypeError', async () => {
   }
   expect(() => server.target({ requestTimeoutMs: 0 })).toThrow(TypeError);
   for (const totalTimeoutMs of [0, 2 ** 31]) expect(() => server.target({ totalTimeoutMs })).toThrow(TypeError);
-  expect(() => server.target({ client: {} as never })).toThrow(/minio 8/);
+  for (const client of [{}, undefined, null, 'client']) {
+    expect(() => server.target({ client: client as never })).toThrow(/options\.client .*npm install minio@8/);
+  }
+  expect(() => new S3Target(undefined as never)).toThrow(/must name a client and a bucket/);
+  expect(() => new S3Target({ client: server.client() } as never)).toThrow(/options\.bucket/);
+  for (const bucket of ['ab', 'Bucket', 'a..b', 'a/b', '-ab', 7]) {
+    expect(() => server.target({ bucket: bucket as string }), String(bucket)).toThrow(/options\.bucket/);
+  }
+  expect(() => server.target({ checksum: true } as never)).toThrow(/did you mean checksums/);
+  expect(() => server.target({ deleteVersions: 'yes' } as never)).toThrow(/options\.deleteVersions/);
+  expect(() => server.target({ createOnly: 0 } as never)).toThrow(/options\.createOnly/);
+  expect(() => server.target({ agent: {} } as never)).toThrow(/options\.agent/);
   await expect(server.target().get('a', { range: { offset: -1, length: 1 } })).rejects.toThrow(TypeError);
 });
 

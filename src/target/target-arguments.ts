@@ -1,0 +1,53 @@
+import type { AbortOptions } from '../common/abort.ts';
+import { booleanArgument, bytesArgument, described, optionsArgument, signalArgument } from '../common/arguments.ts';
+import type { GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
+import { checkRange } from './object-range.ts';
+
+/** Checks of what is passed to the methods of a target. Each returns the options, or throws a `TypeError`. */
+
+/**
+ * Returns `body` when it is a `Uint8Array` that stays as it is: of memory that another thread may write to, a part could be
+ * sent as it was and the rest as it is.
+ */
+export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
+  const bytes = bytesArgument('body', body);
+  if (Object.prototype.toString.call(bytes.buffer) === '[object SharedArrayBuffer]') {
+    throw new TypeError('body must not be a view of shared memory: pass a copy of it');
+  }
+  return bytes as Uint8Array<ArrayBuffer>;
+}
+
+const ABORT = { signal: true } as const;
+const PUT = { createOnly: true, signal: true } as const;
+const GET = { range: true, signal: true } as const;
+const LIST = { after: true, signal: true } as const;
+
+export function abortOptions(options: AbortOptions | undefined): AbortOptions {
+  const { signal } = optionsArgument('options', options, ABORT);
+  return { signal: signalArgument('options.signal', signal) };
+}
+
+export function putOptions(options: PutOptions | undefined): PutOptions {
+  const { createOnly = false, signal } = optionsArgument('options', options, PUT);
+  booleanArgument('options.createOnly', createOnly);
+  return { createOnly, signal: signalArgument('options.signal', signal) };
+}
+
+export function getOptions(options: GetOptions | undefined): GetOptions {
+  const { range, signal } = optionsArgument('options', options, GET);
+  return { range: checkRange(range), signal: signalArgument('options.signal', signal) };
+}
+
+export function listOptions(options: ListOptions | undefined): ListOptions {
+  const { after, signal } = optionsArgument('options', options, LIST);
+  if (after !== undefined && typeof after !== 'string') {
+    throw new TypeError(`options.after must be a string, not ${described(after)}`);
+  }
+  return { after, signal: signalArgument('options.signal', signal) };
+}
+
+/** Returns `prefix` when it is a string, also an empty one. */
+export function prefixOfList(prefix: unknown): string {
+  if (typeof prefix !== 'string') throw new TypeError(`prefix must be a string, not ${described(prefix)}`);
+  return prefix;
+}
