@@ -17,6 +17,8 @@ export interface S3Request {
   /** Sent unsigned. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array<ArrayBuffer>;
+  /** Hears of bytes of the body as the system takes them, each time how many more. */
+  readonly onSent?: ((bytes: number) => void) | undefined;
   /** The most that a successful answer may hold, in bytes. @defaultValue 64 KiB */
   readonly maxAnswerBytes?: number;
   /**
@@ -36,6 +38,7 @@ export interface S3Answer {
 
 const MAX_SMALL_ANSWER_BYTES = 64 * 1024;
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
+const SLICE_BYTES = 256 * 1024;
 
 /** How long a request may take in all where nobody says: so long, and so much longer for each byte either way. */
 const TOTAL_TIMEOUT_MS = 10 * 60 * 1000;
@@ -136,11 +139,6 @@ export class S3Exchange {
   #respond({ protocol, host, hostname, port, path }: S3SignedRequest): Promise<IncomingMessage> {
     const { method, headers, body } = this.#order;
     const length = this.#bodyLength;
-    // Looked at again in the last moment: the length that is announced must be the one that is sent.
-    if (body !== undefined && body.byteLength !== length) {
-      const message = `${this.#order.what}: the body had ${length} bytes when it was given and has ${body.byteLength} now`;
-      throw new TypeError(`${message}; its buffer was detached or resized`);
-    }
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
     try {
       const request = (protocol === 'https:' ? https : http).request({
@@ -161,13 +159,34 @@ export class S3Exchange {
         this.#response = response;
         resolve(response);
       });
-      if (body === undefined) request.end();
-      else request.end(body);
+      if (length === 0) request.end();
+      else this.#send(request, body as Uint8Array<ArrayBuffer>);
     } catch (error) {
       const said = withoutSecrets((error as Error | undefined)?.message, this.#secrets);
       reject(new BackupError('TARGET_ERROR', `${this.#what}: Node can't send this request: ${said}`));
     }
     return promise;
+  }
+
+  /** Slice by slice, the next one when the system has taken the one before. */
+  #send(request: ClientRequest, body: Uint8Array<ArrayBuffer>, start = 0): void {
+    // Looked at again each time: what is sent must be what was given. The server does not take a body that ends early.
+    if (body.byteLength !== this.#bodyLength) {
+      request.destroy(new TypeError('the buffer of the body was detached during the call'));
+      return;
+    }
+    const slice = body.subarray(start, start + SLICE_BYTES);
+    const next = start + slice.byteLength;
+    const taken = () => this.#order.onSent?.(slice.byteLength);
+    if (next === body.byteLength) {
+      request.end(slice, taken);
+      return;
+    }
+    request.write(slice, (error) => {
+      if (error) return; // The request has failed, and says so itself.
+      taken();
+      this.#send(request, body, next);
+    });
   }
 
   /** The chunks of a body up to the one that goes past `maxBytes`; the connection is given up then. */
@@ -206,7 +225,8 @@ export class S3Exchange {
     this.end();
   }
 
-  #networkFailure(error: unknown): BackupError {
+  #networkFailure(error: unknown): unknown {
+    if (error instanceof TypeError) return new TypeError(`${this.#what}: ${error.message}`);
     return networkError(this.#what, error, this.#secrets);
   }
 }

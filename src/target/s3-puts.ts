@@ -9,6 +9,7 @@ export interface S3Put {
   readonly name: string;
   readonly body: Uint8Array<ArrayBuffer>;
   readonly createOnly: boolean;
+  readonly onSent: ((bytes: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -38,7 +39,7 @@ export class S3Puts {
     }
   }
 
-  async #once({ what, name, body, createOnly, signal }: S3Put, way: ChecksumWay): Promise<void> {
+  async #once({ what, name, body, createOnly, onSent, signal }: S3Put, way: ChecksumWay): Promise<void> {
     const length = body.byteLength;
     const sums = await this.#checksums.ofBody(body, way);
     signal?.throwIfAborted();
@@ -46,7 +47,7 @@ export class S3Puts {
     const headers: Record<string, string> = { 'content-type': 'application/octet-stream', ...sums.headers };
     if (createOnly) headers['if-none-match'] = '*';
     const { query } = sums;
-    const answer = await this.#connection.send({ what, method: 'PUT', name, query, headers, body, signal });
+    const answer = await this.#connection.send({ what, method: 'PUT', name, query, headers, body, onSent, signal });
     this.#checksums.answered(way, answer.headers);
     if (createOnly) this.#hasCreatedOnly = true;
   }

@@ -95,7 +95,7 @@ export class S3Target implements CloudTarget {
    * `Uint8Array`, or that has another length when it is sent than when it was given
    */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
-    const { createOnly = false, signal } = putOptions(options);
+    const { createOnly = false, onSent, signal } = putOptions(options);
     const given = bodyArgument(body);
     this.#lifetime.check(signal);
     const name = this.#nameOf(key);
@@ -109,7 +109,7 @@ export class S3Target implements CloudTarget {
     if (createOnly && !this.#createOnly) {
       throw new BackupError('CREATE_ONLY_UNSUPPORTED', `${what}: this S3Target was made without createOnly`);
     }
-    await this.#puts.put({ what, name, body: given, createOnly, signal });
+    await this.#puts.put({ what, name, body: given, createOnly, onSent, signal });
   }
 
   /**

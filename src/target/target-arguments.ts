@@ -1,5 +1,12 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { booleanArgument, bytesArgument, described, optionsArgument, signalArgument } from '../common/arguments.ts';
+import {
+  booleanArgument,
+  bytesArgument,
+  described,
+  functionArgument,
+  optionsArgument,
+  signalArgument,
+} from '../common/arguments.ts';
 import type { GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
 import { checkRange } from './object-range.ts';
 
@@ -18,7 +25,7 @@ export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
 }
 
 const ABORT = { signal: true } as const;
-const PUT = { createOnly: true, signal: true } as const;
+const PUT = { createOnly: true, onSent: true, signal: true } as const;
 const GET = { range: true, signal: true } as const;
 const LIST = { after: true, signal: true } as const;
 
@@ -28,9 +35,10 @@ export function abortOptions(options: AbortOptions | undefined): AbortOptions {
 }
 
 export function putOptions(options: PutOptions | undefined): PutOptions {
-  const { createOnly = false, signal } = optionsArgument('options', options, PUT);
+  const { createOnly = false, onSent, signal } = optionsArgument('options', options, PUT);
   booleanArgument('options.createOnly', createOnly);
-  return { createOnly, signal: signalArgument('options.signal', signal) };
+  if (onSent !== undefined) functionArgument('options.onSent', onSent);
+  return { createOnly, onSent, signal: signalArgument('options.signal', signal) };
 }
 
 export function getOptions(options: GetOptions | undefined): GetOptions {

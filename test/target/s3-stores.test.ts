@@ -309,6 +309,47 @@ describe('a body', () => {
     expect(server.requests).toEqual([]);
   });
 
+  test('is told of as it goes out, in steps that add up to it', async () => {
+    let received = 0;
+    await using server = await oddServer((request, response) => {
+      request.on('data', (chunk: Buffer) => {
+        received += chunk.length;
+      });
+      request.on('end', () => response.end());
+    });
+    for (const size of [0, 1, 1_000_000]) {
+      const sent: number[] = [];
+      received = 0;
+      await server.target().put('a', new Uint8Array(size), { onSent: (count) => sent.push(count) });
+      expect(sent.reduce((sum, each) => sum + each, 0)).toBe(size);
+      expect(received).toBe(size);
+      if (size > 1) expect(sent.length).toBeGreaterThan(2);
+    }
+  });
+
+  test('that the server does not take is not told as sent', async () => {
+    await using server = await oddServer((request) => void request.pause());
+    const sent: number[] = [];
+    const target = server.target({ requestTimeoutMs: 100 });
+    const size = 64 * 1024 * 1024;
+    const put = target.put('a', new Uint8Array(size), { onSent: (count) => sent.push(count) });
+    await expect(put).rejects.toMatchObject({ code: 'TARGET_TIMEOUT' });
+    expect(sent.reduce((sum, each) => sum + each, 0)).toBeLessThan(size / 2);
+  });
+
+  test('whose buffer is detached while it is sent is a TypeError, and the server gets no whole body', async () => {
+    const closed = Promise.withResolvers<boolean>();
+    await using server = await oddServer((request, response) => {
+      request.on('close', () => closed.resolve(request.complete));
+      request.on('error', () => {});
+      response.on('error', () => {});
+    });
+    const body = new Uint8Array(1_000_000);
+    const onSent = () => void (body.length > 0 && structuredClone(body.buffer, { transfer: [body.buffer] }));
+    await expect(server.target().put('a', body, { onSent })).rejects.toThrow(/detached/);
+    expect(await closed.promise).toBe(false);
+  });
+
   test('whose buffer is resized under way is sent as it was given', async () => {
     let received = '';
     await using server = await oddServer((request, response) => {
