@@ -65,7 +65,7 @@ function passes({ files, names }: Mutation['tests']): boolean {
     process.execPath,
     [vitest, 'run', '--root', copy, '-t', names, '--testTimeout=10000', ...files],
     {
-      env: { ...process.env, COW_TEST_HISTORIES: '300', COW_TEST_NO_SHRINK: '1' },
+      env: { ...process.env, COW_TEST_TIMES: '2', COW_TEST_NO_SHRINK: '1' },
       encoding: 'utf8',
     },
   );

@@ -7,8 +7,8 @@ const texts = readdirSync(TESTS, { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts') && path !== join('package', 'chance.test.ts'))
   .map((path) => ({ path: path.replaceAll('\\', '/'), text: readFileSync(join(TESTS, path), 'utf8') }));
 
-/** Names of buckets and ports, which other runs on the same machine must not have. */
-const UNIQUE = ['support/s3.ts', 'support/services.ts'];
+/** Names of buckets and ports, which other runs on the same machine must not have; and the seeds of soaks. */
+const UNIQUE = ['support/s3.ts', 'support/services.ts', 'soaks/run.ts'];
 
 test('all chance in the tests comes from support/randomness.ts, whose seed is fixed', () => {
   const chance = /Math\.random\(|\bfreshSeed\b|import \{[^}]*\brandom(Bytes|Int|FillSync)\b[^}]*\} from 'node:crypto'/;

@@ -13,7 +13,7 @@ import { decodePackTable, encodePackTable } from '../../src/repository/records/p
 import { decodeRelocationTable, encodeRelocationTable } from '../../src/repository/records/relocation-table.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
-import { randomBytes, randomForTest, timesOf } from '../support/randomness.ts';
+import { randomBytes, randomForTest, times, withinMs } from '../support/randomness.ts';
 import { createIn, openVolume, SMALL, writeBlock } from './support/repositories.ts';
 
 /**
@@ -104,7 +104,7 @@ async function decoders(): Promise<Decoder[]> {
 }
 
 test('mutated objects and noise give a coded error or a value, soon, and within bounds', {
-  timeout: 120_000,
+  timeout: withinMs(120_000),
 }, async () => {
   const random = randomForTest();
   const all = await decoders();
@@ -124,7 +124,7 @@ test('mutated objects and noise give a coded error or a value, soon, and within 
     'trailer of packs/#/#',
     'zstd frame',
   ]);
-  const rounds = 60 * timesOf('COW_TEST_FUZZ', 1);
+  const rounds = times(60);
   let refused = 0;
   let slowestMs = 0;
   const before = process.memoryUsage();

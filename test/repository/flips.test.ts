@@ -4,15 +4,15 @@ import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
-import { randomForTest } from '../support/randomness.ts';
+import { randomForTest, SWEEPS_ALL } from '../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, encryptionOf, SMALL } from './support/repositories.ts';
 
 /**
  * Every byte of every object of a small repository damaged, one at a time: reading and verifying tell, or nothing depends on
- * that byte. Wrong data never comes out. All of them with `COW_TEST_FLIPS=all`, else every 31st.
+ * that byte. Wrong data never comes out. All of them with `COW_TEST_SWEEP=all`, else every 31st.
  */
 
-const EVERY = process.env.COW_TEST_FLIPS === 'all' ? 1 : 31;
+const EVERY = SWEEPS_ALL ? 1 : 31;
 
 /** Two volumes, an incremental with a run, zeroes, a tree of three levels, a forgotten backup, a checkpoint. */
 async function sample(isEncrypted: boolean) {

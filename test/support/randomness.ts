@@ -37,20 +37,27 @@ export function randomBytes(length: number): Buffer<ArrayBuffer> {
   return Buffer.from(randomBytesFrom(bytes, length).buffer);
 }
 
-/** How often something is tried: what the environment says, as soaks do, or else the default. */
-export function timesOf(variable: `COW_TEST_${string}`, byDefault: number): number {
-  const given = process.env[variable];
-  if (given === undefined || given === '') return byDefault;
-  const times = Number(given);
-  if (!Number.isInteger(times) || times < 1) throw new TypeError(`${variable} must be a whole number above 0`);
-  return times;
+/** `COW_TEST_TIMES`: soaks do what is left to chance so many times as often, and may take so many times as long. */
+export const TIMES = Number(process.env.COW_TEST_TIMES || 1);
+if (!(TIMES > 0)) throw new TypeError(`COW_TEST_TIMES must be a number above 0, not ${process.env.COW_TEST_TIMES}`);
+
+/** How often something is tried in this run. */
+export function times(byDefault: number): number {
+  return Math.max(1, Math.round(byDefault * TIMES));
+}
+
+/** Whether sweeps over all places try each of them, `COW_TEST_SWEEP=all`, or a few. */
+export const SWEEPS_ALL = process.env.COW_TEST_SWEEP === 'all';
+
+/** A time limit that grows with what there is to do. */
+export function withinMs(byDefault: number): number {
+  return byDefault * Math.max(1, TIMES, SWEEPS_ALL ? 40 : 1);
 }
 
 /**
- * Parameters of a property. `COW_TEST_FUZZ` multiplies the runs; fast-check prints the seed of one that fails, and
- * `COW_TEST_NO_SHRINK=1` reports it without looking for a smaller one.
+ * Parameters of a property; fast-check prints the seed of one that fails, and `COW_TEST_NO_SHRINK=1` reports it without
+ * looking for a smaller one.
  */
 export function property<T>(numRuns = 100): fc.Parameters<T> {
-  const factor = timesOf('COW_TEST_FUZZ', 1);
-  return { numRuns: numRuns * factor, seed: testSeed() | 0, endOnFailure: process.env.COW_TEST_NO_SHRINK === '1' };
+  return { numRuns: times(numRuns), seed: testSeed() | 0, endOnFailure: process.env.COW_TEST_NO_SHRINK === '1' };
 }

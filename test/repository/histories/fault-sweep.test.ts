@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { testSeed } from '../../support/randomness.ts';
+import { SWEEPS_ALL, testSeed, withinMs } from '../../support/randomness.ts';
 import { ReferenceHistory, type SweptKind } from './support/reference-history.ts';
 
 vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts'));
@@ -8,9 +8,8 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
 /**
  * Each call of a reference history fails before it takes effect, fails after it did, is never answered, is answered in part
  * or wrongly: the outcome is success or one documented error, everything retained reads back, and the next backup and the
- * next pruning succeed. A seeded sample of the calls; all of them with `COW_TEST_FAULTS=all`.
+ * next pruning succeed. A seeded sample of the calls; all of them with `COW_TEST_SWEEP=all`.
  */
-const isFull = process.env.COW_TEST_FAULTS === 'all';
 const SAMPLE = 5;
 const seed = testSeed();
 const KINDS: readonly SweptKind[] = ['fail-before', 'fail-after', 'never-answer', 'abort', 'truncate', 'corrupt'];
@@ -26,7 +25,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEn
       expect(calls).toBeGreaterThan(kind === 'corrupt' ? 10 : 30);
       const indexes = Array.from({ length: calls }, (_, index) => index);
       const outcomes = new Map<string, number>();
-      for (const index of isFull ? indexes : sampleOf(indexes)) {
+      for (const index of SWEEPS_ALL ? indexes : sampleOf(indexes)) {
         const history = new ReferenceHistory(kind, index, isEncrypted);
         try {
           const failed = await history.run();
@@ -40,7 +39,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEn
       console.log(kind, calls, [...outcomes].map(([what, times]) => `${what} ${times}`).join(', '));
       expect(outcomes.size).toBeGreaterThan(0);
     },
-    600_000,
+    withinMs(600_000),
   );
 });
 

@@ -5,7 +5,7 @@ import { S3Target } from '../../../src/target/s3-target.ts';
 import { seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { testSeed, timesOf } from '../../support/randomness.ts';
+import { testSeed, times, withinMs } from '../../support/randomness.ts';
 import { freshBucket, s3, s3Client } from '../../support/s3.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { createIn, openIn } from '../support/repositories.ts';
@@ -17,9 +17,9 @@ vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts')
 
 /**
  * Many hosts at one repository: writers, pruners that repack, readers. In memory every request and every answer comes in an
- * order that a seed gives. `COW_TEST_RACES` sets how many; a failure names the seed, and `COW_TEST_SEED` replays it.
+ * order that a seed gives. `COW_TEST_TIMES` multiplies them; a failure names the seed, and `COW_TEST_SEED` replays it.
  */
-const RACES = timesOf('COW_TEST_RACES', 4);
+const RACES = times(4);
 const firstSeed = testSeed();
 
 /** Runs `race` with one seed after the other. */
@@ -49,46 +49,63 @@ async function lookAfter(store: CloudTarget, race: Race, isEncrypted: boolean): 
 }
 
 describe.each([{ hasFaults: false }, { hasFaults: true }])('in memory, with faults: $hasFaults', ({ hasFaults }) => {
-  test('every retained backup reads back, during and after', async () => {
-    const totals = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0 };
-    await withSeeds(async (seed) => {
-      const random = seededRandom(seed);
-      const isEncrypted = seed % 2 === 0;
-      const store = new MemoryTarget();
-      await createSmall(store, isEncrypted);
-      const interleaved = new InterleavingTarget(store, random);
-      const some = { 'fail-before': 0.01, 'fail-after': 0.01 };
-      const rates = hasFaults ? { put: some, get: some, list: some, stat: some, deleteMany: some } : {};
-      // Each host has one, so that its luck changes when it tries again.
-      const targets = Array.from({ length: 7 }, (_, host) => {
-        return new FaultyTarget(interleaved, seededFaults({ seed: (seed + host) >>> 0, rates }));
+  test(
+    'every retained backup reads back, during and after',
+    async () => {
+      const totals = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0 };
+      await withSeeds(async (seed) => {
+        const random = seededRandom(seed);
+        const isEncrypted = seed % 2 === 0;
+        const store = new MemoryTarget();
+        await createSmall(store, isEncrypted);
+        const interleaved = new InterleavingTarget(store, random);
+        const some = { 'fail-before': 0.01, 'fail-after': 0.01 };
+        const rates = hasFaults ? { put: some, get: some, list: some, stat: some, deleteMany: some } : {};
+        // Each host has one, so that its luck changes when it tries again.
+        const targets = Array.from({ length: 7 }, (_, host) => {
+          return new FaultyTarget(interleaved, seededFaults({ seed: (seed + host) >>> 0, rates }));
+        });
+        const target = (host: number) => targets[host] as CloudTarget;
+        const race = new Race({
+          random,
+          target,
+          isEncrypted,
+          hasFaults,
+          writers: 4,
+          backups: 6,
+          pruners: 2,
+          readers: 1,
+        });
+        await race.run();
+        await lookAfter(store, race, isEncrypted);
+        for (const what of Object.keys(totals) as (keyof typeof totals)[]) totals[what] += race.tally[what];
       });
-      const target = (host: number) => targets[host] as CloudTarget;
-      const race = new Race({ random, target, isEncrypted, hasFaults, writers: 4, backups: 6, pruners: 2, readers: 1 });
-      await race.run();
-      await lookAfter(store, race, isEncrypted);
-      for (const what of Object.keys(totals) as (keyof typeof totals)[]) totals[what] += race.tally[what];
-    });
-    console.log(firstSeed, totals);
-    // Or else nothing was tried. One fault is enough to end a repacking, so with them there are few.
-    for (const what of ['backups', 'read', 'deleted'] as const) expect(totals[what], what).toBeGreaterThan(0);
-    if (!hasFaults) expect(totals.repacked).toBeGreaterThan(0);
-    if (hasFaults) expect(totals.failures).toBeGreaterThan(0);
-  }, 600_000);
+      console.log(firstSeed, totals);
+      // Or else nothing was tried. One fault is enough to end a repacking, so with them there are few.
+      for (const what of ['backups', 'read', 'deleted'] as const) expect(totals[what], what).toBeGreaterThan(0);
+      if (!hasFaults) expect(totals.repacked).toBeGreaterThan(0);
+      if (hasFaults) expect(totals.failures).toBeGreaterThan(0);
+    },
+    withinMs(600_000),
+  );
 
-  test('two writers that fight for one volume: exactly one child per parent', async () => {
-    const totals = { committed: 0, refused: 0 };
-    await withSeeds(async (seed) => {
-      const store = new MemoryTarget();
-      await (await createIn(store)).close();
-      const { committed, refused } = await fight(store, seed, hasFaults);
-      totals.committed += committed;
-      totals.refused += refused;
-    });
-    console.log(firstSeed, totals);
-    expect(totals.committed).toBeGreaterThan(RACES * 3);
-    expect(totals.refused).toBeGreaterThan(RACES);
-  }, 600_000);
+  test(
+    'two writers that fight for one volume: exactly one child per parent',
+    async () => {
+      const totals = { committed: 0, refused: 0 };
+      await withSeeds(async (seed) => {
+        const store = new MemoryTarget();
+        await (await createIn(store)).close();
+        const { committed, refused } = await fight(store, seed, hasFaults);
+        totals.committed += committed;
+        totals.refused += refused;
+      });
+      console.log(firstSeed, totals);
+      expect(totals.committed).toBeGreaterThan(RACES * 3);
+      expect(totals.refused).toBeGreaterThan(RACES);
+    },
+    withinMs(600_000),
+  );
 });
 
 describe.skipIf(s3 === null)('on a real gateway', () => {

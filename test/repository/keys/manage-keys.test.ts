@@ -15,10 +15,10 @@ import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { testSeed, timesOf } from '../../support/randomness.ts';
+import { testSeed, times } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 
-const ROUNDS = timesOf('COW_TEST_HISTORIES', 40);
+const ROUNDS = times(40);
 const CHEAP = { n: 2, r: 1, p: 1 };
 const withCode = (code: string) => expect.objectContaining({ code });
 

@@ -6,14 +6,14 @@ import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultPlan, seededFaults } from '../../../src/testing/faults.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { testSeed, timesOf } from '../../support/randomness.ts';
+import { testSeed, times } from '../../support/randomness.ts';
 import { counted, host, LOG_KEY, sourceOf } from './support/hosts.ts';
 import { InterleavingTarget } from './support/interleaving-target.ts';
 import { idsOf, runJob } from './support/jobs.ts';
 
 const HOSTS = 5;
 const JOBS = 6;
-const ROUNDS = timesOf('COW_TEST_HISTORIES', 12);
+const ROUNDS = times(12);
 
 /** What each job was told. */
 interface Told {

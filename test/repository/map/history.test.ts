@@ -4,7 +4,7 @@ import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
 import { packKey, type RecordKind } from '../../../src/repository/records/record.ts';
-import { property, timesOf } from '../../support/randomness.ts';
+import { property, withinMs } from '../../support/randomness.ts';
 import { BLOCK_SIZE, collect, entryOf, NaiveMap, type Step, writeStep } from './support/naive-map.ts';
 import { RecordStore } from './support/record-store.ts';
 
@@ -100,64 +100,69 @@ async function neededPacks(map: BlockMap): Promise<Map<string, number>> {
   return needed;
 }
 
-test('a history of backups reads as a plain map does, whatever is merged, folded, lost, grown and shrunk', async () => {
-  const seen = { merged: 0, folded: 0, run: 0, levels: new Set<number>() };
-  const history = fc.record({
-    fanOut: fc.constantFrom(8, 16),
-    size: fc.integer({ min: 0, max: 5000 * BLOCK_SIZE }),
-    cacheBytes: fc.constantFrom(0, 3000, 1e6),
-    full: backup,
-    backups: fc.array(backup, { minLength: 1, maxLength: 16 }),
-  });
-  await fc.assert(
-    fc.asyncProperty(history, async ({ fanOut, size, cacheBytes, full, backups }) => {
-      const store = new RecordStore();
-      const first = plan(new NaiveMap(size), { ...full, resize: null });
-      const naive = [new NaiveMap(size).next(size, first.changes, first.lost)];
-      const maps = [await writeStep(store, fanOut, first, undefined, { cacheBytes })];
-      await expectSame(maps[0]!, naive[0]!);
-      for (const [i, random] of backups.entries()) {
-        // Folding always would leave no runs to merge: one in four.
-        const step = plan(naive[i]!, { ...random, fold: random.fold && random.base === 0 });
-        const runsBefore = maps[i]!.descriptor.runs.length;
-        naive.push(naive[i]!.next(step.size, step.changes, step.lost));
-        maps.push(await writeStep(store, fanOut, step, maps[i], { cacheBytes }));
-        const { runs, root } = maps[i + 1]!.descriptor;
-        if (runs.length === 0) seen.folded++;
-        else if (runs.length > runsBefore) seen.run++;
-        else if (runs[0] !== maps[i]!.descriptor.runs[0]) seen.merged++;
-        if (root !== undefined) seen.levels.add(root.level);
-        await expectSame(maps[i + 1]!, naive[i + 1]!);
+test(
+  'a history of backups reads as a plain map does, whatever is merged, folded, lost, grown and shrunk',
+  async () => {
+    const seen = { merged: 0, folded: 0, run: 0, levels: new Set<number>() };
+    const history = fc.record({
+      fanOut: fc.constantFrom(8, 16),
+      size: fc.integer({ min: 0, max: 5000 * BLOCK_SIZE }),
+      cacheBytes: fc.constantFrom(0, 3000, 1e6),
+      full: backup,
+      backups: fc.array(backup, { minLength: 1, maxLength: 16 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(history, async ({ fanOut, size, cacheBytes, full, backups }) => {
+        const store = new RecordStore();
+        const first = plan(new NaiveMap(size), { ...full, resize: null });
+        const naive = [new NaiveMap(size).next(size, first.changes, first.lost)];
+        const maps = [await writeStep(store, fanOut, first, undefined, { cacheBytes })];
+        await expectSame(maps[0]!, naive[0]!);
+        for (const [i, random] of backups.entries()) {
+          // Folding always would leave no runs to merge: one in four.
+          const step = plan(naive[i]!, { ...random, fold: random.fold && random.base === 0 });
+          const runsBefore = maps[i]!.descriptor.runs.length;
+          naive.push(naive[i]!.next(step.size, step.changes, step.lost));
+          maps.push(await writeStep(store, fanOut, step, maps[i], { cacheBytes }));
+          const { runs, root } = maps[i + 1]!.descriptor;
+          if (runs.length === 0) seen.folded++;
+          else if (runs.length > runsBefore) seen.run++;
+          else if (runs[0] !== maps[i]!.descriptor.runs[0]) seen.merged++;
+          if (root !== undefined) seen.levels.add(root.level);
+          await expectSame(maps[i + 1]!, naive[i + 1]!);
 
-        const other = Math.max(0, i - random.base);
-        const differ = naive[other]!.differs(naive[i + 1]!);
-        const ranges = await collect(BlockMap.diff(maps[other]!, maps[i + 1]!));
-        expect(blocksOf(ranges)).toEqual(differ);
-        for (let r = 1; r < ranges.length; r++) {
-          expect(ranges[r]!.firstBlock).toBeGreaterThan(ranges[r - 1]!.firstBlock + ranges[r - 1]!.blockCount);
-        }
-        expect(blocksOf(await collect(BlockMap.diff(maps[i + 1]!, maps[other]!)))).toEqual(differ);
-        const rough = new Set(blocksOf(await collect(BlockMap.diff(maps[other]!, maps[i + 1]!, { exact: false }))));
-        expect(differ.filter((block) => !rough.has(block))).toEqual([]);
+          const other = Math.max(0, i - random.base);
+          const differ = naive[other]!.differs(naive[i + 1]!);
+          const ranges = await collect(BlockMap.diff(maps[other]!, maps[i + 1]!));
+          expect(blocksOf(ranges)).toEqual(differ);
+          for (let r = 1; r < ranges.length; r++) {
+            expect(ranges[r]!.firstBlock).toBeGreaterThan(ranges[r - 1]!.firstBlock + ranges[r - 1]!.blockCount);
+          }
+          expect(blocksOf(await collect(BlockMap.diff(maps[i + 1]!, maps[other]!)))).toEqual(differ);
+          const rough = new Set(blocksOf(await collect(BlockMap.diff(maps[other]!, maps[i + 1]!, { exact: false }))));
+          expect(differ.filter((block) => !rough.has(block))).toEqual([]);
 
-        const usage = await maps[i + 1]!.packUsage();
-        for (const [pack, bytes] of await neededPacks(maps[i + 1]!)) {
-          expect(usage.get(pack)).toBeGreaterThanOrEqual(bytes);
+          const usage = await maps[i + 1]!.packUsage();
+          for (const [pack, bytes] of await neededPacks(maps[i + 1]!)) {
+            expect(usage.get(pack)).toBeGreaterThanOrEqual(bytes);
+          }
+          if (runs.length === 0) expect(usage).toEqual(await neededPacks(maps[i + 1]!));
         }
-        if (runs.length === 0) expect(usage).toEqual(await neededPacks(maps[i + 1]!));
-      }
-      const seenNodes = new Set<string>();
-      const together = new Map<string, number>();
-      for (const map of maps) for (const [pack, n] of await map.packUsage({ seen: seenNodes })) together.set(pack, n);
-      for (const map of maps) for (const pack of (await neededPacks(map)).keys()) expect(together.has(pack)).toBe(true);
-    }),
-    property(timesOf('COW_TEST_HISTORIES', 40)),
-  );
-  // The histories must have been worth it.
-  expect(seen.run).toBeGreaterThan(20);
-  expect(seen.folded).toBeGreaterThan(20);
-  expect(seen.levels.size).toBeGreaterThan(2);
-}, 300_000);
+        const seenNodes = new Set<string>();
+        const together = new Map<string, number>();
+        for (const map of maps) for (const [pack, n] of await map.packUsage({ seen: seenNodes })) together.set(pack, n);
+        for (const map of maps)
+          for (const pack of (await neededPacks(map)).keys()) expect(together.has(pack)).toBe(true);
+      }),
+      property(40),
+    );
+    // The histories must have been worth it.
+    expect(seen.run).toBeGreaterThan(20);
+    expect(seen.folded).toBeGreaterThan(20);
+    expect(seen.levels.size).toBeGreaterThan(2);
+  },
+  withinMs(300_000),
+);
 
 test('changes of a few blocks a day for a year: runs merge, fold at last, and every day reads right', async () => {
   const store = new RecordStore();

@@ -9,7 +9,7 @@ import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type FaultKind, seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { type RandomSource, seededRandom } from '../../../src/testing/seeded-random.ts';
-import { testSeed, timesOf } from '../../support/randomness.ts';
+import { testSeed, times, withinMs } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
 
@@ -18,7 +18,7 @@ import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, t
  * an order that the seed gives, some of them failing. Every backup that is not forgotten reads back, always.
  */
 
-const HISTORIES = timesOf('COW_TEST_HISTORIES', 3);
+const HISTORIES = times(3);
 const ROUNDS = 12;
 const BLOCKS = 100;
 const DAY_MS = 86_400_000;
@@ -133,24 +133,28 @@ const RATES = { 'fail-before': 0.005, 'fail-after': 0.005 };
 const EXPECTED = ['BACKUP_NOT_FOUND', 'BACKUP_FORGOTTEN', 'OBJECT_CONFLICT', 'SESSION_FENCED'];
 
 describe.each([{ hasFaults: false }, { hasFaults: true }])('histories, with faults: $hasFaults', ({ hasFaults }) => {
-  test('keep every backup that is not forgotten, and little else', async () => {
-    const totals = { pruned: 0, repacked: 0, failures: 0 };
-    for (let run = 0; run < HISTORIES; run++) {
-      const seed = (testSeed() + run) >>> 0;
-      const history = new History(seed, hasFaults);
-      try {
-        await history.run();
-        const { stored, needed } = await history.settle();
-        expect(stored).toBeLessThan(2.1 * needed + 200_000);
-      } catch (error) {
-        throw new Error(`with seed ${seed}`, { cause: error });
+  test(
+    'keep every backup that is not forgotten, and little else',
+    async () => {
+      const totals = { pruned: 0, repacked: 0, failures: 0 };
+      for (let run = 0; run < HISTORIES; run++) {
+        const seed = (testSeed() + run) >>> 0;
+        const history = new History(seed, hasFaults);
+        try {
+          await history.run();
+          const { stored, needed } = await history.settle();
+          expect(stored).toBeLessThan(2.1 * needed + 200_000);
+        } catch (error) {
+          throw new Error(`with seed ${seed}`, { cause: error });
+        }
+        totals.pruned += history.pruned;
+        totals.repacked += history.repacked;
+        totals.failures += history.failures;
       }
-      totals.pruned += history.pruned;
-      totals.repacked += history.repacked;
-      totals.failures += history.failures;
-    }
-    expect(totals.pruned).toBeGreaterThan(HISTORIES);
-    expect(totals.repacked).toBeGreaterThan(0);
-    if (hasFaults) expect(totals.failures).toBeGreaterThan(0);
-  }, 120_000);
+      expect(totals.pruned).toBeGreaterThan(HISTORIES);
+      expect(totals.repacked).toBeGreaterThan(0);
+      if (hasFaults) expect(totals.failures).toBeGreaterThan(0);
+    },
+    withinMs(120_000),
+  );
 });

@@ -1,0 +1,64 @@
+/** Randomised tests that run for long. `npm test` runs the same files, with a fixed seed and little of each. */
+export interface Soak {
+  /** `npm run soak:NAME`. */
+  readonly name: string;
+  readonly what: string;
+  readonly files: readonly string[];
+  /** How many times as much as `npm test` does: the soak itself, and its short form in `.ci/run`. */
+  readonly times: { readonly full: number; readonly short: number };
+  /** Whether the full soak goes through all places that `npm test` takes samples of. */
+  readonly sweepsAll?: boolean;
+}
+
+export const SOAKS: readonly Soak[] = [
+  {
+    name: 'volume',
+    what: '10,000 histories of a volume against the trivially correct model',
+    files: ['test/volume/model.test.ts'],
+    times: { full: 23, short: 3 },
+  },
+  {
+    name: 'histories',
+    what: '2,000 histories of a repository, and 500 of the block map, against trivially correct models',
+    files: ['test/repository/histories/model.test.ts', 'test/repository/map/history.test.ts'],
+    times: { full: 14, short: 2 },
+  },
+  {
+    name: 'races',
+    what: 'hundreds of races of hosts that back up, forget, prune, repack and manage keys at the same time',
+    files: [
+      'test/repository/histories/races.test.ts',
+      'test/repository/prune/histories.test.ts',
+      'test/repository/log/concurrency.test.ts',
+      'test/repository/keys/manage-keys.test.ts',
+    ],
+    times: { full: 50, short: 3 },
+  },
+  {
+    name: 'faults',
+    what: 'each request of a history fails in each way, and each byte of a repository is damaged',
+    files: ['test/repository/histories/fault-sweep.test.ts', 'test/repository/flips.test.ts'],
+    times: { full: 1, short: 1 },
+    sweepsAll: true,
+  },
+  {
+    name: 'fuzz',
+    what: 'damaged and random bytes for every decoder, and random arguments for everything that is a property',
+    files: [
+      'test/common',
+      'test/state',
+      'test/device/span.test.ts',
+      'test/device/byte-device.test.ts',
+      'test/repository/decoders.test.ts',
+      'test/repository/keys/format-object.test.ts',
+      'test/repository/keys/key-slot.test.ts',
+      'test/repository/log/codecs.test.ts',
+      'test/repository/map/corruption.test.ts',
+      'test/repository/pack/packs.test.ts',
+      'test/repository/records/seal.test.ts',
+      'test/repository/restore',
+      'test/repository/retention/retention-policy.test.ts',
+    ],
+    times: { full: 30, short: 2 },
+  },
+];
