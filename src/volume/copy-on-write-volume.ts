@@ -19,7 +19,12 @@ import { PreimageSpace, type PreimageUse } from './preimage-space.ts';
 import { type OpenSpill, openSpill } from './spill-file.ts';
 import { VolumeCore } from './volume-core.ts';
 import { EventQueue, type VolumeEvents } from './volume-events.ts';
-import { type CheckedVolumeOptions, checkVolumeOptions, type VolumeOptions } from './volume-options.ts';
+import {
+  type CheckedVolumeOptions,
+  checkVolumeOptions,
+  type PreserveFailure,
+  type VolumeOptions,
+} from './volume-options.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';
 import { WriteInterceptor } from './write-interceptor.ts';
 
@@ -167,6 +172,11 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   /** The open snapshot handles. */
   get snapshots(): readonly VolumeSnapshot[] {
     return this.core.snapshots.records.map((record) => record.handle);
+  }
+
+  /** What happens when a pre-image can't be kept, as the volume was opened with. */
+  get onPreserveFailure(): PreserveFailure {
+    return this.core.onFailure;
   }
 
   /** How much room pre-images take up at this moment, and how much they may. */

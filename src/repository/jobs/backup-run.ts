@@ -107,7 +107,7 @@ export class BackupRun {
 
   /** A lazy job has nothing to do: what it has gathered goes up before long, so that memory for pre-images comes back. */
   #idle(): void {
-    if (this.#flushTimer !== undefined || !this.#session.packs.intercepted.isFilling) return;
+    if (this.#flushTimer !== undefined || this.#session.packs.intercepted.filling === undefined) return;
     const flush = () => {
       this.#flushTimer = undefined;
       // What fails here fails the next block too, or the commit, where it is reported.

@@ -161,7 +161,8 @@ export class BackupSession {
     const { records } = this.#context;
     return {
       write: async (kind, id, raw, hint) => {
-        const lane = this.packs.intercepted.isFilling && !this.packs.swept.isFilling ? 'intercepted' : 'swept';
+        const { intercepted, swept } = this.packs;
+        const lane = intercepted.filling !== undefined && swept.filling === undefined ? 'intercepted' : 'swept';
         const location = await this.#nodes[lane].write(kind, id, raw, hint);
         records.remember(kind, id, location, raw);
         return location;

@@ -71,11 +71,12 @@ export class BlockFeed {
    *
    * @param claim - marks them `storing`, in the same step: a moment later they might be given out again
    * @param onIdle - called before each wait
+   * @param lane - only blocks of this lane
    */
-  async take(claim: (batch: Batch) => void, onIdle: () => void): Promise<Batch | undefined> {
+  async take(claim: (batch: Batch) => void, onIdle: () => void, lane?: 'intercepted'): Promise<Batch | undefined> {
     for (;;) {
       if (this.#isEnded || this.isExhausted) return undefined;
-      const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? this.#nextSwept());
+      const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {
         claim(batch);
         if (this.isExhausted) this.#wakeAll(); // Whoever else waits is done.

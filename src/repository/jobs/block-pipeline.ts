@@ -9,6 +9,7 @@ import type { SealSlot } from '../workers/seal-slot.ts';
 import type { Batch, BlockFeed, Lane } from './block-feed.ts';
 import type { KnownContents } from './known-contents.ts';
 import type { PlacedBlocks } from './placed-blocks.ts';
+import { isPressing } from './preimage-pressure.ts';
 
 /** What a pipeline works with. */
 export interface PipelineParts {
@@ -62,14 +63,19 @@ export class BlockPipeline {
     this.#parts = parts;
   }
 
-  /** Stores what the feed gives until it gives nothing more. Several may run at once. */
-  async run(onIdle: () => void): Promise<void> {
-    const claim = (batch: Batch) => this.#parts.snapshot.mark(batch, 'storing');
+  /**
+   * Stores what the feed gives until it gives nothing more. Several may run at once.
+   *
+   * @param lane - only blocks of this lane: a sweep that is held up by its uploads must not keep pre-images from being stored
+   */
+  async run(onIdle: () => void, lane?: 'intercepted'): Promise<void> {
+    const { feed, pool, snapshot, signal } = this.#parts;
+    const claim = (batch: Batch) => snapshot.mark(batch, 'storing');
     for (;;) {
-      const batch = await this.#parts.feed.take(claim, onIdle);
+      const batch = await feed.take(claim, onIdle, lane);
       if (batch === undefined) return;
-      this.#parts.signal.throwIfAborted();
-      using slot = await this.#parts.pool.acquire({ signal: this.#parts.signal });
+      signal.throwIfAborted();
+      using slot = await pool.acquire({ signal, leavesOne: batch.lane === 'swept' });
       await this.#store(batch, slot);
     }
   }
@@ -80,6 +86,17 @@ export class BlockPipeline {
     for (const block of this.#awaiting.get(key) ?? []) this.#parts.snapshot.mark(block, 'stored');
     this.#awaiting.delete(key);
     this.#parts.onMoved();
+  }
+
+  /** Sends packs that are being filled where pre-images press: room for them comes back only with what is stored. */
+  relieve(): void {
+    const { snapshot, packs } = this.#parts;
+    for (const lane of ['intercepted', 'swept'] as const) {
+      const { filling } = packs[lane];
+      if (filling === undefined) continue;
+      const waiting = this.#awaiting.get(packKey(filling))?.length ?? 0;
+      if (isPressing(snapshot.volume, lane, waiting * snapshot.blockSize)) packs[lane].hurry();
+    }
   }
 
   async #store(batch: Batch, slot: SealSlot): Promise<void> {

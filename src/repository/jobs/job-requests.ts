@@ -12,6 +12,7 @@ import { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { checkMetadata } from '../log/backup-codec.ts';
 import type { BackupOptions, BackupSource, GroupOptions, GroupPart } from './backup-job.ts';
 import { checkCommitSize } from './commit-size.ts';
+import { checkPreimageRoom } from './preimage-pressure.ts';
 
 /** A volume to be backed up, and how. */
 export interface JobRequest {
@@ -47,6 +48,7 @@ export function checkRequests(requests: readonly JobRequest[]): void {
   for (const { source, options } of requests) {
     checkSource(source);
     checkBackupOptions(options);
+    checkPreimageRoom(source instanceof VolumeSnapshot ? source.volume : source);
   }
   const names = requests.map(({ options }) => options.volume);
   const twice = names.find((name, index) => names.indexOf(name) !== index);

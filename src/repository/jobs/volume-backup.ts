@@ -139,7 +139,10 @@ export class VolumeBackup {
       ids: context.keys,
       signal: AbortSignal.any([signal, stop.signal]),
     });
-    const loops = Array.from({ length: pool.slotCount }, () => this.pipeline.run(onIdle));
+    const loops = Array.from({ length: pool.slotCount }, (_, index) => {
+      return this.pipeline.run(onIdle, index > 0 ? undefined : 'intercepted');
+    });
+    if (pool.slotCount === 1) loops.push(this.pipeline.run(onIdle));
     const storing = Promise.all(loops).finally(() => this.#end());
     try {
       const [descriptor] = await Promise.all([map, storing]);
@@ -264,6 +267,7 @@ export class VolumeBackup {
   }
 
   #onMoved(): void {
+    this.pipeline.relieve();
     this.#moved.resolve();
     this.#moved = Promise.withResolvers();
     this.#parts.onMoved();
@@ -288,8 +292,11 @@ export class VolumeBackup {
       this.feed.look();
       this.#onMoved();
     };
-    events.on('blockPreserved', onPreserved).on('blockLost', onLost);
-    this.#unlisten = () => events.off('blockPreserved', onPreserved).off('blockLost', onLost);
+    const onPressure = () => this.pipeline.relieve();
+    events.on('blockPreserved', onPreserved).on('blockLost', onLost).on('preimagePressure', onPressure);
+    this.#unlisten = () => {
+      events.off('blockPreserved', onPreserved).off('blockLost', onLost).off('preimagePressure', onPressure);
+    };
     // What was told of before anybody listened.
     for (const range of snapshot.states.ranges('preserved')) this.feed.preserved(range);
   }

@@ -60,9 +60,9 @@ export class PackWriter {
     return this.#options.session;
   }
 
-  /** Whether a pack has been begun that is not on its way yet. */
-  get isFilling(): boolean {
-    return this.#filling !== undefined;
+  /** The pack that has been begun and is not on its way yet. */
+  get filling(): PackName | undefined {
+    return this.#filling?.name;
   }
 
   /** Adds a record and says where it will stand. Waits while too many packs are on their way. */

@@ -22,6 +22,12 @@ export interface SealedBlock {
   readonly bytes: Uint8Array;
 }
 
+/** Options of `SealPool.acquire`. */
+export interface AcquireOptions extends AbortOptions {
+  /** Whether the last free slot is left to others, for work that may be held up for long. @defaultValue false */
+  readonly leavesOne?: boolean | undefined;
+}
+
 /**
  * Zero test, content ids, compression and encryption of blocks in worker threads, through a fixed amount of shared
  * memory. Who wants to seal takes a slot (and waits while all are out, which is what slows a sweep down), fills it,
@@ -49,6 +55,8 @@ export class SealPool implements AsyncDisposable {
   readonly #places: readonly SlotPlace[];
   readonly #free: SlotPlace[];
   readonly #waiters = new Waiters<SlotPlace>();
+  /** Those who leave the last free slot to others. */
+  readonly #yielding = new Waiters<SlotPlace>();
   readonly #scheduler: SealScheduler;
   readonly #keys: SharedArrayBuffer | undefined;
   #closing: Promise<void> | undefined;
@@ -74,9 +82,12 @@ export class SealPool implements AsyncDisposable {
   }
 
   /** A slot of one's own, as soon as there is one. @throws `CLOSED` */
-  async acquire({ signal }: AbortOptions = {}): Promise<SealSlot> {
+  async acquire({ signal, leavesOne = false }: AcquireOptions = {}): Promise<SealSlot> {
     this.#check(signal);
-    const place = this.#free.pop() ?? (await this.#waiters.wait(signal));
+    const isFree = this.#free.length > (leavesOne ? this.#spared : 0);
+    const place = isFree
+      ? (this.#free.pop() as SlotPlace)
+      : await (leavesOne ? this.#yielding : this.#waiters).wait(signal);
     place.released = false;
     return new SealSlot(place, (released) => this.#released(released));
   }
@@ -141,6 +152,7 @@ export class SealPool implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#waiters.rejectAll(closed());
+    this.#yielding.rejectAll(closed());
     await this.#scheduler.close(closed());
     if (this.#keys !== undefined) new Uint8Array(this.#keys).fill(0);
   }
@@ -168,6 +180,14 @@ export class SealPool implements AsyncDisposable {
   #offer(place: SlotPlace): void {
     if (this.#waiters.count > 0) this.#waiters.serve(place);
     else this.#free.push(place);
+    while (this.#yielding.count > 0 && this.#free.length > this.#spared) {
+      this.#yielding.serve(this.#free.pop() as SlotPlace);
+    }
+  }
+
+  /** How many free slots those who yield leave. */
+  get #spared(): number {
+    return this.slotCount > 1 ? 1 : 0;
   }
 
   #check(signal: AbortSignal | undefined): void {

@@ -211,9 +211,12 @@ describe('lost blocks', () => {
 
   test('a broken snapshot fails its job', async () => {
     const repository = await createIn(new MemoryTarget());
-    const { volume } = await openVolume(50, { preserve: { memoryBytes: 0, onFailure: 'break-snapshot' } });
+    const { volume } = await openVolume(400, {
+      preserve: { memoryBytes: 2 ** 20, spillBytes: 0, onFailure: 'break-snapshot' },
+    });
     const job = await repository.startBackup(volume, { volume: 'disk' });
-    await writeBlock(volume, 1);
+    job.pause();
+    for (let block = 0; block < 400; block++) await writeBlock(volume, block);
     await errorOf(job.done, 'SNAPSHOT_BROKEN');
     expect(job.status).toBe('failed');
     await volume.close();
