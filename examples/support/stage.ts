@@ -125,7 +125,7 @@ export class Stage {
     terminal.print(`\n  ${terminal.bold(`${this.#costs.length + 1}`.padEnd(3) + title)}`);
     const { requests, uploadedBytes, downloadedBytes } = traffic;
     const begunMs = performance.now() - this.#copyMs;
-    const result = await work(({ phase, doneBytes, totalBytes }) => this.#view.bar(phase, doneBytes, totalBytes));
+    const result = await work(({ phase, doneBytes, totalBytes }) => this.#view.bar(phase, doneBytes, totalBytes ?? 0));
     const seconds = (performance.now() - this.#copyMs - begunMs) / 1000;
     const { readBytes, remark } = describe(result);
     const cost: StepCost = {

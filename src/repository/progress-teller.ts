@@ -1,4 +1,4 @@
-import { type Progress, tell } from './progress.ts';
+import { knownTotal, type Progress, tell } from './progress.ts';
 import { currentMeter } from './requests/request-meter.ts';
 
 /** Tells how far an operation has got, phase by phase. */
@@ -6,17 +6,17 @@ export class ProgressTeller {
   readonly #onProgress: ((progress: Progress) => void) | undefined;
   #phase = '';
   #doneBytes = 0;
-  #totalBytes = 0;
+  #totalBytes: number | undefined;
 
   constructor(onProgress: ((progress: Progress) => void) | undefined) {
     this.#onProgress = onProgress;
   }
 
-  /** A phase begins. */
-  begin(phase: string, totalBytes = 0): void {
+  /** A phase begins. @param totalBytes - of it, where that is known */
+  begin(phase: string, totalBytes?: number): void {
     this.#phase = phase;
     this.#doneBytes = 0;
-    this.#totalBytes = totalBytes;
+    this.#totalBytes = knownTotal(totalBytes);
     this.#tell();
   }
 

@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { functionArgument } from '../common/arguments.ts';
 
 /**
  * How far an operation has got.
@@ -9,8 +10,8 @@ export interface Progress {
   /** What it is doing now, for people. */
   readonly phase: string;
   readonly doneBytes: number;
-  /** What there is to do, as far as it is known. */
-  readonly totalBytes: number;
+  /** How much there is to do in this phase, more than 0; `undefined` while that is not known, and where it is nothing. */
+  readonly totalBytes: number | undefined;
   /** Bytes that went to the target or came from it. */
   readonly transferredBytes: number;
   /** Requests made of the target. */
@@ -23,17 +24,64 @@ export interface Progress {
  * @public
  */
 export interface ProgressOptions<P> extends AbortOptions {
-  /** Called from time to time, and once in the end. What it throws is thrown on the next tick and stops nothing. */
+  /**
+   * Called from time to time, once at the end, and never after the promise of the operation has settled. What it throws,
+   * or what a promise that it returns rejects with, becomes one warning of the process and stops nothing.
+   */
   onProgress?: ((progress: P) => void) | undefined;
 }
 
-/** Calls a host's callback: its mistakes are told to the process and stop nothing. */
+/** For a phase of which that much is to do. */
+export function knownTotal(bytes: number | undefined): number | undefined {
+  return bytes === 0 ? undefined : bytes;
+}
+
+/** Those whose failure has been told. */
+const warned = new WeakSet<object>();
+
+/** Calls a host's callback: its mistakes stop nothing. */
 export function tell<P>(onProgress: ((progress: P) => void) | undefined, progress: P): void {
-  try {
-    onProgress?.(progress);
-  } catch (thrown) {
-    process.nextTick(() => {
-      throw thrown;
+  if (onProgress === undefined) return;
+  const warn = (thrown: unknown) => {
+    if (warned.has(onProgress)) return;
+    warned.add(onProgress);
+    const detail = String((thrown as Error | undefined)?.stack ?? thrown);
+    process.emitWarning('onProgress failed; what it was called for goes on', {
+      code: 'COW_ON_PROGRESS_FAILED',
+      detail,
     });
+  };
+  try {
+    const returned: unknown = onProgress(progress);
+    // An async function is one that returns nothing as far as the types know.
+    if (typeof (returned as PromiseLike<unknown> | undefined)?.then === 'function') {
+      (returned as PromiseLike<unknown>).then(undefined, warn);
+    }
+  } catch (thrown) {
+    warn(thrown);
+  }
+}
+
+/**
+ * Runs an operation that tells how far it has got, so that its host hears nothing any more once it is over: work may be
+ * under way still, of which nothing is awaited.
+ *
+ * @throws TypeError for an `onProgress` that is no function, and what `work` gives
+ */
+export async function watched<Options extends ProgressOptions<Progress>, T>(
+  options: Options,
+  work: (options: Options) => Promise<T>,
+): Promise<T> {
+  const { onProgress } = options;
+  if (onProgress === undefined) return work(options);
+  functionArgument('onProgress', onProgress);
+  let isOver = false;
+  const heard = (progress: Progress) => {
+    if (!isOver) tell(onProgress, progress);
+  };
+  try {
+    return await work({ ...options, onProgress: heard });
+  } finally {
+    isOver = true;
   }
 }

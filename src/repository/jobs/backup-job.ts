@@ -35,6 +35,7 @@ export type JobStatus = 'lazy' | 'sweeping' | 'paused' | 'committed' | 'failed' 
  * @public
  */
 export interface BackupProgress extends Progress {
+  readonly totalBytes: number;
   readonly status: JobStatus;
   /** Set while the job waits for a target that can't be reached; see `outageMs` of `BackupOptions`. */
   readonly outage: Outage | undefined;

@@ -35,8 +35,8 @@ export class PruneRun {
     return this.ages.now;
   }
 
-  /** A phase begins. */
-  begin(phase: string, totalBytes = 0): void {
+  /** A phase begins. @param totalBytes - of it, where that is known */
+  begin(phase: string, totalBytes?: number): void {
     this.options.signal?.throwIfAborted();
     this.#progress.begin(phase, totalBytes);
   }

@@ -1,11 +1,12 @@
 import type { LogState } from '../log/log-state.ts';
+import { watched } from '../progress.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from '../retention/forget.ts';
 import { Ages } from './ages.ts';
 import { collect, type Marking } from './collect.ts';
 import { isDamage } from './damage.ts';
 import { deleteCondemned, deleteProbes } from './delete-condemned.ts';
-import { checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
+import { type CheckedPruneOptions, checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
 import { PruneRun } from './prune-run.ts';
 import { repack } from './repack.ts';
 import { type Candidate, selectCandidates } from './repack-selection.ts';
@@ -20,7 +21,10 @@ import { type Candidate, selectCandidates } from './repack-selection.ts';
  * `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target give
  */
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
-  const checked = checkPruneOptions(options);
+  return watched(checkPruneOptions(options), (checked) => pruned(context, checked));
+}
+
+async function pruned(context: RepositoryContext, checked: CheckedPruneOptions): Promise<PruneResult> {
   if (!checked.dryRun) requireWritable(context);
   const run = new PruneRun(context, checked, await Ages.of(context, checked));
   const collected = await collect(run);

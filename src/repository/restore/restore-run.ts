@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { MappedBlock } from '../map/block-map.ts';
-import { tell } from '../progress.ts';
+import { knownTotal, tell } from '../progress.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 import { isZero } from '../records/zero-block.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
@@ -29,7 +29,7 @@ export class RestoreRun {
   readonly #written: BlockSet;
   #phase = 'checking';
   #doneBytes = 0;
-  #totalBytes = 0;
+  #totalBytes: number | undefined;
   #toldAt = 0;
 
   constructor(
@@ -87,10 +87,10 @@ export class RestoreRun {
   }
 
   /** What it is doing from now on, and how much of it there is. */
-  begin(phase: string, totalBytes: number): void {
+  begin(phase: string, totalBytes?: number): void {
     this.#phase = phase;
     this.#doneBytes = 0;
-    this.#totalBytes = totalBytes;
+    this.#totalBytes = knownTotal(totalBytes);
     this.#tell();
   }
 

@@ -4,6 +4,7 @@ import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
+import { watched } from '../progress.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { metered, RequestMeter } from '../requests/request-meter.ts';
 import { BlockSet } from './block-set.ts';
@@ -34,12 +35,13 @@ export async function restoreBackup(
   const ranges = new ByteRanges(options.ranges ?? [{ offset: 0, length: source.size }], source.size);
   checkDevice(onto, ranges);
   const meter = new RequestMeter(options.budget);
-  return metered(meter, async () => {
-    const run = new RestoreRun(source, onto, ranges, { ...options, meter });
+  const work = async (heard: RestoreOptions) => {
+    const run = new RestoreRun(source, onto, ranges, { ...heard, meter });
     if (options.allowLost !== true) await checkLost(source, run.requested);
     await restore(context, source, run, options);
     return run.result();
-  });
+  };
+  return watched(options, (heard) => metered(meter, () => work(heard)));
 }
 
 async function restore(
@@ -69,7 +71,7 @@ async function believed(
   options: AbortOptions,
 ): Promise<BlockSet | undefined> {
   const { device, ranges, requested } = run;
-  run.begin('checking', 0);
+  run.begin('checking');
   const differing = await blocksToWrite(context, source, held, requested, ranges, options);
   if (differing === undefined) return undefined;
   const unlike = await findUnlike(source, device, await requested.without(differing), ranges, options);

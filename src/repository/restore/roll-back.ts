@@ -3,7 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
 import { clipRanges } from '../map/block-ranges.ts';
-import { tell } from '../progress.ts';
+import { knownTotal, tell, watched } from '../progress.ts';
 import { metered, RequestMeter } from '../requests/request-meter.ts';
 import type { JobImage } from './job-image.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
@@ -17,7 +17,16 @@ const CHUNK_BYTES = 1024 * 1024;
  * @throws TypeError for `deviceHolds` and `resume`, which need a backup that is complete; before anything is written
  * `READ_ONLY`, `OUT_OF_RANGE`, `BLOCK_LOST`; then `VERIFY_MISMATCH`, and what the devices and the image give
  */
-export async function rollBack(
+export function rollBack(
+  image: JobImage,
+  survivor: BlockDevice,
+  onto: BlockDevice,
+  options: RestoreOptions,
+): Promise<RestoreResult> {
+  return watched(options, (heard) => rolledBack(image, survivor, onto, heard));
+}
+
+async function rolledBack(
   image: JobImage,
   survivor: BlockDevice,
   onto: BlockDevice,
@@ -50,7 +59,7 @@ export async function rollBack(
   });
   const meter = new RequestMeter(budget);
   return metered(meter, async () => {
-    const totalBytes = wanted.reduce((sum, { length }) => sum + length, 0);
+    const totalBytes = knownTotal(wanted.reduce((sum, { length }) => sum + length, 0));
     let writtenBytes = 0;
     const advance = (phase: string) => {
       const { downloadBytes: transferredBytes, requests } = meter;

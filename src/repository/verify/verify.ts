@@ -4,6 +4,7 @@ import { packTables } from '../log/collect-decision.ts';
 import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { watched } from '../progress.ts';
 import { ProgressTeller } from '../progress-teller.ts';
 import { isDamage } from '../prune/damage.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
@@ -58,6 +59,14 @@ export async function verifyRepository(
   tuning: VerifyTuning = {},
 ): Promise<VerifyResult> {
   const checked = checkVerifyOptions(options);
+  return watched(checked, (heard) => verified(context, heard, tuning));
+}
+
+async function verified(
+  context: RepositoryContext,
+  checked: CheckedVerifyOptions,
+  tuning: VerifyTuning,
+): Promise<VerifyResult> {
   const end = new AbortController();
   const signals = [end.signal, ...(checked.signal === undefined ? [] : [checked.signal])];
   try {

@@ -88,9 +88,9 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])(
       }: {
         phase: string;
         doneBytes: number;
-        totalBytes: number;
+        totalBytes: number | undefined;
       }) => {
-        if (phase === 'data') done = doneBytes / totalBytes;
+        if (phase === 'data') done = doneBytes / totalBytes!;
         if (done > 0.5) controller.abort(new Error('enough'));
       };
       const options = { signal: controller.signal, onProgress, saveEveryPacks: 1, at: 86_400_000 };

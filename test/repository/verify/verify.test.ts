@@ -397,7 +397,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])(
       const target = new MemoryTarget();
       await sample(target, isEncrypted);
       await using repository = await openIn(target, isEncrypted);
-      const told: { phase: string; doneBytes: number; totalBytes: number }[] = [];
+      const told: { phase: string; doneBytes: number; totalBytes: number | undefined }[] = [];
       const result = await repository.verify({ depth: 'data', onProgress: (progress) => told.push(progress) });
       expect([...new Set(told.map(({ phase }) => phase))]).toEqual(['log', 'listing', 'maps', 'data', 'done']);
       const last = told.findLast(({ phase }) => phase === 'data');
