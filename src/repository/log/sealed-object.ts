@@ -8,7 +8,7 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const HASH_BYTES = 32;
 
-export type SealLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 verified';
+export type SealLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 verified' | 'cow1 verified log';
 
 /** The object's bytes. @param logKey - 32 bytes, of an encrypted repository */
 export function sealObject(

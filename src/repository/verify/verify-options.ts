@@ -23,7 +23,8 @@ export interface VerifyOptions extends ProgressOptions<Progress> {
   depth: VerifyDepth;
   /**
    * With `data`: verify such a part of the data, more than 0 and at most 1, beginning with what was verified least recently, by
-   * whichever host. With `1/30` a day all of it is verified within about a month. @defaultValue all of it
+   * any host; and of the log what is new and the same part of what is old, in turn. With `1/30` a day all of it is verified
+   * within about a month. @defaultValue all of it
    */
   fraction?: number | undefined;
   /** With `data`: download about so many bytes of packs at most, least recently verified first; one pack at least. */

@@ -118,10 +118,14 @@ class Verification {
     const { depth } = this.#options;
     this.#progress.begin('log');
     const state = await this.#patience.with(() => this.#context.log.catchUp({ signal }));
-    const logged = await this.#patience.with(() => readLoggedPacks(this.#context, this.#target, { signal }));
     const backups = selected(state, this.#options.backups);
     this.#progress.begin('listing');
     const listing = await listPacks({ target: this.#target }, { signal });
+    this.#progress.begin('log');
+    const fraction = this.#fractionOf(listing);
+    const { packs: logged, save: saveLogMark } = await this.#patience.with(() =>
+      readLoggedPacks(this.#context, this.#target, { fraction, signal }),
+    );
     const needed = new NeededPacks({
       records: this.#records,
       damages: this.#damages,
@@ -149,7 +153,15 @@ class Verification {
       const wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
       await this.#packs.checkData(wanted, times, listing);
     }
-    return this.#conclude(expected);
+    const result = await this.#conclude(expected);
+    await saveLogMark();
+    return result;
+  }
+
+  /** Of the data, and so of the log, where `maxBytes` says how much. */
+  #fractionOf({ bytes }: PackListing): number {
+    const { fraction, maxBytes } = this.#options;
+    return Math.min(fraction, bytes === 0 ? 1 : maxBytes / bytes);
   }
 
   /** Tables of packs say what was stored; tables of what was moved say where it is. */

@@ -9,28 +9,44 @@ import { EMPTY_STATE } from '../log/log-state.ts';
 import { readWholeLog } from '../log/open-log.ts';
 import { packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import { readPartOfLog } from './part-of-log.ts';
 
 const ENTRIES_AHEAD = 8;
 
 /** What the log says of packs, by their keys. */
 export type LoggedPacks = Map<string, Pick<PackRecord, 'size' | 'sha256'>>;
 
+/** What was read of the log. */
+export interface LoggedPart {
+  readonly packs: LoggedPacks;
+  /** To be called once the verification has ended: notes which part of the log was read. */
+  save(): Promise<void>;
+}
+
 /**
- * Reads every object of the log, holds every link, folds all of it, and resolves with what its entries say of packs.
+ * Reads the log's objects, holds every link, and resolves with what its entries say of packs: of the whole log, which is
+ * folded too, or of what is new and a fraction of what has been verified before.
  *
  * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target gives
  */
 export async function readLoggedPacks(
   { log }: Pick<RepositoryContext, 'log'>,
   target: CloudTarget,
-  options: AbortOptions,
-): Promise<LoggedPacks> {
-  const { source } = log.reader;
-  const entries = await readWholeLog({ ...source, target: new EntriesAhead(target) }, options);
-  await foldEntries(EMPTY_STATE, entries);
+  { fraction, signal }: AbortOptions & { readonly fraction: number },
+): Promise<LoggedPart> {
+  const ahead = new EntriesAhead(target);
+  const source = { ...log.reader.source, target: ahead };
+  const startReading = (lowest: number) => {
+    ahead.lowest = lowest;
+  };
+  const { entries, save } =
+    fraction < 1
+      ? await readPartOfLog(source, fraction, startReading, { signal })
+      : { entries: await readWholeLog(source, { signal }), save: async () => {} };
+  if (fraction === 1) await foldEntries(EMPTY_STATE, entries);
   // What this repository works with came by tails and a checkpoint.
   const { seq, hash } = log.state;
-  const known = entries[seq - 1];
+  const known = entries.find(({ entry }) => entry.seq === seq);
   if (known !== undefined && Buffer.compare(known.hash, hash) !== 0) {
     throw logCorrupt(`entry ${seq} is not the one that this repository was opened with`);
   }
@@ -38,7 +54,7 @@ export async function readLoggedPacks(
   for (const { entry } of entries) {
     for (const pack of packsOf(entry)) packs.set(packKey(pack), { size: pack.size, sha256: pack.sha256 });
   }
-  return packs;
+  return { packs, save };
 }
 
 function packsOf(entry: HashedEntry['entry']) {
@@ -48,6 +64,8 @@ function packsOf(entry: HashedEntry['entry']) {
 
 /** A log is read from its newest entry down, and each name follows from the one before: the next ones are on their way. */
 class EntriesAhead extends ForwardingTarget {
+  /** Nothing below it is going to be read. */
+  lowest = 1;
   readonly #coming = new Map<string, Promise<Uint8Array>>();
 
   constructor(target: CloudTarget) {
@@ -59,7 +77,7 @@ class EntriesAhead extends ForwardingTarget {
     this.#coming.delete(key);
     const parsed = parseLogKey(key);
     if (parsed?.kind === 'entry' && parsed.commitId === undefined) {
-      for (let seq = parsed.seq - 1; seq >= Math.max(1, parsed.seq - ENTRIES_AHEAD); seq--) {
+      for (let seq = parsed.seq - 1; seq >= Math.max(this.lowest, parsed.seq - ENTRIES_AHEAD); seq--) {
         const below = entryKey(seq);
         if (this.#coming.has(below)) continue;
         const coming = super.forwardGet(below, options);

@@ -1,0 +1,119 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { CloudTarget } from '../../target/cloud-target.ts';
+import type { HashedEntry } from '../log/fold.ts';
+import { LogChain } from '../log/log-chain.ts';
+import { LogListing } from '../log/log-listing.ts';
+import { forked, type LogSource, truncated } from '../log/log-source.ts';
+import { openObject, sealObject } from '../log/sealed-object.ts';
+
+/** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */
+
+export const VERIFIED_LOG_KEY = 'cache/verified-log';
+const VERSION = 1;
+const BODY_BYTES = 1 + 6 + 32 + 6;
+const LABEL = 'cow1 verified log';
+/** A sealed body is a little longer. */
+const MAX_BYTES = 1024;
+
+/** How far the log has been read in full at some time, and which old entry is to be read again next. */
+interface LogMark {
+  readonly seq: number;
+  /** Of entry `seq`. */
+  readonly hash: Uint8Array;
+  readonly next: number;
+}
+
+/** What was read of a log, and what to note once the verification has ended well. */
+export interface PartOfLog {
+  readonly entries: readonly HashedEntry[];
+  save(): Promise<void>;
+}
+
+/**
+ * Reads every entry that no verification has read yet, down to one that has been, and a fraction of those below in turn.
+ * Each link is held; that of the lowest entry of a part is held by the part that comes before it.
+ *
+ * @param source - over a target that reads entries ahead
+ * @param startReading - given the lowest entry of each part, before it is read
+ * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target gives
+ */
+export async function readPartOfLog(
+  source: LogSource,
+  fraction: number,
+  startReading: (lowest: number) => void,
+  options: AbortOptions,
+): Promise<PartOfLog> {
+  const { target, logKey } = source;
+  const listing = await LogListing.read(source, options);
+  const { newest } = listing;
+  const ahead = listing.checkpoints[0];
+  if (ahead !== undefined && ahead > newest) throw truncated(ahead);
+  if (listing.forkedAt !== undefined) throw forked(listing.forkedAt);
+  if (newest === 0) return { entries: [], save: async () => {} };
+  const mark = await readMark(target, logKey, options);
+  const seen = mark !== undefined && mark.seq <= newest ? mark : undefined;
+  const lowest = Math.max(1, seen === undefined ? 1 : Math.min(newest, seen.seq + 1));
+  startReading(lowest);
+  const recent = await LogChain.from(source, listing, newest, { ...options, usesTails: false });
+  await recent.reach(lowest, options);
+  const found = seen === undefined ? undefined : recent.hashOf(seen.seq);
+  if (seen === undefined || found === undefined || Buffer.compare(found, seen.hash) !== 0) {
+    // Nothing is known of what is below, or it was noted of another log.
+    await recent.reach(1, options);
+    return { entries: recent.since(0), save: () => saveMark(target, logKey, newest, recent, 1, options) };
+  }
+  const first = seen.next > seen.seq ? 1 : seen.next;
+  const last = Math.min(seen.seq, first + Math.ceil(fraction * seen.seq));
+  startReading(first);
+  const old = await LogChain.from(source, listing, last, { ...options, usesTails: false });
+  await old.reach(first, options);
+  if (last === seen.seq && Buffer.compare(old.hashOf(last) as Uint8Array, seen.hash) !== 0) {
+    throw new BackupError('LOG_CORRUPT', `entry ${last} of the log is not the one that was verified before`);
+  }
+  const entries = [...old.since(0), ...recent.since(seen.seq)];
+  return { entries, save: () => saveMark(target, logKey, newest, recent, last, options) };
+}
+
+async function readMark(
+  target: CloudTarget,
+  logKey: Uint8Array | undefined,
+  { signal }: AbortOptions,
+): Promise<LogMark | undefined> {
+  try {
+    const info = await target.stat(VERIFIED_LOG_KEY, { signal });
+    if (info === undefined || info.size > MAX_BYTES) return undefined;
+    return decode(openObject(logKey, LABEL, 0, await target.get(VERIFIED_LOG_KEY, { signal })));
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
+    throw error;
+  }
+}
+
+/** What can't be written is let go: then more is read the next time. */
+async function saveMark(
+  target: CloudTarget,
+  logKey: Uint8Array | undefined,
+  seq: number,
+  chain: LogChain,
+  next: number,
+  { signal }: AbortOptions,
+): Promise<void> {
+  const body = Buffer.alloc(BODY_BYTES);
+  body[0] = VERSION;
+  body.writeUIntLE(seq, 1, 6);
+  body.set(chain.hashOf(seq) as Uint8Array, 7);
+  body.writeUIntLE(next, 39, 6);
+  try {
+    await target.put(VERIFIED_LOG_KEY, sealObject(logKey, LABEL, 0, body), { signal });
+  } catch {
+    signal?.throwIfAborted();
+  }
+}
+
+function decode(body: Uint8Array): LogMark | undefined {
+  if (body.length !== BODY_BYTES || body[0] !== VERSION) return undefined;
+  const view = Buffer.from(body.buffer, body.byteOffset, body.length);
+  return { seq: view.readUIntLE(1, 6), hash: body.slice(7, 39), next: Math.max(1, view.readUIntLE(39, 6)) };
+}
