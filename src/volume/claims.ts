@@ -8,6 +8,10 @@ import type { Preimage } from './preimages.ts';
  * One block's pre-image on its way from the device to where it is kept. Rule R5: whoever needs the block overwritten
  * waits for `settled` and tests again; a claim that has been removed from the table registers nothing, and gives its
  * room back only when its I/O has come to rest.
+ *
+ * Rule R13: a claim that finds no room waits for some, in the order of claims and within its deadline, while there is
+ * something from which room may come; a block that reaches the store meanwhile needs none any more. Where there is nothing
+ * to wait for, and once a wait has been in vain until some room has come back, the host's choice is taken at once.
  */
 interface Claim {
   readonly block: number;
@@ -28,6 +32,10 @@ export interface ClaimOwner {
   register(block: number, room: Room | InTransit | undefined): Preimage;
   /** Writes a registered pre-image to its slot, and decides what becomes of it if that fails. Does not reject. */
   takeToSlot(preimage: Preimage, room: InTransit): Promise<void>;
+  /** Whether the block must still be preserved before it is overwritten. */
+  needsPreimage(block: number): boolean;
+  /** Whether somebody stores blocks of a snapshot, or a freed pre-image is still being read: that brings room. */
+  readonly isRoomToCome: boolean;
   /** Decides what becomes of a block that could not be preserved; throws if the write must not go on. */
   decide(block: number, error: BackupError): void;
 }
@@ -37,6 +45,11 @@ export class Claims {
   readonly #owner: ClaimOwner;
   readonly #deadlines: Deadlines;
   readonly #table = new Map<number, Claim>();
+  /** Claims in the table that have no room yet, in their order. */
+  readonly #waiting = new Set<Claim>();
+  /** A claim has waited for room until its deadline, and none has come back since: one wait an outage is enough. */
+  #hasWaitedInVain = false;
+  #isLooking = false;
   /** Claims whose I/O has not come to rest, in the table or not. */
   #atWork = 0;
   #whenAtRest: PromiseWithResolvers<void> | undefined;
@@ -44,6 +57,20 @@ export class Claims {
   constructor(owner: ClaimOwner) {
     this.#owner = owner;
     this.#deadlines = new Deadlines(owner.deadlineMs);
+    owner.space.onGiven = () => {
+      this.#hasWaitedInVain = false;
+      this.look();
+    };
+  }
+
+  /** Those that wait for room look again, once the running step has ended. */
+  look(): void {
+    if (this.#waiting.size === 0 || this.#isLooking) return;
+    this.#isLooking = true;
+    queueMicrotask(() => {
+      this.#isLooking = false;
+      for (const claim of this.#waiting) this.#lookAgain(claim);
+    });
   }
 
   /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
@@ -72,10 +99,9 @@ export class Claims {
     claim.settled.promise.catch(() => {}); // Whoever joined hears of it; perhaps nobody has any more.
     this.#table.set(block, claim);
     const { deadlineMs } = this.#owner;
-    const room = this.#owner.space.take();
+    const room = this.#waiting.size === 0 ? this.#owner.space.take() : undefined;
     if (room === undefined) {
-      // At once: room comes back when something has been uploaded, and no write waits for a network.
-      this.#fail(claim, new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full'));
+      this.#waitForRoom(claim);
       return claim;
     }
     // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
@@ -84,6 +110,36 @@ export class Claims {
     claim.deadline = this.#deadlines.start(expire);
     void this.#preserve(claim, room);
     return claim;
+  }
+
+  #waitForRoom(claim: Claim): void {
+    // @mutation room-waited-for
+    const isWorthWhile = this.#isRoomToCome();
+    if (!isWorthWhile) {
+      this.#fail(claim, this.#owner.space.fullError());
+      return;
+    }
+    this.#waiting.add(claim);
+    claim.deadline = this.#deadlines.start(() => setImmediate(() => this.#expire(claim, this.#owner.deadlineMs)));
+  }
+
+  #isRoomToCome(): boolean {
+    return !this.#hasWaitedInVain && (this.#atWork > 0 || this.#owner.isRoomToCome);
+  }
+
+  #lookAgain(claim: Claim): void {
+    // @mutation stored-while-waiting
+    if (!this.#owner.needsPreimage(claim.block)) {
+      this.#settle(claim);
+      return;
+    }
+    const room = this.#owner.space.take();
+    if (room !== undefined) {
+      this.#waiting.delete(claim);
+      void this.#preserve(claim, room);
+    } else if (!this.#isRoomToCome()) {
+      this.#fail(claim, this.#owner.space.fullError());
+    }
   }
 
   async #preserve(claim: Claim, room: Room): Promise<void> {
@@ -120,6 +176,7 @@ export class Claims {
       if (transit !== undefined) space.giveTransitBuffer(transit);
       if (!registered) space.give(room);
       this.#atWork--;
+      this.look();
       if (this.#atWork === 0) this.#whenAtRest?.resolve();
     }
   }
@@ -138,6 +195,13 @@ export class Claims {
   }
 
   #expire(claim: Claim, deadlineMs: number): void {
+    if (this.#waiting.has(claim)) {
+      // @mutation one-wait-an-outage
+      this.#hasWaitedInVain = true;
+      this.#fail(claim, this.#owner.space.fullError(deadlineMs));
+      this.look();
+      return;
+    }
     const message = `block ${claim.block} was not preserved within ${deadlineMs} ms`;
     this.#fail(claim, new BackupError('PRESERVE_DEADLINE', message));
   }
@@ -148,6 +212,7 @@ export class Claims {
 
   #drop(claim: Claim): void {
     this.#table.delete(claim.block);
+    this.#waiting.delete(claim);
     if (claim.deadline !== undefined) this.#deadlines.stop(claim.deadline);
   }
 
@@ -165,7 +230,8 @@ export class Claims {
 
 /** What writers and listeners are told, with the device's, the spill's or the limits' own error as its cause. */
 export function preserveError(block: number, cause: unknown): BackupError {
-  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be kept`, {
+  const why = BackupError.is(cause, 'PREIMAGE_SPACE') ? `: ${cause.message}` : '';
+  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be kept${why}`, {
     cause,
     retryable: true,
   });

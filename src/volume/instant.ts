@@ -85,7 +85,7 @@ function freezeNow(members: readonly Member[], atInstant: (() => void) | undefin
     for (const { core, record } of begun) core.snapshots.retire(record, 'closed');
     throw error;
   }
-  for (const { core, snapshot } of begun) core.events.snapshot('snapshotBegun', snapshot);
+  for (const { core, record } of begun) core.snapshots.begun(record);
   return begun.map(({ snapshot }) => snapshot);
 }
 

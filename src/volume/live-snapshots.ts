@@ -1,4 +1,5 @@
 import { BackupError } from '../common/errors.ts';
+import { preserveError } from './claims.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
 import type { InTransit, Room } from './preimage-space.ts';
 import type { Preimage, Preimages } from './preimages.ts';
@@ -18,6 +19,8 @@ export class LiveSnapshots {
   readonly records: SnapshotRecord[] = [];
   /** Epoch of the newest live snapshot, 0 if none: the whole test of a write that needs nothing. Rule R1. */
   newestEpoch = 0;
+  /** Called when blocks may no longer need a pre-image. */
+  onReleased: () => void = () => {};
   readonly #epochs: EpochMap;
   readonly #preimages: Preimages;
   readonly #events: EventQueue;
@@ -57,10 +60,24 @@ export class LiveSnapshots {
       record.point.holders--;
       this.#findNewest();
       this.#preimages.freeUnless((preimage) => this.#isNeeded(preimage));
-      if (status === 'closed') this.#events.snapshot('snapshotClosed', record.handle);
+    }
+    if (status === 'closed' && record.status !== 'closed' && record.isTold) {
+      this.#events.snapshot('snapshotClosed', record.handle);
     }
     record.status = status;
     record.error ??= error;
+    this.onReleased();
+  }
+
+  /** The instant has come about: its snapshot is told of. */
+  begun(record: SnapshotRecord): void {
+    record.isTold = true;
+    this.#events.snapshot('snapshotBegun', record.handle);
+  }
+
+  /** Whether somebody stores blocks of a snapshot, perhaps between two of them just now: that brings room. */
+  get areStored(): boolean {
+    return this.records.some((record) => record.isStored);
   }
 
   // --- before an overwrite ------------------------------------------------------------------------------------
@@ -118,11 +135,16 @@ export class LiveSnapshots {
     if (record.status !== 'live') return;
     if (to === 'failed') {
       this.#fallBack(record, first, count);
+      this.onReleased();
       return;
     }
     record.states.set({ firstBlock: first, blockCount: count }, to);
-    if (to === 'storing') return;
+    if (to === 'storing') {
+      record.isStored = true;
+      return;
+    }
     for (let block = first; block < first + count; block++) this.#release(record, block);
+    this.onReleased();
   }
 
   /** A kept pre-image does not read back as it was written. */
@@ -131,7 +153,8 @@ export class LiveSnapshots {
     // Before the overwrite the device has the content still, and another copy of it will be made.
     const isGone = this.#preimages.findOpen(preimage.block) !== preimage;
     for (const record of this.records) {
-      if (isGone && serves(preimage, record) && record.wants(preimage.block)) this.#lose(record, preimage.block, error);
+      if (!isGone || !serves(preimage, record) || !record.wants(preimage.block)) continue;
+      this.#giveUpOrLose(record, preimage.block, error);
     }
     this.#preimages.free(preimage);
   }
@@ -182,27 +205,33 @@ export class LiveSnapshots {
       const preimage = this.#preimages.find(block, epoch);
       if (preimage !== undefined) record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
       else if ((this.#epochs.bytes[block] as number) < epoch) record.states.set(block, 'pending');
-      else record.states.set(block, 'lost');
+      else this.#lose(record, block, record.givenUp.get(block) ?? preserveError(block, undefined));
       this.#release(record, block);
     }
   }
 
   #giveUp(concerned: readonly SnapshotRecord[], block: number, error: BackupError): void {
     for (const record of concerned) {
-      if (this.#onFailure === 'lose-block') this.#lose(record, block, error);
+      if (this.#onFailure === 'lose-block') this.#giveUpOrLose(record, block, error);
       else this.#break(record, error);
     }
   }
 
+  /** On its way to the store a block may still arrive; nothing is lost before it is told to have failed. Rule R8. */
+  #giveUpOrLose(record: SnapshotRecord, block: number, error: BackupError): void {
+    if (record.states.get(block) === 'storing') record.givenUp.set(block, error);
+    else this.#lose(record, block, error);
+  }
+
   #lose(record: SnapshotRecord, block: number, error: BackupError): void {
-    // On its way to the target it may still arrive; if it doesn't, there is no way back. Rule R8.
-    if (record.states.get(block) === 'storing') record.givenUp.add(block);
-    else record.states.set(block, 'lost');
+    record.states.set(block, 'lost');
     this.#events.block('blockLost', record.handle, block, error);
   }
 
   #break(record: SnapshotRecord, cause: BackupError): void {
-    const error = new BackupError('SNAPSHOT_BROKEN', 'a pre-image of this snapshot could not be kept', { cause });
+    const error = new BackupError('SNAPSHOT_BROKEN', `this snapshot can't be read any more: ${cause.message}`, {
+      cause,
+    });
     this.retire(record, 'broken', error);
     this.#events.snapshot('snapshotBroken', record.handle, error);
   }

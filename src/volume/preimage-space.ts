@@ -1,3 +1,4 @@
+import { BackupError } from '../common/errors.ts';
 import type { SpillArea } from './spill-area.ts';
 
 /** Room for one pre-image: a buffer, or a slot of the spill. */
@@ -39,6 +40,8 @@ export interface PreimageUse {
 export class PreimageSpace {
   /** Called when half of the limit is reached; again only when an eighth of the limit had been given back below it. */
   onPressure: () => void = () => {};
+  /** Called whenever room has come back. */
+  onGiven: () => void = () => {};
   readonly #blockSize: number;
   readonly #spill: SpillArea | undefined;
   readonly #bufferCount: number;
@@ -87,10 +90,20 @@ export class PreimageSpace {
     if (this.#isPressed && this.#held * 8 <= this.#count * 3) this.#isPressed = false;
     if (room.kind === 'spill') {
       this.#spill?.give(room.slot);
-      return;
+    } else {
+      this.#buffersLeft++;
+      if (this.#idle.length * this.#blockSize < MAX_IDLE_BYTES) this.#idle.push(room.bytes);
     }
-    this.#buffersLeft++;
-    if (this.#idle.length * this.#blockSize < MAX_IDLE_BYTES) this.#idle.push(room.bytes);
+    this.onGiven();
+  }
+
+  /** Why `take` gave nothing, with the numbers that can be raised; `afterMs` is how long room was waited for. */
+  fullError(afterMs?: number): BackupError {
+    const { memory, spill } = this.use;
+    const limits = `${memory.limitBytes} bytes of memory and ${spill.limitBytes} bytes of spill`;
+    const waited = afterMs === undefined ? '' : `, and ${afterMs} ms have brought none back`;
+    const message = `all room for pre-images is taken (${limits})${waited}; raise preserve.spillBytes or preserve.memoryBytes`;
+    return new BackupError('PREIMAGE_SPACE', message, { retryable: true });
   }
 
   /** One of the few buffers for blocks on their way to the spill, `undefined` while all are in use. */

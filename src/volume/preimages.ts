@@ -25,10 +25,17 @@ export interface Preimage {
 /** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
 export class Preimages {
   readonly #newest = new Map<number, Preimage>();
+  /** Freed ones whose room is still being read. */
+  #freedAndRead = 0;
   readonly #space: PreimageSpace;
 
   constructor(space: PreimageSpace) {
     this.#space = space;
+  }
+
+  /** Whether room is held only by reads of what nobody needs any more. */
+  get areFreedOnesRead(): boolean {
+    return this.#freedAndRead > 0;
   }
 
   /** The one that holds a block's content as of an epoch. */
@@ -74,6 +81,7 @@ export class Preimages {
   free(preimage: Preimage): void {
     if (preimage.isFreed) return;
     preimage.isFreed = true;
+    if (preimage.pins > 0) this.#freedAndRead++;
     this.#unlink(preimage);
     this.#giveRoom(preimage);
   }
@@ -100,6 +108,7 @@ export class Preimages {
         await this.#space.read(room.slot, start, into);
       } finally {
         preimage.pins--;
+        if (preimage.isFreed && preimage.pins === 0) this.#freedAndRead--;
         this.#giveRoom(preimage);
       }
     }

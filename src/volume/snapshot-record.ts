@@ -9,8 +9,12 @@ export class SnapshotRecord {
   readonly point: KeptPoint;
   readonly states: BlockStateMap;
   readonly frozenAt: Date;
-  /** Blocks given up while they were being stored; `failed` then means lost. Rule R8. */
-  readonly givenUp = new Set<number>();
+  /** Blocks given up while they were being stored, and why; `failed` then means lost. Rule R8. */
+  readonly givenUp = new Map<number, BackupError>();
+  /** Whether its listeners have heard that it began: they hear of its end then, and of nothing otherwise. */
+  isTold = false;
+  /** Whether its user has begun to store blocks. */
+  isStored = false;
   status: 'live' | 'broken' | 'closed' = 'live';
   error: BackupError | undefined;
   /** The host's handle. */

@@ -21,13 +21,14 @@ export interface VolumeEvents {
   snapshotBegun: [snapshot: VolumeSnapshot];
   /** A pre-image could not be kept under `break-snapshot`; `error` is `SNAPSHOT_BROKEN`. */
   snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
-  /** A handle has been given up, by its `close` or its volume's. */
+  /** A handle has been given up, by its `close` or its volume's; also one that was broken before. */
   snapshotClosed: [snapshot: VolumeSnapshot];
-  /** Neighbouring blocks are about to be overwritten and their pre-images are kept. */
+  /** Neighbouring blocks were `pending` and are about to be overwritten; they are `preserved` now, or `zero`. */
   blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
   /**
-   * Pre-images could not be kept under `lose-block`, or not for long: the spill may fail after `blockPreserved` has been
-   * told. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
+   * Blocks have become `lost`. Pre-images could not be kept under `lose-block`, or not for long: the spill may fail after
+   * `blockPreserved` was emitted. One that was `storing` at that moment may still arrive, and is lost only when it is said to
+   * have `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
    */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
   /**

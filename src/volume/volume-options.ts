@@ -45,8 +45,9 @@ export interface PreserveOptions {
    */
   verifySpill?: boolean | undefined;
   /**
-   * How long a write may wait for one block's pre-image, in milliseconds. A spill that does not answer is waited for under
-   * `fail-write`, and under the others once everything that may be on its way to it is. @defaultValue 10000
+   * How long a write may wait for one block's pre-image, in milliseconds: for the block's read, for room where memory and
+   * spill are full and somebody stores the snapshot's blocks, and for a spill that does not answer under `fail-write` (under
+   * the others once everything that may be on its way to it is). @defaultValue 10000
    */
   deadlineMs?: number | undefined;
   /** @defaultValue 'break-snapshot': the host's writes come first */

@@ -147,6 +147,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     }
     const handle = new VolumeSnapshot(this.volume, this.#core, record);
     snapshots.add(record);
+    record.isTold = true;
     return handle;
   }
 

@@ -46,7 +46,12 @@ export class WriteInterceptor {
           core.snapshots.decideInTransit(preimage, preserveError(preimage.block, cause)),
         ),
       decide: (block, error) => core.snapshots.decide(block, error),
+      needsPreimage: (block) => core.snapshots.needsPreimage(block),
+      get isRoomToCome() {
+        return core.snapshots.areStored || core.preimages.areFreedOnesRead;
+      },
     });
+    core.snapshots.onReleased = () => this.claims.look();
   }
 
   /** The plain write, which has a way of its own so that it allocates nothing when nothing is needed. */
@@ -236,7 +241,7 @@ export class WriteInterceptor {
     const room = space.take();
     let isZero: boolean;
     try {
-      if (room === undefined) throw new BackupError('PREIMAGE_SPACE', 'memory and spill for pre-images are full');
+      if (room === undefined) throw space.fullError();
       isZero = this.#fillSync(device, block, room);
     } catch (cause) {
       if (room !== undefined) space.give(room);

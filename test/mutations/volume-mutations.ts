@@ -229,4 +229,28 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     edits: { 'point-rounds-down': 'const epoch = this.#points.find((point) => point.serial >= serial)?.epoch;' },
     tests: { files, names: 'a point is a serial' },
   },
+  {
+    rule: 'R13',
+    what: 'a claim that finds no room waits for none',
+    edits: { 'room-waited-for': 'const isWorthWhile = Boolean(false);' },
+    tests: { files: ['test/volume/room.test.ts'], names: 'a block on its way to the store' },
+  },
+  {
+    rule: 'R13',
+    what: 'room is waited for although nothing can bring any',
+    edits: { 'room-waited-for': 'const isWorthWhile = Boolean(true);' },
+    tests: { files: ['test/volume/room.test.ts'], names: 'nothing that could bring room' },
+  },
+  {
+    rule: 'R13',
+    what: 'a block that was stored while its write waited for room waits on',
+    edits: { 'stored-while-waiting': '' },
+    tests: { files: ['test/volume/room.test.ts'], names: 'needs no room any more' },
+  },
+  {
+    rule: 'R13',
+    what: 'every claim of an outage waits for its own deadline',
+    edits: { 'one-wait-an-outage': '' },
+    tests: { files: ['test/volume/room.test.ts'], names: 'one wait an outage' },
+  },
 ];
