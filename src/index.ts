@@ -35,8 +35,14 @@ export type {
   BackupProgress,
   BackupResult,
   BackupSource,
+  GroupOptions,
+  GroupPart,
   JobStatus,
+  WatchOptions,
 } from './repository/jobs/backup-job.ts';
+export type { Outage } from './repository/jobs/job-patience.ts';
+export type { SessionInfo } from './repository/jobs/list-sessions.ts';
+export type { SessionLiveness } from './repository/jobs/session-owner.ts';
 export type { ChangeSource } from './repository/jobs/volume-backup.ts';
 export type { ChangeReason } from './repository/jobs/witnessed-commits.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';

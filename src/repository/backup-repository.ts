@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { abortOptionsArgument, choiceArgument, textArgument } from '../common/arguments.ts';
+import { abortOptionsArgument, choiceArgument, integerArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
@@ -20,6 +20,7 @@ import type {
 import { BackupJobs } from './jobs/backup-jobs.ts';
 import type { JobHandle } from './jobs/job-handle.ts';
 import { checkBackupOptions, groupRequests } from './jobs/job-requests.ts';
+import { endSession, type SessionInfo, sessionsOf } from './jobs/list-sessions.ts';
 import {
   checkLatestOptions,
   checkListOptions,
@@ -238,6 +239,38 @@ export class BackupRepository implements AsyncDisposable {
   /** The volumes that have a backup, by name. @throws TypeError; `CLOSED`, and what the target gives */
   listVolumes(options: AbortOptions = {}): AsyncGenerator<VolumeInfo> {
     return this.#listVolumes(abortOptionsArgument(options));
+  }
+
+  /**
+   * The backups that are under way on any host, the oldest first: who holds which volumes since when, and whether that
+   * process is known to be alive.
+   *
+   * @throws TypeError; `CLOSED`, and what the target gives
+   */
+  listSessions(options: AbortOptions = {}): AsyncGenerator<SessionInfo> {
+    return this.#listSessions(abortOptionsArgument(options));
+  }
+
+  /**
+   * Ends a session, whoever holds it: its backups can't be committed any more, and its volumes are free. Jobs of this
+   * repository that it belongs to are cancelled.
+   *
+   * @example
+   * ```ts
+   * for await (const { seq, liveness } of repository.listSessions()) {
+   *   if (liveness === 'unknown') await repository.endSession(seq);
+   * }
+   * ```
+   * @throws TypeError; `SESSION_ENDED`, `SESSION_FENCED` for one that is not open; `READ_ONLY`, `CLOSED`,
+   * `COMMIT_UNKNOWN`, and what the target gives
+   */
+  async endSession(seq: number, options: AbortOptions = {}): Promise<void> {
+    integerArgument('seq', seq, 1);
+    const signal = abortOptionsArgument(options);
+    this.#requireWritable();
+    const ended = endSession(this.#context, seq, { signal });
+    await this.#jobs.cancelSession(seq);
+    await ended;
   }
 
   /**
@@ -522,6 +555,10 @@ export class BackupRepository implements AsyncDisposable {
 
   async *#listVolumes(signal: AbortSignal | undefined): AsyncGenerator<VolumeInfo> {
     yield* volumesOf(await this.#current({ signal }));
+  }
+
+  async *#listSessions(signal: AbortSignal | undefined): AsyncGenerator<SessionInfo> {
+    yield* sessionsOf(this.#context, await this.#current({ signal }));
   }
 
   #openJob(job: JobHandle, { survivor, ...options }: OpenBackupOptions): JobImage {

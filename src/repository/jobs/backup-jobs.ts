@@ -86,6 +86,12 @@ export class BackupJobs {
     await Promise.allSettled(starts.map(([, started]) => started));
   }
 
+  /** Gives up the jobs of a session. */
+  async cancelSession(seq: number): Promise<void> {
+    const jobs = [...this.running].filter((job) => job.session === seq);
+    await Promise.all(jobs.map((job) => job.cancel()));
+  }
+
   /** Waits a while for requests that give sessions up: the log does without them. */
   async settled(): Promise<void> {
     const wait = Promise.withResolvers<void>();
@@ -184,7 +190,19 @@ export class BackupJobs {
       const { snapshot, options } = frozen[index] as FrozenRequest;
       const result = run.committed.then((stored) => resultOf(stored[index] as StoredBackup, backup, meter));
       const { volume, onProgress } = options;
-      const handle = new JobHandle({ id, volume, snapshot, backup, run, meter, patience, result, ending, onProgress });
+      const handle = new JobHandle({
+        id,
+        volume,
+        session: session.seq,
+        snapshot,
+        backup,
+        run,
+        meter,
+        patience,
+        result,
+        ending,
+        onProgress,
+      });
       handles.push(handle);
       this.running.add(handle);
     });

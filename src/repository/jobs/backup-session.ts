@@ -18,6 +18,7 @@ import type { Lane } from './block-feed.ts';
 import { commitPacks, type TabledPacks } from './commit-packs.ts';
 import { isOutage } from './job-patience.ts';
 import { type ContentIndex, KnownContents } from './known-contents.ts';
+import { holderText } from './list-sessions.ts';
 import { deadSessions, dropSession, holdSession } from './session-owner.ts';
 
 /** One volume of a session. */
@@ -127,8 +128,14 @@ export class BackupSession {
       const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
       if (missing !== undefined) return missingBackup(state, missing.base);
       const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
-      const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId);
-      return decideOpen(state, { owner: context.owner, volumes, resume, takeOver: others });
+      const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
+      return decideOpen(state, {
+        owner: context.owner,
+        volumes,
+        resume,
+        takeOver: others,
+        holderText: (session) => holderText(session, context.now()),
+      });
     };
     // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
     const opened = await insist(() => context.log.append(decide, { signal }), mayBeSentAgain);

@@ -20,6 +20,7 @@ const WATCH_OPTIONS: Readonly<Record<keyof WatchOptions, true>> = { signal: true
 export interface JobParts {
   readonly id: string;
   readonly volume: string;
+  readonly session: number;
   readonly snapshot: VolumeSnapshot;
   readonly backup: VolumeBackup;
   readonly run: BackupRun;
@@ -163,6 +164,11 @@ export class JobHandle implements BackupJob {
     if (this.#ended !== undefined) return;
     this.#parts.ending.cancel(reason);
     await this.#done.catch(() => {});
+  }
+
+  /** @internal */
+  get session(): number {
+    return this.#parts.session;
   }
 
   /** @internal */

@@ -1,24 +1,74 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { LogState, Session } from '../log/log-state.ts';
+import { bootId, startOf } from './process-start.ts';
 
 /**
- * Who holds a session: host, process and an incarnation, so that what a dead process has left open is told from what a
+ * Who holds a session: a name, a process and its incarnation, so that what a dead process has left open is told from what a
  * living one holds. Fencing is always safe; this only decides whether it is tried without being asked for.
+ *
+ * As text: `name/process id/incarnation/start`, and the host's name at the end where `name` is one that the program chose.
+ * Names are percent-encoded; `start` is the boot id and the process's start in ticks since then, where the system tells.
  */
 
 const INCARNATION = randomBytes(8).toString('hex');
 /** Sessions that jobs of this process hold now: repository id and number. */
 const held = new Set<string>();
 
-/** This process, as the `owner` of its sessions. */
-export function ownerName(): string {
-  return `${hostname()}/${process.pid}/${INCARNATION}`;
+/**
+ * - `own`: a job of this process holds it
+ * - `alive`: another process of this host does
+ * - `dead`: its process is gone, or holds it no more; it is taken over without being asked for
+ * - `unknown`: of another host, or of another program
+ *
+ * @public
+ */
+export type SessionLiveness = 'own' | 'alive' | 'dead' | 'unknown';
+
+/** An owner's text, read. */
+export interface SessionOwner {
+  /** What the program chose, or its host's name. */
+  readonly name: string;
+  readonly isNamed: boolean;
+  readonly host: string;
+  readonly processId: number;
+  readonly incarnation: string;
+  /** `undefined` where the system did not tell. */
+  readonly start: string | undefined;
 }
 
-/** The host of an `owner`. */
+/** This process, as the `owner` of its sessions. @param name - what the program calls itself, wherever it runs */
+export function ownerName(name?: string): string {
+  const host = encodeURIComponent(hostname());
+  const ticks = startOf(process.pid);
+  const boot = bootId();
+  const start = ticks === undefined || boot === undefined ? '' : `${boot}:${ticks}`;
+  const process_ = `${process.pid}/${INCARNATION}/${start}`;
+  return name === undefined ? `${host}/${process_}` : `${encodeURIComponent(name)}/${process_}/${host}`;
+}
+
+/** The host of an `owner`, or the name that its program has instead. */
 export function hostOf(owner: string): string {
   return owner.split('/')[0] as string;
+}
+
+/** `undefined` for another program's owner. */
+export function parseOwner(owner: string): SessionOwner | undefined {
+  const [name = '', pid = '', incarnation = '', start = '', host] = owner.split('/');
+  const processId = Number(pid);
+  if (!Number.isSafeInteger(processId) || processId <= 0 || incarnation === '') return undefined;
+  try {
+    return {
+      name: decodeURIComponent(name),
+      isNamed: host !== undefined,
+      host: decodeURIComponent(host ?? name),
+      processId,
+      incarnation,
+      start: start === '' ? undefined : start,
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 export function holdSession(repository: Uint8Array, session: number): void {
@@ -29,20 +79,36 @@ export function dropSession(repository: Uint8Array, session: number): void {
   held.delete(heldKey(repository, session));
 }
 
-/** Open sessions of which it is known that nobody is behind them any more. */
-export function deadSessions(state: LogState, repository: Uint8Array): number[] {
-  const isDead = ({ seq, owner }: Session) => {
-    const [host, pid, incarnation] = owner.split('/');
-    if (incarnation === INCARNATION) return !held.has(heldKey(repository, seq));
-    return host === hostname() && !isRunning(Number(pid));
-  };
+/**
+ * Open sessions of which it is known that nobody is behind them any more.
+ *
+ * @param self - this process as the owner of its sessions
+ */
+export function deadSessions(state: LogState, repository: Uint8Array, self: string): number[] {
+  const isDead = (session: Session) => livenessOf(session, repository, self) === 'dead';
   return [...state.sessions.values()].filter(isDead).map(({ seq }) => seq);
 }
 
-function isRunning(pid: number): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 0) return true; // Another program's owner: nothing is known of it.
+export function livenessOf({ seq, owner }: Session, repository: Uint8Array, self: string): SessionLiveness {
+  const [they, we] = [parseOwner(owner), parseOwner(self)];
+  if (they === undefined) return 'unknown';
+  if (they.incarnation === INCARNATION) return held.has(heldKey(repository, seq)) ? 'own' : 'dead';
+  // A program that names itself says that there is one of it at a time.
+  if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';
+  if (they.host !== hostname()) return 'unknown';
+  return isRunning(they) ? 'alive' : 'dead';
+}
+
+/** Whether a process of this host is the very one that a session names, and not a later one under its number. */
+function isRunning({ processId, start }: SessionOwner): boolean {
+  const boot = bootId();
+  if (start !== undefined && boot !== undefined) {
+    if (!start.startsWith(`${boot}:`)) return false; // The machine has been started anew.
+    const ticks = startOf(processId);
+    if (ticks !== undefined) return start === `${boot}:${ticks}`;
+  } else if (processId === process.pid) return false; // This process has its number now.
   try {
-    process.kill(pid, 0);
+    process.kill(processId, 0);
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code !== 'ESRCH';

@@ -15,6 +15,8 @@ export interface OpenPlan {
   readonly resume?: readonly number[] | undefined;
   /** Others' sessions that may be fenced if they hold one of the volumes. Silence is only a reason to try (P1). */
   readonly takeOver?: readonly number[] | undefined;
+  /** Says who holds a session, for `VOLUME_BUSY`. */
+  readonly holderText?: ((session: Session) => string) | undefined;
   /** Whether those that were taken over are adopted. @defaultValue false */
   readonly adoptTaken?: boolean | undefined;
 }
@@ -35,7 +37,7 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
   for (const session of state.sessions.values()) {
     const volume = [...session.volumes.keys()].find((name) => volumes.has(name));
     if (volume === undefined || fence.has(session.seq)) continue;
-    if (!takeOver.includes(session.seq)) return busy(volume, session); // P2
+    if (!takeOver.includes(session.seq)) return busy(volume, session, plan.holderText); // P2
     fence.add(session.seq);
     if (adoptTaken) adopt.add(session.seq);
   }
@@ -124,7 +126,10 @@ function heldBackup(id: string, reason: string | undefined): BackupError {
   return new BackupError('BACKUP_HELD', `backup ${id} is held${why}: release it before it is forgotten`);
 }
 
-function busy(volume: string, session: Session): BackupError {
-  const holder = `session ${session.seq} of ${JSON.stringify(session.owner)}`;
-  return new BackupError('VOLUME_BUSY', `${holder} has a backup of volume ${JSON.stringify(volume)} under way`);
+function busy(volume: string, session: Session, holderText?: (session: Session) => string): BackupError {
+  const holder = holderText?.(session) ?? `session ${session.seq} of ${JSON.stringify(session.owner)}`;
+  return new BackupError(
+    'VOLUME_BUSY',
+    `a backup of volume ${JSON.stringify(volume)} is under way: ${holder}. Wait for it, or give it up with takeOver: true`,
+  );
 }

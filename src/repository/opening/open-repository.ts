@@ -60,7 +60,7 @@ export async function openRepository(
       state: () => log.state,
       catchUp: (each) => log.catchUp(each),
     });
-    return { target, format, keys, log, records, readOnly, owner: ownerName(), now: Date.now };
+    return { target, format, keys, log, records, readOnly, owner: ownerName(tuning.owner), now: Date.now };
   } catch (error) {
     keys.wipe();
     throw error;

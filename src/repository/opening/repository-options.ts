@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { integerArgument } from '../../common/arguments.ts';
+import { integerArgument, textArgument } from '../../common/arguments.ts';
 import type { JobSettings } from '../jobs/backup-jobs.ts';
 import type { Unlock } from '../keys/unlock.ts';
 import type { LogPosition } from '../log/log-source.ts';
@@ -23,6 +23,12 @@ export interface RepositoryTuning {
   parallelUploads?: number | undefined;
   /** Map nodes kept in memory, in bytes. @defaultValue 16 MiB */
   cacheBytes?: number | undefined;
+  /**
+   * What this program calls itself, for programs whose host has another name each time (pods). There is at most one
+   * process of a name at a time: what an earlier one has left open is taken over without being asked for. At most 512
+   * characters once it is percent-encoded. @defaultValue the host's name, whose processes are looked at one by one
+   */
+  owner?: string | undefined;
 }
 
 /** Options of `BackupRepository.create`. @public */
@@ -65,15 +71,25 @@ const DEFAULT_CACHE_BYTES = 16 * MIB;
 /** {@link RepositoryTuning}, checked and with its defaults. */
 export interface CheckedTuning extends JobSettings {
   readonly cacheBytes: number;
+  readonly owner: string | undefined;
 }
+
+const MAX_OWNER = 512;
 
 /** @throws TypeError */
 export function checkTuning(options: RepositoryTuning): CheckedTuning {
-  const { threads, compressionLevel, sealMemoryBytes } = options;
+  const { threads, compressionLevel, sealMemoryBytes, owner } = options;
   if (threads !== undefined) integerArgument('threads', threads, 0, 256);
   if (compressionLevel !== undefined) integerArgument('compressionLevel', compressionLevel, 1, 22);
   if (sealMemoryBytes !== undefined) integerArgument('sealMemoryBytes', sealMemoryBytes, MIB);
+  if (owner !== undefined) {
+    textArgument('owner', owner);
+    if (!owner.isWellFormed() || encodeURIComponent(owner).length > MAX_OWNER) {
+      throw new TypeError(`owner must be well-formed text of at most ${MAX_OWNER} characters, percent-encoded`);
+    }
+  }
   return {
+    owner,
     threads,
     compressionLevel,
     sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,

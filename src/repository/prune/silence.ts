@@ -1,4 +1,4 @@
-import { deadSessions, hostOf, ownerName } from '../jobs/session-owner.ts';
+import { hostOf, livenessOf } from '../jobs/session-owner.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { type Age, condemningCollections } from './ages.ts';
@@ -48,13 +48,15 @@ export async function judgeTimes(run: PruneRun, state: LogState, listing: PackLi
 
 /** Dead repackers are given up at once: nobody comes back for them. What this process is at goes on. */
 function mayBeSilent({ context }: PruneRun, state: LogState): { open: Session[]; dead: number[] } {
-  const dead = new Set(deadSessions(state, context.format.repositoryId));
-  const own = ownerName();
-  const sessions = [...state.sessions.values()];
-  const isRepackers = ({ seq, volumes }: Session) => dead.has(seq) && volumes.size === 0;
+  const { repositoryId } = context.format;
+  const livenesses = new Map(
+    [...state.sessions.values()].map((each) => [each, livenessOf(each, repositoryId, context.owner)]),
+  );
+  const sessions = [...livenesses.keys()];
+  const isRepackers = (each: Session) => livenesses.get(each) === 'dead' && each.volumes.size === 0;
   return {
     dead: sessions.filter(isRepackers).map(({ seq }) => seq),
-    open: sessions.filter((each) => !isRepackers(each) && (each.owner !== own || dead.has(each.seq))),
+    open: sessions.filter((each) => !isRepackers(each) && livenesses.get(each) !== 'own'),
   };
 }
 

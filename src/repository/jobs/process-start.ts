@@ -1,0 +1,31 @@
+import { readFileSync } from 'node:fs';
+
+/** When processes were started, where the system tells: on Linux. A number alone says little of a process, it is used again. */
+
+/** Of the fields after the process's name, which may itself hold blanks and brackets. */
+const START_FIELD = 19;
+
+let boot: string | undefined | null = null;
+
+/** What tells one run of this machine's kernel from another. */
+export function bootId(): string | undefined {
+  if (boot === null) boot = contentOf('/proc/sys/kernel/random/boot_id')?.trim();
+  return boot;
+}
+
+/** When a process was started, in ticks since the machine was. `undefined` where it is not there or the system does not tell. */
+export function startOf(processId: number): string | undefined {
+  const stat = contentOf(`/proc/${processId}/stat`);
+  return stat
+    ?.slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .at(START_FIELD);
+}
+
+function contentOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
+}
