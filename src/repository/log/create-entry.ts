@@ -29,6 +29,7 @@ export interface SentEntry {
 const REFUSALS: readonly string[] = [
   'PERMISSION_DENIED',
   'CREDENTIALS_REFUSED',
+  'CLOCK_SKEWED',
   'BUCKET_NOT_FOUND',
   'OBJECT_TOO_LARGE',
   'INVALID_KEY',
@@ -41,8 +42,8 @@ const REFUSALS: readonly string[] = [
 
 /**
  * Creates an entry, create-only, and learns whose the number is: rule P5 to the letter. After anything but a clear answer
- * the same bytes go to the same number until it is occupied; then the commit id says by whom. Nothing here can be
- * aborted, because the request may have taken effect.
+ * the same bytes go to the same number until it is occupied; then the commit id says by whom. Nothing here is aborted by
+ * the caller's signal, because the request may have taken effect; see {@link outliving}.
  *
  * @returns `undefined` when the entry is the number's; else the entry that is
  * @throws `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened
@@ -51,18 +52,19 @@ export async function createEntry(
   source: LogSource,
   sent: SentEntry,
   persistence: Persistence,
+  givenUp?: AbortSignal,
 ): Promise<DecodedEntry | undefined> {
-  const tries = new Tries(sent.seq, persistence);
+  const tries = new Tries(sent.seq, persistence, givenUp);
   let isOccupied = false;
   let isUncertain = false;
   for (;;) {
     try {
       if (isOccupied) {
-        const found = await readBack(source, sent);
+        const found = await readBack(source, sent, givenUp);
         if (found !== 'nothing') return found === 'own' ? undefined : found;
       }
       // A copy each time: a request that was given up may still be reading its buffer.
-      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true });
+      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true, signal: givenUp });
       return undefined;
     } catch (error) {
       if (!isOccupied && BackupError.is(error, 'OBJECT_EXISTS')) {
@@ -79,10 +81,14 @@ export async function createEntry(
 }
 
 /** What stands at the number. A read that came out wrong is an error like any other: it may do better next time. */
-async function readBack({ target, logKey }: LogSource, sent: SentEntry): Promise<'own' | 'nothing' | DecodedEntry> {
+async function readBack(
+  { target, logKey }: LogSource,
+  sent: SentEntry,
+  givenUp: AbortSignal | undefined,
+): Promise<'own' | 'nothing' | DecodedEntry> {
   let bytes: Uint8Array;
   try {
-    bytes = await target.get(sent.key);
+    bytes = await target.get(sent.key, { signal: givenUp });
   } catch (error) {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return 'nothing';
     throw error;
@@ -93,12 +99,17 @@ async function readBack({ target, logKey }: LogSource, sent: SentEntry): Promise
 }
 
 /** Puts an entry under a key of its own, where the store can't create only (P13): the same bytes until it says yes. */
-export async function putEntry(source: LogSource, sent: SentEntry, persistence: Persistence): Promise<void> {
-  const tries = new Tries(sent.seq, persistence);
+export async function putEntry(
+  source: LogSource,
+  sent: SentEntry,
+  persistence: Persistence,
+  givenUp?: AbortSignal,
+): Promise<void> {
+  const tries = new Tries(sent.seq, persistence, givenUp);
   let isUncertain = false;
   for (;;) {
     try {
-      await source.target.put(sent.key, Uint8Array.from(sent.bytes));
+      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: givenUp });
       return;
     } catch (error) {
       if (!isUncertain && isRefusal(error)) throw error;
@@ -109,14 +120,50 @@ export async function putEntry(source: LogSource, sent: SentEntry, persistence: 
 }
 
 /** Repeats `work` while it fails in a way that may pass, and then gives the outcome up as unknown. */
-export async function insist<T>(seq: number, persistence: Persistence, work: () => Promise<T>): Promise<T> {
-  const tries = new Tries(seq, persistence);
+export async function insist<T>(
+  seq: number,
+  persistence: Persistence,
+  givenUp: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  const tries = new Tries(seq, persistence, givenUp);
   for (;;) {
     try {
       return await work();
     } catch (error) {
       await tries.pause(error);
     }
+  }
+}
+
+/** For how long the outcome of an entry is waited for after an abort. */
+const ABORT_GRACE_MS = 10_000;
+
+/**
+ * Runs `work`, which sends an entry, past an abort of `signal`: its outcome is worth a wait. Not worth any wait, though: a
+ * target may never answer. Some seconds after the abort the signal that `work` is given aborts with `COMMIT_UNKNOWN`.
+ */
+export async function outliving<T>(
+  signal: AbortSignal | undefined,
+  seq: number,
+  work: (givenUp: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const giveUp = () => {
+    const message = `it was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether entry ${seq} was written`;
+    controller.abort(new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason }));
+  };
+  const onAbort = () => {
+    timer = setTimeout(giveUp, ABORT_GRACE_MS);
+  };
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await work(controller.signal);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
   }
 }
 
@@ -128,15 +175,18 @@ function isRefusal(error: unknown): boolean {
 class Tries {
   readonly #seq: number;
   readonly #persistence: Persistence;
+  readonly #givenUp: AbortSignal | undefined;
   #made = 0;
 
-  constructor(seq: number, persistence: Persistence) {
+  constructor(seq: number, persistence: Persistence, givenUp: AbortSignal | undefined) {
     this.#seq = seq;
     this.#persistence = persistence;
+    this.#givenUp = givenUp;
   }
 
-  /** @throws `COMMIT_UNKNOWN` when there have been enough */
+  /** @throws `COMMIT_UNKNOWN` when there have been enough, or the wait for the outcome was given up */
   async pause(error: unknown): Promise<void> {
+    this.#givenUp?.throwIfAborted();
     const { attempts, baseDelayMs, maxDelayMs, sleep, random } = this.#persistence;
     this.#made++;
     if (this.#made >= attempts) {
@@ -147,5 +197,6 @@ class Tries {
     const limitMs = Math.min(maxDelayMs, baseDelayMs * 2 ** (this.#made - 1));
     const askedMs = BackupError.is(error) ? (error.retryAfterMs ?? 0) : 0;
     await sleep(Math.max(Math.min(askedMs, maxDelayMs), Math.round(random() * limitMs)));
+    this.#givenUp?.throwIfAborted();
   }
 }

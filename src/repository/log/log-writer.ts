@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { systemClock } from '../../target/clock.ts';
 import { encodeCheckpoint } from './checkpoint-codec.ts';
-import { createEntry, insist, type Persistence, putEntry, type SentEntry } from './create-entry.ts';
+import { createEntry, insist, outliving, type Persistence, putEntry, type SentEntry } from './create-entry.ts';
 import { encodeEntry, newCommitId } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
@@ -99,7 +99,7 @@ export class LogWriter {
    * Appends what `decide` says.
    *
    * Rejects with `signal.reason` where the entry is not in the log, and only then: an abort before the entry is sent
-   * needs no network, one after that waits for the outcome.
+   * needs no network, one after that waits for the outcome, some seconds at most.
    *
    * @returns `undefined` when there was nothing to say
    * @throws what `decide` refuses with, judged on a state that was looked at in this call; `COMMIT_UNKNOWN` when the
@@ -115,7 +115,7 @@ export class LogWriter {
     const { reader } = this;
     const isSingle = reader.source.mode === 'single-writer';
     if (reader.forked !== undefined) throw reader.forked;
-    if (this.#unsettled !== undefined) await this.#settle(this.#unsettled);
+    if (this.#unsettled !== undefined) await this.#settle(this.#unsettled, signal);
     let isFresh = lookFirst || isSingle;
     if (isFresh) await reader.look({ signal });
     for (let lost = 0; ; ) {
@@ -129,7 +129,7 @@ export class LogWriter {
         isFresh = true;
         continue;
       }
-      const appended = await this.#tryNext(decision, withoutTail ? [] : reader.tail);
+      const appended = await this.#tryNext(decision, withoutTail ? [] : reader.tail, signal);
       if (appended !== undefined) {
         if (!withoutTail) await this.#checkpointIfDue(signal);
         return appended;
@@ -143,7 +143,11 @@ export class LogWriter {
   }
 
   /** Sends the entry to the next number. @returns `undefined` when that is another's */
-  async #tryNext(fact: LogFact, tail: readonly LogEntry[]): Promise<Appended | undefined> {
+  async #tryNext(
+    fact: LogFact,
+    tail: readonly LogEntry[],
+    signal: AbortSignal | undefined,
+  ): Promise<Appended | undefined> {
     const { reader } = this;
     const { source, state } = reader;
     const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
@@ -153,9 +157,12 @@ export class LogWriter {
     const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
     if (source.mode === 'single-writer') {
       this.#unsettled = { sent, decoded, next };
-      await this.#settle(this.#unsettled);
+      await this.#settle(this.#unsettled, signal);
     } else {
-      const other = await createEntry(source, { ...sent, key: entryKey(head.seq) }, this.#persistence);
+      const own = { ...sent, key: entryKey(head.seq) };
+      const other = await outliving(signal, head.seq, (givenUp) =>
+        createEntry(source, own, this.#persistence, givenUp),
+      );
       if (other !== undefined) {
         await reader.accept([other]);
         return undefined;
@@ -169,16 +176,20 @@ export class LogWriter {
    * Single-writer mode: puts the entry, and looks whether it is alone before anybody is told (P13, decision 022). An entry
    * whose outcome is not known is sent again before any other: nothing else would stop both from being there.
    */
-  async #settle({ sent, decoded, next }: Unsettled): Promise<void> {
+  async #settle(unsettled: Unsettled, signal: AbortSignal | undefined): Promise<void> {
+    await outliving(signal, unsettled.sent.seq, (givenUp) => this.#settleUntil(givenUp, unsettled));
+  }
+
+  async #settleUntil(givenUp: AbortSignal, { sent, decoded, next }: Unsettled): Promise<void> {
     const { reader } = this;
     try {
-      await putEntry(reader.source, sent, this.#persistence);
+      await putEntry(reader.source, sent, this.#persistence, givenUp);
     } catch (error) {
       // A refusal: it is not there, and nothing is on its way.
       if (!BackupError.is(error, 'COMMIT_UNKNOWN')) this.#unsettled = undefined;
       throw error;
     }
-    const others = await insist(sent.seq, this.#persistence, () => this.#othersFrom(sent));
+    const others = await insist(sent.seq, this.#persistence, givenUp, () => this.#othersFrom(sent, givenUp));
     if (others.length > 0) throw reader.noteFork(Math.min(...others));
     this.#unsettled = undefined;
     // A look may have found it meanwhile.
@@ -186,10 +197,10 @@ export class LogWriter {
   }
 
   /** Numbers of entries from this one up that are not this one. The newest come first, so it is one page. */
-  async #othersFrom(sent: SentEntry): Promise<number[]> {
+  async #othersFrom(sent: SentEntry, signal: AbortSignal): Promise<number[]> {
     const others: number[] = [];
     let isThere = false;
-    for await (const { key } of this.reader.source.target.list(LOG_PREFIX)) {
+    for await (const { key } of this.reader.source.target.list(LOG_PREFIX, { signal })) {
       const parsed = parseLogKey(key);
       if (parsed === undefined || parsed.kind === 'checkpoint' || parsed.commitId === undefined) continue;
       if (parsed.seq < sent.seq) break;

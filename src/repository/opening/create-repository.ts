@@ -7,6 +7,7 @@ import { makeKeySlot, newSlotName } from '../keys/key-slot.ts';
 import { FORMAT_KEY, slotKey } from '../keys/object-keys.ts';
 import { checkUnlock, type Unlock } from '../keys/unlock.ts';
 import { probeCreateOnly } from '../log/create-only-probe.ts';
+import { MeteredTarget } from '../requests/metered-target.ts';
 
 /**
  * Writes what makes a prefix of a target a repository: a key slot, then `format`. Before `format` is there, there is no
@@ -16,10 +17,11 @@ import { probeCreateOnly } from '../log/create-only-probe.ts';
  * not asked for; what the target and a key provider give
  */
 export async function createRepository(
-  target: CloudTarget,
+  given: CloudTarget,
   options: { readonly encryption: Unlock | 'none'; readonly singleWriter?: boolean | undefined },
   { signal }: AbortOptions = {},
 ): Promise<void> {
+  const target = new MeteredTarget(given);
   const { encryption, singleWriter = false } = options;
   if (encryption === undefined) throw new TypeError("encryption must be chosen: something to unlock with, or 'none'");
   const unlock = encryption === 'none' ? undefined : checkUnlock(encryption);

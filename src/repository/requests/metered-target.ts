@@ -1,4 +1,4 @@
-import type { AbortOptions } from '../../common/abort.ts';
+import { abortable } from '../../common/abort.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../../target/cloud-target.ts';
 import { ForwardingTarget, type TargetCall } from '../../target/forwarding-target.ts';
 import { currentMeter } from './request-meter.ts';
@@ -6,20 +6,23 @@ import { currentMeter } from './request-meter.ts';
 /** Entries of one page of a listing, as S3 and most others have it. */
 const PAGE_ENTRIES = 1000;
 
-/** A repository's view of its target: every request is charged to the operation that makes it. */
+/**
+ * A repository's view of its target. Every request is charged to the operation that makes it, and every call settles as
+ * soon as its signal aborts, whatever the target does: one that ignores signals, or never answers, holds nothing up. A put
+ * that is abandoned so may still be read from its buffer, which is why the callers never use the buffer of a failed put again.
+ */
 export class MeteredTarget extends ForwardingTarget {
   constructor(inner: CloudTarget) {
     super(inner, 'this repository');
   }
 
-  protected override async around<T>({ operation, bytes }: TargetCall, invoke: () => Promise<T>): Promise<T> {
+  protected override async around<T>({ operation, bytes, signal }: TargetCall, invoke: () => Promise<T>): Promise<T> {
     const meter = currentMeter();
-    if (meter === undefined) return invoke();
-    if (operation === 'put') meter.put(bytes ?? 0);
-    else if (operation === 'delete' || operation === 'deleteMany') meter.deletes++;
-    else meter.get(bytes ?? 0);
-    const answer = await invoke();
-    if (operation === 'get') meter.downloadBytes += (answer as Uint8Array).length;
+    if (operation === 'put') meter?.put(bytes ?? 0);
+    else if (operation !== 'delete' && operation !== 'deleteMany') meter?.get(bytes ?? 0);
+    else if (meter !== undefined) meter.deletes++;
+    const answer = await abortable(invoke(), signal);
+    if (operation === 'get' && meter !== undefined) meter.downloadBytes += (answer as Uint8Array).length;
     return answer;
   }
 
@@ -37,17 +40,24 @@ export class MeteredTarget extends ForwardingTarget {
     meter.sentBytes += Math.max(0, body.length - told);
   }
 
-  protected override async *forwardList(
-    prefix: string,
-    options: ListOptions & AbortOptions,
-  ): AsyncGenerator<ObjectInfo> {
+  protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
     const meter = currentMeter();
     let entries = 0;
     meter?.get(0);
-    for await (const info of this.inner.list(prefix, options)) {
-      if (entries > 0 && entries % PAGE_ENTRIES === 0) meter?.get(0);
-      entries++;
-      yield info;
+    const objects = this.inner.list(prefix, options)[Symbol.asyncIterator]();
+    let ended = false;
+    try {
+      for (;;) {
+        const { value, done } = await abortable(objects.next(), options.signal);
+        ended = done === true;
+        if (ended) return;
+        if (entries > 0 && entries % PAGE_ENTRIES === 0) meter?.get(0);
+        entries++;
+        yield value as ObjectInfo;
+      }
+    } finally {
+      // Not waited for: an iterator that is stuck in `next` does not come to its `return` either.
+      if (!ended) (async () => objects.return?.())().catch(() => {});
     }
   }
 }
