@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -63,29 +63,63 @@ console.log(JSON.stringify([into[0], baseline.counts.pending, lost, paged.size, 
 
 const PRINTED = '[1,15,true,65536,true,"function","function"]';
 
+/** The oldest TypeScript that consumers may have, and ours. */
+const COMPILERS = { floor: 'typescript-floor', newest: 'typescript' };
+const CONFIGURATIONS = Object.entries(COMPILERS).flatMap(([name, compiler]) =>
+  [false, true].map((skipLibCheck) => ({ name, compiler, skipLibCheck })),
+);
+const versionOf = (compiler: string) =>
+  (JSON.parse(readFileSync(join(root, 'node_modules', compiler, 'package.json'), 'utf8')) as { version: string })
+    .version;
+
 describe('the packed package', () => {
-  test('compiles under strict settings, library checks included, and runs', () => {
-    writeFileSync(join(project, 'program.mts'), PROGRAM);
-    const compilerOptions = {
-      target: 'es2024',
-      lib: ['es2024', 'esnext.disposable'],
-      module: 'nodenext',
-      strict: true,
-      exactOptionalPropertyTypes: true,
-      noUncheckedIndexedAccess: true,
-      skipLibCheck: false,
-      types: ['node'],
-      outDir: 'out',
-    };
-    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['program.mts'] }));
-    let printed: string;
-    try {
-      printed = run(process.execPath, join(root, 'node_modules/typescript/bin/tsc'), '-p', '.');
-    } catch (error) {
-      throw new Error((error as { stdout: string }).stdout);
-    }
-    expect(printed).toBe('');
-    expect(run(process.execPath, 'out/program.mjs', join(project, 'objects')).trim()).toBe(PRINTED);
+  test.each(CONFIGURATIONS)(
+    'compiles under strict settings with the $name TypeScript, skipLibCheck: $skipLibCheck, and runs',
+    ({ name, compiler, skipLibCheck }) => {
+      const folder = `${name}-${skipLibCheck}`;
+      mkdirSync(join(project, folder));
+      writeFileSync(join(project, folder, 'program.mts'), PROGRAM);
+      const compilerOptions = {
+        target: 'es2024',
+        lib: ['es2024', 'esnext.disposable'],
+        module: 'nodenext',
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        noUncheckedIndexedAccess: true,
+        skipLibCheck,
+        types: ['node'],
+        outDir: 'out',
+      };
+      writeFileSync(
+        join(project, folder, 'tsconfig.json'),
+        JSON.stringify({ compilerOptions, files: ['program.mts'] }),
+      );
+      let printed: string;
+      try {
+        printed = run(process.execPath, join(root, 'node_modules', compiler, 'bin/tsc'), '-p', folder);
+      } catch (error) {
+        throw new Error((error as { stdout: string }).stdout);
+      }
+      expect(printed).toBe('');
+      const output = run(process.execPath, `${folder}/out/program.mjs`, join(project, folder, 'objects'));
+      expect(output.trim()).toBe(PRINTED);
+    },
+  );
+
+  test('is compiled with TypeScript 5.7 and with 6; our own compiler is the latter', () => {
+    expect(versionOf(COMPILERS.floor)).toMatch(/^5\.7\./);
+    expect(versionOf(COMPILERS.newest)).toMatch(/^6\./);
+    const [command, ...args] = ['npx', '--no-install', 'tsc', '--version'] as const;
+    expect(execFileSync(command, args, { cwd: root, encoding: 'utf8' })).toContain(versionOf(COMPILERS.newest));
+  });
+
+  test('has the documents that the README points to, and does not bring minio', () => {
+    const readme = readFileSync(join(root, 'README.md'), 'utf8');
+    const links = [...readme.matchAll(/\]\((docs\/[^)#]*)/g)].map(([, link]) => link as string);
+    expect(links.length).toBeGreaterThan(2);
+    const installed = join(project, 'node_modules/cow-cloud-backup');
+    expect(links.filter((link) => !existsSync(join(installed, link)))).toEqual([]);
+    expect(existsSync(join(project, 'node_modules/minio'))).toBe(false);
   });
 
   test('loads from a CommonJS program, with one copy of each class', () => {
