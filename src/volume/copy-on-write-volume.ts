@@ -119,7 +119,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
    *
    * @throws TypeError for options that are not as they should be; `DEVICE_BUSY` for a device that has an open volume
    * already, `LIMIT_EXCEEDED` when there is no memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file
-   * errors for the spill file
+   * errors for the spill file, `PREIMAGE_SPACE` where pre-images are to go to a spill only and there is no place for one
    */
   static open(device: SyncBlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume & SyncVolumeAccess>;
   static open(device: BlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume>;
@@ -128,7 +128,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     if (devicesInUse.has(device))
       throw new BackupError('DEVICE_BUSY', 'the device has an open volume: write to that one');
     devicesInUse.add(device);
-    const spill = await openSpill(checked).catch((error: unknown) => {
+    const spill = await openSpill(device, checked).catch((error: unknown) => {
       devicesInUse.delete(device);
       throw error;
     });

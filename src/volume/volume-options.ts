@@ -23,13 +23,23 @@ import { deviceArgument } from '../device/door.ts';
  */
 export type PreserveFailure = 'fail-write' | 'lose-block' | 'break-snapshot';
 
-/** Where pre-images go, and what happens when they can't. @public */
+/**
+ * Where pre-images go, and what happens when they can't: first to memory, then to a spill, which is a file of the volume's
+ * own unless one is named.
+ *
+ * The volume's own file is made when memory is full for the first time, readable by its owner only and without a name where
+ * the system allows that; so it is gone however the process ends. It is made in the first of `os.tmpdir()`, `/var/tmp` and
+ * the folder of a `FileDevice` that can be written to and is not on a filesystem in memory. Where there is none, a warning
+ * (`NO_SPILL`) is emitted once a process, and pre-images are kept in memory only.
+ *
+ * @public
+ */
 export interface PreserveOptions {
   /** Pre-images kept in memory, in bytes; 1 MiB more, or four blocks, may be on its way to the spill. @defaultValue 64 MiB */
   memoryBytes?: number | undefined;
   /**
-   * A file for what memory has no room for. It must not exist; it is made when the volume opens and goes when the
-   * volume closes or the process ends.
+   * A file for what memory has no room for, instead of the volume's own; it may be on a filesystem in memory. It must not
+   * exist; it is made when the volume opens and goes when the volume closes or the process ends.
    */
   spillPath?: string | undefined;
   /**
@@ -37,7 +47,10 @@ export interface PreserveOptions {
    * synchronous door can spill only to a device that has one too.
    */
   spillDevice?: BlockDevice | undefined;
-  /** The most of the spill that is used, in bytes. @defaultValue the volume's size, or the spill device's */
+  /**
+   * The most of the spill that is used, in bytes; 0: there is no spill. @defaultValue the spill device's size, or the
+   * volume's; of the volume's own file also no more than 32 GiB and a quarter of what is free on its filesystem at opening
+   */
   spillBytes?: number | undefined;
   /**
    * Keep a CRC-32 of every spilled block and give `SPILL_CORRUPT` for one that reads back otherwise. Worth its time
@@ -76,7 +89,8 @@ export interface CheckedVolumeOptions {
   readonly memoryBytes: number;
   readonly spillPath: string | undefined;
   readonly spillDevice: BlockDevice | undefined;
-  readonly spillBytes: number;
+  /** `undefined`: whatever there is. */
+  readonly spillBytes: number | undefined;
   readonly verifySpill: boolean;
   readonly deadlineMs: number;
   readonly onFailure: PreserveFailure;
@@ -127,18 +141,18 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): C
   if (blockSize > (spillDevice?.maxTransferBytes ?? blockSize)) {
     throw new TypeError('blockSize must not be more than one call of the spill device takes');
   }
+  const memoryBytes = integerArgument('preserve.memoryBytes', preserve.memoryBytes ?? 64 * MIB, 0);
+  const spillBytes =
+    preserve.spillBytes === undefined ? undefined : integerArgument('preserve.spillBytes', preserve.spillBytes, 0);
+  requireRoomForOne(blockSize, memoryBytes, spillBytes ?? spillDevice?.size ?? blockSize);
   return {
     blockSize,
     name: options.name,
     closeDevice: booleanArgument('closeDevice', options.closeDevice ?? false),
-    memoryBytes: integerArgument('preserve.memoryBytes', preserve.memoryBytes ?? 64 * MIB, 0),
+    memoryBytes,
     spillPath,
     spillDevice,
-    spillBytes: integerArgument(
-      'preserve.spillBytes',
-      preserve.spillBytes ?? spillDevice?.size ?? roundUp(device.size, blockSize),
-      0,
-    ),
+    spillBytes,
     verifySpill: booleanArgument('preserve.verifySpill', preserve.verifySpill ?? false),
     deadlineMs: limitArgument('preserve.deadlineMs', preserve.deadlineMs ?? 10_000, 1),
     onFailure: choiceArgument('preserve.onFailure', preserve.onFailure ?? 'break-snapshot', [
@@ -149,6 +163,10 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): C
   };
 }
 
-function roundUp(bytes: number, unit: number): number {
-  return Math.ceil(bytes / unit) * unit;
+/** 0 of both keeps no pre-image, and is a choice; so little that it comes to none is a mistake. */
+function requireRoomForOne(blockSize: number, memoryBytes: number, spillBytes: number): void {
+  if (memoryBytes >= blockSize || spillBytes >= blockSize || memoryBytes + spillBytes === 0) return;
+  throw new TypeError(
+    `preserve.memoryBytes (${memoryBytes}) and preserve.spillBytes (${spillBytes}) have no room for one block of ${blockSize} bytes`,
+  );
 }

@@ -82,7 +82,7 @@ describe('a synchronous write while an asynchronous one is preserving the same b
   }
 
   test('preserves and writes at once; the other one then finds a pre-image and follows', async () => {
-    const { device, volume, snapshot, reading, writing } = await preserving({ memoryBytes: 2 * BLOCK });
+    const { device, volume, snapshot, reading, writing } = await preserving({ memoryBytes: 2 * BLOCK, spillBytes: 0 });
     volume.writeSync(0, filled(0x5a));
     expectSame(device.bytes.subarray(0, BLOCK), filled(0x5a));
     expect(snapshot.states.get(0)).toBe('preserved');
@@ -98,6 +98,7 @@ describe('a synchronous write while an asynchronous one is preserving the same b
   test('the room of the first pre-image counts until its read is at rest, and is free then', async () => {
     const { volume, snapshot, reading, writing } = await preserving({
       memoryBytes: 2 * BLOCK,
+      spillBytes: 0,
       onFailure: 'fail-write',
     });
     volume.writeSync(0, filled(0x5a));
@@ -114,6 +115,7 @@ describe('a synchronous write while an asynchronous one is preserving the same b
   test('without room under lose-block the block is lost, and the late read does not bring it back', async () => {
     const { device, volume, snapshot, reading, writing } = await preserving({
       memoryBytes: BLOCK,
+      spillBytes: 0,
       onFailure: 'lose-block',
     });
     volume.writeSync(0, filled(0x5a));
@@ -133,6 +135,7 @@ describe('a synchronous write while an asynchronous one is preserving the same b
   test('without room under fail-write it is refused, and the asynchronous one goes on undisturbed', async () => {
     const { device, volume, snapshot, reading, writing } = await preserving({
       memoryBytes: BLOCK,
+      spillBytes: 0,
       onFailure: 'fail-write',
     });
     await errorOf(() => volume.writeSync(0, filled(0x5a)), 'PRESERVE_FAILED');

@@ -34,7 +34,7 @@ function published(): { channel: string; message: Record<string, unknown> }[] {
 
 describe('events', () => {
   test('tell of a snapshot begun, blocks preserved and lost, a snapshot broken, each with what it is about', async () => {
-    const { device, volume } = await open({ memoryBytes: 2 * BLOCK, onFailure: 'lose-block' });
+    const { device, volume } = await open({ memoryBytes: 2 * BLOCK, spillBytes: 0, onFailure: 'lose-block' });
     const heard = listenTo(volume);
     const snapshot = await volume.createSnapshot();
     await turn();
@@ -50,7 +50,7 @@ describe('events', () => {
     expect(lost).toMatchObject({ name: 'blockLost', snapshot, blocks: { firstBlock: 4, blockCount: 1 } });
     expect(codesOf(lost?.error)).toEqual(['PRESERVE_FAILED', 'DEVICE_IO']);
 
-    const broken = await open({ memoryBytes: 0 });
+    const broken = await open({ memoryBytes: 0, spillBytes: 0 });
     const heardOfBroken = listenTo(broken.volume);
     const victim = await broken.volume.createSnapshot();
     await broken.volume.write(0, filled(1));
@@ -164,7 +164,7 @@ describe('events', () => {
 
 describe('there is no error event', () => {
   test.each(['fail-write', 'lose-block', 'break-snapshot'] as const)('under %s either', async (onFailure) => {
-    const { volume } = await open({ memoryBytes: 0, onFailure });
+    const { volume } = await open({ memoryBytes: 0, spillBytes: 0, onFailure });
     const emitted: unknown[] = [];
     volume.events.on('error' as 'snapshotBegun', (error) => emitted.push(error));
     await volume.createSnapshot();
@@ -201,7 +201,7 @@ describe('diagnostics channels', () => {
 
   test('tell of a broken snapshot with its error', async () => {
     const messages = published();
-    const { volume } = await open({ memoryBytes: 0, onFailure: 'break-snapshot' });
+    const { volume } = await open({ memoryBytes: 0, spillBytes: 0, onFailure: 'break-snapshot' });
     const snapshot = await volume.createSnapshot();
     await volume.write(0, filled(1));
     await turn();

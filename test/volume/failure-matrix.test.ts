@@ -82,7 +82,7 @@ const CAUSES: readonly Cause[] = [
       let end = () => {};
       return {
         device,
-        preserve: { memoryBytes: (USED + 1) * BLOCK },
+        preserve: { memoryBytes: (USED + 1) * BLOCK, spillBytes: 0 },
         roomBlocks: USED + 1,
         begin: () => {
           end = device.failOn({ kind: 'read', at: HURT * BLOCK });
@@ -139,7 +139,7 @@ const CAUSES: readonly Cause[] = [
       let end = () => {};
       return {
         device,
-        preserve: { memoryBytes: (USED + 1) * BLOCK },
+        preserve: { memoryBytes: (USED + 1) * BLOCK, spillBytes: 0 },
         roomBlocks: USED + 1,
         begin: () => {
           end = device.hold({ kind: 'read', at: HURT * BLOCK }, 1).release;
@@ -176,7 +176,7 @@ const CAUSES: readonly Cause[] = [
     codes: ['PREIMAGE_SPACE'],
     open: () => ({
       device: source(),
-      preserve: { memoryBytes: USED * BLOCK },
+      preserve: { memoryBytes: USED * BLOCK, spillBytes: 0 },
       roomBlocks: USED,
       begin: () => {},
       end: () => {},

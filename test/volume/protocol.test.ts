@@ -266,7 +266,12 @@ describe('R4: what a reader got from the device counts only if the block was nei
 describe('R5: a removed claim registers nothing, and keeps its room until its I/O has come to rest', () => {
   test("a pre-image that comes after `lose-block` does not become the next snapshot's", async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const { device, volume } = await open({ onFailure: 'lose-block', deadlineMs: 100, memoryBytes: 2 * BLOCK });
+    const { device, volume } = await open({
+      onFailure: 'lose-block',
+      deadlineMs: 100,
+      memoryBytes: 2 * BLOCK,
+      spillBytes: 0,
+    });
     const first = await volume.createSnapshot();
     const writing = volume.write(0, block(1));
     await settleMicrotasks();
@@ -298,7 +303,7 @@ describe('R5: a removed claim registers nothing, and keeps its room until its I/
 
 describe('R6: whom a pre-image serves is computed when it is there, and again at the overwrite', () => {
   test('one that no snapshot wants any more is dropped, and its room with it', async () => {
-    const { device, volume } = await open({ memoryBytes: BLOCK });
+    const { device, volume } = await open({ memoryBytes: BLOCK, spillBytes: 0 });
     const snapshot = await volume.createSnapshot();
     const writing = volume.write(0, block(1));
     await settleMicrotasks();
@@ -360,7 +365,7 @@ describe('R7: the synchronous door reads, preserves and writes in one step', () 
   });
 
   test('what it has preserved stays when it fails later on, and the claim it overtook adds nothing', async () => {
-    const { device, volume } = await open({ onFailure: 'fail-write', memoryBytes: 2 * BLOCK });
+    const { device, volume } = await open({ onFailure: 'fail-write', memoryBytes: 2 * BLOCK, spillBytes: 0 });
     const first = await volume.createSnapshot();
     const writing = volume.write(0, block(1));
     await settleMicrotasks();
@@ -400,7 +405,7 @@ describe('R8: wanted are pending, preserved and storing blocks', () => {
   });
 
   test('a storing block that was given up goes on storing, and failing then means lost', async () => {
-    const { volume } = await open({ onFailure: 'lose-block', memoryBytes: 0 });
+    const { volume } = await open({ onFailure: 'lose-block', memoryBytes: 0, spillBytes: 0 });
     const snapshot = await volume.createSnapshot();
     snapshot.mark({ firstBlock: 0, blockCount: 2 }, 'storing');
     volume.writeSync(0, new Uint8Array(2 * BLOCK).fill(1));
@@ -412,7 +417,7 @@ describe('R8: wanted are pending, preserved and storing blocks', () => {
   });
 
   test('late marks on a closed or broken snapshot do nothing', async () => {
-    const { volume } = await open({ memoryBytes: 0 });
+    const { volume } = await open({ memoryBytes: 0, spillBytes: 0 });
     const [broken, closed] = [await volume.createSnapshot(), await volume.createSnapshot()];
     await closed.close();
     volume.writeSync(0, block(1));
@@ -605,7 +610,7 @@ describe('R11: what an incremental wants', () => {
   });
 
   test("a block lost in the base need not have changed since: the base's lost blocks are wanted too", async () => {
-    const { device, volume } = await open({ onFailure: 'lose-block', memoryBytes: BLOCK });
+    const { device, volume } = await open({ onFailure: 'lose-block', memoryBytes: BLOCK, spillBytes: 0 });
     const base = await volume.createSnapshot();
     const abort = new AbortController();
     // There is room for one of two pre-images: block 1 is given up while block 0 is still being read.

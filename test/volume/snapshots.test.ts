@@ -86,7 +86,7 @@ describe.each(['discard', 'writeZeroes'] as const)('%s is a write', (kind) => {
   });
 
   test('under fail-write is refused where no pre-image can be kept, and does nothing', async () => {
-    const { device, volume, initial } = await open({ memoryBytes: 0, onFailure: 'fail-write' });
+    const { device, volume, initial } = await open({ memoryBytes: 0, spillBytes: 0, onFailure: 'fail-write' });
     const snapshot = await volume.createSnapshot();
     await errorOf(volume[kind]?.(0, BLOCK) as Promise<void>, 'PRESERVE_FAILED');
     expectSame(device.bytes, initial);
@@ -167,7 +167,7 @@ describe('extents of a snapshot', () => {
   });
 
   test('of lost and released blocks are data, of those marked zero are zero', async () => {
-    const { device, volume, initial } = await open({ memoryBytes: 0, onFailure: 'lose-block' });
+    const { device, volume, initial } = await open({ memoryBytes: 0, spillBytes: 0, onFailure: 'lose-block' });
     const snapshot = await volume.createSnapshot();
     snapshot.mark(0, 'inherited');
     snapshot.mark(2, 'zero');

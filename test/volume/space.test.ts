@@ -29,11 +29,12 @@ afterEach(() => {
 });
 
 async function open(preserve: PreserveOptions) {
+  const isSpillNamed = preserve.spillDevice !== undefined || preserve.spillPath !== undefined;
   const device = new ScriptedDevice(BLOCKS * BLOCK);
   numberBlocks(device.bytes);
   const volume = await CopyOnWriteVolume.open(device, {
     blockSize: BLOCK,
-    preserve: { onFailure: 'fail-write', ...preserve },
+    preserve: { onFailure: 'fail-write', ...(isSpillNamed ? {} : { spillBytes: 0 }), ...preserve },
   });
   onTestFinished(() => volume.close());
   const overwrite = (block: number, byte = 0xaa) => volume.write(block * BLOCK, filled(byte));
@@ -73,7 +74,7 @@ describe('pre-images', () => {
     const device = new MemoryDevice(4 * BLOCK);
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,
-      preserve: { memoryBytes: BLOCK, onFailure: 'fail-write' },
+      preserve: { memoryBytes: BLOCK, spillBytes: 0, onFailure: 'fail-write' },
     });
     const snapshot = await volume.createSnapshot();
     for (let block = 0; block < 4; block++) {

@@ -57,7 +57,7 @@ export class Disk {
 
   static async open(source: Source, name: string, sizeBytes: number, blockSize = BLOCK): Promise<Disk> {
     const device = new MemoryDevice(sizeBytes, { sectorSize: 1 });
-    const preserve = { memoryBytes: 0, onFailure: 'lose-block' } as const;
+    const preserve = { memoryBytes: 0, spillBytes: 0, onFailure: 'lose-block' } as const;
     return new Disk(source, name, device, await CopyOnWriteVolume.open(device, { blockSize, name, preserve }));
   }
 

@@ -190,7 +190,9 @@ describe('where the knowledge of what changed comes from', () => {
 describe('lost blocks', () => {
   test('are said, read as BLOCK_LOST, and healed by the next backup', async () => {
     const repository = await createIn(new MemoryTarget());
-    const { device, volume } = await openVolume(50, { preserve: { memoryBytes: 0, onFailure: 'lose-block' } });
+    const { device, volume } = await openVolume(50, {
+      preserve: { memoryBytes: 0, spillBytes: 0, onFailure: 'lose-block' },
+    });
     await repository.backup(volume, { volume: 'disk' });
     await writeBlock(volume, 12);
     const job = await repository.startBackup(volume, { volume: 'disk' });

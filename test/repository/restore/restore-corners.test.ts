@@ -85,7 +85,7 @@ describe('what a device is said to hold', () => {
       const device = new MemoryDevice(random(30 * BLOCK));
       const volume = await CopyOnWriteVolume.open(device, {
         blockSize: BLOCK,
-        preserve: { memoryBytes: BLOCK, onFailure: 'lose-block' },
+        preserve: { memoryBytes: BLOCK, spillBytes: 0, onFailure: 'lose-block' },
       });
       const before = { ...(await repository.backup(volume, { volume: 'disk' })), bytes: device.bytes.slice() };
       for (const block of [4, 11, 12]) await writeBlock(volume, block);

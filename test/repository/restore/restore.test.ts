@@ -412,7 +412,7 @@ describe('lost blocks', () => {
     const device = new MemoryDevice(content.slice());
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,
-      preserve: { memoryBytes: BLOCK, onFailure: 'lose-block' },
+      preserve: { memoryBytes: BLOCK, spillBytes: 0, onFailure: 'lose-block' },
     });
     const snapshot = await volume.createSnapshot();
     for (const block of [4, 11, 12]) await writeBlock(volume, block);

@@ -1,0 +1,139 @@
+import { randomUUID } from 'node:crypto';
+import * as fs from 'node:fs';
+import { unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { BackupError } from '../common/errors.ts';
+import type { SyncBlockDevice } from '../device/block-device.ts';
+import { fileError } from '../device/file-errors.ts';
+
+const FLAGS = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL;
+const READABLE_BY_OWNER_ONLY = 0o600;
+
+type Moved = (error: Error | null, count: number) => void;
+type Transfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number, done: Moved) => void;
+type SyncTransfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number) => number;
+
+/**
+ * A file that is made when something is first written to it, so that a volume that never needs a spill has none. It has no
+ * name from then on where the system allows it, so that nothing is left however the process ends, and nobody else can open it.
+ */
+export class LazySpillFile implements SyncBlockDevice {
+  readonly size: number;
+  readonly sectorSize = 1;
+  readonly #folder: string;
+  #fd: number | undefined;
+  #opening: Promise<number> | undefined;
+  /** Where the file is, if the system did not let its name be taken away. */
+  #pathLeft: string | undefined;
+
+  constructor(folder: string, size: number) {
+    this.size = size;
+    this.#folder = folder;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    await this.#moveAll('read', fs.read as Transfer, offset, into);
+  }
+
+  async write(offset: number, from: Uint8Array): Promise<void> {
+    await this.#moveAll('write', fs.write as Transfer, offset, from);
+  }
+
+  async flush(): Promise<void> {} // Nothing in it outlives the process.
+
+  readSync(offset: number, into: Uint8Array): void {
+    this.#moveAllSync('read', fs.readSync as SyncTransfer, offset, into);
+  }
+
+  writeSync(offset: number, from: Uint8Array): void {
+    this.#moveAllSync('write', fs.writeSync as SyncTransfer, offset, from);
+  }
+
+  flushSync(): void {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opening?.catch(() => {});
+    const fd = this.#fd;
+    this.#fd = undefined;
+    if (fd === undefined) return;
+    await promisify(fs.close)(fd);
+    if (this.#pathLeft !== undefined) await unlink(this.#pathLeft).catch(() => {});
+  }
+
+  async #moveAll(verb: 'read' | 'write', some: Transfer, offset: number, buffer: Uint8Array): Promise<void> {
+    try {
+      const fd = this.#fd ?? (await this.#opened());
+      for (let moved = 0; moved < buffer.length; ) {
+        const count = await new Promise<number>((resolve, reject) => {
+          const done: Moved = (error, some) => (error === null ? resolve(some) : reject(error));
+          some(fd, buffer, moved, buffer.length - moved, offset + moved, done);
+        });
+        if (count === 0) throw this.#short(verb);
+        moved += count;
+      }
+    } catch (error) {
+      throw fileError(verb, `the spill in ${this.#folder}`, error);
+    }
+  }
+
+  #moveAllSync(verb: 'read' | 'write', some: SyncTransfer, offset: number, buffer: Uint8Array): void {
+    try {
+      this.#fd ??= this.#openSync();
+      for (let moved = 0; moved < buffer.length; ) {
+        const count = some(this.#fd, buffer, moved, buffer.length - moved, offset + moved);
+        if (count === 0) throw this.#short(verb);
+        moved += count;
+      }
+    } catch (error) {
+      throw fileError(verb, `the spill in ${this.#folder}`, error);
+    }
+  }
+
+  #opened(): Promise<number> {
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #open(): Promise<number> {
+    const path = this.#newPath();
+    const fd = await promisify(fs.open)(path, FLAGS, READABLE_BY_OWNER_ONLY);
+    const isUnlinked = await unlink(path).then(
+      () => true,
+      () => false,
+    );
+    if (this.#fd !== undefined) {
+      // The synchronous door has made one meanwhile.
+      await promisify(fs.close)(fd);
+      if (!isUnlinked) await unlink(path).catch(() => {});
+      return this.#fd;
+    }
+    this.#fd = fd;
+    if (!isUnlinked) this.#pathLeft = path;
+    return fd;
+  }
+
+  #openSync(): number {
+    const path = this.#newPath();
+    const fd = fs.openSync(path, FLAGS, READABLE_BY_OWNER_ONLY);
+    try {
+      fs.unlinkSync(path);
+    } catch {
+      this.#pathLeft = path;
+    }
+    return fd;
+  }
+
+  #newPath(): string {
+    return join(this.#folder, `cow-cloud-backup-${randomUUID()}.spill`);
+  }
+
+  #short(verb: 'read' | 'write'): BackupError {
+    return new BackupError(
+      verb === 'read' ? 'SHORT_READ' : 'SHORT_WRITE',
+      `the spill in ${this.#folder} ends in the middle of a ${verb}`,
+    );
+  }
+}
