@@ -15,7 +15,8 @@ export {
 } from './common/errors.ts';
 export type { BlockDevice, Extent, SyncAccess, SyncBlockDevice } from './device/block-device.ts';
 export { byteDevice } from './device/byte-device.ts';
-export { FileDevice, type FileDeviceOptions } from './device/file-device.ts';
+export { FileDevice } from './device/file-device.ts';
+export type { FileDeviceCreateOptions, FileDeviceOptions } from './device/file-device-options.ts';
 export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.ts';
 export { sliceDevice } from './device/slice-device.ts';
 export { type PageStore, pageDevice, syncDevice } from './device/sync-device.ts';

@@ -1,8 +1,6 @@
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-
-/** What says that a folder can't be synced here, not that syncing it went wrong. */
-const UNSUPPORTED = new Set(['EACCES', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP']);
+import { isSyncUnsupported } from '../common/system-errors.ts';
 
 /**
  * Makes the name of a new file survive a loss of power. Without it a flushed file may be gone afterwards, with
@@ -18,6 +16,7 @@ export async function makeNameDurable(path: string): Promise<void> {
       await folder.close();
     }
   } catch (error) {
-    if (!UNSUPPORTED.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    // A file system that can't do it is told apart from one that failed: nothing more can be had there.
+    if (!isSyncUnsupported(error)) throw error;
   }
 }

@@ -2,24 +2,17 @@ import * as fs from 'node:fs';
 import { unlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument, textArgument } from '../common/arguments.ts';
+import { abortOptionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import type { SyncBlockDevice } from './block-device.ts';
-import { makeNameDurable } from './durable-name.ts';
+import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
+import { checkLength, checkTransfer, closedError } from './door.ts';
+import { checkFileDeviceOptions, type FileDeviceOptions } from './file-device-options.ts';
 import { fileError } from './file-errors.ts';
-import { lockDescriptor, lockingOpenFlags } from './file-lock.ts';
-import { blockSpecialShape } from './file-size.ts';
+import { holeCalls, holesAndData, type WhileOpen } from './file-holes.ts';
+import { lockDescriptor } from './file-lock.ts';
+import { makeFile, openDescriptor, shapeOf } from './file-open.ts';
 import { checkSpan } from './span.ts';
-
-/** Options of {@link FileDevice.open}. @public */
-export interface FileDeviceOptions {
-  /** Refuse writes with `READ_ONLY`; several readers may have the file open. @defaultValue false */
-  readOnly?: boolean | undefined;
-  /** Take no lock: somebody else may have the file open too. @defaultValue false */
-  shared?: boolean | undefined;
-  /** Make the file, sparse, this long. It must not be there yet (`DEVICE_EXISTS`). */
-  create?: { sizeBytes: number } | undefined;
-}
+import type { SystemCalls } from './system-calls.ts';
 
 /** Linux moves at most 0x7ffff000 bytes a call, and Node takes lengths of 31 bits. */
 const MAX_CALL_BYTES = 1 << 30;
@@ -30,6 +23,15 @@ const MAX_CALL_BYTES = 1 << 30;
  * Exclusive unless told otherwise: an advisory lock that the kernel drops with the process, and on Linux also
  * `O_EXCL` for block special files, which a mounted one refuses. `flush` is fdatasync(2).
  *
+ * On Linux the lock is flock(2), which Node can't call: the optional package `koffi` does it, else the `flock` program
+ * (util-linux, BusyBox); without both opening fails with `LOCK_UNAVAILABLE`. With `koffi` the device also has `extents`, on
+ * ext2 to ext4, XFS, Btrfs and tmpfs: holes are not read. Without it everything is.
+ *
+ * @example
+ * ```ts
+ * await using device = await FileDevice.open('disk.img', { create: { sizeBytes: 2 ** 30 } });
+ * ```
+ *
  * @public
  */
 export class FileDevice implements SyncBlockDevice {
@@ -39,17 +41,26 @@ export class FileDevice implements SyncBlockDevice {
   /** 1 for a file; a block special file's logical sector. */
   readonly sectorSize: number;
   readonly readOnly: boolean;
+  /** The holes and the data of a range as the kernel tells them at that moment; absent where it can't be asked. */
+  readonly extents?: NonNullable<BlockDevice['extents']>;
   readonly #fd: number;
   #inFlight = 0;
   #closing: Promise<void> | undefined;
   #whenIdle: (() => void) | undefined;
 
-  private constructor(path: string, fd: number, shape: { size: number; sectorSize: number }, readOnly: boolean) {
+  private constructor(
+    path: string,
+    fd: number,
+    shape: { size: number; sectorSize: number },
+    readOnly: boolean,
+    holes: SystemCalls | undefined,
+  ) {
     this.path = path;
     this.#fd = fd;
     this.size = shape.size;
     this.sectorSize = shape.sectorSize;
     this.readOnly = readOnly;
+    if (holes !== undefined) this.extents = this.#extents.bind(this, holes);
   }
 
   /**
@@ -59,20 +70,14 @@ export class FileDevice implements SyncBlockDevice {
    * folder, a pipe ...), `PERMISSION_DENIED`, `NO_SPACE`, `LOCK_UNAVAILABLE`
    */
   static async open(path: string, options: FileDeviceOptions = {}): Promise<FileDevice> {
-    textArgument('path', path);
-    const { readOnly = false, shared = false, create } = options;
-    if (create !== undefined) {
-      integerArgument('create.sizeBytes', create.sizeBytes, 0);
-      if (readOnly) throw new TypeError('a device that is created can not be read-only');
-    }
-    const fd = await openDescriptor(path, readOnly, shared, create !== undefined);
+    const { readOnly, shared, create } = checkFileDeviceOptions(path, options);
+    const fd = await openDescriptor(path, readOnly, shared, create?.mode);
     try {
       if (!shared) await lockDescriptor(fd, path, readOnly);
       if (create !== undefined) {
-        await promisify(fs.ftruncate)(fd, create.sizeBytes);
-        await makeNameDurable(path);
+        await makeFile(fd, path, create);
       }
-      return new FileDevice(path, fd, await shapeOf(fd, path), readOnly);
+      return new FileDevice(path, fd, await shapeOf(fd, path), readOnly, await holeCalls(fd));
     } catch (error) {
       fs.closeSync(fd);
       if (create !== undefined) await unlink(path).catch(() => {});
@@ -90,7 +95,7 @@ export class FileDevice implements SyncBlockDevice {
 
   flush(options?: AbortOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      options?.signal?.throwIfAborted();
+      abortOptionsArgument(options);
       this.#check(0, 0);
       this.#inFlight++;
       fs.fdatasync(this.#fd, (error) => {
@@ -102,12 +107,12 @@ export class FileDevice implements SyncBlockDevice {
   }
 
   readSync(offset: number, into: Uint8Array): void {
-    this.#check(offset, into.length);
+    this.#checkTransfer('into', offset, into);
     this.#eachSync('read', into, (at, length) => fs.readSync(this.#fd, into, at, length, offset + at));
   }
 
   writeSync(offset: number, from: Uint8Array): void {
-    this.#checkWrite(offset, from.length);
+    this.#checkTransfer('from', offset, from);
     this.#eachSync('write', from, (at, length) => fs.writeSync(this.#fd, from, at, length, offset + at));
   }
 
@@ -142,13 +147,14 @@ export class FileDevice implements SyncBlockDevice {
   }
 
   #check(offset: number, length: number): void {
-    if (this.#closing !== undefined) throw new BackupError('CLOSED', `${this.path} is closed`);
+    if (this.#closing !== undefined) throw closedError(this.path);
     checkSpan(this, offset, length);
   }
 
-  #checkWrite(offset: number, length: number): void {
-    this.#check(offset, length);
-    if (this.readOnly) throw new BackupError('READ_ONLY', `${this.path} is open for reading only`);
+  #checkTransfer(name: 'into' | 'from', offset: number, bytes: Uint8Array): void {
+    if (this.#closing !== undefined) throw closedError(this.path);
+    checkTransfer(this, name, offset, bytes);
+    if (name === 'from' && this.readOnly) throw new BackupError('READ_ONLY', `${this.path} is open for reading only`);
   }
 
   readonly #readSome: Transfer = (buffer, at, length, position, done) => {
@@ -168,28 +174,31 @@ export class FileDevice implements SyncBlockDevice {
     some: Transfer,
   ): Promise<void> {
     return new Promise((resolve, reject) => {
-      options?.signal?.throwIfAborted();
-      if (verb === 'write') this.#checkWrite(offset, buffer.length);
-      else this.#check(offset, buffer.length);
+      abortOptionsArgument(options);
+      const name = verb === 'write' ? 'from' : 'into';
+      this.#checkTransfer(name, offset, buffer);
+      const { length } = buffer;
       let moved = 0;
       const step = (error: Error | null, count: number) => {
         moved += error === null ? count : 0;
-        if (error === null && count > 0 && moved < buffer.length && options?.signal?.aborted !== true) {
-          some(buffer, moved, Math.min(buffer.length - moved, MAX_CALL_BYTES), offset + moved, step);
+        const isWhole = buffer.length === length;
+        if (error === null && count > 0 && moved < length && isWhole && options?.signal?.aborted !== true) {
+          some(buffer, moved, Math.min(length - moved, MAX_CALL_BYTES), offset + moved, step);
           return;
         }
         this.#settled();
         if (error !== null) reject(fileError(verb, this.path, error));
-        else if (moved === buffer.length) resolve();
+        else if (!isWhole) rejectLength(name, buffer, length, reject);
+        else if (moved === length) resolve();
         else if (count > 0) reject(options?.signal?.reason);
-        else reject(this.#short(verb, moved, buffer.length));
+        else reject(this.#short(verb, moved, length));
       };
-      if (buffer.length === 0) {
+      if (length === 0) {
         resolve();
         return;
       }
-      some(buffer, 0, Math.min(buffer.length, MAX_CALL_BYTES), offset, step);
-      this.#inFlight++; // Not before: what is no buffer at all is refused by throwing.
+      some(buffer, 0, Math.min(length, MAX_CALL_BYTES), offset, step);
+      this.#inFlight++; // Not before: what the system's call refuses is thrown.
     });
   }
 
@@ -205,6 +214,32 @@ export class FileDevice implements SyncBlockDevice {
       moved += count;
     }
   }
+
+  async *#extents(
+    calls: SystemCalls,
+    offset: number,
+    length: number,
+    options?: AbortOptions,
+  ): AsyncGenerator<Extent, void, undefined> {
+    this.#check(offset, length);
+    const signal = abortOptionsArgument(options);
+    for await (const extent of holesAndData(calls, this.#fd, this.#whileOpen, offset, length)) {
+      yield extent;
+      signal?.throwIfAborted();
+    }
+  }
+
+  readonly #whileOpen: WhileOpen = async (work) => {
+    this.#check(0, 0);
+    this.#inFlight++;
+    try {
+      return await work();
+    } catch (error) {
+      throw fileError('look for holes in', this.path, error);
+    } finally {
+      this.#settled();
+    }
+  };
 
   #short(verb: 'read' | 'write', moved: number, wanted: number): BackupError {
     // A file that was cut behind our back reads short; nothing that was not read is passed off as content.
@@ -226,31 +261,15 @@ type Transfer = (
   done: (error: Error | null, count: number) => void,
 ) => void;
 
-async function openDescriptor(path: string, readOnly: boolean, shared: boolean, create: boolean): Promise<number> {
-  const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK = 0 } = fs.constants;
-  // Without O_NONBLOCK the opening of a pipe that took a file's place meanwhile waits for its other end.
-  let flags = (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK;
-  if (create) flags |= O_CREAT | O_EXCL;
-  if (!shared) flags |= lockingOpenFlags(readOnly);
+function rejectLength(
+  name: 'into' | 'from',
+  bytes: Uint8Array,
+  length: number,
+  reject: (error: unknown) => void,
+): void {
   try {
-    // On Linux, O_EXCL without O_CREAT means exclusive use of a block special file.
-    const there = await promisify(fs.stat)(path).catch(() => undefined);
-    // Found out before it is opened: opening a terminal or a tape has effects, and a socket can't be opened at all.
-    if (there !== undefined && !create) requireSupported(there, path);
-    if (process.platform === 'linux' && there?.isBlockDevice() && !shared && !readOnly) flags |= O_EXCL;
-    return await promisify(fs.open)(path, flags, 0o600);
+    checkLength(name, bytes, length);
   } catch (error) {
-    throw fileError('open', path, error);
+    reject(error);
   }
-}
-
-async function shapeOf(fd: number, path: string): Promise<{ size: number; sectorSize: number }> {
-  const stat = await promisify(fs.fstat)(fd);
-  requireSupported(stat, path);
-  return stat.isFile() ? { size: stat.size, sectorSize: 1 } : await blockSpecialShape(fd, stat.rdev);
-}
-
-function requireSupported(stat: fs.Stats, path: string): void {
-  if (stat.isFile() || stat.isBlockDevice()) return;
-  throw new BackupError('DEVICE_UNSUPPORTED', `${path} is neither a file nor a block special file`);
 }

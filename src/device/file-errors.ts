@@ -1,4 +1,5 @@
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+import { DENIED_FILES, systemCode } from '../common/system-errors.ts';
 
 const CODES: Readonly<Record<string, BackupErrorCode>> = {
   ENOENT: 'DEVICE_NOT_FOUND',
@@ -11,6 +12,7 @@ const CODES: Readonly<Record<string, BackupErrorCode>> = {
   EISDIR: 'DEVICE_UNSUPPORTED',
   EACCES: 'PERMISSION_DENIED',
   EPERM: 'PERMISSION_DENIED',
+  ERR_ACCESS_DENIED: 'PERMISSION_DENIED',
   EROFS: 'READ_ONLY',
   ENOSPC: 'NO_SPACE',
   EDQUOT: 'NO_SPACE',
@@ -20,6 +22,7 @@ const CODES: Readonly<Record<string, BackupErrorCode>> = {
 /** A system call's error as a coded one: `NO_SPACE`, `PERMISSION_DENIED` ..., else `DEVICE_IO`. */
 export function fileError(action: string, path: string, cause: unknown): BackupError {
   if (BackupError.is(cause)) return cause;
-  const name = (cause as NodeJS.ErrnoException | undefined)?.code ?? 'unknown';
-  return new BackupError(CODES[name] ?? 'DEVICE_IO', `can't ${action} ${path}: ${name}`, { cause });
+  const code = systemCode(cause);
+  const reason = code === 'ERR_ACCESS_DENIED' ? DENIED_FILES : (code ?? 'unknown');
+  return new BackupError(CODES[code ?? ''] ?? 'DEVICE_IO', `can't ${action} ${path}: ${reason}`, { cause });
 }

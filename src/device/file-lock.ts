@@ -1,13 +1,16 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { BackupError } from '../common/errors.ts';
+import { systemCode } from '../common/system-errors.ts';
+import { ERRNO, systemCalls } from './system-calls.ts';
 
 /**
  * Exclusive use of a file, let go by the kernel however the process ends.
  *
- * Node has no `flock`. On macOS and the BSDs `open` itself takes the lock; on Windows the share mode does. On Linux
- * a lock taken with flock(2) belongs to the open file description, so the `flock` program (util-linux, BusyBox) can
- * take it on a descriptor that it inherits from us, and we keep it after the program has ended.
+ * Node has no `flock`. On macOS and the BSDs `open` itself takes the lock; on Windows the share mode does. On Linux it
+ * is flock(2), which belongs to the open file description: the optional package `koffi` makes the call, else the `flock`
+ * program (util-linux, BusyBox) makes it on a descriptor that it inherits from us, and we keep the lock after the program
+ * has ended. Both take the same lock, so it holds among them, and between containers that share the file.
  */
 
 // <fcntl.h> of macOS and the BSDs; not in `fs.constants`.
@@ -15,6 +18,8 @@ const O_SHLOCK = 0x10;
 const O_EXLOCK = 0x20;
 // libuv's UV_FS_O_EXLOCK for Windows: share mode 0.
 const WINDOWS_EXCLUSIVE = 0x10000000;
+// <sys/file.h> of Linux.
+const LOCK = { shared: 1, exclusive: 2, nonBlocking: 4 } as const;
 
 const BSD: readonly string[] = ['darwin', 'freebsd', 'openbsd', 'netbsd'];
 
@@ -28,24 +33,44 @@ export function lockingOpenFlags(readOnly: boolean): number {
 /**
  * Takes the lock on an open descriptor where opening did not: shared among readers, else exclusive.
  *
- * @throws `DEVICE_BUSY` when somebody else has it, `LOCK_UNAVAILABLE` when it can't be taken here at all
+ * @throws `DEVICE_BUSY` when another device or program holds it, `LOCK_UNAVAILABLE` when it can't be taken here at all
  */
 export async function lockDescriptor(fd: number, path: string, readOnly: boolean): Promise<void> {
   if (lockingOpenFlags(readOnly) !== 0 || process.platform === 'win32') return;
+  const calls = systemCalls();
+  if (calls === undefined) return lockByProgram(fd, path, readOnly);
+  const result = await calls.flock(fd, (readOnly ? LOCK.shared : LOCK.exclusive) | LOCK.nonBlocking);
+  if (result === -ERRNO.EAGAIN) throw busy(path);
+  if (result !== 0) throw unavailable(path, `flock(2) failed with error number ${-result}`);
+}
+
+async function lockByProgram(fd: number, path: string, readOnly: boolean): Promise<void> {
   const status = await new Promise<number>((resolve, reject) => {
     // The descriptor becomes the program's number 3.
     const program = spawn('flock', [readOnly ? '-s' : '-x', '-n', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
     program.once('error', reject);
     program.once('exit', (code, signal) => resolve(code ?? (signal === null ? -1 : -2)));
   }).catch((cause: unknown) => {
-    throw new BackupError(
-      'LOCK_UNAVAILABLE',
-      `can't lock ${path}: the program "flock" (package util-linux) is not there; install it or open with shared: true`,
-      { cause },
-    );
+    throw unavailable(path, reasonOf(cause), cause);
   });
-  if (status === 1) throw new BackupError('DEVICE_BUSY', `${path} is in use by another device or program`);
-  if (status !== 0) {
-    throw new BackupError('LOCK_UNAVAILABLE', `can't lock ${path}: flock ended with ${status}; shared: true opens it`);
+  if (status === 1) throw busy(path);
+  if (status !== 0) throw unavailable(path, `the program "flock" ended with ${status}`);
+}
+
+function reasonOf(cause: unknown): string {
+  const code = systemCode(cause);
+  if (code === 'ENOENT') return 'neither the package koffi nor the program "flock" (package util-linux) is there';
+  if (code === 'ERR_ACCESS_DENIED') {
+    return "Node's permission model denies child processes; give --allow-child-process, or install koffi and give --allow-addons";
   }
+  return `the program "flock" can't be started (${code})`;
+}
+
+function busy(path: string): BackupError {
+  return new BackupError('DEVICE_BUSY', `${path} is in use by another device or program`);
+}
+
+function unavailable(path: string, reason: string, cause?: unknown): BackupError {
+  const message = `can't lock ${path}: ${reason}; shared: true opens it without a lock`;
+  return new BackupError('LOCK_UNAVAILABLE', message, cause === undefined ? {} : { cause });
 }

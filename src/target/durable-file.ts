@@ -1,14 +1,11 @@
 import { chmod, link, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BackupError } from '../common/errors.ts';
-import { isMissing, systemCode } from './file-errors.ts';
+import { isMissing, isSyncUnsupported, systemCode } from '../common/system-errors.ts';
 import { writeFully } from './file-transfer.ts';
 
 /** What says that a file system has no hard links here, or not from one directory to another. */
 const LINKS_UNSUPPORTED = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EXDEV', 'EINVAL']);
-
-/** What says that a directory can't be synced here, not that syncing it failed. SMB, DrvFs and FUSE give these. */
-const SYNC_UNSUPPORTED = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EBADF', 'EACCES', 'EPERM', 'EISDIR']);
 
 /** Windows refuses to replace or remove a name while a program has the file open. */
 const HELD_ON_WINDOWS = new Set(['EPERM', 'EACCES', 'EBUSY']);
@@ -120,9 +117,8 @@ export class DurableFiles {
       }
     } catch (error) {
       if (isMissing(error)) return;
-      const code = systemCode(error) ?? '';
-      if (!SYNC_UNSUPPORTED.has(code)) throw error;
-      this.#namesAreNotDurable(code);
+      if (!isSyncUnsupported(error)) throw error;
+      this.#namesAreNotDurable(String(systemCode(error)));
       return;
     }
     this.#durableNames ??= true;
@@ -142,7 +138,7 @@ export class DurableFiles {
         await handle.close();
       }
     } catch (error) {
-      if (!isMissing(error) && !SYNC_UNSUPPORTED.has(systemCode(error) ?? '')) throw error;
+      if (!isMissing(error) && !isSyncUnsupported(error)) throw error;
     }
   }
 

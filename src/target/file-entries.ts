@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackupError } from '../common/errors.ts';
-import { isMissing, systemCode } from './file-errors.ts';
+import { isMissing, systemCode } from '../common/system-errors.ts';
 
 /**
  * What stands where a directory or an object of `FileTarget` should be. Nothing below its folder is reached through a

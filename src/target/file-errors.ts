@@ -1,4 +1,5 @@
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+import { DENIED_FILES, systemCode } from '../common/system-errors.ts';
 
 /** The codes of the operating system that callers can do something about. All others are `TARGET_ERROR`. */
 const CODES: Readonly<Record<string, { readonly code: BackupErrorCode; readonly retryable?: boolean }>> = {
@@ -20,24 +21,6 @@ const CODES: Readonly<Record<string, { readonly code: BackupErrorCode; readonly 
   ENOTCONN: { code: 'TARGET_UNREACHABLE', retryable: true },
 };
 
-/** The permission model's denial stands beside the system's codes; Node's other `ERR_` codes tell of misuse. */
-const SYSTEM_CODE = /^(?:E[A-Z0-9]+|UNKNOWN|ERR_ACCESS_DENIED)$/;
-
-/**
- * The code of an error of `node:fs`, such as `ENOENT`; undefined for anything else. The error may be of another realm
- * (Jest and `vm` have an `Error` of their own), so nothing but its code counts.
- */
-export function systemCode(error: unknown): string | undefined {
-  if (typeof error !== 'object' || error === null || BackupError.is(error)) return undefined;
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' && SYSTEM_CODE.test(code) ? code : undefined;
-}
-
-/** Whether a file operation failed because there is nothing of that name. */
-export function isMissing(error: unknown): boolean {
-  return systemCode(error) === 'ENOENT';
-}
-
 /** An error of `node:fs` as a `BackupError`; whatever is none is returned as it is. */
 export function fileError(error: unknown, what: string): unknown {
   const code = systemCode(error);
@@ -51,7 +34,6 @@ export function fileError(error: unknown, what: string): unknown {
 function described(code: string): string {
   if (code === 'ELOOP') return 'its file is a symbolic link';
   if (code === 'EROFS') return 'the file system is mounted read-only (EROFS)';
-  if (code === 'ERR_ACCESS_DENIED')
-    return "denied by Node's permission model; give --allow-fs-read and --allow-fs-write";
+  if (code === 'ERR_ACCESS_DENIED') return DENIED_FILES;
   return code;
 }

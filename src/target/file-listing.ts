@@ -1,9 +1,9 @@
 import type { Dirent } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isMissing, systemCode } from '../common/system-errors.ts';
 import type { ObjectInfo } from './cloud-target.ts';
 import { objectOrDirectoryAt } from './file-entries.ts';
-import { isMissing, systemCode } from './file-errors.ts';
 import type { TargetFolder } from './file-folder.ts';
 import { isKey, isKeySegment } from './keys.ts';
 

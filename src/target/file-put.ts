@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { BackupError } from '../common/errors.ts';
+import { isMissing, systemCode } from '../common/system-errors.ts';
 import { type DurableFiles, discard } from './durable-file.ts';
 import { objectOrDirectoryAt, wayTo } from './file-entries.ts';
-import { isMissing, systemCode } from './file-errors.ts';
 import type { TargetFolder } from './file-folder.ts';
 import type { Place } from './file-path.ts';
 import { keyInTheWay } from './keys.ts';

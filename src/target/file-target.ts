@@ -5,6 +5,7 @@ import { type AbortOptions, abortable } from '../common/abort.ts';
 import { bytesArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
+import { isMissing, systemCode } from '../common/system-errors.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -17,7 +18,7 @@ import type {
 } from './cloud-target.ts';
 import { DurableFiles, heldOnWindows } from './durable-file.ts';
 import { objectOrDirectoryAt, unexpected, wayTo } from './file-entries.ts';
-import { fileError, isMissing, systemCode } from './file-errors.ts';
+import { fileError } from './file-errors.ts';
 import { TargetFolder } from './file-folder.ts';
 import { listFiles } from './file-listing.ts';
 import { type Place, placeOf } from './file-path.ts';

@@ -3,9 +3,9 @@ import type { Stats } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../common/abort.ts';
+import { isMissing } from '../common/system-errors.ts';
 import type { Leftovers } from './cloud-target.ts';
 import { discard } from './durable-file.ts';
-import { isMissing } from './file-errors.ts';
 import { isRunning, writerProcess } from './writer-process.ts';
 
 /**

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, readlink } from 'node:fs/promises';
+import { isMissing } from '../common/system-errors.ts';
 
 /**
  * Which process an unfinished file belongs to, so that another one can say for certain that its writer is dead.
@@ -50,7 +51,7 @@ async function startOf(pid: string): Promise<string | undefined> {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
     return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
   } catch (error) {
-    if ((error as { code?: unknown }).code === 'ENOENT') return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

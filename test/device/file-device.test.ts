@@ -89,6 +89,43 @@ describe('opening a FileDevice', () => {
     server.close();
   });
 
+  test.skipIf(process.platform === 'win32')(
+    'creates it with the permissions that are asked for under any umask',
+    async () => {
+      for (const umask of [0o000, 0o077, 0o777]) {
+        const before = process.umask(umask);
+        try {
+          for (const [mode, expected] of [
+            [undefined, 0o600],
+            [0o640, 0o640],
+          ] as const) {
+            await using device = await FileDevice.open(newPath(), { create: { sizeBytes: 1, mode } });
+            expect(statSync(device.path).mode & 0o7777).toBe(expected);
+          }
+        } finally {
+          process.umask(before);
+        }
+      }
+    },
+  );
+
+  test('refuses options that it does not know, or that are none, before anything is opened', async () => {
+    const path = newPath();
+    for (const options of [
+      { readonly: true },
+      { readOnly: 1 },
+      { shared: 'no' },
+      { create: { sizeBytes: 1, size: 1 } },
+      { create: { sizeBytes: 1, mode: '600' } },
+      { create: 5 },
+      new Map(),
+      'r',
+    ]) {
+      await expect(FileDevice.open(path, options as never), JSON.stringify(options)).rejects.toThrow(TypeError);
+    }
+    expect(existsSync(path)).toBe(false);
+  });
+
   test('refuses options that are not as they should be', async () => {
     await expect(FileDevice.open('')).rejects.toThrow(TypeError);
     for (const sizeBytes of [-1, 1.5, Number.NaN, '5' as never]) {
@@ -116,6 +153,54 @@ describe('opening a FileDevice', () => {
 });
 
 describe('a FileDevice in use', () => {
+  test('refuses offsets and buffers that are none through every door, and writes nothing', async () => {
+    await using device = await withContent(new Uint8Array(8192).fill(1));
+    const detached = new Uint8Array(16);
+    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    const bytes = new Uint8Array(16).fill(9);
+    for (const offset of ['0', '4096', null, [4096], true, 1.5, Number.NaN, undefined]) {
+      await expect(device.write(offset as never, bytes)).rejects.toThrow(TypeError);
+      await expect(device.read(offset as never, bytes.slice())).rejects.toThrow(TypeError);
+      expect(() => device.writeSync(offset as never, bytes)).toThrow(TypeError);
+      expect(() => device.readSync(offset as never, bytes.slice())).toThrow(TypeError);
+    }
+    for (const none of ['text', [1], null, new Uint16Array(8), new DataView(new ArrayBuffer(8)), detached]) {
+      await expect(device.write(0, none as never)).rejects.toThrow(TypeError);
+      await expect(device.read(0, none as never)).rejects.toThrow(TypeError);
+      expect(() => device.writeSync(0, none as never)).toThrow(TypeError);
+      expect(() => device.readSync(0, none as never)).toThrow(TypeError);
+    }
+    for (const options of [{ sgnal: 1 }, { signal: {} }, null]) {
+      await expect(device.write(0, bytes, options as never)).rejects.toThrow(TypeError);
+      await expect(device.flush(options as never)).rejects.toThrow(TypeError);
+    }
+    expect(readFileSync(device.path).every((byte) => byte === 1)).toBe(true);
+  });
+
+  test('a buffer that is resized or detached under a write is written as it was at the call, or the write rejects', async () => {
+    await using device = await withContent(new Uint8Array(8192));
+    const growing = new ArrayBuffer(1000, { maxByteLength: 4000 });
+    const write = device.write(0, new Uint8Array(growing).fill(5));
+    growing.resize(4000);
+    const outcome = await write.then(
+      () => 'written',
+      (error: unknown) => Object.prototype.toString.call(error),
+    );
+    expect(['written', '[object Error]']).toContain(outcome);
+    expect(
+      readFileSync(device.path)
+        .subarray(1000)
+        .every((byte) => byte === 0),
+    ).toBe(true);
+    type Memory = { readonly buffer: ArrayBuffer; grow(pages: number): void };
+    const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: new (of: { initial: number }) => Memory } })
+      .WebAssembly;
+    const memory = new Memory({ initial: 1 });
+    const grown = device.write(0, new Uint8Array(memory.buffer, 0, 4096));
+    memory.grow(1);
+    await expect(grown).rejects.toThrow(TypeError);
+  });
+
   test('refuses writes through both doors when it is open for reading only', async () => {
     const content = new Uint8Array(100).fill(3);
     await using device = await withContent(content, { readOnly: true });

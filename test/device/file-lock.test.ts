@@ -1,8 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
+import type { FileDeviceOptions } from '../../src/device/file-device-options.ts';
+import { systemCalls } from '../../src/device/system-calls.ts';
 import { testFolder } from './support/folder.ts';
 import { openElsewhere } from './support/other-process.ts';
 
@@ -72,21 +75,86 @@ describe('the lock of a FileDevice', () => {
     await using ours = await FileDevice.open(path);
     await ours.write(0, new Uint8Array(10));
   });
+});
 
-  test.runIf(process.platform === 'linux')(
-    'without the program "flock" nothing is opened as if it were locked: LOCK_UNAVAILABLE, but not for shared',
-    async () => {
-      const path = newImage();
-      const empty = join(folder, 'no-programs');
-      mkdirSync(empty);
-      const without = { PATH: empty };
-      expect((await openElsewhere(path, {}, without)).outcome).toBe('LOCK_UNAVAILABLE');
-      const created = join(folder, randomUUID());
-      expect((await openElsewhere(created, { create: { sizeBytes: 5 } }, without)).outcome).toBe('LOCK_UNAVAILABLE');
-      expect((await openElsewhere(created)).outcome).toBe('DEVICE_NOT_FOUND');
-      const shared = await openElsewhere(path, { shared: true }, without);
-      expect(shared.outcome).toBe('open');
-      await shared.kill();
-    },
-  );
+const onLinux = process.platform === 'linux';
+const hasKoffi = onLinux && systemCalls() !== undefined;
+/** A process that loads no native addons locks by the program. */
+const BY_PROGRAM = ['--no-addons'];
+
+describe.runIf(onLinux)('flock(2)', { timeout: 120_000 }, () => {
+  test('is one lock, whether the program takes it or koffi', async () => {
+    const path = newImage();
+    for (const [first, second] of [
+      [BY_PROGRAM, BY_PROGRAM],
+      [[], BY_PROGRAM],
+      [BY_PROGRAM, []],
+    ] as const) {
+      const holder = await openElsewhere(path, {}, process.env, first);
+      expect(holder.outcome).toBe('open');
+      expect((await openElsewhere(path, {}, process.env, second)).outcome).toBe('DEVICE_BUSY');
+      expect((await openElsewhere(path, { readOnly: true }, process.env, second)).outcome).toBe('DEVICE_BUSY');
+      await holder.kill();
+      const next = await openElsewhere(path, { readOnly: true }, process.env, second);
+      expect(next.outcome).toBe('open');
+      const reader = await openElsewhere(path, { readOnly: true }, process.env, first);
+      expect(reader.outcome).toBe('open');
+      await Promise.all([next.kill(), reader.kill()]);
+    }
+  });
+
+  test('holds between names of one file, and goes with a killed holder whatever its process id', async () => {
+    const path = newImage();
+    linkSync(path, `${path}-link`);
+    // Each holder is process 1 of a namespace of its own, as in a container that is killed and starts again.
+    const asPid1 = ['unshare', '--fork', '--pid'];
+    if (spawnSync('unshare', ['--fork', '--pid', 'true']).status !== 0) asPid1.length = 0;
+    for (let round = 0; round < 2; round++) {
+      const holder = await openElsewhere(path, {}, process.env, [], asPid1);
+      expect(holder.outcome).toBe('open');
+      await expect(FileDevice.open(`${path}-link`)).rejects.toEqual(busy);
+      await holder.kill();
+    }
+    await using device = await FileDevice.open(`${path}-link`);
+    expect(device.size).toBe(1000);
+  });
+
+  test('without koffi and the program nothing is opened as if it were locked: LOCK_UNAVAILABLE, but not for shared', async () => {
+    const path = newImage();
+    const empty = join(folder, 'no-programs');
+    mkdirSync(empty);
+    const open = (where: string, options: FileDeviceOptions) =>
+      openElsewhere(where, options, { PATH: empty }, BY_PROGRAM);
+    const refused = await open(path, {});
+    expect(refused.outcome).toBe('LOCK_UNAVAILABLE');
+    expect(refused.message).toMatch(/koffi.*"flock".*shared: true/);
+    const created = join(folder, randomUUID());
+    expect((await open(created, { create: { sizeBytes: 5 } })).outcome).toBe('LOCK_UNAVAILABLE');
+    expect((await openElsewhere(created)).outcome).toBe('DEVICE_NOT_FOUND');
+    const shared = await open(path, { shared: true });
+    expect(shared.outcome).toBe('open');
+    await shared.kill();
+  });
+
+  test.runIf(hasKoffi)('needs no program where koffi is installed', async () => {
+    const empty = join(folder, 'none-at-all');
+    mkdirSync(empty);
+    const holder = await openElsewhere(newImage(), {}, { PATH: empty });
+    expect(holder.outcome).toBe('open');
+    await holder.kill();
+  });
+
+  test('that the permission model does not allow says so', async () => {
+    const path = newImage();
+    const flags = ['--permission', '--allow-fs-read=*', '--allow-fs-write=*'];
+    const refused = await openElsewhere(path, {}, process.env, flags);
+    expect(refused.outcome).toBe('LOCK_UNAVAILABLE');
+    expect(refused.message).toMatch(/permission model.*--allow-child-process/);
+    const allowed = await openElsewhere(path, {}, process.env, [...flags, '--allow-child-process']);
+    expect(allowed.outcome).toBe('open');
+    await allowed.kill();
+    const denied = await openElsewhere(path, {}, process.env, ['--permission', `--allow-fs-read=${process.cwd()}/*`]);
+    expect(denied.outcome).toBe('PERMISSION_DENIED');
+    expect(denied.message).toMatch(/permission model.*--allow-fs-read/);
+  });
 });

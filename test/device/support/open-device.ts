@@ -12,5 +12,5 @@ try {
   process.stdin.resume();
   process.stdin.on('end', () => device.close());
 } catch (error) {
-  process.stdout.write(`${BackupError.is(error) ? error.code : String(error)}\n`);
+  process.stdout.write(`${BackupError.is(error) ? `${error.code}\t${error.message}` : String(error)}\n`);
 }
