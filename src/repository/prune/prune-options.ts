@@ -57,8 +57,13 @@ export interface PruneOptions extends ProgressOptions<Progress> {
  * @public
  */
 export interface PruneResult {
-  /** Of what was deleted. */
+  /** Of what was deleted, and takes up no room any more. */
   readonly freedBytes: number;
+  /**
+   * Of what was deleted where the store keeps deleted objects as old versions (a bucket with versioning): it frees nothing
+   * until a lifecycle rule of the bucket removes them. `S3Target` with `deleteVersions` deletes the versions as well.
+   */
+  readonly keptAsVersionsBytes: number;
   /** Of what this run condemned: it is deleted once the grace is over, perhaps in this run. */
   readonly condemnedBytes: number;
   /** Of what waits for its grace or an object lock to end. */

@@ -12,6 +12,7 @@ export class PruneRun {
   readonly ages: Ages;
   readonly result: Mutable<PruneResult> = {
     freedBytes: 0,
+    keptAsVersionsBytes: 0,
     condemnedBytes: 0,
     waitingBytes: 0,
     repackedBytes: 0,

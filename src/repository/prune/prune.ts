@@ -38,7 +38,10 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
   await deleteCondemned(run, state, marking);
   await deleteProbes(run);
   run.begin('done');
-  return { ...run.result };
+  const { freedBytes } = run.result;
+  // Read now: a store may show only in its answers that it keeps versions.
+  const isVersioned = context.target.capabilities.versioned === true;
+  return { ...run.result, ...(isVersioned && { freedBytes: 0, keptAsVersionsBytes: freedBytes }) };
 }
 
 /** Resolves with the newest state. What is damaged is left where it is, and does not keep the rest from being freed. */
