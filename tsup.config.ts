@@ -6,7 +6,7 @@ export default defineConfig({
     s3: 'src/s3.ts',
     testing: 'src/testing.ts',
     // What `sealWorkerUrl` starts threads with: it must lie in `dist/` beside the chunks.
-    'seal-worker': 'src/repository/workers/seal-worker.ts',
+    'seal-worker': 'src/seal-worker.ts',
   },
   format: 'esm',
   target: 'node22',

@@ -20,6 +20,7 @@ export interface JobSettings extends StoringOptions {
   readonly threads: number | undefined;
   readonly compressionLevel: number | undefined;
   readonly sealMemoryBytes: number | undefined;
+  readonly workerUrl: URL | undefined;
 }
 
 /** What holds for all backups of one run. */
@@ -212,9 +213,16 @@ export class BackupJobs {
   #pool(blockSize: number): SealPool {
     let pool = this.#pools.get(blockSize);
     if (pool === undefined) {
-      const { threads, compressionLevel, sealMemoryBytes } = this.#settings;
+      const { threads, compressionLevel, sealMemoryBytes, workerUrl } = this.#settings;
       const { keys } = this.#context;
-      pool = new SealPool({ keys, blockSize, threads, level: compressionLevel, memoryBytes: sealMemoryBytes });
+      pool = new SealPool({
+        keys,
+        blockSize,
+        threads,
+        level: compressionLevel,
+        memoryBytes: sealMemoryBytes,
+        workerUrl,
+      });
       this.#pools.set(blockSize, pool);
     }
     return pool;

@@ -29,6 +29,12 @@ export interface RepositoryTuning {
    * characters once it is percent-encoded. @defaultValue the host's name, whose processes are looked at one by one
    */
   owner?: string | undefined;
+  /**
+   * The program of the worker threads, where a bundler has put it: `file:` URL of `cow-cloud-backup/seal-worker`; see
+   * `docs/bundling.md`. Where it can't be started the work is done on the calling thread, after a process warning.
+   * @defaultValue `SEAL_WORKER_URL`
+   */
+  workerUrl?: URL | string | undefined;
 }
 
 /** Options of `BackupRepository.create`. @public */
@@ -90,6 +96,7 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
   }
   return {
     owner,
+    workerUrl: workerUrlArgument(options.workerUrl),
     threads,
     compressionLevel,
     sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,
@@ -97,4 +104,14 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
     parallelPuts: integerArgument('parallelUploads', options.parallelUploads ?? 2, 1, 64),
     cacheBytes: integerArgument('cacheBytes', options.cacheBytes ?? DEFAULT_CACHE_BYTES, 0),
   };
+}
+
+/** Of any realm: what it says counts. */
+function workerUrlArgument(value: unknown): URL | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'string' || Object.prototype.toString.call(value) === '[object URL]') {
+    const url = URL.parse(String(value));
+    if (url !== null && ['file:', 'data:'].includes(url.protocol)) return url;
+  }
+  throw new TypeError('workerUrl must be a file: or data: URL, such as new URL("./seal-worker.js", import.meta.url)');
 }

@@ -16,6 +16,8 @@ export interface SealPoolOptions {
   readonly threads?: number | undefined;
   /** Of zstd. @defaultValue 1 */
   readonly level?: number | undefined;
+  /** The program of the threads. @defaultValue {@link SEAL_WORKER_URL} */
+  readonly workerUrl?: URL | undefined;
 }
 
 /** How a pool is laid out. */

@@ -8,7 +8,7 @@ import { SealScheduler } from './seal-scheduler.ts';
 import { shareKeys } from './seal-service.ts';
 import { SealSlot, type SlotPlace } from './seal-slot.ts';
 import { HAS_ID, type SealTask } from './seal-task.ts';
-import { sealWorkerUrl } from './seal-worker-url.ts';
+import { SEAL_WORKER_URL } from './seal-worker-url.ts';
 import { SlotMemory, slotBytes } from './slot-memory.ts';
 import { Waiters } from './slot-waiters.ts';
 
@@ -42,7 +42,8 @@ export interface AcquireOptions extends AbortOptions {
  *
  * An aborted call rejects at once; the slot goes to the next caller only when no worker touches it any more. When a
  * worker dies, the calls that it had rejects with `WORKER_FAILED` and may be repeated on the same slot: another worker
- * takes its place. Threads start when there is work for them, and idle ones don't keep the process alive.
+ * takes its place. Threads start when there is work for them, and idle ones don't keep the process alive. Where none can
+ * be started the work is done on the calling thread, after a process warning.
  */
 export class SealPool implements AsyncDisposable {
   /** The most bytes of a block. */
@@ -61,8 +62,7 @@ export class SealPool implements AsyncDisposable {
   readonly #keys: SharedArrayBuffer | undefined;
   #closing: Promise<void> | undefined;
 
-  /** @param program - for tests only: another program for the workers */
-  constructor(options: SealPoolOptions, program: URL = sealWorkerUrl()) {
+  constructor(options: SealPoolOptions) {
     const { threads, geometry, slots, level } = planSealPool(options);
     this.blockSize = geometry.blockSize;
     this.blocksPerSlot = geometry.blocks;
@@ -78,6 +78,7 @@ export class SealPool implements AsyncDisposable {
     this.#free = [...this.#places];
     const { contentIdKey, recordKey } = options.keys;
     this.#keys = contentIdKey && recordKey && shareKeys(contentIdKey, recordKey);
+    const program = options.workerUrl ?? SEAL_WORKER_URL;
     this.#scheduler = new SealScheduler(threads, program, { slots: shared, geometry, keys: this.#keys, level });
   }
 

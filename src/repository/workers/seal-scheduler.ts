@@ -1,9 +1,9 @@
-import { BackupError } from '../../common/errors.ts';
-import { InProcessSealer, type SealRunner, SealThread } from './seal-runner.ts';
+import { InProcessSealer, NeverStarted, type SealRunner, SealThread } from './seal-runner.ts';
 import type { SealRequest, SealSetup } from './seal-service.ts';
 
 interface Queued {
   readonly request: SealRequest;
+  isWanted(): boolean;
   resolve(): void;
   reject(error: unknown): void;
 }
@@ -13,18 +13,19 @@ const TASKS_PER_THREAD = 2;
 
 /**
  * Gives tasks to threads, oldest first. Starts a thread when there is a task that no idle one could take, up to a
- * limit; one that died is replaced in the same way, so a program that can't start does not start over and over.
+ * limit; one that died is replaced in the same way. Where none can be started the work is done on the calling thread.
  */
 export class SealScheduler {
-  readonly #threads: number;
-  readonly #program: URL;
+  readonly #program: URL | undefined;
   readonly #setup: SealSetup;
   readonly #runners = new Set<SealRunner>();
   readonly #queue = new Set<Queued>();
+  /** The most threads; 0 to do the work in process. */
+  #threads: number;
   #closed = false;
 
   /** @param threads - 0 to do the work in process */
-  constructor(threads: number, program: URL, setup: SealSetup) {
+  constructor(threads: number, program: URL | undefined, setup: SealSetup) {
     this.#threads = threads;
     this.#program = program;
     this.#setup = setup;
@@ -42,6 +43,7 @@ export class SealScheduler {
       const done = () => signal?.removeEventListener('abort', withdraw);
       const queued: Queued = {
         request,
+        isWanted: () => signal?.aborted !== true,
         resolve: () => {
           done();
           resolve();
@@ -66,28 +68,27 @@ export class SealScheduler {
 
   #dispatch(): void {
     for (const queued of this.#queue) {
-      let runner: SealRunner | undefined;
-      try {
-        runner = this.#runner();
-      } catch (cause) {
-        this.#queue.delete(queued);
-        queued.reject(
-          new BackupError('WORKER_FAILED', 'a worker thread could not be started', { cause, retryable: true }),
-        );
-        continue;
-      }
+      const runner = this.#runner();
       if (runner === undefined) return;
       this.#queue.delete(queued);
       runner
         .run(queued.request)
-        .then(queued.resolve, queued.reject)
+        .then(queued.resolve, (error: unknown) => this.#failed(queued, error))
         .finally(() => {
           if (!this.#closed) this.#dispatch();
         });
     }
   }
 
-  /** Whoever has least to do, an additional thread where all have something, `undefined` when all have enough. */
+  #failed(queued: Queued, error: unknown): void {
+    const neverStarted = error instanceof NeverStarted;
+    if (neverStarted) this.#noMoreThreads(error.cause);
+    // Its slot has not been touched: another runner does it.
+    if (neverStarted && !this.#closed && queued.isWanted()) this.#queue.add(queued);
+    else queued.reject(error);
+  }
+
+  /** The one that has least to do, an additional thread where all have something, `undefined` when all have enough. */
   #runner(): SealRunner | undefined {
     let best: SealRunner | undefined;
     for (const runner of this.#runners) if (best === undefined || runner.load < best.load) best = runner;
@@ -97,11 +98,39 @@ export class SealScheduler {
   }
 
   #start(): SealRunner {
-    const runner =
-      this.#threads === 0
-        ? new InProcessSealer(this.#setup)
-        : new SealThread(this.#program, this.#setup, (gone) => this.#runners.delete(gone));
+    const runner = this.#startThread() ?? new InProcessSealer(this.#setup);
     this.#runners.add(runner);
     return runner;
   }
+
+  #startThread(): SealThread | undefined {
+    if (this.#threads === 0) return undefined;
+    try {
+      if (this.#program === undefined) throw new Error('the program of the worker is not known');
+      return new SealThread(this.#program, this.#setup, (gone) => this.#runners.delete(gone));
+    } catch (cause) {
+      this.#noMoreThreads(cause);
+      return undefined;
+    }
+  }
+
+  /** Those that are there go on; without any the work is done in process from now on. */
+  #noMoreThreads(cause: unknown): void {
+    this.#threads = Math.min(this.#threads, this.#runners.size);
+    if (this.#threads === 0) warnOfNoThreads(cause);
+  }
+}
+
+let hasWarned = false;
+
+/** Once in a process. The backups are as good; only slower, and in the way of the host's other work. */
+function warnOfNoThreads(cause: unknown): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  const reason = String((cause as Error | undefined)?.message ?? cause).split('\n')[0];
+  process.emitWarning(
+    `worker threads could not be started (${reason}): blocks are compressed and encrypted on the calling thread. ` +
+      'In a bundle give workerUrl, see docs/bundling.md; threads: 0 does it without this warning',
+    { code: 'COW_WORKER_UNAVAILABLE' },
+  );
 }

@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import { KEY_BYTES } from '../keys/derivation.ts';
-import { runSealTask, type SealSettings, type SealTask } from './seal-task.ts';
+import { type SealSettings, type SealTask, sealSteps } from './seal-task.ts';
 import { type SlotGeometry, SlotMemory } from './slot-memory.ts';
 
 /** What a worker is started with. */
@@ -22,6 +22,9 @@ export interface SealRequest {
 export interface SealAnswer {
   readonly error?: unknown;
 }
+
+/** The first message of a worker: it has come up, and will do tasks. */
+export const READY = 'cow-cloud-backup seal worker is ready';
 
 /** Keys that workers need, and no others, in memory that can be shared. */
 export function shareKeys(contentIdKey: Uint8Array, recordKey: Uint8Array): SharedArrayBuffer {
@@ -46,8 +49,13 @@ export class SealService {
     };
   }
 
-  run({ slot, task }: SealRequest): void {
-    runSealTask(this.#memories[slot] as SlotMemory, task, this.#settings);
+  run(request: SealRequest): void {
+    for (const _ of this.steps(request));
+  }
+
+  /** As `run`, a block at each step. */
+  steps({ slot, task }: SealRequest): Generator<void> {
+    return sealSteps(this.#memories[slot] as SlotMemory, task, this.#settings);
   }
 }
 
@@ -63,4 +71,5 @@ export function serveSealRequests(port: MessagePort, setup: SealSetup): void {
     }
     port.postMessage(answer);
   });
+  port.postMessage(READY);
 }

@@ -23,14 +23,18 @@ export interface SealSettings {
 export const IS_ZERO = 0;
 export const HAS_ID = 1;
 
-/** Does all of a task before it returns; ids, records and results are in the slot then. */
-export function runSealTask(memory: SlotMemory, task: SealTask, settings: SealSettings): void {
+/** Does a task a block at a time; ids, records and results are in the slot when it is over. */
+export function* sealSteps(memory: SlotMemory, task: SealTask, settings: SealSettings): Generator<void> {
   if (task.type === 'identify') {
-    task.lengths.forEach((length, block) => {
+    for (const [block, length] of task.lengths.entries()) {
       identify(memory, block, length, settings);
-    });
-  } else {
-    for (const block of task.which) seal(memory, block, task.lengths[block] as number, settings);
+      yield;
+    }
+    return;
+  }
+  for (const block of task.which) {
+    seal(memory, block, task.lengths[block] as number, settings);
+    yield;
   }
 }
 

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
-import { SealPool } from '../../../src/repository/workers/seal-pool.ts';
-import { BLOCK, held, scriptedPool, write } from './support/pools.ts';
+import { BLOCK, held, scriptedPool, throughPool, write } from './support/pools.ts';
 
 const workerFailed = expect.objectContaining({ code: 'WORKER_FAILED', retryable: true });
 
@@ -65,11 +64,37 @@ test('what a worker threw is the cause', async () => {
   await expect(pool.identify(slot, [BLOCK])).rejects.toMatchObject({ cause: { message: 'thrown by the script' } });
 });
 
-test('a program that can not be started fails every call, and does not keep starting', async () => {
-  const missing = new URL('./support/no-such-worker.ts', import.meta.url);
-  await using pool = new SealPool({ keys: RepositoryKeys.plain(), blockSize: BLOCK, threads: 2 }, missing);
-  using slot = await pool.acquire();
-  for (let round = 0; round < 2; round++) {
-    await expect(pool.identify(slot, [BLOCK])).rejects.toEqual(workerFailed);
-  }
+describe('where no thread can be started', () => {
+  const PROGRAMS = {
+    'there is no such program': new URL('./support/no-such-worker.ts', import.meta.url),
+    'the program ends at once': 'data:text/javascript,',
+    'the program throws': 'data:text/javascript,throw new Error("nothing for me")',
+    'the program is another one':
+      'data:text/javascript,import{parentPort as p}from"node:worker_threads";p.on("message",()=>{});p.postMessage(1)',
+  };
+
+  test.each(Object.entries(PROGRAMS))('(%s) the work goes on on the calling thread', async (_, program) => {
+    await using pool = scriptedPool(4, { threads: 2, workerUrl: new URL(program) });
+    const keys = RepositoryKeys.plain();
+    const blocks = Array.from({ length: 4 }, (_block, index) => Buffer.alloc(BLOCK, `${index} `));
+    const all = blocks.map((block) => throughPool(pool, keys, [block]));
+    for (const [index, { ids, opened }] of (await Promise.all(all)).entries()) {
+      expect(ids[0]).toEqual(keys.contentId(blocks[index]!));
+      expect(opened.get(0)?.equals(blocks[index]!)).toBe(true);
+    }
+  });
+
+  test('a caller who has aborted meanwhile hears of that, and the slot is free', async () => {
+    await using pool = scriptedPool(1, { workerUrl: new URL('data:text/javascript,') });
+    const slot = await pool.acquire();
+    write(slot, 'well');
+    const controller = new AbortController();
+    const identifying = pool.identify(slot, [BLOCK], controller);
+    controller.abort();
+    await expect(identifying).rejects.toBe(controller.signal.reason);
+    slot.release();
+    using again = await pool.acquire();
+    write(again, 'well');
+    expect(await pool.identify(again, [BLOCK])).toHaveLength(1);
+  });
 });

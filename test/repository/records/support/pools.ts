@@ -11,8 +11,15 @@ export const BLOCK = 4096;
 /** A pool of `slots` slots of one block each, for plain records, with workers that follow a script. */
 export function scriptedPool(slots: number, options: Partial<SealPoolOptions> = {}): SealPool {
   const memoryBytes = slots * slotBytes({ blockSize: BLOCK, blocks: 1 });
-  const program = new URL('./scripted-worker.ts', import.meta.url);
-  return new SealPool({ keys: RepositoryKeys.plain(), blockSize: BLOCK, threads: 1, memoryBytes, ...options }, program);
+  const workerUrl = new URL('./scripted-worker.ts', import.meta.url);
+  return new SealPool({
+    keys: RepositoryKeys.plain(),
+    blockSize: BLOCK,
+    threads: 1,
+    memoryBytes,
+    workerUrl,
+    ...options,
+  });
 }
 
 /** Fills the slot's first block: a script, and then something that does not compress to nothing. */

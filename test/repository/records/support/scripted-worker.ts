@@ -1,5 +1,10 @@
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
-import { type SealRequest, SealService, type SealSetup } from '../../../../src/repository/workers/seal-service.ts';
+import {
+  READY,
+  type SealRequest,
+  SealService,
+  type SealSetup,
+} from '../../../../src/repository/workers/seal-service.ts';
 import { SlotMemory } from '../../../../src/repository/workers/slot-memory.ts';
 
 /**
@@ -24,3 +29,4 @@ port.on('message', (request: SealRequest) => {
   service.run(request);
   port.postMessage({});
 });
+port.postMessage(READY);
