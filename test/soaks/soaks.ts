@@ -61,4 +61,10 @@ export const SOAKS: readonly Soak[] = [
     ],
     times: { full: 30, short: 2 },
   },
+  {
+    name: 'kills',
+    what: '500 kills of processes that back up a live volume into a folder, forget and prune',
+    files: ['test/soaks/kills.test.ts'],
+    times: { full: 125, short: 6 },
+  },
 ];
