@@ -90,7 +90,7 @@ export type {
 } from './target/cloud-target.ts';
 export { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './target/cloud-target.ts';
 export { type DeleteAllOptions, deleteAll } from './target/delete-all.ts';
-export { type FanOutOptions, fanOut, type ReplicaFailure } from './target/fan-out.ts';
+export { type FanOut, type FanOutOptions, fanOut, type ReplicaFailure } from './target/fan-out.ts';
 export { FileTarget } from './target/file-target.ts';
 export type { FileTargetOptions } from './target/file-target-options.ts';
 export {
@@ -101,6 +101,7 @@ export {
 } from './target/forwarding-target.ts';
 export { MemoryTarget, type MemoryTargetOptions } from './target/memory-target.ts';
 export { readOnlyTarget } from './target/read-only.ts';
+export type { SynchronizedReplica, SynchronizeOptions, SynchronizeProgress } from './target/synchronize.ts';
 export { type BandwidthOptions, withBandwidthLimit } from './target/with-bandwidth-limit.ts';
 export { type ConcurrencyOptions, withConcurrencyLimit } from './target/with-concurrency-limit.ts';
 export { type RetryOptions, withRetries } from './target/with-retries.ts';

@@ -61,6 +61,7 @@ export type KnownBackupErrorCode =
   | 'TARGET_TIMEOUT'
   | 'TARGET_ERROR'
   | 'QUORUM_NOT_REACHED'
+  | 'REPLICA_DIVERGED'
   // repository
   | 'REPOSITORY_NOT_FOUND'
   | 'REPOSITORY_EXISTS'

@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument } from '../common/arguments.ts';
+import { described, functionArgument, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
@@ -13,12 +13,19 @@ import type {
 } from './cloud-target.ts';
 import { deleteAll } from './delete-all.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetOperation } from './forwarding-target.ts';
+import {
+  checkSynchronizeOptions,
+  Synchronization,
+  type SynchronizedReplica,
+  type SynchronizeOptions,
+} from './synchronize.ts';
+import { targetArgument } from './target-arguments.ts';
 
 /** Which call of which replica failed. @public */
 export interface ReplicaFailure {
   /** Position in the array of replicas. */
   readonly replica: number;
-  readonly operation: TargetOperation;
+  readonly operation: TargetOperation | 'synchronize';
   /** The object's key, or how many keys were to be deleted. */
   readonly subject: string;
 }
@@ -29,6 +36,28 @@ export interface FanOutOptions {
   quorum?: number | undefined;
   /** Told of every failure of a replica, also of those that the quorum allows. */
   onReplicaError?: ((error: unknown, failure: ReplicaFailure) => void) | undefined;
+}
+
+/** What {@link fanOut} makes. @public */
+export interface FanOut extends ClosableTarget {
+  /**
+   * Copies to each replica what it lacks of what the primary has: after it missed puts, or when a new one is added. A
+   * repository that is opened on the replica meanwhile, or after this was ended, is an older state of the primary's. Others
+   * may go on putting and deleting through this fan-out.
+   *
+   * Objects of the same key and length are not compared: `verify` of a repository reads each member.
+   *
+   * @example
+   * ```ts
+   * const target = fanOut(local, [offsite], { quorum: 1 });
+   * const [{ copiedObjects, copiedBytes }] = await target.synchronize();
+   * ```
+   * @returns what was done to each replica, by position
+   * @throws `REPLICA_DIVERGED` where a replica was written to by itself: that replica is left as it is; the error of the
+   * first replica (or of the primary) that failed, when all were tried; `signal.reason`, `CLOSED`, `TypeError` for an
+   * option that is unknown or out of range
+   */
+  synchronize(options?: SynchronizeOptions): Promise<readonly SynchronizedReplica[]>;
 }
 
 /**
@@ -52,36 +81,55 @@ export interface FanOutOptions {
  * - **A listing comes from the primary alone** and fails with it: whatever the quorum, a replica may lack objects, and
  *   a list without them would look complete.
  * - A replica that missed a put or delete keeps what it had: an older object of the same key, or one since deleted.
+ *   {@link FanOut.synchronize} brings it up to date.
  *
  * Bodies are copied where a put may succeed although a target has failed, because a request given up may still be
  * reading its buffer.
  *
- * @throws `TypeError` for a quorum that is not an integer from 1 to the number of targets. Calls throw what the
+ * @throws `TypeError` for a target that is none, an option that is unknown, and a quorum that is not an integer from 1 to
+ * the number of targets. Calls throw what the
  * primary throws; `put`, `delete` and `deleteMany` besides `QUORUM_NOT_REACHED`.
  * @public
  */
-export function fanOut(
-  primary: CloudTarget,
-  replicas: readonly CloudTarget[],
-  options: FanOutOptions = {},
-): ClosableTarget {
+export function fanOut(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions = {}): FanOut {
   return new FanOutTarget(primary, replicas, options);
 }
 
 /** Errors that another target would give as well: they are about the call and not about who was asked. */
 const ABOUT_THE_CALL = new Set(['OBJECT_NOT_FOUND', 'INVALID_KEY', 'RANGE_UNSATISFIABLE', 'CLOSED']);
 
-class FanOutTarget extends ForwardingTarget {
+class FanOutTarget extends ForwardingTarget implements FanOut {
   readonly #replicas: readonly CloudTarget[];
   readonly #quorum: number;
   readonly #onReplicaError: FanOutOptions['onReplicaError'];
 
   constructor(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions) {
     super(primary, 'this fan-out');
-    this.#replicas = [...replicas];
+    const { quorum, onReplicaError } = optionsArgument('options', options, { quorum: true, onReplicaError: true });
+    if (!Array.isArray(replicas))
+      throw new TypeError(`replicas must be an array of targets, not ${described(replicas)}`);
+    this.#replicas = replicas.map((replica, index) => targetArgument(`replicas[${index}]`, replica));
     const all = replicas.length + 1;
-    this.#quorum = integerArgument('quorum', options.quorum ?? all, 1, all);
-    this.#onReplicaError = options.onReplicaError;
+    this.#quorum = integerArgument('options.quorum', quorum ?? all, 1, all);
+    this.#onReplicaError = onReplicaError && functionArgument('options.onReplicaError', onReplicaError);
+  }
+
+  async synchronize(options: SynchronizeOptions = {}): Promise<readonly SynchronizedReplica[]> {
+    const checked = checkSynchronizeOptions(options);
+    this.requireOpen(checked.signal);
+    const results: SynchronizedReplica[] = [];
+    const errors: unknown[] = [];
+    for (const [replica, target] of this.#replicas.entries()) {
+      try {
+        results.push(await new Synchronization(this.inner, target, replica, checked).run());
+      } catch (error) {
+        checked.signal?.throwIfAborted();
+        errors.push(error);
+        this.#report(error, { replica, operation: 'synchronize', subject: 'the store' });
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+    return results;
   }
 
   override get capabilities(): TargetCapabilities {

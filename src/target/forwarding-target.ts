@@ -11,6 +11,7 @@ import type {
   TargetMember,
 } from './cloud-target.ts';
 import { Lifetime } from './lifetime.ts';
+import { targetArgument } from './target-arguments.ts';
 
 /** The calls of a {@link CloudTarget}. @public */
 export type TargetOperation =
@@ -58,7 +59,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
   readonly #lifetime: Lifetime;
 
   constructor(inner: CloudTarget, what: string) {
-    this.inner = inner;
+    this.inner = targetArgument('target', inner);
     this.#lifetime = new Lifetime(what);
     if (inner.deleteMany !== undefined) {
       this.deleteMany = async (keys, options = {}) => {
@@ -122,6 +123,11 @@ export abstract class ForwardingTarget implements ClosableTarget {
 
   async close(): Promise<void> {
     this.#lifetime.close();
+  }
+
+  /** Throws `CLOSED` when this target is closed, and the reason of a signal that has aborted. */
+  protected requireOpen(signal: AbortSignal | undefined): void {
+    this.#lifetime.check(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -7,7 +7,7 @@ import {
   optionsArgument,
   signalArgument,
 } from '../common/arguments.ts';
-import type { GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
+import type { CloudTarget, GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
 import { checkRange } from './object-range.ts';
 
 /** Checks of what is passed to the methods of a target. Each returns the options, or throws a `TypeError`. */
@@ -24,6 +24,18 @@ export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }
 
+/** Returns `target` when it has the methods of one, else throws a `TypeError` that names it. */
+export function targetArgument(name: string, target: unknown): CloudTarget {
+  const given = target as Record<string, unknown> | null | undefined;
+  const lacking = METHODS.find((method) => typeof given?.[method] !== 'function');
+  if (lacking !== undefined || typeof given?.capabilities !== 'object') {
+    const how = typeof given === 'object' && given !== null ? `: it has no ${lacking ?? 'capabilities'}` : '';
+    throw new TypeError(`${name} must be a CloudTarget, not ${described(target)}${how}`);
+  }
+  return target as CloudTarget;
+}
+
+const METHODS = ['put', 'get', 'stat', 'list', 'delete'] as const;
 const ABORT = { signal: true } as const;
 const PUT = { createOnly: true, onSent: true, signal: true } as const;
 const GET = { range: true, signal: true } as const;
