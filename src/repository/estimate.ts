@@ -44,7 +44,7 @@ export async function estimateBackup(
   const { blockSize, size } = source;
   const id = chooseBase(state, { volume, base: 'latest', blockSize });
   const base = id === undefined ? undefined : state.backups.get(id);
-  const changed = base === undefined ? undefined : changedBlocks(context, source, base, state.heads.get(volume));
+  const changed = base === undefined ? undefined : await changedBlocks(context, source, base, state.heads.get(volume));
   const blockCount = changed ?? Math.ceil(size / blockSize);
   const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
   const isDue = state.seq + 2 - context.log.reader.checkpoint >= CHECKPOINT_EVERY;
@@ -58,14 +58,14 @@ export async function estimateBackup(
 }
 
 /** Blocks that change tracking names, `undefined` where it is not believed. */
-function changedBlocks(
+async function changedBlocks(
   { format: { repositoryId } }: RepositoryContext,
   source: BackupSource,
   base: StoredBackup,
   newest: string | undefined,
-): number | undefined {
+): Promise<number | undefined> {
   const [volume, instant] = source instanceof CopyOnWriteVolume ? [source] : [source.volume, source.point];
-  const written = writtenSinceBase(volume, instant, { repositoryId, base, newest });
+  const written = await writtenSinceBase(volume, instant, { repositoryId, base, newest });
   if (typeof written === 'string') return undefined;
   return unionRanges(written, base.descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);
 }

@@ -94,18 +94,19 @@ export class BlockStateMap implements BlockStates {
     const toByte = StateByte[choiceArgument('to', to, BLOCK_STATES)];
     if (end > this.blockCount) throw new BackupError('OUT_OF_RANGE', `no block ${end - 1} among ${this.blockCount}`);
     const bytes = this.#bytes;
-    for (let at = first; at < end; at++) {
+    const left = new Array<number>(BLOCK_STATES.length).fill(0);
+    for (let at = first; at < end; ) {
       const from = bytes[at] as number;
       if (ALLOWED[from * 8 + toByte] === 0) {
         throw new BackupError('INVALID_TRANSITION', `block ${at} can not go from ${BLOCK_STATES[from]} to ${to}`);
       }
+      const next = endOfRun(bytes, at, end);
+      left[from]! += next - at;
+      at = next;
     }
-    const counts = this.#counts;
-    for (let at = first; at < end; at++) {
-      counts[bytes[at] as number]!--;
-      bytes[at] = toByte;
-    }
-    counts[toByte]! += end - first;
+    bytes.fill(toByte, first, end);
+    for (const [state, count] of left.entries()) this.#counts[state]! -= count;
+    this.#counts[toByte]! += end - first;
   }
 
   ranges(...states: BlockState[]): Generator<StateRange> {
@@ -119,8 +120,7 @@ export class BlockStateMap implements BlockStates {
     for (let at = 0; at < this.blockCount; ) {
       const byte = bytes[at] as number;
       const firstBlock = at;
-      do at++;
-      while (at < this.blockCount && bytes[at] === byte);
+      at = endOfRun(bytes, at, this.blockCount);
       if (wanted[byte] === 1) {
         yield { firstBlock, blockCount: at - firstBlock, state: BLOCK_STATES[byte] as BlockState };
       }
@@ -203,6 +203,23 @@ function memoryFor(blockCount: number): Uint8Array {
       cause,
     });
   }
+}
+
+/** As many as are compared natively at a time. */
+const CHUNK = 64 * 1024;
+const uniform = new Uint8Array(CHUNK);
+
+/** Where the run of equal bytes that begins at `at` ends, or `end`; long runs at memory speed. */
+function endOfRun(bytes: Uint8Array, at: number, end: number): number {
+  const byte = bytes[at] as number;
+  let next = at + 1;
+  const near = Math.min(end, at + 64);
+  while (next < near && bytes[next] === byte) next++;
+  if (next < near || next === end) return next;
+  if (uniform[0] !== byte) uniform.fill(byte);
+  while (next + CHUNK <= end && Buffer.compare(bytes.subarray(next, next + CHUNK), uniform) === 0) next += CHUNK;
+  while (next < end && bytes[next] === byte) next++;
+  return next;
 }
 
 function wordsOf(bytes: Uint8Array): Float64Array {

@@ -222,13 +222,17 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   }
 
   /**
-   * The blocks written since an instant, ascending and coalesced; perhaps more, never fewer. `undefined` when that is
-   * not known any more: then contents have to be compared. An incremental backup of a later snapshot asks once that
-   * snapshot exists, and also wants what its base has lost.
+   * The blocks written since an instant, ascending and coalesced in runs of up to 1 Mi blocks; perhaps more, never fewer.
+   * `undefined` when that is not known: then contents have to be compared. An incremental backup of a later snapshot asks
+   * once that snapshot exists, and also wants what its base has lost.
    *
-   * @throws `CLOSED`
+   * They are looked up as they are asked for, so that each step takes a few milliseconds at most and no memory to speak of,
+   * however large the volume; a host with much to go through lets its event loop turn in between. What is written while
+   * it does so may show or not.
+   *
+   * @throws `CLOSED`; TypeError for what is no point. One that this volume has never given out is `undefined`
    */
-  changedSince(point: ChangePoint): BlockRange[] | undefined {
+  changedSince(point: ChangePoint): Iterable<BlockRange> | undefined {
     this.core.requireOpen();
     plainObjectArgument('point', point);
     textArgument('point.trackingId', point.trackingId);

@@ -1,5 +1,5 @@
 import { BackupError } from '../common/errors.ts';
-import { type BlockRange, rangesWhere } from '../state/block-range.ts';
+import type { BlockRange } from '../state/block-range.ts';
 
 /** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes nor returns. */
 export interface KeptPoint {
@@ -11,6 +11,11 @@ export interface KeptPoint {
 
 const MAX_EPOCH = 255;
 const MAX_KEPT_POINTS = 254;
+/** So many blocks are summed up by one byte. */
+export const CHUNK_BITS = 16;
+const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
+/** A longer run is given in parts, so that no step of going through changes takes long. */
+const MAX_RUN_BLOCKS = 2 ** 20;
 /** Points dropped at a time once there are too many, so that renumbering a large map stays rare. */
 const DROPPED_AT_ONCE = 32;
 
@@ -21,6 +26,8 @@ const DROPPED_AT_ONCE = 32;
 export class EpochMap {
   /** By block. Only ever set to `current`. */
   readonly bytes: Uint8Array;
+  /** By chunk of blocks: the epoch of the newest write to any of them. Set whenever one of `bytes` is. */
+  readonly newestByChunk: Uint8Array;
   /** The newest epoch ever given out. */
   current = 0;
   #points: KeptPoint[] = [];
@@ -28,6 +35,7 @@ export class EpochMap {
 
   constructor(blockCount: number) {
     this.bytes = new Uint8Array(blockCount);
+    this.newestByChunk = new Uint8Array(Math.ceil(blockCount / CHUNK_BLOCKS));
   }
 
   /** The serial of the newest point, 0 before the first. */
@@ -65,14 +73,58 @@ export class EpochMap {
   /**
    * Blocks written since a point. One that is no longer kept rounds down to an older kept one, so that the answer may
    * hold too much and never too little; `undefined` where there is none, or the serial was never given out.
+   *
+   * Nothing is looked at before it is asked for, and chunks without changes are passed over: a step costs no more than the
+   * chunks of one run.
    */
-  changedSince(serial: number): BlockRange[] | undefined {
-    if (serial > this.#lastSerial) return undefined;
+  changedSince(serial: number): Iterable<BlockRange> | undefined {
+    if (serial > this.#lastSerial || this.#epochOf(serial) === undefined) return undefined;
+    return { [Symbol.iterator]: () => this.#changedSince(serial) };
+  }
+
+  *#changedSince(serial: number): Generator<BlockRange, undefined> {
+    let run: { firstBlock: number; blockCount: number } | undefined;
+    for (let chunk = 0; chunk < this.newestByChunk.length; chunk++) {
+      for (const next of this.#changesInChunk(chunk, serial)) {
+        if (
+          run !== undefined &&
+          run.firstBlock + run.blockCount === next.firstBlock &&
+          run.blockCount < MAX_RUN_BLOCKS
+        ) {
+          run.blockCount += next.blockCount;
+        } else {
+          if (run !== undefined) yield run;
+          run = next;
+        }
+      }
+    }
+    if (run !== undefined) yield run;
+  }
+
+  /**
+   * A chunk is looked at in one step, before anything of it is given out: whoever goes through the changes may let an
+   * instant pass between two of them, which renumbers epochs (rule R10) or drops the point. Then all may have changed.
+   */
+  #changesInChunk(chunk: number, serial: number): { firstBlock: number; blockCount: number }[] {
+    const { bytes } = this;
+    const epoch = this.#epochOf(serial) ?? 0;
+    const changes: { firstBlock: number; blockCount: number }[] = [];
+    if ((this.newestByChunk[chunk] as number) < epoch) return changes;
+    const end = Math.min(bytes.length, (chunk + 1) * CHUNK_BLOCKS);
+    for (let block = chunk * CHUNK_BLOCKS; block < end; block++) {
+      if ((bytes[block] as number) < epoch) continue;
+      const firstBlock = block;
+      do block++;
+      while (block < end && (bytes[block] as number) >= epoch);
+      changes.push({ firstBlock, blockCount: block - firstBlock });
+    }
+    return changes;
+  }
+
+  #epochOf(serial: number): number | undefined {
     // @mutation point-rounds-down
     const epoch = this.#points.findLast((point) => point.serial <= serial)?.epoch;
-    if (epoch === undefined) return undefined;
-    const bytes = this.bytes;
-    return [...rangesWhere(bytes.length, (block) => (bytes[block] as number) >= epoch)];
+    return epoch;
   }
 
   #dropOldest(): void {
@@ -85,8 +137,15 @@ export class EpochMap {
     const newEpoch = new Uint8Array(MAX_EPOCH + 1);
     for (const { epoch } of this.#points) newEpoch[epoch] = 1;
     for (let epoch = 1; epoch <= MAX_EPOCH; epoch++) newEpoch[epoch]! += newEpoch[epoch - 1] as number;
-    const bytes = this.bytes;
-    for (let block = 0; block < bytes.length; block++) bytes[block] = newEpoch[bytes[block] as number] as number;
+    const { bytes, newestByChunk } = this;
+    for (let chunk = 0; chunk < newestByChunk.length; chunk++) {
+      if (newestByChunk[chunk] === 0) continue; // Never written: all its epochs are 0, and stay it.
+      newestByChunk[chunk] = newEpoch[newestByChunk[chunk] as number] as number;
+      const end = Math.min(bytes.length, (chunk + 1) * CHUNK_BLOCKS);
+      for (let block = chunk * CHUNK_BLOCKS; block < end; block++) {
+        bytes[block] = newEpoch[bytes[block] as number] as number;
+      }
+    }
     for (const point of this.#points) point.epoch = newEpoch[point.epoch] as number;
     this.current = newEpoch[this.current] as number;
     renumbered(newEpoch);

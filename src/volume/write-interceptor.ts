@@ -6,6 +6,7 @@ import { checkBytes, checkLength } from '../device/door.ts';
 import { SETTLED } from '../device/settled.ts';
 import { checkSpan } from '../device/span.ts';
 import { Claims, isAllZero, preserveError } from './claims.ts';
+import { CHUNK_BITS } from './epoch-map.ts';
 import type { Room } from './preimage-space.ts';
 import type { VolumeCore } from './volume-core.ts';
 
@@ -211,9 +212,11 @@ export class WriteInterceptor {
     const { epochs, snapshots } = this.#core;
     // @mutation current-epoch
     const { bytes, current } = epochs;
+    const { newestByChunk } = epochs;
     for (let block = first; block <= last; block++) {
       if (bytes[block] === current) continue; // There is neither a claim nor an open pre-image then.
       bytes[block] = current;
+      newestByChunk[block >>> CHUNK_BITS] = current;
       // @mutation claim-ends
       this.claims.remove(block);
       snapshots.overwritten(block, current);

@@ -55,6 +55,24 @@ describe('BlockStateMap', () => {
     );
   });
 
+  test('long runs are found and moved like short ones', () => {
+    const blockCount = 300_000;
+    const map = new BlockStateMap(blockCount);
+    map.set({ firstBlock: 70_000, blockCount: 140_000 }, 'storing');
+    map.set(140_000, 'stored');
+    map.set({ firstBlock: 0, blockCount: 70_000 }, 'inherited');
+    expect([...map.ranges()]).toEqual([
+      { firstBlock: 0, blockCount: 70_000, state: 'inherited' },
+      { firstBlock: 70_000, blockCount: 70_000, state: 'storing' },
+      { firstBlock: 140_000, blockCount: 1, state: 'stored' },
+      { firstBlock: 140_001, blockCount: 69_999, state: 'storing' },
+      { firstBlock: 210_000, blockCount: 90_000, state: 'pending' },
+    ]);
+    expect(map.counts).toMatchObject({ inherited: 70_000, storing: 139_999, stored: 1, pending: 90_000 });
+    expect(() => map.set({ firstBlock: 140_001, blockCount: 159_999 }, 'stored')).toThrow(code('INVALID_TRANSITION'));
+    expect(map.counts.stored).toBe(1);
+  });
+
   test('a clone has the states of its moment, and neither follows the other', () => {
     fc.assert(
       fc.property(someStates, (states) => {

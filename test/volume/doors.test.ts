@@ -364,7 +364,7 @@ describe('writes of any alignment through both doors', () => {
     await errorOf(volume.write(-512, filled(1, 512)), 'OUT_OF_RANGE');
     await expect(volume.write(0.5, filled(1, 512))).rejects.toThrow(TypeError);
     expectSame(device.bytes, filled(0, 4 * BLOCK));
-    expect(volume.changedSince(point)).toEqual([]);
+    expect([...(volume.changedSince(point) ?? ['unknown'])]).toEqual([]);
   });
 
   test('a refused write leaves a block that is no longer wanted where it was', async () => {
@@ -375,6 +375,6 @@ describe('writes of any alignment through both doors', () => {
     await errorOf(volume.write(100, filled(1, 512)), 'MISALIGNED');
     await volume.write(512, new Uint8Array(0));
     await expectFilled(snapshot, 0, 0, 4 * BLOCK);
-    expect(volume.changedSince(snapshot.point)).toEqual([]);
+    expect([...(volume.changedSince(snapshot.point) ?? ['unknown'])]).toEqual([]);
   });
 });

@@ -51,7 +51,7 @@ function bitsOf(...groups: number[]): Set<number> {
   return bits;
 }
 
-function bitsIn(ranges: readonly BlockRange[] | undefined): Set<number> {
+function bitsIn(ranges: Iterable<BlockRange> | undefined): Set<number> {
   const bits = new Set<number>();
   for (const { firstBlock, blockCount } of ranges ?? []) {
     for (let block = firstBlock; block < firstBlock + blockCount; block++) bits.add(block);
@@ -118,7 +118,7 @@ describe.each(['async', 'sync'] as const)('257, through the %s door', (door) => 
     expect(bitsIn(volume.changedSince(second.point))).toEqual(bitsOf(2, 3));
     const third = await Backup.run(volume, second);
     expectSame(third.image, device.bytes, 'the second incremental');
-    expect(volume.changedSince(third.point)).toEqual([]);
+    expect([...(volume.changedSince(third.point) ?? ['unknown'])]).toEqual([]);
   });
 
   test('Bitmap Sync on-success with simulated failure: the recovery copies everything since the full backup', async () => {

@@ -101,7 +101,7 @@ export class VolumeBackup {
     if (pinned === undefined) return new VolumeBackup(parts, 'no-base');
     const map = openMap(context, pinned.descriptor);
     if (await needsRebuild(context, map, { signal })) return new VolumeBackup(parts, 'base-damaged');
-    const written = writtenSinceBase(snapshot.volume, snapshot.point, {
+    const written = await writtenSinceBase(snapshot.volume, snapshot.point, {
       repositoryId: context.format.repositoryId,
       base: pinned,
       newest: part.parent,

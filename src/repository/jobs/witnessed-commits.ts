@@ -4,6 +4,7 @@ import type { BlockRange } from '../../state/block-range.ts';
 import type { ChangePoint, CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
 import { backupPlain } from '../log/backup-codec.ts';
 import type { BackupRecord } from '../log/log-entry.ts';
+import { gatheredRanges } from '../records/event-loop-turns.ts';
 
 /**
  * Which instant of a volume became which backup, as this process has seen it confirmed.
@@ -69,18 +70,19 @@ export function witnessCommit(
  *
  * @param instant - what is being backed up; `undefined` for an instant that is yet to come
  */
-export function writtenSinceBase(
+export async function writtenSinceBase(
   volume: CopyOnWriteVolume,
   instant: ChangePoint | undefined,
   { repositoryId, base, newest }: TrackedBase,
-): readonly BlockRange[] | ChangeReason {
+): Promise<readonly BlockRange[] | ChangeReason> {
   if (base.descriptor.size !== volume.size) return 'size-changed';
   if (base.id !== newest) return 'base-not-newest';
   const seen = witnessedCommits.get(volume)?.get(keyOf(repositoryId, base.volume));
   if (seen === undefined || seen.digest !== digestOf(base)) return 'base-not-seen';
   // R11: what was written between an older instant and the base shows in nothing that was written since the base.
   if (instant !== undefined && instant.epoch < seen.point.epoch) return 'base-newer';
-  return volume.changedSince(seen.point) ?? 'tracking-lost';
+  const written = volume.changedSince(seen.point);
+  return written === undefined ? 'tracking-lost' : await gatheredRanges(written);
 }
 
 function keyOf(repositoryId: Uint8Array, volume: string): string {

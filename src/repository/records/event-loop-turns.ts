@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import type { BlockRange } from '../../state/block-range.ts';
 
 /** How long opening records may keep everything else of this process waiting, in milliseconds. */
 const TURN_MS = 4;
@@ -41,4 +42,14 @@ export class Steps {
   isDue(): boolean {
     return ++this.#taken % STEPS_EACH === 0;
   }
+}
+
+/** All ranges of blocks that `ranges` gives, which may be millions; others run in between. */
+export async function gatheredRanges(ranges: Iterable<BlockRange>): Promise<BlockRange[]> {
+  const all: BlockRange[] = [];
+  for (const range of ranges) {
+    all.push(range);
+    if (all.length % 64 === 0 || range.blockCount >= 2 ** 16) await letOthersRun();
+  }
+  return all;
 }

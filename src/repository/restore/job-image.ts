@@ -6,6 +6,7 @@ import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { VolumeBackup } from '../jobs/volume-backup.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
+import { gatheredRanges } from '../records/event-loop-turns.ts';
 import type { RecordStore } from '../records/record-store.ts';
 import type { OpenedBackup } from './restore-options.ts';
 
@@ -82,9 +83,10 @@ export class JobImage implements OpenedBackup {
   }
 
   /** What the volume holds differently from the frozen instant, perhaps more. */
-  overwritten(): BlockRange[] | undefined {
+  async overwritten(): Promise<BlockRange[] | undefined> {
     const { snapshot } = this.#parts;
-    return snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
+    const written = snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
+    return written && gatheredRanges(written);
   }
 
   /** Block by block: some are in the volume, others in the repository. */

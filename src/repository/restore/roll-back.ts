@@ -48,7 +48,7 @@ async function rolledBack(
     throw new BackupError('BLOCK_LOST', `the backup has lost ${image.lostBlocks} blocks; nothing was written`);
   }
   const { blockSize } = image;
-  const changed = onto === survivor ? image.overwritten() : undefined;
+  const changed = onto === survivor ? await image.overwritten() : undefined;
   const wanted = ranges.flatMap(({ offset, length }) => {
     if (changed === undefined) return [{ offset, length }];
     const end = offset + length;

@@ -411,7 +411,7 @@ class HistoryRun {
     for (const { point, blocks } of this.#writtenSince.values()) {
       const ranges = this.#volume.changedSince(point);
       ok(ranges, 'so few points are all kept');
-      const told = ranges.flatMap(({ firstBlock, blockCount }) =>
+      const told = [...ranges].flatMap(({ firstBlock, blockCount }) =>
         Array.from({ length: blockCount }, (_, index) => firstBlock + index),
       );
       deepStrictEqual(
