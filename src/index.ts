@@ -49,8 +49,14 @@ export type { ChangeReason } from './repository/jobs/witnessed-commits.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
 export type { LatestBackupOptions, ListBackupsOptions } from './repository/list-options.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
+export { formatPosition, parsePosition } from './repository/opening/log-position.ts';
 export type { KeySlotInfo, KeySlots } from './repository/opening/manage-keys.ts';
-export type { CreateOptions, OpenOptions, RepositoryTuning } from './repository/opening/repository-options.ts';
+export type {
+  CreateOptions,
+  NewRepositoryOptions,
+  OpenOptions,
+  RepositoryTuning,
+} from './repository/opening/repository-options.ts';
 export type { Progress, ProgressOptions } from './repository/progress.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
 export type { RequestBudget } from './repository/requests/request-meter.ts';
@@ -65,6 +71,7 @@ export type { ApplyRetentionOptions } from './repository/retention/apply-retenti
 export type { ForgetOptions } from './repository/retention/forget.ts';
 export type { HoldOptions } from './repository/retention/hold.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
+export type { DamagedObject } from './repository/verify/small-objects.ts';
 export type { DamagedPack, VerifyDepth, VerifyOptions, VerifyResult } from './repository/verify/verify-options.ts';
 export { SEAL_WORKER_URL } from './repository/workers/seal-worker-url.ts';
 export type { BlockRange } from './state/block-range.ts';
@@ -99,13 +106,14 @@ export {
   type TargetCall,
   type TargetOperation,
 } from './target/forwarding-target.ts';
+export { checkKey, isKey } from './target/keys.ts';
 export { MemoryTarget, type MemoryTargetOptions } from './target/memory-target.ts';
 export { readOnlyTarget } from './target/read-only.ts';
 export type { SynchronizedReplica, SynchronizeOptions, SynchronizeProgress } from './target/synchronize.ts';
 export { type BandwidthOptions, withBandwidthLimit } from './target/with-bandwidth-limit.ts';
 export { type ConcurrencyOptions, withConcurrencyLimit } from './target/with-concurrency-limit.ts';
 export { type RetryOptions, withRetries } from './target/with-retries.ts';
-export { type TargetTrace, type TracingOptions, withTracing } from './target/with-tracing.ts';
+export { TARGET_CHANNELS, type TargetTrace, type TracingOptions, withTracing } from './target/with-tracing.ts';
 export { type ChangePoint, CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
 export type { SnapshotOptions } from './volume/instant.ts';
 export type { BlockMark } from './volume/live-snapshots.ts';

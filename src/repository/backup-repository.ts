@@ -5,6 +5,7 @@ import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
 import type { CloudTarget } from '../target/cloud-target.ts';
+import { targetArgument } from '../target/target-argument.ts';
 import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
 import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
@@ -32,8 +33,10 @@ import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
 import { missingBackup } from './log/sessions.ts';
 import { BlockMap } from './map/block-map.ts';
+import { checkCreateOptions, checkOpenOptions } from './opening/check-options.ts';
 import { createRepository } from './opening/create-repository.ts';
 import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './opening/manage-keys.ts';
+import { openOrCreate } from './opening/open-or-create.ts';
 import { openRepository } from './opening/open-repository.ts';
 import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './opening/repository-options.ts';
 import { prune } from './prune/prune.ts';
@@ -99,7 +102,14 @@ export class BackupRepository implements AsyncDisposable {
   readonly #images = new Set<BackupImage>();
   #closing: Promise<void> | undefined;
 
-  private constructor(context: RepositoryContext, tuning: CheckedTuning) {
+  /**
+   * Whether this call has created it. Two hosts that create one repository with the same secret at the same time may both
+   * say so, where one has finished what the other began.
+   */
+  readonly wasCreated: boolean;
+
+  private constructor(context: RepositoryContext, tuning: CheckedTuning, wasCreated: boolean) {
+    this.wasCreated = wasCreated;
     this.#context = context;
     this.#tuning = tuning;
     this.#jobs = new BackupJobs(context, tuning);
@@ -112,41 +122,50 @@ export class BackupRepository implements AsyncDisposable {
    * target and a key provider give
    */
   static async create(target: CloudTarget, options: CreateOptions & AbortOptions): Promise<BackupRepository> {
-    const { encryption, singleWriter, signal } = options;
-    checkTuning(options);
-    await createRepository(target, { encryption, singleWriter }, { signal });
+    targetArgument('target', target);
+    const checked = checkCreateOptions(options);
+    const tuning = checkTuning(options);
+    const { encryption, ...others } = options;
+    await createRepository(target, checked, { signal: others.signal });
     const unlock = encryption === 'none' ? undefined : encryption;
-    return BackupRepository.open(target, { ...options, unlock });
+    return new BackupRepository(await openRepository(target, { ...others, unlock }, tuning), tuning, true);
   }
 
   /**
    * Opens a repository: at most six requests, in two rounds that follow each other.
    *
+   * What was given to unlock it must be needed: a repository without encryption is refused then. Where `format` is gone, it
+   * opens all the same, with a copy that its key slots or its log hold; `verify` restores the object.
+   *
+   * @example
+   * ```ts
+   * const encryption = { passphrase };
+   * const remembered = await readFile('position', 'utf8').catch(() => undefined);
+   * await using repository = await BackupRepository.open(target, { createIfMissing: { encryption }, remembered });
+   * await writeFile('position', formatPosition(repository.position));
+   * ```
+   *
    * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`;
-   * `KEY_REQUIRED`, `KEY_REFUSED`, `KEY_SLOT_CORRUPT`; `SINGLE_WRITER_REQUIRED`; `LOG_CORRUPT`, `LOG_TRUNCATED`,
-   * `LOG_FORKED`; what the target and a key provider give
+   * `KEY_REQUIRED`, `KEY_REFUSED`, `KEY_SLOT_CORRUPT`, `NOT_ENCRYPTED`; `LIMIT_EXCEEDED` where key slots ask for more work
+   * than may be spent on them; `SINGLE_WRITER_REQUIRED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`; what the target and a
+   * key provider give
    */
   static async open(target: CloudTarget, options: OpenOptions = {}): Promise<BackupRepository> {
+    targetArgument('target', target);
+    checkOpenOptions(options);
     const tuning = checkTuning(options);
-    const { createIfMissing, signal } = options;
-    try {
-      return new BackupRepository(await openRepository(target, options, tuning), tuning);
-    } catch (error) {
-      if (createIfMissing === undefined || !BackupError.is(error, 'REPOSITORY_NOT_FOUND')) throw error;
-    }
-    try {
-      await createRepository(target, createIfMissing, { signal });
-    } catch (error) {
-      if (!BackupError.is(error, 'REPOSITORY_EXISTS')) throw error; // Somebody was faster.
-    }
-    const { encryption, singleWriter = options.singleWriter } = createIfMissing;
-    const unlock = options.unlock ?? (encryption === 'none' ? undefined : encryption);
-    return new BackupRepository(await openRepository(target, { ...options, unlock, singleWriter }, tuning), tuning);
+    const { context, wasCreated } = await openOrCreate(target, options, tuning);
+    return new BackupRepository(context, tuning, wasCreated);
   }
 
   /** Of the repository's format. */
   get formatVersion(): number {
     return this.#context.format.version;
+  }
+
+  /** Whether what is stored is encrypted. It never changes: a repository is made with encryption or without. */
+  get encrypted(): boolean {
+    return this.#context.format.encrypted;
   }
 
   get readOnly(): boolean {
@@ -158,7 +177,10 @@ export class BackupRepository implements AsyncDisposable {
     return [...this.#jobs.running];
   }
 
-  /** What a host may keep and give to `open` as `remembered`, so that an older copy of the repository does not pass for it. */
+  /**
+   * What a host may keep, as text by `formatPosition`, and give to `open` as `remembered`, so that an older copy of the
+   * repository, or an empty folder where its disk is not mounted, does not pass for it.
+   */
   get position(): LogPosition {
     return this.#context.log.position;
   }
@@ -173,11 +195,11 @@ export class BackupRepository implements AsyncDisposable {
       },
       add: async (unlock, options) => {
         this.#requireWritable();
-        return addKeySlot(context, unlock, { signal: options?.signal });
+        return addKeySlot(context, unlock, options);
       },
       remove: async (id, options) => {
         this.#requireWritable();
-        await removeKeySlot(context, id, { signal: options?.signal });
+        await removeKeySlot(context, id, options);
       },
     };
   }

@@ -13,15 +13,17 @@ export function isKeySegment(text: string): boolean {
   return text.length <= MAX_KEY_SEGMENT_LENGTH && SEGMENT.test(text) && !DEVICE.test(text);
 }
 
-/** Whether `text` is a key (see the obligations of `CloudTarget`). */
+/** Whether `text` is a key (see the obligations of {@link CloudTarget}). @public */
 export function isKey(text: unknown): text is string {
   return typeof text === 'string' && text.length <= MAX_KEY_LENGTH && text.split('/').every(isKeySegment);
 }
 
 /**
- * Returns `key` if it is one (see the obligations of `CloudTarget`).
+ * Returns `key` if it is one (see the obligations of {@link CloudTarget}). Targets of one's own check keys with it, so that
+ * what one store refuses every store refuses.
  *
  * @throws `INVALID_KEY` for another text, `TypeError` for what is no text
+ * @public
  */
 export function checkKey(key: string): string {
   if (isKey(key)) return key;

@@ -26,8 +26,8 @@ export interface TracingOptions {
 
 type Channels = Readonly<Record<TargetOperation, TracingChannel<string, TargetTrace>>>;
 
-const channel = (operation: TargetOperation) =>
-  tracingChannel<string, TargetTrace>(`cow-cloud-backup:target.${operation}`);
+const nameOf = (operation: string) => `cow-cloud-backup:target.${operation}`;
+const channel = (operation: TargetOperation) => tracingChannel<string, TargetTrace>(nameOf(operation));
 
 const CHANNELS: Channels = {
   put: channel('put'),
@@ -39,6 +39,20 @@ const CHANNELS: Channels = {
   storeTime: channel('storeTime'),
   removeLeftovers: channel('removeLeftovers'),
 };
+
+/**
+ * Names of the tracing channels that {@link withTracing} publishes on, by operation.
+ *
+ * @example
+ * ```ts
+ * tracingChannel(TARGET_CHANNELS.put).subscribe({ asyncEnd: (trace) => console.log(trace) });
+ * ```
+ *
+ * @public
+ */
+export const TARGET_CHANNELS = Object.freeze(
+  Object.fromEntries(Object.keys(CHANNELS).map((operation) => [operation, nameOf(operation)])),
+) as Readonly<Record<TargetOperation, string>>;
 
 /**
  * Tells of each call on the `node:diagnostics_channel` tracing channels `cow-cloud-backup:target.put`, `.get`,

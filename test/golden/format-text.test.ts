@@ -16,6 +16,7 @@ import { MemoryTarget } from '../../src/target/memory-target.ts';
 import {
   appendixA,
   bytes,
+  formatText,
   gcm,
   hkdf256,
   hmac256,
@@ -244,7 +245,6 @@ describe('the log', () => {
 describe('all of it together', () => {
   const objects = new Map<string, Uint8Array<ArrayBuffer>>(
     Object.entries({
-      format: 'format, encrypted',
       'keys/0123456789abcdef': 'slot, passphrase',
       [PACK]: 'pack',
       'log/ffffffffffffe': 'entry 1',
@@ -252,6 +252,7 @@ describe('all of it together', () => {
       'log/ffffffffffffd-c': 'checkpoint',
     }).map(([object, name]) => [object, Uint8Array.from(vector(name))]),
   );
+  objects.set('format', Uint8Array.from(formatText(vector('format, encrypted'), key, repositoryId)));
   const passphrase = vector('passphrase as typed').toString('utf8');
   const content = Buffer.alloc(SIZE);
   for (const block of [0, 6]) content.set(c, block * BLOCK);

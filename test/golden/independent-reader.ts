@@ -226,6 +226,8 @@ class Reader {
   readonly #seen = new Map<string, number>();
   readonly #repositoryId: Uint8Array;
   readonly #fanOut: number;
+  /** Of a plain repository: entries have copies. */
+  readonly #formatBody: Uint8Array | undefined;
   readonly #key: Uint8Array | undefined;
   readonly #derived = new Map<string, Uint8Array>();
   readonly #state = new State();
@@ -233,15 +235,26 @@ class Reader {
 
   constructor(objects: Objects, unlock: { passphrase?: string; key?: Uint8Array } = {}) {
     this.#objects = objects;
-    const format = fieldsOf(unpackr.unpack(this.#object('format')));
-    insist(format.magic === 'cow-cloud-backup' && format.version === 1 && format.minReader === 1, 'a repository');
+    const object = this.#object('format');
+    insist(
+      object.length === 1024 && equal(object.subarray(0, 16), Buffer.from('cow-cloud-backup')),
+      'the frame of format',
+    );
+    insist(equal(sha256('cow1 format', object.subarray(0, -32)), object.subarray(-32)), 'the checksum of format');
+    const end = 20 + Buffer.from(object).readUInt32LE(16);
+    insist(end <= 960 && object.subarray(end, 960).every((byte) => byte === 0), 'the length of format');
+    const format = fieldsOf(unpackr.unpack(object.subarray(20, end)));
+    insist(format.version === 1 && format.minReader === 1, 'a repository');
     insist(format.mode === 'shared', 'this reader knows repositories of many writers only');
     this.#repositoryId = bytesOf(format.repositoryId, 16);
     this.#fanOut = intOf(format.fanOut);
     insist(this.#fanOut >= 8 && this.#fanOut <= 248 && this.#fanOut % 8 === 0, 'a fan-out');
     const isPlain = format.cipher === 'none' && format.hash === 'sha256';
     insist(isPlain || (format.cipher === 'aes-256-gcm' && format.hash === 'hmac-sha256'), 'hash and cipher');
-    if (!isPlain) this.#key = this.#unlock(unlock);
+    if (!isPlain) this.#key = this.#unlock(unlock, object.subarray(20, end));
+    const mac = isPlain ? Buffer.alloc(32) : hmac(this.#derive('cow1 format mac'), object.subarray(0, 960));
+    insist(equal(mac, object.subarray(960, 992)), 'the MAC of format');
+    this.#formatBody = isPlain ? object.subarray(20, end) : undefined;
   }
 
   read(): ReadRepository {
@@ -263,12 +276,13 @@ class Reader {
 
   // Sections 3 and 4
 
-  #unlock(unlock: { passphrase?: string; key?: Uint8Array }): Uint8Array {
+  #unlock(unlock: { passphrase?: string; key?: Uint8Array }, formatBody: Uint8Array): Uint8Array {
     for (const [key, bytes] of this.#objects) {
       const name = /^keys\/([0-9a-f]{16})$/.exec(key)?.[1];
       if (name === undefined) continue;
-      const slot = fieldsOf(unpackr.unpack(bytes));
-      insist(slot.version === 1, 'a slot');
+      insist(equal(sha256('cow1 key slot', bytes.subarray(0, -32)), bytes.subarray(-32)), 'the checksum of a slot');
+      const slot = fieldsOf(unpackr.unpack(bytes.subarray(0, -64)));
+      insist(slot.version === 1 && equal(slot.format as Uint8Array, formatBody), 'a slot');
       let kek: Uint8Array;
       if (slot.kind === 'passphrase' && unlock.passphrase !== undefined) {
         const cost = { N: intOf(slot.n), r: intOf(slot.r), p: intOf(slot.p) };
@@ -283,8 +297,8 @@ class Reader {
       } catch {
         continue; // Another's.
       }
-      const commitment = hmac(this.#derive('cow1 commitment', opened), this.#repositoryId, name);
-      insist(equal(commitment, bytesOf(slot.commitment, 32)), 'the commitment of a slot');
+      const mac = hmac(this.#derive('cow1 slot mac', opened), Buffer.from(name), bytes.subarray(0, -64));
+      insist(equal(mac, bytes.subarray(-64, -32)), 'the MAC of a slot');
       this.#note(`slot of kind ${slot.kind}`);
       return opened;
     }
@@ -388,7 +402,9 @@ class Reader {
     for (const [index, key] of entryKeys.entries()) {
       const [seq, bytes] = [seqOf(key), this.#object(key)];
       insist(seq === index + 1, 'the log has no gap');
-      const { tail, ...body } = fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seq, bytes)));
+      const { tail, format, ...body } = fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seq, bytes)));
+      if (this.#formatBody === undefined) insist(format === undefined, 'no copy of format in an encrypted log');
+      else insist(equal(format as Uint8Array, this.#formatBody), 'the copy of format in an entry');
       insist(body.v === 1 && body.seq === seq && equal(bytesOf(body.prev, 32), hash), 'the chain');
       const below = bodies.toReversed().slice(0, listOf(tail).length);
       insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');

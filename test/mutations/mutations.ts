@@ -1,5 +1,6 @@
 import type { Mutation } from './mutation.ts';
+import { OPENING_MUTATIONS } from './opening-mutations.ts';
 import { VOLUME_MUTATIONS } from './volume-mutations.ts';
 
 /** Every rule that the tests must miss when it is gone. */
-export const MUTATIONS: readonly Mutation[] = [...VOLUME_MUTATIONS];
+export const MUTATIONS: readonly Mutation[] = [...VOLUME_MUTATIONS, ...OPENING_MUTATIONS];

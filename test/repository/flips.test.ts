@@ -143,8 +143,8 @@ async function read(open: () => Promise<BackupRepository>, contents: ReadonlyMap
 async function verify(open: () => Promise<BackupRepository>, where: string) {
   try {
     await using repository = await open();
-    const { ok, damaged } = await repository.verify({ depth: 'data' });
-    expect(ok, where).toBe(damaged.length === 0);
+    const { ok, damaged, damagedObjects } = await repository.verify({ depth: 'data' });
+    expect(ok, where).toBe(damaged.length + damagedObjects.length === 0);
     return ok ? 'right' : 'refused';
   } catch (error) {
     if (!BackupError.is(error)) throw error;

@@ -1,11 +1,14 @@
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
-import { REPOSITORY_ID_BYTES } from './derivation.ts';
-import { isSlotName } from './key-slot.ts';
+import { hkdf, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
+import { isSlotName } from './object-keys.ts';
 import { PlainFields } from './plain-fields.ts';
+import { isSignedWith, openSignedObject, SIGNATURE_BYTES, type SignedObject, signObject } from './signed-object.ts';
 
-/** The object `format`, which says how to read all others: `docs/FORMAT.md`, section 2. */
-export interface RepositoryFormat {
+/** The object `format`, which says how to read all others, and the copies of it: `docs/FORMAT.md`, section 2. */
+
+/** What the body of `format` says. */
+export interface FormatFields {
   readonly version: number;
   /** The least format version that a program must know to read. */
   readonly minReader: number;
@@ -24,26 +27,39 @@ export interface RepositoryFormat {
   readonly keySlot: string | undefined;
 }
 
+/** A format together with the bytes that say it, which copies of it keep as they are. */
+export interface RepositoryFormat extends FormatFields {
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+/** The object `format` as it was read. */
+export interface StoredFormat {
+  readonly format: RepositoryFormat;
+  readonly signed: SignedObject;
+}
+
 /** `single-writer` where the store can't create atomically. */
 export type RepositoryMode = 'shared' | 'single-writer';
 
 /** The version of the format that this library writes, and the newest that it knows. */
 export const FORMAT_VERSION = 1;
 export const DEFAULT_FAN_OUT = 128;
-/** Most bytes of the object. */
-export const MAX_FORMAT_BYTES = 64 * 1024;
+/** Exactly so many bytes has the object, so that a reader fetches no more of it, however much a stranger has put there. */
+export const FORMAT_BYTES = 1024;
 /** Names of features that this library knows. */
 const KNOWN_FEATURES: readonly string[] = [];
 
-const MAGIC = 'cow-cloud-backup';
+const MAGIC = new TextEncoder().encode('cow-cloud-backup');
+const BODY_AT = MAGIC.length + 4;
+const MAX_BODY_BYTES = FORMAT_BYTES - SIGNATURE_BYTES - BODY_AT;
 const MIN_FAN_OUT = 8;
 const MAX_FAN_OUT = 248;
 const CORRUPT = 'REPOSITORY_CORRUPT';
+const WHAT = 'the object `format`';
 
-/** The object's bytes. */
-export function encodeFormat(format: RepositoryFormat): Uint8Array<ArrayBuffer> {
-  const bytes = encodePlain({
-    magic: MAGIC,
+/** The format with its bytes. @throws `REPOSITORY_CORRUPT` for one that no reader would take */
+export function encodeFormat(format: FormatFields): RepositoryFormat {
+  const body = encodePlain({
     version: format.version,
     minReader: format.minReader,
     minWriter: format.minWriter,
@@ -55,20 +71,67 @@ export function encodeFormat(format: RepositoryFormat): Uint8Array<ArrayBuffer> 
     mode: format.mode,
     keySlot: format.keySlot ?? null,
   });
-  decodeFormat(bytes); // It is written once, and everything hangs on it.
+  return decodeFormatBody(body); // It is written once, and everything hangs on it.
+}
+
+/** The object's bytes; the same each time. @param repositoryKey - of an encrypted repository */
+export function formatObject(format: RepositoryFormat, repositoryKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> {
+  const content = new Uint8Array(FORMAT_BYTES - SIGNATURE_BYTES);
+  content.set(MAGIC);
+  new DataView(content.buffer).setUint32(MAGIC.length, format.body.length, true);
+  content.set(format.body, BODY_AT);
+  const macKey = macKeyOf(format, repositoryKey);
+  const bytes = signObject('cow1 format', macKey, content);
+  wipeBytes(macKey);
   return bytes;
 }
 
 /**
- * Reads the object, and refuses what this library can't read.
+ * Reads the object, and refuses what this library can't read. Accidents show here; what somebody changed on purpose shows
+ * in {@link isAuthentic}.
  *
  * @throws `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`
  */
-export function decodeFormat(bytes: Uint8Array): RepositoryFormat {
-  const what = 'the object `format`';
-  if (bytes.length > MAX_FORMAT_BYTES) throw new BackupError(CORRUPT, `${what} is larger than it may be`);
-  const fields = new PlainFields(decodePlain(bytes, CORRUPT), CORRUPT, what);
-  if (fields.text('magic') !== MAGIC) throw fields.invalid('magic');
+export function decodeFormat(bytes: Uint8Array): StoredFormat {
+  if (bytes.length !== FORMAT_BYTES) throw damaged(`it has ${bytes.length} bytes instead of ${FORMAT_BYTES}`);
+  if (Buffer.compare(bytes.subarray(0, MAGIC.length), MAGIC) !== 0) throw damaged('it does not begin as one');
+  const signed = openSignedObject('cow1 format', bytes);
+  if (signed === undefined) throw damaged('its checksum is wrong');
+  const { content } = signed;
+  const length = new DataView(content.buffer, content.byteOffset).getUint32(MAGIC.length, true);
+  if (length > MAX_BODY_BYTES) throw damaged('its length is wrong');
+  const format = decodeFormatBody(content.subarray(BODY_AT, BODY_AT + length));
+  if (content.subarray(BODY_AT + length).some((byte) => byte !== 0)) throw damaged('something follows it');
+  return { format, signed };
+}
+
+/** Whether the object was made by somebody who has the repository's key. In a plain repository there is nothing to prove. */
+export function isAuthentic(
+  { format, signed }: { readonly format: FormatFields; readonly signed: SignedObject },
+  repositoryKey: Uint8Array | undefined,
+): boolean {
+  const macKey = macKeyOf(format, repositoryKey);
+  try {
+    return isSignedWith(macKey, signed);
+  } finally {
+    wipeBytes(macKey);
+  }
+}
+
+/** The same of bytes that this library may be too old to read. @param format - of the repository that they are to be of */
+export function isSignedFormat(
+  bytes: Uint8Array,
+  format: FormatFields,
+  repositoryKey: Uint8Array | undefined,
+): boolean {
+  const signed = openSignedObject('cow1 format', bytes);
+  return signed !== undefined && isAuthentic({ format, signed }, repositoryKey);
+}
+
+/** Reads the part of `format` that is copied into key slots and log entries. @throws as {@link decodeFormat} */
+export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
+  if (body.length > MAX_BODY_BYTES) throw damaged('it is larger than it may be');
+  const fields = new PlainFields(decodePlain(body, CORRUPT), CORRUPT, WHAT);
   const version = fields.integer('version', 1, Number.MAX_SAFE_INTEGER);
   const minReader = fields.integer('minReader', 1, version);
   const minWriter = fields.integer('minWriter', 1, version);
@@ -92,14 +155,24 @@ export function decodeFormat(bytes: Uint8Array): RepositoryFormat {
     fanOut,
     mode: fields.choice('mode', ['shared', 'single-writer']),
     keySlot,
+    body: Uint8Array.from(body),
   };
 }
 
 /** @throws `REPOSITORY_UNSUPPORTED` where this library may read the repository but not write to it */
-export function checkWritable({ minWriter, features }: RepositoryFormat): void {
+export function checkWritable({ minWriter, features }: FormatFields): void {
   if (minWriter > FORMAT_VERSION) throw unsupported('write to', `format version ${minWriter}`);
   const unknown = features.filter((feature) => !KNOWN_FEATURES.includes(feature));
   if (unknown.length > 0) throw unsupported('write to', `the feature ${JSON.stringify(unknown[0]?.slice(0, 64))}`);
+}
+
+function macKeyOf(format: FormatFields, repositoryKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> | undefined {
+  if (format.encrypted !== (repositoryKey !== undefined)) throw new TypeError('a format goes with its own keys');
+  return repositoryKey && hkdf(repositoryKey, format.repositoryId, 'cow1 format mac');
+}
+
+function damaged(how: string): BackupError {
+  return new BackupError(CORRUPT, `${WHAT} is damaged: ${how}`);
 }
 
 function unsupported(action: string, needed: string): BackupError {

@@ -1,32 +1,42 @@
-import { createCipheriv, createDecipheriv, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
-import { hkdf, hmac, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
+import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
+import { hkdf, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
+import { decodeFormatBody, type RepositoryFormat } from './format-object.ts';
+import { isSlotName } from './object-keys.ts';
 import { PlainFields } from './plain-fields.ts';
+import { MAX_WRAPPED_BYTES, unwrapByProvider, wrapByProvider } from './provider-calls.ts';
 import { DEFAULT_SCRYPT_COST, passphraseKey, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
-import type { CheckedUnlock, KeyProvider, SlotKind } from './unlock.ts';
+import { isSignedWith, openSignedObject, type SignedObject, signObject } from './signed-object.ts';
+import { type CheckedUnlock, type KeyProvider, SLOT_KINDS, type SlotKind } from './unlock.ts';
 
-/** Key slots: `docs/FORMAT.md`, section 3. A slot is bound to its repository and its own name. */
+/**
+ * Key slots: `docs/FORMAT.md`, section 3. A slot is bound to its repository and its own name, and signed as a whole with
+ * the key that it wraps: so whoever holds the key can tell of every slot, and of every bit of it, whether it is whole.
+ */
 
 /** Which slot of which repository. */
 export interface SlotName {
-  readonly repositoryId: Uint8Array;
+  /** `undefined` where the slot is to say it. */
+  readonly repositoryId: Uint8Array | undefined;
   /** 16 hex digits. */
   readonly slot: string;
 }
 
 /** Most bytes of a slot. */
 export const MAX_SLOT_BYTES = 64 * 1024;
-const MAX_WRAPPED_BYTES = 16 * 1024;
 const SALT_BYTES = 32;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const VERSION = 1;
 
 interface SlotHead {
-  readonly commitment: Uint8Array;
+  /** The copy of `format` that the slot keeps. */
+  readonly format: RepositoryFormat;
   readonly wrapped: Uint8Array;
+  readonly signed: SignedObject;
 }
 interface SaltedSlot extends SlotHead {
   readonly salt: Uint8Array;
@@ -39,128 +49,164 @@ export type KeySlot =
   | ({ readonly kind: 'key' } & SaltedSlot)
   | ({ readonly kind: 'provider'; readonly provider: string } & SlotHead);
 
-/** A name for a new slot. */
-export function newSlotName(): string {
-  return randomBytes(8).toString('hex');
+/** What an open slot gives. */
+export interface OpenedSlot {
+  readonly key: Uint8Array<ArrayBuffer>;
+  /** The copy of `format` in the slot, which the key's MAC covers. */
+  readonly format: RepositoryFormat;
 }
 
-/** Whether these are the 16 hex digits of a slot's name. */
-export function isSlotName(name: string): boolean {
-  return /^[0-9a-f]{16}$/.test(name);
+/** A name for a new slot. */
+export function newSlotName(repositoryKey: Uint8Array, unlock: CheckedUnlock): string {
+  const opens = unlock.kind === 'provider' ? unlock.provider.id : secretOf(unlock);
+  return hedgedHex(8, repositoryKey, 'name of a key slot', unlock.kind, opens);
 }
 
 /**
  * Wraps a repository's key.
  *
+ * @param name - the repository's format, of which the slot keeps a copy, and the slot's name
  * @param cost - for tests only: what a passphrase costs
  */
 export async function makeKeySlot(
   repositoryKey: Uint8Array,
   unlock: CheckedUnlock,
-  name: SlotName,
+  name: { readonly format: RepositoryFormat; readonly slot: string },
   options: AbortOptions = {},
   cost: ScryptCost = DEFAULT_SCRYPT_COST,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  checkName(name);
+  const { format, slot } = name;
+  const { repositoryId, body } = format;
+  checkName(slot, repositoryId);
   if (repositoryKey.length !== KEY_BYTES) throw new TypeError(`a repository key has ${KEY_BYTES} bytes`);
-  const commitment = commitmentOf(repositoryKey, name);
+  const head = { version: VERSION, kind: unlock.kind, format: body };
   if (unlock.kind === 'provider') {
     const wrapped = await wrapByProvider(unlock.provider, repositoryKey, options);
-    return encodePlain({ version: VERSION, kind: unlock.kind, provider: unlock.provider.id, wrapped, commitment });
+    return signed(repositoryKey, name, { ...head, provider: unlock.provider.id, wrapped });
   }
-  const salt = randomBytes(SALT_BYTES);
-  const nonce = randomBytes(NONCE_BYTES);
+  const drawn = (length: number, what: string) =>
+    hedgedBytes(length, repositoryKey, what, repositoryId, slot, unlock.kind, secretOf(unlock));
+  const salt = drawn(SALT_BYTES, 'salt of a key slot');
+  const nonce = drawn(NONCE_BYTES, 'nonce of a key slot');
   const kek = await abortable(wrappingKey(unlock, salt, cost), options.signal);
-  const cipher = createCipheriv('aes-256-gcm', kek, nonce).setAAD(associated(name));
+  const cipher = createCipheriv('aes-256-gcm', kek, nonce).setAAD(associated(repositoryId, slot));
   const wrapped = Buffer.concat([cipher.update(repositoryKey), cipher.final(), cipher.getAuthTag()]);
   wipeBytes(kek);
   const costFields = unlock.kind === 'passphrase' ? { n: cost.n, r: cost.r, p: cost.p } : {};
-  return encodePlain({ version: VERSION, kind: unlock.kind, salt, ...costFields, nonce, wrapped, commitment });
+  return signed(repositoryKey, name, { ...head, salt, ...costFields, nonce, wrapped });
 }
 
 /**
  * Reads a slot's fields, with every limit checked; opens nothing.
  *
- * @throws `KEY_SLOT_CORRUPT`, and `REPOSITORY_UNSUPPORTED` for a slot of a newer version
+ * @throws `KEY_SLOT_CORRUPT`, and `REPOSITORY_UNSUPPORTED` for a slot of a newer version or of a kind unknown here
  */
 export function decodeKeySlot(bytes: Uint8Array): KeySlot {
   if (bytes.length > MAX_SLOT_BYTES) throw corrupt('it is larger than a key slot may be');
-  const fields = new PlainFields(decodePlain(bytes, 'KEY_SLOT_CORRUPT'), 'KEY_SLOT_CORRUPT', 'a key slot');
-  if (fields.integer('version', 1, Number.MAX_SAFE_INTEGER) > VERSION) {
-    throw new BackupError('REPOSITORY_UNSUPPORTED', 'a key slot was made by a newer version of the format');
-  }
-  const kind: SlotKind = fields.choice('kind', ['passphrase', 'key', 'provider']);
-  const commitment = fields.bytes('commitment', 32);
+  const signedObject = openSignedObject('cow1 key slot', bytes);
+  if (signedObject === undefined) throw corrupt('its checksum is wrong');
+  const body = decodePlain(signedObject.content, 'KEY_SLOT_CORRUPT');
+  const fields = new PlainFields(body, 'KEY_SLOT_CORRUPT', 'a key slot');
+  if (fields.integer('version', 1, Number.MAX_SAFE_INTEGER) > VERSION) throw newer('version of the format');
+  const kind = fields.text('kind') as SlotKind;
+  if (!SLOT_KINDS.includes(kind)) throw newer('kind');
+  const head = { format: formatOf(fields), signed: signedObject };
   if (kind === 'provider') {
     const provider = fields.text('provider');
     if (provider.length === 0) throw fields.invalid('provider');
-    return { kind, provider, wrapped: fields.bytes('wrapped', 1, MAX_WRAPPED_BYTES), commitment };
+    return { kind, provider, wrapped: fields.bytes('wrapped', 1, MAX_WRAPPED_BYTES), ...head };
   }
-  const sealed = {
+  const salted = {
     salt: fields.bytes('salt', SALT_BYTES),
     nonce: fields.bytes('nonce', NONCE_BYTES),
     wrapped: fields.bytes('wrapped', KEY_BYTES + TAG_BYTES),
-    commitment,
+    ...head,
   };
-  if (kind === 'key') return { kind, ...sealed };
+  if (kind === 'key') return { kind, ...salted };
   const parameter = (name: string) => fields.integer(name, 1, Number.MAX_SAFE_INTEGER);
   const cost = { n: parameter('n'), r: parameter('r'), p: parameter('p') };
   if (!scryptCostIsAllowed(cost)) throw corrupt('its scrypt parameters are not allowed');
-  return { kind, cost, ...sealed };
+  return { kind, cost, ...salted };
 }
 
 /**
  * The repository's key out of a slot.
  *
- * @throws `KEY_REFUSED` when this is not what opens it; `KEY_SLOT_CORRUPT`; `REPOSITORY_UNSUPPORTED`; what a
+ * @throws `KEY_REFUSED` when this is not what opens it, or it is a slot of another repository; `KEY_SLOT_CORRUPT`; what a
  * provider gives
  */
 export async function openKeySlot(
-  bytes: Uint8Array,
+  slot: KeySlot,
   unlock: CheckedUnlock,
   name: SlotName,
   options: AbortOptions = {},
-): Promise<Uint8Array<ArrayBuffer>> {
-  checkName(name);
-  const slot = decodeKeySlot(bytes);
+): Promise<OpenedSlot> {
+  checkName(name.slot, name.repositoryId);
   if (slot.kind !== unlock.kind) throw refused(`it is one for a ${slot.kind}, not for a ${unlock.kind}`);
-  const key =
-    slot.kind === 'provider'
-      ? await unwrapByProvider((unlock as { provider: KeyProvider }).provider, slot, options)
-      : await unwrap(slot, unlock, name, options);
-  if (timingSafeEqual(commitmentOf(key, name), slot.commitment)) return key;
+  const { format } = slot;
+  if (isOfAnother(format, name.repositoryId)) throw refused('it is a slot of another repository');
+  const key = await unwrap(slot, unlock, associated(format.repositoryId, name.slot), options);
+  if (isSigned(key, format.repositoryId, slot.signed, name.slot)) return { key, format };
   wipeBytes(key);
   // A provider may have given another key without noticing; GCM would have noticed, so there the slot was tampered with.
   if (slot.kind === 'provider') throw refused('its provider gave another key');
-  throw corrupt('the key in it is not the one that it commits to');
+  throw corrupt('it was not made by who holds the key in it');
 }
 
 /**
- * What keeps a slot from being one of this key, as far as that shows without what opens it: `undefined` where its fields
- * are valid and it commits to the key.
+ * What keeps a slot from being one of this key: `undefined` where it is whole. Nothing that opens it is needed, and every
+ * bit of it counts, also in a slot that a newer program made.
  */
-export function checkKeySlot(bytes: Uint8Array, key: Uint8Array, name: SlotName): BackupError | undefined {
-  checkName(name);
+export function checkKeySlot(
+  bytes: Uint8Array,
+  key: Uint8Array,
+  name: SlotName & { readonly repositoryId: Uint8Array },
+): BackupError | undefined {
+  checkName(name.slot, name.repositoryId);
+  const { repositoryId, slot } = name;
+  const signedObject = openSignedObject('cow1 key slot', bytes);
+  const isOurs = signedObject !== undefined && isSigned(key, repositoryId, signedObject, slot);
   try {
-    const { commitment } = decodeKeySlot(bytes);
-    return timingSafeEqual(commitmentOf(key, name), commitment) ? undefined : corrupt('it commits to another key');
+    const { format } = decodeKeySlot(bytes);
+    if (isOfAnother(format, repositoryId)) return corrupt('it is a slot of another repository');
   } catch (error) {
     if (!BackupError.is(error)) throw error;
-    return error;
+    if (isOurs || signedObject === undefined) return error;
   }
+  // @mutation slot-is-signed
+  return isOurs ? undefined : corrupt("it was not made by anybody who has the repository's key");
+}
+
+function isOfAnother({ repositoryId }: RepositoryFormat, expected: Uint8Array | undefined): boolean {
+  return expected !== undefined && Buffer.compare(repositoryId, expected) !== 0;
+}
+
+function formatOf(fields: PlainFields): RepositoryFormat {
+  try {
+    const format = decodeFormatBody(fields.bytes('format', 1, MAX_SLOT_BYTES));
+    if (format.encrypted) return format;
+  } catch (error) {
+    if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) throw error;
+  }
+  throw fields.invalid('format');
 }
 
 async function unwrap(
-  slot: Exclude<KeySlot, { kind: 'provider' }>,
+  slot: KeySlot,
   unlock: CheckedUnlock,
-  name: SlotName,
-  { signal }: AbortOptions,
+  aad: Uint8Array,
+  options: AbortOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  if (slot.kind === 'provider') {
+    const { provider } = unlock as { provider: KeyProvider };
+    if (slot.provider !== provider.id) throw refused('it belongs to another key provider');
+    return unwrapByProvider(provider, slot.wrapped, options);
+  }
   const cost = slot.kind === 'passphrase' ? slot.cost : undefined;
-  const kek = await abortable(wrappingKey(unlock, slot.salt, cost), signal);
+  const kek = await abortable(wrappingKey(unlock, slot.salt, cost), options.signal);
   try {
     const decipher = createDecipheriv('aes-256-gcm', kek, slot.nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(associated(name)).setAuthTag(slot.wrapped.subarray(KEY_BYTES));
+    decipher.setAAD(aad).setAuthTag(slot.wrapped.subarray(KEY_BYTES));
     const opened = Buffer.concat([decipher.update(slot.wrapped.subarray(0, KEY_BYTES)), decipher.final()]);
     const key = Uint8Array.from(opened);
     wipeBytes(opened);
@@ -179,61 +225,54 @@ async function wrappingKey(
   cost: ScryptCost | undefined,
 ): Promise<Uint8Array<ArrayBuffer>> {
   if (unlock.kind === 'passphrase') return passphraseKey(unlock.passphrase, salt, cost ?? DEFAULT_SCRYPT_COST);
-  return hkdf((unlock as { key: Uint8Array }).key, salt, 'cow1 raw key');
+  return hkdf(secretOf(unlock), salt, 'cow1 raw key');
 }
 
-async function wrapByProvider(
-  provider: KeyProvider,
+function secretOf(unlock: CheckedUnlock): Uint8Array {
+  return unlock.kind === 'passphrase' ? unlock.passphrase : (unlock as { key: Uint8Array }).key;
+}
+
+function signed(
   repositoryKey: Uint8Array,
-  options: AbortOptions,
-): Promise<Uint8Array> {
-  const given = Uint8Array.from(repositoryKey);
+  { format, slot }: { readonly format: RepositoryFormat; readonly slot: string },
+  fields: Readonly<Record<string, unknown>>,
+): Uint8Array<ArrayBuffer> {
+  const macKey = macKeyOf(repositoryKey, format.repositoryId);
+  const bytes = signObject('cow1 key slot', macKey, encodePlain(fields), slot);
+  wipeBytes(macKey);
+  return bytes;
+}
+
+function isSigned(key: Uint8Array, repositoryId: Uint8Array, signedObject: SignedObject, slot: string): boolean {
+  const macKey = macKeyOf(key, repositoryId);
   try {
-    const wrapped: unknown = await provider.wrap(given, options);
-    if (!(wrapped instanceof Uint8Array) || wrapped.length === 0 || wrapped.length > MAX_WRAPPED_BYTES) {
-      throw new TypeError(`a key provider's wrap must give a Uint8Array of 1 to ${MAX_WRAPPED_BYTES} bytes`);
-    }
-    return Uint8Array.from(wrapped); // Before `given` is zeroed: they may be one array.
+    return isSignedWith(macKey, signedObject, slot);
   } finally {
-    wipeBytes(given);
+    wipeBytes(macKey);
   }
 }
 
-async function unwrapByProvider(
-  provider: KeyProvider,
-  slot: KeySlot & { kind: 'provider' },
-  options: AbortOptions,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (slot.provider !== provider.id) throw refused('it belongs to another key provider');
-  let key: unknown;
-  try {
-    key = await provider.unwrap(slot.wrapped, options);
-  } catch (error) {
-    options.signal?.throwIfAborted();
-    if (BackupError.is(error)) throw error;
-    throw refused('its key provider refused', error);
-  }
-  if (!(key instanceof Uint8Array) || key.length !== KEY_BYTES) throw refused('its provider gave no key');
-  return Uint8Array.from(key);
+/** The MAC is of the wrapped key itself, so a slot commits to it: GCM alone would let one ciphertext open to two keys. */
+function macKeyOf(repositoryKey: Uint8Array, repositoryId: Uint8Array): Uint8Array<ArrayBuffer> {
+  return hkdf(repositoryKey, repositoryId, 'cow1 slot mac');
 }
 
-/** GCM alone would let a ciphertext be made that two keys open. */
-function commitmentOf(key: Uint8Array, { repositoryId, slot }: SlotName): Uint8Array {
-  const committing = hkdf(key, repositoryId, 'cow1 commitment');
-  const commitment = hmac(committing, repositoryId, slot);
-  wipeBytes(committing);
-  return commitment;
-}
-
-function associated({ repositoryId, slot }: SlotName): Uint8Array {
+function associated(repositoryId: Uint8Array, slot: string): Uint8Array {
   return Buffer.concat([Buffer.from('cow1 slot'), repositoryId, Buffer.from(slot, 'ascii')]);
 }
 
-function checkName({ repositoryId, slot }: SlotName): void {
-  if (repositoryId.length !== REPOSITORY_ID_BYTES) {
+function checkName(slot: string, repositoryId: Uint8Array | undefined): void {
+  if (repositoryId !== undefined && repositoryId.length !== REPOSITORY_ID_BYTES) {
     throw new TypeError(`a repository id has ${REPOSITORY_ID_BYTES} bytes`);
   }
   if (!isSlotName(slot)) throw new TypeError("a slot's name is 16 hex digits");
+}
+
+function newer(what: string): BackupError {
+  return new BackupError(
+    'REPOSITORY_UNSUPPORTED',
+    `a key slot was made by a newer program: its ${what} is not known here`,
+  );
 }
 
 function corrupt(how: string): BackupError {

@@ -35,16 +35,19 @@ const NO_HASH = new Uint8Array(32);
  *
  * @param logKey - 32 bytes, of an encrypted repository
  * @param tail - newest first; what does not fit is left out at its old end
+ * @param formatCopy - of a plain repository: the body of its `format`, which nothing else has a copy of
  * @throws `LOG_CORRUPT` for an entry that no reader would take, `LIMIT_EXCEEDED` for one that is too large
  */
 export function encodeEntry(
   logKey: Uint8Array | undefined,
   entry: LogEntry,
   tail: readonly LogEntry[],
+  formatCopy?: Uint8Array,
 ): DecodedEntry & { readonly bytes: Uint8Array<ArrayBuffer> } {
   const plain = entryPlain(entry);
-  const kept = keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - encodePlain(plain).length);
-  const bytes = sealObject(logKey, 'cow1 log', entry.seq, encodePlain({ ...plain, tail: kept }));
+  const copy = formatCopy === undefined ? {} : { format: formatCopy };
+  const kept = keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - encodePlain({ ...plain, ...copy }).length);
+  const bytes = sealObject(logKey, 'cow1 log', entry.seq, encodePlain({ ...plain, ...copy, tail: kept }));
   if (bytes.length > MAX_ENTRY_BYTES) {
     throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
   }
@@ -74,6 +77,17 @@ export function decodeEntry(logKey: Uint8Array | undefined, seq: number, bytes: 
   let below = seq;
   for (const earlier of tail) if (earlier.seq !== --below) throw logCorrupt(`the tail of ${what} leaves an entry out`);
   return { entry, tail, hash: objectHash(bytes) };
+}
+
+/** The copy of `format` in an entry of a plain log; `undefined` for what is no such entry, or has none. */
+export function formatCopyOf(bytes: Uint8Array): Uint8Array | undefined {
+  try {
+    const { format } = mapOf(decodePlain(openObject(undefined, 'cow1 log', 0, bytes), 'LOG_CORRUPT'), 'an entry');
+    return format instanceof Uint8Array ? format : undefined;
+  } catch (error) {
+    if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
+    throw error;
+  }
 }
 
 /** A commit id that copies of one process memory share only for an entry that says the same. */

@@ -14,6 +14,8 @@ export interface LogSource {
   /** 32 bytes, of an encrypted repository. */
   readonly logKey: Uint8Array | undefined;
   readonly mode: RepositoryMode;
+  /** Of a plain repository: the body of `format`, which entries keep a copy of. */
+  readonly formatCopy?: Uint8Array | undefined;
 }
 
 /** A point of the log as a host may remember it. @public */

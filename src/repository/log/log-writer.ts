@@ -152,7 +152,8 @@ export class LogWriter {
     const { source, state } = reader;
     const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
     const commitId = newCommitId(source.logKey, { ...head, ...fact });
-    const { bytes, ...decoded } = encodeEntry(source.logKey, { ...head, commitId, ...fact }, tail);
+    const { logKey, formatCopy } = source;
+    const { bytes, ...decoded } = encodeEntry(logKey, { ...head, commitId, ...fact }, tail, formatCopy);
     const next = await foldEntries(state, [decoded]); // What nobody could fold must not get into a log that is never mended.
     const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
     if (source.mode === 'single-writer') {

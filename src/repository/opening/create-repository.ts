@@ -2,68 +2,158 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
-import { DEFAULT_FAN_OUT, encodeFormat, FORMAT_VERSION, type RepositoryFormat } from '../keys/format-object.ts';
-import { makeKeySlot, newSlotName } from '../keys/key-slot.ts';
-import { FORMAT_KEY, slotKey } from '../keys/object-keys.ts';
-import { checkUnlock, type Unlock } from '../keys/unlock.ts';
+import { withRetries } from '../../target/with-retries.ts';
+import { wipeBytes } from '../keys/derivation.ts';
+import {
+  checkWritable,
+  DEFAULT_FAN_OUT,
+  encodeFormat,
+  FORMAT_VERSION,
+  formatObject,
+  type RepositoryFormat,
+} from '../keys/format-object.ts';
+import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../keys/key-slot.ts';
+import { FORMAT_KEY, PACKS_PREFIX, slotKey } from '../keys/object-keys.ts';
+import type { CheckedUnlock } from '../keys/unlock.ts';
+import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts';
 import { probeCreateOnly } from '../log/create-only-probe.ts';
+import { LOG_PREFIX } from '../log/log-keys.ts';
 import { MeteredTarget } from '../requests/metered-target.ts';
+import type { CheckedNewRepository } from './check-options.ts';
+import { createObject, PATIENCE, type Patience, persistently } from './create-object.ts';
+import { firstHeld } from './find-format.ts';
+import { listSlots } from './stored-slots.ts';
+
+/** What tests choose. */
+export interface CreationTuning {
+  readonly fanOut?: number | undefined;
+  readonly patience?: Patience | undefined;
+}
+
+/** A repository that has a format, and perhaps a key and a slot, but no object `format` yet. */
+interface Unborn {
+  readonly format: RepositoryFormat;
+  readonly key: Uint8Array<ArrayBuffer> | undefined;
+  /** The slot that was stored for it in this call. */
+  readonly newSlot: string | undefined;
+}
 
 /**
- * Writes what makes a prefix of a target a repository: a key slot, then `format`. Before `format` is there, there is no
- * repository; a slot that a crash leaves behind opens nothing.
+ * Writes what makes a prefix of a target a repository: a key slot, then `format`, create-only. Before `format` is there, there
+ * is no repository; so of several creators the one whose `format` it is wins. What an earlier creation left that
+ * was cut short is finished where the same secret opens its slot, and otherwise left alone: its slot opens nothing.
  *
- * @throws TypeError; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED` where the store can't create atomically and that was
- * not asked for; what the target and a key provider give
+ * What passes by itself is waited for, and what was stored although the answer was lost is recognised. Decision 045.
+ *
+ * @throws `REPOSITORY_EXISTS`, also where another repository's objects are without their `format`; `SINGLE_WRITER_REQUIRED`
+ * where the store can't create atomically and that was not asked for; what the target and a key provider give
  */
 export async function createRepository(
   given: CloudTarget,
-  options: { readonly encryption: Unlock | 'none'; readonly singleWriter?: boolean | undefined },
+  options: CheckedNewRepository,
   { signal }: AbortOptions = {},
+  { fanOut = DEFAULT_FAN_OUT, patience = PATIENCE }: CreationTuning = {},
 ): Promise<void> {
-  const target = new MeteredTarget(given);
-  const { encryption, singleWriter = false } = options;
-  if (encryption === undefined) throw new TypeError("encryption must be chosen: something to unlock with, or 'none'");
-  const unlock = encryption === 'none' ? undefined : checkUnlock(encryption);
-  if ((await target.stat(FORMAT_KEY, { signal })) !== undefined) throw exists();
-  if (!singleWriter) await probeCreateOnly(target, { signal });
-  const repositoryId = Uint8Array.from(randomBytes(16));
-  const keySlot = unlock && newSlotName();
-  if (unlock !== undefined && keySlot !== undefined) {
-    const key = randomBytes(32);
-    const slot = await makeKeySlot(key, unlock, { repositoryId, slot: keySlot }, { signal });
-    key.fill(0);
-    await target.put(slotKey(keySlot), slot, { signal });
-  }
-  const format: RepositoryFormat = {
+  const { unlock, singleWriter } = options;
+  const metered = new MeteredTarget(given);
+  const target = withRetries(metered, patience);
+  const slots = await leftovers(target, { signal });
+  // The probe creates objects too, so the whole of it is repeated.
+  if (!singleWriter) await persistently(patience, signal, () => probeCreateOnly(metered, { signal }));
+  const store = (key: string, bytes: Uint8Array<ArrayBuffer>) =>
+    createObject(target, key, bytes, { createOnly: !singleWriter, signal, patience });
+  const fields = {
     version: FORMAT_VERSION,
     minReader: FORMAT_VERSION,
     minWriter: FORMAT_VERSION,
     features: [],
-    repositoryId,
-    encrypted: unlock !== undefined,
-    fanOut: DEFAULT_FAN_OUT,
+    fanOut,
     mode: singleWriter ? 'single-writer' : 'shared',
-    keySlot,
-  };
-  await putFormat(target, encodeFormat(format), !singleWriter, signal);
+  } as const;
+  const repositoryId = Uint8Array.from(randomBytes(16));
+  let unborn: Unborn;
+  if (unlock === undefined) {
+    const format = encodeFormat({ ...fields, repositoryId, encrypted: false, keySlot: undefined });
+    unborn = { format, key: undefined, newSlot: undefined };
+  } else {
+    unborn =
+      (await unfinished(slots, unlock, fields.mode, { signal })) ??
+      (await storeSlot({ ...fields, repositoryId, encrypted: true }, unlock, store, { signal }));
+  }
+  const { format, key, newSlot } = unborn;
+  const isOurs = await store(FORMAT_KEY, formatObject(format, key));
+  wipeBytes(key);
+  if (isOurs) return;
+  // Nobody will ever ask for it: no `format` names its repository.
+  if (newSlot !== undefined) await target.delete(slotKey(newSlot), { signal }).catch(() => {});
+  throw exists();
 }
 
-async function putFormat(
-  target: CloudTarget,
-  bytes: Uint8Array<ArrayBuffer>,
-  createOnly: boolean,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+/** What stands at a prefix that has no repository. @throws `REPOSITORY_EXISTS` where it has one, or may have one */
+async function leftovers(target: CloudTarget, options: AbortOptions): Promise<StoredSlot[]> {
+  const [format, held, slots] = await Promise.all([
+    target.stat(FORMAT_KEY, options),
+    firstHeld(target, [LOG_PREFIX, PACKS_PREFIX], options),
+    listSlots(target, options),
+  ]);
+  if (format !== undefined) throw exists();
+  // @mutation nothing-is-created-over
+  if (held === undefined) return slots;
+  const message = `there is no object format here, but ${held} holds objects that another repository may own`;
+  throw new BackupError('REPOSITORY_EXISTS', `${message}: open that repository, or use an empty prefix`);
+}
+
+/**
+ * A creation that was cut short between its slot and `format`: what is missing is in the slot. `undefined` where there is
+ * none that this secret opens.
+ */
+async function unfinished(
+  slots: readonly StoredSlot[],
+  unlock: CheckedUnlock,
+  mode: RepositoryFormat['mode'],
+  options: AbortOptions,
+): Promise<Unborn | undefined> {
+  if (slots.length === 0) return undefined;
   try {
-    // A copy: after a failure this buffer is not used again, and it is compared with.
-    await target.put(FORMAT_KEY, Uint8Array.from(bytes), { createOnly, signal });
+    const { key, format } = await unlockRepository({
+      repositoryId: undefined,
+      slots,
+      hint: undefined,
+      unlock,
+      ...options,
+    });
+    if (format.mode !== mode) return undefined;
+    checkWritable(format);
+    return { format, key, newSlot: undefined };
   } catch (error) {
-    if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
-    // Perhaps its own, after an answer that was lost.
-    const found = await target.get(FORMAT_KEY, { signal });
-    if (Buffer.compare(found, bytes) !== 0) throw exists();
+    const isClosed = ['KEY_REFUSED', 'KEY_SLOT_CORRUPT', 'REPOSITORY_UNSUPPORTED', 'LIMIT_EXCEEDED'];
+    if (BackupError.is(error) && isClosed.includes(error.code)) return undefined;
+    throw error;
   }
+}
+
+/** A key, and a slot of it. */
+async function storeSlot(
+  fields: Omit<Parameters<typeof encodeFormat>[0], 'keySlot'>,
+  unlock: CheckedUnlock,
+  store: (key: string, bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>,
+  options: AbortOptions,
+): Promise<Unborn> {
+  const key = Uint8Array.from(randomBytes(32));
+  const slot = newSlotName(key, unlock);
+  const format = encodeFormat({ ...fields, keySlot: slot });
+  const bytes = await makeKeySlot(key, unlock, { format, slot }, options);
+  // What a provider wraps and can't unwrap is found out now, and not when the backups are needed.
+  if (unlock.kind === 'provider') {
+    wipeBytes(
+      (await openKeySlot(decodeKeySlot(bytes), unlock, { repositoryId: fields.repositoryId, slot }, options)).key,
+    );
+  }
+  if (await store(slotKey(slot), bytes)) return { format, key, newSlot: slot };
+  throw new BackupError(
+    'OBJECT_EXISTS',
+    `${slotKey(slot)} is there already, and is another's: create the repository again`,
+  );
 }
 
 function exists(): BackupError {

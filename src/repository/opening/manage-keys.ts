@@ -1,16 +1,18 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { textArgument } from '../../common/arguments.ts';
+import { abortOptionsArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { withRetries } from '../../target/with-retries.ts';
 import { wipeBytes } from '../keys/derivation.ts';
-import { checkKeySlot, decodeKeySlot, makeKeySlot, newSlotName, openKeySlot, type SlotName } from '../keys/key-slot.ts';
+import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../keys/key-slot.ts';
 import { slotKey } from '../keys/object-keys.ts';
 import type { ScryptCost } from '../keys/scrypt.ts';
 import { checkUnlock, type Unlock } from '../keys/unlock.ts';
-import type { StoredSlot } from '../keys/unlock-repository.ts';
 import type { LogState } from '../log/log-state.ts';
 import type { Decision } from '../log/log-writer.ts';
 import type { RepositoryContext } from '../repository-context.ts';
-import { listSlots } from './open-repository.ts';
+import { createObject, type Patience } from './create-object.ts';
+import { examineSlot } from './examine-slot.ts';
+import { listSlots } from './stored-slots.ts';
 
 /*
  * Key slots are objects, and which of them may go is decided in the log: two hosts that each remove one of the last two
@@ -26,7 +28,10 @@ export interface KeySlotInfo {
   readonly id: string;
   /** What opens it; `undefined` where the slot can't be read. */
   readonly kind: 'passphrase' | 'key' | 'provider' | undefined;
-  /** Why it can't be read: `KEY_SLOT_CORRUPT`, or `REPOSITORY_UNSUPPORTED` for one that a newer version made. */
+  /**
+   * What is wrong with it: `KEY_SLOT_CORRUPT` where a bit of it is not as it was written, or it is a slot of another
+   * repository; `REPOSITORY_UNSUPPORTED` for one that a newer program made.
+   */
   readonly error: BackupError | undefined;
 }
 
@@ -60,46 +65,51 @@ export interface KeySlots {
 
 /** See {@link KeySlots.list}. */
 export async function listKeySlots(context: RepositoryContext, options: AbortOptions = {}): Promise<KeySlotInfo[]> {
+  const signal = abortOptionsArgument(options);
   if (!context.format.encrypted) return [];
   const infos: KeySlotInfo[] = [];
-  for (const slot of await listSlots(context.target, options)) {
-    const bytes = await readSlot(slot, options);
-    if (bytes !== undefined) infos.push({ id: slot.name, ...described(bytes) });
+  for (const slot of await listSlots(context.target, { signal })) {
+    const examined = await examineSlot(context, slot, { signal });
+    if (examined !== undefined) infos.push({ id: slot.name, ...examined });
   }
   return infos;
 }
 
-/** See {@link KeySlots.add}. @param options - `cost`, for tests only: what a passphrase costs */
+/** See {@link KeySlots.add}. @param tuning - `cost`, for tests only: what a passphrase costs */
 export async function addKeySlot(
   context: RepositoryContext,
   unlock: Unlock,
-  options: AbortOptions & { readonly cost?: ScryptCost | undefined } = {},
+  options: AbortOptions = {},
+  { cost, patience }: { readonly cost?: ScryptCost | undefined; readonly patience?: Patience | undefined } = {},
 ): Promise<string> {
-  const { signal, cost } = options;
   const checked = checkUnlock(unlock);
-  const { repositoryId } = context.format;
+  const signal = abortOptionsArgument(options);
+  const { format } = context;
   // A copy: the repository may be closed, and its keys zeroed, while a provider takes its time.
   const key = Uint8Array.from(repositoryKeyOf(context));
   try {
-    const name = { repositoryId, slot: newSlotName() };
-    const bytes = await makeKeySlot(key, checked, name, { signal }, cost);
+    const slot = newSlotName(key, checked);
+    const bytes = await makeKeySlot(key, checked, { format, slot }, { signal }, cost);
     // Somebody may be about to remove the only other one.
-    wipeBytes(await openKeySlot(bytes, checked, name, { signal }));
-    await putSlot(context, name, bytes, signal);
-    await context.log.append(() => ({ type: 'keys', added: [name.slot], removed: [] }), { signal });
-    return name.slot;
+    const { repositoryId } = format;
+    wipeBytes((await openKeySlot(decodeKeySlot(bytes), checked, { repositoryId, slot }, { signal })).key);
+    const createOnly = format.mode === 'shared';
+    const target = withRetries(context.target, patience);
+    if (!(await createObject(target, slotKey(slot), bytes, { createOnly, signal, patience }))) {
+      // Comes once in 2^64.
+      throw new BackupError('OBJECT_EXISTS', `${slotKey(slot)} is there already, and is another's: add the key again`);
+    }
+    await context.log.append(() => ({ type: 'keys', added: [slot], removed: [] }), { signal });
+    return slot;
   } finally {
     wipeBytes(key);
   }
 }
 
 /** See {@link KeySlots.remove}. */
-export async function removeKeySlot(
-  context: RepositoryContext,
-  id: string,
-  { signal }: AbortOptions = {},
-): Promise<void> {
+export async function removeKeySlot(context: RepositoryContext, id: string, options: AbortOptions = {}): Promise<void> {
   textArgument('id', id);
+  const signal = abortOptionsArgument(options);
   repositoryKeyOf(context);
   await context.log.append((state) => decideRemoval(context, state, id, signal), { signal });
   // From here on it is removed, so nothing stops short of the objects. Those of removals that were cut short go too.
@@ -122,60 +132,15 @@ async function decideRemoval(
   if (removedSlots.has(id)) return undefined; // Only its object is left.
   for (const slot of slots) {
     if (slot.name === id || removedSlots.has(slot.name)) continue;
-    if (await isWhole(context, slot, signal)) return { type: 'keys', added: [], removed: [id] };
+    // Being there is not enough: every bit of it must be as it was written, and its kind one that opens here.
+    const examined = await examineSlot(context, slot, { signal });
+    // @mutation another-slot-is-whole
+    if (examined !== undefined && examined.error === undefined) return { type: 'keys', added: [], removed: [id] };
   }
   return new BackupError(
     'LAST_KEY_SLOT',
-    'without this key slot nobody could open the repository: add another one first',
+    'without this key slot nobody could open the repository, as no other one is whole: add another one first',
   );
-}
-
-/** Whether a slot is there and commits to this repository's key: what can be known without what opens it. */
-async function isWhole(
-  context: RepositoryContext,
-  slot: StoredSlot,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
-  const bytes = await readSlot(slot, { signal });
-  if (bytes === undefined) return false;
-  const name = { repositoryId: context.format.repositoryId, slot: slot.name };
-  return checkKeySlot(bytes, repositoryKeyOf(context), name) === undefined;
-}
-
-/** `undefined` where somebody has removed it since it was listed. */
-async function readSlot(slot: StoredSlot, options: AbortOptions): Promise<Uint8Array | undefined> {
-  try {
-    return await slot.read(options);
-  } catch (error) {
-    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
-    throw error;
-  }
-}
-
-function described(bytes: Uint8Array): Pick<KeySlotInfo, 'kind' | 'error'> {
-  try {
-    return { kind: decodeKeySlot(bytes).kind, error: undefined };
-  } catch (error) {
-    if (!BackupError.is(error)) throw error;
-    return { kind: undefined, error };
-  }
-}
-
-async function putSlot(
-  { target, format }: RepositoryContext,
-  { slot }: SlotName,
-  bytes: Uint8Array<ArrayBuffer>,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const key = slotKey(slot);
-  try {
-    // A copy: after a failure this buffer is not used again, and it is compared with.
-    await target.put(key, Uint8Array.from(bytes), { createOnly: format.mode === 'shared', signal });
-  } catch (error) {
-    // Perhaps its own, after an answer that was lost. A name that is another's comes once in 2^64.
-    if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
-    if (Buffer.compare(await target.get(key, { signal }), bytes) !== 0) throw error;
-  }
 }
 
 function repositoryKeyOf({ keys }: RepositoryContext): Uint8Array {

@@ -1,11 +1,9 @@
-import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { readOnlyTarget } from '../../target/read-only.ts';
 import { ownerName } from '../jobs/session-owner.ts';
-import { checkWritable, decodeFormat, type RepositoryFormat } from '../keys/format-object.ts';
-import { isSlotName } from '../keys/key-slot.ts';
-import { FORMAT_KEY, KEYS_PREFIX } from '../keys/object-keys.ts';
+import { wipeBytes } from '../keys/derivation.ts';
+import { checkWritable, isAuthentic, type RepositoryFormat, type StoredFormat } from '../keys/format-object.ts';
 import { RepositoryKeys } from '../keys/repository-keys.ts';
 import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts';
 import { LogListing } from '../log/log-listing.ts';
@@ -15,41 +13,42 @@ import { prefetchLog } from '../log/prefetch.ts';
 import { RecordStore } from '../records/record-store.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { MeteredTarget } from '../requests/metered-target.ts';
+import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
+import { type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
 import type { CheckedTuning, OpenOptions } from './repository-options.ts';
+import { listSlots } from './stored-slots.ts';
 
 /**
  * Opens a repository in two rounds: `format`, the newest page of the log and the names of the key slots; then the newest
- * entry, the newest checkpoint and a slot.
+ * entry, the newest checkpoint and a slot. Nothing is written.
  *
- * @throws `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `SINGLE_WRITER_REQUIRED`, what the keys
- * and the log give, and what the target gives
+ * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`,
+ * `NOT_ENCRYPTED`, `SINGLE_WRITER_REQUIRED`, what the keys and the log give, and what the target gives
  */
 export async function openRepository(
   given: CloudTarget,
   options: OpenOptions,
   tuning: CheckedTuning,
 ): Promise<RepositoryContext> {
-  const { readOnly = false, signal } = options;
+  const checked = checkOpenOptions(options);
+  const { readOnly, remembered, signal } = checked;
   const target = new MeteredTarget(readOnly ? readOnlyTarget(given) : given);
-  const [format, listed, slots] = await together([
+  const [stored, listed, slots] = await together([
     readFormat(target, { signal }),
     LogListing.read({ target, mode: 'shared' }, { signal }),
     listSlots(target, { signal }),
   ]);
-  if (!readOnly) checkWritable(format);
-  const { mode, repositoryId, encrypted } = format;
-  if (mode === 'single-writer' && !readOnly && options.singleWriter !== true) {
-    throw new BackupError('SINGLE_WRITER_REQUIRED', 'this repository is for a single writer: see to it, and say so');
-  }
+  const found = stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, key: undefined };
+  const { format } = found;
+  checkAsked(format, checked);
+  const { mode } = format;
   const listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
-  const [prefetched, keys] = await together([
-    prefetchLog(target, listing, { signal }),
-    encrypted ? unlock(repositoryId, slots, format.keySlot, options) : RepositoryKeys.plain(),
-  ]);
+  const [prefetched, keys] = await together([prefetchLog(target, listing, { signal }), keysOf(found, slots, checked)]);
   try {
-    const source = { target, logKey: keys.logKey, mode };
+    // In a plain repository entries are the only place where a copy of `format` can be.
+    const formatCopy = format.encrypted ? undefined : format.body;
+    const source = { target, logKey: keys.logKey, mode, formatCopy };
     const onFork = readOnly ? 'read-only' : 'refuse';
-    const { remembered } = options;
     const reader = await LogReader.open(source, { listing, prefetched, remembered, onFork, signal });
     const log = new LogWriter(reader);
     const records = new RecordStore({
@@ -67,35 +66,68 @@ export async function openRepository(
   }
 }
 
-async function readFormat(target: CloudTarget, { signal }: AbortOptions): Promise<RepositoryFormat> {
-  try {
-    return decodeFormat(await target.get(FORMAT_KEY, { signal }));
-  } catch (error) {
-    if (!BackupError.is(error, 'OBJECT_NOT_FOUND')) throw error;
-    throw new BackupError('REPOSITORY_NOT_FOUND', 'there is no repository here', { cause: error });
-  }
-}
-
-/** Names are all that is listed; a slot is read when its turn comes. */
-export async function listSlots(target: CloudTarget, { signal }: AbortOptions): Promise<StoredSlot[]> {
-  const slots: StoredSlot[] = [];
-  for await (const { key } of target.list(KEYS_PREFIX, { signal })) {
-    const name = key.slice(KEYS_PREFIX.length);
-    if (isSlotName(name)) slots.push({ name, read: (options) => target.get(key, options) });
-  }
-  return slots;
-}
-
-async function unlock(
-  repositoryId: Uint8Array,
+/** As {@link recoverFormat}; where this host remembers a repository, one that is gone is no new one. */
+async function recovered(
+  target: CloudTarget,
   slots: readonly StoredSlot[],
-  hint: string | undefined,
-  { unlock, signal }: OpenOptions,
+  { unlock, remembered, signal }: CheckedOpen,
+): Promise<FoundFormat> {
+  try {
+    return await recoverFormat(target, slots, unlock, { signal });
+  } catch (error) {
+    // @mutation remembered-is-not-created
+    if (remembered === undefined || !BackupError.is(error, 'REPOSITORY_NOT_FOUND')) throw error;
+    const message = `there is no repository here, and this host remembers entry ${remembered.seq} of one`;
+    throw new BackupError('REPOSITORY_ROLLED_BACK', `${message}: is the disk mounted, and the prefix right?`, {
+      cause: error,
+    });
+  }
+}
+
+/** Whether the repository is what the caller takes it for. Nothing of this rests on a key, nor on what it would prove. */
+function checkAsked(format: RepositoryFormat, { unlock, readOnly, singleWriter }: CheckedOpen): void {
+  if (!readOnly) checkWritable(format);
+  if (format.encrypted && unlock === undefined) {
+    throw new BackupError('KEY_REQUIRED', 'this repository is encrypted: give a passphrase, a key or a provider');
+  }
+  // @mutation unlock-is-needed
+  if (!format.encrypted && unlock !== undefined) {
+    const message = 'this repository is not encrypted, although something to unlock it with was given';
+    const advice = 'if it should be, another one was put in its place; else open it without unlock';
+    throw new BackupError('NOT_ENCRYPTED', `${message}: ${advice}`);
+  }
+  if (format.mode === 'single-writer' && !readOnly && !singleWriter) {
+    throw new BackupError('SINGLE_WRITER_REQUIRED', 'this repository is for a single writer: see to it, and say so');
+  }
+}
+
+async function keysOf(
+  { format, stored, key: known }: FoundFormat,
+  slots: readonly StoredSlot[],
+  { unlock, signal }: CheckedOpen,
 ): Promise<RepositoryKeys> {
-  const key = await unlockRepository({ repositoryId, slots, hint, unlock, signal });
-  const keys = RepositoryKeys.encrypted(key, repositoryId);
-  key.fill(0);
-  return keys;
+  if (!format.encrypted || unlock === undefined) return checkedPlain(stored);
+  const { repositoryId, keySlot: hint } = format;
+  const key = known ?? (await unlockRepository({ repositoryId, slots, hint, unlock, signal })).key;
+  try {
+    // @mutation format-is-authentic
+    if (stored !== undefined && !isAuthentic(stored, key)) {
+      throw changed('it was not written by anybody who has the key of this repository');
+    }
+    return RepositoryKeys.encrypted(key, repositoryId);
+  } finally {
+    wipeBytes(key);
+  }
+}
+
+function checkedPlain(stored: StoredFormat | undefined): RepositoryKeys {
+  if (stored !== undefined && !isAuthentic(stored, undefined)) throw changed('it is signed, and says that it is plain');
+  return RepositoryKeys.plain();
+}
+
+function changed(how: string): BackupError {
+  const advice = 'once you know why, delete that object, open the repository again, and let verify restore it';
+  return new BackupError('REPOSITORY_CORRUPT', `the object format was changed: ${how}; ${advice}`);
 }
 
 /** As `Promise.all`, but what the first one has to say comes first: without a `format` the others' failures mean nothing. */

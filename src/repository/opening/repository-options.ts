@@ -37,8 +37,8 @@ export interface RepositoryTuning {
   workerUrl?: URL | string | undefined;
 }
 
-/** Options of `BackupRepository.create`. @public */
-export interface CreateOptions extends RepositoryTuning {
+/** What a repository is made with: it can't be changed later. @public */
+export interface NewRepositoryOptions {
   /**
    * What unlocks the repository from now on, or `'none'`: then everybody who can read the store can read the backups. It
    * can't be changed later; further keys can be added.
@@ -51,21 +51,34 @@ export interface CreateOptions extends RepositoryTuning {
   singleWriter?: boolean | undefined;
 }
 
+/** Options of `BackupRepository.create`. @public */
+export interface CreateOptions extends NewRepositoryOptions, RepositoryTuning {}
+
 /** Options of `BackupRepository.open`. @public */
 export interface OpenOptions extends AbortOptions, RepositoryTuning {
-  /** Needed where the repository is encrypted. */
-  unlock?: Unlock | undefined;
-  /** Never write to the target. @defaultValue false */
-  readOnly?: boolean | undefined;
-  /** Needed to write to a repository for a single writer: the host sees to it that there is no other. @defaultValue false */
-  singleWriter?: boolean | undefined;
-  /** Create the repository if there is none. */
-  createIfMissing?: CreateOptions | undefined;
   /**
-   * `repository.position` as this host has kept it. A repository that has gone back behind it, or has another history,
-   * is `REPOSITORY_ROLLED_BACK`; who remembers nothing can't know.
+   * Needed where the repository is encrypted. A repository without encryption is then refused (`NOT_ENCRYPTED`), so that
+   * nobody who can write to the store can have backups stored in the clear. @defaultValue `createIfMissing.encryption`
    */
-  remembered?: LogPosition | undefined;
+  unlock?: Unlock | undefined;
+  /** Never write to the target. Excludes `createIfMissing`. @defaultValue false */
+  readOnly?: boolean | undefined;
+  /**
+   * Needed to write to a repository for a single writer: the host sees to it that there is no other.
+   * @defaultValue `createIfMissing.singleWriter`, else false
+   */
+  singleWriter?: boolean | undefined;
+  /**
+   * Create the repository if there is none, or if its creation was cut short. It is never created where `remembered` is
+   * given, nor where objects of a repository are. `repository.wasCreated` tells whether it was.
+   */
+  createIfMissing?: NewRepositoryOptions | undefined;
+  /**
+   * `repository.position`, or its text by `formatPosition`, as this host has kept it. A repository that is not there, that
+   * has gone back behind it, or that has another history, is `REPOSITORY_ROLLED_BACK`. A host that remembers nothing can't
+   * tell an old copy of the repository from the newest one.
+   */
+  remembered?: LogPosition | string | undefined;
 }
 
 const MIB = 1024 * 1024;

@@ -1,12 +1,14 @@
 import { choiceArgument, integerArgument } from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
+import type { DamagedObject } from './small-objects.ts';
 
 /** How thoroughly a repository is verified. @public */
 export type VerifyDepth = 'structure' | 'checksums' | 'data';
 
 /**
- * How a repository is verified.
+ * How a repository is verified. At every depth `format` and all key slots are verified, bit by bit, and `format` is restored
+ * where it is missing or damaged and the repository was not opened for reading only.
  *
  * @public
  */
@@ -54,6 +56,10 @@ export interface VerifyResult {
   /** Whether nothing is damaged in what was verified. */
   readonly ok: boolean;
   readonly damaged: readonly DamagedPack[];
+  /** What is wrong with `format` and the key slots, which every backup rests on. */
+  readonly damagedObjects: readonly DamagedObject[];
+  /** Keys of objects that were missing or damaged, and that this run has restored: `format`. It is then no damage any more. */
+  readonly restored: readonly string[];
   /** Bytes of packs that were verified: downloaded with `data`, by checksum with `checksums`; of maps with `structure`. */
   readonly verifiedBytes: number;
   /** Packs that the verified backups need, and their bytes. */

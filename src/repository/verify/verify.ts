@@ -21,6 +21,7 @@ import { PackChecks } from './pack-checks.ts';
 import { Patience } from './patience.ts';
 import { PlaceSet } from './place-set.ts';
 import { quarantine } from './quarantine.ts';
+import { checkSmallObjects, type SmallObjects } from './small-objects.ts';
 import { VerifiedTimes } from './verified-times.ts';
 import {
   type CheckedVerifyOptions,
@@ -119,6 +120,7 @@ class Verification {
     this.#progress.begin('log');
     const state = await this.#patience.with(() => this.#context.log.catchUp({ signal }));
     const backups = selected(state, this.#options.backups);
+    const small = await this.#patience.with(() => checkSmallObjects(this.#context, this.#target, { signal }));
     this.#progress.begin('listing');
     const listing = await listPacks({ target: this.#target }, { signal });
     this.#progress.begin('log');
@@ -153,7 +155,7 @@ class Verification {
       const wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
       await this.#packs.checkData(wanted, times, listing);
     }
-    const result = await this.#conclude(expected);
+    const result = await this.#conclude(expected, small);
     await saveLogMark();
     return result;
   }
@@ -253,7 +255,7 @@ class Verification {
   }
 
   /** P8: what looks damaged is looked at once more with what has become of it meanwhile. */
-  async #conclude(expected: readonly ExpectedPack[]): Promise<VerifyResult> {
+  async #conclude(expected: readonly ExpectedPack[], small: SmallObjects): Promise<VerifyResult> {
     const context = this.#context;
     const signal = this.#signal;
     let affected: AffectedBackups | undefined;
@@ -279,7 +281,8 @@ class Verification {
     const told = found.filter(({ backups }) => asked === undefined || backups.some((id) => asked.includes(id)));
     this.#progress.begin('done');
     return {
-      ok: told.length === 0,
+      ok: told.length + small.damagedObjects.length === 0,
+      ...small,
       damaged: told.map(({ pack, backups, error }) => ({ pack: packKey(pack), backups, error })),
       verifiedBytes: this.#packs.verifiedBytes,
       packs: expected.length,

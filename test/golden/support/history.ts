@@ -96,7 +96,7 @@ export async function writePrelude(
 ): Promise<void> {
   const { context, repository, random } = source;
   if (keys !== null) {
-    await addKeySlot(context, keys.passphrase, { cost: CHEAP });
+    await addKeySlot(context, keys.passphrase, {}, { cost: CHEAP });
     await removeKeySlot(context, await addKeySlot(context, keys.removed));
   }
   const disk = await Disk.open(source, 'disk', 8 * BLOCK);

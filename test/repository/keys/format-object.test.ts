@@ -4,14 +4,19 @@ import { BackupError } from '../../../src/common/errors.ts';
 import {
   checkWritable,
   decodeFormat,
+  decodeFormatBody,
   encodeFormat,
-  type RepositoryFormat,
+  FORMAT_BYTES,
+  type FormatFields,
+  formatObject,
+  isAuthentic,
 } from '../../../src/repository/keys/format-object.ts';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { randomBytes, testSeed } from '../../support/randomness.ts';
-import { readMap } from './support/format-text.ts';
+import { readMap, sha256 } from './support/format-text.ts';
 
-const encrypted: RepositoryFormat = {
+const key = Uint8Array.from(randomBytes(32));
+const encrypted: FormatFields = {
   version: 1,
   minReader: 1,
   minWriter: 1,
@@ -22,41 +27,57 @@ const encrypted: RepositoryFormat = {
   mode: 'shared',
   keySlot: '0123456789abcdef',
 };
-const plain: RepositoryFormat = {
-  ...encrypted,
-  encrypted: false,
-  keySlot: undefined,
-  mode: 'single-writer',
-  fanOut: 8,
-};
+const plain: FormatFields = { ...encrypted, encrypted: false, keySlot: undefined, mode: 'single-writer', fanOut: 8 };
+const keyOf = (format: FormatFields) => (format.encrypted ? key : undefined);
 const withCode = (code: string) => expect.objectContaining({ code });
-const changed = (changes: object) => encodePlain({ ...readMap(encodeFormat(encrypted)), ...changes });
+const bodyOf = (format: FormatFields) => encodeFormat(format).body;
+const objectOf = (format: FormatFields) => formatObject(encodeFormat(format), keyOf(format));
+const changed = (changes: object) => encodePlain({ ...readMap(bodyOf(encrypted)), ...changes });
 
 test.each([encrypted, plain, { ...encrypted, keySlot: undefined, fanOut: 248 }])(
   'decodes to what was encoded (%#)',
-  (format) => {
-    expect(decodeFormat(encodeFormat(format))).toEqual(format);
+  (fields) => {
+    const format = encodeFormat(fields);
+    expect(format).toEqual({ ...fields, body: format.body });
+    expect(decodeFormatBody(format.body)).toEqual(format);
+    const stored = decodeFormat(objectOf(fields));
+    expect(stored.format).toEqual(format);
+    expect(isAuthentic(stored, keyOf(fields))).toBe(true);
     expect(() => checkWritable(format)).not.toThrow();
   },
 );
 
 test('does not share memory with the bytes that it was decoded from', () => {
-  const bytes = encodeFormat(plain);
-  const format = decodeFormat(bytes);
+  const bytes = objectOf(plain);
+  const { format } = decodeFormat(bytes);
   bytes.fill(0);
-  expect(format.repositoryId).toEqual(plain.repositoryId);
+  expect(format).toEqual(encodeFormat(plain));
+});
+
+test('is the same object each time: so whoever restores it writes what was there', () => {
+  for (const fields of [encrypted, plain]) {
+    const object = objectOf(fields);
+    expect(object).toHaveLength(FORMAT_BYTES);
+    const { body } = decodeFormat(object).format;
+    expect(formatObject(decodeFormatBody(body), keyOf(fields))).toEqual(object);
+  }
 });
 
 test('nothing is encoded that would not be read', () => {
-  for (const wrong of [{ fanOut: 12 }, { keySlot: 'x' }, { repositoryId: new Uint8Array(15) }, { minReader: 2 }]) {
+  const long = { features: ['x'.repeat(1000)] };
+  for (const wrong of [
+    { fanOut: 12 },
+    { keySlot: 'x' },
+    { repositoryId: new Uint8Array(15) },
+    { minReader: 2 },
+    long,
+  ]) {
     expect(() => encodeFormat({ ...encrypted, ...wrong })).toThrow(withCode('REPOSITORY_CORRUPT'));
   }
 });
 
 describe('a damaged one', () => {
   test.each([
-    { magic: 'cow-cloud-backups' },
-    { magic: null },
     { version: 0 },
     { version: '1' },
     { minReader: 0 },
@@ -79,49 +100,75 @@ describe('a damaged one', () => {
     { keySlot: '0123' },
     { keySlot: 7 },
     { hash: 'sha256', cipher: 'none' }, // A plain one has no key slot.
+    { padding: 'x'.repeat(FORMAT_BYTES) }, // No copy of it would be whole.
   ])('is not believed: %o', (changes) => {
-    expect(() => decodeFormat(changed(changes))).toThrow(withCode('REPOSITORY_CORRUPT'));
+    expect(() => decodeFormatBody(changed(changes))).toThrow(withCode('REPOSITORY_CORRUPT'));
   });
 
   test.each([[[]], ['text'], [null], [new Uint8Array(4)], [3]])('that is no map is not believed (%#)', (value) => {
-    expect(() => decodeFormat(encodePlain(value))).toThrow(withCode('REPOSITORY_CORRUPT'));
+    expect(() => decodeFormatBody(encodePlain(value))).toThrow(withCode('REPOSITORY_CORRUPT'));
   });
 
-  test('of more than 64 KiB is not looked at', () => {
-    expect(() => decodeFormat(changed({ padding: 'x'.repeat(64 * 1024) }))).toThrow(withCode('REPOSITORY_CORRUPT'));
-    expect(decodeFormat(changed({ padding: 'x'.repeat(60 * 1024) }))).toEqual(encrypted);
-  });
-
-  test('gives an error with a code, or a valid format, whichever bit of it flips', () => {
-    const bytes = encodeFormat(encrypted);
-    let refused = 0;
+  test.each([encrypted, plain])('is noticed whichever bit of it flips, without any key (%#)', (fields) => {
+    const bytes = objectOf(fields);
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const flipped = Uint8Array.from(bytes);
-      flipped[bit >>> 3] = (flipped[bit >>> 3] as number) ^ (1 << (bit & 7));
+      flipped[bit >>> 3]! ^= 1 << (bit & 7);
+      expect(() => decodeFormat(flipped), `bit ${bit}`).toThrow(withCode('REPOSITORY_CORRUPT'));
+    }
+  });
+
+  test.each([encrypted, plain])('is noticed when it is cut, or something follows it (%#)', (fields) => {
+    const bytes = objectOf(fields);
+    for (let length = 0; length < bytes.length; length++) {
+      expect(() => decodeFormat(bytes.subarray(0, length))).toThrow(withCode('REPOSITORY_CORRUPT'));
+    }
+    expect(() => decodeFormat(Buffer.concat([bytes, Buffer.of(0)]))).toThrow(withCode('REPOSITORY_CORRUPT'));
+  });
+
+  test('whose checksum somebody made anew is noticed by whoever has the key, at every byte', () => {
+    const bytes = objectOf(encrypted);
+    for (let at = 0; at < bytes.length - 32; at++) {
+      const forged = withNewChecksum(bytes, (copy) => {
+        copy[at]! ^= 1;
+      });
+      let isBelieved: boolean;
       try {
-        const format = decodeFormat(flipped);
-        expect(encodeFormat(format)).toHaveLength(bytes.length - (format.keySlot === undefined ? 16 : 0));
+        const stored = decodeFormat(forged);
+        isBelieved = isAuthentic(stored, stored.format.encrypted ? key : undefined);
       } catch (error) {
         expect(BackupError.is(error), String(error)).toBe(true);
-        refused++;
+        isBelieved = false;
       }
+      expect(isBelieved, `byte ${at}`).toBe(false);
     }
-    // What can change unnoticed: the repository's id (then no key slot and no log entry opens), version, fan-out, the
-    // name of the field `keySlot` and its digits, which are a hint.
-    expect(refused).toBeGreaterThan(bytes.length * 8 * 0.75);
+  });
+
+  test('whose MAC was stripped, or is another key’s, is noticed by whoever has the key', () => {
+    const stripped = withNewChecksum(objectOf(encrypted), (copy) => copy.subarray(-64, -32).fill(0));
+    expect(isAuthentic(decodeFormat(stripped), key)).toBe(false);
+    const others = formatObject(encodeFormat(encrypted), Uint8Array.from(randomBytes(32)));
+    expect(isAuthentic(decodeFormat(others), key)).toBe(false);
+  });
+
+  test('that is plain has no MAC', () => {
+    const signed = withNewChecksum(objectOf(plain), (copy) => copy.subarray(-64, -32).fill(1));
+    expect(isAuthentic(decodeFormat(signed), undefined)).toBe(false);
   });
 
   test('made of random bytes gives an error with a code', () => {
     const seed = testSeed();
     const random = seededRandom(seed);
-    const bytes = encodeFormat(encrypted);
+    const body = bodyOf(encrypted);
     for (let round = 0; round < 5000; round++) {
-      const mutated = round % 2 === 0 ? randomBytesFrom(random, Math.floor(random() * 300)) : Uint8Array.from(bytes);
+      const mutated = round % 2 === 0 ? randomBytesFrom(random, Math.floor(random() * 300)) : Uint8Array.from(body);
       for (let edits = 0; edits < 3; edits++) mutated[Math.floor(random() * mutated.length)] = random() * 256;
-      try {
-        decodeFormat(mutated);
-      } catch (error) {
-        expect(BackupError.is(error), `seed ${seed}, round ${round}: ${error}`).toBe(true);
+      for (const decode of [decodeFormatBody, decodeFormat]) {
+        try {
+          decode(mutated);
+        } catch (error) {
+          expect(BackupError.is(error), `seed ${seed}, round ${round}: ${error}`).toBe(true);
+        }
       }
     }
   });
@@ -129,20 +176,31 @@ describe('a damaged one', () => {
 
 describe('one of a later version', () => {
   test('is read as long as it says that this version may, whatever else it holds', () => {
-    const later = decodeFormat(changed({ version: 7, minWriter: 1, colour: 'green' }));
-    expect(later).toEqual({ ...encrypted, version: 7 });
+    const body = changed({ version: 7, minWriter: 1, colour: 'green' });
+    const later = decodeFormatBody(body);
+    expect(later).toEqual({ ...encrypted, version: 7, body });
     expect(() => checkWritable(later)).not.toThrow();
+    // What is not known here is kept where it is copied.
+    expect(decodeFormat(formatObject(later, key)).format.body).toEqual(body);
   });
 
   test('is read but not written where it asks for a newer writer, or uses a feature unknown here', () => {
     for (const changes of [{ version: 2, minWriter: 2 }, { features: ['compaction'] }]) {
-      const format = decodeFormat(changed(changes));
+      const format = decodeFormatBody(changed(changes));
       expect(() => checkWritable(format)).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
     }
   });
 
   test('is refused where it asks for a newer reader, before its other fields are judged', () => {
     const bytes = changed({ version: 2, minReader: 2, hash: 'blake3', fanOut: 1 });
-    expect(() => decodeFormat(bytes)).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
+    expect(() => decodeFormatBody(bytes)).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
   });
 });
+
+/** As somebody without the key can make it. */
+function withNewChecksum(bytes: Uint8Array, change: (copy: Buffer) => unknown): Uint8Array {
+  const copy = Buffer.from(bytes);
+  change(copy);
+  sha256(Buffer.concat([Buffer.from('cow1 format'), copy.subarray(0, -32)])).copy(copy, copy.length - 32);
+  return Uint8Array.from(copy);
+}

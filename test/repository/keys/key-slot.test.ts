@@ -1,22 +1,38 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, test, vi } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeFormat } from '../../../src/repository/keys/format-object.ts';
 import {
+  checkKeySlot,
   decodeKeySlot,
-  isSlotName,
   makeKeySlot,
   newSlotName,
   openKeySlot,
 } from '../../../src/repository/keys/key-slot.ts';
+import { isSlotName } from '../../../src/repository/keys/object-keys.ts';
 import { checkUnlock, type KeyProvider, type Unlock } from '../../../src/repository/keys/unlock.ts';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { randomBytes, testSeed } from '../../support/randomness.ts';
-import { bytes, gcm, hkdf256, readMap, slotCommitment } from './support/format-text.ts';
+import { bytes, gcm, hkdf256, readMap, sealedSlot, slotBody, withChecksum } from './support/format-text.ts';
 
 const CHEAP = { n: 2, r: 1, p: 1 };
 const key = randomBytes(32);
 const rawKey = randomBytes(32);
-const name = { repositoryId: randomBytes(16), slot: newSlotName() };
+const repositoryId = Uint8Array.from(randomBytes(16));
+const slotName = randomBytes(8).toString('hex');
+const name = { repositoryId, slot: slotName };
+const format = encodeFormat({
+  version: 1,
+  minReader: 1,
+  minWriter: 1,
+  features: [],
+  repositoryId,
+  encrypted: true,
+  fanOut: 128,
+  mode: 'shared',
+  keySlot: slotName,
+});
 const invert = async (data: Uint8Array) => data.map((byte) => byte ^ 0xff);
 const provider: KeyProvider = { id: 'test', wrap: invert, unwrap: invert };
 const UNLOCKS: Record<string, Unlock> = {
@@ -25,20 +41,24 @@ const UNLOCKS: Record<string, Unlock> = {
   provider: { provider },
 };
 
-const make = (unlock: Unlock) => makeKeySlot(key, checkUnlock(unlock), name, {}, CHEAP);
-const open = (slot: Uint8Array, unlock: Unlock, at = name) => openKeySlot(slot, checkUnlock(unlock), at);
+const make = (unlock: Unlock, wrapped: Uint8Array = key) =>
+  makeKeySlot(wrapped, checkUnlock(unlock), { format, slot: slotName }, {}, CHEAP);
+const open = async (slot: Uint8Array, unlock: Unlock, at = name, options = {}) =>
+  (await openKeySlot(decodeKeySlot(slot), checkUnlock(unlock), at, options)).key;
+const fieldsOf = (slot: Uint8Array) => readMap(slotBody(slot));
 const withCode = (code: string) => expect.objectContaining({ code });
 
 describe.each(Object.entries(UNLOCKS))('a slot of kind %s', (kind, unlock) => {
   test('gives the key back', async () => {
     const slot = await make(unlock);
-    expect(readMap(slot)).toMatchObject({ version: 1, kind });
-    expect(decodeKeySlot(slot).kind).toBe(kind);
+    expect(fieldsOf(slot)).toMatchObject({ version: 1, kind, format: Buffer.from(format.body) });
+    expect(decodeKeySlot(slot)).toMatchObject({ kind, format });
+    expect(checkKeySlot(slot, key, name)).toBeUndefined();
     expect(Buffer.from(await open(slot, unlock))).toEqual(key);
   });
 
   test('is another one each time, but for what a provider makes', async () => {
-    const [first, second] = [readMap(await make(unlock)), readMap(await make(unlock))];
+    const [first, second] = [fieldsOf(await make(unlock)), fieldsOf(await make(unlock))];
     if (kind === 'provider') return expect(first).toEqual(second);
     for (const field of ['salt', 'nonce', 'wrapped']) expect(first[field]).not.toEqual(second[field]);
   });
@@ -49,9 +69,12 @@ describe.each(Object.entries(UNLOCKS))('a slot of kind %s', (kind, unlock) => {
 
   test('opens under its own name and in its own repository only', async () => {
     const slot = await make(unlock);
-    const refusal = withCode('KEY_REFUSED');
-    await expect(open(slot, unlock, { ...name, slot: newSlotName() })).rejects.toEqual(refusal);
-    await expect(open(slot, unlock, { ...name, repositoryId: randomBytes(16) })).rejects.toEqual(refusal);
+    const elsewhere = { ...name, slot: '0123456789abcdef' };
+    await expect(open(slot, unlock, elsewhere)).rejects.toEqual(withCode('KEY_REFUSED'));
+    expect(checkKeySlot(slot, key, elsewhere)).toEqual(withCode('KEY_SLOT_CORRUPT'));
+    const another = { ...name, repositoryId: Uint8Array.from(randomBytes(16)) };
+    await expect(open(slot, unlock, another)).rejects.toEqual(withCode('KEY_REFUSED'));
+    expect(checkKeySlot(slot, key, another)).toEqual(withCode('KEY_SLOT_CORRUPT'));
   });
 
   test('stays closed to what another kind takes', async () => {
@@ -61,17 +84,26 @@ describe.each(Object.entries(UNLOCKS))('a slot of kind %s', (kind, unlock) => {
     }
   });
 
-  test('gives the right key or an error with a code, whichever bit of it flips', async () => {
+  test('shows every bit that flips, to everybody', async () => {
     const slot = await make(unlock);
-    const codes = new Set<string>();
     for (let bit = 0; bit < slot.length * 8; bit++) {
       const flipped = Uint8Array.from(slot);
-      flipped[bit >>> 3] = (flipped[bit >>> 3] as number) ^ (1 << (bit & 7));
-      const outcome = await open(flipped, unlock).catch((error: unknown) => error);
-      if (outcome instanceof Uint8Array) expect(Buffer.from(outcome)).toEqual(key);
-      else codes.add(BackupError.is(outcome) ? outcome.code : String(outcome));
+      flipped[bit >>> 3]! ^= 1 << (bit & 7);
+      expect(() => decodeKeySlot(flipped), `bit ${bit}`).toThrow(withCode('KEY_SLOT_CORRUPT'));
+      expect(checkKeySlot(flipped, key, name), `bit ${bit}`).toEqual(withCode('KEY_SLOT_CORRUPT'));
     }
-    expect([...codes].sort()).toEqual(['KEY_REFUSED', 'KEY_SLOT_CORRUPT', 'REPOSITORY_UNSUPPORTED']);
+  });
+
+  test('shows every byte that somebody changed, checksum and all, to whoever holds the key', async () => {
+    const slot = await make(unlock);
+    for (let at = 0; at < slot.length - 32; at++) {
+      const changed = Uint8Array.from(slot);
+      changed[at]! ^= 1;
+      const forged = withChecksum('cow1 key slot', changed.subarray(0, -32));
+      expect(checkKeySlot(forged, key, name), `byte ${at}`).toEqual(withCode('KEY_SLOT_CORRUPT'));
+      const outcome = await open(forged, unlock).catch((error: unknown) => error);
+      expect(BackupError.is(outcome), `byte ${at}: ${outcome}`).toBe(true);
+    }
   });
 
   test('is damaged when it is cut or something follows it', async () => {
@@ -82,10 +114,9 @@ describe.each(Object.entries(UNLOCKS))('a slot of kind %s', (kind, unlock) => {
     await expect(open(bytes(slot, 0xc0), unlock)).rejects.toEqual(withCode('KEY_SLOT_CORRUPT'));
   });
 
-  test('refuses to hold another key than it commits to, though everything else is right', async () => {
+  test('refuses to hold another key than it is signed with, though everything else is right', async () => {
     const other = randomBytes(32);
-    const slot = readMap(await makeKeySlot(other, checkUnlock(unlock), name, {}, CHEAP));
-    const forged = encodePlain({ ...slot, commitment: slotCommitment(key, name.repositoryId, name.slot) });
+    const forged = sealedSlot(key, repositoryId, slotName, slotBody(await make(unlock, other)));
     const code = kind === 'provider' ? 'KEY_REFUSED' : 'KEY_SLOT_CORRUPT';
     await expect(open(forged, unlock)).rejects.toEqual(withCode(code));
   });
@@ -113,8 +144,8 @@ describe('passphrases', () => {
   });
 
   test('cost 128 MiB of scrypt unless a test says otherwise', async () => {
-    const slot = await makeKeySlot(key, checkUnlock({ passphrase: 'p' }), name);
-    expect(readMap(slot)).toMatchObject({ n: 2 ** 17, r: 8, p: 1 });
+    const slot = await makeKeySlot(key, checkUnlock({ passphrase: 'p' }), { format, slot: slotName });
+    expect(fieldsOf(slot)).toMatchObject({ n: 2 ** 17, r: 8, p: 1 });
     expect(Buffer.from(await open(slot, { passphrase: 'p' }))).toEqual(key);
   });
 });
@@ -132,32 +163,55 @@ test.each<[string, unknown]>([
   ['a provider without unwrap', { provider: { wrap: invert, id: 'x' } }],
   ['a provider that is null', { provider: null }],
   ['two at once', { passphrase: 'p', key: rawKey }],
+  ['a misspelt one', { passphrse: 'secret' }],
+  ['one more than is known', { passphrase: 'secret', hint: 'x' }],
+  ['a map', new Map([['passphrase', 'secret']])],
+  ['a key of another view', { key: new Uint16Array(16) }],
   ['none', {}],
   ['null', null],
-  ['a bare string', 'passphrase'],
-])('%s is a TypeError', (_, unlock) => {
-  expect(() => checkUnlock(unlock as Unlock)).toThrow(TypeError);
+  ['a bare string', 'secret'],
+])('%s is a TypeError that names the argument and quotes no secret', (_, unlock) => {
+  let error: unknown;
+  try {
+    checkUnlock(unlock as Unlock, 'options.unlock');
+  } catch (caught) {
+    error = caught;
+  }
+  expect(error).toBeInstanceOf(TypeError);
+  expect(String(error)).toContain('options.unlock');
+  expect(String(error)).not.toMatch(/secret|abab/);
+});
+
+test('bytes of another realm are as good', () => {
+  const key = runInNewContext('new Uint8Array(32)') as Uint8Array;
+  expect(checkUnlock({ key })).toEqual({ kind: 'key', key });
 });
 
 test('names and repository keys of a wrong form are a TypeError', async () => {
   const unlock = checkUnlock({ key: rawKey });
+  const whole = decodeKeySlot(await make({ key: rawKey }));
   for (const slot of ['', 'ABCDEF0123456789', '0123456789abcde', '../../../../etc/x']) {
     expect(isSlotName(slot)).toBe(false);
-    await expect(makeKeySlot(key, unlock, { ...name, slot })).rejects.toThrow(TypeError);
-    await expect(openKeySlot(new Uint8Array(), unlock, { ...name, slot })).rejects.toThrow(TypeError);
+    await expect(makeKeySlot(key, unlock, { format, slot })).rejects.toThrow(TypeError);
+    await expect(openKeySlot(whole, unlock, { ...name, slot })).rejects.toThrow(TypeError);
   }
-  await expect(makeKeySlot(key.subarray(1), unlock, name)).rejects.toThrow(TypeError);
+  expect(isSlotName(newSlotName(key, unlock))).toBe(true);
+  await expect(makeKeySlot(key.subarray(1), unlock, { format, slot: slotName })).rejects.toThrow(TypeError);
 });
 
 describe('a hostile slot', () => {
+  /** Signed by somebody who has the key: nothing but its fields is wrong. */
   const changed = async (unlock: Unlock, changes: object) =>
-    encodePlain({ ...readMap(await make(unlock)), ...changes });
+    sealedSlot(key, repositoryId, slotName, encodePlain({ ...fieldsOf(await make(unlock)), ...changes }));
 
   test.each([
     { n: 2 ** 24, r: 8, p: 1 }, // 16 GiB
     { n: 2 ** 23, r: 2, p: 1 },
     { n: 100_000, r: 8, p: 1 },
     { n: 2 ** 17, r: 8, p: 17 },
+    { n: 2 ** 20, r: 8, p: 16 }, // 1 GiB, 16 times
+    { n: 2 ** 20, r: 8, p: 2 },
+    { n: 2 ** 17, r: 8, p: 9 }, // 9 times the usual work
     { n: 2, r: 2 ** 22, p: 16 }, // 8 GiB that 128·n·r does not show
     { n: 2 ** 16, r: 1, p: 1 }, // more than RFC 7914 allows
     { n: 1, r: 8, p: 1 },
@@ -176,6 +230,8 @@ describe('a hostile slot', () => {
   test('may ask for 1 GiB and no more', async () => {
     const slot = await changed(UNLOCKS.passphrase as Unlock, { n: 2 ** 20, r: 8, p: 1 });
     expect(decodeKeySlot(slot)).toMatchObject({ cost: { n: 2 ** 20, r: 8, p: 1 } });
+    const wide = await changed(UNLOCKS.passphrase as Unlock, { n: 2 ** 16, r: 8, p: 16 });
+    expect(decodeKeySlot(wide)).toMatchObject({ cost: { n: 2 ** 16, r: 8, p: 16 } });
   });
 
   test.each([
@@ -184,10 +240,10 @@ describe('a hostile slot', () => {
     { nonce: new Uint8Array(11) },
     { salt: new Uint8Array(31) },
     { salt: 'a salt that has thirty-two letters' },
-    { commitment: new Uint8Array() },
-    { commitment: null },
-    { kind: 'passphrases' },
     { kind: null },
+    { format: null },
+    { format: new Uint8Array(20) },
+    { format: encodeFormat({ ...format, encrypted: false, keySlot: undefined }).body },
     { version: 0 },
     { version: 1.5 },
   ])('with %o is damaged', async (changes) => {
@@ -195,26 +251,34 @@ describe('a hostile slot', () => {
     expect(() => decodeKeySlot(slot)).toThrow(withCode('KEY_SLOT_CORRUPT'));
   });
 
-  test('may have fields that this version does not know, but not another version', async () => {
+  test('may have fields that this version does not know', async () => {
     const unlock = UNLOCKS.key as Unlock;
     expect(Buffer.from(await open(await changed(unlock, { comment: 'x' }), unlock))).toEqual(key);
-    const newer = await changed(unlock, { version: 2 });
-    await expect(open(newer, unlock)).rejects.toEqual(withCode('REPOSITORY_UNSUPPORTED'));
   });
+
+  test.each([{ version: 2 }, { kind: 'smart card' }, { kind: 'smart card', version: 7, salt: null }])(
+    'of a newer program is no damage: %o',
+    async (changes) => {
+      const newer = await changed(UNLOCKS.key as Unlock, changes);
+      expect(() => decodeKeySlot(newer)).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
+      expect(checkKeySlot(newer, key, name)).toEqual(withCode('REPOSITORY_UNSUPPORTED'));
+      // Only if it is one: a damaged slot, or one that a stranger changed, does not pass for newer.
+      const forged = withChecksum('cow1 key slot', bytes(slotBody(newer), randomBytes(32)));
+      expect(checkKeySlot(forged, key, name)).toEqual(withCode('KEY_SLOT_CORRUPT'));
+    },
+  );
 
   test('is not looked at when it is larger than 64 KiB', async () => {
     const slot = await changed(UNLOCKS.key as Unlock, { padding: new Uint8Array(64 * 1024) });
     await expect(open(slot, UNLOCKS.key as Unlock)).rejects.toEqual(withCode('KEY_SLOT_CORRUPT'));
   });
 
-  test('can not open to two keys: a second wrapped key does not match the commitment', async () => {
-    const slot = readMap(await make(UNLOCKS.key as Unlock));
-    const kek = hkdf256(rawKey, slot.salt as Buffer, 'cow1 raw key');
-    const associated = bytes('cow1 slot', name.repositoryId, name.slot);
-    const wrapped = gcm(kek, slot.nonce as Buffer, randomBytes(32), associated);
-    await expect(open(encodePlain({ ...slot, wrapped }), UNLOCKS.key as Unlock)).rejects.toEqual(
-      withCode('KEY_SLOT_CORRUPT'),
-    );
+  test('can not open to two keys: a second wrapped key is not the one that signed', async () => {
+    const fields = fieldsOf(await make(UNLOCKS.key as Unlock));
+    const kek = hkdf256(rawKey, fields.salt as Buffer, 'cow1 raw key');
+    const wrapped = gcm(kek, fields.nonce as Buffer, randomBytes(32), bytes('cow1 slot', repositoryId, slotName));
+    const forged = sealedSlot(key, repositoryId, slotName, encodePlain({ ...fields, wrapped }));
+    await expect(open(forged, UNLOCKS.key as Unlock)).rejects.toEqual(withCode('KEY_SLOT_CORRUPT'));
   });
 
   test('made of random bytes never gives a key, nor anything but a coded error', async () => {
@@ -222,8 +286,10 @@ describe('a hostile slot', () => {
     const random = seededRandom(seed);
     const slot = await make(UNLOCKS.key as Unlock);
     for (let round = 0; round < 3000; round++) {
-      const mutated = round % 2 === 0 ? randomBytesFrom(random, Math.floor(random() * 300)) : Uint8Array.from(slot);
-      for (let edits = 0; edits < 4; edits++) mutated[Math.floor(random() * mutated.length)] = random() * 256;
+      const noise = () => randomBytesFrom(random, 64 + Math.floor(random() * 300));
+      const body = round % 2 === 0 ? noise() : Uint8Array.from(slot.subarray(0, -32));
+      for (let edits = 0; edits < 4; edits++) body[Math.floor(random() * body.length)] = random() * 256;
+      const mutated = withChecksum('cow1 key slot', body);
       const outcome = await open(mutated, UNLOCKS.key as Unlock).catch((error: unknown) => error);
       if (outcome instanceof Uint8Array) expect(Buffer.from(outcome), `seed ${seed}`).toEqual(key);
       else expect(BackupError.is(outcome), `seed ${seed}, round ${round}: ${outcome}`).toBe(true);
@@ -245,13 +311,14 @@ describe('a key provider', () => {
       },
     });
     expect(seen).toEqual(new Uint8Array(32));
-    expect(readMap(slot).wrapped).toEqual(key);
+    expect(fieldsOf(slot).wrapped).toEqual(key);
   });
 
   test.each([[new Uint8Array()], [new Uint8Array(16 * 1024 + 1)], ['text'], [undefined]])(
-    'that wraps to something else than 1 byte to 16 KiB made a mistake (%#)',
+    'that wraps to something else than 1 byte to 16 KiB is taken to refuse (%#)',
     async (wrapped) => {
-      await expect(slotOf({ ...provider, wrap: async () => wrapped as Uint8Array })).rejects.toThrow(TypeError);
+      const wrapping = slotOf({ ...provider, wrap: async () => wrapped as Uint8Array });
+      await expect(wrapping).rejects.toEqual(withCode('KEY_REFUSED'));
     },
   );
 
@@ -283,16 +350,37 @@ describe('a key provider', () => {
     await expect(open(slot, { provider: failing(unreachable) })).rejects.toBe(unreachable);
   });
 
-  test('that was aborted gives the reason of the abort', async () => {
-    const controller = new AbortController();
-    const reason = new Error('enough');
-    const waiting: KeyProvider = {
+  test.each(['wrap', 'unwrap'] as const)(
+    'that never answers to %s is left behind when the signal aborts',
+    async (call) => {
+      const controller = new AbortController();
+      const reason = new Error('enough');
+      const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+      const silent: KeyProvider = { ...provider, [call]: () => promise };
+      const unlock = checkUnlock({ provider: silent });
+      const whole = decodeKeySlot(await slotOf(provider));
+      const pending =
+        call === 'wrap'
+          ? makeKeySlot(key, unlock, { format, slot: slotName }, controller)
+          : openKeySlot(whole, unlock, name, controller);
+      controller.abort(reason);
+      await expect(pending).rejects.toBe(reason);
+      resolve(new Uint8Array(32)); // Nobody waits for it any more.
+    },
+  );
+
+  test('of a failing wrap is taken to refuse, and its bytes of another realm are as good', async () => {
+    const denied = new Error('denied');
+    await expect(slotOf({ ...provider, wrap: () => Promise.reject(denied) })).rejects.toMatchObject({
+      code: 'KEY_REFUSED',
+      cause: denied,
+    });
+    const foreign = (data: Uint8Array) => runInNewContext('Uint8Array.from(data)', { data }) as Uint8Array;
+    const abroad = {
       ...provider,
-      unwrap: (_, options) =>
-        new Promise((_, reject) => options?.signal?.addEventListener('abort', () => reject(new Error('mine')))),
+      wrap: async (k: Uint8Array) => foreign(k),
+      unwrap: async (k: Uint8Array) => foreign(k),
     };
-    const opening = openKeySlot(await slotOf(provider), checkUnlock({ provider: waiting }), name, controller);
-    controller.abort(reason);
-    await expect(opening).rejects.toBe(reason);
+    expect(Buffer.from(await open(await slotOf(abroad), { provider: abroad }))).toEqual(key);
   });
 });

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { slotKey } from '../../../src/repository/keys/object-keys.ts';
-import type { Unlock } from '../../../src/repository/keys/unlock.ts';
+import { checkUnlock, type Unlock } from '../../../src/repository/keys/unlock.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/log-writer.ts';
 import { createRepository } from '../../../src/repository/opening/create-repository.ts';
@@ -17,6 +18,7 @@ import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { testSeed, times } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
+import { readMap, sealedSlot, slotBody, withChecksum } from './support/format-text.ts';
 
 const ROUNDS = times(40);
 const CHEAP = { n: 2, r: 1, p: 1 };
@@ -28,7 +30,7 @@ const FIRST = keyOf(0);
 
 async function created(): Promise<MemoryTarget> {
   const target = new MemoryTarget();
-  await createRepository(target, { encryption: FIRST });
+  await createRepository(target, { unlock: checkUnlock(FIRST), singleWriter: false });
   return target;
 }
 
@@ -60,6 +62,10 @@ async function damage(target: MemoryTarget, id: string, change: (bytes: Uint8Arr
   await target.put(slotKey(id), Uint8Array.from(change(await target.get(slotKey(id)))));
 }
 
+function flipped(bytes: Uint8Array): Uint8Array {
+  return bytes.map((byte, at) => (at === 300 ? byte ^ 1 : byte));
+}
+
 /** Everything that the log says about slots, oldest first, with checkpoints out of the way. */
 async function keysEntries(target: MemoryTarget): Promise<LogFact[]> {
   const { log } = await admin(target);
@@ -70,7 +76,7 @@ describe('adding', () => {
   test('makes another way in, and leaves the others', async () => {
     const target = await created();
     const context = await admin(target);
-    const passphrase = await addKeySlot(context, { passphrase: 'açaí' }, { cost: CHEAP });
+    const passphrase = await addKeySlot(context, { passphrase: 'açaí' }, {}, { cost: CHEAP });
     const raw = await addKeySlot(context, keyOf(1));
     for (const unlock of [FIRST, keyOf(1), { passphrase: 'açaí' }])
       expect(await outcomeOf(target, unlock)).toBe('opens');
@@ -172,8 +178,8 @@ describe('removing', () => {
   test('shuts out what opened the slot, and only that', async () => {
     const target = await created();
     const context = await admin(target);
-    const id = await addKeySlot(context, { passphrase: 'old' }, { cost: CHEAP });
-    await addKeySlot(context, { passphrase: 'new' }, { cost: CHEAP });
+    const id = await addKeySlot(context, { passphrase: 'old' }, {}, { cost: CHEAP });
+    await addKeySlot(context, { passphrase: 'new' }, {}, { cost: CHEAP });
     await removeKeySlot(context, id);
     expect(await outcomeOf(target, { passphrase: 'old' })).toBe('KEY_REFUSED');
     expect(await outcomeOf(target, { passphrase: 'new' })).toBe('opens');
@@ -205,6 +211,16 @@ describe('removing', () => {
     ['cut short', (bytes: Uint8Array) => bytes.subarray(0, bytes.length >> 1)],
     ['empty', () => new Uint8Array(0)],
     ["another repository's", (bytes: Uint8Array) => bytes.map((byte, at) => (at < bytes.length - 4 ? byte : byte ^ 1))],
+    [
+      'changed in its last bit',
+      (bytes: Uint8Array) => bytes.map((byte, at) => (at < bytes.length - 1 ? byte : byte ^ 1)),
+    ],
+    ['changed in its first bit', (bytes: Uint8Array) => bytes.map((byte, at) => (at > 0 ? byte : byte ^ 0x80))],
+    // No checksum shows it, and it opens with nothing: only who has the key can tell.
+    [
+      'changed and checksummed anew',
+      (bytes: Uint8Array) => withChecksum('cow1 key slot', flipped(bytes).subarray(0, -32)),
+    ],
   ])('does not count a slot that is %s, but removes one', async (_how, change) => {
     const target = await created();
     const context = await admin(target);
@@ -340,7 +356,11 @@ describe('listing', () => {
     const context = await admin(target);
     const [cut, newer] = [await addKeySlot(context, keyOf(1)), await addKeySlot(context, keyOf(2))];
     await damage(target, cut, (bytes) => bytes.subarray(0, 20));
-    await damage(target, newer, (bytes) => bytes.map((byte, at) => (at === 9 ? 2 : byte)));
+    const { repositoryKey } = context.keys;
+    await damage(target, newer, (bytes) => {
+      const body = encodePlain({ ...readMap(slotBody(bytes)), kind: 'smart card' });
+      return sealedSlot(repositoryKey as Uint8Array, context.format.repositoryId, newer, body);
+    });
     await target.put('keys/readme', Uint8Array.of(1));
     const listed = new Map((await listKeySlots(context)).map((info) => [info.id, info]));
     expect(listed.size).toBe(3);
@@ -352,8 +372,8 @@ describe('listing', () => {
 
 test('a plain repository has no slots, and gets none', async () => {
   const target = new MemoryTarget();
-  await createRepository(target, { encryption: 'none' });
-  const context = await admin(target, undefined);
+  await createRepository(target, { unlock: undefined, singleWriter: false });
+  const context = await openRepository(target, {}, checkTuning({ threads: 0 }));
   expect(await listKeySlots(context)).toEqual([]);
   await expect(addKeySlot(context, keyOf(1))).rejects.toEqual(withCode('NOT_ENCRYPTED'));
   await expect(removeKeySlot(context, '0123456789abcdef')).rejects.toEqual(withCode('NOT_ENCRYPTED'));
@@ -362,7 +382,7 @@ test('a plain repository has no slots, and gets none', async () => {
 
 test('a repository for a single writer has them too', async () => {
   const target = new MemoryTarget();
-  await createRepository(target, { encryption: FIRST, singleWriter: true });
+  await createRepository(target, { unlock: checkUnlock(FIRST), singleWriter: true });
   const options = { unlock: FIRST, singleWriter: true };
   const context = await openRepository(target, options, checkTuning({ threads: 0 }));
   await addKeySlot(context, keyOf(1));

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../../src/common/abort.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
+import type { Patience } from '../../../src/repository/opening/create-object.ts';
 import type { CreateOptions, OpenOptions } from '../../../src/repository/opening/repository-options.ts';
 import type { CloudTarget } from '../../../src/target/cloud-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
@@ -13,6 +14,8 @@ import { randomBytes } from '../../support/randomness.ts';
 export const BLOCK = 4096;
 export const SMALL = { threads: 0, packBytes: 64 * 1024, sealMemoryBytes: 2 ** 20 } as const;
 const KEY = new Uint8Array(32).fill(7);
+/** Repeats what failed without waiting. */
+export const AT_ONCE: Patience = { clock: { sleep: async () => {} }, random: () => 0 };
 
 export function encryptionOf(isEncrypted: boolean): CreateOptions['encryption'] {
   return isEncrypted ? { key: KEY } : 'none';

@@ -14,7 +14,7 @@ import type { VerifyDepth } from '../../../src/repository/verify/verify-options.
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { Backups, type Content, freshBlock, openHost, secrets } from '../prune/support/repository.ts';
+import { Backups, type Content, freshBlock, openHost, openWhole, secrets } from '../prune/support/repository.ts';
 import { flip, Interrupted } from './support/damaging.ts';
 
 const QUICK = { clock: { sleep: async () => {} } };
@@ -43,7 +43,7 @@ const middle = ({ offset, storedLength }: Location) => offset + Math.floor(store
 
 describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypted: $isEncrypted', ({ isEncrypted }) => {
   test('a repository whose packs were moved is sound', async () => {
-    const context = await openHost(new MemoryTarget(), secrets(isEncrypted));
+    const context = await openWhole(new MemoryTarget(), secrets(isEncrypted));
     await movedRepository(context);
     for (const depth of DEPTHS) {
       expect(await verifyRepository(context, { depth }, QUICK)).toMatchObject({ ok: true, packsWithoutChecksum: 0 });
@@ -56,7 +56,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
   test('tables that are answered wrongly once are read again', async () => {
     const target = new MemoryTarget();
     const host = secrets(isEncrypted);
-    await movedRepository(await openHost(target, host));
+    await movedRepository(await openWhole(target, host));
     for (let nth = 1; nth <= 12; nth++) {
       const plan = scriptedFaults([{ operation: 'get', subject: /^packs/, nth, fault: { kind: 'corrupt', bit: 300 } }]);
       const context = await openHost(new FaultyTarget(target, plan), host);
@@ -69,7 +69,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
 
   test('a damaged relocation table is found at every depth, with the backups that it leads nowhere', async () => {
     const target = new MemoryTarget();
-    const context = await openHost(target, secrets(isEncrypted));
+    const context = await openWhole(target, secrets(isEncrypted));
     const { live } = await movedRepository(context);
     for (const { location } of [...context.log.state.relocations.values()].slice(0, 2)) {
       const key = packKey(location.pack);
@@ -85,7 +85,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
   test('a pack into which records were moved is found to be gone, and its blocks are stored again', async () => {
     const target = new MemoryTarget();
     const host = secrets(isEncrypted);
-    const context = await openHost(target, host);
+    const context = await openWhole(target, host);
     const { live } = await movedRepository(context);
     const targets = new Set<string>();
     for (const relocation of context.log.state.relocations.values()) {
@@ -123,7 +123,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
 
   test('packs that are listed in tables are held to what the tables say', async () => {
     const target = new MemoryTarget();
-    const context = await openHost(target, secrets(isEncrypted));
+    const context = await openWhole(target, secrets(isEncrypted));
     const backups = new Backups();
     const id = await backups.store(context, volume(1100));
     const [table] = packTables(context.log.state);
@@ -153,7 +153,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
   test('packs that others move meanwhile are no damage', async () => {
     const target = new MemoryTarget();
     const host = secrets(isEncrypted);
-    const writer = await openHost(target, host);
+    const writer = await openWhole(target, host);
     const backups = new Backups();
     const content = volume(120);
     const first = await backups.store(writer, content);
@@ -175,7 +175,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
 
   test('only the blocks in quarantine are damaged ones, and a map that can be read is no broken one', async () => {
     const target = new MemoryTarget();
-    const context = await openHost(target, secrets(isEncrypted));
+    const context = await openWhole(target, secrets(isEncrypted));
     const backups = new Backups();
     const id = await backups.store(context, volume(200));
     const map = openMap(context, context.log.state.backups.get(id)!.descriptor);

@@ -1,26 +1,21 @@
 import type { AbortOptions } from '../../../../src/common/abort.ts';
 import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
-import { DEFAULT_FAN_OUT, decodeFormat, encodeFormat } from '../../../../src/repository/keys/format-object.ts';
-import { FORMAT_KEY } from '../../../../src/repository/keys/object-keys.ts';
+import { checkUnlock } from '../../../../src/repository/keys/unlock.ts';
+import { createRepository } from '../../../../src/repository/opening/create-repository.ts';
 import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
-import { createIn, openIn } from '../../support/repositories.ts';
+import { AT_ONCE, encryptionOf, openIn } from '../../support/repositories.ts';
 import { ImpatientTarget } from './impatient-target.ts';
 import { Mishaps } from './mishaps.ts';
 
 /** The least that the format allows, so that few blocks make a tree of several levels. */
 export const SMALL_FAN_OUT = 8;
 
-/** A repository of a small fan-out: created as any other, then `format` is written anew. */
-export async function createSmall(store: CloudTarget, isEncrypted: boolean): Promise<void> {
-  await (await createIn(store, isEncrypted)).close();
-  await makeSmall(store);
-}
-
-export async function makeSmall(store: CloudTarget): Promise<void> {
-  const format = decodeFormat(await store.get(FORMAT_KEY));
-  if (format.fanOut !== DEFAULT_FAN_OUT) throw new Error('the repository was not created as expected');
-  await store.put(FORMAT_KEY, encodeFormat({ ...format, fanOut: SMALL_FAN_OUT }));
+/** A repository of a small fan-out. */
+export async function createSmall(store: CloudTarget, isEncrypted: boolean, options: AbortOptions = {}): Promise<void> {
+  const encryption = encryptionOf(isEncrypted);
+  const unlock = encryption === 'none' ? undefined : checkUnlock(encryption);
+  await createRepository(store, { unlock, singleWriter: false }, options, { fanOut: SMALL_FAN_OUT, patience: AT_ONCE });
 }
 
 export interface HostOptions {

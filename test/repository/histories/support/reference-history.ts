@@ -5,7 +5,7 @@ import { MemoryTarget } from '../../../../src/target/memory-target.ts';
 import { BLOCK, encryptionOf, openIn, SMALL } from '../../support/repositories.ts';
 import { attempt, type Outcome } from './attempt.ts';
 import { Guest } from './guest.ts';
-import { Host, makeSmall } from './host.ts';
+import { createSmall, Host } from './host.ts';
 import { type Kept, Ledger, sameBytes } from './ledger.ts';
 import { type Mishap, Mishaps } from './mishaps.ts';
 
@@ -120,13 +120,9 @@ export class ReferenceHistory {
   }
 
   async #create(): Promise<Outcome<unknown>> {
-    const encryption = encryptionOf(this.#isEncrypted);
     const { signal } = this.#giveUp;
-    const outcome = await attempt(async () => {
-      await (await BackupRepository.create(this.#first.target, { encryption, ...SMALL, signal })).close();
-    });
+    const outcome = await attempt(() => createSmall(this.#first.target, this.#isEncrypted, { signal }));
     if ('error' in outcome) return outcome;
-    await makeSmall(this.#store);
     return attempt(() => this.#open(this.#first));
   }
 

@@ -44,8 +44,34 @@ export function sealedRecord(
   return bytes(nonce, gcm(key, nonce, content, aad));
 }
 
-export function slotCommitment(repositoryKey: Uint8Array, repositoryId: Uint8Array, slot: string): Buffer {
-  return hmac256(hkdf256(repositoryKey, repositoryId, 'cow1 commitment'), bytes(repositoryId, slot));
+/** `signed || checksum`, as `format` and key slots end. */
+export function withChecksum(label: 'cow1 format' | 'cow1 key slot', signed: Uint8Array): Buffer {
+  return bytes(signed, sha256(bytes(label, signed)));
+}
+
+/** A key slot out of its body. */
+export function sealedSlot(
+  repositoryKey: Uint8Array,
+  repositoryId: Uint8Array,
+  slot: string,
+  body: Uint8Array,
+): Buffer {
+  const mac = hmac256(hkdf256(repositoryKey, repositoryId, 'cow1 slot mac'), bytes(slot, body));
+  return withChecksum('cow1 key slot', bytes(body, mac));
+}
+
+export function slotBody(slot: Uint8Array): Buffer {
+  return Buffer.from(slot.subarray(0, -64));
+}
+
+/** The object `format` out of its body. @param repositoryKey - of an encrypted repository */
+export function formatText(body: Uint8Array, repositoryKey?: Uint8Array, repositoryId?: Uint8Array): Buffer {
+  const content = bytes('cow-cloud-backup', u32(body.length), body, Buffer.alloc(940 - body.length));
+  const mac =
+    repositoryKey === undefined || repositoryId === undefined
+      ? Buffer.alloc(32)
+      : hmac256(hkdf256(repositoryKey, repositoryId, 'cow1 format mac'), content);
+  return withChecksum('cow1 format', bytes(content, mac));
 }
 
 /** A plain map of MessagePack with values as the objects of sections 2 and 3 have them. */

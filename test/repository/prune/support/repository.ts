@@ -1,6 +1,10 @@
 import { expect } from 'vitest';
 import { commitPacks } from '../../../../src/repository/jobs/commit-packs.ts';
+import { encodeFormat, formatObject } from '../../../../src/repository/keys/format-object.ts';
+import { makeKeySlot } from '../../../../src/repository/keys/key-slot.ts';
+import { slotKey } from '../../../../src/repository/keys/object-keys.ts';
 import { RepositoryKeys } from '../../../../src/repository/keys/repository-keys.ts';
+import { checkUnlock } from '../../../../src/repository/keys/unlock.ts';
 import { decideCommit } from '../../../../src/repository/log/commit-decision.ts';
 import type { CommittedPack } from '../../../../src/repository/log/log-entry.ts';
 import { LogReader } from '../../../../src/repository/log/log-reader.ts';
@@ -54,7 +58,7 @@ export async function openHost(
     state: () => log.state,
     catchUp: (options) => log.catchUp(options),
   });
-  const format = {
+  const format = encodeFormat({
     version: 1,
     minReader: 1,
     minWriter: 1,
@@ -64,8 +68,25 @@ export async function openHost(
     fanOut: FAN_OUT,
     mode: 'shared',
     keySlot: undefined,
-  } as const;
+  });
   return { target, format, keys, log, records, readOnly: false, owner, now };
+}
+
+/** As {@link openHost}, of a repository that has all that every repository has: `format`, and a key slot. */
+export async function openWhole(
+  target: CloudTarget,
+  host: Secrets,
+  options: HostOptions = {},
+): Promise<RepositoryContext> {
+  const context = await openHost(target, host, options);
+  const { format, keys } = context;
+  await target.put('format', formatObject(format, keys.repositoryKey));
+  if (keys.repositoryKey !== undefined) {
+    const slot = '0123456789abcdef';
+    const unlock = checkUnlock({ key: new Uint8Array(32) });
+    await target.put(slotKey(slot), await makeKeySlot(keys.repositoryKey, unlock, { format, slot }));
+  }
+  return context;
 }
 
 /** Content of a volume by block; zeroes are `undefined`. */

@@ -1,0 +1,146 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { CloudTarget } from '../../target/cloud-target.ts';
+import {
+  decodeFormat,
+  FORMAT_BYTES,
+  formatObject,
+  isAuthentic,
+  isSignedFormat,
+  type RepositoryFormat,
+} from '../keys/format-object.ts';
+import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
+import { getBounded } from '../opening/bounded-get.ts';
+import { examineSlot } from '../opening/examine-slot.ts';
+import { listSlots } from '../opening/stored-slots.ts';
+import type { RepositoryContext } from '../repository-context.ts';
+
+/**
+ * What every backup rests on and nobody reads while a repository is open: `format` and the key slots. A repository that is
+ * open knows all that `format` says, so that one is mended; what a slot said is known to nobody but the slot.
+ */
+
+/** An object that is not as it should be, and is no pack. @public */
+export interface DamagedObject {
+  /** Its key in the target: `format`, `keys/...`, or `keys/` where no key slot is left that opens the repository. */
+  readonly key: string;
+  /** `REPOSITORY_CORRUPT` of `format`; `KEY_SLOT_CORRUPT` or `KEY_SLOT_NOT_FOUND` of key slots. */
+  readonly error: BackupError;
+}
+
+/** What was found. */
+export interface SmallObjects {
+  readonly damagedObjects: readonly DamagedObject[];
+  /** Keys of the objects that were missing or damaged and have been written anew. */
+  readonly restored: readonly string[];
+}
+
+/**
+ * Looks at `format` and the key slots, and restores `format` where the repository may be written to. What looks damaged is
+ * looked at twice.
+ *
+ * @throws what the target and the log give
+ */
+export async function checkSmallObjects(
+  context: RepositoryContext,
+  target: CloudTarget,
+  options: AbortOptions,
+): Promise<SmallObjects> {
+  const damagedObjects = await slotDamage(context, target, options);
+  const fault = (await formatFault(context, target, options)) && (await formatFault(context, target, options));
+  if (fault === undefined) return { damagedObjects, restored: [] };
+  const left = context.readOnly ? fault : await restoreFormat(context, target, fault, options);
+  if (left === undefined) return { damagedObjects, restored: [FORMAT_KEY] };
+  return { damagedObjects: [{ key: FORMAT_KEY, error: left }, ...damagedObjects], restored: [] };
+}
+
+async function formatFault(
+  { format, keys }: RepositoryContext,
+  target: CloudTarget,
+  { signal }: AbortOptions,
+): Promise<BackupError | undefined> {
+  const info = await target.stat(FORMAT_KEY, { signal });
+  if (info === undefined) return corrupt('it is gone');
+  let bytes: Uint8Array | undefined;
+  try {
+    if (info.size === FORMAT_BYTES) bytes = await getBounded(target, FORMAT_KEY, FORMAT_BYTES, { signal });
+    if (bytes === undefined) return corrupt(`it has ${info.size} bytes instead of ${FORMAT_BYTES}`);
+    const stored = decodeFormat(bytes);
+    if (stored.format.encrypted !== format.encrypted) return corrupt('it says another encryption');
+    if (!isAuthentic(stored, keys.repositoryKey)) return unsigned();
+    return isSameRepository(stored.format, format) ? undefined : corrupt('it is of another repository');
+  } catch (error) {
+    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return corrupt('it is gone');
+    if (BackupError.is(error, 'REPOSITORY_CORRUPT')) return error;
+    if (!BackupError.is(error, 'REPOSITORY_UNSUPPORTED') || bytes === undefined) throw error;
+    // A program that has the key, and knows a newer version, has changed it meanwhile.
+    return isSignedFormat(bytes, format, keys.repositoryKey) ? undefined : unsigned();
+  }
+}
+
+/** All that never changes in a repository's life. */
+function isSameRepository(a: RepositoryFormat, b: RepositoryFormat): boolean {
+  return Buffer.compare(a.repositoryId, b.repositoryId) === 0 && a.fanOut === b.fanOut && a.mode === b.mode;
+}
+
+/** @returns what is still wrong with it */
+async function restoreFormat(
+  context: RepositoryContext,
+  target: CloudTarget,
+  fault: BackupError,
+  { signal }: AbortOptions,
+): Promise<BackupError | undefined> {
+  const { format, keys } = context;
+  try {
+    // The same bytes, whoever restores it: so two that do so at once do no harm.
+    await target.put(FORMAT_KEY, formatObject(format, keys.repositoryKey), { signal });
+    return await formatFault(context, target, { signal });
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (!BackupError.is(cause)) throw cause;
+    return new BackupError(fault.code, `${fault.message}, and can't be restored now`, { cause });
+  }
+}
+
+async function slotDamage(
+  context: RepositoryContext,
+  target: CloudTarget,
+  { signal }: AbortOptions,
+): Promise<DamagedObject[]> {
+  const { format, log } = context;
+  if (!format.encrypted) return [];
+  const damaged: DamagedObject[] = [];
+  const listed = await listSlots(target, { signal });
+  const names = new Set(listed.map(({ name }) => name));
+  const { removedSlots } = await log.catchUp({ signal });
+  let whole = 0;
+  for (const slot of listed) {
+    if (removedSlots.has(slot.name)) continue; // Its removal was cut short.
+    const examine = () => examineSlot(context, slot, { signal });
+    const examined = await examine();
+    const error = examined?.error && (await examine())?.error;
+    if (error === undefined) whole += examined === undefined ? 0 : 1;
+    else if (!BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) damaged.push({ key: slotKey(slot.name), error });
+  }
+  const { keySlot } = format;
+  if (keySlot !== undefined && !names.has(keySlot) && !log.state.removedSlots.has(keySlot)) {
+    damaged.push({ key: slotKey(keySlot), error: missing(`${slotKey(keySlot)} is gone, and nobody removed it`) });
+  }
+  if (whole === 0) {
+    const advice = 'add one while the repository is open here, else nobody can open it again';
+    damaged.push({ key: KEYS_PREFIX, error: missing(`no key slot is whole: ${advice}`) });
+  }
+  return damaged;
+}
+
+function corrupt(how: string): BackupError {
+  return new BackupError('REPOSITORY_CORRUPT', `the object format is damaged: ${how}`);
+}
+
+function unsigned(): BackupError {
+  return corrupt("it was not written by anybody who has the repository's key");
+}
+
+function missing(message: string): BackupError {
+  return new BackupError('KEY_SLOT_NOT_FOUND', message);
+}

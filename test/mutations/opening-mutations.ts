@@ -1,0 +1,49 @@
+import type { Mutation } from './mutation.ts';
+
+const opening = (name: string) => [`test/repository/opening/${name}.test.ts`];
+
+/** What keeps a repository's key, its format and its creation safe: decisions 037 and 044 to 046. */
+export const OPENING_MUTATIONS: readonly Mutation[] = [
+  {
+    rule: '044',
+    what: 'a plain repository opens although something to unlock it with was given',
+    edits: { 'unlock-is-needed': '' },
+    tests: { files: opening('open-repository'), names: 'a plain repository in place of an encrypted one' },
+  },
+  {
+    rule: '044',
+    what: 'what format says is believed without its MAC',
+    edits: { 'format-is-authentic': '' },
+    tests: { files: opening('open-repository'), names: 'what somebody who can write to the store' },
+  },
+  {
+    rule: '044',
+    what: 'a slot counts as whole by its checksum alone',
+    edits: { 'slot-is-signed': 'return undefined;' },
+    tests: { files: ['test/repository/keys/key-slot.test.ts'], names: 'shows every byte that somebody changed' },
+  },
+  {
+    rule: '037',
+    what: 'the last whole slot is removed where another one is there and damaged',
+    edits: { 'another-slot-is-whole': "return { type: 'keys', added: [], removed: [id] };" },
+    tests: { files: ['test/repository/keys/manage-keys.test.ts'], names: 'does not count a slot' },
+  },
+  {
+    rule: '045',
+    what: 'a repository is created over the objects of another',
+    edits: { 'nothing-is-created-over': 'return slots;' },
+    tests: { files: opening('create-repository'), names: 'is refused where there is an object' },
+  },
+  {
+    rule: '045',
+    what: 'a repository that this host remembers is created anew where it is missing',
+    edits: { 'remembered-is-not-created': 'if (remembered === undefined || remembered.seq >= 0) throw error;' },
+    tests: { files: opening('log-position'), names: 'is never made anew' },
+  },
+  {
+    rule: '046',
+    what: 'every slot that a stranger put there is worked on',
+    edits: { 'work-is-bounded': '' },
+    tests: { files: ['test/repository/keys/unlock-repository.test.ts'], names: 'hostile slots' },
+  },
+];

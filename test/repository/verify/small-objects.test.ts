@@ -1,0 +1,194 @@
+import { describe, expect, test } from 'vitest';
+import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { decodeFormat, formatObject } from '../../../src/repository/keys/format-object.ts';
+import { slotKey } from '../../../src/repository/keys/object-keys.ts';
+import { openRepository } from '../../../src/repository/opening/open-repository.ts';
+import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
+import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
+import { checkSmallObjects } from '../../../src/repository/verify/small-objects.ts';
+import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { scriptedFaults } from '../../../src/testing/faults.ts';
+import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
+import { readMap, sealedSlot, slotBody, withChecksum } from '../keys/support/format-text.ts';
+import {
+  create,
+  ENCRYPTED,
+  KINDS,
+  type Kind,
+  opened,
+  optionsFor,
+  PLAIN,
+  THEIRS,
+} from '../opening/support/creations.ts';
+import { SMALL } from '../support/repositories.ts';
+
+/** What every backup rests on, and nobody reads while the repository is open. */
+
+const withCode = (code: string) => expect.objectContaining({ code });
+const SOUND = { damagedObjects: [], restored: [] };
+
+async function repository(kind: Kind, readOnly = false) {
+  const target = new MemoryTarget();
+  await create(target, kind);
+  const context = await openRepository(target, { ...optionsFor(kind), readOnly }, checkTuning(SMALL));
+  return { target, context, look: () => checkSmallObjects(context, context.target, {}) };
+}
+
+const slotOf = ({ format }: RepositoryContext) => slotKey(format.keySlot as string);
+
+describe.each(KINDS)('$name: format', (kind) => {
+  test('is restored whichever of its bytes is damaged', async () => {
+    const { target, look } = await repository(kind);
+    const whole = Uint8Array.from(await target.get('format'));
+    expect(await look()).toEqual(SOUND);
+    for (let at = 0; at < whole.length; at++) {
+      const damaged = whole.slice();
+      damaged[at]! ^= 1 << (at & 7);
+      await target.put('format', damaged);
+      expect(await look(), `byte ${at}`).toEqual({ damagedObjects: [], restored: ['format'] });
+      expect(await target.get('format')).toEqual(whole);
+    }
+  });
+
+  test.each<[string, (whole: Uint8Array) => Uint8Array]>([
+    ['cut', (whole) => whole.subarray(1)],
+    ['empty', () => new Uint8Array()],
+    ['longer', (whole) => Buffer.concat([whole, Buffer.of(0)])],
+    ['of 100 KB', () => new Uint8Array(100_000)],
+  ])('that is %s is reported where nothing may be written', async (_how, change) => {
+    const { target, look } = await repository(kind, true);
+    const damaged = Uint8Array.from(change(await target.get('format')));
+    await target.put('format', damaged);
+    expect(await look()).toEqual({
+      damagedObjects: [{ key: 'format', error: withCode('REPOSITORY_CORRUPT') }],
+      restored: [],
+    });
+    expect(await target.get('format')).toEqual(damaged);
+  });
+
+  test('of another repository is no format of this one', async () => {
+    const { target, look } = await repository(kind);
+    const whole = await target.get('format');
+    const other = await repository(kind);
+    await target.put('format', Uint8Array.from(await other.target.get('format')));
+    expect((await look()).restored).toEqual(['format']);
+    expect(await target.get('format')).toEqual(whole);
+  });
+
+  test('that can not be restored is damage, and says why', async () => {
+    const { target, context } = await repository(kind);
+    await target.delete('format');
+    const fault = { kind: 'fail-before' } as const;
+    const faulty = new FaultyTarget(target, scriptedFaults([{ operation: 'put', fault }]));
+    const { damagedObjects, restored } = await checkSmallObjects(context, faulty, {});
+    expect(restored).toEqual([]);
+    expect(damagedObjects).toMatchObject([{ key: 'format', error: { cause: { code: 'TARGET_UNAVAILABLE' } } }]);
+  });
+
+  test('that is read wrongly once is read again', async () => {
+    const { target, context } = await repository(kind);
+    const plan = scriptedFaults([{ operation: 'get', subject: 'format', nth: 1, fault: { kind: 'corrupt' } }]);
+    expect(await checkSmallObjects(context, new FaultyTarget(target, plan as never), {})).toEqual(SOUND);
+  });
+});
+
+test('a newer format is no damage where it is signed, and damage where it is not', async () => {
+  const { target, context, look } = await repository(ENCRYPTED);
+  const { format } = decodeFormat(await target.get('format'));
+  const body = encodePlain({ ...readMap(format.body), version: 9, minReader: 9, minWriter: 9 });
+  const newer = formatObject({ ...format, body }, context.keys.repositoryKey);
+  await target.put('format', Uint8Array.from(newer));
+  expect(await look()).toEqual(SOUND);
+  expect(await target.get('format')).toEqual(newer);
+  const forged = withChecksum('cow1 format', newer.fill(0, 960, 992).subarray(0, -32));
+  await target.put('format', Uint8Array.from(forged));
+  expect((await look()).restored).toEqual(['format']);
+});
+
+describe('key slots', () => {
+  test('no bit of one can change without being named, by who holds another key to the repository', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const key = slotOf(context);
+    const whole = Uint8Array.from(await target.get(key));
+    for (let at = 0; at < whole.length; at++) {
+      const damaged = whole.slice();
+      damaged[at]! ^= 1 << (at & 7);
+      // As an accident, and as somebody does it who can make checksums.
+      for (const bytes of [damaged, withChecksum('cow1 key slot', damaged.subarray(0, -32))]) {
+        if (Buffer.compare(bytes, whole) === 0) continue;
+        await target.put(key, Uint8Array.from(bytes));
+        const { damagedObjects } = await look();
+        expect(damagedObjects[0], `byte ${at}`).toEqual({ key, error: withCode('KEY_SLOT_CORRUPT') });
+        // It was the only one.
+        expect(damagedObjects[1]).toEqual({ key: 'keys/', error: withCode('KEY_SLOT_NOT_FOUND') });
+      }
+    }
+  });
+
+  test('one that is gone and was not removed is named', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    await using opener = await opened(target, ENCRYPTED);
+    await opener.keys.add(THEIRS);
+    await target.delete(slotOf(context));
+    expect(await look()).toEqual({
+      damagedObjects: [{ key: slotOf(context), error: withCode('KEY_SLOT_NOT_FOUND') }],
+      restored: [],
+    });
+  });
+
+  test('one that was removed is not missed, also where its object is left', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const bytes = Uint8Array.from(await target.get(slotOf(context)));
+    await using opener = await opened(target, ENCRYPTED);
+    await opener.keys.add(THEIRS);
+    await opener.keys.remove(context.format.keySlot as string);
+    expect(await look()).toEqual(SOUND);
+    await target.put(slotOf(context), bytes.subarray(5));
+    expect(await look()).toEqual(SOUND);
+  });
+
+  test('one of a newer program is no damage', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const { repositoryId } = context.format;
+    const body = readMap(slotBody(await target.get(slotOf(context))));
+    for (const changes of [{ kind: 'smart card' }, { version: 2 }]) {
+      const slot = 'ffffffffffffffff';
+      const newer = encodePlain({ ...body, ...changes });
+      const sealed = sealedSlot(context.keys.repositoryKey as Uint8Array, repositoryId, slot, newer);
+      await target.put(slotKey(slot), Uint8Array.from(sealed));
+      expect(await look()).toEqual(SOUND);
+      await using opener = await opened(target, ENCRYPTED);
+      const listed = (await opener.keys.list()).find(({ id }) => id === slot);
+      expect(listed).toEqual({ id: slot, kind: undefined, error: withCode('REPOSITORY_UNSUPPORTED') });
+      expect(await opener.verify({ depth: 'structure' })).toMatchObject({ ok: true });
+    }
+  });
+
+  test('one of another repository is named', async () => {
+    const { target, look } = await repository(ENCRYPTED);
+    const other = await repository(ENCRYPTED);
+    const key = slotOf(other.context);
+    await target.put(key, Uint8Array.from(await other.target.get(key)));
+    expect((await look()).damagedObjects).toEqual([{ key, error: withCode('KEY_SLOT_CORRUPT') }]);
+  });
+
+  test('a plain repository has none', async () => {
+    const { target, look } = await repository(PLAIN);
+    await target.put('keys/0123456789abcdef', Uint8Array.of(1));
+    expect(await look()).toEqual(SOUND);
+  });
+});
+
+test('a verification that found damage in a slot is not ok', async () => {
+  const { target, context } = await repository(ENCRYPTED);
+  await using opener = await opened(target, ENCRYPTED);
+  await opener.keys.add(THEIRS);
+  const bytes = Uint8Array.from(await target.get(slotOf(context)));
+  bytes[50]! ^= 1;
+  await target.put(slotOf(context), bytes);
+  for (const depth of ['structure', 'checksums', 'data'] as const) {
+    const verified = await opener.verify({ depth });
+    expect(verified).toMatchObject({ ok: false, damaged: [], restored: [] });
+    expect(verified.damagedObjects).toEqual([{ key: slotOf(context), error: withCode('KEY_SLOT_CORRUPT') }]);
+  }
+});
