@@ -1,4 +1,4 @@
-import { Packr, Unpackr } from 'msgpackr';
+import { addExtension, Packr, Unpackr } from 'msgpackr';
 import { BackupError, type BackupErrorCode } from './errors.ts';
 
 /**
@@ -10,6 +10,18 @@ import { BackupError, type BackupErrorCode } from './errors.ts';
 const packr = new Packr({ useRecords: false, variableMapSize: true, int64AsType: 'number' });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
 const MAX_DEPTH = 16;
+
+// In a vm context the `Uint8Array` of this module is not that of Node's buffers, and msgpackr knows one of the two: the
+// other would be written as a map.
+const NodeBytes = Object.getPrototypeOf(Buffer) as typeof Uint8Array;
+if (NodeBytes !== Uint8Array) {
+  const knowsOurs = packr.pack(new Uint8Array(1))[0] === 0xc4;
+  addExtension(
+    knowsOurs
+      ? { Class: NodeBytes, write: (bytes: Uint8Array) => new Uint8Array(bytes) }
+      : { Class: Uint8Array, write: (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length) },
+  );
+}
 
 /** Encodes plain values (nil, booleans, safe integers, floats, strings, bytes, arrays, maps with string keys). */
 export function encodePlain(value: unknown): Uint8Array<ArrayBuffer> {

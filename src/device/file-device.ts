@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import type { AbortOptions } from '../common/abort.ts';
 import { abortOptionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { hasBrand } from '../common/realms.ts';
 import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
 import { checkLength, checkTransfer, closedError } from './door.ts';
 import { checkFileDeviceOptions, type FileDeviceOptions } from './file-device-options.ts';
@@ -16,6 +17,13 @@ import type { SystemCalls } from './system-calls.ts';
 
 /** Linux moves at most 0x7ffff000 bytes a call, and Node takes lengths of 31 bits. */
 const MAX_CALL_BYTES = 1 << 30;
+
+const BRAND = Symbol.for('cow-cloud-backup.FileDevice');
+
+/** Whether `value` is a `FileDevice`, of this or another copy of this package. */
+export function isFileDevice(value: unknown): value is FileDevice {
+  return hasBrand(value, BRAND);
+}
 
 /**
  * A raw image, sparse or not, or a block special file.
@@ -36,6 +44,8 @@ const MAX_CALL_BYTES = 1 << 30;
  */
 export class FileDevice implements SyncBlockDevice {
   readonly path: string;
+  /** @internal */
+  readonly [BRAND] = true;
   /** Bytes, as found when it was opened. */
   readonly size: number;
   /** 1 for a file; a block special file's logical sector. */

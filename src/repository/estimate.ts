@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
+import { isVolume } from '../volume/copy-on-write-volume.ts';
 import type { BackupSource } from './jobs/backup-job.ts';
 import { chooseBase } from './jobs/backup-session.ts';
 import { writtenSinceBase } from './jobs/witnessed-commits.ts';
@@ -64,7 +64,7 @@ async function changedBlocks(
   base: StoredBackup,
   newest: string | undefined,
 ): Promise<number | undefined> {
-  const [volume, instant] = source instanceof CopyOnWriteVolume ? [source] : [source.volume, source.point];
+  const [volume, instant] = isVolume(source) ? [source] : [source.volume, source.point];
   const written = await writtenSinceBase(volume, instant, { repositoryId, base, newest });
   if (typeof written === 'string') return undefined;
   return unionRanges(written, base.descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);

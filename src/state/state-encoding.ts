@@ -1,5 +1,6 @@
 import { decodePlain, encodePlain } from '../common/bounded-msgpack.ts';
 import { BackupError } from '../common/errors.ts';
+import { isBytes } from '../common/realms.ts';
 import { BLOCK_STATES } from './block-state.ts';
 
 /**
@@ -50,7 +51,7 @@ export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount
   if (typeof blockCount !== 'number' || !Number.isSafeInteger(blockCount) || blockCount < 0) {
     throw corrupt('the number of blocks is not a number');
   }
-  if (!(runs instanceof Uint8Array)) throw corrupt('the runs are not bytes');
+  if (!isBytes(runs)) throw corrupt('the runs are not bytes');
   if (blockCount > maxBlocks) {
     throw new BackupError('LIMIT_EXCEEDED', `${blockCount} blocks are more than the allowed ${maxBlocks}`);
   }

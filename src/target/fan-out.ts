@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { described, functionArgument, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { isTypeError } from '../common/realms.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -264,11 +265,11 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
 
 /** Whether a create-only put that failed like this may have stored its body, or have met itself. */
 function mayHaveHappened(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (signal?.aborted || error instanceof TypeError) return false;
+  if (signal?.aborted || isTypeError(error)) return false;
   return !BackupError.is(error) || error.retryable || error.code === 'OBJECT_EXISTS';
 }
 
 function isAboutTheCall(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (signal?.aborted || error instanceof TypeError) return true;
+  if (signal?.aborted || isTypeError(error)) return true;
   return BackupError.is(error) && ABOUT_THE_CALL.has(error.code);
 }

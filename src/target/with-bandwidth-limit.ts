@@ -1,4 +1,5 @@
 import { integerArgument, limitArgument } from '../common/arguments.ts';
+import { isBytes } from '../common/realms.ts';
 import { systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
@@ -49,7 +50,7 @@ class BandwidthLimitedTarget extends ForwardingTarget {
     if (call.operation !== 'get') return invoke();
     await this.#down.take(call.bytes ?? 0, call.signal);
     const result = await invoke();
-    if (call.bytes === undefined && result instanceof Uint8Array) this.#down.charge(result.byteLength);
+    if (call.bytes === undefined && isBytes(result)) this.#down.charge(result.byteLength);
     return result;
   }
 }

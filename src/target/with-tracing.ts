@@ -1,4 +1,5 @@
 import { type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { isBytes } from '../common/realms.ts';
 import type { CloudTarget, ListOptions, ObjectInfo } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
 
@@ -85,7 +86,7 @@ class TracedTarget extends ForwardingTarget {
     const observed = traced.tracePromise(() => {
       answer = invoke();
       return answer.then((result) => {
-        if (result instanceof Uint8Array) trace.bytes = result.byteLength;
+        if (isBytes(result)) trace.bytes = result.byteLength;
       });
     }, trace);
     return observed.then(() => answer as Promise<T>);

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
+import { isBytes, isError } from '../common/realms.ts';
 
 /** What a case can tell its runner. @public */
 export interface ConformanceContext {
@@ -42,7 +43,7 @@ export function expectEqual(actual: unknown, expected: unknown, what: string): v
 
 /** Fails the case unless both hold the same bytes; says where they first differ. */
 export function expectBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
-  expectThat(actual instanceof Uint8Array, `${what}: expected a Uint8Array, got ${show(actual)}`);
+  expectThat(isBytes(actual), `${what}: expected a Uint8Array, got ${show(actual)}`);
   expectEqual(actual.byteLength, expected.byteLength, `${what}, length in bytes`);
   if (Buffer.compare(actual, expected) === 0) return;
   const at = actual.findIndex((byte, index) => byte !== expected[index]);
@@ -69,9 +70,9 @@ export async function outcomeOf<T>(
 }
 
 function show(value: unknown): string {
-  if (value instanceof Uint8Array) return `${value.byteLength} bytes`;
+  if (isBytes(value)) return `${value.byteLength} bytes`;
   if (BackupError.is(value)) return `${value.code} (${value.message})`;
-  if (value instanceof Error) return `${value.name}: ${value.message}`;
+  if (isError(value)) return `${value.name}: ${value.message}`;
   try {
     return (JSON.stringify(value) ?? String(value)).slice(0, 400);
   } catch {

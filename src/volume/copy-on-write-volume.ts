@@ -9,6 +9,7 @@ import {
   textArgument,
 } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { hasBrand } from '../common/realms.ts';
 import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
 import { checkTransfer } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
@@ -49,6 +50,13 @@ export interface SyncVolumeAccess extends SyncAccess {
 /** What a second volume writes to a device the first one would not see. */
 const devicesInUse = new WeakSet<BlockDevice>();
 
+const BRAND = Symbol.for('cow-cloud-backup.CopyOnWriteVolume');
+
+/** Whether `value` is a volume, of this or another copy of this package. */
+export function isVolume(value: unknown): value is CopyOnWriteVolume {
+  return hasBrand(value, BRAND);
+}
+
 /**
  * A device that sees every write before it lands: the host writes through it, and can freeze any instant.
  *
@@ -76,6 +84,8 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
   readonly extents?: NonNullable<BlockDevice['extents']>;
+  /** @internal */
+  readonly [BRAND] = true;
   /** @internal */
   protected readonly core: VolumeCore;
   /** @internal */

@@ -2,7 +2,7 @@ import { access, constants, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import type { BlockDevice } from '../device/block-device.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { isFileDevice } from '../device/file-device.ts';
 import { deviceStack } from '../device/underlying.ts';
 
 /** A folder on a disk that a spill may be made in. */
@@ -25,7 +25,7 @@ const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6,
 export function spillFolders(device: BlockDevice): string[] {
   const folders = process.platform === 'win32' ? [tmpdir()] : [tmpdir(), '/var/tmp'];
   // Last: a spill there takes up the room that a sparse image grows into.
-  for (const each of deviceStack(device)) if (each instanceof FileDevice) folders.push(dirname(each.path));
+  for (const each of deviceStack(device)) if (isFileDevice(each)) folders.push(dirname(each.path));
   return [...new Set(folders)];
 }
 

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { abortOptionsArgument, choiceArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { hasBrand } from '../common/realms.ts';
 import type { BlockDevice, Extent } from '../device/block-device.ts';
 import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
@@ -15,6 +16,13 @@ import type { VolumeCore } from './volume-core.ts';
 
 const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited', 'zero'];
 
+const BRAND = Symbol.for('cow-cloud-backup.VolumeSnapshot');
+
+/** Whether `value` is a snapshot, of this or another copy of this package. */
+export function isVolumeSnapshot(value: unknown): value is VolumeSnapshot {
+  return hasBrand(value, BRAND);
+}
+
 /**
  * A volume as it was at one instant: a read-only device that can be read while the volume is written.
  *
@@ -27,6 +35,8 @@ const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited',
 export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /** What it is a snapshot of. */
   readonly volume: CopyOnWriteVolume;
+  /** @internal */
+  readonly [BRAND] = true;
   readonly readOnly = true;
   /** Bytes. */
   readonly size: number;

@@ -7,8 +7,8 @@ import {
   signalArgument,
   textArgument,
 } from '../../common/arguments.ts';
-import { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
-import { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
+import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { checkMetadata } from '../log/backup-codec.ts';
 import type { BackupOptions, BackupSource, GroupOptions, GroupPart } from './backup-job.ts';
 import { checkCommitSize } from './commit-size.ts';
@@ -48,7 +48,7 @@ export function checkRequests(requests: readonly JobRequest[]): void {
   for (const { source, options } of requests) {
     checkSource(source);
     checkBackupOptions(options);
-    checkPreimageRoom(source instanceof VolumeSnapshot ? source.volume : source);
+    checkPreimageRoom(isVolumeSnapshot(source) ? source.volume : source);
   }
   const names = requests.map(({ options }) => options.volume);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
@@ -93,13 +93,13 @@ export function groupRequests(parts: readonly GroupPart[], options: GroupOptions
 
 /** A handle of the job's own on each instant; volumes that were given as such are frozen together. */
 export async function freeze(requests: readonly JobRequest[], signal: AbortSignal): Promise<FrozenRequest[]> {
-  const volumes = requests.flatMap(({ source }) => (source instanceof VolumeSnapshot ? [] : [source]));
+  const volumes = requests.flatMap(({ source }) => (isVolumeSnapshot(source) ? [] : [source]));
   const snapshots = volumes.length === 0 ? [] : await CopyOnWriteVolume.createSnapshots(volumes, { signal });
   const made = [...snapshots] as VolumeSnapshot[];
   const frozen: FrozenRequest[] = [];
   try {
     for (const { source, options } of requests) {
-      const snapshot = source instanceof VolumeSnapshot ? source.share() : (made.shift() as VolumeSnapshot);
+      const snapshot = isVolumeSnapshot(source) ? source.share() : (made.shift() as VolumeSnapshot);
       frozen.push({ options, snapshot });
     }
     return frozen;
@@ -111,6 +111,6 @@ export async function freeze(requests: readonly JobRequest[], signal: AbortSigna
 }
 
 function checkSource(source: BackupSource): void {
-  if (source instanceof CopyOnWriteVolume || source instanceof VolumeSnapshot) return;
+  if (isVolume(source) || isVolumeSnapshot(source)) return;
   throw new TypeError('a backup is made of a CopyOnWriteVolume or a VolumeSnapshot');
 }

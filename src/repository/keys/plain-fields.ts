@@ -1,4 +1,5 @@
 import { BackupError, type BackupErrorCode } from '../../common/errors.ts';
+import { isBytes } from '../../common/realms.ts';
 
 /**
  * The fields of a decoded map, each checked as it is taken. Fields that nobody asks for are let through: a later
@@ -13,7 +14,7 @@ export class PlainFields {
   constructor(value: unknown, code: BackupErrorCode, what: string) {
     this.#code = code;
     this.#what = what;
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Uint8Array) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value) || isBytes(value)) {
       throw this.corrupt('it is not a map');
     }
     this.#fields = value as Record<string, unknown>;
@@ -40,8 +41,7 @@ export class PlainFields {
   /** A copy, so that it does not keep the whole object in memory, and can be wiped. */
   bytes(name: string, minLength: number, maxLength: number = minLength): Uint8Array<ArrayBuffer> {
     const value = this.#fields[name];
-    if (!(value instanceof Uint8Array) || value.length < minLength || value.length > maxLength)
-      throw this.invalid(name);
+    if (!isBytes(value) || value.length < minLength || value.length > maxLength) throw this.invalid(name);
     return Uint8Array.from(value);
   }
 

@@ -1,4 +1,5 @@
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
+import { isBytes } from '../../common/realms.ts';
 import { compress, decompress } from '../records/compression.ts';
 import { Codec, type PackName, packKey } from '../records/record.ts';
 import { backupOf, backupPlain } from './backup-codec.ts';
@@ -249,7 +250,7 @@ function namesPlain(names: Iterable<string>): Uint8Array {
 }
 
 function namesOf(value: unknown): string[] {
-  if (!(value instanceof Uint8Array) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
+  if (!isBytes(value) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
   const hex = Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex');
   return Array.from({ length: value.length / 16 }, (_, index) => hex.slice(index * 32, index * 32 + 32));
 }

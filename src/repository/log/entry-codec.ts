@@ -1,6 +1,7 @@
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
+import { isBytes } from '../../common/realms.ts';
 import { logCorrupt } from './corrupt.ts';
 import { factOf, factPlain } from './fact-codec.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
@@ -83,7 +84,7 @@ export function decodeEntry(logKey: Uint8Array | undefined, seq: number, bytes: 
 export function formatCopyOf(bytes: Uint8Array): Uint8Array | undefined {
   try {
     const { format } = mapOf(decodePlain(openObject(undefined, 'cow1 log', 0, bytes), 'LOG_CORRUPT'), 'an entry');
-    return format instanceof Uint8Array ? format : undefined;
+    return isBytes(format) ? format : undefined;
   } catch (error) {
     if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
     throw error;

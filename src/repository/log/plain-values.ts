@@ -1,3 +1,4 @@
+import { isBytes } from '../../common/realms.ts';
 import { decodeLocation } from '../map/descriptor-codec.ts';
 import type { Location, PackName } from '../records/record.ts';
 import { logCorrupt } from './corrupt.ts';
@@ -11,7 +12,7 @@ export const MAX_TEXT = 1024;
 export type PlainMap = Readonly<Record<string, unknown>>;
 
 export function mapOf(value: unknown, what: string): PlainMap {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Uint8Array) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || isBytes(value)) {
     throw logCorrupt(`${what} is not a map`);
   }
   return value as PlainMap;
@@ -59,13 +60,13 @@ export function flagOf(value: unknown, what: string): boolean {
 
 /** A copy: a view would keep the whole object in memory. */
 export function bytesOf(value: unknown, length: number, what: string): Uint8Array<ArrayBuffer> {
-  if (!(value instanceof Uint8Array) || value.length !== length) throw logCorrupt(`${what} is not ${length} bytes`);
+  if (!isBytes(value) || value.length !== length) throw logCorrupt(`${what} is not ${length} bytes`);
   return Uint8Array.from(value);
 }
 
 /** 16 bytes, as 32 hex digits. */
 export function idOf(value: unknown, what: string): string {
-  if (!(value instanceof Uint8Array) || value.length !== 16) throw logCorrupt(`${what} is not an id`);
+  if (!isBytes(value) || value.length !== 16) throw logCorrupt(`${what} is not an id`);
   return Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex');
 }
 

@@ -1,3 +1,4 @@
+import { isPromise } from '../../common/realms.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import { Coalescer, clipRanges, inRanges, subtractRanges, unionRanges } from './block-ranges.ts';
 import type { BlockEntry } from './descriptor.ts';
@@ -63,7 +64,7 @@ export class ChangeStream {
     const batch: Change[] = [];
     while (!this.#ended && batch.length < BATCH) {
       const pulled = this.#source.next();
-      const result = pulled instanceof Promise ? await pulled : pulled;
+      const result = isPromise(pulled) ? await pulled : pulled;
       if (result.done === true) {
         this.#ended = true;
         break;

@@ -1,3 +1,4 @@
+import { isBytes } from '../../common/realms.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import { type Codec, type Location, MAX_RAW_LENGTH } from '../records/record.ts';
 import { mapCorrupt } from './corrupt.ts';
@@ -102,7 +103,7 @@ export function encodeLocation({ pack, offset, storedLength, codec, rawLength }:
 /** @throws `MAP_CORRUPT` */
 export function decodeLocation(value: unknown): Location {
   const [session, random, at, stored, codecNumber, raw] = tuple(value, 6, 'location');
-  if (!(random instanceof Uint8Array) || random.length !== 16) throw mapCorrupt('no name of a pack');
+  if (!isBytes(random) || random.length !== 16) throw mapCorrupt('no name of a pack');
   const location = {
     pack: {
       session: integer(session, 0, Number.MAX_SAFE_INTEGER, 'session'),
@@ -119,7 +120,7 @@ export function decodeLocation(value: unknown): Location {
 }
 
 function id(value: unknown): Uint8Array {
-  if (!(value instanceof Uint8Array) || value.length !== 32) throw mapCorrupt('no record id');
+  if (!isBytes(value) || value.length !== 32) throw mapCorrupt('no record id');
   return new Uint8Array(value); // Not a view: it would keep the whole log entry in memory.
 }
 

@@ -1,3 +1,5 @@
+import { isArrayBuffer } from '../../common/realms.ts';
+
 /**
  * Gives the memory of a buffer that nobody else has back at once. Left to the garbage collector, the buffers of the blocks
  * that a thread seals come to some hundred megabytes before it looks at them.
@@ -7,5 +9,5 @@
  */
 export function freeNow(bytes: Uint8Array | undefined, allocatedBytes: number): void {
   if (bytes === undefined || allocatedBytes < Buffer.poolSize >>> 1) return;
-  if (bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+  if (isArrayBuffer(bytes.buffer)) bytes.buffer.transfer(0);
 }

@@ -1,4 +1,5 @@
 import type { BackupError } from '../../common/errors.ts';
+import { isError } from '../../common/realms.ts';
 import type { BlockMap } from '../map/block-map.ts';
 import type { BlockEntry, RunChunkRef } from '../map/descriptor.ts';
 import type { EntryTable } from '../map/entry-table.ts';
@@ -142,7 +143,7 @@ export async function readLeaves(
   return Promise.all(
     leaves.map(async (at, index) => {
       const answer = answers[index] as Uint8Array | BackupError;
-      if (answer instanceof Error) return { at, leaf: { error: answer } };
+      if (isError(answer)) return { at, leaf: { error: answer } };
       const { id, location } = at.ref;
       let raw: Uint8Array | undefined = answer;
       const leaf = await readTwice(async () => {
