@@ -6,6 +6,7 @@ import { writtenSinceBase } from './jobs/witnessed-commits.ts';
 import type { StoredBackup } from './log/log-state.ts';
 import { CHECKPOINT_EVERY } from './log/log-writer.ts';
 import { unionRanges } from './map/block-ranges.ts';
+import { DEFAULT_PACK_BYTES } from './pack/pack-sizes.ts';
 import { prune } from './prune/prune.ts';
 import { openMap, type RepositoryContext } from './repository-context.ts';
 import { metered, RequestMeter } from './requests/request-meter.ts';
@@ -32,7 +33,6 @@ const ENTRY_BYTES = 4096;
 const LEAF_BYTES_A_BLOCK = 42.2;
 /** The most that one request of a restore fetches. */
 const REQUEST_BYTES = 4 * 1024 * 1024;
-const REPACK_BYTES = 32 * 1024 * 1024;
 
 /** Of a backup that is started now and swept. */
 export async function estimateBackup(
@@ -95,7 +95,7 @@ export async function estimatePrune(context: RepositoryContext, { signal }: Abor
   const foreseen = await metered(meter, () => prune(context, { dryRun: true, signal }));
   const { condemnedPacks, repackedPacks, repackedBytes } = foreseen;
   const collects = Number(condemnedPacks > repackedPacks);
-  const repacks = repackedPacks === 0 ? 0 : 2 + Math.ceil(repackedBytes / REPACK_BYTES);
+  const repacks = repackedPacks === 0 ? 0 : 2 + Math.ceil(repackedBytes / DEFAULT_PACK_BYTES);
   return {
     puts: collects + repacks,
     // A look at each lock, and moved packs are read.

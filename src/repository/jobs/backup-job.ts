@@ -29,13 +29,13 @@ export type JobStatus = 'lazy' | 'sweeping' | 'paused' | 'committed' | 'failed' 
  *
  * `phase` is the status, or `uploading` (everything has been read, and the last packs are on their way), `committing`, or
  * `waiting` (the target can't be reached, see `outage`). `doneBytes` counts blocks that are safe, in the store or because
- * they need not be stored; `transferredBytes` what has been sent. Neither ever goes back, so that a rate and a remaining
- * time can be computed from two of them.
+ * they need not be stored, and of packs on their way the part that has been sent, where the target tells;
+ * `transferredBytes` counts what has been sent. Neither ever goes back, so that a rate and a remaining time can be computed
+ * from two reports.
  *
  * @public
  */
 export interface BackupProgress extends Progress {
-  readonly totalBytes: number;
   readonly status: JobStatus;
   /** Set while the job waits for a target that can't be reached; see `outageMs` of `BackupOptions`. */
   readonly outage: Outage | undefined;

@@ -8,6 +8,7 @@ import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
 import type { Decide } from '../log/log-writer.ts';
 import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/sessions.ts';
+import { INTERCEPTED_PACK_BYTES } from '../pack/pack-sizes.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
 import { isDamage } from '../prune/damage.ts';
 import { NodeWriter } from '../records/node-writer.ts';
@@ -58,9 +59,6 @@ export interface PinnedPart extends SessionPart {
   readonly parent: string | undefined;
 }
 
-/** Intercepted blocks wait for their pack in the memory for pre-images, so theirs are smaller. */
-const INTERCEPTED_PACK_BYTES = 8 * 1024 * 1024;
-
 /** A session of the log: what a backup, or a group of them, stores under, and its one commit (P1 to P5, P12). */
 export class BackupSession {
   readonly seq: number;
@@ -69,6 +67,8 @@ export class BackupSession {
   readonly known: KnownContents;
   /** Told of every pack that the store has. */
   readonly storedListeners: ((key: string) => void)[] = [];
+  /** Told when more of a pack has been sent. */
+  readonly sentListeners: (() => void)[] = [];
   readonly #context: RepositoryContext;
   readonly #nodes: Readonly<Record<Lane, NodeWriter>>;
   /** Of its `open` entry. */
@@ -98,6 +98,9 @@ export class BackupSession {
         parallelPuts,
         onStored: ({ random }) => {
           for (const listener of this.storedListeners) listener(packKey({ session: seq, random }));
+        },
+        onSent: () => {
+          for (const listener of this.sentListeners) listener();
         },
         insist: context.insist,
         signal,

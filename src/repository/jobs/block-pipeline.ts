@@ -88,6 +88,16 @@ export class BlockPipeline {
     this.#parts.onMoved();
   }
 
+  /** Bytes of blocks that are on their way in packs, as far as those have been sent. */
+  get sentBytes(): number {
+    const { snapshot, packs } = this.#parts;
+    let blocks = 0;
+    for (const [key, waiting] of this.#awaiting) {
+      blocks += waiting.length * (packs.intercepted.sentShare(key) || packs.swept.sentShare(key));
+    }
+    return Math.floor(blocks * snapshot.blockSize);
+  }
+
   /** Sends packs that are being filled where pre-images press: room for them comes back only with what is stored. */
   relieve(): void {
     const { snapshot, packs } = this.#parts;

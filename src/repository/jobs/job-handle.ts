@@ -4,7 +4,7 @@ import { integerArgument, optionsArgument, signalArgument } from '../../common/a
 import { BackupError } from '../../common/errors.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import { tell } from '../progress.ts';
+import { knownTotal, tell } from '../progress.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
 import type { BackupJob, BackupOptions, BackupProgress, BackupResult, JobStatus, WatchOptions } from './backup-job.ts';
 import type { BackupRun } from './backup-run.ts';
@@ -48,6 +48,7 @@ export class JobHandle implements BackupJob {
   #ended: 'committed' | 'failed' | 'cancelled' | undefined;
   #isPaused = false;
   #isObserved = false;
+  #doneBytes = 0;
   #toldAt = Number.NEGATIVE_INFINITY;
   #tellTimer: NodeJS.Timeout | undefined;
   #moved = Promise.withResolvers<void>();
@@ -95,16 +96,21 @@ export class JobHandle implements BackupJob {
     const { counts } = this.states;
     const { blockSize, size } = this.snapshot;
     const { sentBytes, requests } = this.#parts.meter;
-    const totalBlocks = this.states.blockCount - counts.inherited;
-    const doneBlocks = counts.stored + counts.zero + counts.lost;
     const bytes = (blocks: number) => Math.min(size, blocks * blockSize);
+    const totalBytes = bytes(this.states.blockCount - counts.inherited);
+    const safeBytes = bytes(counts.stored + counts.zero + counts.lost);
+    // What is sent anew counts only once it goes further than before.
+    this.#doneBytes = Math.max(
+      this.#doneBytes,
+      Math.min(totalBytes, safeBytes + this.#parts.backup.pipeline.sentBytes),
+    );
     return {
       phase: this.#phase,
       status: this.status,
       outage: this.#ended === undefined ? this.#parts.patience.outage : undefined,
       counts,
-      doneBytes: bytes(doneBlocks),
-      totalBytes: bytes(totalBlocks),
+      doneBytes: this.#doneBytes,
+      totalBytes: knownTotal(totalBytes),
       transferredBytes: sentBytes,
       requests,
     };

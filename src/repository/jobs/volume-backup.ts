@@ -91,6 +91,7 @@ export class VolumeBackup {
       onMoved: () => this.#onMoved(),
       signal,
     });
+    session.sentListeners.push(parts.onMoved);
     session.storedListeners.push((key) => this.pipeline.packStored(key));
   }
 

@@ -3,6 +3,7 @@ import { integerArgument, textArgument } from '../../common/arguments.ts';
 import type { JobSettings } from '../jobs/backup-jobs.ts';
 import type { Unlock } from '../keys/unlock.ts';
 import type { LogPosition } from '../log/log-source.ts';
+import { DEFAULT_PACK_BYTES, LEAST_PACK_BYTES, MOST_PACK_BYTES } from '../pack/pack-sizes.ts';
 
 /**
  * How much memory, how many threads and how many requests at a time a repository may take. The defaults suit a process
@@ -82,8 +83,6 @@ export interface OpenOptions extends AbortOptions, RepositoryTuning {
 }
 
 const MIB = 1024 * 1024;
-/** 512 incompressible blocks of 64 KiB, sealed, with a footer. */
-const DEFAULT_PACK_BYTES = 32 * MIB + 64 * 1024;
 const DEFAULT_SEAL_MEMORY_BYTES = 16 * MIB;
 const DEFAULT_CACHE_BYTES = 16 * MIB;
 
@@ -113,7 +112,7 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
     threads,
     compressionLevel,
     sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,
-    packBytes: integerArgument('packBytes', options.packBytes ?? DEFAULT_PACK_BYTES, 64 * 1024, 1024 * MIB),
+    packBytes: integerArgument('packBytes', options.packBytes ?? DEFAULT_PACK_BYTES, LEAST_PACK_BYTES, MOST_PACK_BYTES),
     parallelPuts: integerArgument('parallelUploads', options.parallelUploads ?? 2, 1, 64),
     cacheBytes: integerArgument('cacheBytes', options.cacheBytes ?? DEFAULT_CACHE_BYTES, 0),
   };

@@ -29,6 +29,8 @@ export interface PackWriterOptions {
   readonly parallelPuts: number;
   /** Told when the store has a pack: its records are safe. */
   readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
+  /** Told when more of a pack has been sent, by targets that tell. */
+  readonly onSent?: (() => void) | undefined;
   /** Makes a put, and may make it again. @defaultValue once */
   readonly insist?: ((put: () => Promise<void>) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -44,6 +46,8 @@ export class PackWriter {
   readonly stored: PackRecord[] = [];
   readonly #options: PackWriterOptions;
   readonly #sending = new Set<Promise<void>>();
+  /** By key: how much of a pack on its way has been sent, from 0 to 1. */
+  readonly #shares = new Map<string, number>();
   /** Memory of packs that the store has, to be filled again: waiting for it to be collected would cost as much once more. */
   readonly #idle: Uint8Array<ArrayBuffer>[] = [];
   #filling: FillingPack | undefined;
@@ -63,6 +67,11 @@ export class PackWriter {
   /** The pack that has been begun and is not on its way yet. */
   get filling(): PackName | undefined {
     return this.#filling?.name;
+  }
+
+  /** How much of a pack has been sent: from 0 to 1 while it is on its way. */
+  sentShare(key: string): number {
+    return this.#shares.get(key) ?? 0;
   }
 
   /** Adds a record and says where it will stand. Waits while too many packs are on their way. */
@@ -120,14 +129,22 @@ export class PackWriter {
 
   async #send(pack: FillingPack): Promise<void> {
     const { target, footerKey, onStored, signal, insist = (put) => put() } = this.#options;
+    const key = packKey(pack.name);
     const body = pack.finish(footerKey);
     const sha256 = createHash('sha256').update(body).digest();
     let attempts = 0;
     await insist(() => {
       attempts++;
+      let sent = 0;
+      const onSent = (bytes: number) => {
+        sent += bytes;
+        this.#shares.set(key, Math.min(1, sent / body.length));
+        this.#options.onSent?.();
+      };
       // A target that ignores the signal must not keep a job from ending.
-      return abortable(target.put(packKey(pack.name), body, { signal }), signal);
+      return abortable(target.put(key, body, { signal, onSent }), signal);
     });
+    this.#shares.delete(key);
     // Only now, and only if no put was rejected: somebody might still be reading it.
     if (attempts === 1 && pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
     const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };

@@ -1,5 +1,6 @@
 import { integerArgument } from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
+import { DEFAULT_PACK_BYTES } from '../pack/pack-sizes.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
 
 /**
@@ -106,7 +107,7 @@ export function checkPruneOptions(options: PruneOptions): CheckedPruneOptions {
     repackBelow,
     maxRepackBytes: integer('maxRepackBytes', 4096 * MIB),
     minRepackGainBytes: integer('minRepackGainBytes', 8 * MIB),
-    packBytes: integer('packBytes', 32 * MIB, 4096, 2 ** 31),
+    packBytes: integer('packBytes', DEFAULT_PACK_BYTES, 4096, 2 ** 31),
     checkLocks: options.checkLocks ?? true,
     signal: options.signal,
     onProgress: options.onProgress,
