@@ -16,7 +16,7 @@ import { MeteredTarget } from '../requests/metered-target.ts';
 import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
 import { type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
 import type { CheckedTuning, OpenOptions } from './repository-options.ts';
-import { listSlots } from './stored-slots.ts';
+import { listSlots, withHinted } from './stored-slots.ts';
 
 /**
  * Opens a repository in two rounds: `format`, the newest page of the log and the names of the key slots; then the newest
@@ -43,7 +43,10 @@ export async function openRepository(
   checkAsked(format, checked);
   const { mode } = format;
   const listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
-  const [prefetched, keys] = await together([prefetchLog(target, listing, { signal }), keysOf(found, slots, checked)]);
+  const [prefetched, keys] = await together([
+    prefetchLog(target, listing, { signal }),
+    keysOf(found, withHinted(target, slots, format.keySlot), checked),
+  ]);
   try {
     // In a plain repository entries are the only place where a copy of `format` can be.
     const formatCopy = format.encrypted ? undefined : format.body;

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { MAX_SLOT_BYTES } from '../keys/key-slot.ts';
-import { isSlotName, KEYS_PREFIX } from '../keys/object-keys.ts';
+import { isSlotName, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import type { StoredSlot } from '../keys/unlock-repository.ts';
 import { getBounded } from './bounded-get.ts';
 
@@ -22,6 +22,21 @@ export async function listSlots(target: CloudTarget, { signal }: AbortOptions): 
     if (slots.length === MAX_SLOTS) break;
   }
   return slots;
+}
+
+/** The same with the slot that `format` names, also where so many slots of a stranger's were listed that it was not reached. */
+export function withHinted(
+  target: CloudTarget,
+  slots: readonly StoredSlot[],
+  hint: string | undefined,
+): readonly StoredSlot[] {
+  if (hint === undefined || slots.length < MAX_SLOTS || slots.some(({ name }) => name === hint)) return slots;
+  const read = async (options: AbortOptions) => {
+    const info = await target.stat(slotKey(hint), options);
+    if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `${slotKey(hint)} is not there`);
+    return readSlot(target, slotKey(hint), info.size, options);
+  };
+  return [{ name: hint, read }, ...slots];
 }
 
 async function readSlot(target: CloudTarget, key: string, size: number, options: AbortOptions): Promise<Uint8Array> {

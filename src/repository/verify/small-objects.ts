@@ -8,8 +8,11 @@ import {
   isAuthentic,
   isSignedFormat,
   type RepositoryFormat,
+  type StoredFormat,
 } from '../keys/format-object.ts';
 import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
+import { LogListing } from '../log/log-listing.ts';
+import { fetchEntry } from '../log/log-source.ts';
 import { getBounded } from '../opening/bounded-get.ts';
 import { examineSlot } from '../opening/examine-slot.ts';
 import { listSlots } from '../opening/stored-slots.ts';
@@ -67,8 +70,11 @@ async function formatFault(
     if (bytes === undefined) return corrupt(`it has ${info.size} bytes instead of ${FORMAT_BYTES}`);
     const stored = decodeFormat(bytes);
     if (stored.format.encrypted !== format.encrypted) return corrupt('it says another encryption');
+    if (isOfAnother(stored, format)) return corrupt('it is of another repository');
     if (!isAuthentic(stored, keys.repositoryKey)) return unsigned();
-    return isSameRepository(stored.format, format) ? undefined : corrupt('it is of another repository');
+    // All the rest that never changes in a repository's life.
+    const isSame = stored.format.fanOut === format.fanOut && stored.format.mode === format.mode;
+    return isSame ? undefined : corrupt('it says something else than it did');
   } catch (error) {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return corrupt('it is gone');
     if (BackupError.is(error, 'REPOSITORY_CORRUPT')) return error;
@@ -78,9 +84,8 @@ async function formatFault(
   }
 }
 
-/** All that never changes in a repository's life. */
-function isSameRepository(a: RepositoryFormat, b: RepositoryFormat): boolean {
-  return Buffer.compare(a.repositoryId, b.repositoryId) === 0 && a.fanOut === b.fanOut && a.mode === b.mode;
+function isOfAnother({ format }: StoredFormat, { repositoryId }: RepositoryFormat): boolean {
+  return Buffer.compare(format.repositoryId, repositoryId) !== 0;
 }
 
 /** @returns what is still wrong with it */
@@ -92,14 +97,42 @@ async function restoreFormat(
 ): Promise<BackupError | undefined> {
   const { format, keys } = context;
   try {
+    const isMissing = (await target.stat(FORMAT_KEY, { signal })) === undefined;
+    if (!(await isStillOurs(context, target, { signal }))) return fault;
     // The same bytes, whoever restores it: so two that do so at once do no harm.
-    await target.put(FORMAT_KEY, formatObject(format, keys.repositoryKey), { signal });
+    const bytes = formatObject(format, keys.repositoryKey);
+    await target.put(FORMAT_KEY, bytes, { createOnly: isMissing && format.mode === 'shared', signal });
     return await formatFault(context, target, { signal });
   } catch (cause) {
     signal?.throwIfAborted();
     if (!BackupError.is(cause)) throw cause;
+    if (BackupError.is(cause, 'OBJECT_EXISTS')) return formatFault(context, target, { signal });
     return new BackupError(fault.code, `${fault.message}, and can't be restored now`, { cause });
   }
+}
+
+/**
+ * Whether what stands here is still the repository that was opened: somebody may have deleted all of it, and made another
+ * one in its place, of which `format` must not be overwritten.
+ */
+async function isStillOurs(
+  { format, log }: RepositoryContext,
+  target: CloudTarget,
+  { signal }: AbortOptions,
+): Promise<boolean> {
+  try {
+    const bytes = await getBounded(target, FORMAT_KEY, FORMAT_BYTES, { signal });
+    if (bytes !== undefined && isOfAnother(decodeFormat(bytes), format)) return false;
+  } catch (error) {
+    const isDamage = ['OBJECT_NOT_FOUND', 'REPOSITORY_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
+    if (!BackupError.is(error) || !isDamage.includes(error.code)) throw error;
+  }
+  const { seq, hash } = log.state;
+  if (seq === 0) return true;
+  const source = { ...log.reader.source, target };
+  const key = await (await LogListing.read(source, { signal })).keyOf(seq, { signal });
+  const entry = key === undefined ? undefined : await fetchEntry(source, seq, key, { signal });
+  return entry !== undefined && Buffer.compare(entry.hash, hash) === 0;
 }
 
 async function slotDamage(

@@ -66,13 +66,30 @@ describe.each(KINDS)('$name: format', (kind) => {
     expect(await target.get('format')).toEqual(damaged);
   });
 
-  test('of another repository is no format of this one', async () => {
+  test('of another repository is reported and never overwritten: it may be somebody’s', async () => {
     const { target, look } = await repository(kind);
-    const whole = await target.get('format');
     const other = await repository(kind);
-    await target.put('format', Uint8Array.from(await other.target.get('format')));
-    expect((await look()).restored).toEqual(['format']);
-    expect(await target.get('format')).toEqual(whole);
+    const theirs = await other.target.get('format');
+    await target.put('format', Uint8Array.from(theirs));
+    expect(await look()).toMatchObject({ damagedObjects: [{ key: 'format' }], restored: [] });
+    expect(await target.get('format')).toEqual(theirs);
+  });
+
+  test('is not restored where the repository that was opened is not there any more', async () => {
+    const { target, context } = await repository(kind);
+    await context.log.append(() => ({ type: 'config', quarantine: [], release: [] }));
+    for await (const { key } of target.list('')) await target.delete(key);
+    const { damagedObjects, restored } = await checkSmallObjects(context, target, {}).catch((error) => ({
+      damagedObjects: [{ key: 'format', error }],
+      restored: [],
+    }));
+    expect([damagedObjects.some(({ key }) => key === 'format'), restored]).toEqual([true, []]);
+    expect(await Array.fromAsync(target.list(''))).toEqual([]);
+    // Nor does it get in the way of another that is made there.
+    await create(target, kind);
+    const format = await target.get('format');
+    await checkSmallObjects(context, target, {}).catch(() => {});
+    expect(await target.get('format')).toEqual(format);
   });
 
   test('that can not be restored is damage, and says why', async () => {
