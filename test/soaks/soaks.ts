@@ -67,4 +67,10 @@ export const SOAKS: readonly Soak[] = [
     files: ['test/soaks/kills.test.ts'],
     times: { full: 125, short: 6 },
   },
+  {
+    name: 'clocks',
+    what: '300 histories of hosts whose clocks jump by seconds to decades, both ways, on stores with a clock and without',
+    files: ['test/soaks/clocks.test.ts'],
+    times: { full: 50, short: 4 },
+  },
 ];
