@@ -85,6 +85,7 @@ export type KnownBackupErrorCode =
   | 'COMMIT_UNKNOWN'
   | 'SESSION_FENCED'
   | 'SESSION_ENDED'
+  | 'SESSION_SHARED'
   | 'VOLUME_BUSY'
   | 'PARENT_CHANGED'
   | 'PACK_CONDEMNED'

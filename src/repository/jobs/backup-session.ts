@@ -94,6 +94,7 @@ export class BackupSession {
         target: context.target,
         session: seq,
         footerKey: context.keys.footerKey,
+        createOnly: context.format.mode === 'shared',
         packBytes: Math.min(packBytes, most),
         parallelPuts,
         onStored: ({ random }) => {

@@ -4,6 +4,7 @@ import { hedgedHex } from '../../common/hedged-random.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { PackRecord } from '../log/log-entry.ts';
 import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
+import { createPack, type PackBody } from './create-pack.ts';
 import { type FooterRow, HEAD_BYTES, MAX_ROWS, packHead, sealedFooterBytes, sealFooter } from './pack-footer.ts';
 
 /** A record that is sealed already. */
@@ -27,6 +28,8 @@ export interface PackWriterOptions {
   readonly packBytes: number;
   /** Packs on their way at one time, besides the one being filled. */
   readonly parallelPuts: number;
+  /** Whether packs are created only where they are absent: `false` in a repository for a single writer. */
+  readonly createOnly: boolean;
   /** Told when the store has a pack: its records are safe. */
   readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
   /** Told when more of a pack has been sent, by targets that tell. */
@@ -128,7 +131,7 @@ export class PackWriter {
   }
 
   async #send(pack: FillingPack): Promise<void> {
-    const { target, footerKey, onStored, signal, insist = (put) => put() } = this.#options;
+    const { footerKey, onStored, signal, insist = (put) => put() } = this.#options;
     const key = packKey(pack.name);
     const body = pack.finish(footerKey);
     const sha256 = createHash('sha256').update(body).digest();
@@ -142,7 +145,7 @@ export class PackWriter {
         this.#options.onSent?.();
       };
       // A target that ignores the signal must not keep a job from ending.
-      return abortable(target.put(key, body, { signal, onSent }), signal);
+      return abortable(this.#put({ key, bytes: body, sha256 }, onSent), signal);
     });
     this.#shares.delete(key);
     // Only now, and only if no put was rejected: somebody might still be reading it.
@@ -150,6 +153,12 @@ export class PackWriter {
     const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
     this.stored.push(record);
     onStored?.(record, pack.rows);
+  }
+
+  #put(pack: PackBody, onSent: (bytes: number) => void): Promise<void> {
+    const { target, createOnly, signal } = this.#options;
+    const options = { signal, onSent };
+    return createOnly ? createPack(target, pack, options) : target.put(pack.key, pack.bytes, options);
   }
 
   #throwFailure(): void {

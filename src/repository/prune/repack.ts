@@ -1,4 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
+import { JobPatience } from '../jobs/job-patience.ts';
 import { dropSession, holdSession } from '../jobs/session-owner.ts';
 import type { Relocation } from '../log/log-entry.ts';
 import { type LogState, markedBackups } from '../log/log-state.ts';
@@ -28,6 +29,8 @@ interface MovedBefore {
 const MAX_ROUNDS = 16;
 /** An entry has 8 MiB, and a relocation takes some 110 bytes. */
 const MAX_RELOCATED = 40_000;
+/** How long a pack that can't be sent is sent again. */
+const PUT_PATIENCE_MS = 60_000;
 const PARALLEL_PUTS = 1;
 const LEAVINGS_BYTES = 2 ** 20;
 
@@ -90,13 +93,18 @@ class Repacker {
     this.#marking = marking;
     this.#candidates = new Map(candidates.map((candidate) => [packKey(candidate.pack), candidate]));
     const { maxObjectBytes = Number.POSITIVE_INFINITY } = context.target.capabilities;
+    const { signal = new AbortController().signal } = options;
+    // No decorator repeats what is created only where it is absent.
+    const patience = new JobPatience({ outageMs: PUT_PATIENCE_MS, signal, onChange: () => {} });
     const writer = (packBytes: number) =>
       new PackWriter({
         target: context.target,
         session,
         footerKey: context.keys.footerKey,
+        createOnly: context.format.mode === 'shared',
         packBytes: Math.min(packBytes, maxObjectBytes),
         parallelPuts: PARALLEL_PUTS,
+        insist: (put) => patience.through(put),
         signal: options.signal,
       });
     this.#writer = writer(options.packBytes);

@@ -24,7 +24,14 @@ export async function storeWithPackTable({ context, random }: Source, written: W
   const volumes = new Map([[VOLUME, undefined]]);
   const opened = await log.append((state) => decideOpen(state, { owner: context.owner, volumes }));
   const session = opened!.entry.seq;
-  const writer = new PackWriter({ target, session, footerKey: keys.footerKey, packBytes: 150, parallelPuts: 1 });
+  const writer = new PackWriter({
+    target,
+    session,
+    footerKey: keys.footerKey,
+    createOnly: true,
+    packBytes: 150,
+    parallelPuts: 1,
+  });
   const content = new Uint8Array(BLOCKS * BLOCK);
   const changes: [number, BlockEntry][] = [];
   for (let block = 0; block < BLOCKS; block++) {

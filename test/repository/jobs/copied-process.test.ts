@@ -17,7 +17,8 @@ const { sealRecord } = await import('../../../src/repository/records/seal.ts');
 const { MemoryTarget } = await import('../../../src/target/memory-target.ts');
 const { CopyOnWriteVolume } = await import('../../../src/volume/copy-on-write-volume.ts');
 const { randomBytesFrom, seededRandom } = await import('../../../src/testing/seeded-random.ts');
-const { expectSame } = await import('../../volume/support/bytes.ts');
+const { BackupError } = await import('../../../src/common/errors.ts');
+const { errorOf, expectSame } = await import('../../volume/support/bytes.ts');
 const { BLOCK, contentOfBackup, createIn, openIn, writeBlock } = await import('../support/repositories.ts');
 
 const keys = RepositoryKeys.encrypted(new Uint8Array(32).fill(1), new Uint8Array(16));
@@ -62,7 +63,7 @@ test('packs that begin with different contents have different names', async () =
   const names = [];
   for (const seed of [1, 2]) {
     const target = new MemoryTarget();
-    const options = { target, session: 1, footerKey: undefined, packBytes: 2 ** 16, parallelPuts: 1 };
+    const options = { target, session: 1, footerKey: undefined, createOnly: true, packBytes: 2 ** 16, parallelPuts: 1 };
     const writer = new PackWriter(options);
     const bytes = pagesOf(seed, 1);
     const record = { kind: RecordKind.block, id: bytes.subarray(0, 32), codec: Codec.raw, rawLength: BLOCK, bytes };
@@ -70,6 +71,52 @@ test('packs that begin with different contents have different names', async () =
     await writer.flush();
   }
   expect(new Set(names).size).toBe(2);
+});
+
+describe('two copies of a process in one session', () => {
+  const session = async (target: InstanceType<typeof MemoryTarget>, second: number) => {
+    const options = { target, session: 1, footerKey: undefined, createOnly: true, packBytes: 2 ** 16, parallelPuts: 1 };
+    const writer = new PackWriter(options);
+    for (const seed of [1, second]) {
+      const bytes = pagesOf(seed, 1);
+      const record = { kind: RecordKind.block, id: bytes.subarray(0, 32), codec: Codec.raw, rawLength: BLOCK, bytes };
+      await writer.add({ ...record, hint: 0 });
+    }
+    await writer.flush();
+    return writer.stored;
+  };
+
+  test('neither overwrite a pack of the other, nor take it for their own', async () => {
+    const target = new MemoryTarget();
+    const [first] = await session(target, 2);
+    const key = `packs/${'0'.repeat(12)}1/${first!.random}`;
+    const before = await target.get(key);
+    await errorOf(session(target, 3), 'SESSION_SHARED'); // It begins with the same block, so it has the same name.
+    expectSame(await target.get(key), before);
+  });
+
+  test('that send the same bytes have sent one pack', async () => {
+    const target = new MemoryTarget();
+    expect(await session(target, 2)).toEqual(await session(target, 2));
+    expect(await Array.fromAsync(target.list('packs/'))).toHaveLength(1);
+  });
+
+  test('and a put whose answer was lost is recognised as their own', async () => {
+    const inner = new MemoryTarget();
+    let lost = 1;
+    const put = inner.put.bind(inner);
+    const target = Object.assign(inner, {
+      put: async (...args: Parameters<typeof inner.put>) => {
+        await put(...args);
+        if (lost++ === 0) throw new BackupError('TARGET_UNREACHABLE', 'the answer was lost', { retryable: true });
+      },
+    });
+    const repository = await createIn(target);
+    lost = 0;
+    const { volume, device } = await copyCluster(pagesOf(3));
+    const result = await repository.backup(volume, { volume: 'disk', outageMs: 60_000 });
+    expectSame(await contentOfBackup(repository, result.id), device.bytes);
+  });
 });
 
 describe.each([false, true])('encrypted: %s', (isEncrypted) => {

@@ -33,6 +33,7 @@ describe.each([
       target,
       session: SESSION,
       footerKey,
+      createOnly: true,
       packBytes,
       parallelPuts,
       onStored: (_pack, rows) => told.push(...rows),

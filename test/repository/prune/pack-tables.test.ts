@@ -65,7 +65,7 @@ describe('a table of packs', () => {
 describe('the packs of a commit', () => {
   const keys = RepositoryKeys.plain();
   const writerOf = (target: MemoryTarget) =>
-    new PackWriter({ target, session: 7, footerKey: undefined, packBytes: 2 ** 20, parallelPuts: 1 });
+    new PackWriter({ target, session: 7, footerKey: undefined, createOnly: true, packBytes: 2 ** 20, parallelPuts: 1 });
 
   test('are listed in its entry while they are few', async () => {
     const target = new MemoryTarget();

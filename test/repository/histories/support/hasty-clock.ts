@@ -1,12 +1,15 @@
 import type { TargetClock } from '../../../../src/target/clock.ts';
 
+let sleptMs = 0;
+
 /**
- * A clock on which nobody waits, for `vi.mock` in place of `src/target/clock.ts`: between two tries of a log entry there
- * is one turn of the event loop.
+ * A clock on which nobody waits, for `vi.mock` in place of `src/target/clock.ts`: between two tries of a request there is one
+ * turn of the event loop, and the clock says that the pause is over. So waiting for an outage ends too.
  */
 export const systemClock: TargetClock = {
-  now: () => performance.now(),
-  async sleep(_delayMs, signal) {
+  now: () => performance.now() + sleptMs,
+  async sleep(delayMs, signal) {
+    sleptMs += delayMs;
     await new Promise((resolve) => setImmediate(resolve));
     signal?.throwIfAborted();
   },

@@ -127,6 +127,7 @@ export class Backups {
       target: context.target,
       session,
       footerKey: keys.footerKey,
+      createOnly: true,
       packBytes,
       parallelPuts: 1,
     });

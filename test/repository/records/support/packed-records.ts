@@ -163,6 +163,7 @@ export class Packed {
       target: objects,
       session: 1,
       footerKey: keys.footerKey,
+      createOnly: true,
       packBytes: 48 * 1024 * 1024,
       parallelPuts: 1,
     });
