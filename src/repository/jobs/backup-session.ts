@@ -20,7 +20,7 @@ import { commitPacks, type TabledPacks } from './commit-packs.ts';
 import { isOutage } from './job-patience.ts';
 import { type ContentIndex, KnownContents } from './known-contents.ts';
 import { holderText } from './list-sessions.ts';
-import { deadSessions, dropSession, holdSession } from './session-owner.ts';
+import { deadSessions, dropSession, holdSession, SessionClaim } from './session-owner.ts';
 
 /** One volume of a session. */
 export interface SessionPart {
@@ -128,21 +128,26 @@ export class BackupSession {
     const { signal, takeOver = false, resume } = options;
     const { repositoryId } = context.format;
     const { insist = once } = context;
-    const decide: Decide = (state) => {
-      const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
-      if (missing !== undefined) return missingBackup(state, missing.base);
-      const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
-      const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
-      return decideOpen(state, {
-        owner: context.owner,
-        volumes,
-        resume,
-        takeOver: others,
-        holderText: (session) => holderText(session, context.now()),
-      });
-    };
+    const decideAs =
+      (claim: SessionClaim): Decide =>
+      (state) => {
+        const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
+        if (missing !== undefined) return missingBackup(state, missing.base);
+        const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
+        const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
+        return decideOpen(state, {
+          owner: claim.ownerOn(state),
+          volumes,
+          resume,
+          takeOver: others,
+          holderText: (session) => holderText(session, context.now()),
+        });
+      };
     // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
-    const opened = await insist(() => context.log.append(decide, { signal }), mayBeSentAgain);
+    const opened = await insist(
+      () => context.log.append(decideAs(new SessionClaim(context.owner)), { signal }),
+      mayBeSentAgain,
+    );
     if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
     const { entry, state } = opened;
     holdSession(repositoryId, entry.seq);

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { hedgedHex } from '../../common/hedged-random.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 import { bootId, startOf } from './process-start.ts';
 
@@ -8,10 +8,16 @@ import { bootId, startOf } from './process-start.ts';
  * living one holds. Fencing is always safe; this only decides whether it is tried without being asked for.
  *
  * As text: `name/process id/incarnation/start`, and the host's name at the end where `name` is one that the program chose.
- * Names are percent-encoded; `start` is the boot id and the process's start in ticks since then, where the system tells.
+ * Names are percent-encoded; `start` is the boot id and the process's start in ticks since then, where the system tells. A
+ * session's incarnation has a token behind it that only one attempt to open it has.
  */
 
-const INCARNATION = randomBytes(8).toString('hex');
+/** A machine that is cloned while it runs has a process with the same one; see {@link becomeAnother}. */
+let incarnation = newIncarnation(hostname());
+/** Those that this process has had. */
+const incarnations = new Set([incarnation]);
+/** Tokens of sessions that this process has opened, or may have: also where the outcome was never learned. */
+const tried = new Set<string>();
 /** Sessions that jobs of this process hold now: repository id and number. */
 const held = new Set<string>();
 
@@ -43,8 +49,28 @@ export function ownerName(name?: string): string {
   const ticks = startOf(process.pid);
   const boot = bootId();
   const start = ticks === undefined || boot === undefined ? '' : `${boot}:${ticks}`;
-  const process_ = `${process.pid}/${INCARNATION}/${start}`;
+  const process_ = `${process.pid}/${incarnation}/${start}`;
   return name === undefined ? `${host}/${process_}` : `${encodeURIComponent(name)}/${process_}/${host}`;
+}
+
+/** The owner of a session that is about to be opened. */
+export class SessionClaim {
+  readonly #self: string;
+  #token: string | undefined;
+
+  /** @param self - this process as the owner of its sessions */
+  constructor(self: string) {
+    this.#self = self;
+  }
+
+  /** For the `open` entry that is decided on a state. Whoever asks again has lost the number that was tried before. */
+  ownerOn({ seq, hash }: Pick<LogState, 'seq' | 'hash'>): string {
+    if (this.#token !== undefined) tried.delete(this.#token);
+    this.#token = hedgedHex(8, undefined, 'session', seq, hash);
+    tried.add(this.#token);
+    const [name, pid, , ...rest] = this.#self.split('/');
+    return [name, pid, `${incarnation}.${this.#token}`, ...rest].join('/');
+  }
 }
 
 /** The host of an `owner`, or the name that its program has instead. */
@@ -92,11 +118,26 @@ export function deadSessions(state: LogState, repository: Uint8Array, self: stri
 export function livenessOf({ seq, owner }: Session, repository: Uint8Array, self: string): SessionLiveness {
   const [they, we] = [parseOwner(owner), parseOwner(self)];
   if (they === undefined) return 'unknown';
-  if (they.incarnation === INCARNATION) return held.has(heldKey(repository, seq)) ? 'own' : 'dead';
+  const [incarnationOf, token = ''] = they.incarnation.split('.') as [string, string?];
+  if (tried.has(token)) return held.has(heldKey(repository, seq)) ? 'own' : 'dead';
+  if (incarnations.has(incarnationOf)) becomeAnother(owner);
   // A program that names itself says that there is one of it at a time.
   if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';
   if (they.host !== hostname()) return 'unknown';
   return isRunning(they) ? 'alive' : 'dead';
+}
+
+/**
+ * A session of one's own incarnation that one did not open: a copy of this process is running, or has run. It must not be
+ * taken for a session that this process has left behind; and from now on the two have different incarnations.
+ */
+function becomeAnother(owner: string): void {
+  incarnation = newIncarnation(owner);
+  incarnations.add(incarnation);
+}
+
+function newIncarnation(...what: string[]): string {
+  return hedgedHex(8, undefined, ...what, process.pid, Date.now(), String(process.hrtime.bigint()));
 }
 
 /** Whether a process of this host is the very one that a session names, and not a later one under its number. */

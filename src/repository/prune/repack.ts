@@ -1,6 +1,6 @@
 import { BackupError } from '../../common/errors.ts';
 import { JobPatience } from '../jobs/job-patience.ts';
-import { dropSession, holdSession } from '../jobs/session-owner.ts';
+import { dropSession, holdSession, SessionClaim } from '../jobs/session-owner.ts';
 import type { Relocation } from '../log/log-entry.ts';
 import { type LogState, markedBackups } from '../log/log-state.ts';
 import { decideRepack, type RepackPlan } from '../log/repack-decision.ts';
@@ -49,8 +49,9 @@ export async function repack(
     'repacking',
     candidates.reduce((sum, { liveBytes }) => sum + liveBytes, 0),
   );
-  const plan = { owner: context.owner, volumes: new Map<string, string | undefined>() };
-  const opened = await context.log.append((state) => decideOpen(state, plan), {
+  const claim = new SessionClaim(context.owner);
+  const volumes = new Map<string, string | undefined>();
+  const opened = await context.log.append((state) => decideOpen(state, { owner: claim.ownerOn(state), volumes }), {
     signal: options.signal,
     lookFirst: false,
   });

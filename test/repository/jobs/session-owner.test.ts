@@ -9,11 +9,13 @@ import {
   livenessOf,
   ownerName,
   parseOwner,
+  SessionClaim,
 } from '../../../src/repository/jobs/session-owner.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { errorOf } from '../../volume/support/bytes.ts';
 import { createIn, openIn, openVolume, SMALL } from '../support/repositories.ts';
 
+const STATE = { seq: 6, hash: new Uint8Array(32) };
 const REPOSITORY = new Uint8Array(16).fill(3);
 const host = encodeURIComponent(hostname());
 const isLinux = process.platform === 'linux';
@@ -58,12 +60,28 @@ describe('whether anybody holds a session', () => {
   });
 
   test('is known of this process', () => {
-    expect(liveness(ownerName())).toBe('dead');
+    const opened = new SessionClaim(ownerName()).ownerOn(STATE);
+    expect(liveness(opened)).toBe('dead');
     holdSession(REPOSITORY, 7);
-    expect(liveness(ownerName())).toBe('own');
-    expect(liveness(ownerName(), ownerName(), 8)).toBe('dead');
+    expect(liveness(opened)).toBe('own');
+    expect(liveness(opened, ownerName(), 8)).toBe('dead');
     dropSession(REPOSITORY, 7);
-    expect(liveness(ownerName())).toBe('dead');
+    expect(liveness(opened)).toBe('dead');
+  });
+
+  test('of a copy of this process is not taken for one that it left behind', () => {
+    const claim = new SessionClaim(ownerName());
+    const lost = claim.ownerOn(STATE); // Another one has the number: with the same random numbers perhaps the same owner.
+    const before = parseOwner(ownerName())!.incarnation;
+    const own = claim.ownerOn({ ...STATE, seq: 8 });
+    expect(liveness(own)).toBe('dead');
+    expect(liveness(lost)).not.toBe('dead');
+    expect(parseOwner(ownerName())!.incarnation).not.toBe(before); // From now on the two can be told apart.
+    expect(liveness(own)).toBe('dead');
+    // One whose outcome was never learned stays one's own, whatever is tried after it.
+    const unknown = new SessionClaim(ownerName()).ownerOn(STATE);
+    new SessionClaim(ownerName()).ownerOn({ ...STATE, seq: 9 });
+    expect(liveness(unknown)).toBe('dead');
   });
 
   test('is known of processes of this host, and of no other', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { dropSession, holdSession, ownerName } from '../../../src/repository/jobs/session-owner.ts';
+import { dropSession, holdSession, ownerName, SessionClaim } from '../../../src/repository/jobs/session-owner.ts';
+import { EMPTY_STATE } from '../../../src/repository/log/log-state.ts';
 import { decideOpen } from '../../../src/repository/log/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
@@ -409,7 +410,7 @@ describe('a session that no process holds', () => {
     const clock = new Clock();
     const secret = secrets(false);
     const context = await openHost(new MemoryTarget({ now: clock.now }), secret, { now: clock.now });
-    const plan = { owner: ownerName(), volumes: new Map([['disk', undefined]]) };
+    const plan = { owner: new SessionClaim(ownerName()).ownerOn(EMPTY_STATE), volumes: new Map([['disk', undefined]]) };
     const opened = await context.log.append((state) => decideOpen(state, plan));
     holdSession(secret.repositoryId, opened!.entry.seq);
     clock.at += 400 * DAY_MS;
@@ -421,7 +422,10 @@ describe('a session that no process holds', () => {
   test('a dead repacker of this process is fenced at once, and what it had stored goes', async () => {
     const target = new MemoryTarget();
     const context = await openHost(target, secrets(false));
-    const plan = { owner: ownerName(), volumes: new Map<string, string | undefined>() };
+    const plan = {
+      owner: new SessionClaim(ownerName()).ownerOn(EMPTY_STATE),
+      volumes: new Map<string, string | undefined>(),
+    };
     const opened = await context.log.append((state) => decideOpen(state, plan));
     const pack = { session: opened!.entry.seq, random: 'ab'.repeat(16) };
     await target.put(packKey(pack), new Uint8Array(50));
