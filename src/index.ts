@@ -58,7 +58,9 @@ export type {
   RepositoryTuning,
 } from './repository/opening/repository-options.ts';
 export type { Progress, ProgressOptions } from './repository/progress.ts';
+export type { DamagedBackup } from './repository/prune/damaged-backups.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
+export type { Unreferenced, UnreferencedSession } from './repository/prune/unreferenced.ts';
 export type { RequestBudget } from './repository/requests/request-meter.ts';
 export type {
   OpenBackupOptions,

@@ -1,5 +1,11 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { abortOptionsArgument, choiceArgument, integerArgument, textArgument } from '../common/arguments.ts';
+import {
+  abortOptionsArgument,
+  choiceArgument,
+  integerArgument,
+  optionsArgument,
+  textArgument,
+} from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
@@ -40,7 +46,7 @@ import { openOrCreate } from './opening/open-or-create.ts';
 import { openRepository } from './opening/open-repository.ts';
 import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './opening/repository-options.ts';
 import { prune } from './prune/prune.ts';
-import type { PruneOptions, PruneResult } from './prune/prune-options.ts';
+import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prune-options.ts';
 import { openMap, type RepositoryContext } from './repository-context.ts';
 import { metered, type RequestBudget, RequestMeter } from './requests/request-meter.ts';
 import { BackupImage } from './restore/backup-image.ts';
@@ -506,13 +512,14 @@ export class BackupRepository implements AsyncDisposable {
    * Gives back what no backup needs any more. See {@link PruneOptions}: what is condemned now is deleted by a prune after
    * the grace for readers.
    *
-   * @throws TypeError; `READ_ONLY`, `CLOSED`; `PACK_MISSING`, `MAP_CORRUPT`, `RECORD_CORRUPT` when a live backup can't be
-   * read in full: then nothing goes; `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, and what the target gives
+   * @throws TypeError; `READ_ONLY`, `CLOSED`; `NO_SPACE` where the store has no room for a log entry (see
+   * `docs/full-store.md`); `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what the target gives
    */
   async prune(options: PruneOptions & { budget?: RequestBudget | undefined } = {}): Promise<PruneResult> {
     this.#requireOpen();
-    if (options.dryRun !== true) this.#requireWritable();
-    return metered(new RequestMeter(options.budget), () => prune(this.#context, options));
+    const known = { ...PRUNE_OPTIONS, budget: true } as const;
+    const { budget, ...each } = optionsArgument<typeof options>('options', options, known);
+    return metered(new RequestMeter(budget), () => prune(this.#context, each));
   }
 
   /**

@@ -1,4 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
+import { atOnce, type InSteps, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import type { LogFactOf, PackTable } from './log-entry.ts';
 import { type Condemnation, isKnown, type LogState, sparedSessions } from './log-state.ts';
@@ -25,6 +26,11 @@ export interface CollectPlan {
   readonly redate?: readonly number[] | undefined;
   /** Fenced sessions that are not given up yet: their hosts may come back and adopt them. */
   readonly keepFenced?: ReadonlySet<number> | undefined;
+  /**
+   * The newest session of which a map that can't be read in full may need packs: all that is known of it and of those
+   * before it stays.
+   */
+  readonly neededThrough?: number | undefined;
   /** Keys of packs to leave alone whatever they are, such as locked ones. */
   readonly spare?: ReadonlySet<string> | undefined;
 }
@@ -33,49 +39,70 @@ export type TableRows = ReadonlyMap<string, readonly PackName[]>;
 
 /** The `collect` entry of what can be named now. Refuses with `OBJECT_CONFLICT` where the log went on: mark again (P7). */
 export function decideCollect(state: LogState, plan: CollectPlan): Decision<LogFactOf<'collect'>> {
+  return atOnce(collecting(state, plan));
+}
+
+/** As {@link decideCollect}, in steps: a repository may have a million packs. */
+export function* collecting(state: LogState, plan: CollectPlan): InSteps<Decision<LogFactOf<'collect'>>> {
   if (state.seq !== plan.markedAt) {
     return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
   }
-  const names = new KnownNames(state, plan.tables ?? new Map());
-  const listed = [...plan.listed];
+  const steps = new Steps();
+  const names = yield* KnownNames.of(state, plan.tables ?? new Map());
   const spared = sparedSessions(state);
   const fence = (plan.fence ?? []).filter((session) => state.sessions.has(session));
+  const { neededThrough = 0 } = plan;
   const isSpared = (pack: PackName) =>
     spared.has(pack.session) || !names.isReadable(pack.session) || (plan.spare?.has(packKey(pack)) ?? false);
-  const isNeeded = (pack: PackName) => plan.live.has(packKey(pack)) || isSpared(pack);
-  const holders = names.neededHolders(isNeeded);
-  const packs = [...names.all()].filter((pack) => !isNeeded(pack) && !holders.has(packKey(pack)));
+  const isNeeded = (pack: PackName) => pack.session <= neededThrough || plan.live.has(packKey(pack)) || isSpared(pack);
+  const holders = yield* names.neededHolders(isNeeded);
+  const packs: PackName[] = [];
+  for (const pack of names.all()) {
+    if (steps.isDue()) yield;
+    if (!isNeeded(pack) && !holders.has(packKey(pack))) packs.push(pack);
+  }
   const sessions = new Set<number>();
-  for (const pack of listed) {
+  for (const pack of plan.listed) {
+    if (steps.isDue()) yield;
     const isOrphan = !names.has(pack) && pack.session <= state.seq && !state.condemned.has(packKey(pack));
     const isWaiting = state.fenced.has(pack.session) && plan.keepFenced?.has(pack.session);
     if (isOrphan && !isWaiting && !isSpared(pack) && !state.condemnedSessions.has(pack.session)) {
       sessions.add(pack.session);
     }
   }
-  // Those without an object are named too, or the fold would carry them for ever.
+  // Those without an object are named too, or the fold would carry them forever.
   for (const session of state.fenced.keys()) {
     if (!spared.has(session) && !plan.keepFenced?.has(session)) sessions.add(session);
   }
-  const gone = goneOf(state, listed, names);
-  const redated = stillThere(state, plan.redate ?? [], { fence, gone });
-  const { length } = [...packs, ...sessions, ...fence, ...gone.gonePacks, ...gone.goneSessions, ...redated];
-  if (length === 0) return undefined;
+  const gone = yield* goneOf(state, plan.listed, names);
+  const redated = yield* stillThere(state, plan.redate ?? [], { fence, gone });
+  const { gonePacks, goneSessions } = gone;
+  const lists: readonly { readonly length: number }[] = [packs, fence, gonePacks, goneSessions, redated];
+  if (sessions.size === 0 && lists.every(({ length }) => length === 0)) return undefined;
   const repack = { session: undefined, newPacks: [], relocate: [] };
-  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, ...gone, redated };
+  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, gonePacks, goneSessions, redated };
 }
 
 /** What counts anew: not what this entry ends, nor a collection of which nothing is left. */
-function stillThere(
+function* stillThere(
   state: LogState,
   redate: readonly number[],
-  { fence, gone }: { readonly fence: readonly number[]; readonly gone: ReturnType<typeof goneOf> },
-): number[] {
+  { fence, gone }: { readonly fence: readonly number[]; readonly gone: Gone },
+): InSteps<number[]> {
+  if (redate.length === 0) return [];
+  const steps = new Steps();
   const fenced = new Set(fence);
-  const gonePacks = new Set(gone.gonePacks.map(packKey));
+  const gonePacks = new Set<string>();
+  for (const pack of gone.gonePacks) {
+    if (steps.isDue()) yield;
+    gonePacks.add(packKey(pack));
+  }
   const goneSessions = new Set(gone.goneSessions);
   const left = new Set<number>();
-  for (const [key, { seq }] of state.condemned) if (!gonePacks.has(key)) left.add(seq);
+  for (const [key, { seq }] of state.condemned) {
+    if (steps.isDue()) yield;
+    if (!gonePacks.has(key)) left.add(seq);
+  }
   for (const [session, { seq }] of state.condemnedSessions) if (!goneSessions.has(session)) left.add(seq);
   return redate.filter((seq) => {
     if (fenced.has(seq)) return false;
@@ -83,32 +110,62 @@ function stillThere(
   });
 }
 
+interface Gone {
+  readonly gonePacks: PackName[];
+  readonly goneSessions: number[];
+}
+
 /** Condemned earlier, and not in the listing: deleted. What lands late after that is an orphan like any other. */
-function goneOf(state: LogState, listed: readonly PackName[], names: KnownNames) {
-  const there = new Set(listed.map(packKey));
-  const orphaned = new Set(listed.filter((pack) => !names.has(pack)).map(({ session }) => session));
-  return {
-    gonePacks: [...state.condemned].filter(([key]) => !there.has(key)).map(([, { pack }]) => pack),
-    goneSessions: [...state.condemnedSessions.keys()].filter((session) => !orphaned.has(session)),
-  };
+function* goneOf(state: LogState, listed: Iterable<PackName>, names: KnownNames): InSteps<Gone> {
+  const steps = new Steps();
+  const there = new Set<string>();
+  const orphaned = new Set<number>();
+  for (const pack of listed) {
+    if (steps.isDue()) yield;
+    const key = packKey(pack);
+    if (state.condemned.has(key)) there.add(key);
+    if (!names.has(pack)) orphaned.add(pack.session);
+  }
+  const gonePacks: PackName[] = [];
+  for (const [key, { pack }] of state.condemned) {
+    if (steps.isDue()) yield;
+    if (!there.has(key)) gonePacks.push(pack);
+  }
+  return { gonePacks, goneSessions: [...state.condemnedSessions.keys()].filter((session) => !orphaned.has(session)) };
+}
+
+/** A pack that may be deleted, and the entry that condemned it: its time says when the grace is over. */
+export interface Deletable<Pack extends PackName = PackName> {
+  readonly pack: Pack;
+  readonly by: Condemnation;
 }
 
 /**
- * P8: what of a listing may be deleted, with the entry that condemned it: its time says when the grace is over. Packs of
- * sessions with a table that is not given are left out, unless they are condemned by name.
+ * P8: what of a listing may be deleted. Packs of sessions with a table that is not given are left out, unless they are
+ * condemned by name.
  */
-export function* deletable(
+export function deletable(state: LogState, listed: Iterable<PackName>, tables: TableRows = new Map()): Deletable[] {
+  return atOnce(findingDeletable(state, listed, tables));
+}
+
+/** As {@link deletable}, in steps. */
+export function* findingDeletable<Pack extends PackName>(
   state: LogState,
-  listed: Iterable<PackName>,
-  tables: TableRows = new Map(),
-): Generator<{ readonly pack: PackName; readonly by: Condemnation }> {
-  const names = new KnownNames(state, tables);
+  listed: Iterable<Pack>,
+  tables: TableRows,
+): InSteps<Deletable<Pack>[]> {
+  if (state.condemned.size + state.condemnedSessions.size === 0) return [];
+  const steps = new Steps();
+  const names = yield* KnownNames.of(state, tables);
+  const found: Deletable<Pack>[] = [];
   for (const pack of listed) {
+    if (steps.isDue()) yield;
     const byName = state.condemned.get(packKey(pack));
     const isUnknown = names.isReadable(pack.session) && !names.has(pack);
     const by = byName ?? (isUnknown ? state.condemnedSessions.get(pack.session) : undefined);
-    if (by !== undefined) yield { pack, by };
+    if (by !== undefined) found.push({ pack, by });
   }
+  return found;
 }
 
 /** How rows are found: a table's id says what it lists. */
@@ -123,29 +180,45 @@ export function packTables(state: LogState): PackTable[] {
 }
 
 /** The names that are known, those in tables too. */
-class KnownNames {
-  readonly #packs = new Map<string, PackName>();
+export class KnownNames {
+  readonly #state: LogState;
+  /** Keys of packs that only tables list. */
+  readonly #tabled = new Map<string, PackName>();
   readonly #unreadable = new Set<number>();
-  readonly #tables: readonly { readonly holder: PackName; readonly rows: readonly PackName[] }[];
+  readonly #tables: { readonly holder: PackName; readonly rows: readonly PackName[] }[] = [];
 
-  constructor(state: LogState, rows: TableRows) {
-    for (const [session, { packs, tables }] of state.known) {
-      for (const random of packs) this.#add({ session, random });
-      if (!tables.every((table) => rows.has(tableKey(table)))) this.#unreadable.add(session);
+  private constructor(state: LogState) {
+    this.#state = state;
+  }
+
+  static *of(state: LogState, rows: TableRows): InSteps<KnownNames> {
+    const names = new KnownNames(state);
+    const steps = new Steps();
+    for (const [session, { tables }] of state.known) {
+      if (steps.isDue()) yield;
+      if (!tables.every((table) => rows.has(tableKey(table)))) names.#unreadable.add(session);
     }
-    this.#tables = packTables(state).map((table) => ({
-      holder: table.location.pack,
-      rows: (rows.get(tableKey(table)) ?? []).filter((pack) => isKnown(state, pack)),
-    }));
-    for (const table of this.#tables) for (const pack of table.rows) this.#add(pack);
+    for (const table of packTables(state)) {
+      const known: PackName[] = [];
+      for (const pack of rows.get(tableKey(table)) ?? []) {
+        if (steps.isDue()) yield;
+        if (!isKnown(state, pack)) continue;
+        known.push(pack);
+        if (!state.known.get(pack.session)?.packs.has(pack.random)) names.#tabled.set(packKey(pack), pack);
+      }
+      names.#tables.push({ holder: table.location.pack, rows: known });
+    }
+    return names;
   }
 
   has(pack: PackName): boolean {
-    return this.#packs.has(packKey(pack));
+    if (this.#state.known.get(pack.session)?.packs.has(pack.random) === true) return true;
+    return this.#tabled.size > 0 && this.#tabled.has(packKey(pack));
   }
 
-  all(): Iterable<PackName> {
-    return this.#packs.values();
+  *all(): Generator<PackName> {
+    for (const [session, { packs }] of this.#state.known) for (const random of packs) yield { session, random };
+    yield* this.#tabled.values();
   }
 
   /** Whether all that is known of a session can be said by name. */
@@ -154,12 +227,17 @@ class KnownNames {
   }
 
   /** Keys of packs with a table that lists something needed. When such a pack is condemned, so is what the table says. */
-  neededHolders(isNeeded: (pack: PackName) => boolean): Set<string> {
-    const needed = this.#tables.filter(({ rows }) => rows.some(isNeeded));
-    return new Set(needed.map(({ holder }) => packKey(holder)));
-  }
-
-  #add(pack: PackName): void {
-    this.#packs.set(packKey(pack), pack);
+  *neededHolders(isNeeded: (pack: PackName) => boolean): InSteps<Set<string>> {
+    const steps = new Steps();
+    const holders = new Set<string>();
+    for (const { holder, rows } of this.#tables) {
+      for (const pack of rows) {
+        if (steps.isDue()) yield;
+        if (!isNeeded(pack)) continue;
+        holders.add(packKey(holder));
+        break;
+      }
+    }
+    return holders;
   }
 }

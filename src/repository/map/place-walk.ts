@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type PackName, packKey } from '../records/record.ts';
 import type { BlockMap } from './block-map.ts';
 import type { EntryTable } from './entry-table.ts';
@@ -18,9 +19,15 @@ export interface UsageSink {
   blocks(leaf: number, pack: PackName, bytes: number): void;
 }
 
+/** Where nodes and runs stand: `PlaceSet` is one. By place and not by id, since records of one id may name different packs. */
+export interface SeenPlaces {
+  /** Returns whether it is new. */
+  add(place: Location): boolean;
+}
+
 export interface WalkOptions extends AbortOptions {
-  /** Nodes and runs that were walked already: give several maps the same set. What they share is then walked once. */
-  readonly seen: Set<string>;
+  /** Nodes and runs that were walked already: give several maps the same one. What they share is then walked once. */
+  readonly seen: SeenPlaces;
 }
 
 const LEAVES_AT_A_TIME = 32;
@@ -30,7 +37,7 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
   const { tree } = map;
   const { fanOut } = tree.geometry;
   const enter = ({ location }: { readonly location: Location }) => {
-    const isNew = firstSeen(seen, location);
+    const isNew = seen.add(location);
     if (isNew) sink.record(location.pack, location.storedLength);
     return isNew;
   };
@@ -40,6 +47,7 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
       if (!enter(ref)) continue;
       const chunk = runs[run]![part]!;
       const byLeaf = new LeafSums(sink);
+      await letOthersRun();
       for (let slot = 0; slot < chunk.count; slot++) {
         byLeaf.add(Math.floor(chunk.block(slot) / fanOut), chunk.entry(slot)?.location);
       }
@@ -47,6 +55,7 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
     }
   }
   for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
+    await letOthersRun();
     if (level > 1) continue;
     for (let slot = 0; slot < fanOut; slot++) {
       const leaf = node.child(slot);
@@ -79,7 +88,7 @@ export async function walkPlaces(
   const { fanOut } = tree.geometry;
   const isWanted = wantedPacks(wanted);
   const enter = ({ location }: { readonly location: Location }) => {
-    const isNew = firstSeen(seen, location);
+    const isNew = seen.add(location);
     if (isNew && isWanted(location.pack)) found(location);
     return isNew;
   };
@@ -94,6 +103,7 @@ export async function walkPlaces(
     for (const [part, ref] of refs.entries()) {
       if (!enter(ref)) continue;
       const chunk = runs[run]![part]!;
+      await letOthersRun();
       for (let slot = 0; slot < chunk.count; slot++) note(chunk.entry(slot)?.location);
     }
   }
@@ -107,19 +117,14 @@ export async function walkPlaces(
       }
     }
     const load = (at: (typeof leaves)[number]) => tree.loadLeaf(at.leaf, at.index, { signal, keep: false });
-    for await (const leaf of readAhead(leaves, load, LEAVES_AT_A_TIME)) noteAll(leaf);
+    for await (const leaf of readAhead(leaves, load, LEAVES_AT_A_TIME)) {
+      await letOthersRun();
+      noteAll(leaf);
+    }
   }
   if (tree.root !== undefined && tree.geometry.rootLevel === 0 && enter(tree.root)) {
     noteAll(await tree.loadLeaf(tree.root, 0, { signal }));
   }
-}
-
-/** By place, not by id: records of one id may have stood in several places, with different packs in their location parts. */
-function firstSeen(seen: Set<string>, { pack, offset }: Location): boolean {
-  const place = `${packKey(pack)}/${offset}`;
-  if (seen.has(place)) return false;
-  seen.add(place);
-  return true;
 }
 
 /** A test for packs by name; entries that follow each other mostly name one pack. */

@@ -1,22 +1,27 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { type CollectPlan, decideCollect, packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
+import { type CollectPlan, collecting, packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
 import type { LogFactOf } from '../log/log-entry.ts';
-import { type LogState, markedBackups } from '../log/log-state.ts';
+import type { LogState } from '../log/log-state.ts';
 import type { Decision } from '../log/log-writer.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import { decodePackTable } from '../records/pack-table-record.ts';
 import { packKey, RecordKind } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { isDamage } from './damage.ts';
+import { type Needed, neededOf } from './damaged-backups.ts';
+import { deleteCondemned } from './delete-condemned.ts';
 import { Marker } from './marker.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
-import { type Live, liveOf, TableTargets } from './relocated.ts';
+import { TableTargets } from './relocated.ts';
+import { appendInLittleRoom } from './reserve.ts';
 import { judgeTimes } from './silence.ts';
+import { unreferenced } from './unreferenced.ts';
 
 /** What a collector found: rule P7. */
-export interface Marking extends Live {
+export interface Marking extends Needed {
   readonly listing: PackListing;
   readonly tables: TableRows;
   readonly marker: Marker;
@@ -33,8 +38,7 @@ const TABLES_AT_A_TIME = 8;
  * Reads the log, lists, marks, and condemns what nothing needs. Resolves with what was found, for who repacks and deletes
  * next.
  *
- * @throws what reading a live map gives, and then nothing was condemned; `OBJECT_CONFLICT` when others keep writing faster
- * than this can mark
+ * @throws `OBJECT_CONFLICT` when others keep writing faster than this can mark; `NO_SPACE`; what log and target give
  */
 export async function collect(run: PruneRun): Promise<{ marking: Marking; state: LogState }> {
   const { context, options } = run;
@@ -43,36 +47,31 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
   const targets = new TableTargets(context);
   for (let attempt = 1; ; ) {
     const before = await context.log.catchUp({ signal });
-    let marking: Marking;
-    try {
-      marking = await mark(run, before, marker, targets);
-    } catch (error) {
+    const marking = await mark(run, before, marker, targets);
+    if (marking.damaged.length > 0 && attempt < MAX_ATTEMPTS) {
       // What was being read may have been forgotten and deleted by others meanwhile.
-      signal?.throwIfAborted();
       const now = await context.log.catchUp({ signal });
-      if (now.seq === before.seq || attempt++ >= MAX_ATTEMPTS) throw error;
-      marker = new Marker(context);
-      continue;
+      if (now.seq !== before.seq) {
+        attempt++;
+        marker = new Marker(context);
+        continue;
+      }
     }
-    const plan = await planOf(run, before, marking);
-    const wanted = decideCollect(before, plan);
-    if (wanted === undefined || BackupError.is(wanted)) {
-      if (wanted === undefined) return { marking, state: before };
-      throw wanted;
-    }
+    run.result.damagedBackups = marking.damaged;
+    run.result.unreferenced = await unreferenced(before, marking.listing.packs, marking.tables);
+    const wanted = await inTurns(collecting(before, await planOf(run, before, marking)));
+    if (BackupError.is(wanted)) throw wanted;
+    if (wanted === undefined) return { marking, state: before };
     if (dryRun) {
       count(run, before, wanted, marking);
       return { marking, state: before };
     }
+    // What others condemned long enough ago goes first: the store may have no room for an entry.
+    await deleteCondemned(run, before, marking);
     run.begin('condemning');
     try {
-      const appended = await context.log.append((state) => shortened(decideCollect(state, plan)), {
-        signal,
-        lookFirst: false,
-      });
-      if (appended === undefined) return { marking, state: context.log.state };
-      const { entry, state } = appended;
-      if (entry.type === 'collect') count(run, before, entry, marking);
+      const state = await condemn(run, before, wanted);
+      count(run, before, shortened(wanted), marking);
       if (!isLong(wanted)) return { marking, state };
     } catch (error) {
       if (!BackupError.is(error, 'OBJECT_CONFLICT') || attempt++ >= MAX_ATTEMPTS) throw error;
@@ -80,22 +79,45 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
   }
 }
 
-/** Lists, and marks what is live in a state. */
+/** P7: the entry follows the state that was marked, or there is none. */
+async function condemn(run: PruneRun, before: LogState, wanted: Collect): Promise<LogState> {
+  const decide = (state: LogState): Decision<Collect> => {
+    if (state.seq === before.seq) return shortened(wanted);
+    return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
+  };
+  const onFull = () => {
+    run.isFull = true;
+  };
+  const options = { signal: run.options.signal, lookFirst: false, onFull };
+  const appended = await appendInLittleRoom(run.context, decide, options);
+  return appended?.state ?? run.context.log.state;
+}
+
+/** Lists, and marks what is live in a state, as far as it can be read. */
 async function mark(run: PruneRun, state: LogState, marker: Marker, targets: TableTargets): Promise<Marking> {
   const { context, options } = run;
   run.begin('listing');
-  const listing = await listPacks(context, { signal: options.signal, ages: run.ages }); // After the log was read: what is not there now is gone.
+  // After the log was read: what is not there now is gone.
+  const listing = await listPacks(context, { signal: options.signal, ages: run.ages });
   run.begin('marking', listing.bytes);
   const tables = await readTables(context, state, options);
-  await marker.mark(markedBackups(state), options);
-  const live = await liveOf(state, marker.named, targets, options);
+  const needed = await neededOf(context, state, marker, targets, options);
   run.advance(listing.bytes);
-  return { ...live, listing, tables, marker, targets };
+  return { ...needed, listing, tables, marker, targets };
 }
 
-async function planOf(run: PruneRun, state: LogState, { live, listing, tables }: Marking): Promise<CollectPlan> {
+async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise<CollectPlan> {
+  const { live, neededThrough, listing, tables } = marking;
   const times = await judgeTimes(run, state, listing);
-  return { markedAt: state.seq, live, listed: listing.packs, tables, ...times, spare: listing.locked(run.now) };
+  return {
+    markedAt: state.seq,
+    live,
+    neededThrough,
+    listed: listing.packs,
+    tables,
+    ...times,
+    spare: listing.locked(run.now),
+  };
 }
 
 /** Every table of packs that can be read. The packs of a session with one that is damaged are left alone. */
@@ -127,23 +149,28 @@ function isLong({ packs, gonePacks }: Collect): boolean {
 }
 
 /** What is left out is named by the next entry. */
-function shortened(decision: Decision<Collect>): Decision<Collect> {
-  if (decision === undefined || BackupError.is(decision) || !isLong(decision)) return decision;
-  const { packs, gonePacks, ...rest } = decision;
-  return { ...rest, packs: packs.slice(0, MAX_NAMES), gonePacks: gonePacks.slice(0, MAX_NAMES) };
+function shortened(fact: Collect): Collect {
+  if (!isLong(fact)) return fact;
+  const { packs, gonePacks } = fact;
+  return { ...fact, packs: packs.slice(0, MAX_NAMES), gonePacks: gonePacks.slice(0, MAX_NAMES) };
 }
 
-function count({ result }: PruneRun, before: LogState, fact: Collect, { listing, tables }: Marking): void {
-  const names = new Set([...tables.values()].flat().map(packKey));
-  for (const { session, packs } of [...before.known].map(([seq, known]) => ({ session: seq, ...known }))) {
-    for (const random of packs) names.add(packKey({ session, random }));
-  }
+function count({ result }: PruneRun, before: LogState, fact: Collect, { listing }: Marking): void {
   const sessions = new Set(fact.sessions);
-  const orphans = listing.packs.filter(
-    (pack) => sessions.has(pack.session) && !names.has(packKey(pack)) && !before.condemned.has(packKey(pack)),
-  );
-  const keys = [...fact.packs, ...orphans].map(packKey).filter((key) => listing.sizeOf(key) > 0);
-  result.condemnedPacks += keys.length;
-  result.condemnedBytes += keys.reduce((sum, key) => sum + listing.sizeOf(key), 0);
+  let [packs, bytes] = [0, 0];
+  for (const pack of fact.packs) {
+    const size = listing.sizeOf(packKey(pack));
+    if (size === 0) continue;
+    packs++;
+    bytes += size;
+  }
+  // Orphans: of the sessions that it condemns, what no entry names.
+  for (const each of result.unreferenced.sessions) {
+    if (!sessions.has(each.session) || before.condemnedSessions.has(each.session)) continue;
+    packs += each.packs;
+    bytes += each.bytes;
+  }
+  result.condemnedPacks += packs;
+  result.condemnedBytes += bytes;
   result.fencedSessions += fact.fence.length;
 }

@@ -1,7 +1,8 @@
 import { deleteAll } from '../../target/delete-all.ts';
-import { deletable } from '../log/collect-decision.ts';
+import { findingDeletable } from '../log/collect-decision.ts';
 import type { Condemnation, LogState } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { inTurns, letOthersRun } from '../records/event-loop-turns.ts';
 import { packKey } from '../records/record.ts';
 import type { Marking } from './collect.ts';
 import { isLocked, type ListedPack } from './pack-listing.ts';
@@ -12,28 +13,37 @@ const BATCH_PACKS = 1000;
 
 /**
  * P8: deletes what was condemned, by whomever, once its grace is over and no object lock holds. It may be done any number
- * of times, by several at once: what lands late is seen by the next run.
+ * of times, by several at once: what lands late is seen by the next run. One run may do it more than once, as the log goes on.
  */
 export async function deleteCondemned(run: PruneRun, state: LogState, marking: Marking): Promise<void> {
   const { listing, tables, live } = marking;
   const due: ListedPack[] = [];
-  const bytesOf = (packs: readonly ListedPack[]) => packs.reduce((sum, { size }) => sum + size, 0);
-  const listed = new Map(listing.packs.map((pack) => [packKey(pack), pack]));
-  for (const { pack, by } of deletable(state, listing.packs, tables)) {
-    const each = listed.get(packKey(pack)) as ListedPack;
-    const isOver = await isGraceOver(run, by);
+  let waitingBytes = 0;
+  for (const { pack, by } of await inTurns(findingDeletable(state, listing.packs, tables))) {
+    await letOthersRun();
+    const key = packKey(pack);
+    if (run.deleted.has(key)) continue;
     // What a live map needs was never condemned by a correct collector. If it was all the same, it is the last copy.
-    if (isOver && !live.has(packKey(pack)) && !isLocked(each.retainUntil, run.now)) due.push(each);
-    else run.result.waitingBytes += each.size;
+    const mayGo = (await isGraceOver(run, by)) && !live.has(key) && !isLocked(pack.retainUntil, run.now);
+    if (mayGo) due.push(pack);
+    else waitingBytes += pack.size;
   }
-  run.begin('deleting', bytesOf(due));
+  if (due.length > 0) run.begin('deleting', bytesOf(due));
   for (let from = 0; from < due.length; from += BATCH_PACKS) {
-    const batch = await unlocked(run, due.slice(from, from + BATCH_PACKS));
-    if (!run.options.dryRun) await deleteAll(run.context.target, batch.map(packKey), { signal: run.options.signal });
-    run.result.freedBytes += bytesOf(batch);
-    run.result.deletedObjects += batch.length;
+    const batch = due.slice(from, from + BATCH_PACKS);
+    const free = await unlocked(run, batch);
+    if (!run.options.dryRun) await deleteAll(run.context.target, free.map(packKey), { signal: run.options.signal });
+    for (const pack of free) run.deleted.add(packKey(pack));
+    run.result.freedBytes += bytesOf(free);
+    run.result.deletedObjects += free.length;
+    waitingBytes += bytesOf(batch) - bytesOf(free);
     run.advance(bytesOf(batch));
   }
+  run.result.waitingBytes = waitingBytes;
+}
+
+function bytesOf(packs: readonly ListedPack[]): number {
+  return packs.reduce((sum, { size }) => sum + size, 0);
 }
 
 async function isGraceOver({ ages, options }: PruneRun, by: Condemnation): Promise<boolean> {
@@ -48,9 +58,17 @@ async function unlocked(run: PruneRun, packs: readonly ListedPack[]): Promise<Li
   const look = async (pack: ListedPack) => ({ pack, info: await run.context.target.stat(packKey(pack), { signal }) });
   for await (const { pack, info } of readAhead(packs, look, STATS_AT_A_TIME)) {
     if (!isLocked(info?.retainUntil, run.now)) free.push(pack);
-    else run.result.waitingBytes += pack.size;
   }
   return free;
+}
+
+/** What killed writers have left where no listing shows it, such as temporary files in a folder. */
+export async function removeLeftovers({ context, options, result }: PruneRun): Promise<void> {
+  const { signal, dryRun } = options;
+  const removed = await context.target.removeLeftovers?.({ dryRun, signal });
+  if (removed === undefined) return;
+  result.leftoverCount += removed.count;
+  result.leftoverBytes += removed.bytes;
 }
 
 /** What is left of a try whether the store creates atomically means nothing to anybody after a day. */

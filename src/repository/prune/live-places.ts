@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { StoredBackup } from '../log/log-state.ts';
 import { walkPlaces } from '../map/place-walk.ts';
+import { PlaceSet } from '../records/place-set.ts';
 import { packKey } from '../records/record.ts';
 import type { PlacedRecords } from './placed-records.ts';
 
@@ -11,7 +12,7 @@ export class LivePlaces {
   readonly #records: PlacedRecords;
   readonly #wanted: ReadonlySet<string>;
   readonly #walked = new Set<string>();
-  readonly #seen = new Set<string>();
+  readonly #seen = new PlaceSet();
   readonly #offsets = new Map<string, Set<number>>();
 
   /** @param wanted - keys of packs */

@@ -1,8 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import type { BackupError } from '../../common/errors.ts';
 import type { StoredBackup } from '../log/log-state.ts';
 import { type UsageSink, walkUsage } from '../map/place-walk.ts';
-import { type PackName, packKey } from '../records/record.ts';
+import { PlaceSet } from '../records/place-set.ts';
+import { type Location, type PackName, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import { isDamage } from './damage.ts';
 import { PlacedRecords } from './placed-records.ts';
 
 /** A pack as maps name it. */
@@ -16,18 +19,24 @@ export interface NamedPack {
   bytes: number;
 }
 
+/** A backup of which the map can't be read in full. */
+export interface DamagedMap {
+  readonly backup: StoredBackup;
+  readonly error: BackupError;
+}
+
 const LEAF_NUMBERS = 2 ** 29;
 
 /**
  * Marks what maps need, each read in full. More maps may be added later on: what they share with those before is not read
- * again. After a failure it is of no more use.
+ * again. A map that can't be read in full leaves behind what was marked of it, which is more than nothing, and nothing else.
  */
 export class Marker {
   /** By pack key: places as maps have them, relocations not followed. */
   readonly named = new Map<string, NamedPack>();
   readonly records: PlacedRecords;
   readonly #marked = new Set<string>();
-  readonly #seen = new Set<string>();
+  readonly #seen = new PlaceSet();
   readonly #numbers = new Map<string, number>();
   /** By volume: the most that any version of a leaf needs of a pack. */
   readonly #most = new Map<string, Map<number, number>>();
@@ -36,14 +45,45 @@ export class Marker {
     this.records = new PlacedRecords(context);
   }
 
-  /** @throws what reading a map gives: then nothing may be condemned (P7) */
+  /** @throws what reading a map gives: then nothing may be condemned that it may need (P7) */
   async mark(backups: readonly StoredBackup[], options: AbortOptions = {}): Promise<void> {
     for (const backup of backups) {
       options.signal?.throwIfAborted();
       if (this.#marked.has(backup.id)) continue;
-      const map = this.records.map(backup.descriptor);
-      await walkUsage(map, this.#sinkOf(backup), { ...options, seen: this.#seen });
+      await this.#markOne(backup, options);
       this.#marked.add(backup.id);
+    }
+  }
+
+  /** As {@link Marker.mark}; resolves with the backups that are damaged, and marks all others. */
+  async markReadable(backups: readonly StoredBackup[], options: AbortOptions = {}): Promise<DamagedMap[]> {
+    const damaged: DamagedMap[] = [];
+    for (const backup of backups) {
+      try {
+        await this.mark([backup], options);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        damaged.push({ backup, error });
+      }
+    }
+    return damaged;
+  }
+
+  async #markOne(backup: StoredBackup, { signal }: AbortOptions): Promise<void> {
+    const added: Location[] = [];
+    const seen = {
+      add: (place: Location) => {
+        const isNew = this.#seen.add(place);
+        if (isNew) added.push(place);
+        return isNew;
+      },
+    };
+    try {
+      await walkUsage(this.records.map(backup.descriptor), this.#sinkOf(backup), { signal, seen });
+    } catch (error) {
+      // What lies below these was not walked to its end: the next map that has them must not skip them.
+      for (const place of added) this.#seen.remove(place);
+      throw error;
     }
   }
 

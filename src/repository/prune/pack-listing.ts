@@ -1,4 +1,5 @@
 import type { ObjectInfo } from '../../target/cloud-target.ts';
+import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import type { Ages, SessionLife } from './ages.ts';
@@ -30,13 +31,17 @@ export async function listPacks(
   { signal, ages }: { readonly signal?: AbortSignal | undefined; readonly ages?: Ages | undefined },
 ): Promise<PackListing> {
   const packs: ListedPack[] = [];
+  const locks: ListedPack[] = [];
   const sizes = new Map<string, number>();
   const lives = new Map<number, SessionLife>();
   let bytes = 0;
+  const steps = new Steps();
   for await (const info of target.list(PACKS, { signal })) {
+    if (steps.isDue()) await letOthersRun();
     const pack = listedPack(info);
     if (pack === undefined) continue;
     packs.push(pack);
+    if (pack.retainUntil !== undefined) locks.push(pack);
     sizes.set(info.key, info.size);
     bytes += info.size;
     const at = info.modifiedAt?.getTime();
@@ -47,7 +52,7 @@ export async function listPacks(
     bytes,
     sizeOf: (key) => sizes.get(key) ?? 0,
     lifeOf: (session) => lives.get(session),
-    locked: (now) => new Set(packs.filter((pack) => isLocked(pack.retainUntil, now)).map(packKey)),
+    locked: (now) => new Set(locks.filter((pack) => isLocked(pack.retainUntil, now)).map(packKey)),
   };
 }
 

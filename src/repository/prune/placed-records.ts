@@ -2,6 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { BlockMap } from '../map/block-map.ts';
 import type { MapDescriptor } from '../map/descriptor.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, packKey, RecordKind, type RecordReader } from '../records/record.ts';
 import type { RelocationRow } from '../records/relocation-table.ts';
 import { StoredRecords } from '../records/stored-records.ts';
@@ -34,6 +35,7 @@ export class PlacedRecords implements RecordReader {
   }
 
   async read(kind: RecordKind, id: Uint8Array, location: Location, options: AbortOptions = {}): Promise<Uint8Array> {
+    await letOthersRun();
     // Backups that follow each other have most of their runs in common, and each map loads all of its own.
     if (kind !== RecordKind.runChunk) return this.#read(kind, id, location, options);
     const place = `${packKey(location.pack)}/${location.offset}`;

@@ -1,7 +1,16 @@
-import { integerArgument } from '../../common/arguments.ts';
+import {
+  booleanArgument,
+  functionArgument,
+  integerArgument,
+  optionsArgument,
+  signalArgument,
+} from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
 import { DEFAULT_PACK_BYTES } from '../pack/pack-sizes.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
+import type { DamagedBackup } from './damaged-backups.ts';
+import { RESERVE_BYTES } from './reserve.ts';
+import type { Unreferenced } from './unreferenced.ts';
 
 /**
  * How a repository is pruned.
@@ -50,6 +59,11 @@ export interface PruneOptions extends ProgressOptions<Progress> {
    * what a listing says of locks is known. @defaultValue true
    */
   checkLocks?: boolean | undefined;
+  /**
+   * Bytes of the object `reserve`: room that forgetting and pruning use for their log entry when the store is full. It is made
+   * while there is room for it; 0: none is made. @defaultValue 1 MiB
+   */
+  reserveBytes?: number | undefined;
 }
 
 /**
@@ -58,13 +72,16 @@ export interface PruneOptions extends ProgressOptions<Progress> {
  * @public
  */
 export interface PruneResult {
-  /** Of what was deleted, and takes up no room any more. */
+  /** Of what was deleted, and takes up no room any more; leftovers of killed writers included. */
   readonly freedBytes: number;
   /**
    * Of what was deleted where the store keeps deleted objects as old versions (a bucket with versioning): it frees nothing
    * until a lifecycle rule of the bucket removes them. `S3Target` with `deleteVersions` deletes the versions as well.
    */
   readonly keptAsVersionsBytes: number;
+  /** What killed writers had left outside of objects, such as temporary files, and its bytes. */
+  readonly leftoverCount: number;
+  readonly leftoverBytes: number;
   /** Of what this run condemned: it is deleted once the grace is over, perhaps in this run. */
   readonly condemnedBytes: number;
   /** Of what waits for its grace or an object lock to end. */
@@ -76,7 +93,14 @@ export interface PruneResult {
   readonly repackedPacks: number;
   /** Sessions given up. */
   readonly fencedSessions: number;
-  /** Why nothing was repacked, where that met something damaged: `verify` says what. */
+  /** Uploads that no backup refers to, as they were found before this run condemned any: of backups under way and of dead ones. */
+  readonly unreferenced: Unreferenced;
+  /**
+   * Backups that can't be read in full. All that may be needed to read the rest of them stays, so much less is freed than
+   * could be. The way out: restore what is left of them (`verify` says what is damaged), then forget them and prune again.
+   */
+  readonly damagedBackups: readonly DamagedBackup[];
+  /** Why nothing was repacked, where that met something damaged or had no room: `verify` says what is damaged. */
   readonly repackError: BackupError | undefined;
 }
 
@@ -91,8 +115,26 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const MIB = 2 ** 20;
 
+/** Names of all options. */
+export const PRUNE_OPTIONS: Readonly<Record<keyof PruneOptions, true>> = {
+  dryRun: true,
+  graceMs: true,
+  fenceAfterMs: true,
+  keepFencedMs: true,
+  repackBelow: true,
+  maxRepackBytes: true,
+  minRepackGainBytes: true,
+  packBytes: true,
+  checkLocks: true,
+  reserveBytes: true,
+  signal: true,
+  onProgress: true,
+};
+
 /** @throws TypeError */
-export function checkPruneOptions(options: PruneOptions): CheckedPruneOptions {
+export function checkPruneOptions(given: PruneOptions): CheckedPruneOptions {
+  const options = optionsArgument('options', given, PRUNE_OPTIONS);
+  const { dryRun = false, checkLocks = true, onProgress } = options;
   const integer = (name: keyof PruneOptions, otherwise: number, min = 0, max?: number) =>
     integerArgument(name, options[name] ?? otherwise, min, max);
   const repackBelow = options.repackBelow ?? 0.5;
@@ -100,7 +142,7 @@ export function checkPruneOptions(options: PruneOptions): CheckedPruneOptions {
     throw new TypeError(`repackBelow must be a number from 0 to 1, not ${String(repackBelow)}`);
   }
   return {
-    dryRun: options.dryRun ?? false,
+    dryRun: booleanArgument('dryRun', dryRun),
     graceMs: integer('graceMs', DAY_MS),
     fenceAfterMs: integer('fenceAfterMs', 30 * DAY_MS),
     keepFencedMs: integer('keepFencedMs', DAY_MS),
@@ -108,8 +150,9 @@ export function checkPruneOptions(options: PruneOptions): CheckedPruneOptions {
     maxRepackBytes: integer('maxRepackBytes', 4096 * MIB),
     minRepackGainBytes: integer('minRepackGainBytes', 8 * MIB),
     packBytes: integer('packBytes', DEFAULT_PACK_BYTES, 4096, 2 ** 31),
-    checkLocks: options.checkLocks ?? true,
-    signal: options.signal,
-    onProgress: options.onProgress,
+    checkLocks: booleanArgument('checkLocks', checkLocks),
+    reserveBytes: integer('reserveBytes', RESERVE_BYTES, 0, 2 ** 30),
+    signal: signalArgument('signal', options.signal),
+    onProgress: onProgress === undefined ? undefined : functionArgument('onProgress', onProgress),
   };
 }

@@ -13,6 +13,8 @@ export class PruneRun {
   readonly result: Mutable<PruneResult> = {
     freedBytes: 0,
     keptAsVersionsBytes: 0,
+    leftoverCount: 0,
+    leftoverBytes: 0,
     condemnedBytes: 0,
     waitingBytes: 0,
     repackedBytes: 0,
@@ -20,8 +22,14 @@ export class PruneRun {
     condemnedPacks: 0,
     repackedPacks: 0,
     fencedSessions: 0,
+    unreferenced: { packs: 0, bytes: 0, sessions: [] },
+    damagedBackups: [],
     repackError: undefined,
   };
+  /** Keys of packs that this run has deleted, or with `dryRun` would have. */
+  readonly deleted = new Set<string>();
+  /** Whether the store was seen to be full. */
+  isFull = false;
   readonly #progress: ProgressTeller;
 
   constructor(context: RepositoryContext, options: CheckedPruneOptions, ages: Ages) {

@@ -1,3 +1,4 @@
+import { BackupError } from '../../common/errors.ts';
 import type { LogState } from '../log/log-state.ts';
 import { watched } from '../progress.ts';
 import type { RepositoryContext } from '../repository-context.ts';
@@ -5,20 +6,22 @@ import { requireWritable } from '../retention/forget.ts';
 import { Ages } from './ages.ts';
 import { collect, type Marking } from './collect.ts';
 import { isDamage } from './damage.ts';
-import { deleteCondemned, deleteProbes } from './delete-condemned.ts';
+import { deleteCondemned, deleteProbes, removeLeftovers } from './delete-condemned.ts';
 import { type CheckedPruneOptions, checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
 import { PruneRun } from './prune-run.ts';
 import { repack } from './repack.ts';
 import { type Candidate, selectCandidates } from './repack-selection.ts';
+import { keepReserve } from './reserve.ts';
 
 /**
  * Condemns what no backup needs, moves what is live out of sparse packs, and deletes what was condemned long enough ago: the
  * first run condemns, one after the grace deletes. Safe beside any number of writers, readers and other pruners; ended at
  * any point it leaves a good repository, and the next run goes on.
  *
- * @throws TypeError; `READ_ONLY`; what reading the map of a live backup gives (`PACK_MISSING`, `MAP_CORRUPT`,
- * `RECORD_CORRUPT`): then nothing is condemned and nothing deleted; `OBJECT_CONFLICT`, which may be retried;
- * `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target give
+ * A backup whose map can't be read in full keeps everything that it may need; the result names it.
+ *
+ * @throws TypeError; `READ_ONLY`; `OBJECT_CONFLICT`, which may be retried; `NO_SPACE` where the store has no room for a log
+ * entry; `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target give
  */
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
   return watched(checkPruneOptions(options), (checked) => pruned(context, checked));
@@ -27,21 +30,38 @@ export async function prune(context: RepositoryContext, options: PruneOptions = 
 async function pruned(context: RepositoryContext, checked: CheckedPruneOptions): Promise<PruneResult> {
   if (!checked.dryRun) requireWritable(context);
   const run = new PruneRun(context, checked, await Ages.of(context, checked));
+  // First what needs no new byte: the store may be full. `collect` goes on with what was condemned before.
+  await removeLeftovers(run);
+  await deleteProbes(run);
   const collected = await collect(run);
   const { marking } = collected;
   let { state } = collected;
-  const candidates = selectCandidates(run, state, marking);
+  const candidates = await candidatesOf(run, state, marking);
   if (candidates.length > 0) {
     if (checked.dryRun) foresee(run, candidates);
     else state = await repacked(run, candidates, marking);
   }
   await deleteCondemned(run, state, marking);
-  await deleteProbes(run);
+  if (!checked.dryRun && checked.reserveBytes > 0) await keepReserve(context, checked.reserveBytes, checked.signal);
   run.begin('done');
-  const { freedBytes } = run.result;
-  // Read now: a store may show only in its answers that it keeps versions.
-  const isVersioned = context.target.capabilities.versioned === true;
-  return { ...run.result, ...(isVersioned && { freedBytes: 0, keptAsVersionsBytes: freedBytes }) };
+  return resultOf(run);
+}
+
+/** None where there is no room for copies, and where it can't be told what a damaged backup needs of a pack. */
+async function candidatesOf(run: PruneRun, state: LogState, marking: Marking): Promise<Candidate[]> {
+  if (run.isFull) return [];
+  const candidates = await selectCandidates(run, state, marking);
+  const [damaged] = marking.damaged;
+  if (damaged === undefined) return candidates;
+  if (candidates.length > 0) run.result.repackError = damaged.error;
+  return [];
+}
+
+/** A store that keeps versions shows it in its answers, so it is known now. */
+function resultOf({ context, result }: PruneRun): PruneResult {
+  const { freedBytes, leftoverBytes } = result;
+  if (context.target.capabilities.versioned !== true) return { ...result, freedBytes: freedBytes + leftoverBytes };
+  return { ...result, freedBytes: leftoverBytes, keptAsVersionsBytes: freedBytes };
 }
 
 /** Resolves with the newest state. What is damaged is left where it is, and does not keep the rest from being freed. */
@@ -50,7 +70,7 @@ async function repacked(run: PruneRun, candidates: readonly Candidate[], marking
     const state = await repack(run, candidates, marking);
     if (state !== undefined) return state;
   } catch (error) {
-    if (!isDamage(error)) throw error;
+    if (!isDamage(error) && !BackupError.is(error, 'NO_SPACE')) throw error;
     run.result.repackError = error;
   }
   return run.context.log.state;

@@ -1,10 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import type { BackupError } from '../../common/errors.ts';
 import type { Relocation } from '../log/log-entry.ts';
 import type { LogState } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
+import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';
 import { decodeRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
 import type { RepositoryContext } from '../repository-context.ts';
+import { isDamage } from './damage.ts';
 import type { NamedPack } from './marker.ts';
 
 /** Following relocations: rule P9, decision 021. */
@@ -53,6 +56,7 @@ export class TableTargets {
  * What maps need, relocations followed: of a pack that was moved its table and the new places are live, not the old one.
  *
  * @param named - packs as maps name them
+ * @param onDamage - told of tables that can't be read; without it they throw
  * @throws what reading a table gives
  */
 export async function liveOf(
@@ -60,26 +64,46 @@ export async function liveOf(
   named: ReadonlyMap<string, NamedPack>,
   targets: TableTargets,
   options: AbortOptions,
+  onDamage?: (relocation: Relocation, error: BackupError) => void,
 ): Promise<Live> {
   const live = new Map<string, NamedPack>();
   const moved: { readonly relocation: Relocation; readonly bytes: number }[] = [];
+  const steps = new Steps();
   for (const [key, { pack, bytes }] of named) {
+    if (steps.isDue()) await letOthersRun();
     const relocation = state.relocations.get(key);
     if (relocation === undefined) add(live, pack, bytes);
     else moved.push({ relocation, bytes });
   }
+  const targetsOf = async (relocation: Relocation) => {
+    try {
+      return await targets.of(relocation, options);
+    } catch (error) {
+      if (onDamage === undefined || !isDamage(error)) throw error;
+      onDamage(relocation, error);
+      return [];
+    }
+  };
   const look = async ({ relocation, bytes }: (typeof moved)[number]) => ({
     relocation,
     bytes,
-    packs: await targets.of(relocation, options),
+    packs: await targetsOf(relocation),
   });
   for await (const { relocation, bytes, packs } of readAhead(moved, look, TABLES_AT_A_TIME)) {
     options.signal?.throwIfAborted();
+    await letOthersRun();
     const { pack, storedLength } = relocation.location;
     add(live, pack, storedLength);
     for (const target of packs) add(live, target.pack, Math.min(bytes, target.bytes));
   }
-  return { live: new Set(live.keys()), bytes: new Map([...live].map(([key, { bytes }]) => [key, bytes])) };
+  const keys = new Set<string>();
+  const needed = new Map<string, number>();
+  for (const [key, { bytes }] of live) {
+    if (steps.isDue()) await letOthersRun();
+    keys.add(key);
+    needed.set(key, bytes);
+  }
+  return { live: keys, bytes: needed };
 }
 
 function add(packs: Map<string, NamedPack>, pack: PackName, bytes: number): void {

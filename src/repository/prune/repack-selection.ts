@@ -1,5 +1,6 @@
 import { packTables } from '../log/collect-decision.ts';
 import { isKnown, type LogState, sparedSessions } from '../log/log-state.ts';
+import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
 import type { Marking } from './collect.ts';
 import { isLocked } from './pack-listing.ts';
@@ -29,13 +30,15 @@ const MAX_CANDIDATES = 4096;
  * Which packs are worth moving: those that are sparse, the sparsest first, and small ones once there are many. None where
  * that would gain too little.
  */
-export function selectCandidates(run: PruneRun, state: LogState, marking: Marking): Candidate[] {
+export async function selectCandidates(run: PruneRun, state: LogState, marking: Marking): Promise<Candidate[]> {
   const { repackBelow, maxRepackBytes, minRepackGainBytes } = run.options;
   if (repackBelow === 0 || maxRepackBytes === 0) return [];
   const sparse: Candidate[] = [];
   const small: Candidate[] = [];
   const mayMove = movable(state);
+  const steps = new Steps();
   for (const pack of marking.listing.packs) {
+    if (steps.isDue()) await letOthersRun();
     const key = packKey(pack);
     if (!marking.live.has(key) || isLocked(pack.retainUntil, run.now) || !mayMove(pack)) continue;
     const liveBytes = Math.min(pack.size, marking.bytes.get(key) ?? 0);

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { deleteAll } from '../../target/delete-all.ts';
 import type { Appended, Decide } from '../log/log-writer.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
@@ -15,6 +16,8 @@ export const RESERVE_KEY = 'reserve';
 /** Bytes of it by default: an entry without a tail has at most 8 MiB and mostly a few KB. */
 export const RESERVE_BYTES = 2 ** 20;
 
+const CACHE_PREFIX = 'cache/';
+
 type Place = Pick<RepositoryContext, 'target' | 'log'>;
 
 /**
@@ -26,21 +29,33 @@ type Place = Pick<RepositoryContext, 'target' | 'log'>;
 export async function appendInLittleRoom(
   { target, log }: Place,
   decide: Decide,
-  options: AbortOptions & { readonly lookFirst?: boolean | undefined },
+  options: AbortOptions & { readonly lookFirst?: boolean | undefined; readonly onFull?: (() => void) | undefined },
 ): Promise<Appended | undefined> {
+  const { onFull, ...append } = options;
   try {
-    return await log.append(decide, options);
+    return await log.append(decide, append);
   } catch (error) {
     if (!BackupError.is(error, 'NO_SPACE')) throw error;
   }
-  const small = { ...options, withoutTail: true };
+  onFull?.();
+  const small = { ...append, withoutTail: true };
   try {
     return await log.append(decide, small);
   } catch (error) {
     if (!BackupError.is(error, 'NO_SPACE')) throw error;
   }
-  await target.delete(RESERVE_KEY, { signal: options.signal });
-  return log.append(decide, small);
+  // What lies under `cache/` is made again when there is room.
+  const spare = [RESERVE_KEY];
+  for await (const { key } of target.list(CACHE_PREFIX, { signal: options.signal })) spare.push(key);
+  await deleteAll(target, spare, { signal: options.signal });
+  try {
+    return await log.append(decide, small);
+  } catch (cause) {
+    if (!BackupError.is(cause, 'NO_SPACE')) throw cause;
+    const message =
+      'the store is full: not even a log entry fits in the place of the reserve; make some room in it, then forget and prune';
+    throw new BackupError('NO_SPACE', message, { cause });
+  }
 }
 
 /** Makes the reserve if it is not there. Where there is no room for it, or it is refused, it is left out. */

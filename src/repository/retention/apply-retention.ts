@@ -1,13 +1,15 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { type LogState, markedBackups, pinnedIds, type StoredBackup } from '../log/log-state.ts';
+import { type LogState, pinnedIds, type StoredBackup } from '../log/log-state.ts';
 import { decideForget } from '../log/sessions.ts';
+import { neededOf } from '../prune/damaged-backups.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';
-import { liveOf, TableTargets } from '../prune/relocated.ts';
+import { TableTargets } from '../prune/relocated.ts';
 import { appendInLittleRoom } from '../prune/reserve.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
+import { packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from './forget.ts';
 import { applyPolicy, type CheckedPolicy, checkPolicy, type RetentionPolicy } from './retention-policy.ts';
@@ -149,16 +151,19 @@ export async function freeableBytes(
   // What a backup under way builds on stays until that has ended.
   const pinned = pinnedIds(state.sessions.values());
   const going = new Set(forgotten.map(({ id }) => id).filter((id) => !pinned.has(id)));
-  const all = markedBackups(state);
   const marker = new Marker(context);
   const targets = new TableTargets(context);
-  await marker.mark(
-    all.filter(({ id }) => !going.has(id)),
-    options,
-  );
-  const { live: kept } = await liveOf(state, marker.named, targets, options);
-  await marker.mark(all, options);
-  const { live: needed } = await liveOf(state, marker.named, targets, options);
+  const without = (ids: ReadonlySet<string>): LogState => {
+    return { ...state, backups: new Map([...state.backups].filter(([id]) => !ids.has(id))) };
+  };
+  const { live: kept, neededThrough } = await neededOf(context, without(going), marker, targets, options);
+  const { live: needed } = await neededOf(context, state, marker, targets, options);
   const listing = await listPacks(context, options);
-  return [...needed].reduce((sum, key) => sum + (kept.has(key) ? 0 : listing.sizeOf(key)), 0);
+  let bytes = 0;
+  for (const pack of listing.packs) {
+    await letOthersRun();
+    const key = packKey(pack);
+    if (needed.has(key) && !kept.has(key) && pack.session > neededThrough) bytes += pack.size;
+  }
+  return bytes;
 }

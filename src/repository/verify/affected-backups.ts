@@ -4,11 +4,11 @@ import type { BlockEntry } from '../map/descriptor.ts';
 import { Overlay } from '../map/overlay.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { isDamage } from '../prune/damage.ts';
+import { PlaceSet } from '../records/place-set.ts';
 import { type Location, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import type { FreshRecords } from './fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from './map-walk.ts';
-import { PlaceSet } from './place-set.ts';
 
 /** A block of a leaf or run chunk whose record is damaged. */
 interface BadBlock {

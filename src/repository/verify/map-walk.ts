@@ -9,9 +9,9 @@ import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
 import { loadRuns } from '../map/runs.ts';
 import { isDamage } from '../prune/damage.ts';
+import type { PlaceSet } from '../records/place-set.ts';
 import { type Location, type PackName, RecordKind } from '../records/record.ts';
 import type { FreshRecords } from './fresh-records.ts';
-import type { PlaceSet } from './place-set.ts';
 
 /** Told of what a walk comes to. What it returns is waited for. */
 export interface MapSink {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type UsageSink, walkPlaces, walkUsage } from '../../../src/repository/map/place-walk.ts';
+import { PlaceSet } from '../../../src/repository/records/place-set.ts';
 import { packKey } from '../../../src/repository/records/record.ts';
 import { openMap } from '../../../src/repository/repository-context.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
@@ -29,7 +30,7 @@ describe.each([{ blocks: 150 }, { blocks: 30 }, { blocks: 8 }])('maps of $blocks
   test('are walked in full: every pack that they need is named', async () => {
     const seed = testSeed();
     const { maps } = await manyMaps(seed, blocks);
-    const seen = new Set<string>();
+    const seen = new PlaceSet();
     const known = new Set<string>();
     const total = new Map<string, number>();
     for (const map of maps) {
@@ -50,7 +51,7 @@ describe.each([{ blocks: 150 }, { blocks: 30 }, { blocks: 8 }])('maps of $blocks
     const all = new Set<string>();
     for (const map of maps) for (const key of (await map.packUsage()).keys()) all.add(key);
     const found = new Map<string, Set<number>>();
-    const seen = new Set<string>();
+    const seen = new PlaceSet();
     for (const map of maps) {
       await walkPlaces(
         map,
@@ -72,7 +73,7 @@ describe.each([{ blocks: 150 }, { blocks: 30 }, { blocks: 8 }])('maps of $blocks
     // Of a few packs exactly the same places, from fewer leaves.
     const some = new Set([...all].filter((_, index) => index % 7 === 0));
     const few = new Map<string, Set<number>>();
-    const again = new Set<string>();
+    const again = new PlaceSet();
     for (const map of maps) {
       await walkPlaces(
         map,

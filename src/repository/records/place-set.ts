@@ -1,4 +1,4 @@
-import { type PackName, packKey } from '../records/record.ts';
+import { type PackName, packKey } from './record.ts';
 
 /** Places in packs, a few bytes each: a repository has a million map nodes and more. */
 export class PlaceSet {
@@ -12,6 +12,10 @@ export class PlaceSet {
     if (offsets.has(offset)) return false;
     offsets.add(offset);
     return true;
+  }
+
+  remove({ pack, offset }: { readonly pack: PackName; readonly offset: number }): void {
+    this.#of(pack).delete(offset);
   }
 
   has({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {

@@ -1,0 +1,58 @@
+import { KnownNames, type TableRows } from '../log/collect-decision.ts';
+import type { LogState } from '../log/log-state.ts';
+import { type InSteps, inTurns, Steps } from '../records/event-loop-turns.ts';
+import { packKey } from '../records/record.ts';
+import type { ListedPack } from './pack-listing.ts';
+
+/** What one session has stored and no backup refers to. @public */
+export interface UnreferencedSession {
+  /** Number of the session. */
+  readonly session: number;
+  /** Who opened it, while the log still knows. */
+  readonly owner: string | undefined;
+  /**
+   * `open`: a backup under way, or one whose process died; `fenced`: given up, may be adopted for a while; `ended`: nobody can
+   * use it any more, and the next prune condemns it.
+   */
+  readonly state: 'open' | 'fenced' | 'ended';
+  readonly packs: number;
+  readonly bytes: number;
+}
+
+/** Uploads that no backup refers to and that are not condemned yet. @public */
+export interface Unreferenced {
+  readonly packs: number;
+  readonly bytes: number;
+  /** By session, the one with most bytes first. */
+  readonly sessions: readonly UnreferencedSession[];
+}
+
+/** Which packs of a listing no entry names. Those of sessions with a table that can't be read are left out. */
+export function unreferenced(state: LogState, listed: readonly ListedPack[], tables: TableRows): Promise<Unreferenced> {
+  return inTurns(counting(state, listed, tables));
+}
+
+function* counting(state: LogState, listed: readonly ListedPack[], tables: TableRows): InSteps<Unreferenced> {
+  const names = yield* KnownNames.of(state, tables);
+  const steps = new Steps();
+  const bySession = new Map<number, { packs: number; bytes: number }>();
+  for (const pack of listed) {
+    if (steps.isDue()) yield;
+    const { session, size } = pack;
+    const isCondemned = state.condemnedSessions.has(session) || state.condemned.has(packKey(pack));
+    if (isCondemned || names.has(pack) || !names.isReadable(session)) continue;
+    const sum = bySession.get(session) ?? { packs: 0, bytes: 0 };
+    bySession.set(session, { packs: sum.packs + 1, bytes: sum.bytes + size });
+  }
+  const sessions = [...bySession].map(([session, sum]): UnreferencedSession => {
+    const open = state.sessions.get(session);
+    const fenced = state.fenced.get(session);
+    const how = open !== undefined ? 'open' : fenced !== undefined ? 'fenced' : 'ended';
+    return { session, owner: (open ?? fenced)?.owner, state: how, ...sum };
+  });
+  return {
+    packs: sessions.reduce((sum, { packs }) => sum + packs, 0),
+    bytes: sessions.reduce((sum, { bytes }) => sum + bytes, 0),
+    sessions: sessions.sort((a, b) => b.bytes - a.bytes || a.session - b.session),
+  };
+}
