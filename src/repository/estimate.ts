@@ -8,6 +8,7 @@ import { CHECKPOINT_EVERY } from './log/log-writer.ts';
 import { unionRanges } from './map/block-ranges.ts';
 import { DEFAULT_PACK_BYTES } from './pack/pack-sizes.ts';
 import { prune } from './prune/prune.ts';
+import { RESERVE_BYTES, RESERVE_KEY } from './prune/reserve.ts';
 import { openMap, type RepositoryContext } from './repository-context.ts';
 import { metered, RequestMeter } from './requests/request-meter.ts';
 
@@ -95,12 +96,14 @@ export async function estimatePrune(context: RepositoryContext, { signal }: Abor
   const foreseen = await metered(meter, () => prune(context, { dryRun: true, signal }));
   const { condemnedPacks, repackedPacks, repackedBytes } = foreseen;
   const collects = Number(condemnedPacks > repackedPacks);
+  const hasReserve = (await metered(meter, () => context.target.stat(RESERVE_KEY, { signal }))) !== undefined;
+  const reserves = Number(!hasReserve);
   const repacks = repackedPacks === 0 ? 0 : 2 + Math.ceil(repackedBytes / DEFAULT_PACK_BYTES);
   return {
-    puts: collects + repacks,
+    puts: collects + repacks + reserves,
     // A look at each lock, and moved packs are read.
     gets: meter.gets + condemnedPacks + 2 * repackedPacks,
-    uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * ENTRY_BYTES,
+    uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * ENTRY_BYTES + reserves * RESERVE_BYTES,
     downloadBytes: meter.downloadBytes + repackedBytes,
   };
 }

@@ -66,6 +66,8 @@ test('of a prune: nothing is written for it, and nothing where there is nothing 
   const { id } = await repository.backup(volume, { volume: 'disk' });
   const other = await openVolume(100);
   await repository.backup(other.volume, { volume: 'kept' });
+  expect(await repository.estimate({ prune: true })).toMatchObject({ puts: 1, uploadBytes: 2 ** 20 }); // The reserve.
+  await repository.prune();
   expect(await repository.estimate({ prune: true })).toMatchObject({ puts: 0, uploadBytes: 0 });
   await repository.forget([id]);
   calls.length = 0;

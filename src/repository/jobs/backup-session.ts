@@ -11,6 +11,7 @@ import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/ses
 import { INTERCEPTED_PACK_BYTES } from '../pack/pack-sizes.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
 import { isDamage } from '../prune/damage.ts';
+import { appendInLittleRoom } from '../prune/reserve.ts';
 import { NodeWriter } from '../records/node-writer.ts';
 import { type PackName, packKey, type RecordWriter } from '../records/record.ts';
 import { once, type RepositoryContext } from '../repository-context.ts';
@@ -243,7 +244,9 @@ export class BackupSession {
   async abort(): Promise<void> {
     if (this.#hasEnded) return;
     this.#end();
-    await metered(undefined, () => this.#context.log.append((state) => decideAbort(state, this.seq)));
+    const { log, target } = this.#context;
+    const decide = (state: LogState) => decideAbort(state, this.seq);
+    await metered(undefined, () => appendInLittleRoom({ log, target }, decide, { usesReserve: false }));
   }
 
   #ownPacks(): CommittedPack[] {

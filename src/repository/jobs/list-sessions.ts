@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 import { decideAbort, endedSession } from '../log/sessions.ts';
+import { appendInLittleRoom } from '../prune/reserve.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { livenessOf, parseOwner, type SessionLiveness } from './session-owner.ts';
 
@@ -38,8 +39,13 @@ export function sessionsOf({ format, owner }: RepositoryContext, state: LogState
 }
 
 /** Ends a session, whoever holds it: it can't commit any more. @throws `SESSION_ENDED`, and what the log gives */
-export async function endSession({ log }: RepositoryContext, seq: number, options: AbortOptions): Promise<void> {
-  const ended = await log.append((state) => decideAbort(state, seq) ?? endedSession(state, seq), options);
+export async function endSession(
+  { log, target }: RepositoryContext,
+  seq: number,
+  options: AbortOptions,
+): Promise<void> {
+  const decide = (state: LogState) => decideAbort(state, seq) ?? endedSession(state, seq);
+  const ended = await appendInLittleRoom({ log, target }, decide, options);
   if (ended === undefined) throw endedSession(log.state, seq);
 }
 

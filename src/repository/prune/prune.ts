@@ -1,5 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
-import type { LogState } from '../log/log-state.ts';
+import { livenessOf, parseOwner } from '../jobs/session-owner.ts';
+import type { LogState, Session } from '../log/log-state.ts';
+import { decideAbort } from '../log/sessions.ts';
 import { watched } from '../progress.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { requireWritable } from '../retention/forget.ts';
@@ -11,7 +13,7 @@ import { type CheckedPruneOptions, checkPruneOptions, type PruneOptions, type Pr
 import { PruneRun } from './prune-run.ts';
 import { repack } from './repack.ts';
 import { type Candidate, selectCandidates } from './repack-selection.ts';
-import { keepReserve } from './reserve.ts';
+import { appendInLittleRoom, keepReserve } from './reserve.ts';
 
 /**
  * Condemns what no backup needs, moves what is live out of sparse packs, and deletes what was condemned long enough ago: the
@@ -33,6 +35,7 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
   // First what needs no new byte: the store may be full. `collect` goes on with what was condemned before.
   await removeLeftovers(run);
   await deleteProbes(run);
+  if (!checked.dryRun) await abortForsaken(run);
   const collected = await collect(run);
   const { marking } = collected;
   let { state } = collected;
@@ -45,6 +48,25 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
   if (!checked.dryRun && checked.reserveBytes > 0) await keepReserve(context, checked.reserveBytes, checked.signal);
   run.begin('done');
   return resultOf(run);
+}
+
+/**
+ * P1: aborts sessions that this very process opened and holds no more: a job that failed could not do so, because the store
+ * did not answer or was full. What they have stored is condemned by this run.
+ */
+async function abortForsaken({ context, options: { signal } }: PruneRun): Promise<void> {
+  const { log, format, owner } = context;
+  const isForsaken = (session: Session | undefined) =>
+    session !== undefined &&
+    parseOwner(session.owner)?.incarnation === parseOwner(owner)?.incarnation &&
+    livenessOf(session, format.repositoryId, owner) === 'dead';
+  for (const session of log.state.sessions.values()) {
+    if (!isForsaken(session)) continue;
+    const { seq } = session;
+    // Looked at again: a job takes hold of its session just after the log has it.
+    const decide = (state: LogState) => (isForsaken(state.sessions.get(seq)) ? decideAbort(state, seq) : undefined);
+    await appendInLittleRoom(context, decide, { signal });
+  }
 }
 
 /** None where there is no room for copies, and where it can't be told what a damaged backup needs of a pack. */

@@ -17,6 +17,7 @@ import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { readRelocation } from './relocated.ts';
 import { type Candidate, movable } from './repack-selection.ts';
+import { appendInLittleRoom } from './reserve.ts';
 
 /** Rule P9, decision 021: what is live in sparse packs is copied into new ones, and a collection condemns the old ones. */
 
@@ -60,12 +61,17 @@ export async function repack(
   holdSession(repositoryId, session);
   try {
     const state = await new Repacker(run, session, candidates, marking).run();
-    if (state === undefined) await context.log.append((now) => decideAbort(now, session), { signal: options.signal });
+    if (state === undefined)
+      await appendInLittleRoom(context, (now) => decideAbort(now, session), {
+        signal: options.signal,
+        usesReserve: false,
+      });
     return state;
   } catch (error) {
     // An abort waits for no network, and what did not answer before won't now. The next run fences the session.
     const isHopeless = options.signal?.aborted === true || (BackupError.is(error) && error.retryable);
-    if (!isHopeless) await context.log.append((now) => decideAbort(now, session)).catch(() => {});
+    if (!isHopeless)
+      await appendInLittleRoom(context, (now) => decideAbort(now, session), { usesReserve: false }).catch(() => {});
     throw error;
   } finally {
     dropSession(repositoryId, session);

@@ -20,18 +20,29 @@ const CACHE_PREFIX = 'cache/';
 
 type Place = Pick<RepositoryContext, 'target' | 'log'>;
 
+/** How an entry is appended that makes room. */
+export interface LittleRoomOptions extends AbortOptions {
+  readonly lookFirst?: boolean | undefined;
+  /**
+   * Whether the reserve may be used up. A backup that fails for want of room must leave it alone, or the next one would fill
+   * its place, and nobody could forget anything any more. @defaultValue true
+   */
+  readonly usesReserve?: boolean | undefined;
+  /** Called when the store was found to be full. */
+  readonly onFull?: (() => void) | undefined;
+}
+
 /**
  * Appends an entry that makes room. Where the store has none for it, the entry goes without its tail, and where that has no
- * room either, in the place of the reserve.
+ * room either, in the place of the cache and the reserve.
  *
  * @throws `NO_SPACE` where all of that was in vain: then nothing was written; and what the log gives
  */
 export async function appendInLittleRoom(
   { target, log }: Place,
   decide: Decide,
-  options: AbortOptions & { readonly lookFirst?: boolean | undefined; readonly onFull?: (() => void) | undefined },
+  { onFull, usesReserve = true, ...append }: LittleRoomOptions = {},
 ): Promise<Appended | undefined> {
-  const { onFull, ...append } = options;
   try {
     return await log.append(decide, append);
   } catch (error) {
@@ -42,12 +53,12 @@ export async function appendInLittleRoom(
   try {
     return await log.append(decide, small);
   } catch (error) {
-    if (!BackupError.is(error, 'NO_SPACE')) throw error;
+    if (!BackupError.is(error, 'NO_SPACE') || !usesReserve) throw error;
   }
   // What lies under `cache/` is made again when there is room.
   const spare = [RESERVE_KEY];
-  for await (const { key } of target.list(CACHE_PREFIX, { signal: options.signal })) spare.push(key);
-  await deleteAll(target, spare, { signal: options.signal });
+  for await (const { key } of target.list(CACHE_PREFIX, { signal: append.signal })) spare.push(key);
+  await deleteAll(target, spare, { signal: append.signal });
   try {
     return await log.append(decide, small);
   } catch (cause) {

@@ -187,18 +187,6 @@ describe('pruning', () => {
     },
   );
 
-  test('condemns nothing when a live map can not be read in full', async () => {
-    const { context, target, secret, clock } = await forgotten();
-    const [backup] = [...context.log.state.backups.values()];
-    await target.delete(packKey(backup!.descriptor.root!.location.pack));
-    const other = await openHost(target, secret, { now: clock.now });
-    const { seq } = other.log.state;
-    const packs = await packsOf(target);
-    await expect(prune(other, AT_ONCE)).rejects.toEqual(withCode('PACK_MISSING'));
-    expect((await other.log.catchUp()).seq).toBe(seq);
-    expect(await packsOf(target)).toEqual(packs);
-  });
-
   test('marks what each record names at its own place, though another has the same id', async () => {
     const target = new MemoryTarget();
     const secret = secrets(false);
