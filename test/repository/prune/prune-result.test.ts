@@ -65,7 +65,7 @@ describe('what a prune tells', () => {
     const id = await new Backups().store(context, Array.from({ length: 20 }, freshBlock));
     await forgetBackups(context, [id]);
     const bytes = totalOf(await packsOf(target));
-    expect(await prune(context, AT_ONCE)).toMatchObject({ freedBytes: 700, versionedBytes: bytes });
+    expect(await prune(context, AT_ONCE)).toMatchObject({ freedBytes: 700, keptAsVersionsBytes: bytes });
     expect((await packsOf(target)).size).toBe(0);
   });
 
