@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,6 +9,7 @@ import type { CloudTarget } from '../../../src/target/cloud-target.ts';
 import { FileTarget } from '../../../src/target/file-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { QuotaTarget } from '../../support/quota-target.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { BLOCK, contentOfBackup, createIn, openIn, openVolume } from '../support/repositories.ts';
 
