@@ -16,6 +16,7 @@ export const PATIENCE: Patience = { clock: systemClock, random: Math.random };
 const ATTEMPTS = 6;
 const BASE_DELAY_MS = 200;
 const MAX_DELAY_MS = 20_000;
+const MAX_RETRY_AFTER_MS = 60_000;
 
 /**
  * Creates an object that nobody else writes the same bytes of, and survives what passes: a store that is busy, an answer that
@@ -58,7 +59,9 @@ export async function persistently<T>(
       signal?.throwIfAborted();
       if (!BackupError.is(error) || !error.retryable || attempt >= ATTEMPTS) throw error;
       const limitMs = Math.min(MAX_DELAY_MS, BASE_DELAY_MS * 2 ** (attempt - 1));
-      const askedMs = Math.min(error.retryAfterMs ?? 0, MAX_DELAY_MS);
+      const askedMs = error.retryAfterMs ?? 0;
+      // Coming back earlier than asked makes matters worse.
+      if (askedMs > MAX_RETRY_AFTER_MS) throw error;
       await clock.sleep(Math.max(askedMs, Math.round(random() * limitMs)), signal);
     }
   }

@@ -81,9 +81,9 @@ export async function createRepository(
       (await storeSlot({ ...fields, repositoryId, encrypted: true }, unlock, store, { signal }));
   }
   const { format, key, newSlot } = unborn;
-  const isOurs = await store(FORMAT_KEY, formatObject(format, key));
+  const bytes = formatObject(format, key);
   wipeBytes(key);
-  if (isOurs) return;
+  if (await store(FORMAT_KEY, bytes)) return;
   // Nobody will ever ask for it: no `format` names its repository.
   if (newSlot !== undefined) await target.delete(slotKey(newSlot), { signal }).catch(() => {});
   throw exists();
@@ -115,20 +115,25 @@ async function unfinished(
 ): Promise<Unborn | undefined> {
   if (slots.length === 0) return undefined;
   try {
-    const { key, format } = await unlockRepository({
-      repositoryId: undefined,
-      slots,
-      hint: undefined,
-      unlock,
-      ...options,
-    });
-    if (format.mode !== mode) return undefined;
-    checkWritable(format);
-    return { format, key, newSlot: undefined };
+    const request = { repositoryId: undefined, slots, hint: undefined, unlock, ...options };
+    const { key, format } = await unlockRepository(request);
+    if (format.mode === mode && isWritable(format)) return { format, key, newSlot: undefined };
+    wipeBytes(key);
+    return undefined;
   } catch (error) {
     const isClosed = ['KEY_REFUSED', 'KEY_SLOT_CORRUPT', 'REPOSITORY_UNSUPPORTED', 'LIMIT_EXCEEDED'];
     if (BackupError.is(error) && isClosed.includes(error.code)) return undefined;
     throw error;
+  }
+}
+
+function isWritable(format: RepositoryFormat): boolean {
+  try {
+    checkWritable(format);
+    return true;
+  } catch (error) {
+    if (!BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) throw error;
+    return false;
   }
 }
 

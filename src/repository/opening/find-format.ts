@@ -29,6 +29,9 @@ export interface FoundFormat {
   readonly key: Uint8Array<ArrayBuffer> | undefined;
 }
 
+/** What to do about a `format` that is there and wrong. Nobody replaces it unasked: it may be a sign of something else. */
+export const FORMAT_ADVICE =
+  'once you know why, delete that object, open the repository again, and let verify restore it from a copy';
 /** Newest entries of a plain log that are looked at for a copy. */
 const ENTRIES_LOOKED_AT = 8;
 
@@ -41,7 +44,12 @@ export async function readFormat(target: CloudTarget, options: AbortOptions): Pr
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
     throw error;
   }
-  return decodeFormat(bytes ?? new Uint8Array());
+  try {
+    return decodeFormat(bytes ?? new Uint8Array());
+  } catch (cause) {
+    if (!BackupError.is(cause, 'REPOSITORY_CORRUPT')) throw cause;
+    throw new BackupError('REPOSITORY_CORRUPT', `${cause.message}; ${FORMAT_ADVICE}`, { cause });
+  }
 }
 
 /**

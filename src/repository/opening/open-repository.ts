@@ -14,7 +14,7 @@ import { RecordStore } from '../records/record-store.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { MeteredTarget } from '../requests/metered-target.ts';
 import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
-import { type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
+import { FORMAT_ADVICE, type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
 import type { CheckedTuning, OpenOptions } from './repository-options.ts';
 import { listSlots, withHinted } from './stored-slots.ts';
 
@@ -40,7 +40,12 @@ export async function openRepository(
   ]);
   const found = stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, key: undefined };
   const { format } = found;
-  checkAsked(format, checked);
+  try {
+    checkAsked(format, checked);
+  } catch (error) {
+    wipeBytes(found.key);
+    throw error;
+  }
   const { mode } = format;
   const listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
   const [prefetched, keys] = await together([
@@ -129,8 +134,7 @@ function checkedPlain(stored: StoredFormat | undefined): RepositoryKeys {
 }
 
 function changed(how: string): BackupError {
-  const advice = 'once you know why, delete that object, open the repository again, and let verify restore it';
-  return new BackupError('REPOSITORY_CORRUPT', `the object format was changed: ${how}; ${advice}`);
+  return new BackupError('REPOSITORY_CORRUPT', `the object format was changed: ${how}; ${FORMAT_ADVICE}`);
 }
 
 /** As `Promise.all`, but what the first one has to say comes first: without a `format` the others' failures mean nothing. */
