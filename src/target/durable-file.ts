@@ -24,7 +24,8 @@ export class DurableFiles {
   /** @param where - for messages */
   constructor(where: string, modes: { readonly fileMode: number; readonly directoryMode: number }) {
     this.#where = where;
-    this.fileMode = modes.fileMode;
+    // There a mode without the right to write would make files that can't be removed.
+    this.fileMode = process.platform === 'win32' ? 0o600 : modes.fileMode;
     this.#directoryMode = modes.directoryMode;
     // A directory can't be opened there, and nothing that is documented makes a name durable at once.
     if (process.platform === 'win32') this.#durableNames = false;

@@ -34,8 +34,15 @@ import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 /** Neither a symbolic link nor the far end of a pipe is ever an object. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
-/** What says that this folder can't be written to, of which `storeTime` has to make do without an answer. */
-const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set(['EROFS', 'EACCES', 'EPERM', 'ERR_ACCESS_DENIED']);
+/** What says that nothing can be written to this folder now, of which `storeTime` has to make do without an answer. */
+const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
+  'EROFS',
+  'EACCES',
+  'EPERM',
+  'ERR_ACCESS_DENIED',
+  'ENOSPC',
+  'EDQUOT',
+]);
 
 /**
  * Objects as files in a folder: an object is the file that its key names, so that a bucket which a sync tool copied into a

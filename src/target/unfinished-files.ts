@@ -3,7 +3,7 @@ import type { Stats } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../common/abort.ts';
-import { isMissing } from '../common/system-errors.ts';
+import { isMissing, systemCode } from '../common/system-errors.ts';
 import type { Leftovers } from './cloud-target.ts';
 import { discard } from './durable-file.ts';
 import { isRunning, writerProcess } from './writer-process.ts';
@@ -46,10 +46,10 @@ export async function removeUnfinished(folder: string, options: RemoveUnfinished
     const isAlive =
       place === undefined ? undefined : await isRunning({ place, pid: Number(pid), startedAt: String(startedAt) });
     if (isAlive === true) continue;
-    if (isAlive === undefined) {
+    if (isAlive === undefined && options.olderThanMs > 0) {
       // Nothing may be written in a dry run: it goes by this machine's clock.
-      now ??= options.dryRun ? Date.now() : await storeTimeIn(folder);
-      if (options.olderThanMs > 0 && now - info.mtimeMs < options.olderThanMs) continue;
+      now ??= options.dryRun ? Date.now() : await timeOrNone(folder);
+      if (now === undefined || now - info.mtimeMs < options.olderThanMs) continue;
     }
     if (!options.dryRun) await discard(path);
     count++;
@@ -58,12 +58,19 @@ export async function removeUnfinished(folder: string, options: RemoveUnfinished
   return { count, bytes };
 }
 
-/** The time that the file system gives to a file that is written now. */
+/** On a disk that is full nothing can be written to learn the time; what is certain is removed all the same. */
+async function timeOrNone(folder: string): Promise<number | undefined> {
+  return storeTimeIn(folder).catch((error: unknown) => {
+    if (['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) return undefined;
+    throw error;
+  });
+}
+
+/** The time that the file system gives to a file that is made now. */
 export async function storeTimeIn(folder: string): Promise<number> {
   const path = join(folder, await unfinishedName());
   const file = await open(path, 'wx', 0o600);
   try {
-    await file.write(new Uint8Array(1));
     return (await file.stat()).mtimeMs;
   } finally {
     await file.close();

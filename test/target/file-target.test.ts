@@ -405,6 +405,16 @@ describe('errors of the system', () => {
       expect(await target.get('a')).toEqual(body(100_000));
       expect(readdirSync(mount).sort()).toEqual([RESERVED, 'a']);
       expect(readdirSync(join(mount, RESERVED))).toHaveLength(1);
+      // Full to the last page, what makes room still works.
+      const fill = await open(join(mount, 'Fill'), 'w');
+      await expect(fill.writeFile(body(400_000))).rejects.toThrow('ENOSPC');
+      await fill.close();
+      writeFileSync(join(mount, RESERVED, `put-${'0'.repeat(16)}-1-1-${'a'.repeat(32)}`), '');
+      expect(await target.removeLeftovers({ olderThanMs: 0 })).toEqual({ count: 1, bytes: 0 });
+      expect(await target.removeLeftovers()).toEqual({ count: 0, bytes: 0 });
+      await target.storeTime();
+      await target.delete('a');
+      await target.put('b', body());
     } finally {
       execFileSync('umount', [mount]);
     }
