@@ -31,7 +31,7 @@ export async function putFile(folder: TargetFolder, files: DurableFiles, put: Fi
   await folder.prepare();
   await checkWay(folder.path, put);
   for (let vanished = 0; ; vanished++) {
-    const temporary = join(folder.reserved, await unfinishedName());
+    const temporary = join(folder.reserved, unfinishedName());
     try {
       await write(folder, files, temporary, put);
       put.signal?.throwIfAborted();

@@ -19,8 +19,8 @@ import { isRunning, writerProcess } from './writer-process.ts';
 const UNFINISHED = /^put-(?:([0-9a-f]{16})-(\d+)-(\d+)-)?[0-9a-f]{32}$/;
 
 /** The name for a file of a put by this process. */
-export async function unfinishedName(): Promise<string> {
-  const writer = await writerProcess();
+export function unfinishedName(): string {
+  const writer = writerProcess();
   const process = writer === undefined ? '' : `${writer.place}-${writer.pid}-${writer.startedAt}-`;
   return `put-${process}${randomBytes(16).toString('hex')}`;
 }
@@ -44,7 +44,7 @@ export async function removeUnfinished(folder: string, options: RemoveUnfinished
     if (!info?.isFile()) continue;
     const [, place, pid, startedAt] = match;
     const isAlive =
-      place === undefined ? undefined : await isRunning({ place, pid: Number(pid), startedAt: String(startedAt) });
+      place === undefined ? undefined : isRunning({ place, pid: Number(pid), startedAt: String(startedAt) });
     if (isAlive === true) continue;
     if (isAlive === undefined && options.olderThanMs > 0) {
       // Nothing may be written in a dry run: it goes by this machine's clock.
@@ -68,7 +68,7 @@ async function timeOrNone(folder: string): Promise<number | undefined> {
 
 /** The time that the file system gives to a file that is made now. */
 export async function storeTimeIn(folder: string): Promise<number> {
-  const path = join(folder, await unfinishedName());
+  const path = join(folder, unfinishedName());
   const file = await open(path, 'wx', 0o600);
   try {
     return (await file.stat()).mtimeMs;

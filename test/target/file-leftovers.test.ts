@@ -68,7 +68,7 @@ describe('what a killed writer left', () => {
   test.skipIf(process.platform !== 'linux')(
     'is told from what a living one writes, also where the process id is used again',
     async () => {
-      const own = await writerProcess();
+      const own = writerProcess();
       if (own === undefined) throw new Error('no /proc here');
       const { place, pid, startedAt } = own;
       const alive = `put-${place}-${pid}-${startedAt}-${digits('a')}`;

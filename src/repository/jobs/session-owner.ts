@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { hedgedHex } from '../../common/hedged-random.ts';
+import { bootId, startOf } from '../../common/process-start.ts';
 import type { LogState, Session } from '../log/log-state.ts';
-import { bootId, startOf } from './process-start.ts';
 
 /**
  * Who holds a session: a name, a process and its incarnation, so that what a dead process has left open is told from what a
