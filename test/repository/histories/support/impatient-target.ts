@@ -1,10 +1,13 @@
+import type { AbortOptions } from '../../../../src/common/abort.ts';
 import { BackupError } from '../../../../src/common/errors.ts';
 import type {
   CloudTarget,
   GetOptions,
+  Leftovers,
   ListOptions,
   ObjectInfo,
   PutOptions,
+  RemoveLeftoversOptions,
 } from '../../../../src/target/cloud-target.ts';
 import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
 
@@ -35,6 +38,14 @@ export class ImpatientTarget extends ForwardingTarget {
 
   protected override forwardDeleteMany(keys: readonly string[], { signal: outer }: ListOptions): Promise<void> {
     return this.#within(outer, (signal) => super.forwardDeleteMany(keys, { signal }));
+  }
+
+  protected override forwardStoreTime({ signal: outer }: AbortOptions): Promise<Date | undefined> {
+    return this.#within(outer, (signal) => super.forwardStoreTime({ signal }));
+  }
+
+  protected override forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
+    return this.#within(options.signal, (signal) => super.forwardRemoveLeftovers({ ...options, signal }));
   }
 
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
