@@ -54,8 +54,8 @@ export interface BackupOptions extends ProgressOptions<BackupProgress> {
   /** The most that this backup may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
   budget?: RequestBudget | undefined;
   /**
-   * Take the volume over from whoever has a backup of it under way: that one can't be committed any more. Sessions of
-   * processes of this host that are dead are taken over without being asked for. @defaultValue false
+   * Take the volume over from another backup of it that is under way: that one can't be committed any more. Sessions that
+   * are known to be dead are taken over without being asked for, see `listSessions`. @defaultValue false
    */
   takeOver?: boolean | undefined;
   /**
@@ -88,7 +88,7 @@ export interface WatchOptions extends AbortOptions {
   intervalMs?: number | undefined;
 }
 
-/** What a backup came to. @public */
+/** The outcome of a backup. @public */
 export interface BackupResult extends BackupInfo {
   /**
    * Where the knowledge of what changed came from: the volume's change tracking; comparing all contents with the base;

@@ -10,7 +10,7 @@ import { witnessCommit } from './witnessed-commits.ts';
 export interface RunMember {
   readonly id: string;
   readonly backup: VolumeBackup;
-  /** What its commit says besides its map. */
+  /** What its commit says in addition to its map. */
   readonly facts: Pick<BackupRecord, 'volume' | 'parent' | 'base' | 'frozenAt' | 'trackingId' | 'point' | 'metadata'>;
 }
 

@@ -40,7 +40,7 @@ export interface StoringOptions {
 
 /** The signal is the job's: it ends the session's requests too. */
 export interface OpenSessionOptions extends AbortOptions {
-  /** Fence whoever holds one of the volumes. */
+  /** Fence the sessions that hold one of the volumes. */
   readonly takeOver?: boolean | undefined;
   /** Earlier sessions of the same job. */
   readonly resume?: readonly number[] | undefined;

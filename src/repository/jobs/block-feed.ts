@@ -55,7 +55,7 @@ export class BlockFeed {
     this.#wakeAll();
   }
 
-  /** Blocks changed state without passing through here: whoever waits looks again. */
+  /** Blocks changed state without passing through here: those that wait look again. */
   look(): void {
     this.#wakeAll();
   }

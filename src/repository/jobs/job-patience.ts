@@ -110,8 +110,10 @@ export class JobPatience {
   }
 }
 
+/** The whole backup may be made again after these, and the request not: what they tell will not pass. */
+const FINAL: readonly string[] = ['PACK_CONDEMNED', 'SESSION_SHARED'];
+
 /** Whether a request has failed in a way that may pass by itself. */
 export function isOutage(error: unknown): boolean {
-  // The log gives this one; what it names has been condemned for good.
-  return BackupError.is(error) && error.retryable && error.code !== 'PACK_CONDEMNED';
+  return BackupError.is(error) && error.retryable && !FINAL.includes(error.code);
 }

@@ -38,7 +38,7 @@ export function sessionsOf({ format, owner }: RepositoryContext, state: LogState
   });
 }
 
-/** Ends a session, whoever holds it: it can't commit any more. @throws `SESSION_ENDED`, and what the log gives */
+/** Ends a session of any host: it can't commit any more. @throws `SESSION_ENDED`, and what the log gives */
 export async function endSession(
   { log, target }: RepositoryContext,
   seq: number,

@@ -26,7 +26,7 @@ export interface PackWriterOptions {
   readonly footerKey: Uint8Array | undefined;
   /** A pack is closed when the next record would take it past this, in bytes. */
   readonly packBytes: number;
-  /** Packs on their way at one time, besides the one being filled. */
+  /** Packs on their way at one time, in addition to the one being filled. */
   readonly parallelPuts: number;
   /** Whether packs are created only where they are absent: `false` in a repository for a single writer. */
   readonly createOnly: boolean;
@@ -41,7 +41,7 @@ export interface PackWriterOptions {
 
 /**
  * Gathers sealed records into packs and sends them, a bounded number at a time. A pack's name is fresh randomness each
- * time one is begun, so nothing is ever overwritten. After a failure nothing more is taken: whoever owns the writer
+ * time one is begun, so nothing is ever overwritten. After a failure nothing more is taken: the owner of the writer
  * gives the session up, or stores what is missing through another one.
  */
 export class PackWriter {

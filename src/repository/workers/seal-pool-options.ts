@@ -10,7 +10,7 @@ export interface SealPoolOptions {
   readonly keys: RepositoryKeys;
   /** The most bytes of a block. */
   readonly blockSize: number;
-  /** Shared memory of all slots together, in bytes; each thread takes two blocks' worth besides. @defaultValue 32 MiB */
+  /** Shared memory of all slots together, in bytes; each thread takes two blocks' worth more. @defaultValue 32 MiB */
   readonly memoryBytes?: number | undefined;
   /** Worker threads; 0 does the work in process. @defaultValue as many as the machine runs at once, at most 8 */
   readonly threads?: number | undefined;

@@ -11,7 +11,7 @@ export type SealTask =
   /** Compresses and encrypts some of the blocks, which have their ids already. */
   | { readonly type: 'seal'; readonly lengths: readonly number[]; readonly which: readonly number[] };
 
-/** What sealing needs to know besides. Keys are `undefined` in a plain repository. */
+/** What sealing needs to know in addition. Keys are `undefined` in a plain repository. */
 export interface SealSettings {
   readonly contentIdKey: Uint8Array | undefined;
   readonly recordKey: Uint8Array | undefined;

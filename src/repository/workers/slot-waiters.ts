@@ -29,7 +29,7 @@ export class Waiters<T> {
     return this.#waiting.size;
   }
 
-  /** Gives `value` to whoever has waited longest. There must be somebody. */
+  /** Gives `value` to the one that has waited longest. There must be somebody. */
   serve(value: T): void {
     const [first] = this.#waiting;
     if (first === undefined) throw new RangeError('nobody is waiting');

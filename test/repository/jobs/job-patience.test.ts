@@ -67,6 +67,7 @@ describe('patience', () => {
     ['BUCKET_NOT_FOUND', false],
     ['NO_SPACE', false],
     ['PACK_CONDEMNED', true],
+    ['SESSION_SHARED', true],
   ])('%s is not waited for', async (code, retryable) => {
     const { patience, pauses } = patient(60_000);
     const error = new BackupError(code, 'no', { retryable });

@@ -1,18 +1,28 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
+import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { BackupProgress } from '../../../src/repository/jobs/backup-job.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
-import { BLOCK, contentOfBackup, createIn, openIn, openVolume, until, writeBlock } from '../support/repositories.ts';
+import {
+  BLOCK,
+  contentOfBackup,
+  createIn,
+  openIn,
+  openVolume,
+  SMALL,
+  until,
+  writeBlock,
+} from '../support/repositories.ts';
 
 vi.mock('../../../src/target/clock.ts', () => import('../histories/support/hasty-clock.ts'));
 
 type Call = 'put' | 'get' | 'list' | 'lost put';
 
 /** A target that can go away. `fails` says which calls fail; a lost put has happened all the same. */
-function awayTarget() {
-  const target = new MemoryTarget();
+function awayTarget(createOnly = true) {
+  const target = new MemoryTarget({ createOnly });
   const away = { fails: (_call: Call, _key: string): boolean => false, failed: 0 };
   const check = (call: Call, key: string) => {
     if (!away.fails(call, key)) return;
@@ -71,6 +81,25 @@ describe('a store that goes away', () => {
       expectSame(await contentOfBackup(repository, id), device.bytes);
     }
     const other = await openIn(target);
+    expect(await Array.fromAsync(other.listBackups())).toHaveLength(5);
+    expect((await other.verify({ depth: 'data' })).ok).toBe(true);
+  });
+
+  test.each(['put', 'lost put', 'list'] as const)('at every request (%s) of a single writer', async (what) => {
+    const { target, away } = awayTarget(false);
+    const options = { encryption: 'none', singleWriter: true, ...SMALL } as const;
+    const repository = await BackupRepository.create(target, options);
+    const { device, volume } = await openVolume(60);
+    let n = 0;
+    for (let at = 0; at < 5; at++) {
+      await writeBlock(volume, 7 + at, randomBytes(BLOCK));
+      n = 0;
+      away.fails = (call) => call === what && ++n > at && n < at + 25;
+      const { id } = await repository.backup(volume, { volume: 'disk' });
+      away.fails = () => false;
+      expectSame(await contentOfBackup(repository, id), device.bytes);
+    }
+    const other = await BackupRepository.open(target, { singleWriter: true, ...SMALL });
     expect(await Array.fromAsync(other.listBackups())).toHaveLength(5);
     expect((await other.verify({ depth: 'data' })).ok).toBe(true);
   });
