@@ -24,7 +24,7 @@ const KILLS_A_REPOSITORY = 10;
 const IMAGE_BYTES = 600 * 1024 + 1000;
 const VOLUMES = ['a', 'b'];
 /** What is there when all is forgotten. A killed creation's probe may be deleted after a day. */
-const LEFT = /^(format|keys\/\w+|log\/[\w-]+|cache\/verified|probe\/\w{32}|\.cow-cloud-backup\/folder-\w{32})$/;
+const LEFT = /^(format|keys\/\w+|log\/[\w-]+|cache\/verified|reserve|probe\/\w{32}|\.cow-cloud-backup\/folder-\w{32})$/;
 
 const root = await mkdtemp(join(tmpdir(), 'kills-'));
 afterAll(() => rm(root, { recursive: true, force: true }));

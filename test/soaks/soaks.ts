@@ -73,4 +73,10 @@ export const SOAKS: readonly Soak[] = [
     files: ['test/soaks/clocks.test.ts'],
     times: { full: 50, short: 4 },
   },
+  {
+    name: 'full-disk',
+    what: '200 histories on disks that fill up, a quota and (as root on Linux) a mounted filesystem, and are freed again',
+    files: ['test/soaks/full-disk.test.ts'],
+    times: { full: 50, short: 4 },
+  },
 ];

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { BackupProgress } from '../../../src/repository/jobs/backup-job.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import {
   BLOCK,

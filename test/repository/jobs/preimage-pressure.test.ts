@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
 import type { PreserveOptions } from '../../../src/volume/volume-options.ts';
+import { randomBytes } from '../../support/randomness.ts';
 import { expectSame } from '../../volume/support/bytes.ts';
 import { BLOCK, contentOfBackup, createIn, openVolume, until, writeBlock } from '../support/repositories.ts';
 
