@@ -70,7 +70,7 @@ import { type ForgetOptions, forgetBackups } from './retention/forget.ts';
 import { type HoldOptions, holdBackups, releaseBackups } from './retention/hold.ts';
 import type { RetentionPolicy } from './retention/retention-policy.ts';
 import { verifyRepository } from './verify/verify.ts';
-import type { VerifyOptions, VerifyResult } from './verify/verify-options.ts';
+import { VERIFY_OPTIONS, type VerifyOptions, type VerifyResult } from './verify/verify-options.ts';
 
 const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
 
@@ -505,7 +505,9 @@ export class BackupRepository implements AsyncDisposable {
    */
   async verify(options: VerifyOptions & { budget?: RequestBudget | undefined }): Promise<VerifyResult> {
     this.#requireOpen();
-    return metered(new RequestMeter(options.budget), () => verifyRepository(this.#context, options));
+    const known = { ...VERIFY_OPTIONS, budget: true } as const;
+    const { budget, ...each } = optionsArgument<typeof options>('options', options, known);
+    return metered(new RequestMeter(budget), () => verifyRepository(this.#context, each));
   }
 
   /**

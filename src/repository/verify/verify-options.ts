@@ -1,6 +1,14 @@
-import { choiceArgument, integerArgument } from '../../common/arguments.ts';
+import {
+  booleanArgument,
+  choiceArgument,
+  integerArgument,
+  optionsArgument,
+  signalArgument,
+} from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
+import type { Unreferenced } from '../prune/unreferenced.ts';
+import { idsArgument } from '../retention/forget.ts';
 import type { DamagedObject } from './small-objects.ts';
 
 /** How thoroughly a repository is verified. @public */
@@ -72,6 +80,8 @@ export interface VerifyResult {
   /** Keys of packs that this run put into quarantine, and of those that it let out. */
   readonly quarantined: readonly string[];
   readonly released: readonly string[];
+  /** Uploads that no backup refers to: of backups under way, and of dead ones until a prune frees them. They are not verified. */
+  readonly unreferenced: Unreferenced;
   /** Why damaged packs could not be noted in the log. */
   readonly quarantineError: BackupError | undefined;
 }
@@ -84,8 +94,21 @@ export interface CheckedVerifyOptions extends Pick<VerifyOptions, 'signal' | 'on
   readonly quarantine: boolean;
 }
 
+/** Names of all options. */
+export const VERIFY_OPTIONS: Readonly<Record<keyof VerifyOptions, true>> = {
+  depth: true,
+  fraction: true,
+  maxBytes: true,
+  backups: true,
+  quarantine: true,
+  signal: true,
+  onProgress: true,
+};
+
 /** @throws TypeError */
-export function checkVerifyOptions(options: VerifyOptions): CheckedVerifyOptions {
+export function checkVerifyOptions(given: VerifyOptions): CheckedVerifyOptions {
+  const options = optionsArgument('options', given, VERIFY_OPTIONS);
+  const { quarantine = true, backups } = options;
   const depth = choiceArgument('depth', options.depth, ['structure', 'checksums', 'data']);
   const { fraction, maxBytes } = options;
   if (fraction !== undefined && !(typeof fraction === 'number' && fraction > 0 && fraction <= 1)) {
@@ -99,9 +122,9 @@ export function checkVerifyOptions(options: VerifyOptions): CheckedVerifyOptions
     depth,
     fraction: fraction ?? 1,
     maxBytes: maxBytes ?? Number.POSITIVE_INFINITY,
-    backups: options.backups,
-    quarantine: options.quarantine ?? true,
-    signal: options.signal,
+    backups: backups === undefined ? undefined : idsArgument('backups', backups),
+    quarantine: booleanArgument('quarantine', quarantine),
+    signal: signalArgument('signal', options.signal),
     onProgress: options.onProgress,
   };
 }

@@ -1,6 +1,6 @@
 import { BackupError } from '../../common/errors.ts';
 import type { TargetClock } from '../../target/clock.ts';
-import { packTables } from '../log/collect-decision.ts';
+import { packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
 import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
 import { readAhead } from '../map/read-ahead.ts';
@@ -8,6 +8,7 @@ import { watched } from '../progress.ts';
 import { ProgressTeller } from '../progress-teller.ts';
 import { isDamage } from '../prune/damage.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
+import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
 import { decodePackTable } from '../records/pack-table-record.ts';
 import { PlaceSet } from '../records/place-set.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';
@@ -86,6 +87,7 @@ class Verification {
   readonly #damages: Damages;
   readonly #progress: ProgressTeller;
   readonly #packs: PackChecks;
+  #unreferenced: Unreferenced = { packs: 0, bytes: 0, sessions: [] };
 
   constructor(context: RepositoryContext, options: CheckedVerifyOptions, tuning: VerifyTuning, signal: AbortSignal) {
     this.#context = context;
@@ -135,7 +137,8 @@ class Verification {
       sizeOf: (key) => listing.sizeOf(key),
       signal,
     });
-    await this.#readTables(state, logged, needed);
+    const tables = await this.#readTables(state, logged, needed);
+    this.#unreferenced = await unreferenced(state, listing.packs, tables);
     const times =
       depth === 'data' ? await VerifiedTimes.read(this.#target, this.#context.keys.logKey, signal) : undefined;
     const isPart = this.#options.fraction < 1 || this.#options.maxBytes !== Number.POSITIVE_INFINITY;
@@ -167,13 +170,16 @@ class Verification {
   }
 
   /** Tables of packs say what was stored; tables of what was moved say where it is. */
-  async #readTables(state: LogState, logged: LoggedPacks, needed: NeededPacks): Promise<void> {
+  async #readTables(state: LogState, logged: LoggedPacks, needed: NeededPacks): Promise<TableRows> {
+    const tables = new Map<string, readonly PackName[]>();
     const readPacks = async (table: ReturnType<typeof packTables>[number]) => {
       const { id, location } = table;
       await needed.record(RecordKind.table, id, location);
       try {
         const raw = await this.#records.read(RecordKind.table, id, location);
-        for (const { size, sha256, ...pack } of decodePackTable(raw, table.packs)) {
+        const rows = decodePackTable(raw, table.packs);
+        tables.set(tableKey(table), rows);
+        for (const { size, sha256, ...pack } of rows) {
           logged.set(packKey(pack), { size, sha256 });
         }
       } catch (error) {
@@ -194,6 +200,7 @@ class Verification {
     for await (const _ of readAhead([...state.relocations.values()], readMoved, TABLES_AT_A_TIME)) {
       this.#signal.throwIfAborted();
     }
+    return tables;
   }
 
   async #walk(backups: readonly StoredBackup[], needed: NeededPacks, readsLeaves: boolean): Promise<void> {
@@ -289,6 +296,7 @@ class Verification {
       packBytes: expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0),
       verifiedPacks: this.#packs.verifiedPacks,
       packsWithoutChecksum: this.#packs.withoutChecksum,
+      unreferenced: this.#unreferenced,
       ...noted,
     };
   }

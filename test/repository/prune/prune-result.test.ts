@@ -5,6 +5,7 @@ import type { PruneOptions } from '../../../src/repository/prune/prune-options.t
 import { packKey } from '../../../src/repository/records/record.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
+import type { VerifyOptions } from '../../../src/repository/verify/verify-options.ts';
 import type {
   CloudTarget,
   Leftovers,
@@ -13,7 +14,8 @@ import type {
 } from '../../../src/target/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
-import { createIn } from '../support/repositories.ts';
+import { withCode } from '../log/support/hosts.ts';
+import { createIn, openVolume } from '../support/repositories.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
 
 const AT_ONCE: PruneOptions = { graceMs: 0, repackBelow: 0 };
@@ -103,6 +105,25 @@ describe('what a prune tells', () => {
     expect(await prune(context, AT_ONCE)).toMatchObject({ freedBytes: 3000 });
     expect((await prune(context, AT_ONCE)).unreferenced).toMatchObject({ packs: 3, bytes: 215 });
   });
+});
+
+test('verify tells of uploads that no backup refers to, and refuses options that it does not know', async () => {
+  const target = new MemoryTarget();
+  await using repository = await createIn(target, true);
+  const { volume } = await openVolume(8);
+  await repository.backup(volume, { volume: 'a' });
+  expect((await repository.verify({ depth: 'structure' })).unreferenced).toEqual({ packs: 0, bytes: 0, sessions: [] });
+  await target.put(packKey({ session: 1, random: 'ab'.repeat(16) }), new Uint8Array(77));
+  const { ok, unreferenced } = await repository.verify({ depth: 'data' });
+  expect(ok).toBe(true);
+  const sessions = [{ session: 1, owner: undefined, state: 'ended', packs: 1, bytes: 77 }];
+  expect(unreferenced).toEqual({ packs: 1, bytes: 77, sessions });
+  const call = (options: unknown) => repository.verify(options as VerifyOptions);
+  await expect(call({ depth: 'data', fractoin: 0.1 })).rejects.toThrow('did you mean fraction?');
+  for (const options of [undefined, {}, { depth: 'data', quarantine: 1 }, { depth: 'data', backups: 'x' }]) {
+    await expect(call(options)).rejects.toThrow(TypeError);
+  }
+  await expect(call({ depth: 'data', budget: { downloadBytes: 1 } })).rejects.toEqual(withCode('BUDGET_EXCEEDED'));
 });
 
 describe('options of a prune', () => {
