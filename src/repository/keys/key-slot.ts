@@ -58,8 +58,17 @@ export interface OpenedSlot {
 
 /** A name for a new slot. */
 export function newSlotName(repositoryKey: Uint8Array, unlock: CheckedUnlock): string {
-  const opens = unlock.kind === 'provider' ? unlock.provider.id : secretOf(unlock);
-  return hedgedHex(8, repositoryKey, 'name of a key slot', unlock.kind, opens);
+  return hedgedHex(8, repositoryKey, 'name of a key slot', unlock.kind, openerOf(unlock));
+}
+
+/** A key for a new repository. */
+export function newRepositoryKey(unlock: CheckedUnlock): Uint8Array<ArrayBuffer> {
+  return hedgedBytes(KEY_BYTES, undefined, 'repository key', unlock.kind, openerOf(unlock));
+}
+
+/** What copies of one process memory differ in, that make different slots and repositories. */
+function openerOf(unlock: CheckedUnlock): Uint8Array | string {
+  return unlock.kind === 'provider' ? unlock.provider.id : secretOf(unlock);
 }
 
 /**

@@ -12,7 +12,7 @@ import {
   formatObject,
   type RepositoryFormat,
 } from '../keys/format-object.ts';
-import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../keys/key-slot.ts';
+import { decodeKeySlot, makeKeySlot, newRepositoryKey, newSlotName, openKeySlot } from '../keys/key-slot.ts';
 import { FORMAT_KEY, PACKS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import type { CheckedUnlock } from '../keys/unlock.ts';
 import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts';
@@ -144,7 +144,7 @@ async function storeSlot(
   store: (key: string, bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>,
   options: AbortOptions,
 ): Promise<Unborn> {
-  const key = Uint8Array.from(randomBytes(32));
+  const key = newRepositoryKey(unlock);
   const slot = newSlotName(key, unlock);
   const format = encodeFormat({ ...fields, keySlot: slot });
   const bytes = await makeKeySlot(key, unlock, { format, slot }, options);
