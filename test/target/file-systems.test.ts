@@ -99,6 +99,8 @@ describe('a file system without hard links', () => {
       const create = { createIfMissing: { encryption: 'none' } } as const;
       await expect(BackupRepository.open(new FileTarget(folder), create)).rejects.toMatchObject({
         code: 'SINGLE_WRITER_REQUIRED',
+        message: expect.stringContaining('singleWriter: true'),
+        cause: { code: 'CREATE_ONLY_UNSUPPORTED' },
       });
       await using repository = await BackupRepository.open(new FileTarget(folder), {
         singleWriter: true,

@@ -47,7 +47,8 @@ async function race(
   const winners = bodies.filter((_, index) => results[index]?.status === 'fulfilled');
   if (winners.length > 1) throw unsupported(`${winners.length} of ${contenders} created one object`);
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
-  if (failures.some((error) => BackupError.is(error, 'CREATE_ONLY_UNSUPPORTED'))) throw unsupported('it refuses to');
+  const refusal = failures.find((error) => BackupError.is(error, 'CREATE_ONLY_UNSUPPORTED'));
+  if (refusal !== undefined) throw unsupported('it refuses to', refusal);
   const unclear = failures.find((error) => !isLost(error));
   const [winner] = winners;
   // Without a winner who was told so, one of those who heard nothing clear may be it: then that has to be known.
@@ -82,9 +83,7 @@ function isLost(error: unknown): boolean {
   return BackupError.is(error, 'OBJECT_EXISTS') || BackupError.is(error, 'OBJECT_CONFLICT');
 }
 
-function unsupported(how: string): BackupError {
-  return new BackupError(
-    'SINGLE_WRITER_REQUIRED',
-    `this store does not create objects only where they are absent: ${how}`,
-  );
+function unsupported(how: string, cause?: unknown): BackupError {
+  const message = `this store does not create objects only where they are absent: ${how}; a repository with one writer at a time takes singleWriter: true`;
+  return new BackupError('SINGLE_WRITER_REQUIRED', message, cause === undefined ? {} : { cause });
 }
