@@ -49,6 +49,7 @@ export type { ChangeReason } from './repository/jobs/witnessed-commits.ts';
 export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
 export type { LatestBackupOptions, ListBackupsOptions } from './repository/list-options.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
+export type { LogDamage } from './repository/log/open-log.ts';
 export { formatPosition, parsePosition } from './repository/opening/log-position.ts';
 export type { KeySlotInfo, KeySlots } from './repository/opening/manage-keys.ts';
 export type {

@@ -83,6 +83,7 @@ export type KnownBackupErrorCode =
   | 'LOG_FORKED'
   | 'LOG_TRUNCATED'
   | 'COMMIT_UNKNOWN'
+  | 'CLOCK_WRONG'
   | 'SESSION_FENCED'
   | 'SESSION_ENDED'
   | 'SESSION_SHARED'

@@ -37,6 +37,7 @@ import {
 } from './list-options.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogState, StoredBackup } from './log/log-state.ts';
+import type { LogDamage } from './log/open-log.ts';
 import { missingBackup } from './log/sessions.ts';
 import { BlockMap } from './map/block-map.ts';
 import { checkCreateOptions, checkOpenOptions } from './opening/check-options.ts';
@@ -140,6 +141,9 @@ export class BackupRepository implements AsyncDisposable {
   /**
    * Opens a repository: at most six requests, in two rounds that follow each other.
    *
+   * With `readOnly`, damage to the newest entries of the log keeps nobody from what is older: the repository is opened as of
+   * the last sound entry, with a warning of the process, and `damage` says so.
+   *
    * What was given to unlock it must be needed: a repository without encryption is refused then. Where `format` is gone, it
    * opens all the same, with a copy that its key slots or its log hold; `verify` restores the object.
    *
@@ -189,6 +193,14 @@ export class BackupRepository implements AsyncDisposable {
    */
   get position(): LogPosition {
     return this.#context.log.position;
+  }
+
+  /**
+   * Why this repository, which was opened for reading only, is not shown to its newest entry: what is newer is damaged, or
+   * two writers have forked the log. `undefined` where nothing is known to be wrong.
+   */
+  get damage(): LogDamage | undefined {
+    return this.#context.log.reader.damage;
   }
 
   /** The ways to unlock it. */

@@ -145,8 +145,10 @@ export class BackupSession {
         });
       };
     // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
+    // A state that is behind loses the number, and the commit's look confirms the session too.
+    const appending = { signal, lookFirst: false, confirm: false };
     const opened = await insist(
-      () => context.log.append(decideAs(new SessionClaim(context.owner)), { signal }),
+      () => context.log.append(decideAs(new SessionClaim(context.owner)), appending),
       mayBeSentAgain,
     );
     if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
@@ -246,7 +248,7 @@ export class BackupSession {
     this.#end();
     const { log, target } = this.#context;
     const decide = (state: LogState) => decideAbort(state, this.seq);
-    await metered(undefined, () => appendInLittleRoom({ log, target }, decide, { usesReserve: false }));
+    await metered(undefined, () => appendInLittleRoom({ log, target }, decide, { usesReserve: false, confirm: false }));
   }
 
   #ownPacks(): CommittedPack[] {

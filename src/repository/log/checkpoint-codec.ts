@@ -17,9 +17,9 @@ import {
 import type { BackupHold, Condemnation, EntryTime, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
 import {
   bytesOf,
+  checkVersion,
   idBytes,
   idOf,
-  intOf,
   listOf,
   mapOf,
   optional,
@@ -103,7 +103,7 @@ function statePlain(state: LogState): Record<string, unknown> {
 }
 
 function stateOf(fields: PlainMap): LogState {
-  intOf(fields.v, "a checkpoint's version", 1, 1);
+  checkVersion(fields.v, 'a checkpoint');
   const packs = packsOf(fields.quarantined);
   return {
     seq: seqOf(fields.seq, "a checkpoint's number"),

@@ -1,6 +1,6 @@
 import { BackupError } from '../../common/errors.ts';
-import { type DecodedEntry, decodeEntry } from './entry-codec.ts';
-import type { LogSource } from './log-source.ts';
+import type { DecodedEntry } from './entry-codec.ts';
+import { fetchEntry, type LogSource } from './log-source.ts';
 
 /** How often and how patiently an entry is sent (P5). */
 export interface Persistence {
@@ -18,7 +18,7 @@ export interface Persistence {
 export interface SentEntry {
   readonly seq: number;
   readonly key: string;
-  readonly commitId: string;
+  readonly hash: Uint8Array;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
@@ -42,11 +42,13 @@ const REFUSALS: readonly string[] = [
 
 /**
  * Creates an entry, create-only, and learns whose the number is: rule P5 to the letter. After anything but a clear answer
- * the same bytes go to the same number until it is occupied; then the commit id says by whom. Nothing here is aborted by
- * the caller's signal, because the request may have taken effect; see {@link outliving}.
+ * the same bytes go to the same number until it is occupied; then what stands there is compared, byte for byte: a copy of this
+ * process may have drawn the same random numbers for another entry. Nothing here is aborted by the caller's signal, because
+ * the request may have taken effect; see {@link outliving}.
  *
  * @returns `undefined` when the entry is the number's; else the entry that is
- * @throws `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened
+ * @throws `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened; `LOG_CORRUPT`
+ * and `REPOSITORY_UNSUPPORTED` when another object has the number, which is no entry or one of a newer program
  */
 export async function createEntry(
   source: LogSource,
@@ -57,12 +59,15 @@ export async function createEntry(
   const tries = new Tries(sent.seq, persistence, givenUp);
   let isOccupied = false;
   let isUncertain = false;
+  let unreadable = 0;
   for (;;) {
+    let isPutting = false;
     try {
       if (isOccupied) {
         const found = await readBack(source, sent, givenUp);
         if (found !== 'nothing') return found === 'own' ? undefined : found;
       }
+      isPutting = true;
       // A copy each time: a request that was given up may still be reading its buffer.
       await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true, signal: givenUp });
       return undefined;
@@ -72,9 +77,11 @@ export async function createEntry(
         continue; // Perhaps its own, after an answer that was lost.
       }
       if (!isUncertain && !isOccupied && isRefusal(error)) throw error;
-      // A conflict means "again", and tells nothing else.
-      if (!BackupError.is(error, 'OBJECT_CONFLICT')) isUncertain = true;
-      isOccupied = BackupError.is(error, 'OBJECT_EXISTS') || isOccupied;
+      if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) throw error;
+      // Read twice, and nothing of one's own was ever on its way: it is another's, and damaged.
+      if (BackupError.is(error, 'LOG_CORRUPT') && !isUncertain && ++unreadable > 1) throw error;
+      // A conflict means "again", and tells nothing else; a read has no effect.
+      if (isPutting && !isAnswer(error)) isUncertain = true;
       await tries.pause(error);
     }
   }
@@ -82,20 +89,16 @@ export async function createEntry(
 
 /** What stands at the number. A read that came out wrong is an error like any other: it may do better next time. */
 async function readBack(
-  { target, logKey }: LogSource,
+  source: LogSource,
   sent: SentEntry,
-  givenUp: AbortSignal | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<'own' | 'nothing' | DecodedEntry> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await target.get(sent.key, { signal: givenUp });
-  } catch (error) {
-    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return 'nothing';
-    throw error;
-  }
-  if (Buffer.compare(bytes, sent.bytes) === 0) return 'own';
-  const decoded = decodeEntry(logKey, sent.seq, bytes);
-  return decoded.entry.commitId === sent.commitId ? 'own' : decoded;
+  // Its size first: whoever may write could have put anything there.
+  const info = await source.target.stat(sent.key, { signal });
+  const found = info && (await fetchEntry(source, sent.seq, info, { signal }));
+  if (found === undefined) return 'nothing';
+  // Hashes are of all bytes: two objects of one hash are one.
+  return Buffer.compare(found.hash, sent.hash) === 0 ? 'own' : found;
 }
 
 /** Puts an entry under a key of its own, where the store can't create only (P13): the same bytes until it says yes. */
@@ -125,15 +128,26 @@ export async function insist<T>(
   persistence: Persistence,
   givenUp: AbortSignal | undefined,
   work: () => Promise<T>,
+  isFinal: (error: unknown) => boolean,
 ): Promise<T> {
   const tries = new Tries(seq, persistence, givenUp);
   for (;;) {
     try {
       return await work();
     } catch (error) {
+      if (isFinal(error)) throw error;
       await tries.pause(error);
     }
   }
+}
+
+function isAnswer(error: unknown): boolean {
+  return BackupError.is(error, 'OBJECT_EXISTS') || BackupError.is(error, 'OBJECT_CONFLICT');
+}
+
+export function commitUnknown(seq: number, cause: unknown): BackupError {
+  const why = BackupError.is(cause) ? `: ${cause.message}` : '';
+  return new BackupError('COMMIT_UNKNOWN', `whether entry ${seq} is in the log can't be learned now${why}`, { cause });
 }
 
 /** For how long the outcome of an entry is waited for after an abort. */
@@ -167,7 +181,8 @@ export async function outliving<T>(
   }
 }
 
-function isRefusal(error: unknown): boolean {
+/** Whether the store refused a request: it has no effect, now or later. */
+export function isRefusal(error: unknown): boolean {
   return BackupError.is(error) && REFUSALS.includes(error.code);
 }
 
@@ -190,9 +205,7 @@ class Tries {
     const { attempts, baseDelayMs, maxDelayMs, sleep, random } = this.#persistence;
     this.#made++;
     if (this.#made >= attempts) {
-      throw new BackupError('COMMIT_UNKNOWN', `whether entry ${this.#seq} was written can't be learned now`, {
-        cause: error,
-      });
+      throw commitUnknown(this.#seq, error);
     }
     const limitMs = Math.min(maxDelayMs, baseDelayMs * 2 ** (this.#made - 1));
     const askedMs = BackupError.is(error) ? (error.retryAfterMs ?? 0) : 0;

@@ -5,7 +5,7 @@ import { isBytes } from '../../common/realms.ts';
 import { logCorrupt } from './corrupt.ts';
 import { factOf, factPlain } from './fact-codec.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
-import { bytesOf, idBytes, idOf, intOf, listOf, mapOf, seqOf, timeOf } from './plain-values.ts';
+import { bytesOf, checkVersion, idBytes, idOf, listOf, mapOf, seqOf, timeOf } from './plain-values.ts';
 import { objectHash, openObject, sealObject } from './sealed-object.ts';
 
 /** Entries and their objects: `docs/FORMAT.md`, section 8. */
@@ -24,6 +24,8 @@ export interface DecodedEntry {
   readonly tail: readonly LogEntry[];
   /** SHA-256 of the object. */
   readonly hash: Uint8Array;
+  /** Of the object. */
+  readonly sizeBytes: number;
 }
 
 /** Seal, the name of the tail and the head of its array: less than this. */
@@ -67,7 +69,10 @@ function keptTail(tail: readonly LogEntry[], room: number): unknown[] {
   return kept;
 }
 
-/** @throws `LOG_CORRUPT` unless this is the entry of number `seq`, whole and valid in every field */
+/**
+ * @throws `LOG_CORRUPT` unless this is the entry of number `seq`, whole and valid in every field; `REPOSITORY_UNSUPPORTED`
+ * for one of a version or type that is not known, also in its tail
+ */
 export function decodeEntry(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): DecodedEntry {
   const what = `entry ${seq}`;
   if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
@@ -77,7 +82,7 @@ export function decodeEntry(logKey: Uint8Array | undefined, seq: number, bytes: 
   const tail = listOf(fields.tail, `the tail of ${what}`, entryOf, MAX_TAIL);
   let below = seq;
   for (const earlier of tail) if (earlier.seq !== --below) throw logCorrupt(`the tail of ${what} leaves an entry out`);
-  return { entry, tail, hash: objectHash(bytes) };
+  return { entry, tail, hash: objectHash(bytes), sizeBytes: bytes.length };
 }
 
 /** The copy of `format` in an entry of a plain log; `undefined` for what is no such entry, or has none. */
@@ -103,7 +108,7 @@ export function entryPlain(entry: LogEntry): Record<string, unknown> {
 
 function entryOf(value: unknown): LogEntry {
   const fields = mapOf(value, 'an entry');
-  intOf(fields.v, "an entry's version", 1, 1);
+  checkVersion(fields.v, 'an entry of the log');
   const head = {
     seq: seqOf(fields.seq, "an entry's number"),
     prev: bytesOf(fields.prev, 32, "an entry's link"),

@@ -1,6 +1,6 @@
 import { encodeLocation } from '../map/descriptor-codec.ts';
 import { backupOf, backupPlain } from './backup-codec.ts';
-import { logCorrupt } from './corrupt.ts';
+import { logCorrupt, madeByNewer } from './corrupt.ts';
 import type { CommittedPack, LogFact, PackTable, Relocation } from './log-entry.ts';
 import {
   bytesOf,
@@ -21,18 +21,6 @@ import {
 } from './plain-values.ts';
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
-
-const TYPE_NAMES: readonly string[] = [
-  'open',
-  'commit',
-  'abort',
-  'forget',
-  'hold',
-  'release',
-  'collect',
-  'keys',
-  'config',
-];
 
 export function factPlain(fact: LogFact): Record<string, unknown> {
   const { type } = fact;
@@ -127,7 +115,8 @@ export function factOf(fields: PlainMap): LogFact {
         release: listOf(fields.release, 'packs', packOf),
       };
   }
-  throw logCorrupt(`an entry is none of ${TYPE_NAMES.join(', ')}`);
+  if (typeof type !== 'string') throw logCorrupt('an entry has no type');
+  throw madeByNewer(`an entry of type ${JSON.stringify(String(type).slice(0, 40))}`);
 }
 
 /** Pairs and not a map: no name of a volume may mean something to a decoder. */

@@ -3,23 +3,28 @@ import { logCorrupt } from './corrupt.ts';
 import type { DecodedEntry } from './entry-codec.ts';
 import type { HashedEntry } from './fold.ts';
 import type { LogListing } from './log-listing.ts';
-import { fetchEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
+import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
+import { soundEntry } from './sound-entries.ts';
 
 /**
  * Entries from one number down, each link held: what an entry says of the hash below it is what the object below has.
  * Tails count as read, since the entry that carries them is authenticated; so one request goes down many entries.
  */
 export class LogChain {
+  /** Bytes of the newest entry's object. */
+  readonly topBytes: number;
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #usesTails: boolean;
   /** Newest first. */
   readonly #entries: HashedEntry[] = [];
 
-  private constructor(source: LogSource, listing: LogListing, usesTails: boolean) {
+  private constructor(source: LogSource, listing: LogListing, top: DecodedEntry, usesTails: boolean) {
     this.#source = source;
     this.#listing = listing;
     this.#usesTails = usesTails;
+    this.topBytes = top.sizeBytes;
+    this.#add(top);
   }
 
   /** @param usesTails - `false` to read every object, as a verification does */
@@ -29,20 +34,14 @@ export class LogChain {
     seq: number,
     options: AbortOptions & { usesTails?: boolean | undefined } = {},
   ): Promise<LogChain> {
-    const chain = new LogChain(source, listing, options.usesTails ?? true);
-    chain.#add(await chain.#read(seq, options));
-    return chain;
+    const top = await soundEntry(source, listing, seq, options);
+    return new LogChain(source, listing, top, options.usesTails ?? true);
   }
 
   /** What the lowest entry says comes before it. */
   get below(): LogPosition {
     const { entry } = this.#entries.at(-1) as HashedEntry;
     return { seq: entry.seq - 1, hash: entry.prev };
-  }
-
-  /** Of the newest entry. */
-  get commitId(): string {
-    return (this.#entries[0] as HashedEntry).entry.commitId;
   }
 
   get #top(): number {
@@ -53,7 +52,9 @@ export class LogChain {
   async reach(seq: number, options: AbortOptions = {}): Promise<void> {
     while (this.below.seq >= seq) {
       const { below } = this;
-      const decoded = await this.#read(below.seq, options);
+      const listed = await this.#listing.find(below.seq, keyOfEntry(this.#source, below.seq, below.hash), options);
+      const decoded = listed && (await fetchEntry(this.#source, below.seq, listed, options));
+      if (decoded === undefined) throw truncated(below.seq);
       if (Buffer.compare(decoded.hash, below.hash) !== 0) {
         throw logCorrupt(`entry ${below.seq + 1} does not continue the chain of entry ${below.seq}`);
       }
@@ -80,12 +81,5 @@ export class LogChain {
       this.#entries.push({ entry: earlier, hash: above.prev });
       above = earlier;
     }
-  }
-
-  async #read(seq: number, options: AbortOptions): Promise<DecodedEntry> {
-    const key = await this.#listing.keyOf(seq, options);
-    const decoded = key === undefined ? undefined : await fetchEntry(this.#source, seq, key, options);
-    if (decoded === undefined) throw truncated(seq);
-    return decoded;
   }
 }

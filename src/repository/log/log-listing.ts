@@ -1,23 +1,35 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { MAX_CHECKPOINT_BYTES } from './checkpoint-codec.ts';
-import { logCorrupt } from './corrupt.ts';
-import { MAX_ENTRY_BYTES } from './entry-codec.ts';
-import { entryKey, LOG_PREFIX, parseLogKey } from './log-keys.ts';
-import type { LogSource } from './log-source.ts';
+import { LOG_PREFIX, parseLogKey } from './log-keys.ts';
+import { type LogSource, truncated } from './log-source.ts';
 
 /** As many as one page of an object store's listing holds. */
 const PAGE_KEYS = 1000;
 
+/** An object that is named as an entry. What it holds only reading it shows. */
+export interface ListedEntry {
+  readonly key: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** How far a listing is read. */
+export interface ReadListingOptions extends AbortOptions {
+  /** The number down to which entries are of interest, and from there to the next checkpoint. @defaultValue a page */
+  readonly through?: number | undefined;
+}
+
 /** The newest end of the log as listings show it, page by page. */
 export class LogListing {
-  /** Sequence of the newest entry; 0 where there is none. */
+  /** Sequence of the newest object that is named as an entry; 0 where there is none. */
   newest = 0;
   /** Sequences of checkpoints, newest first. */
   readonly checkpoints: number[] = [];
-  /** The lowest number seen so far at which there are two entries (P13). */
-  forkedAt: number | undefined;
   readonly #source: Pick<LogSource, 'target' | 'mode'>;
-  readonly #keys = new Map<number, string>();
+  /** By number, newest first. */
+  readonly #entries = new Map<number, ListedEntry[]>();
+  /** The lowest number of any object that was listed. */
+  #lowest = Infinity;
   #after: string | undefined;
   #hasMore = true;
 
@@ -26,7 +38,7 @@ export class LogListing {
   }
 
   /** The first page. It needs no key, so it may be read beside the other things that opening reads. */
-  static async read(source: Pick<LogSource, 'target' | 'mode'>, options: AbortOptions = {}): Promise<LogListing> {
+  static async read(source: Pick<LogSource, 'target' | 'mode'>, options: ReadListingOptions = {}): Promise<LogListing> {
     const listing = new LogListing(source);
     await listing.readMore(options);
     return listing;
@@ -37,36 +49,71 @@ export class LogListing {
     return this.#hasMore;
   }
 
-  /** Where an entry is; in single-writer mode only a listing can say. */
-  async keyOf(seq: number, options: AbortOptions = {}): Promise<string | undefined> {
-    if (this.#source.mode === 'shared') return entryKey(seq);
-    while (!this.#keys.has(seq) && this.#hasMore) await this.readMore(options);
-    return this.#keys.get(seq);
+  /** Numbers at which objects are named as entries, newest first. */
+  get numbers(): number[] {
+    return [...this.#entries.keys()].sort((one, other) => other - one);
   }
 
-  async readMore({ signal }: AbortOptions = {}): Promise<void> {
+  /** What is named as an entry of this number, as far as it was listed. */
+  entriesAt(seq: number): readonly ListedEntry[] {
+    return this.#entries.get(seq) ?? [];
+  }
+
+  /** An entry by its name, reading on where the listing has not come to it. */
+  async find(seq: number, key: string, options: AbortOptions = {}): Promise<ListedEntry | undefined> {
+    await this.reach(seq, options);
+    return this.entriesAt(seq).find((entry) => entry.key === key);
+  }
+
+  /** Reads on until everything down to a number was listed. */
+  async reach(seq: number, { signal }: AbortOptions = {}): Promise<void> {
+    while (this.#hasMore && this.#lowest >= seq) await this.readMore({ signal, through: seq });
+  }
+
+  async readMore({ signal, through }: ReadListingOptions = {}): Promise<void> {
     let count = 0;
     for await (const { key, size } of this.#source.target.list(LOG_PREFIX, { after: this.#after, signal })) {
       this.#add(key, size);
       this.#after = key;
-      if (++count === PAGE_KEYS) return;
+      if (++count === PAGE_KEYS || (through !== undefined && this.#isPast(through))) return;
     }
     this.#hasMore = false;
+  }
+
+  /**
+   * That no number is missing from `top` down to the newest checkpoint below it, or as far as was listed: a store
+   * that was swapped for another, or a folder whose disk is gone, shows itself there.
+   *
+   * @throws `LOG_TRUNCATED`
+   */
+  checkWhole(top: number): void {
+    const lowest = this.#hasMore ? this.#lowest + 1 : 1; // Of the lowest one, the entry may be on the next page.
+    const checkpoint = this.checkpoints.find((seq) => seq <= top) ?? 0;
+    for (let seq = top; seq >= Math.max(lowest, checkpoint, 1); seq--) {
+      if (!this.#entries.has(seq)) throw truncated(seq);
+    }
+  }
+
+  /** Whether everything from `through` up was listed, and from the newest checkpoint up. */
+  #isPast(through: number): boolean {
+    const checkpoint = this.checkpoints.find((seq) => seq <= this.newest);
+    return checkpoint !== undefined && this.#lowest < Math.min(through, checkpoint);
   }
 
   #add(key: string, size: number): void {
     const parsed = parseLogKey(key);
     if (parsed === undefined) return;
     const { seq } = parsed;
+    this.#lowest = Math.min(this.#lowest, seq);
     if (parsed.kind === 'checkpoint') {
       if (size <= MAX_CHECKPOINT_BYTES) this.checkpoints.push(seq);
       return;
     }
     // Keys of the other mode are not this repository's log.
-    if ((parsed.commitId === undefined) !== (this.#source.mode === 'shared')) return;
-    if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
-    if (this.#keys.has(seq)) this.forkedAt = Math.min(seq, this.forkedAt ?? seq);
-    this.#keys.set(seq, key);
+    if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) return;
+    const entries = this.#entries.get(seq) ?? [];
+    entries.push({ key, size });
+    this.#entries.set(seq, entries);
     this.newest = Math.max(this.newest, seq);
   }
 }

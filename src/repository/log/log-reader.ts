@@ -1,66 +1,86 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BackupError } from '../../common/errors.ts';
+import { BackupError } from '../../common/errors.ts';
 import { type DecodedEntry, MAX_TAIL } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
-import { entryKey } from './log-keys.ts';
 import { LogListing } from './log-listing.ts';
-import { fetchEntry, forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
+import { forked, keyOfEntry, type LogPosition, type LogSource, rolledBack, truncated } from './log-source.ts';
 import type { LogState } from './log-state.ts';
-import { type OpenedLog, type OpenLogOptions, openLog } from './open-log.ts';
+import { type LogDamage, type OpenLogOptions, openLog } from './open-log.ts';
+import { lowestFork } from './sound-entries.ts';
 import { Turns } from './turns.ts';
+
+/** Where a reader is in its log. */
+interface Standing {
+  readonly state: LogState;
+  /** Entries since the newest checkpoint that is known here, newest first, at most {@link MAX_TAIL}. */
+  readonly tail: readonly LogEntry[];
+  /** Sequence of that checkpoint; 0 for none. */
+  readonly checkpoint: number;
+  /** Bytes of the newest entry's object. */
+  readonly newestBytes: number;
+}
+
+/** Says that what was read or written is not there any more. */
+const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
 
 /** A log that is open: the state that it gives, followed as it grows. */
 export class LogReader {
   readonly source: LogSource;
   /** Whoever moves the state takes a turn. */
   readonly turns = new Turns();
-  #state: LogState;
-  #tail: readonly LogEntry[];
-  #checkpoint: number;
-  #newestId: string | undefined;
+  #at: Standing;
+  /** The newest standing that a listing has shown to be in the log. Own entries above it are believed only after one. */
+  #confirmed: Standing;
   #forked: BackupError | undefined;
-  /** Opened, for reading only, as it was before two entries at one number. */
-  readonly #isBeforeFork: boolean;
+  #damage: LogDamage | undefined;
+  readonly #isReadOnly: boolean;
+  readonly #strays = new Set<string>();
 
-  private constructor(source: LogSource, opened: OpenedLog) {
+  private constructor(source: LogSource, at: Standing, damage: LogDamage | undefined, isReadOnly: boolean) {
     this.source = source;
-    this.#state = opened.state;
-    this.#tail = opened.tail.slice(0, MAX_TAIL);
-    this.#checkpoint = opened.checkpoint;
-    this.#newestId = opened.commitId;
-    this.#forked = opened.forked;
-    this.#isBeforeFork = opened.forked !== undefined;
+    this.#at = at;
+    this.#confirmed = at;
+    this.#damage = damage;
+    this.#isReadOnly = isReadOnly;
   }
 
   /** See {@link openLog}. */
   static async open(source: LogSource, options: OpenLogOptions = {}): Promise<LogReader> {
-    return new LogReader(source, await openLog(source, options));
+    const { damage, ...opened } = await openLog(source, options);
+    const at = { ...opened, tail: opened.tail.slice(0, MAX_TAIL) };
+    return new LogReader(source, at, damage, options.onDamage === 'read-only');
   }
 
   get state(): LogState {
-    return this.#state;
+    return this.#at.state;
   }
 
   /** For a host to remember (P11). */
   get position(): LogPosition {
-    return { seq: this.#state.seq, hash: this.#state.hash };
+    const { seq, hash } = this.#confirmed.state;
+    return { seq, hash };
   }
 
   /** Entries since the newest checkpoint that is known here, newest first, at most {@link MAX_TAIL}. */
   get tail(): readonly LogEntry[] {
-    return this.#tail;
+    return this.#at.tail;
   }
 
   /** Sequence of that checkpoint; 0 for none. */
   get checkpoint(): number {
-    return this.#checkpoint;
+    return this.#at.checkpoint;
   }
 
-  /** Why nothing may be appended: two entries were seen at one number (P13). */
-  get forked(): BackupError | undefined {
-    return this.#forked;
+  /** Why nothing may be appended: two entries were seen at one number (P13), or the newest ones are damaged. */
+  get unwritable(): BackupError | undefined {
+    return this.#forked ?? this.#damage?.error;
+  }
+
+  /** Why a log that was opened for reading only is not shown to its newest entry. */
+  get damage(): LogDamage | undefined {
+    return this.#damage;
   }
 
   /** Replays what others have appended meanwhile: one request where that is nothing. */
@@ -69,70 +89,92 @@ export class LogReader {
   }
 
   /**
-   * As {@link LogReader.catchUp}, for who has the turn.
+   * As {@link LogReader.catchUp}, for whoever has the turn. It begins with a listing, which shows at once what is newer and
+   * that what was read or written before is still there: a name that is free may be free because everything is gone.
    *
    * @throws `REPOSITORY_ROLLED_BACK` when the log does not go on from what was read before; `LOG_TRUNCATED`,
-   * `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
+   * `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_UNSUPPORTED`, and what the target gives
    */
   async look(options: AbortOptions = {}): Promise<LogState> {
-    if (this.#isBeforeFork) return this.#state; // What comes after it is nobody's.
-    if (this.source.mode === 'shared') {
-      // A name says where the next entry would be, so looking needs no listing.
-      const seq = this.#state.seq + 1;
-      const next = await fetchEntry(this.source, seq, entryKey(seq), options);
-      if (next === undefined) return this.#state;
-      await this.accept([next]);
+    if (this.#damage !== undefined) return this.state; // What comes after it is nobody's.
+    try {
+      await this.#lookOnce(options).catch((error: unknown) => {
+        if (!isGone(error)) throw error;
+        return this.#lookOnce(options); // It takes two listings to call it gone.
+      });
+    } catch (error) {
+      if (isGone(error)) this.fallBack();
+      if (!this.#isReadOnly || !isDamage(error)) throw error;
+      const { seq } = this.state;
+      this.#damage = { openedAsOf: seq, newestListed: seq + 1, error };
     }
-    const listing = await LogListing.read(this.source, options);
-    if (this.source.mode === 'single-writer') await this.#checkAlone(listing, options);
-    this.noteCheckpoint(listing.checkpoints.find((seq) => seq <= listing.newest) ?? 0);
-    if (listing.newest > this.#state.seq) {
-      const chain = await LogChain.from(this.source, listing, listing.newest, options);
-      await chain.reach(this.#state.seq + 1, options);
-      await this.accept(chain.since(this.#state.seq));
-    }
-    return this.#state;
+    return this.state;
+  }
+
+  /** Own entries that no listing has shown are as if they had not been written: what is in the log, the next look shows. */
+  fallBack(): void {
+    this.#at = this.#confirmed;
   }
 
   /**
    * Folds in what comes next, oldest first: all of it or nothing.
    *
+   * @param newestBytes - of the newest entry's object
    * @param next - the state that it gives, where it was folded already
    */
-  async accept(entries: readonly (HashedEntry | DecodedEntry)[], next?: LogState): Promise<void> {
+  async accept(entries: readonly (HashedEntry | DecodedEntry)[], newestBytes: number, next?: LogState): Promise<void> {
     const first = entries[0];
-    if (first !== undefined && Buffer.compare(first.entry.prev, this.#state.hash) !== 0) {
-      throw rolledBack(`entry ${first.entry.seq} does not follow entry ${this.#state.seq} as it was read here`);
+    if (first !== undefined && Buffer.compare(first.entry.prev, this.state.hash) !== 0) {
+      throw rolledBack(`entry ${first.entry.seq} does not follow entry ${this.state.seq} as it was read here`);
     }
-    this.#state = next ?? (await foldEntries(this.#state, entries));
-    const newer = entries.map(({ entry }) => entry).reverse();
-    this.#newestId = newer[0]?.commitId ?? this.#newestId;
-    this.#tail = [...newer, ...this.#tail].slice(0, MAX_TAIL);
-    this.#trim();
+    const state = next ?? (await foldEntries(this.state, entries));
+    const { checkpoint } = this.#at;
+    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, MAX_TAIL);
+    this.#at = { state, tail, checkpoint, newestBytes };
   }
 
   /** A checkpoint is known to be there: tails begin after it. */
   noteCheckpoint(seq: number): void {
-    this.#checkpoint = Math.max(this.#checkpoint, seq);
-    this.#trim();
+    if (seq <= this.checkpoint) return;
+    this.#at = { ...this.#at, checkpoint: seq, tail: this.tail.filter((entry) => entry.seq > seq) };
   }
 
-  /** P13: from now on nothing is appended. */
-  noteFork(seq: number): BackupError {
-    this.#forked ??= forked(seq);
-    return this.#forked;
-  }
-
-  #trim(): void {
-    this.#tail = this.#tail.filter(({ seq }) => seq > this.#checkpoint);
-  }
-
-  async #checkAlone(listing: LogListing, options: AbortOptions): Promise<void> {
-    if (listing.forkedAt !== undefined) throw this.noteFork(listing.forkedAt);
-    const { seq } = this.#state;
-    if (seq === 0) return;
-    if ((await listing.keyOf(seq, options)) !== entryKey(seq, this.#newestId)) {
-      throw rolledBack(`entry ${seq} of the log is not where it was read`);
+  async #lookOnce(options: AbortOptions): Promise<void> {
+    const { seq } = this.state;
+    const listing = await LogListing.read(this.source, { ...options, through: this.#confirmed.state.seq });
+    // One's own newest entry, and the one before that was confirmed last.
+    await this.#checkStillThere(listing, this.#at);
+    await this.#checkStillThere(listing, this.#confirmed);
+    const fork = await lowestFork(this.source, listing, this.#strays, options);
+    if (fork !== undefined) {
+      this.#forked ??= forked(fork);
+      throw this.#forked;
     }
+    if (listing.newest > seq) {
+      const chain = await LogChain.from(this.source, listing, listing.newest, options);
+      listing.checkWhole(listing.newest);
+      await chain.reach(seq + 1, options);
+      await this.accept(chain.since(seq), chain.topBytes);
+    } else listing.checkWhole(seq);
+    this.noteCheckpoint(listing.checkpoints.find((each) => each <= listing.newest) ?? 0);
+    this.#confirmed = this.#at;
   }
+
+  /** The newest entry of a standing, as far as a listing tells: by its name, and by its size. */
+  async #checkStillThere(listing: LogListing, { state: { seq, hash }, newestBytes }: Standing): Promise<void> {
+    if (seq === 0) return;
+    const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash));
+    if (listed?.size === newestBytes) return;
+    if (listed === undefined && seq < this.state.seq) throw truncated(seq);
+    const what = listed === undefined ? 'gone' : 'another one';
+    throw rolledBack(`entry ${seq}, which was read here, is ${what}; the log ends at ${listing.newest}`);
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return BackupError.is(error) && GONE.includes(error.code);
+}
+
+function isDamage(error: unknown): error is BackupError {
+  return BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'LOG_FORKED');
 }

@@ -4,8 +4,9 @@ import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { RepositoryMode } from '../keys/format-object.ts';
 import { decodeCheckpoint } from './checkpoint-codec.ts';
 import { logCorrupt } from './corrupt.ts';
-import { type DecodedEntry, decodeEntry } from './entry-codec.ts';
-import { checkpointKey } from './log-keys.ts';
+import { type DecodedEntry, decodeEntry, MAX_ENTRY_BYTES } from './entry-codec.ts';
+import { checkpointKey, entryKey } from './log-keys.ts';
+import type { ListedEntry } from './log-listing.ts';
 import type { LogState } from './log-state.ts';
 
 /** Where a log is, and how to read it. */
@@ -25,19 +26,28 @@ export interface LogPosition {
   readonly hash: Uint8Array;
 }
 
+/** Where an entry is: in single-writer mode its hash is part of its name. */
+export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash: Uint8Array): string {
+  return entryKey(seq, mode === 'single-writer' ? hash : undefined);
+}
+
 /**
- * The entry under a key, `undefined` when there is none.
+ * The entry that a listing names, `undefined` when there is none.
  *
- * @throws `LOG_CORRUPT`, and what the target gives
+ * @throws `LOG_CORRUPT`, also for an object that is too large to be read, or is not the entry that its name says;
+ * `REPOSITORY_UNSUPPORTED`; what the target gives
  */
 export async function fetchEntry(
-  { target, logKey }: LogSource,
+  source: LogSource,
   seq: number,
-  key: string,
+  { key, size }: ListedEntry,
   { signal }: AbortOptions = {},
 ): Promise<DecodedEntry | undefined> {
+  if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
-    return decodeEntry(logKey, seq, await target.get(key, { signal }));
+    const decoded = decodeEntry(source.logKey, seq, await source.target.get(key, { signal }));
+    if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its name says');
+    return decoded;
   } catch (error) {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
     // Of damage the message says where.
@@ -46,7 +56,7 @@ export async function fetchEntry(
   }
 }
 
-/** A checkpoint, `undefined` when it is missing or damaged: it is only a cache. */
+/** A checkpoint, `undefined` when it is missing, damaged or a newer program's: it is only a cache. */
 export async function fetchCheckpoint(
   { target, logKey }: LogSource,
   seq: number,
@@ -55,13 +65,15 @@ export async function fetchCheckpoint(
   try {
     return decodeCheckpoint(logKey, seq, await target.get(checkpointKey(seq), { signal }));
   } catch (error) {
-    if (BackupError.is(error, 'OBJECT_NOT_FOUND') || BackupError.is(error, 'LOG_CORRUPT')) return undefined;
+    const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
+    if (BackupError.is(error) && useless.includes(error.code)) return undefined;
     throw error;
   }
 }
 
 export function rolledBack(message: string): BackupError {
-  return new BackupError('REPOSITORY_ROLLED_BACK', `${message}: an old copy of the repository may have been put there`);
+  const causes = 'an old copy of the repository may have been put there, or another disk or bucket is in its place';
+  return new BackupError('REPOSITORY_ROLLED_BACK', `${message}: ${causes}`);
 }
 
 export function truncated(seq: number): BackupError {

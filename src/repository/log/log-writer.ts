@@ -1,15 +1,26 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { systemClock } from '../../target/clock.ts';
+import { metered } from '../requests/request-meter.ts';
 import { encodeCheckpoint } from './checkpoint-codec.ts';
-import { createEntry, insist, outliving, type Persistence, putEntry, type SentEntry } from './create-entry.ts';
+import {
+  commitUnknown,
+  createEntry,
+  insist,
+  isRefusal,
+  outliving,
+  type Persistence,
+  putEntry,
+  type SentEntry,
+} from './create-entry.ts';
 import { encodeEntry, newCommitId } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
-import { checkpointKey, entryKey, LOG_PREFIX, parseLogKey } from './log-keys.ts';
+import { checkpointKey } from './log-keys.ts';
 import type { LogReader } from './log-reader.ts';
-import { type LogPosition, rolledBack } from './log-source.ts';
+import { keyOfEntry, type LogPosition } from './log-source.ts';
 import type { LogState } from './log-state.ts';
+import { MAX_TIME } from './plain-values.ts';
 
 /** From so many entries on a checkpoint is due. */
 export const CHECKPOINT_EVERY = 32;
@@ -29,6 +40,12 @@ export interface AppendOptions extends AbortOptions {
    * refused is refused only after a look. In single-writer mode there is always a look. @defaultValue true
    */
   readonly lookFirst?: boolean | undefined;
+  /**
+   * Whether a listing begun after the entry was created has to show it in a whole log: a name that was free may have been
+   * free because a disk is gone, or another bucket is in its place. Nothing may be reported or deleted because of an entry
+   * before that; it also confirms all own entries below. In single-writer mode there always is one. @defaultValue true
+   */
+  readonly confirm?: boolean | undefined;
   /**
    * For a store that is full: the entry is as small as it can be, without a tail, and no checkpoint follows. Whoever opens
    * the log needs a few requests more. @defaultValue false
@@ -51,11 +68,10 @@ export interface LogWriterOptions extends Partial<Persistence> {
   readonly onCheckpointFailed?: ((error: unknown) => void) | undefined;
 }
 
-/** Single-writer mode: an entry that may or may not be there, or may be forked. */
-interface Unsettled {
+/** An entry that was sent, and the state after it. */
+interface Sending {
   readonly sent: SentEntry;
   readonly decoded: HashedEntry;
-  /** The state after it. */
   readonly next: LogState;
 }
 
@@ -65,8 +81,8 @@ export class LogWriter {
   readonly #persistence: Persistence;
   readonly #now: () => number;
   readonly #onCheckpointFailed: ((error: unknown) => void) | undefined;
-  /** It comes before all others. */
-  #unsettled: Unsettled | undefined;
+  /** Single-writer mode: an entry that may or may not be there, or may be forked. It comes before all others. */
+  #unsettled: Sending | undefined;
 
   constructor(reader: LogReader, options: LogWriterOptions = {}) {
     this.reader = reader;
@@ -103,18 +119,19 @@ export class LogWriter {
    *
    * @returns `undefined` when there was nothing to say
    * @throws what `decide` refuses with, judged on a state that was looked at in this call; `COMMIT_UNKNOWN` when the
-   * store can't be reached to learn the outcome; `NO_SPACE` and other refusals of the store; `LOG_FORKED`; `LIMIT_EXCEEDED`; `LOG_CORRUPT` for a fact that breaks
-   * the log's rules, which is not written; and what {@link LogReader.look} gives
+   * store can't be reached to learn the outcome, or lists a log without the entry or without those before it (then the cause
+   * says so); `NO_SPACE` and other refusals of the store; `CLOCK_WRONG`; `LOG_FORKED`; `LIMIT_EXCEEDED`; `LOG_CORRUPT`
+   * for a fact that breaks the log's rules, which is not written; and what {@link LogReader.look} gives
    */
   append(decide: Decide, options: AppendOptions = {}): Promise<Appended | undefined> {
     return this.reader.turns.take(() => this.#append(decide, options), options.signal);
   }
 
   async #append(decide: Decide, options: AppendOptions): Promise<Appended | undefined> {
-    const { signal, lookFirst = true, withoutTail = false } = options;
+    const { signal, lookFirst = true, confirm = true, withoutTail = false } = options;
     const { reader } = this;
     const isSingle = reader.source.mode === 'single-writer';
-    if (reader.forked !== undefined) throw reader.forked;
+    if (reader.unwritable !== undefined) throw reader.unwritable;
     if (this.#unsettled !== undefined) await this.#settle(this.#unsettled, signal);
     let isFresh = lookFirst || isSingle;
     if (isFresh) await reader.look({ signal });
@@ -129,10 +146,11 @@ export class LogWriter {
         isFresh = true;
         continue;
       }
-      const appended = await this.#tryNext(decision, withoutTail ? [] : reader.tail, signal);
-      if (appended !== undefined) {
-        if (!withoutTail) await this.#checkpointIfDue(signal);
-        return appended;
+      const sending = await this.#prepare(decision, withoutTail ? [] : reader.tail);
+      const isThere = isSingle ? await this.#settle(sending, signal) : await this.#create(sending, confirm, signal);
+      if (isThere) {
+        if (confirm && !withoutTail) await this.#checkpointIfDue(signal);
+        return { entry: sending.decoded.entry, state: sending.next };
       }
       // Another's entry is at N+1, and folded in. Decide again, and try N+2 (P4).
       lost++;
@@ -142,74 +160,68 @@ export class LogWriter {
     }
   }
 
-  /** Sends the entry to the next number. @returns `undefined` when that is another's */
-  async #tryNext(
-    fact: LogFact,
-    tail: readonly LogEntry[],
-    signal: AbortSignal | undefined,
-  ): Promise<Appended | undefined> {
-    const { reader } = this;
-    const { source, state } = reader;
-    const head = { seq: state.seq + 1, prev: state.hash, at: this.#now() };
+  async #prepare(fact: LogFact, tail: readonly LogEntry[]): Promise<Sending> {
+    const { source, state } = this.reader;
+    const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
     const commitId = newCommitId(source.logKey, { ...head, ...fact });
     const { logKey, formatCopy } = source;
     const { bytes, ...decoded } = encodeEntry(logKey, { ...head, commitId, ...fact }, tail, formatCopy);
-    const next = await foldEntries(state, [decoded]); // What nobody could fold must not get into a log that is never mended.
-    const sent = { seq: head.seq, key: entryKey(head.seq, commitId), commitId, bytes };
-    if (source.mode === 'single-writer') {
-      this.#unsettled = { sent, decoded, next };
-      await this.#settle(this.#unsettled, signal);
-    } else {
-      const own = { ...sent, key: entryKey(head.seq) };
-      const other = await outliving(signal, head.seq, (givenUp) =>
-        createEntry(source, own, this.#persistence, givenUp),
-      );
+    // What nobody could fold must not get into a log that is never mended.
+    const next = await foldEntries(state, [decoded]);
+    const { hash } = decoded;
+    return { sent: { seq: head.seq, key: keyOfEntry(source, head.seq, hash), hash, bytes }, decoded, next };
+  }
+
+  /** Sends the entry to the next number. @returns `false` when that is another's, which is folded in */
+  #create({ sent, decoded, next }: Sending, confirm: boolean, signal: AbortSignal | undefined): Promise<boolean> {
+    const { reader } = this;
+    return outliving(signal, sent.seq, async (givenUp) => {
+      const other = await createEntry(reader.source, sent, this.#persistence, givenUp);
       if (other !== undefined) {
-        await reader.accept([other]);
-        return undefined;
+        await reader.accept([other], other.sizeBytes);
+        return false;
       }
-      await reader.accept([decoded], next);
-    }
-    return { entry: decoded.entry, state: reader.state };
+      await reader.accept([decoded], sent.bytes.length, next);
+      if (confirm) await this.#confirm(sent.seq, givenUp);
+      return true;
+    });
   }
 
   /**
    * Single-writer mode: puts the entry, and looks whether it is alone before anybody is told (P13, decision 022). An entry
    * whose outcome is not known is sent again before any other: nothing else would stop both from being there.
    */
-  async #settle(unsettled: Unsettled, signal: AbortSignal | undefined): Promise<void> {
-    await outliving(signal, unsettled.sent.seq, (givenUp) => this.#settleUntil(givenUp, unsettled));
+  #settle(sending: Sending, signal: AbortSignal | undefined): Promise<true> {
+    this.#unsettled = sending;
+    return outliving(signal, sending.sent.seq, (givenUp) => this.#settleUntil(givenUp, sending));
   }
 
-  async #settleUntil(givenUp: AbortSignal, { sent, decoded, next }: Unsettled): Promise<void> {
+  async #settleUntil(givenUp: AbortSignal, { sent, decoded, next }: Sending): Promise<true> {
     const { reader } = this;
     try {
       await putEntry(reader.source, sent, this.#persistence, givenUp);
+      // A look may have found it meanwhile.
+      if (reader.state.seq < sent.seq) await reader.accept([decoded], sent.bytes.length, next);
+      await this.#confirm(sent.seq, givenUp);
+      this.#unsettled = undefined;
+      return true;
     } catch (error) {
-      // A refusal: it is not there, and nothing is on its way.
+      // Refused: it is not there, and nothing is on its way. Or it is there, and its log is not whole.
       if (!BackupError.is(error, 'COMMIT_UNKNOWN')) this.#unsettled = undefined;
       throw error;
     }
-    const others = await insist(sent.seq, this.#persistence, givenUp, () => this.#othersFrom(sent, givenUp));
-    if (others.length > 0) throw reader.noteFork(Math.min(...others));
-    this.#unsettled = undefined;
-    // A look may have found it meanwhile.
-    if (reader.state.seq < sent.seq) await reader.accept([decoded], next);
   }
 
-  /** Numbers of entries from this one up that are not this one. The newest come first, so it is one page. */
-  async #othersFrom(sent: SentEntry, signal: AbortSignal): Promise<number[]> {
-    const others: number[] = [];
-    let isThere = false;
-    for await (const { key } of this.reader.source.target.list(LOG_PREFIX, { signal })) {
-      const parsed = parseLogKey(key);
-      if (parsed === undefined || parsed.kind === 'checkpoint' || parsed.commitId === undefined) continue;
-      if (parsed.seq < sent.seq) break;
-      if (key === sent.key) isThere = true;
-      else others.push(parsed.seq);
+  /** Success is what a listing shows that was begun after the creation: the newest entry, and those before it. */
+  async #confirm(seq: number, signal: AbortSignal): Promise<void> {
+    const { reader } = this;
+    try {
+      await insist(seq, this.#persistence, signal, () => lookAtAnyCost(reader, signal), isVerdict);
+    } catch (error) {
+      reader.fallBack();
+      if (BackupError.is(error, 'LOG_FORKED')) throw error;
+      throw BackupError.is(error, 'COMMIT_UNKNOWN') ? error : commitUnknown(seq, error);
     }
-    if (!isThere) throw rolledBack(`entry ${sent.seq} was written and is not listed`);
-    return others;
   }
 
   /** P11: of an entry that has won. It is a cache: its failure is nobody's, and an abort only ends the waiting for it. */
@@ -225,4 +237,25 @@ export class LogWriter {
       this.#onCheckpointFailed?.(error);
     }
   }
+}
+
+/** What was sent was within the budget; learning what became of it has to be, whatever that is. */
+function lookAtAnyCost(reader: LogReader, signal: AbortSignal): Promise<LogState> {
+  return reader.look({ signal }).catch((error: unknown) => {
+    if (!BackupError.is(error, 'BUDGET_EXCEEDED')) throw error;
+    return metered(undefined, () => reader.look({ signal }));
+  });
+}
+
+/** What asking again does not change. */
+function isVerdict(error: unknown): boolean {
+  const verdicts = ['REPOSITORY_ROLLED_BACK', 'REPOSITORY_UNSUPPORTED', 'LOG_TRUNCATED', 'LOG_FORKED', 'LOG_CORRUPT'];
+  return BackupError.is(error) && (verdicts.includes(error.code) || isRefusal(error));
+}
+
+/** A time that every reader takes. @throws `CLOCK_WRONG` */
+function clockTime(now: number): number {
+  if (Number.isFinite(now) && now >= 0 && now <= MAX_TIME) return now;
+  const message = `the clock of this machine shows ${now} ms since 1970, which is no date that can be stored: set it right`;
+  throw new BackupError('CLOCK_WRONG', message);
 }

@@ -1,5 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { logCorrupt } from './corrupt.ts';
+import { MAX_ENTRY_BYTES } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
@@ -7,6 +9,7 @@ import { LogListing } from './log-listing.ts';
 import { fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack, truncated } from './log-source.ts';
 import { EMPTY_STATE, type LogState } from './log-state.ts';
 import { type Prefetched, PrefetchedTarget } from './prefetch.ts';
+import { lowestFork } from './sound-entries.ts';
 
 /** What opening is to know. */
 export interface OpenLogOptions extends AbortOptions {
@@ -16,8 +19,21 @@ export interface OpenLogOptions extends AbortOptions {
   readonly prefetched?: Prefetched | undefined;
   /** What this host remembers of the log (P11). */
   readonly remembered?: LogPosition | undefined;
-  /** What to do about a forked log (P13): refuse it, or open what comes before the fork, for reading only. @defaultValue 'refuse' */
-  readonly onFork?: 'refuse' | 'read-only' | undefined;
+  /**
+   * What to do about a log whose newest entries are damaged, or that two writers have forked (P13): refuse it, or open what
+   * comes before, for reading only. @defaultValue 'refuse'
+   */
+  readonly onDamage?: 'refuse' | 'read-only' | undefined;
+}
+
+/** Why a log was opened as of an entry that is not its newest one. @public */
+export interface LogDamage {
+  /** The entry as of which it was opened; 0 for none. */
+  readonly openedAsOf: number;
+  /** The newest object that is named as an entry of the log. */
+  readonly newestListed: number;
+  /** What is wrong: `LOG_CORRUPT` or `LOG_FORKED`. */
+  readonly error: BackupError;
 }
 
 /** A log that was read to its newest entry. */
@@ -27,34 +43,69 @@ export interface OpenedLog {
   readonly tail: readonly LogEntry[];
   /** Sequence of that checkpoint; 0 for none. */
   readonly checkpoint: number;
-  /** Commit id of the newest entry. */
-  readonly commitId: string | undefined;
-  /** Why nothing may be appended. */
-  readonly forked: BackupError | undefined;
+  /** Bytes of the newest entry's object; 0 where there is none. */
+  readonly newestBytes: number;
+  /** Why it is not the whole log. Nothing may be appended then. */
+  readonly damage: LogDamage | undefined;
 }
 
 /**
  * Reads a log: one listing, then the newest entry and the newest checkpoint together. More only where the entry's tail
  * does not reach the checkpoint, the checkpoint is not to be believed, or what the host remembers is older than both.
  *
- * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_ROLLED_BACK`, and what the target gives
+ * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`, and what the
+ * target gives
  */
 export async function openLog(given: LogSource, options: OpenLogOptions = {}): Promise<OpenedLog> {
-  const { remembered, onFork = 'refuse', prefetched } = options;
+  const { prefetched } = options;
   const source = prefetched ? { ...given, target: new PrefetchedTarget(given.target, prefetched) } : given;
-  const listing = await soundListing(source, options);
-  const fork = listing.forkedAt === undefined ? undefined : forked(listing.forkedAt);
-  if (fork !== undefined && onFork === 'refuse') throw fork;
-  // Before the fork there is one history; which of the branches holds, only the host can say.
-  const newest = listing.forkedAt === undefined ? listing.newest : listing.forkedAt - 1;
-  if (remembered !== undefined && remembered.seq > newest && fork === undefined) {
-    throw rolledBack(`the log ends at ${newest}, and this host remembers entry ${remembered.seq}`);
+  try {
+    return await openListed(source, options);
+  } catch (error) {
+    if (!BackupError.is(error, 'LOG_TRUNCATED')) throw error;
   }
-  if (newest === 0) return { state: EMPTY_STATE, tail: [], checkpoint: 0, commitId: undefined, forked: fork };
+  // Of what was listed something was not there. It takes two listings to call that damage.
+  return openListed(given, { ...options, listing: undefined });
+}
+
+async function openListed(source: LogSource, options: OpenLogOptions): Promise<OpenedLog> {
+  const { remembered, onDamage = 'refuse' } = options;
+  const listing = await soundListing(source, options);
+  const fork = await lowestFork(source, listing, new Set(), options);
+  let error = fork === undefined ? undefined : forked(fork);
+  if (error !== undefined && onDamage === 'refuse') throw error;
+  if (remembered !== undefined && remembered.seq > listing.newest) {
+    throw rolledBack(`the log ends at ${listing.newest}, and this host remembers entry ${remembered.seq}`);
+  }
+  const damageAsOf = (openedAsOf: number) =>
+    error === undefined ? undefined : { openedAsOf, newestListed: listing.newest, error };
+  // Before a fork there is one history; which of the branches holds, only the host can say.
+  for (const seq of listing.numbers.filter((each) => fork === undefined || each < fork)) {
+    try {
+      return { ...(await openAsOf(source, listing, seq, options)), damage: damageAsOf(seq) };
+    } catch (caught) {
+      // The last sound entry: what does not authenticate, or does not follow, is none.
+      if (!BackupError.is(caught, 'LOG_CORRUPT') || onDamage === 'refuse') throw caught;
+      error ??= caught;
+    }
+  }
+  if (error !== undefined && fork === undefined) throw error;
+  return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, damage: damageAsOf(0) };
+}
+
+/** The log through one entry. */
+async function openAsOf(
+  source: LogSource,
+  listing: LogListing,
+  newest: number,
+  options: OpenLogOptions,
+): Promise<Omit<OpenedLog, 'damage'>> {
+  const { remembered } = options;
   const checkpoints = new Checkpoints(source, listing, newest);
   // The second round. A checkpoint's failure is looked at when its turn comes.
   checkpoints.fetchFirst(options);
   const chain = await LogChain.from(source, listing, newest, options);
+  listing.checkWhole(newest);
   const { state, checkpoint } = await believe(chain, checkpoints, options);
   if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
     await chain.reach(remembered.seq + 1, options);
@@ -64,14 +115,15 @@ export async function openLog(given: LogSource, options: OpenLogOptions = {}): P
     }
   }
   const since = chain.since(checkpoint).map(({ entry }) => entry);
-  return { state, tail: since.reverse(), checkpoint, commitId: chain.commitId, forked: fork };
+  return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes };
 }
 
 /** A listing of which the newest checkpoint is not ahead of the newest entry. */
 async function soundListing(source: LogSource, options: OpenLogOptions): Promise<LogListing> {
-  let listing = options.listing ?? (await LogListing.read(source, options));
+  const { signal } = options;
+  let listing = options.listing ?? (await LogListing.read(source, { signal }));
   // An entry and its checkpoint may have come while the listing was being read, and only the second be in it.
-  for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, options);
+  for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, { signal });
   if (isAhead(listing)) throw truncated(listing.checkpoints[0] as number);
   return listing;
 }
@@ -160,11 +212,21 @@ export async function verifyLog(source: LogSource, options: AbortOptions = {}): 
 export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<HashedEntry[]> {
   const listing = await LogListing.read(source, options);
   while (listing.hasMore) await listing.readMore(options);
-  if (listing.forkedAt !== undefined) throw forked(listing.forkedAt);
+  checkSizes(listing);
+  const fork = await lowestFork(source, listing, new Set(), options);
+  if (fork !== undefined) throw forked(fork);
   const ahead = listing.checkpoints[0];
   if (ahead !== undefined && ahead > listing.newest) throw truncated(ahead);
   if (listing.newest === 0) return [];
   const chain = await LogChain.from(source, listing, listing.newest, { ...options, usesTails: false });
   await chain.reach(1, options);
   return chain.since(0);
+}
+
+/** Before anything is read: entries are on their way long before their turn comes. */
+function checkSizes(listing: LogListing): void {
+  for (const seq of listing.numbers) {
+    const large = listing.entriesAt(seq).find(({ size }) => size > MAX_ENTRY_BYTES);
+    if (large !== undefined) throw logCorrupt(`object ${large.key} is larger than an entry may be`);
+  }
 }

@@ -1,13 +1,16 @@
 import { isBytes } from '../../common/realms.ts';
 import { decodeLocation } from '../map/descriptor-codec.ts';
 import type { Location, PackName } from '../records/record.ts';
-import { logCorrupt } from './corrupt.ts';
+import { logCorrupt, madeByNewer } from './corrupt.ts';
 import { MAX_SEQ } from './log-keys.ts';
 
 /** Reading decoded MessagePack of the log: each value is checked as it is taken, once, here. */
 
 /** Longest name or other short text, in UTF-16 units. */
 export const MAX_TEXT = 1024;
+
+/** The latest time that a `Date` can hold, in milliseconds since 1970. */
+export const MAX_TIME = 8.64e15;
 
 export type PlainMap = Readonly<Record<string, unknown>>;
 
@@ -36,14 +39,19 @@ export function intOf(value: unknown, what: string, min = 0, max: number = Numbe
   return value === 0 ? 0 : value; // A float may be the negative zero.
 }
 
+/** The version of what follows: this program knows the first. @throws `LOG_CORRUPT`, `REPOSITORY_UNSUPPORTED` */
+export function checkVersion(value: unknown, what: string): void {
+  if (intOf(value, `the version of ${what}`, 1) > 1) throw madeByNewer(what);
+}
+
 export function seqOf(value: unknown, what: string): number {
   return intOf(value, what, 1, MAX_SEQ);
 }
 
-/** Milliseconds; informational, so any number that is one. */
+/** Milliseconds since 1970: whatever a `Date` can hold. */
 export function timeOf(value: unknown, what: string): number {
-  if (typeof value !== 'number' || !Number.isFinite(value)) throw logCorrupt(`${what} is not a time`);
-  return value;
+  if (typeof value !== 'number' || !(Math.abs(value) <= MAX_TIME)) throw logCorrupt(`${what} is not a time`);
+  return value === 0 ? 0 : value; // A float may be the negative zero.
 }
 
 export function textOf(value: unknown, what: string, min = 0, max: number = MAX_TEXT): string {

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
 import { ForwardingTarget } from '../../target/forwarding-target.ts';
+import { MAX_ENTRY_BYTES } from './entry-codec.ts';
 import { checkpointKey } from './log-keys.ts';
 import type { LogListing } from './log-listing.ts';
 
@@ -11,19 +12,15 @@ export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
  * Asks for the newest entry and the newest checkpoint of a listing. They need no key to be fetched, only to be read: so
  * the slot that gives the key is fetched beside them, and opening takes two rounds.
  */
-export async function prefetchLog(
-  target: CloudTarget,
-  listing: LogListing,
-  { signal }: AbortOptions = {},
-): Promise<Prefetched> {
-  const newest = listing.newest === 0 ? undefined : await listing.keyOf(listing.newest, { signal });
+export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
+  const newest = listing.entriesAt(listing.newest).filter(({ size }) => size <= MAX_ENTRY_BYTES);
+  const keys = newest.slice(0, 1).map(({ key }) => key);
   const [checkpoint] = listing.checkpoints;
-  const keys = [newest, checkpoint === undefined ? undefined : checkpointKey(checkpoint)];
-  const answers = keys.flatMap((key): [string, Promise<Uint8Array>][] => {
-    if (key === undefined) return [];
+  if (checkpoint !== undefined) keys.push(checkpointKey(checkpoint));
+  const answers = keys.map((key): [string, Promise<Uint8Array>] => {
     const answer = target.get(key, { signal });
-    answer.catch(() => {}); // Who asks for it sees it.
-    return [[key, answer]];
+    answer.catch(() => {}); // Whoever asks for it sees it.
+    return [key, answer];
   });
   return new Map(answers);
 }

@@ -9,6 +9,7 @@ import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts'
 import { LogListing } from '../log/log-listing.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { LogWriter } from '../log/log-writer.ts';
+import type { LogDamage } from '../log/open-log.ts';
 import { prefetchLog } from '../log/prefetch.ts';
 import { RecordStore } from '../records/record-store.ts';
 import type { RepositoryContext } from '../repository-context.ts';
@@ -56,8 +57,9 @@ export async function openRepository(
     // In a plain repository entries are the only place where a copy of `format` can be.
     const formatCopy = format.encrypted ? undefined : format.body;
     const source = { target, logKey: keys.logKey, mode, formatCopy };
-    const onFork = readOnly ? 'read-only' : 'refuse';
-    const reader = await LogReader.open(source, { listing, prefetched, remembered, onFork, signal });
+    const onDamage = readOnly ? 'read-only' : 'refuse';
+    const reader = await LogReader.open(source, { listing, prefetched, remembered, onDamage, signal });
+    if (reader.damage !== undefined) warnOf(reader.damage);
     const log = new LogWriter(reader);
     const records = new RecordStore({
       target,
@@ -72,6 +74,12 @@ export async function openRepository(
     keys.wipe();
     throw error;
   }
+}
+
+/** Nobody may take an older state for the newest one without having been told. */
+function warnOf({ openedAsOf, newestListed, error }: LogDamage): void {
+  const shown = `the repository is shown as of entry ${openedAsOf} of its log, and its newest is ${newestListed}`;
+  process.emitWarning(`${shown}: ${error.message}`, { code: 'COW_BACKUP_LOG_DAMAGED' });
 }
 
 /** As {@link recoverFormat}; where this host remembers a repository, one that is gone is no new one. */

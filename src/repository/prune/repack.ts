@@ -55,6 +55,7 @@ export async function repack(
   const opened = await context.log.append((state) => decideOpen(state, { owner: claim.ownerOn(state), volumes }), {
     signal: options.signal,
     lookFirst: false,
+    confirm: false,
   });
   if (opened === undefined) return undefined;
   const session = opened.entry.seq;

@@ -6,6 +6,7 @@ import { LogChain } from '../log/log-chain.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { forked, type LogSource, truncated } from '../log/log-source.ts';
 import { openObject, sealObject } from '../log/sealed-object.ts';
+import { lowestFork } from '../log/sound-entries.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */
 
@@ -49,7 +50,8 @@ export async function readPartOfLog(
   const { newest } = listing;
   const ahead = listing.checkpoints[0];
   if (ahead !== undefined && ahead > newest) throw truncated(ahead);
-  if (listing.forkedAt !== undefined) throw forked(listing.forkedAt);
+  const fork = await lowestFork(source, listing, new Set(), options);
+  if (fork !== undefined) throw forked(fork);
   if (newest === 0) return { entries: [], save: async () => {} };
   const mark = await readMark(target, logKey, options);
   const seen = mark !== undefined && mark.seq <= newest ? mark : undefined;

@@ -12,7 +12,7 @@ import {
 } from '../keys/format-object.ts';
 import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import { LogListing } from '../log/log-listing.ts';
-import { fetchEntry } from '../log/log-source.ts';
+import { fetchEntry, keyOfEntry } from '../log/log-source.ts';
 import { getBounded } from '../opening/bounded-get.ts';
 import { examineSlot } from '../opening/examine-slot.ts';
 import { listSlots } from '../opening/stored-slots.ts';
@@ -130,8 +130,9 @@ async function isStillOurs(
   const { seq, hash } = log.state;
   if (seq === 0) return true;
   const source = { ...log.reader.source, target };
-  const key = await (await LogListing.read(source, { signal })).keyOf(seq, { signal });
-  const entry = key === undefined ? undefined : await fetchEntry(source, seq, key, { signal });
+  const listing = await LogListing.read(source, { signal });
+  const listed = await listing.find(seq, keyOfEntry(source, seq, hash), { signal });
+  const entry = listed && (await fetchEntry(source, seq, listed, { signal }));
   return entry !== undefined && Buffer.compare(entry.hash, hash) === 0;
 }
 

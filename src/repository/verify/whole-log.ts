@@ -76,7 +76,7 @@ class EntriesAhead extends ForwardingTarget {
     const answer = this.#coming.get(key) ?? super.forwardGet(key, options);
     this.#coming.delete(key);
     const parsed = parseLogKey(key);
-    if (parsed?.kind === 'entry' && parsed.commitId === undefined) {
+    if (parsed?.kind === 'entry' && parsed.suffix === undefined) {
       for (let seq = parsed.seq - 1; seq >= Math.max(this.lowest, parsed.seq - ENTRIES_AHEAD); seq--) {
         const below = entryKey(seq);
         if (this.#coming.has(below)) continue;

@@ -48,6 +48,7 @@ async function scene(blocks = 40) {
   /** Starts a backup whose commit is held back. Everything that it stores is there. */
   const backUpSlowly = async () => {
     const content = guest.copy();
+    for await (const _ of first.listBackups()); // It looks, so that the session opens at the first number that it tries.
     const commit = slow.hold('log/', 1); // After the entry that opens the session.
     const done = backUpBegun(content);
     done.catch(() => {});

@@ -49,10 +49,10 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     const second = await repository.backup(volume, { volume: 'disk' });
     expect(second).toMatchObject({ base: first.id, changeSource: 'tracked', readBytes: BLOCK, requests: 4 });
     expect(calls.map((call) => call.replace(/[0-9a-f]{13,}/g, '#'))).toEqual([
-      'get log/#',
       'put log/#',
       'put packs/#/#',
       'put log/#',
+      'list log/',
     ]);
     expectSame(await contentOfBackup(repository, second.id), device.bytes);
     expectSame(await contentOfBackup(repository, first.id), before);

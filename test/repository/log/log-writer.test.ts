@@ -31,6 +31,9 @@ async function troubled(rules: readonly FaultRule<TargetOperation>[], options: H
 
 const PUT_1 = `put ${entryKey(1)}`;
 const GET_1 = `get ${entryKey(1)}`;
+const STAT_1 = `stat ${entryKey(1)}`;
+/** What confirms an entry. */
+const LOOK = 'list log/';
 const put = (nth: number | 'every', fault: Fault): FaultRule<TargetOperation> => ({
   operation: 'put',
   subject: /^log\/[^-]*$/,
@@ -39,22 +42,22 @@ const put = (nth: number | 'every', fault: Fault): FaultRule<TargetOperation> =>
 });
 
 describe('requests', () => {
-  test('of a small incremental: open, pack, commit, and one look at the log', async () => {
+  test('of a small incremental: open, pack, commit, and the look that confirms it', async () => {
     const { writer, faulty } = await troubled([]);
     const before = faulty.callCount();
     await runJob(writer);
-    expect(faulty.calls.slice(before).map(({ operation }) => operation)).toEqual(['get', 'put', 'put', 'put']);
+    expect(faulty.calls.slice(before).map(({ operation }) => operation)).toEqual(['put', 'put', 'put', 'list']);
   });
 
-  test('a lost race adds two', async () => {
+  test('a lost race adds three: the size of what won is looked at before it is read', async () => {
     const { writer, faulty, target } = await troubled([]);
     const other = await host(target);
     const before = faulty.callCount();
     await runJob(writer, { beforeCommit: () => other.append(() => keysFact) });
-    expect(faulty.callCount() - before).toBe(6);
+    expect(faulty.callCount() - before).toBe(7);
   });
 
-  test('a due checkpoint adds one, after its entry', async () => {
+  test('a due checkpoint adds one, after its entry is confirmed', async () => {
     const { writer, faulty } = await troubled([]);
     for (let n = 0; n < 30; n++) await writer.append(() => keysFact);
     const before = faulty.callCount();
@@ -64,12 +67,12 @@ describe('requests', () => {
         .slice(before)
         .map(({ subject }) => subject)
         .slice(-2),
-    ).toEqual([entryKey(32), checkpointKey(32)]);
+    ).toEqual(['log/', checkpointKey(32)]);
     expect(faulty.callCount() - before).toBe(5);
     expect(writer.reader.tail).toEqual([]);
   });
 
-  test('looking where nothing is new is one; many new entries cost three', async () => {
+  test('looking where nothing is new is one; many new entries cost two', async () => {
     const { writer, faulty, target } = await troubled([]);
     const other = await host(target);
     const looked = async () => {
@@ -79,7 +82,7 @@ describe('requests', () => {
     };
     expect(await looked()).toBe(1);
     for (let n = 0; n < 25; n++) await other.append(() => keysFact);
-    expect(await looked()).toBe(3);
+    expect(await looked()).toBe(2);
     expect(writer.position).toEqual(other.position);
     for (let n = 0; n < 100; n++) await other.append(() => keysFact);
     expect(await looked()).toBeLessThan(8);
@@ -91,7 +94,7 @@ describe('whose entry (P5)', () => {
   test('a lost answer: the same bytes to the same number, and then it is its own', async () => {
     const { writer, calls, target } = await troubled([put(1, { kind: 'fail-after' })]);
     const { entry } = (await writer.append(() => keysFact, { lookFirst: false }))!;
-    expect(calls()).toEqual([PUT_1, PUT_1, GET_1]);
+    expect(calls()).toEqual([PUT_1, PUT_1, STAT_1, GET_1, LOOK]);
     expect(decodeEntry(undefined, 1, await target.get(entryKey(1))).entry.commitId).toBe(entry.commitId);
     expect(writer.state.seq).toBe(1);
   });
@@ -108,7 +111,7 @@ describe('whose entry (P5)', () => {
       return given(key, body, options);
     };
     await writer.append(() => keysFact, { lookFirst: false });
-    expect(calls()).toEqual([PUT_1, PUT_1, PUT_1]);
+    expect(calls()).toEqual([PUT_1, PUT_1, PUT_1, LOOK]);
     expect(bodies[1]).toEqual(bodies[0]);
     expect(new Set(bodies.map((body) => body.buffer)).size).toBe(3); // Never a buffer of a PUT that was rejected.
   });
@@ -119,14 +122,14 @@ describe('whose entry (P5)', () => {
       { operation: 'get', subject: entryKey(1), nth: 1, fault: { kind: 'fail-before' } },
     ]);
     await writer.append(() => keysFact, { lookFirst: false });
-    expect(calls()).toEqual([PUT_1, PUT_1, GET_1, GET_1]);
+    expect(calls()).toEqual([PUT_1, PUT_1, STAT_1, GET_1, STAT_1, GET_1, LOOK]);
     expect(writer.state.seq).toBe(1);
   });
 
   test('a conflict means again, not that it exists', async () => {
     const { writer, calls } = await troubled([put(1, { kind: 'fail-before', error: failing('OBJECT_CONFLICT') })]);
     await writer.append(() => keysFact, { lookFirst: false });
-    expect(calls()).toEqual([PUT_1, PUT_1]);
+    expect(calls()).toEqual([PUT_1, PUT_1, LOOK]);
   });
 
   test('a store that can not be reached: COMMIT_UNKNOWN after so many tries, and no other number', async () => {
@@ -164,13 +167,24 @@ describe('whose entry (P5)', () => {
     expect(faulty.callCount('put')).toBe(2);
   });
 
-  test('what stands there and can not be read is neither success nor failure', async () => {
-    const { writer, target } = await troubled([], { attempts: 3 });
+  test('what stands there and can not be read is LOG_CORRUPT; with a request unanswered before, COMMIT_UNKNOWN', async () => {
+    const { writer, target, calls } = await troubled([], { attempts: 3 });
     await target.put(entryKey(1), new Uint8Array(100));
-    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toMatchObject({
+    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode('LOG_CORRUPT'));
+    expect(calls()).toEqual([PUT_1, STAT_1, GET_1, STAT_1, GET_1]);
+    const late = await troubled([put(1, { kind: 'fail-before' })], { attempts: 3 });
+    await late.target.put(entryKey(1), new Uint8Array(100));
+    await expect(late.writer.append(() => keysFact, { lookFirst: false })).rejects.toMatchObject({
       code: 'COMMIT_UNKNOWN',
       cause: { code: 'LOG_CORRUPT' },
     });
+  });
+
+  test('what stands there and is larger than an entry is not fetched', async () => {
+    const { writer, target, faulty } = await troubled([], { attempts: 3 });
+    await target.put(entryKey(1), new Uint8Array(8 * 1024 * 1024 + 1));
+    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode('LOG_CORRUPT'));
+    expect(faulty.callCount('get')).toBe(0);
   });
 
   test('a refusal that nothing went before is told as what it is', async () => {
@@ -201,7 +215,7 @@ describe('whose entry (P5)', () => {
       { lookFirst: false },
     );
     expect(seen).toEqual([0, 1]);
-    expect(calls()).toEqual([PUT_1, GET_1, `put ${entryKey(2)}`]);
+    expect(calls()).toEqual([PUT_1, STAT_1, GET_1, `put ${entryKey(2)}`, LOOK]);
     expect([...writer.state.sessions.keys()]).toEqual([1, 2]);
   });
 
@@ -245,7 +259,7 @@ describe('cancelling', () => {
     };
     const appended = await writer.append(() => keysFact, { signal: abort.signal, lookFirst: false });
     expect(appended?.entry.seq).toBe(1);
-    expect(calls()).toEqual([PUT_1, PUT_1]);
+    expect(calls()).toEqual([PUT_1, PUT_1, LOOK]);
     expect((await host(target)).state.seq).toBe(1);
   });
 
@@ -297,7 +311,7 @@ test('appends of one process go one at a time, in the order of asking', async ()
   expect((await Promise.all(appends)).map((each) => each?.entry.seq)).toEqual(
     Array.from({ length: 20 }, (_, n) => n + 1),
   );
-  expect(calls()).toHaveLength(20);
+  expect(calls()).toHaveLength(40);
 });
 
 test('a decision that says nothing writes nothing; one that throws leaves everything as it was', async () => {
@@ -334,7 +348,7 @@ describe('faults at every request of a reference history:', () => {
     return done;
   };
   const kinds: Fault[] = [{ kind: 'fail-before' }, { kind: 'fail-after' }];
-  const indices = 20;
+  const indices = 24;
 
   test.each([1, 100])('success or a code, then it opens and the next commit succeeds (%i in a row)', async (inRow) => {
     for (const fault of kinds) {

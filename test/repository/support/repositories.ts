@@ -1,4 +1,4 @@
-import type { AbortOptions } from '../../../src/common/abort.ts';
+import { randomBytes } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { Patience } from '../../../src/repository/opening/create-object.ts';
@@ -25,11 +25,7 @@ export function createIn(target: CloudTarget, isEncrypted = false): Promise<Back
   return BackupRepository.create(target, { encryption: encryptionOf(isEncrypted), ...SMALL });
 }
 
-export function openIn(
-  target: CloudTarget,
-  isEncrypted = false,
-  options: AbortOptions = {},
-): Promise<BackupRepository> {
+export function openIn(target: CloudTarget, isEncrypted = false, options: OpenOptions = {}): Promise<BackupRepository> {
   return BackupRepository.open(target, { ...options, ...unlockOf(isEncrypted), ...SMALL });
 }
 

@@ -32,7 +32,7 @@ export async function runJob(writer: LogWriter, options: JobOptions = {}): Promi
       const base = head !== undefined && state.backups.has(head) ? head : undefined;
       return decideOpen(state, { owner: 'host', volumes: new Map([[volume, base]]), resume, takeOver });
     },
-    { signal },
+    { signal, lookFirst: false, confirm: false },
   );
   const session = opened!.entry.seq;
   const stored = await storePack(writer, session);

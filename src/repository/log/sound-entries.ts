@@ -1,0 +1,66 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { DecodedEntry } from './entry-codec.ts';
+import type { LogListing } from './log-listing.ts';
+import { fetchEntry, forked, type LogSource, truncated } from './log-source.ts';
+
+/**
+ * The entry of a number. In single-writer mode several objects may be named for it: one that is not the entry that its
+ * name says is none.
+ *
+ * @throws `LOG_FORKED` where there are two; `LOG_CORRUPT` where there is none but objects that are named so;
+ * `LOG_TRUNCATED` where they are gone; `REPOSITORY_UNSUPPORTED`; what the target gives
+ */
+export async function soundEntry(
+  source: LogSource,
+  listing: LogListing,
+  seq: number,
+  options: AbortOptions = {},
+): Promise<DecodedEntry> {
+  await listing.reach(seq, options);
+  const sound: DecodedEntry[] = [];
+  let damage: unknown;
+  for (const listed of listing.entriesAt(seq)) {
+    try {
+      const decoded = await fetchEntry(source, seq, listed, options);
+      if (decoded !== undefined) sound.push(decoded);
+    } catch (error) {
+      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+      damage ??= error;
+    }
+  }
+  const [entry] = sound;
+  if (sound.length > 1) throw forked(seq);
+  if (entry !== undefined) return entry;
+  throw damage ?? truncated(seq);
+}
+
+/**
+ * The lowest listed number with two entries (P13); `undefined` where there is none.
+ *
+ * @param strays - keys of objects that were read before and are no entries: those that are found now are added
+ */
+export async function lowestFork(
+  source: LogSource,
+  listing: LogListing,
+  strays: Set<string>,
+  options: AbortOptions = {},
+): Promise<number | undefined> {
+  if (source.mode === 'shared') return undefined;
+  for (const seq of listing.numbers.reverse()) {
+    const candidates = listing.entriesAt(seq).filter(({ key }) => !strays.has(key));
+    if (candidates.length < 2) continue;
+    let sound = 0;
+    for (const listed of candidates) {
+      const entry = await fetchEntry(source, seq, listed, options).catch((error: unknown) => {
+        // Damage, or a name that somebody has put there. It is another matter where the store does not say.
+        if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+        return undefined;
+      });
+      if (entry === undefined) strays.add(listed.key);
+      else sound++;
+    }
+    if (sound > 1) return seq;
+  }
+  return undefined;
+}

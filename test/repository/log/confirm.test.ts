@@ -1,0 +1,167 @@
+import { describe, expect, test } from 'vitest';
+import type { LogFact } from '../../../src/repository/log/log-entry.ts';
+import { entryKey } from '../../../src/repository/log/log-keys.ts';
+import type { CloudTarget } from '../../../src/target/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { counted, host, logOf, objectsOf, targetOf, withCode } from './support/hosts.ts';
+import { idsOf, runJob } from './support/jobs.ts';
+
+/** A success is believed after a listing that shows the entry, and those before it. */
+
+const keysFact: LogFact = { type: 'keys', added: [], removed: [] };
+const rolledBack = withCode('REPOSITORY_ROLLED_BACK');
+
+/** A folder whose disk may be unmounted, and mounted again: what is written meanwhile is beneath. */
+class MountPoint extends ForwardingTarget {
+  #mounted: CloudTarget;
+  constructor(mounted: CloudTarget) {
+    super(mounted, 'this mount point');
+    this.#mounted = mounted;
+  }
+  mount(target: CloudTarget): void {
+    this.#mounted = target;
+  }
+  override put(...args: Parameters<CloudTarget['put']>) {
+    return this.#mounted.put(...args);
+  }
+  override get(...args: Parameters<CloudTarget['get']>) {
+    return this.#mounted.get(...args);
+  }
+  override stat(...args: Parameters<CloudTarget['stat']>) {
+    return this.#mounted.stat(...args);
+  }
+  override async *list(...args: Parameters<CloudTarget['list']>) {
+    yield* this.#mounted.list(...args);
+  }
+}
+
+describe.each([['shared'], ['single-writer']] as const)('%s mode: a disk that vanished', (mode) => {
+  const store = () => new MemoryTarget({ createOnly: mode === 'shared' });
+
+  test.each([
+    ['before the session opens', 0],
+    ['after the session opened', 1],
+  ])('%s: no backup succeeds; once it is back, the next one does', async (_when, opened) => {
+    const disk = store();
+    const folder = new MountPoint(disk);
+    const writer = await host(folder, { mode });
+    for (let n = 0; n < 3; n++) await runJob(writer);
+    const { position } = writer;
+    const before = idsOf(writer.state);
+    if (opened === 0) folder.mount(store());
+    const job = runJob(writer, { beforeCommit: async () => folder.mount(store()) });
+    await expect(job).rejects.toMatchObject({
+      code: expect.stringMatching(/REPOSITORY_ROLLED_BACK|COMMIT_UNKNOWN/),
+    });
+    expect(writer.position.seq).toBeLessThanOrEqual(position.seq + 1);
+    await expect(writer.catchUp()).rejects.toEqual(rolledBack);
+    await expect(writer.append(() => keysFact)).rejects.toEqual(rolledBack);
+    folder.mount(disk);
+    const { id } = await runJob(writer, { takeOver: [7] });
+    expect(idsOf((await host(disk, { mode })).state)).toEqual([...before, id]);
+  });
+
+  test('a target that was swapped for an older copy, or for another log, is noticed by a commit and by a look', async () => {
+    const disk = store();
+    const folder = new MountPoint(disk);
+    const writer = await host(folder, { mode });
+    await runJob(writer);
+    const older = store();
+    for (const [key, body] of await objectsOf(disk)) await older.put(key, body);
+    await runJob(writer);
+    folder.mount(older);
+    await expect(writer.catchUp()).rejects.toEqual(rolledBack);
+    await expect(runJob(writer)).rejects.toMatchObject({
+      code: expect.stringMatching(/COMMIT_UNKNOWN|ROLLED_BACK/),
+    });
+    folder.mount(store());
+    await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toMatchObject({
+      code: expect.stringMatching(/COMMIT_UNKNOWN|ROLLED_BACK/),
+    });
+  });
+});
+
+test('a log in which the entry before one’s own is another one is noticed by its size', async () => {
+  const disk = await logOf([keysFact, keysFact]);
+  const folder = new MountPoint(disk);
+  const writer = await host(folder);
+  const objects = await objectsOf(disk);
+  const longer = await logOf([keysFact, { type: 'keys', added: ['0123456789abcdef'], removed: [] }]);
+  folder.mount(await targetOf(objects.set(entryKey(2), (await objectsOf(longer)).get(entryKey(2))!)));
+  await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toMatchObject({
+    code: 'COMMIT_UNKNOWN',
+    cause: { code: 'REPOSITORY_ROLLED_BACK' },
+  });
+});
+
+test('a listing that fails leaves the commit unknown; the next look shows it, and it is there once', async () => {
+  const target = new MemoryTarget();
+  let isDown = false;
+  const faulty = counted(target, {
+    next: ({ operation }) => (operation === 'list' && isDown ? { kind: 'fail-before' } : undefined),
+  });
+  const writer = await host(faulty, { attempts: 3 });
+  await runJob(writer);
+  isDown = true;
+  await expect(runJob(writer)).rejects.toEqual(withCode('COMMIT_UNKNOWN'));
+  expect(writer.position.seq).toBe(2);
+  isDown = false;
+  expect((await writer.catchUp()).seq).toBe(4);
+  expect(idsOf(writer.state)).toHaveLength(2);
+});
+
+test('one listing that lacks the entry is no proof: another one is asked for', async () => {
+  const target = await logOf([keysFact]);
+  let listings = 0;
+  const folder = new MountPoint(target);
+  const writer = await host(folder);
+  folder.list = async function* (prefix, options) {
+    listings++;
+    if (listings > 1) yield* target.list(prefix, options);
+  };
+  expect((await writer.append(() => keysFact, { lookFirst: false }))?.entry.seq).toBe(2);
+  expect(listings).toBe(2);
+});
+
+test('a listing that lacks the new entry every time leaves the commit unknown', async () => {
+  const target = await logOf([keysFact]);
+  const folder = new MountPoint(target);
+  const writer = await host(folder);
+  folder.list = async function* (prefix, options) {
+    for await (const info of target.list(prefix, options)) if (info.key !== entryKey(2)) yield info;
+  };
+  await expect(writer.append(() => keysFact, { lookFirst: false })).rejects.toEqual(withCode('COMMIT_UNKNOWN'));
+});
+
+test("another's entry on top is folded in, and confirms the one below", async () => {
+  const target = new MemoryTarget();
+  const other = await host(target);
+  const faulty = counted(target);
+  const writer = await host(faulty);
+  const put = faulty.put.bind(faulty);
+  faulty.put = async (...args) => {
+    await put(...args);
+    await other.append(() => keysFact);
+  };
+  const appended = await writer.append(() => keysFact, { lookFirst: false });
+  expect([appended?.entry.seq, appended?.state.seq, writer.state.seq]).toEqual([1, 1, 2]);
+});
+
+test('a clock that no date can hold is named before anything is written', async () => {
+  for (const now of [-1, Number.NaN, Infinity, 8.64e15 + 1]) {
+    const target = new MemoryTarget();
+    const writer = await host(target, { now: () => now });
+    await expect(writer.append(() => keysFact)).rejects.toMatchObject({ code: 'CLOCK_WRONG', message: /clock/ });
+    expect((await objectsOf(target)).size).toBe(0);
+  }
+});
+
+test('a budget that holds for what was sent does not keep its outcome from being learned', async () => {
+  const { metered, RequestMeter } = await import('../../../src/repository/requests/request-meter.ts');
+  const { MeteredTarget } = await import('../../../src/repository/requests/metered-target.ts');
+  const writer = await host(new MeteredTarget(new MemoryTarget()));
+  const meter = new RequestMeter({ puts: 1, gets: 0 });
+  const appended = await metered(meter, () => writer.append(() => keysFact, { lookFirst: false }));
+  expect(appended?.entry.seq).toBe(1);
+});
