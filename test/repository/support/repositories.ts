@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { Patience } from '../../../src/repository/opening/create-object.ts';
