@@ -23,6 +23,8 @@ type Place = Pick<RepositoryContext, 'target' | 'log'>;
 /** How an entry is appended that makes room. */
 export interface LittleRoomOptions extends AbortOptions {
   readonly lookFirst?: boolean | undefined;
+  /** As for any other entry. @defaultValue true */
+  readonly confirm?: boolean | undefined;
   /**
    * Whether the reserve may be used up. A backup that fails for want of room must leave it alone, or the next one would fill
    * its place, and nobody could forget anything any more. @defaultValue true
