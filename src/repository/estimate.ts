@@ -5,10 +5,11 @@ import { chooseBase } from './jobs/backup-session.ts';
 import { writtenSinceBase } from './jobs/witnessed-commits.ts';
 import type { StoredBackup } from './log/log-state.ts';
 import { CHECKPOINT_EVERY } from './log/log-writer.ts';
-import { unionRanges } from './map/block-ranges.ts';
+import { unionOf } from './map/block-ranges.ts';
 import { DEFAULT_PACK_BYTES } from './pack/pack-sizes.ts';
 import { prune } from './prune/prune.ts';
 import { RESERVE_BYTES, RESERVE_KEY } from './prune/reserve.ts';
+import { gatheredRanges } from './records/event-loop-turns.ts';
 import { openMap, type RepositoryContext } from './repository-context.ts';
 import { metered, RequestMeter } from './requests/request-meter.ts';
 
@@ -68,7 +69,9 @@ async function changedBlocks(
   const [volume, instant] = isVolume(source) ? [source] : [source.volume, source.point];
   const written = await writtenSinceBase(volume, instant, { repositoryId, base, newest });
   if (typeof written === 'string') return undefined;
-  return unionRanges(written, base.descriptor.lost).reduce((sum, { blockCount }) => sum + blockCount, 0);
+  let blocks = 0;
+  for (const { blockCount } of await gatheredRanges(unionOf(written, base.descriptor.lost))) blocks += blockCount;
+  return blocks;
 }
 
 /** Of restoring a backup onto an empty device. */

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import type { SealPool } from '../workers/seal-pool.ts';
 import type { ComparedBase } from './base-contents.ts';
 
@@ -27,7 +28,7 @@ const DEFAULT_SAMPLE = 32;
  */
 export async function findLies(request: SampleRequest): Promise<number[]> {
   const { snapshot, base, pool, signal, sampleBlocks = DEFAULT_SAMPLE } = request;
-  const blocks = sampleOf(request.unchanged, sampleBlocks);
+  const blocks = await sampleOf(request.unchanged, sampleBlocks);
   const lies: number[] = [];
   if (blocks.length === 0) return lies;
   using slot = await pool.acquire({ signal });
@@ -50,18 +51,24 @@ export async function findLies(request: SampleRequest): Promise<number[]> {
   return lies.sort((a, b) => a - b);
 }
 
-function sampleOf(ranges: readonly BlockRange[], count: number): number[] {
-  const total = ranges.reduce((sum, { blockCount }) => sum + blockCount, 0);
+async function sampleOf(ranges: readonly BlockRange[], count: number): Promise<number[]> {
+  let total = 0;
+  for (const { blockCount } of ranges) {
+    total += blockCount;
+    await letOthersRun();
+  }
+  // Places among all of these blocks, in order.
+  const places = Array.from({ length: Math.min(count, total) }, () => randomInt(total)).sort((a, b) => a - b);
   const chosen = new Set<number>();
-  for (let n = 0; n < Math.min(count, total); n++) {
-    let at = randomInt(total);
-    for (const { firstBlock, blockCount } of ranges) {
-      if (at < blockCount) {
-        chosen.add(firstBlock + at);
-        break;
-      }
-      at -= blockCount;
+  let next = 0;
+  let before = 0;
+  for (const { firstBlock, blockCount } of ranges) {
+    for (; next < places.length && places[next]! < before + blockCount; next++) {
+      chosen.add(firstBlock + places[next]! - before);
     }
+    if (next === places.length) break;
+    before += blockCount;
+    await letOthersRun();
   }
   return [...chosen];
 }

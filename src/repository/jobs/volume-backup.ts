@@ -1,10 +1,11 @@
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import { subtractRanges, unionRanges } from '../map/block-ranges.ts';
+import { subtractionOf, unionOf } from '../map/block-ranges.ts';
 import type { BlockEntry, MapDescriptor } from '../map/descriptor.ts';
 import { MAX_LOST_RANGES } from '../map/descriptor-codec.ts';
 import { writeBlockMap } from '../map/write-block-map.ts';
+import { gatheredRanges, letOthersRun } from '../records/event-loop-turns.ts';
 import { openMap, type RepositoryContext } from '../repository-context.ts';
 import { damagedBlocksOf, needsRebuild } from '../verify/damage.ts';
 import type { SealPool } from '../workers/seal-pool.ts';
@@ -39,6 +40,8 @@ export interface StoredVolume {
   readonly lostNow: readonly BlockRange[];
 }
 
+/** Marking takes a moment for each block. */
+const MARKED_AT_ONCE = 2 ** 16;
 const MAX_BATCH_BYTES = 1024 * 1024;
 
 /**
@@ -110,7 +113,7 @@ export class VolumeBackup {
     if (typeof written === 'string') return new VolumeBackup(parts, written);
     // R11: what the base has lost, or holds in packs that are damaged, is stored again.
     const damaged = await damagedBlocksOf(context, map, { signal });
-    const changed = unionRanges(written, pinned.descriptor.lost, damaged);
+    const changed = await gatheredRanges(unionOf(written, pinned.descriptor.lost, damaged));
     const backup = new VolumeBackup(parts, changed);
     await backup.#inherit(changed);
     return backup;
@@ -147,7 +150,7 @@ export class VolumeBackup {
     const storing = Promise.all(loops).finally(() => this.#end());
     try {
       const [descriptor] = await Promise.all([map, storing]);
-      return this.#stored(descriptor);
+      return await this.#stored(descriptor);
     } catch (error) {
       this.#end();
       stop.abort(error);
@@ -163,29 +166,26 @@ export class VolumeBackup {
     this.#end();
   }
 
-  #stored(descriptor: MapDescriptor): StoredVolume {
+  async #stored(descriptor: MapDescriptor): Promise<StoredVolume> {
     const { snapshot } = this.#parts;
-    const lost = [...snapshot.states.ranges('lost')];
+    const lost = await gatheredRanges(snapshot.states.ranges('lost'));
     // What was not written since the base is there, whatever became of this snapshot's copy.
-    const lostNow = lost.flatMap(({ firstBlock, blockCount }) => {
-      const blocks = [{ firstBlock, blockCount }];
-      return this.#changed === undefined ? blocks : subtractRanges(blocks, this.#unchanged());
-    });
-    const all = unionRanges(descriptor.lost, lostNow);
+    const isThere = this.#changed === undefined ? [] : await this.#unchanged(this.#changed);
+    const lostNow = await gatheredRanges(subtractionOf(lost, isThere));
+    const all = await gatheredRanges(unionOf(descriptor.lost, lostNow));
     if (all.length > MAX_LOST_RANGES) throw new BackupError('LIMIT_EXCEEDED', `${all.length} ranges of lost blocks`);
     return { descriptor: { ...descriptor, lost: all }, lostNow };
   }
 
-  #unchanged(): BlockRange[] {
+  #unchanged(changed: readonly BlockRange[]): Promise<BlockRange[]> {
     const { blockCount } = this.#parts.snapshot.states;
-    return subtractRanges([{ firstBlock: 0, blockCount }], this.#changed ?? []);
+    return gatheredRanges(subtractionOf([{ firstBlock: 0, blockCount }], changed));
   }
 
   /** Gives up what the base has, once a sample of it has been looked at. */
   async #inherit(changed: readonly BlockRange[]): Promise<void> {
     const { snapshot, pool, signal, sampleBlocks } = this.#parts;
-    const { blockCount } = snapshot.states;
-    const unchanged = subtractRanges([{ firstBlock: 0, blockCount }], changed);
+    const unchanged = await this.#unchanged(changed);
     const lies = await findLies({ snapshot, pool, signal, base: this.#base as ComparedBase, unchanged, sampleBlocks });
     if (lies.length > 0) {
       // Who wrote past the volume once may have done so anywhere: all that was called unchanged is read.
@@ -198,7 +198,13 @@ export class VolumeBackup {
       this.#base?.fetchFromNowOn();
       return;
     }
-    for (const range of unchanged) this.#markInherited(range);
+    for (const { firstBlock, blockCount } of unchanged) {
+      for (let from = firstBlock; from < firstBlock + blockCount; from += MARKED_AT_ONCE) {
+        const left = firstBlock + blockCount - from;
+        this.#markInherited({ firstBlock: from, blockCount: Math.min(left, MARKED_AT_ONCE) });
+        await letOthersRun();
+      }
+    }
   }
 
   #markInherited(range: BlockRange): void {

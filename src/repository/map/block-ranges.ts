@@ -29,34 +29,49 @@ export class Coalescer {
   }
 }
 
-/** Every block that is in any of `lists`. */
+/** Every block that is in any of `lists`, in whatever order their ranges are. */
 export function unionRanges(...lists: (readonly BlockRange[])[]): BlockRange[] {
+  return [...unionOf(lists.flat().sort((a, b) => a.firstBlock - b.firstBlock))];
+}
+
+/** Every block that is in any of some ascending lists, step by step: of a large volume there may be millions of ranges. */
+export function* unionOf(...lists: (readonly BlockRange[])[]): Generator<BlockRange> {
   const coalescer = new Coalescer();
-  const union: BlockRange[] = [];
-  for (const { firstBlock, blockCount } of lists.flat().sort((a, b) => a.firstBlock - b.firstBlock)) {
+  const at = lists.map(() => 0);
+  for (;;) {
+    let next = -1;
+    lists.forEach((list, index) => {
+      const range = list[at[index] as number];
+      if (range === undefined) return;
+      if (next < 0 || range.firstBlock < lists[next]![at[next] as number]!.firstBlock) next = index;
+    });
+    if (next < 0) break;
+    const { firstBlock, blockCount } = lists[next]![at[next]!++]!;
     const complete = coalescer.add(firstBlock, blockCount);
-    if (complete !== undefined) union.push(complete);
+    if (complete !== undefined) yield complete;
   }
   const last = coalescer.end();
-  if (last !== undefined) union.push(last);
-  return union;
+  if (last !== undefined) yield last;
 }
 
 /** Every block of `ranges` that is in none of `without`. */
 export function subtractRanges(ranges: readonly BlockRange[], without: readonly BlockRange[]): BlockRange[] {
-  const rest: BlockRange[] = [];
+  return [...subtractionOf(ranges, without)];
+}
+
+/** As {@link subtractRanges}, step by step. */
+export function* subtractionOf(ranges: readonly BlockRange[], without: readonly BlockRange[]): Generator<BlockRange> {
   let at = 0;
   for (const { firstBlock, blockCount } of ranges) {
     const end = firstBlock + blockCount;
     let from = firstBlock;
     while (at < without.length && endOf(without[at]!) <= from) at++;
     for (let i = at; i < without.length && without[i]!.firstBlock < end; i++) {
-      if (without[i]!.firstBlock > from) rest.push({ firstBlock: from, blockCount: without[i]!.firstBlock - from });
+      if (without[i]!.firstBlock > from) yield { firstBlock: from, blockCount: without[i]!.firstBlock - from };
       from = Math.max(from, endOf(without[i]!));
     }
-    if (from < end) rest.push({ firstBlock: from, blockCount: end - from });
+    if (from < end) yield { firstBlock: from, blockCount: end - from };
   }
-  return rest;
 }
 
 /** The parts of `ranges` from `first` to before `end`. */
