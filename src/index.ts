@@ -75,7 +75,13 @@ export type { ForgetOptions } from './repository/retention/forget.ts';
 export type { HoldOptions } from './repository/retention/hold.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
 export type { DamagedObject } from './repository/verify/small-objects.ts';
-export type { DamagedPack, VerifyDepth, VerifyOptions, VerifyResult } from './repository/verify/verify-options.ts';
+export type {
+  DamagedPack,
+  ReplicaDamage,
+  VerifyDepth,
+  VerifyOptions,
+  VerifyResult,
+} from './repository/verify/verify-options.ts';
 export { SEAL_WORKER_URL } from './repository/workers/seal-worker-url.ts';
 export type { BlockRange } from './state/block-range.ts';
 export type { BlockState } from './state/block-state.ts';

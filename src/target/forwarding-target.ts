@@ -11,7 +11,16 @@ import type {
   TargetMember,
 } from './cloud-target.ts';
 import { Lifetime } from './lifetime.ts';
-import { targetArgument } from './target-arguments.ts';
+import {
+  abortOptions,
+  bodyArgument,
+  getOptions,
+  keysArgument,
+  listOptions,
+  prefixOfList,
+  putOptions,
+  targetArgument,
+} from './target-arguments.ts';
 
 /** The calls of a {@link CloudTarget}. @public */
 export type TargetOperation =
@@ -63,7 +72,8 @@ export abstract class ForwardingTarget implements ClosableTarget {
     this.#lifetime = new Lifetime(what);
     if (inner.deleteMany !== undefined) {
       this.deleteMany = async (keys, options = {}) => {
-        const call = { operation: 'deleteMany', subject: `${keys.length} keys`, signal: options.signal } as const;
+        const { signal } = abortOptions(options);
+        const call = { operation: 'deleteMany', subject: `${keysArgument(keys).length} keys`, signal } as const;
         return this.#pass({ ...call, createOnly: false, bytes: undefined }, () =>
           this.forwardDeleteMany(keys, options),
         );
@@ -71,7 +81,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     }
     if (inner.storeTime !== undefined) {
       this.storeTime = async (options = {}) =>
-        this.#pass(this.#small('storeTime', '', options), () => this.forwardStoreTime(options));
+        this.#pass(this.#small('storeTime', '', abortOptions(options)), () => this.forwardStoreTime(options));
     }
     if (inner.removeLeftovers !== undefined) {
       this.removeLeftovers = async (options = {}) =>
@@ -88,37 +98,34 @@ export abstract class ForwardingTarget implements ClosableTarget {
   }
 
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
-    const createOnly = options.createOnly ?? false;
-    const call: TargetCall = {
-      operation: 'put',
-      subject: key,
-      signal: options.signal,
-      createOnly,
-      bytes: body.byteLength,
-    };
+    const { createOnly = false, signal } = putOptions(options);
+    const bytes = bodyArgument(body).byteLength;
+    const call: TargetCall = { operation: 'put', subject: key, signal, createOnly, bytes };
     return this.#pass(call, () => this.forwardPut(key, body, options));
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
-    const bytes = options.range?.length;
-    const call: TargetCall = { operation: 'get', subject: key, signal: options.signal, createOnly: false, bytes };
+    const { range, signal } = getOptions(options);
+    const call: TargetCall = { operation: 'get', subject: key, signal, createOnly: false, bytes: range?.length };
     return this.#pass(call, () => this.forwardGet(key, options));
   }
 
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#pass(this.#small('stat', key, options), () => this.forwardStat(key, options));
+    return this.#pass(this.#small('stat', key, abortOptions(options)), () => this.forwardStat(key, options));
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
-    this.#lifetime.check(options.signal);
+    const { signal } = listOptions(options);
+    prefixOfList(prefix);
+    this.#lifetime.check(signal);
     for await (const info of this.forwardList(prefix, options)) {
       yield info;
-      this.#lifetime.check(options.signal);
+      this.#lifetime.check(signal);
     }
   }
 
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    return this.#pass(this.#small('delete', key, options), () => this.forwardDelete(key, options));
+    return this.#pass(this.#small('delete', key, abortOptions(options)), () => this.forwardDelete(key, options));
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../common/abort.ts';
-import { booleanArgument, bytesArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
+import { booleanArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import type {
   CloudTarget,
@@ -12,7 +12,16 @@ import type {
 } from './cloud-target.ts';
 import { checkKey, keyInTheWay } from './keys.ts';
 import { Lifetime } from './lifetime.ts';
-import { checkRange, rangeWithin } from './object-range.ts';
+import { rangeWithin } from './object-range.ts';
+import {
+  abortOptions,
+  bodyArgument,
+  getOptions,
+  keysArgument,
+  listOptions,
+  prefixOfList,
+  putOptions,
+} from './target-arguments.ts';
 
 /** Options of {@link MemoryTarget}. @public */
 export interface MemoryTargetOptions {
@@ -51,61 +60,65 @@ export class MemoryTarget implements CloudTarget {
   }
 
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
-    this.#lifetime.check(options.signal);
+    const { createOnly, onSent, signal } = putOptions(options);
+    const given = bodyArgument(body);
+    this.#lifetime.check(signal);
     checkKey(key);
-    if (options.createOnly) {
+    if (createOnly) {
       if (!this.capabilities.createOnly) {
         throw new BackupError('CREATE_ONLY_UNSUPPORTED', 'this MemoryTarget was made without createOnly');
       }
       // Nothing is awaited from here to the `set`: that is what makes it atomic.
       if (this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
     }
-    const copy = new Uint8Array(bytesArgument('body', body));
+    const copy = new Uint8Array(given);
     const sha256 = createHash('sha256').update(copy).digest('hex');
     if (!this.#objects.has(key)) this.#count(key);
     this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256 } });
+    onSent?.(copy.length);
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    this.#lifetime.check(options.signal);
-    const asked = checkRange(options.range);
+    const { range, signal } = getOptions(options);
+    this.#lifetime.check(signal);
     const object = this.#objects.get(checkKey(key));
     if (object === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
-    const { offset, length } = rangeWithin(key, object.body.length, asked);
+    const { offset, length } = rangeWithin(key, object.body.length, range);
     return object.body.slice(offset, offset + length);
   }
 
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    this.#lifetime.check(options.signal);
+    this.#lifetime.check(abortOptions(options).signal);
     return this.#objects.get(checkKey(key))?.info;
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
-    this.#lifetime.check(options.signal);
-    const { after } = options;
+    const { after, signal } = listOptions(options);
+    prefixOfList(prefix);
+    this.#lifetime.check(signal);
     const keys = [...this.#objects.keys()]
       .filter((key) => key.startsWith(prefix) && (after === undefined || key > after))
       .sort();
     for (const key of keys) {
       const object = this.#objects.get(key);
       if (object !== undefined) yield object.info;
-      this.#lifetime.check(options.signal);
+      this.#lifetime.check(signal);
     }
   }
 
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    this.#lifetime.check(options.signal);
+    this.#lifetime.check(abortOptions(options).signal);
     this.#delete(checkKey(key));
   }
 
   async deleteMany(keys: readonly string[], options: AbortOptions = {}): Promise<void> {
-    this.#lifetime.check(options.signal);
-    for (const key of keys) checkKey(key);
+    this.#lifetime.check(abortOptions(options).signal);
+    for (const key of keysArgument(keys)) checkKey(key);
     for (const key of keys) this.#delete(key);
   }
 
   async storeTime(options: AbortOptions = {}): Promise<Date> {
-    this.#lifetime.check(options.signal);
+    this.#lifetime.check(abortOptions(options).signal);
     return new Date(this.#now());
   }
 

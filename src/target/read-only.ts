@@ -12,7 +12,7 @@ import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOper
  * Refuses whatever would change the store, with `READ_ONLY`. For verifying and restoring where nothing may be
  * touched.
  *
- * @throws Never. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them, and so does
+ * @throws `TypeError` for a target that is none. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them, and so does
  * `removeLeftovers` unless it is a dry run; `storeTime` is `undefined`; the other calls throw what those of `target` throw.
  * @public
  */

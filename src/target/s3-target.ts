@@ -19,7 +19,15 @@ import { expectedLength, infoOfHeaders, sha256OfHeaders } from './s3-headers.ts'
 import { listQuery, parseListPage } from './s3-listing.ts';
 import { type S3TargetOptions, s3Settings } from './s3-options.ts';
 import { S3Puts } from './s3-puts.ts';
-import { abortOptions, bodyArgument, getOptions, listOptions, prefixOfList, putOptions } from './target-arguments.ts';
+import {
+  abortOptions,
+  bodyArgument,
+  getOptions,
+  keysArgument,
+  listOptions,
+  prefixOfList,
+  putOptions,
+} from './target-arguments.ts';
 
 /** The largest body of a single PUT. In parts a put could be neither create-only nor checked as a whole. */
 const MAX_PUT_BYTES = 5 * 1024 ** 3;
@@ -232,7 +240,7 @@ export class S3Target implements CloudTarget {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
     await this.#deletes.many(
-      keys.map((key) => this.#nameOf(key)),
+      keysArgument(keys).map((key) => this.#nameOf(key)),
       signal,
     );
   }

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import {
   booleanArgument,
+  described,
   functionArgument,
   integerArgument,
   optionsArgument,
@@ -9,6 +10,7 @@ import {
 import { BackupError } from '../common/errors.ts';
 import type { CloudTarget, ObjectInfo } from './cloud-target.ts';
 import { inParallel } from './in-parallel.ts';
+import { checkKey } from './keys.ts';
 import { type MissingObject, objectsApart } from './objects-apart.ts';
 
 /** Options of {@link FanOut.synchronize}. @public */
@@ -18,6 +20,11 @@ export interface SynchronizeOptions extends AbortOptions {
    * on the primary once more before. @defaultValue false
    */
   deleteExtras?: boolean | undefined;
+  /**
+   * Keys of objects to copy in any case, also where the replicas have them in the same length: what `verify` has found
+   * damaged on a replica. @defaultValue none
+   */
+  recopy?: readonly string[] | undefined;
   /** How many objects are copied at once, from 1. Each is held in memory whole. @defaultValue 4 */
   concurrency?: number | undefined;
   /** Hears of each object that was copied. */
@@ -46,19 +53,23 @@ export interface SynchronizedReplica {
 /** The options with their defaults. */
 export interface CheckedSynchronizeOptions {
   readonly deleteExtras: boolean;
+  readonly recopy: readonly string[];
   readonly concurrency: number;
   readonly onProgress: SynchronizeOptions['onProgress'];
   readonly signal: AbortSignal | undefined;
 }
 
-const KNOWN = { deleteExtras: true, concurrency: true, onProgress: true, signal: true } as const;
+const KNOWN = { deleteExtras: true, recopy: true, concurrency: true, onProgress: true, signal: true } as const;
 
 /** @throws `TypeError` for an option that is unknown or out of range */
 export function checkSynchronizeOptions(options: SynchronizeOptions | undefined): CheckedSynchronizeOptions {
-  const { deleteExtras = false, concurrency = 4, onProgress, signal } = optionsArgument('options', options, KNOWN);
+  const given = optionsArgument('options', options, KNOWN);
+  const { deleteExtras = false, recopy = [], concurrency = 4, onProgress, signal } = given;
+  if (!Array.isArray(recopy)) throw new TypeError(`options.recopy must be an array of keys, not ${described(recopy)}`);
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   return {
     deleteExtras: booleanArgument('options.deleteExtras', deleteExtras),
+    recopy: recopy.map(checkKey),
     concurrency: integerArgument('options.concurrency', concurrency, 1),
     onProgress,
     signal: signalArgument('options.signal', signal),
@@ -102,6 +113,8 @@ export class Synchronization {
       await inParallel(missing, concurrency, (object) => this.#copy(object));
       for (const entry of entries) await this.#copy(entry);
       if (entries.length > 0 && round < MAX_ROUNDS) continue;
+      const again = this.#options.recopy.map((key) => ({ key, isNew: false }));
+      await inParallel(again, concurrency, (object) => this.#copy(object));
       if (this.#options.deleteExtras) for (const { key } of extras) await this.#deleteExtra(key);
       return {
         copiedObjects: this.#copiedObjects,

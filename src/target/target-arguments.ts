@@ -66,6 +66,12 @@ export function listOptions(options: ListOptions | undefined): ListOptions {
   return { after, signal: signalArgument('options.signal', signal) };
 }
 
+/** Returns `keys` when it is an array; each of them is looked at by itself. */
+export function keysArgument(keys: unknown): readonly string[] {
+  if (!Array.isArray(keys)) throw new TypeError(`keys must be an array of object keys, not ${described(keys)}`);
+  return keys;
+}
+
 /** Returns `prefix` when it is a string, also an empty one. */
 export function prefixOfList(prefix: unknown): string {
   if (typeof prefix !== 'string') throw new TypeError(`prefix must be a string, not ${described(prefix)}`);

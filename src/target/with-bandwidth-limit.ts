@@ -1,6 +1,6 @@
-import { integerArgument, limitArgument } from '../common/arguments.ts';
+import { integerArgument, limitArgument, optionsArgument } from '../common/arguments.ts';
 import { isBytes } from '../common/realms.ts';
-import { systemClock, type TargetClock } from './clock.ts';
+import { clockArgument, systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
@@ -23,13 +23,15 @@ export interface BandwidthOptions {
  * within one body. A `get` of a whole object, whose size isn't known beforehand, holds up the calls after it
  * instead.
  *
- * @throws `TypeError` for a rate or burst that is none. Calls throw what those of `target` throw, and `signal.reason`
+ * @throws `TypeError` for a target, a rate or a burst that is none, and an option that is unknown. Calls throw what those of `target` throw, and `signal.reason`
  * when they are aborted while they wait.
  * @public
  */
-export function withBandwidthLimit(target: CloudTarget, options: BandwidthOptions): ClosableTarget {
+export function withBandwidthLimit(target: CloudTarget, options: BandwidthOptions = {}): ClosableTarget {
   return new BandwidthLimitedTarget(target, options);
 }
+
+const KNOWN = { uploadBytesPerSecond: true, downloadBytesPerSecond: true, burstMs: true, clock: true } as const;
 
 class BandwidthLimitedTarget extends ForwardingTarget {
   readonly #up: TokenBucket;
@@ -37,10 +39,11 @@ class BandwidthLimitedTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, options: BandwidthOptions) {
     super(inner, 'this target with a bandwidth limit');
-    const clock = options.clock ?? systemClock;
-    const burstMs = integerArgument('burstMs', options.burstMs ?? 1000, 1);
+    const given = optionsArgument('options', options, KNOWN);
+    const clock = clockArgument('options.clock', given.clock ?? systemClock, ['now', 'sleep']);
+    const burstMs = integerArgument('options.burstMs', given.burstMs ?? 1000, 1);
     const rate = (name: 'uploadBytesPerSecond' | 'downloadBytesPerSecond') =>
-      limitArgument(name, options[name] ?? Number.POSITIVE_INFINITY, 1);
+      limitArgument(`options.${name}`, given[name] ?? Number.POSITIVE_INFINITY, 1);
     this.#up = new TokenBucket(rate('uploadBytesPerSecond'), burstMs, clock);
     this.#down = new TokenBucket(rate('downloadBytesPerSecond'), burstMs, clock);
   }

@@ -1,5 +1,5 @@
 import PQueue from 'p-queue';
-import { integerArgument } from '../common/arguments.ts';
+import { integerArgument, optionsArgument } from '../common/arguments.ts';
 import type { CloudTarget, ListOptions, ObjectInfo } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
@@ -13,7 +13,7 @@ export interface ConcurrencyOptions {
  * Lets only so many calls through at once. A listing counts while its next object is being fetched, not while its
  * consumer thinks. A call that is aborted while it waits never reaches the target.
  *
- * @throws `TypeError` for a concurrency that is no integer from 1. Calls throw what those of `target` throw, and
+ * @throws `TypeError` for a target that is none, an option that is unknown, and a concurrency that is no integer from 1. Calls throw what those of `target` throw, and
  * `signal.reason` when they are aborted while they wait.
  * @public
  */
@@ -26,7 +26,8 @@ class ConcurrencyLimitedTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, options: ConcurrencyOptions) {
     super(inner, 'this target with a concurrency limit');
-    this.#queue = new PQueue({ concurrency: integerArgument('concurrency', options.concurrency ?? 16, 1) });
+    const { concurrency = 16 } = optionsArgument('options', options, { concurrency: true });
+    this.#queue = new PQueue({ concurrency: integerArgument('options.concurrency', concurrency, 1) });
   }
 
   protected override around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {

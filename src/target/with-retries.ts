@@ -1,8 +1,9 @@
-import { integerArgument } from '../common/arguments.ts';
+import { functionArgument, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import { systemClock, type TargetClock } from './clock.ts';
+import { clockArgument, systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
+import { bodyArgument } from './target-arguments.ts';
 
 /** Options of {@link withRetries}. @public */
 export interface RetryOptions {
@@ -35,13 +36,22 @@ export interface RetryOptions {
  * - Bodies are copied once, since an attempt given up may still be reading its buffer after a later one
  *   has succeeded and the caller has the right to refill it.
  *
- * @throws `TypeError` for an option that is out of range. Calls throw the error of the last attempt, and
+ * @throws `TypeError` for a target that is none and an option that is unknown or out of range. Calls throw the error of the last attempt, and
  * `signal.reason` when they are aborted while they wait.
  * @public
  */
 export function withRetries(target: CloudTarget, options: RetryOptions = {}): ClosableTarget {
   return new RetryingTarget(target, options);
 }
+
+const KNOWN = {
+  attempts: true,
+  baseDelayMs: true,
+  maxDelayMs: true,
+  maxRetryAfterMs: true,
+  clock: true,
+  random: true,
+} as const;
 
 class RetryingTarget extends ForwardingTarget {
   readonly #attempts: number;
@@ -53,17 +63,19 @@ class RetryingTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, options: RetryOptions) {
     super(inner, 'this target with retries');
-    this.#attempts = integerArgument('attempts', options.attempts ?? 6, 1);
-    this.#baseDelayMs = integerArgument('baseDelayMs', options.baseDelayMs ?? 200, 0);
-    this.#maxDelayMs = integerArgument('maxDelayMs', options.maxDelayMs ?? 20_000, 0);
-    this.#maxRetryAfterMs = integerArgument('maxRetryAfterMs', options.maxRetryAfterMs ?? 60_000, 0);
-    this.#clock = options.clock ?? systemClock;
-    this.#random = options.random ?? Math.random;
+    const given = optionsArgument('options', options, KNOWN);
+    this.#attempts = integerArgument('options.attempts', given.attempts ?? 6, 1);
+    this.#baseDelayMs = integerArgument('options.baseDelayMs', given.baseDelayMs ?? 200, 0);
+    this.#maxDelayMs = integerArgument('options.maxDelayMs', given.maxDelayMs ?? 20_000, 0);
+    this.#maxRetryAfterMs = integerArgument('options.maxRetryAfterMs', given.maxRetryAfterMs ?? 60_000, 0);
+    this.#clock = clockArgument('options.clock', given.clock ?? systemClock, ['sleep']);
+    this.#random = functionArgument('options.random', given.random ?? Math.random);
   }
 
   override async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+    const given = bodyArgument(body);
     const repeated = !options.createOnly && this.#attempts > 1;
-    return super.put(key, repeated ? new Uint8Array(body) : body, options);
+    return super.put(key, repeated ? new Uint8Array(given) : given, options);
   }
 
   protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {

@@ -1,4 +1,5 @@
 import { type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { optionsArgument, textArgument } from '../common/arguments.ts';
 import { isBytes } from '../common/realms.ts';
 import type { CloudTarget, ListOptions, ObjectInfo } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
@@ -61,10 +62,12 @@ export const TARGET_CHANNELS = Object.freeze(
  * `error`, each with a {@link TargetTrace}. A listing is one call from its first object to its end. Bodies are never given out.
  * Without subscribers it costs one comparison a call. Calls throw what those of `target` throw.
  *
+ * @throws `TypeError` for a target that is none, an option that is unknown, and a name that is no text
  * @public
  */
 export function withTracing(target: CloudTarget, options: TracingOptions = {}): ClosableTarget {
-  return new TracedTarget(target, options.name ?? 'target');
+  const { name = 'target' } = optionsArgument('options', options, { name: true });
+  return new TracedTarget(target, textArgument('options.name', name));
 }
 
 class TracedTarget extends ForwardingTarget {

@@ -59,6 +59,16 @@ export interface DamagedPack {
   readonly error: BackupError;
 }
 
+/** An object that is not as it should be on one of several targets that keep the same. @public */
+export interface ReplicaDamage {
+  /** Which target of a `fanOut`, as `replicas[0]`. */
+  readonly member: string;
+  /** Its key, as `packs/...`. */
+  readonly object: string;
+  /** `OBJECT_NOT_FOUND`, `REPOSITORY_CORRUPT`, `PACK_MISSING`, `PACK_CORRUPT` or `RECORD_CORRUPT`. */
+  readonly error: BackupError;
+}
+
 /** What verifying found. @public */
 export interface VerifyResult {
   /** Whether nothing is damaged in what was verified. */
@@ -68,6 +78,12 @@ export interface VerifyResult {
   readonly damagedObjects: readonly DamagedObject[];
   /** Keys of objects that were missing or damaged, and that this run has restored: `format`. It is then no damage any more. */
   readonly restored: readonly string[];
+  /**
+   * What the replicas of a `fanOut` lack or have otherwise: of each the log, the key slots and the packs in their lengths, and
+   * with `data` the content of the same packs. `damaged` is about the primary. `synchronize` of the `fanOut` copies what is
+   * missing or of another length, and what is damaged in its content with `recopy`.
+   */
+  readonly damagedReplicas: readonly ReplicaDamage[];
   /** Bytes of packs that were verified: downloaded with `data`, by checksum with `checksums`; of maps with `structure`. */
   readonly verifiedBytes: number;
   /** Packs that the verified backups need, and their bytes. */

@@ -17,6 +17,7 @@ import { AffectedBackups } from './affected-backups.ts';
 import { Damages } from './damages.ts';
 import { FreshRecords } from './fresh-records.ts';
 import { walkMap } from './map-walk.ts';
+import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
 import { corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';
 import { PackChecks } from './pack-checks.ts';
@@ -27,6 +28,7 @@ import { VerifiedTimes } from './verified-times.ts';
 import {
   type CheckedVerifyOptions,
   checkVerifyOptions,
+  type ReplicaDamage,
   type VerifyOptions,
   type VerifyResult,
 } from './verify-options.ts';
@@ -88,10 +90,12 @@ class Verification {
   readonly #progress: ProgressTeller;
   readonly #packs: PackChecks;
   #unreferenced: Unreferenced = { packs: 0, bytes: 0, sessions: [] };
+  readonly #tuning: VerifyTuning;
 
   constructor(context: RepositoryContext, options: CheckedVerifyOptions, tuning: VerifyTuning, signal: AbortSignal) {
     this.#context = context;
     this.#options = options;
+    this.#tuning = tuning;
     this.#signal = signal;
     this.#patience = new Patience(context.target, signal, tuning.clock);
     this.#records = new FreshRecords(
@@ -154,13 +158,27 @@ class Verification {
     const expected = await this.#expect(needed, listing, logged);
     if (depth === 'structure') this.#packs.verifiedBytes = this.#records.readBytes;
     if (depth === 'checksums') await this.#packs.checkSums(expected, needed);
+    let wanted: ExpectedPack[] = [];
     if (times !== undefined) {
-      const wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
+      wanted = expected.filter(({ pack }) => chosen === undefined || chosen.has(packKey(pack)));
       await this.#packs.checkData(wanted, times, listing);
     }
-    const result = await this.#conclude(expected, small);
+    const replicas = await this.#checkReplicas(expected, wanted);
+    const result = await this.#conclude(expected, small, replicas);
     await saveLogMark();
     return result;
+  }
+
+  /** Of what is damaged on the primary nothing can be said of the others. */
+  async #checkReplicas(all: readonly ExpectedPack[], wanted: readonly ExpectedPack[]): Promise<ReplicaDamage[]> {
+    const { members } = this.#context.target;
+    if (members === undefined) return [];
+    const expected = all.filter(({ pack }) => !this.#damages.has(packKey(pack)));
+    const read = wanted.filter(({ pack }) => !this.#damages.has(packKey(pack)));
+    const bytes = read.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
+    this.#progress.begin('replicas', bytes * (members.length - 1));
+    const parts = { context: this.#context, signal: this.#signal, clock: this.#tuning.clock, expected, read };
+    return checkMembers(members, { ...parts, onBytes: (count) => this.#progress.advance(count) });
   }
 
   /** Of the data, and so of the log, where `maxBytes` says how much. */
@@ -262,7 +280,11 @@ class Verification {
   }
 
   /** P8: what looks damaged is looked at once more with what has become of it meanwhile. */
-  async #conclude(expected: readonly ExpectedPack[], small: SmallObjects): Promise<VerifyResult> {
+  async #conclude(
+    expected: readonly ExpectedPack[],
+    small: SmallObjects,
+    damagedReplicas: readonly ReplicaDamage[],
+  ): Promise<VerifyResult> {
     const context = this.#context;
     const signal = this.#signal;
     let affected: AffectedBackups | undefined;
@@ -288,9 +310,10 @@ class Verification {
     const told = found.filter(({ backups }) => asked === undefined || backups.some((id) => asked.includes(id)));
     this.#progress.begin('done');
     return {
-      ok: told.length + small.damagedObjects.length === 0,
+      ok: told.length + small.damagedObjects.length + damagedReplicas.length === 0,
       ...small,
       damaged: told.map(({ pack, backups, error }) => ({ pack: packKey(pack), backups, error })),
+      damagedReplicas,
       verifiedBytes: this.#packs.verifiedBytes,
       packs: expected.length,
       packBytes: expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0),

@@ -1,0 +1,133 @@
+import { BackupError } from '../../common/errors.ts';
+import type { TargetClock } from '../../target/clock.ts';
+import type { CloudTarget, TargetMember } from '../../target/cloud-target.ts';
+import { readAhead } from '../map/read-ahead.ts';
+import { listPacks } from '../prune/pack-listing.ts';
+import { packKey } from '../records/record.ts';
+import type { RepositoryContext } from '../repository-context.ts';
+import { MeteredTarget } from '../requests/metered-target.ts';
+import { checkPack, type ExpectedPack } from './pack-check.ts';
+import { Patience } from './patience.ts';
+import type { ReplicaDamage } from './verify-options.ts';
+
+/** What the members of a target are held against. */
+export interface MemberChecksParts {
+  readonly context: RepositoryContext;
+  readonly signal: AbortSignal;
+  readonly clock: Pick<TargetClock, 'sleep'> | undefined;
+  /** Packs that backups need, as the first member has them. */
+  readonly expected: readonly ExpectedPack[];
+  /** Those of which all data is read. */
+  readonly read: readonly ExpectedPack[];
+  /** Told of bytes of packs that were read. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** What every member must have besides packs. Other prefixes hold what may be missing. */
+const PREFIXES = ['format', 'keys/', 'log/'] as const;
+const PACKS_AT_A_TIME = 3;
+
+/**
+ * Looks whether each further member of a target that keeps objects in several has what the repository needs: the log, slots
+ * and packs in their lengths, `format` and slots in their bytes, and the content of the packs that are read.
+ */
+export async function checkMembers(
+  members: readonly TargetMember[] | undefined,
+  parts: MemberChecksParts,
+): Promise<ReplicaDamage[]> {
+  const [first, ...others] = members ?? [];
+  if (first === undefined) return [];
+  const patient = ({ target }: TargetMember) =>
+    new Patience(new MeteredTarget(target), parts.signal, parts.clock).target;
+  const damaged: ReplicaDamage[] = [];
+  for (const member of others) {
+    try {
+      damaged.push(...(await new MemberCheck(member.name, patient(first), patient(member), parts).run()));
+    } catch (error) {
+      parts.signal.throwIfAborted();
+      if (!BackupError.is(error)) throw error;
+      const { code, retryable, retryAfterMs } = error;
+      throw new BackupError(code, `${member.name}: ${error.message}`, { cause: error, retryable, retryAfterMs });
+    }
+  }
+  return damaged;
+}
+
+class MemberCheck {
+  readonly #name: string;
+  readonly #first: CloudTarget;
+  readonly #member: CloudTarget;
+  readonly #parts: MemberChecksParts;
+  readonly #damaged: ReplicaDamage[] = [];
+
+  constructor(name: string, first: CloudTarget, member: CloudTarget, parts: MemberChecksParts) {
+    this.#name = name;
+    this.#first = first;
+    this.#member = member;
+    this.#parts = parts;
+  }
+
+  async run(): Promise<ReplicaDamage[]> {
+    for (const prefix of PREFIXES) await this.#compare(prefix);
+    await this.#packs();
+    return this.#damaged;
+  }
+
+  /** Objects that are small or never read here: their lengths, and of `format` and slots the bytes. */
+  async #compare(prefix: string): Promise<void> {
+    const { signal } = this.#parts;
+    const sizes = new Map<string, number>();
+    // The first member's listing comes first: what is put later is put there before.
+    for await (const { key, size } of this.#first.list(prefix, { signal })) sizes.set(key, size);
+    for await (const { key, size } of this.#member.list(prefix, { signal })) {
+      if (sizes.get(key) === size && (prefix === 'log/' || (await this.#isAlike(key)))) sizes.delete(key);
+    }
+    for (const key of sizes.keys()) await this.#lookAgain(key);
+  }
+
+  async #isAlike(key: string): Promise<boolean> {
+    const { signal } = this.#parts;
+    const bodies = [this.#first, this.#member].map((target) => target.get(key, { signal }));
+    const [own, other] = (await Promise.all(bodies)) as [Uint8Array, Uint8Array];
+    return Buffer.compare(own, other) === 0;
+  }
+
+  /** Nothing is damaged before it was looked at twice: others may have put and deleted meanwhile. */
+  async #lookAgain(key: string): Promise<void> {
+    const { signal } = this.#parts;
+    const [own, other] = [await this.#first.stat(key, { signal }), await this.#member.stat(key, { signal })];
+    if (own === undefined) return;
+    if (other === undefined) return this.#note(key, new BackupError('OBJECT_NOT_FOUND', `${key} is not there`));
+    if (own.size === other.size && (key.startsWith('log/') || (await this.#isAlike(key)))) return;
+    const how = own.size === other.size ? 'other bytes' : `${other.size} bytes instead of ${own.size}`;
+    this.#note(key, new BackupError('REPOSITORY_CORRUPT', `${key} has ${how}`));
+  }
+
+  async #packs(): Promise<void> {
+    const { context, signal, expected, read, onBytes } = this.#parts;
+    const listing = await listPacks({ target: this.#member }, { signal });
+    const isRead = new Set(read.map(({ pack }) => packKey(pack)));
+    const check = async (each: ExpectedPack) => {
+      const key = packKey(each.pack);
+      const listedBytes = listing.sizeOf(key) || ((await this.#member.stat(key, { signal }))?.size ?? 0);
+      if (listedBytes === 0) {
+        // It may have been condemned and deleted everywhere meanwhile.
+        if ((await this.#first.stat(key, { signal })) === undefined) return;
+        this.#note(key, new BackupError('PACK_MISSING', `${key} is not there`));
+      } else if (listedBytes !== each.listedBytes) {
+        const how = `it has ${listedBytes} bytes, and the first member's ${each.listedBytes}`;
+        this.#note(key, new BackupError('PACK_CORRUPT', `${key} is damaged: ${how}`));
+      } else if (isRead.has(key)) {
+        const damage =
+          (await checkPack(context, this.#member, each, { signal, onBytes })) &&
+          (await checkPack(context, this.#member, each, { signal, onBytes: () => {} }));
+        if (damage !== undefined) this.#note(key, damage.error);
+      }
+    };
+    for await (const _ of readAhead(expected, check, PACKS_AT_A_TIME)) signal.throwIfAborted();
+  }
+
+  #note(object: string, error: BackupError): void {
+    this.#damaged.push({ member: this.#name, object, error });
+  }
+}
