@@ -14,6 +14,7 @@ export interface AbortOptions {
  * @public
  */
 export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (typeof work?.then !== 'function') throw new TypeError('work must be a promise');
   if (signal === undefined) return work;
   return new Promise<T>((resolve, reject) => {
     const onAbort = () => reject(signal.reason);

@@ -15,7 +15,7 @@ import { targetArgument } from '../target/target-argument.ts';
 import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
 import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
-import { type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
+import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
 import type {
   BackupJob,
   BackupOptions,
@@ -448,6 +448,8 @@ export class BackupRepository implements AsyncDisposable {
     options: AbortOptions = {},
   ): Promise<Estimate> {
     this.#requireOpen();
+    abortOptionsArgument(options);
+    checkEstimatedWork(work);
     if ('backup' in work) {
       const { packBytes } = this.#tuning;
       return estimateBackup(this.#context, { ...work.backup, packBytes }, options);

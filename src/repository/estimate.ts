@@ -1,7 +1,9 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { described, plainObjectArgument, textArgument } from '../common/arguments.ts';
 import { isVolume } from '../volume/copy-on-write-volume.ts';
 import type { BackupSource } from './jobs/backup-job.ts';
 import { chooseBase } from './jobs/backup-session.ts';
+import { checkSource } from './jobs/job-requests.ts';
 import { writtenSinceBase } from './jobs/witnessed-commits.ts';
 import type { StoredBackup } from './log/log-state.ts';
 import { CHECKPOINT_EVERY } from './log/log-writer.ts';
@@ -109,4 +111,20 @@ export async function estimatePrune(context: RepositoryContext, { signal }: Abor
     uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * ENTRY_BYTES + reserves * RESERVE_BYTES,
     downloadBytes: meter.downloadBytes + repackedBytes,
   };
+}
+
+/** @throws TypeError unless exactly one kind of work is named */
+export function checkEstimatedWork(work: { backup?: unknown; restore?: unknown; prune?: unknown }): void {
+  plainObjectArgument('work', work);
+  if (Object.keys(work).length !== 1 || !['backup', 'restore', 'prune'].includes(Object.keys(work)[0] as string))
+    throw new TypeError('work must name one of backup, restore and prune');
+  if ('backup' in work) {
+    const { source, volume } = plainObjectArgument('work.backup', work.backup) as Partial<Record<string, unknown>>;
+    checkSource(source as BackupSource);
+    textArgument('work.backup.volume', volume);
+  } else if ('restore' in work) {
+    textArgument('work.restore', work.restore);
+  } else if (work.prune !== true) {
+    throw new TypeError(`work.prune must be true, not ${described(work.prune)}`);
+  }
 }

@@ -175,8 +175,8 @@ export class BlockStateMap implements BlockStates {
    */
   static decode(bytes: Uint8Array, options: DecodeOptions = {}): BlockStateMap {
     bytesArgument('bytes', bytes);
-    const { maxBlocks: most } = optionsArgument('options', options, { maxBlocks: true });
-    const maxBlocks = integerArgument('maxBlocks', most ?? DEFAULT_MAX_BLOCKS, 0, MAX_BLOCKS);
+    const { maxBlocks = DEFAULT_MAX_BLOCKS } = optionsArgument('options', options, { maxBlocks: true });
+    integerArgument('maxBlocks', maxBlocks, 0, MAX_BLOCKS);
     const { blockCount, runs } = decodeStates(bytes, maxBlocks);
     const map = new BlockStateMap(blockCount);
     map.#counts[0] = 0;

@@ -1,7 +1,8 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { integerArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
+import { described, integerArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import type { CloudTarget } from './cloud-target.ts';
 import { inParallel } from './in-parallel.ts';
+import { targetArgument } from './target-argument.ts';
 
 /** Options of {@link deleteAll}. @public */
 export interface DeleteAllOptions extends AbortOptions {
@@ -31,6 +32,11 @@ export async function deleteAll(
   integerArgument('options.concurrency', concurrency, 1);
   integerArgument('options.batchSize', batchSize, 1);
   signalArgument('options.signal', signal);
+  targetArgument('target', target);
+  // A text is iterable, and each of its letters would be a key.
+  if (typeof keys !== 'object' || keys === null || !(Symbol.iterator in keys || Symbol.asyncIterator in keys)) {
+    throw new TypeError(`keys must be an iterable of keys, not ${described(keys)}`);
+  }
   signal?.throwIfAborted();
   const { deleteMany } = target;
   if (deleteMany === undefined) {

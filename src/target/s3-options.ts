@@ -92,9 +92,12 @@ export function s3Settings(options: S3TargetOptions): S3Settings {
     prefix: prefixArgument(given.prefix),
     silenceMs,
     totalMs,
-    checksums: booleanArgument('options.checksums', given.checksums ?? false),
-    createOnly: booleanArgument('options.createOnly', given.createOnly ?? true),
-    deleteVersions: booleanArgument('options.deleteVersions', given.deleteVersions ?? false),
+    checksums: booleanArgument('options.checksums', given.checksums === undefined ? false : given.checksums),
+    createOnly: booleanArgument('options.createOnly', given.createOnly === undefined ? true : given.createOnly),
+    deleteVersions: booleanArgument(
+      'options.deleteVersions',
+      given.deleteVersions === undefined ? false : given.deleteVersions,
+    ),
     agent: agentArgument(given.agent),
   };
 }

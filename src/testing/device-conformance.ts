@@ -1,3 +1,4 @@
+import { functionArgument, optionsArgument } from '../common/arguments.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { ConformanceCase } from './conformance.ts';
 import { CONFORMANCE_SIZE } from './device-doors.ts';
@@ -22,6 +23,7 @@ export interface DeviceConformanceOptions {
  * @public
  */
 export function deviceConformance(options: DeviceConformanceOptions): readonly ConformanceCase[] {
+  functionArgument('options.open', optionsArgument('options', options ?? null, { open: true }).open);
   const cases = [...deviceRangeCases, ...deviceTransferCases, ...deviceZeroCases, ...deviceLifetimeCases];
   return cases.map((deviceCase) => ({
     name: deviceCase.name,

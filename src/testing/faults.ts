@@ -1,3 +1,11 @@
+import {
+  choiceArgument,
+  described,
+  integerArgument,
+  limitArgument,
+  optionsArgument,
+  plainObjectArgument,
+} from '../common/arguments.ts';
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
 import { freshSeed, seededRandom } from './seeded-random.ts';
 
@@ -57,6 +65,8 @@ export interface FaultRule<Operation extends string = string> {
 export function scriptedFaults<Operation extends string = string>(
   rules: readonly FaultRule<Operation>[],
 ): FaultPlan<Operation> {
+  if (!Array.isArray(rules)) throw new TypeError(`rules must be an array, not ${described(rules)}`);
+  for (const rule of rules as readonly FaultRule<Operation>[]) checkRule(rule);
   const seen = rules.map(() => 0);
   return {
     next(call) {
@@ -70,6 +80,19 @@ export function scriptedFaults<Operation extends string = string>(
       return chosen;
     },
   };
+}
+
+const RULE = { operation: true, subject: true, nth: true, fault: true } as const satisfies Record<
+  keyof FaultRule,
+  true
+>;
+const KINDS: readonly FaultKind[] = ['fail-before', 'fail-after', 'delay', 'truncate', 'corrupt', 'never-answer'];
+
+/** A misspelt rule would never apply, and the test that stands on it would pass. */
+function checkRule(rule: FaultRule): void {
+  const { nth, fault } = optionsArgument('a rule', rule ?? null, RULE);
+  if (nth !== undefined && nth !== 'every') integerArgument('nth', nth, 1);
+  choiceArgument('fault.kind', (plainObjectArgument('fault', fault) as Fault).kind, KINDS);
 }
 
 function matches(rule: FaultRule, call: FaultCall): boolean {
@@ -96,6 +119,13 @@ export interface SeededFaultsOptions<Operation extends string = string> {
 export function seededFaults<Operation extends string = string>(
   options: SeededFaultsOptions<Operation>,
 ): FaultPlan<Operation> & { readonly seed: number } {
+  optionsArgument('options', options ?? null, { seed: true, rates: true, maxDelayMs: true, maxFaults: true });
+  plainObjectArgument('options.rates', options.rates);
+  for (const rates of Object.values(options.rates)) {
+    for (const kind of Object.keys(plainObjectArgument('rates', rates ?? {}))) choiceArgument('a fault', kind, KINDS);
+  }
+  if (options.maxDelayMs !== undefined) integerArgument('options.maxDelayMs', options.maxDelayMs, 0);
+  if (options.maxFaults !== undefined) limitArgument('options.maxFaults', options.maxFaults, 0);
   const seed = options.seed ?? freshSeed();
   const random = seededRandom(seed);
   const maxDelayMs = options.maxDelayMs ?? 10;

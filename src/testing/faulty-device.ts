@@ -1,4 +1,5 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
+import { optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import {
   type BlockDevice,
@@ -7,6 +8,7 @@ import {
   type SyncAccess,
   type SyncBlockDevice,
 } from '../device/block-device.ts';
+import { checkBytes, deviceArgument, objectWith } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
 import { systemClock, type TargetClock } from '../target/clock.ts';
@@ -85,6 +87,10 @@ class DeviceWithFaults implements FaultyDevice {
   #isClosed = false;
 
   constructor(inner: BlockDevice, plan?: FaultPlan<DeviceOperation>, options: FaultyDeviceOptions = {}) {
+    deviceArgument('inner', inner);
+    if (plan !== undefined) objectWith('plan', 'a FaultPlan', plan, ['next']);
+    optionsArgument('options', options, { clock: true });
+    if (options.clock !== undefined) objectWith('options.clock', 'a clock', options.clock, ['sleep']);
     this[underlyingDevice] = inner;
     this.size = inner.size;
     this.sectorSize = inner.sectorSize;
@@ -103,21 +109,23 @@ class DeviceWithFaults implements FaultyDevice {
     return this.calls.filter((call) => operation === undefined || call.operation === operation).length;
   }
 
-  read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+  async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
+    checkBytes('into', into);
     return this.#suffer(this.#call('read', offset, into.length), options?.signal, async (bytes, fault) => {
       await this[underlyingDevice].read(offset, into.subarray(0, bytes), options);
       if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
     });
   }
 
-  write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+  async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
+    checkBytes('from', from);
     return this.#suffer(this.#call('write', offset, from.length), options?.signal, (bytes, fault) => {
       const written = fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes);
       return this[underlyingDevice].write(offset, written, options);
     });
   }
 
-  flush(options?: AbortOptions): Promise<void> {
+  async flush(options?: AbortOptions): Promise<void> {
     return this.#suffer(this.#call('flush', 0, 0), options?.signal, () => this[underlyingDevice].flush(options));
   }
 
@@ -135,7 +143,7 @@ class DeviceWithFaults implements FaultyDevice {
     operation: 'discard' | 'writeZeroes',
     inner: (offset: number, length: number, options?: AbortOptions) => Promise<void>,
   ) {
-    return (offset: number, length: number, options?: AbortOptions): Promise<void> =>
+    return async (offset: number, length: number, options?: AbortOptions): Promise<void> =>
       this.#suffer(this.#call(operation, offset, length), options?.signal, (bytes) => inner(offset, bytes, options));
   }
 
@@ -161,15 +169,19 @@ class DeviceWithFaults implements FaultyDevice {
       this.#after(fault, call);
     };
     return {
-      readSync: (offset, into) =>
+      readSync: (offset, into) => {
+        checkBytes('into', into);
         suffer(this.#call('read', offset, into.length, 'sync'), (bytes, fault) => {
           inner.readSync(offset, into.subarray(0, bytes));
           if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
-        }),
-      writeSync: (offset, from) =>
+        });
+      },
+      writeSync: (offset, from) => {
+        checkBytes('from', from);
         suffer(this.#call('write', offset, from.length, 'sync'), (bytes, fault) => {
           inner.writeSync(offset, fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes));
-        }),
+        });
+      },
       flushSync: () => suffer(this.#call('flush', 0, 0, 'sync'), () => inner.flushSync()),
     };
   }
@@ -183,6 +195,7 @@ class DeviceWithFaults implements FaultyDevice {
     signal: AbortSignal | undefined,
     work: (bytes: number, fault: Fault | undefined) => Promise<void>,
   ): Promise<void> {
+    if (signal !== undefined) signalArgument('options.signal', signal);
     const settled = this.#carryOut(call, signal, work).finally(() => this.#inFlight.delete(settled));
     this.#inFlight.add(settled);
     return settled;

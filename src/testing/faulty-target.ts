@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { optionsArgument } from '../common/arguments.ts';
 import { systemClock, type TargetClock } from '../target/clock.ts';
 import type {
   CloudTarget,
@@ -43,6 +44,8 @@ export class FaultyTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, plan: FaultPlan<TargetOperation>, options: FaultyTargetOptions = {}) {
     super(inner, 'this FaultyTarget');
+    if (typeof plan?.next !== 'function') throw new TypeError('plan must be a FaultPlan');
+    optionsArgument('options', options, { clock: true });
     this.#plan = plan;
     this.#clock = options.clock ?? systemClock;
   }

@@ -1,3 +1,5 @@
+import { functionArgument, integerArgument } from '../common/arguments.ts';
+
 /** Numbers from 0 (included) to 1 (excluded), in the manner of `Math.random`. @public */
 export type RandomSource = () => number;
 
@@ -9,6 +11,7 @@ export type RandomSource = () => number;
  * @public
  */
 export function seededRandom(seed: number): RandomSource {
+  if (typeof seed !== 'number' || !Number.isFinite(seed)) throw new TypeError('seed must be a number');
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -25,7 +28,8 @@ export function freshSeed(): number {
 
 /** `length` bytes from `random`. @public */
 export function randomBytesFrom(random: RandomSource, length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
+  const bytes = new Uint8Array(integerArgument('length', length, 0, 2 ** 32));
+  functionArgument('random', random);
   const words = new Uint32Array(bytes.buffer, 0, Math.floor(length / 4));
   for (let index = 0; index < words.length; index++) words[index] = random() * 2 ** 32;
   for (let index = words.length * 4; index < length; index++) bytes[index] = random() * 256;

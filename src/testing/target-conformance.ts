@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { functionArgument, optionsArgument } from '../common/arguments.ts';
 import type { CloudTarget } from '../target/cloud-target.ts';
 import type { ConformanceCase } from './conformance.ts';
 import { targetAbortCases } from './target-abort-cases.ts';
@@ -25,6 +26,9 @@ export interface TargetConformanceOptions {
  * @public
  */
 export function targetConformance(options: TargetConformanceOptions): readonly ConformanceCase[] {
+  const { open, reset } = optionsArgument('options', options ?? null, { open: true, reset: true });
+  functionArgument('options.open', open);
+  if (reset !== undefined) functionArgument('options.reset', reset);
   const cases = [...targetObjectCases, ...targetListingCases, ...targetRaceCases, ...targetAbortCases];
   return cases.map((testCase) => ({
     name: testCase.name,

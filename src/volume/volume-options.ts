@@ -120,7 +120,7 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): C
   const options = optionsArgument('options', given, VOLUME_OPTIONS);
   const preserve = optionsArgument('options.preserve', options.preserve, PRESERVE_OPTIONS);
   if (options.name !== undefined && typeof options.name !== 'string') throw new TypeError('name must be a string');
-  const blockSize = integerArgument('blockSize', options.blockSize ?? 64 * KIB, 4 * KIB, 4 * MIB);
+  const blockSize = integerArgument('blockSize', valueOr(options.blockSize, 64 * KIB), 4 * KIB, 4 * MIB);
   if ((blockSize & (blockSize - 1)) !== 0) throw new TypeError('blockSize must be a power of two');
   if (blockSize % device.sectorSize !== 0) {
     throw new TypeError(`blockSize must be a multiple of the device's sector of ${device.sectorSize} bytes`);
@@ -141,26 +141,31 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): C
   if (blockSize > (spillDevice?.maxTransferBytes ?? blockSize)) {
     throw new TypeError('blockSize must not be more than one call of the spill device takes');
   }
-  const memoryBytes = integerArgument('preserve.memoryBytes', preserve.memoryBytes ?? 64 * MIB, 0);
+  const memoryBytes = integerArgument('preserve.memoryBytes', valueOr(preserve.memoryBytes, 64 * MIB), 0);
   const spillBytes =
     preserve.spillBytes === undefined ? undefined : integerArgument('preserve.spillBytes', preserve.spillBytes, 0);
   requireRoomForOne(blockSize, memoryBytes, spillBytes ?? spillDevice?.size ?? blockSize);
   return {
     blockSize,
     name: options.name,
-    closeDevice: booleanArgument('closeDevice', options.closeDevice ?? false),
+    closeDevice: booleanArgument('closeDevice', valueOr(options.closeDevice, false)),
     memoryBytes,
     spillPath,
     spillDevice,
     spillBytes,
-    verifySpill: booleanArgument('preserve.verifySpill', preserve.verifySpill ?? false),
-    deadlineMs: limitArgument('preserve.deadlineMs', preserve.deadlineMs ?? 10_000, 1),
-    onFailure: choiceArgument('preserve.onFailure', preserve.onFailure ?? 'break-snapshot', [
+    verifySpill: booleanArgument('preserve.verifySpill', valueOr(preserve.verifySpill, false)),
+    deadlineMs: limitArgument('preserve.deadlineMs', valueOr(preserve.deadlineMs, 10_000), 1),
+    onFailure: choiceArgument('preserve.onFailure', valueOr(preserve.onFailure, 'break-snapshot'), [
       'fail-write',
       'lose-block',
       'break-snapshot',
     ]),
   };
+}
+
+/** Not `??`: `null` is a mistake and no way of asking for the default. */
+function valueOr<T>(value: T | undefined, otherwise: T): T {
+  return value === undefined ? otherwise : value;
 }
 
 /** 0 of both keeps no pre-image, and is a choice; so little that it comes to none is a mistake. */

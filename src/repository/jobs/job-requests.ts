@@ -4,6 +4,7 @@ import {
   integerArgument,
   limitArgument,
   optionsArgument,
+  plainObjectArgument,
   signalArgument,
   textArgument,
 } from '../../common/arguments.ts';
@@ -83,7 +84,8 @@ export function groupRequests(parts: readonly GroupPart[], options: GroupOptions
   signalArgument('signal', options.signal);
   if (options.outageMs !== undefined) limitArgument('outageMs', options.outageMs, 0);
   if (!Array.isArray(parts) || parts.length === 0) throw new TypeError('parts must be a list of at least one part');
-  return parts.map(({ source, ...each }: GroupPart) => {
+  return parts.map((part: GroupPart) => {
+    const { source, ...each } = plainObjectArgument('each of parts', part) as GroupPart;
     for (const name of ['budget', 'outageMs'] as const) {
       if (name in each) throw new TypeError(`${name} is an option of the whole group, not of one part`);
     }
@@ -110,7 +112,7 @@ export async function freeze(requests: readonly JobRequest[], signal: AbortSigna
   }
 }
 
-function checkSource(source: BackupSource): void {
+export function checkSource(source: BackupSource): void {
   if (isVolume(source) || isVolumeSnapshot(source)) return;
   throw new TypeError('a backup is made of a CopyOnWriteVolume or a VolumeSnapshot');
 }

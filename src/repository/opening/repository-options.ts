@@ -112,9 +112,23 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
     threads,
     compressionLevel,
     sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,
-    packBytes: integerArgument('packBytes', options.packBytes ?? DEFAULT_PACK_BYTES, LEAST_PACK_BYTES, MOST_PACK_BYTES),
-    parallelPuts: integerArgument('parallelUploads', options.parallelUploads ?? 2, 1, 64),
-    cacheBytes: integerArgument('cacheBytes', options.cacheBytes ?? DEFAULT_CACHE_BYTES, 0),
+    packBytes: integerArgument(
+      'packBytes',
+      options.packBytes === undefined ? DEFAULT_PACK_BYTES : options.packBytes,
+      LEAST_PACK_BYTES,
+      MOST_PACK_BYTES,
+    ),
+    parallelPuts: integerArgument(
+      'parallelUploads',
+      options.parallelUploads === undefined ? 2 : options.parallelUploads,
+      1,
+      64,
+    ),
+    cacheBytes: integerArgument(
+      'cacheBytes',
+      options.cacheBytes === undefined ? DEFAULT_CACHE_BYTES : options.cacheBytes,
+      0,
+    ),
   };
 }
 

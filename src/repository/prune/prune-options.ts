@@ -134,10 +134,9 @@ export const PRUNE_OPTIONS: Readonly<Record<keyof PruneOptions, true>> = {
 /** @throws TypeError */
 export function checkPruneOptions(given: PruneOptions): CheckedPruneOptions {
   const options = optionsArgument('options', given, PRUNE_OPTIONS);
-  const { dryRun = false, checkLocks = true, onProgress } = options;
+  const { dryRun = false, checkLocks = true, repackBelow = 0.5, onProgress } = options;
   const integer = (name: keyof PruneOptions, otherwise: number, min = 0, max?: number) =>
-    integerArgument(name, options[name] ?? otherwise, min, max);
-  const repackBelow = options.repackBelow ?? 0.5;
+    integerArgument(name, options[name] === undefined ? otherwise : options[name], min, max);
   if (!(typeof repackBelow === 'number' && repackBelow >= 0 && repackBelow <= 1)) {
     throw new TypeError(`repackBelow must be a number from 0 to 1, not ${String(repackBelow)}`);
   }

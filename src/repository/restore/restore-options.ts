@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import {
   booleanArgument,
+  described,
   functionArgument,
   integerArgument,
   optionsArgument,
@@ -11,7 +12,7 @@ import {
 import type { ByteRange } from '../../common/byte-range.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
-import type { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
+import { type CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import type { Progress, ProgressOptions } from '../progress.ts';
 import type { RequestBudget } from '../requests/request-meter.ts';
 
@@ -111,7 +112,8 @@ const TO_FILE_OPTIONS = {
 /** What lies outside of the backup is refused when its size is known. @throws TypeError */
 export function checkRestoreOptions(options: RestoreOptions): RestoreOptions {
   optionsArgument('options', options, RESTORE_OPTIONS);
-  const { ranges, deviceHolds, resume } = options;
+  const { ranges, deviceHolds, resume, survivor } = options;
+  checkSurvivor(survivor);
   if (deviceHolds !== undefined) textArgument('deviceHolds', deviceHolds);
   if (resume !== undefined) booleanArgument('resume', resume);
   if (ranges !== undefined) {
@@ -137,10 +139,16 @@ export function checkRestoreToFileOptions(options: RestoreToFileOptions): Restor
 /** @throws TypeError */
 export function checkOpenBackupOptions(options: OpenBackupOptions): void {
   const known = { survivor: true, allowLost: true, cacheBytes: true, signal: true } as const;
-  const { allowLost, cacheBytes, signal } = optionsArgument('options', options, known);
+  const { allowLost, cacheBytes, signal, survivor } = optionsArgument('options', options, known);
+  checkSurvivor(survivor);
   if (allowLost !== undefined) booleanArgument('allowLost', allowLost);
   if (cacheBytes !== undefined) integerArgument('cacheBytes', cacheBytes, 0);
   signalArgument('signal', signal);
+}
+
+function checkSurvivor(survivor: unknown): void {
+  if (survivor === undefined || isVolume(survivor)) return;
+  throw new TypeError(`survivor must be a CopyOnWriteVolume, not ${described(survivor)}`);
 }
 
 function checkCommon(options: Pick<RestoreOptions, 'allowLost' | 'verifyWrites' | 'onProgress' | 'signal'>): void {
