@@ -10,6 +10,14 @@ import { BackupError, type BackupErrorCode } from './errors.ts';
 const packr = new Packr({ useRecords: false, variableMapSize: true, int64AsType: 'number' });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
 const MAX_DEPTH = 16;
+/**
+ * An empty map is one byte, and some fifty in memory: so values that take much more than their bytes are counted. Nothing
+ * that {@link encodePlain} is given here comes near: maps have fields, arrays and byte strings hold something.
+ */
+const LEAST_MAP_BYTES = 32;
+const LEAST_VALUE_BYTES = 4;
+const FREE_MAPS = 4096;
+const FREE_VALUES = 65_536;
 
 // In a vm context the `Uint8Array` of this module is not that of Node's buffers, and msgpackr knows one of the two: the
 // other would be written as a map.
@@ -30,7 +38,7 @@ export function encodePlain(value: unknown): Uint8Array<ArrayBuffer> {
 
 /**
  * Decodes what {@link encodePlain} made, or rejects it with `code`. Never allocates more than a small multiple of the
- * input. Byte strings in the result are views of `bytes`.
+ * input: lengths and numbers of values are checked before anything is made. Byte strings in the result are views of `bytes`.
  */
 export function decodePlain(bytes: Uint8Array, code: BackupErrorCode): unknown {
   try {
@@ -46,9 +54,14 @@ export function decodePlain(bytes: Uint8Array, code: BackupErrorCode): unknown {
 class Walker {
   position = 0;
   readonly #view: DataView;
+  #mapsLeft: number;
+  /** Maps, arrays and byte strings. */
+  #valuesLeft: number;
 
   constructor(bytes: Uint8Array) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#mapsLeft = FREE_MAPS + bytes.byteLength / LEAST_MAP_BYTES;
+    this.#valuesLeft = FREE_VALUES + bytes.byteLength / LEAST_VALUE_BYTES;
   }
 
   /** Steps over one value; a `RangeError` when it is not there in full or not plain. */
@@ -76,6 +89,7 @@ class Walker {
       case 0xc4: // bin 8, 16, 32
       case 0xc5:
       case 0xc6:
+        this.#count(1);
         this.#skip(this.#unsigned(1 << (type - 0xc4)));
         return;
       case 0xca: // float 32, 64
@@ -113,10 +127,16 @@ class Walker {
   }
 
   #entries(count: number, valuesEach: number, depth: number): void {
+    this.#count(valuesEach);
     const values = count * valuesEach;
     if (values > this.#view.byteLength - this.position)
       throw new RangeError('claims more entries than there are bytes');
     for (let i = 0; i < values; i++) this.value(depth + 1);
+  }
+
+  #count(valuesEach: number): void {
+    if (valuesEach === 2 && --this.#mapsLeft < 0) throw new RangeError('too many maps for its length');
+    if (--this.#valuesLeft < 0) throw new RangeError('too many values for its length');
   }
 
   #unsigned(size: number): number {

@@ -152,6 +152,18 @@ describe('plain MessagePack', () => {
     expect(after.heapUsed - before.heapUsed).toBeLessThan(2 ** 26);
   });
 
+  test('values that are much larger in memory than in their bytes are counted', () => {
+    for (const empty of ['80', '90', 'c400']) {
+      const count = 2 ** 20;
+      const head = Buffer.alloc(5);
+      head[0] = 0xdd;
+      head.writeUInt32BE(count, 1);
+      const bomb = Uint8Array.from(Buffer.concat([head, Buffer.alloc(count * (empty.length / 2), empty, 'hex')]));
+      expect(() => decode(bomb), empty).toThrow(refused);
+    }
+    expect(decode(fromHex(`dc0fff${'80'.repeat(4095)}`))).toHaveLength(4095);
+  });
+
   test('random and damaged bytes are decoded or refused, and the next ones are decoded as if nothing had been', () => {
     const damaged = fc
       .tuple(plain, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 5 }))

@@ -9,7 +9,7 @@ export const RULES = {
   'P4.known': 'a pack referred to must be known, not merely absent from the condemned',
   'P4.again': 'a writer that loses a number decides everything again',
   'P5.sameBytes': 'after silence the same bytes go to the same number',
-  'P5.compare': "an occupied number is compared by commitId before it counts as another's",
+  'P5.compare': "an occupied number is compared byte for byte before it counts as another's",
   'P5.order': "N+2 is never used before N+1 is known to be another's",
   'P5.report': 'failure (or a cancel) is not reported while the outcome is unknown',
   'P6.fence': 'a fenced session never commits',
@@ -34,7 +34,7 @@ export const RULES = {
   'P11.tail': 'a tail is used only from a checkpoint that it reaches; otherwise the log is walked',
   'P11.ahead': 'a checkpoint ahead of the newest entry is refused',
   'P12.together': 'a group makes one commit',
-  'P13.keys': 'log keys end in the commitId',
+  'P13.keys': "log keys end in the entry's hash",
   'P13.look': 'the writer looks at its number after the PUT; a second entry there is LOG_FORKED, not success',
   'P13.readOnly': 'two entries at one number: no more entries, the repository is read-only',
 } as const;

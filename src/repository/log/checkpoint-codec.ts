@@ -37,6 +37,8 @@ import { openObject, sealObject } from './sealed-object.ts';
 export const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
 /** Most bytes of what it holds, decompressed. */
 export const MAX_CHECKPOINT_RAW_BYTES = 64 * 1024 * 1024;
+/** A few KB must not become 64 MiB: so many bytes come of each compressed one at most, beyond the first 64 KiB. */
+const MAX_RATIO = 128;
 const HEAD_BYTES = 5;
 /** Backups of one volume have most runs in common, and names of fields repeat: it pays to look a bit further. */
 const LEVEL = 3;
@@ -45,7 +47,8 @@ const LEVEL = 3;
 export function encodeCheckpoint(logKey: Uint8Array | undefined, state: LogState): Uint8Array<ArrayBuffer> | undefined {
   const raw = encodePlain(statePlain(state));
   if (raw.length > MAX_CHECKPOINT_RAW_BYTES) return undefined;
-  const frame = compress(raw, LEVEL);
+  const compressed = compress(raw, LEVEL);
+  const frame = compressed !== undefined && raw.length <= longestOf(compressed) ? compressed : undefined;
   const content = frame ?? raw;
   const body = new Uint8Array(HEAD_BYTES + content.length);
   body[0] = frame === undefined ? Codec.raw : Codec.zstd;
@@ -71,12 +74,18 @@ function rawOf(body: Uint8Array): Uint8Array {
   const content = body.subarray(HEAD_BYTES);
   if (length > MAX_CHECKPOINT_RAW_BYTES) throw logCorrupt('a checkpoint is larger than it may be');
   if (body[0] === Codec.raw && content.length === length) return content;
-  if (body[0] !== Codec.zstd || content.length >= length) throw logCorrupt("a checkpoint's head is wrong");
+  if (body[0] !== Codec.zstd || content.length >= length || length > longestOf(content))
+    throw logCorrupt("a checkpoint's head is wrong");
   try {
     return decompress(content, length);
   } catch (cause) {
     throw logCorrupt('a checkpoint does not decompress', cause);
   }
+}
+
+/** The longest content that a frame may stand for. */
+function longestOf(frame: Uint8Array): number {
+  return 65_536 + MAX_RATIO * frame.length;
 }
 
 function statePlain(state: LogState): Record<string, unknown> {

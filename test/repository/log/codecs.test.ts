@@ -1,3 +1,4 @@
+import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
@@ -234,6 +235,19 @@ test('a checkpoint that claims more than it has is refused before anything is al
     new DataView(body.buffer).setUint32(1, length, true);
     expect(() => decodeCheckpoint(undefined, 1, sealObject(undefined, 'cow1 checkpoint', 1, body))).toThrow(corrupt);
   }
+});
+
+test('a checkpoint of a few KB that would be 64 MiB of empty maps is refused before it is decompressed', () => {
+  const raw = Buffer.alloc(64 * 1024 * 1024, 0x80);
+  const frame = zstdCompressSync(raw);
+  expect(frame.length).toBeLessThan(20_000);
+  const body = new Uint8Array(5 + frame.length);
+  body[0] = 1;
+  new DataView(body.buffer).setUint32(1, raw.length, true);
+  body.set(frame, 5);
+  const before = process.memoryUsage().arrayBuffers;
+  expect(() => decodeCheckpoint(undefined, 1, sealObject(undefined, 'cow1 checkpoint', 1, body))).toThrow(corrupt);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 22);
 });
 
 test('whatever the bytes are, decoders answer or give their code', () => {
