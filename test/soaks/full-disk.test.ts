@@ -115,7 +115,8 @@ class DiskHistory {
     await this.#disk.fill(0);
     if ((await this.#disk.target.stat(RESERVE_KEY)) !== undefined) {
       const before = await this.#usedBytes();
-      expect(await this.#forget([...this.#kept.keys()].slice(0, 1)), 'forgetting on a full disk').toBe(true);
+      // All of them: what only one has may be nothing.
+      expect(await this.#forget([...this.#kept.keys()]), 'forgetting on a full disk').toBe(true);
       await this.#with((repository) => repository.prune(PRUNING));
       expect(await this.#usedBytes()).toBeLessThan(before);
       this.#count('freed a full disk');
