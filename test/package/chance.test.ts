@@ -11,7 +11,7 @@ const texts = readdirSync(TESTS, { recursive: true, encoding: 'utf8' })
 const UNIQUE = ['support/s3.ts', 'support/services.ts', 'soaks/run.ts'];
 
 test('all chance in the tests comes from support/randomness.ts, whose seed is fixed', () => {
-  const chance = /Math\.random\(|\bfreshSeed\b|import \{[^}]*\brandom(Bytes|Int|FillSync)\b[^}]*\} from 'node:crypto'/;
+  const chance = /Math\.random\(|\bfreshSeed\(|import \{[^}]*\brandom(Bytes|Int|FillSync)\b[^}]*\} from 'node:crypto'/;
   const wrong = texts.filter(({ path, text }) => chance.test(text) && !UNIQUE.includes(path)).map(({ path }) => path);
   expect(wrong).toEqual(['support/randomness.ts']);
 });
