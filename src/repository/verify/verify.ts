@@ -1,29 +1,27 @@
 import { BackupError } from '../../common/errors.ts';
 import type { TargetClock } from '../../target/clock.ts';
-import { packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
 import { isKnown, type LogState, type StoredBackup } from '../log/log-state.ts';
 import { missingBackup } from '../log/sessions.ts';
-import { readAhead } from '../map/read-ahead.ts';
 import { watched } from '../progress.ts';
 import { ProgressTeller } from '../progress-teller.ts';
-import { isDamage } from '../prune/damage.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
-import { decodePackTable } from '../records/pack-table-record.ts';
 import { PlaceSet } from '../records/place-set.ts';
-import { type PackName, packKey, RecordKind } from '../records/record.ts';
+import { type PackName, packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { AffectedBackups } from './affected-backups.ts';
 import { Damages } from './damages.ts';
+import { expectedPacks } from './expected-packs.ts';
 import { FreshRecords } from './fresh-records.ts';
 import { walkMap } from './map-walk.ts';
 import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
-import { corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';
+import type { ExpectedPack } from './pack-check.ts';
 import { PackChecks } from './pack-checks.ts';
 import { Patience } from './patience.ts';
 import { quarantine } from './quarantine.ts';
 import { checkSmallObjects, type SmallObjects } from './small-objects.ts';
+import { readTables } from './tables.ts';
 import { VerifiedTimes } from './verified-times.ts';
 import {
   type CheckedVerifyOptions,
@@ -32,7 +30,7 @@ import {
   type VerifyOptions,
   type VerifyResult,
 } from './verify-options.ts';
-import { type LoggedPacks, readLoggedPacks } from './whole-log.ts';
+import { readLoggedPacks } from './whole-log.ts';
 
 /** What tests choose. */
 export interface VerifyTuning {
@@ -41,8 +39,6 @@ export interface VerifyTuning {
   readonly saveEveryPacks?: number | undefined;
 }
 
-const TABLES_AT_A_TIME = 8;
-const STATS_AT_A_TIME = 32;
 /** Looks at a log that goes on while what is damaged is being looked at. */
 const MAX_LOOKS = 4;
 
@@ -141,7 +137,13 @@ class Verification {
       sizeOf: (key) => listing.sizeOf(key),
       signal,
     });
-    const tables = await this.#readTables(state, logged, needed);
+    const tables = await readTables(state, {
+      records: this.#records,
+      damages: this.#damages,
+      logged,
+      needed,
+      signal,
+    });
     this.#unreferenced = await unreferenced(state, listing.packs, tables);
     const times =
       depth === 'data' ? await VerifiedTimes.read(this.#target, this.#context.keys.logKey, signal) : undefined;
@@ -155,7 +157,8 @@ class Verification {
     const isCompared = depth === 'data' || (depth === 'checksums' && this.#target.capabilities.checksums !== true);
     needed.compare = (key) => isCompared && (chosen === undefined || chosen.has(key));
     await this.#walk(backups, needed, true);
-    const expected = await this.#expect(needed, listing, logged);
+    const parts = { target: this.#target, damages: this.#damages, signal };
+    const expected = await expectedPacks(needed, listing, logged, parts);
     if (depth === 'structure') this.#packs.verifiedBytes = this.#records.readBytes;
     if (depth === 'checksums') await this.#packs.checkSums(expected, needed);
     let wanted: ExpectedPack[] = [];
@@ -187,40 +190,6 @@ class Verification {
     return Math.min(fraction, bytes === 0 ? 1 : maxBytes / bytes);
   }
 
-  /** Tables of packs say what was stored; tables of what was moved say where it is. */
-  async #readTables(state: LogState, logged: LoggedPacks, needed: NeededPacks): Promise<TableRows> {
-    const tables = new Map<string, readonly PackName[]>();
-    const readPacks = async (table: ReturnType<typeof packTables>[number]) => {
-      const { id, location } = table;
-      await needed.record(RecordKind.table, id, location);
-      try {
-        const raw = await this.#records.read(RecordKind.table, id, location);
-        const rows = decodePackTable(raw, table.packs);
-        tables.set(tableKey(table), rows);
-        for (const { size, sha256, ...pack } of rows) {
-          logged.set(packKey(pack), { size, sha256 });
-        }
-      } catch (error) {
-        if (!isDamage(error)) throw error;
-        await this.#damages.addRecord(location, error);
-      }
-    };
-    for await (const _ of readAhead(packTables(state), readPacks, TABLES_AT_A_TIME)) this.#signal.throwIfAborted();
-    const readMoved = async (relocation: Parameters<FreshRecords['readTable']>[0]) => {
-      await needed.record(RecordKind.relocation, relocation.id, relocation.location);
-      try {
-        await this.#records.readTable(relocation);
-      } catch (error) {
-        if (!isDamage(error)) throw error;
-        await this.#damages.addRecord(relocation.location, error);
-      }
-    };
-    for await (const _ of readAhead([...state.relocations.values()], readMoved, TABLES_AT_A_TIME)) {
-      this.#signal.throwIfAborted();
-    }
-    return tables;
-  }
-
   async #walk(backups: readonly StoredBackup[], needed: NeededPacks, readsLeaves: boolean): Promise<void> {
     this.#progress.begin('maps');
     const seen = new PlaceSet();
@@ -248,35 +217,6 @@ class Verification {
       bytes += size;
     }
     return chosen;
-  }
-
-  /** Every pack that is needed and there, and whether it is as long as it was. */
-  async #expect(needed: NeededPacks, listing: PackListing, logged: LoggedPacks): Promise<ExpectedPack[]> {
-    const expected: ExpectedPack[] = [];
-    const look = async (pack: PackName) => {
-      const key = packKey(pack);
-      let listedBytes = listing.sizeOf(key);
-      if (listedBytes === 0) {
-        // A listing may miss what was stored after it, and be wrong.
-        const info = await this.#target.stat(key, { signal: this.#signal });
-        if (info === undefined) {
-          const error = new BackupError('PACK_MISSING', `${key} is not there`);
-          this.#damages.add({ pack, error, isMissing: true });
-          return;
-        }
-        listedBytes = info.size;
-      }
-      const each = { pack, listedBytes, logged: logged.get(key) };
-      const fault = lengthFault(each);
-      if (fault !== undefined) this.#damages.add(fault);
-      else if (needed.endOf(key) > listedBytes) {
-        const error = corrupt(pack, `it has ${listedBytes} bytes, and maps name more`);
-        this.#damages.add({ pack, error, end: listedBytes });
-      }
-      expected.push(each);
-    };
-    for await (const _ of readAhead([...needed.packs()], look, STATS_AT_A_TIME)) this.#signal.throwIfAborted();
-    return expected;
   }
 
   /** P8: what looks damaged is looked at once more with what has become of it meanwhile. */
