@@ -1,5 +1,3 @@
-import { described } from '../common/arguments.ts';
-
 /** Time, as the decorators that wait see it; injected so that tests need not wait. @public */
 export interface TargetClock {
   /** Milliseconds from any fixed start, never going back. */
@@ -37,15 +35,4 @@ function wait(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
     }, delayMs);
     signal?.addEventListener('abort', onAbort, { once: true });
   });
-}
-
-/** Returns `clock` when it has the methods that are called of it, else throws a `TypeError` that names it. */
-export function clockArgument<T extends Partial<TargetClock>>(
-  name: string,
-  clock: T,
-  methods: readonly (keyof TargetClock & keyof T)[],
-): T {
-  const lacking = methods.find((method) => typeof clock?.[method] !== 'function');
-  if (lacking !== undefined) throw new TypeError(`${name} must be a clock with ${lacking}, not ${described(clock)}`);
-  return clock;
 }

@@ -7,6 +7,7 @@ import {
   optionsArgument,
   signalArgument,
 } from '../common/arguments.ts';
+import type { TargetClock } from './clock.ts';
 import type { CloudTarget, GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
 import { checkRange } from './object-range.ts';
 
@@ -76,4 +77,15 @@ export function keysArgument(keys: unknown): readonly string[] {
 export function prefixOfList(prefix: unknown): string {
   if (typeof prefix !== 'string') throw new TypeError(`prefix must be a string, not ${described(prefix)}`);
   return prefix;
+}
+
+/** Returns `clock` when it has the methods that are called of it, else throws a `TypeError` that names it. */
+export function clockArgument<T extends Partial<TargetClock>>(
+  name: string,
+  clock: T,
+  methods: readonly (keyof TargetClock & keyof T)[],
+): T {
+  const lacking = methods.find((method) => typeof clock?.[method] !== 'function');
+  if (lacking !== undefined) throw new TypeError(`${name} must be a clock with ${lacking}, not ${described(clock)}`);
+  return clock;
 }

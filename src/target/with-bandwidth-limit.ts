@@ -1,8 +1,9 @@
 import { integerArgument, limitArgument, optionsArgument } from '../common/arguments.ts';
 import { isBytes } from '../common/realms.ts';
-import { clockArgument, systemClock, type TargetClock } from './clock.ts';
+import { systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
+import { clockArgument } from './target-arguments.ts';
 
 /** Options of {@link withBandwidthLimit}. @public */
 export interface BandwidthOptions {

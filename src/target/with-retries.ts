@@ -1,9 +1,9 @@
 import { functionArgument, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import { clockArgument, systemClock, type TargetClock } from './clock.ts';
+import { systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
-import { bodyArgument } from './target-arguments.ts';
+import { bodyArgument, clockArgument } from './target-arguments.ts';
 
 /** Options of {@link withRetries}. @public */
 export interface RetryOptions {
