@@ -1,3 +1,5 @@
+import { booleanArgument, described, optionsArgument, textArgument } from './arguments.ts';
+
 /**
  * Every code that this library gives, with what it means to the caller.
  *
@@ -119,6 +121,7 @@ export interface BackupErrorOptions {
 }
 
 const BRAND = Symbol.for('cow-cloud-backup.BackupError');
+const KNOWN = { cause: true, retryable: true, retryAfterMs: true } as const;
 
 /**
  * The one error class of this library. Match on `code`, not on the message.
@@ -136,11 +139,17 @@ export class BackupError extends Error {
   /** @internal */
   readonly [BRAND] = true;
 
+  /** @throws `TypeError` for what is of another type, and an option that is unknown: a misspelt `retryable` would end a job. */
   constructor(code: BackupErrorCode, message: string, options: BackupErrorOptions = {}) {
+    const { retryable = false, retryAfterMs } = optionsArgument('options', options, KNOWN);
+    if (typeof message !== 'string') throw new TypeError(`message must be a string, not ${described(message)}`);
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
-    this.code = code;
-    this.retryable = options.retryable ?? false;
-    this.retryAfterMs = options.retryAfterMs;
+    this.code = textArgument('code', code);
+    this.retryable = booleanArgument('options.retryable', retryable);
+    if (retryAfterMs !== undefined && !(typeof retryAfterMs === 'number' && retryAfterMs >= 0)) {
+      throw new TypeError(`options.retryAfterMs must be a number from 0, not ${described(retryAfterMs)}`);
+    }
+    this.retryAfterMs = retryAfterMs;
   }
 
   /**

@@ -2,6 +2,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import {
   abortOptionsArgument,
   choiceArgument,
+  described,
   integerArgument,
   optionsArgument,
   textArgument,
@@ -11,8 +12,8 @@ import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
 import type { CloudTarget } from '../target/cloud-target.ts';
-import { targetArgument } from '../target/target-argument.ts';
-import type { CopyOnWriteVolume } from '../volume/copy-on-write-volume.ts';
+import { targetArgument } from '../target/target-arguments.ts';
+import { type CopyOnWriteVolume, isVolume } from '../volume/copy-on-write-volume.ts';
 import { type BackupInfo, backupInfo } from './backup-info.ts';
 import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
 import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
@@ -246,8 +247,9 @@ export class BackupRepository implements AsyncDisposable {
    * Goes on with a backup that was suspended, if there is one. Only a volume with a state directory can keep one, and
    * there is none yet: for now this resolves with `undefined`.
    */
-  async resumeBackup(_volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
+  async resumeBackup(volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
     this.#requireWritable();
+    if (!isVolume(volume)) throw new TypeError(`volume must be a CopyOnWriteVolume, not ${described(volume)}`);
     checkBackupOptions(options);
     return undefined;
   }
@@ -542,8 +544,9 @@ export class BackupRepository implements AsyncDisposable {
    * Ends what is under way and lets go of keys and threads; the target stays open. Jobs are suspended unless told, which
    * for now means cancelled. Idempotent.
    */
-  close(options: { jobs?: 'suspend' | 'cancel' | 'finish' | undefined } = {}): Promise<void> {
-    const how = choiceArgument('jobs', options.jobs ?? 'suspend', ['suspend', 'cancel', 'finish']);
+  async close(options: { jobs?: 'suspend' | 'cancel' | 'finish' | undefined } = {}): Promise<void> {
+    const { jobs = 'suspend' } = optionsArgument('options', options, { jobs: true });
+    const how = choiceArgument('options.jobs', jobs, ['suspend', 'cancel', 'finish']);
     this.#closing ??= this.#close(how);
     return this.#closing;
   }

@@ -1,4 +1,5 @@
-import { knownTotal, type Progress, tell } from './progress.ts';
+import { tell } from '../common/tell.ts';
+import { knownTotal, type Progress } from './progress.ts';
 import { currentMeter } from './requests/request-meter.ts';
 
 /** Tells how far an operation has got, phase by phase. */
@@ -27,7 +28,7 @@ export class ProgressTeller {
 
   #tell(): void {
     const meter = currentMeter();
-    tell(this.#onProgress, {
+    tell('onProgress', this.#onProgress, {
       phase: this.#phase,
       doneBytes: this.#doneBytes,
       totalBytes: this.#totalBytes,

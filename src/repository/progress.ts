@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { functionArgument } from '../common/arguments.ts';
+import { tell } from '../common/tell.ts';
 
 /**
  * How far an operation has got.
@@ -36,32 +37,6 @@ export function knownTotal(bytes: number | undefined): number | undefined {
   return bytes === 0 ? undefined : bytes;
 }
 
-/** Those whose failure has been told. */
-const warned = new WeakSet<object>();
-
-/** Calls a host's callback: its mistakes stop nothing. */
-export function tell<P>(onProgress: ((progress: P) => void) | undefined, progress: P): void {
-  if (onProgress === undefined) return;
-  const warn = (thrown: unknown) => {
-    if (warned.has(onProgress)) return;
-    warned.add(onProgress);
-    const detail = String((thrown as Error | undefined)?.stack ?? thrown);
-    process.emitWarning('onProgress failed; what it was called for goes on', {
-      code: 'COW_ON_PROGRESS_FAILED',
-      detail,
-    });
-  };
-  try {
-    const returned: unknown = onProgress(progress);
-    // An async function is one that returns nothing as far as the types know.
-    if (typeof (returned as PromiseLike<unknown> | undefined)?.then === 'function') {
-      (returned as PromiseLike<unknown>).then(undefined, warn);
-    }
-  } catch (thrown) {
-    warn(thrown);
-  }
-}
-
 /**
  * Runs an operation that tells how far it has got, so that its host hears nothing any more once it is over: work may be
  * under way still, of which nothing is awaited.
@@ -77,7 +52,7 @@ export async function watched<Options extends ProgressOptions<Progress>, T>(
   functionArgument('onProgress', onProgress);
   let isOver = false;
   const heard = (progress: Progress) => {
-    if (!isOver) tell(onProgress, progress);
+    if (!isOver) tell('onProgress', onProgress, progress);
   };
   try {
     return await work({ ...options, onProgress: heard });

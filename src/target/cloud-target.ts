@@ -44,7 +44,8 @@ export interface PutOptions extends AbortOptions {
   createOnly?: boolean | undefined;
   /**
    * Told of bytes of the body as they go out, each time how many more. A target need not tell, and one that sends a body
-   * again tells again: it is for progress only.
+   * again tells again: it is for progress only. What it throws must not fail the put: the targets of this package turn it
+   * into one warning of the process.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import { described, integerArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import type { CloudTarget } from './cloud-target.ts';
 import { inParallel } from './in-parallel.ts';
-import { targetArgument } from './target-argument.ts';
+import { targetArgument } from './target-arguments.ts';
 
 /** Options of {@link deleteAll}. @public */
 export interface DeleteAllOptions extends AbortOptions {

@@ -68,12 +68,17 @@ export class DurableFiles {
   }
 
   /** Writes a new file and makes its content durable. */
-  async write(path: string, body: Uint8Array, length: number): Promise<void> {
+  async write(
+    path: string,
+    body: Uint8Array,
+    length: number,
+    onWritten?: ((bytes: number) => void) | undefined,
+  ): Promise<void> {
     const file = await open(path, 'wx', this.fileMode);
     try {
       try {
         if (lacks((await file.stat()).mode, this.fileMode)) await file.chmod(this.fileMode).catch(ignoreUnsupported);
-        await writeFully(file, body, length);
+        await writeFully(file, body, length, onWritten);
         await file.sync();
       } finally {
         await file.close();

@@ -2,6 +2,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import { described, functionArgument, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { isTypeError } from '../common/realms.ts';
+import { tell } from '../common/tell.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -35,7 +36,10 @@ export interface ReplicaFailure {
 export interface FanOutOptions {
   /** How many targets, the primary among them, a put or delete must reach. @defaultValue all of them */
   quorum?: number | undefined;
-  /** Told of every failure of a replica, also of those that the quorum allows. */
+  /**
+   * Told of every failure of a replica, also of those that the quorum allows. What it throws becomes one warning of the process
+   * and stops nothing.
+   */
   onReplicaError?: ((error: unknown, failure: ReplicaFailure) => void) | undefined;
 }
 
@@ -106,13 +110,15 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
 
   constructor(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions) {
     super(primary, 'this fan-out');
-    const { quorum, onReplicaError } = optionsArgument('options', options, { quorum: true, onReplicaError: true });
     if (!Array.isArray(replicas))
       throw new TypeError(`replicas must be an array of targets, not ${described(replicas)}`);
     this.#replicas = replicas.map((replica, index) => targetArgument(`replicas[${index}]`, replica));
     const all = replicas.length + 1;
-    this.#quorum = integerArgument('options.quorum', quorum ?? all, 1, all);
-    this.#onReplicaError = onReplicaError && functionArgument('options.onReplicaError', onReplicaError);
+    const known = { quorum: true, onReplicaError: true } as const;
+    const { quorum = all, onReplicaError } = optionsArgument('options', options, known);
+    this.#quorum = integerArgument('options.quorum', quorum, 1, all);
+    if (onReplicaError !== undefined) functionArgument('options.onReplicaError', onReplicaError);
+    this.#onReplicaError = onReplicaError;
   }
 
   async synchronize(options: SynchronizeOptions = {}): Promise<readonly SynchronizedReplica[]> {
@@ -251,15 +257,8 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     }
   }
 
-  /** A listener that throws must not fail the call: it is heard of on the next tick. */
   #report(error: unknown, failure: ReplicaFailure): void {
-    try {
-      this.#onReplicaError?.(error, failure);
-    } catch (thrown) {
-      process.nextTick(() => {
-        throw thrown;
-      });
-    }
+    tell('onReplicaError', this.#onReplicaError, error, failure);
   }
 }
 

@@ -19,6 +19,7 @@ export interface FilePut {
   /** Bytes of the body when the call was made. */
   readonly length: number;
   readonly createOnly: boolean;
+  readonly onSent: ((bytes: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -65,7 +66,7 @@ async function checkWay(folder: string, { key, place }: FilePut): Promise<void> 
 
 async function write(folder: TargetFolder, files: DurableFiles, path: string, put: FilePut): Promise<void> {
   try {
-    await files.write(path, put.body, put.length);
+    await files.write(path, put.body, put.length, put.onSent);
   } catch (error) {
     if (!isMissing(error)) throw error;
     await folder.isThere();

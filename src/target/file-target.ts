@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rmdir, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type AbortOptions, abortable } from '../common/abort.ts';
-import { bytesArgument, textArgument } from '../common/arguments.ts';
+import { textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { isMissing, systemCode } from '../common/system-errors.ts';
@@ -28,7 +28,8 @@ import { readFully } from './file-transfer.ts';
 import { checkKey } from './keys.ts';
 import { checkLeftoversOptions } from './leftovers-options.ts';
 import { Lifetime } from './lifetime.ts';
-import { checkRange, rangeWithin, roomFor } from './object-range.ts';
+import { rangeWithin, roomFor } from './object-range.ts';
+import { abortOptions, bodyArgument, getOptions, listOptions, prefixOfList, putOptions } from './target-arguments.ts';
 import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 
 /** Neither a symbolic link nor the far end of a pipe is ever an object. */
@@ -107,11 +108,11 @@ export class FileTarget implements CloudTarget {
    * object or above others; `TypeError` for a body that is no `Uint8Array`, or whose length changes meanwhile
    */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
-    this.#lifetime.check(options.signal);
-    const place = this.#locate(key);
-    const length = bytesArgument('body', body).byteLength;
-    const put = { key, place, body, length, createOnly: options.createOnly ?? false, signal: options.signal };
-    await this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, options.signal);
+    const { createOnly = false, onSent, signal } = putOptions(options);
+    const length = bodyArgument(body).byteLength;
+    this.#lifetime.check(signal);
+    const put = { key, place: this.#locate(key), body, length, createOnly, onSent, signal };
+    await this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, signal);
   }
 
   /**
@@ -120,38 +121,40 @@ export class FileTarget implements CloudTarget {
    * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `OBJECT_TOO_LARGE` (for one array), `TypeError` for a range that is none
    */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    this.#lifetime.check(options.signal);
-    const range = checkRange(options.range);
+    const { range, signal } = getOptions(options);
+    this.#lifetime.check(signal);
     const place = this.#locate(key);
     const read = async () => {
       const bytes = await this.#ifThere(place, () => readObject(key, place.path, range));
       if (bytes === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key} in ${this.folder}`);
       return bytes;
     };
-    return this.#run(read, `get of object ${key}`, options.signal);
+    return this.#run(read, `get of object ${key}`, signal);
   }
 
   /** Size in bytes and time of an object, `undefined` when there is none. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    this.#lifetime.check(options.signal);
+    const { signal } = abortOptions(options);
+    this.#lifetime.check(signal);
     const place = this.#locate(key);
     const look = async (): Promise<ObjectInfo | undefined> => {
       const info = await objectOrDirectoryAt(place.path);
       return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
     };
-    return this.#run(() => this.#ifThere(place, look), `stat of object ${key}`, options.signal);
+    return this.#run(() => this.#ifThere(place, look), `stat of object ${key}`, signal);
   }
 
   /** The objects whose key begins with `prefix`, in key order; of those in one directory all names are held at once. */
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
-    const what = `list of ${JSON.stringify(prefix)}`;
-    this.#lifetime.check(options.signal);
-    const entries = listFiles(this.#there, prefix, options.after);
+    const { after, signal } = listOptions(options);
+    const what = `list of ${JSON.stringify(prefixOfList(prefix))}`;
+    this.#lifetime.check(signal);
+    const entries = listFiles(this.#there, prefix, after);
     for (;;) {
-      const { value, done } = await this.#run(() => entries.next(), what, options.signal);
+      const { value, done } = await this.#run(() => entries.next(), what, signal);
       if (done) return;
       yield value;
-      this.#lifetime.check(options.signal);
+      this.#lifetime.check(signal);
     }
   }
 
@@ -161,7 +164,8 @@ export class FileTarget implements CloudTarget {
    * @throws `READ_ONLY` on a read-only file system
    */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    this.#lifetime.check(options.signal);
+    const { signal } = abortOptions(options);
+    this.#lifetime.check(signal);
     const place = this.#locate(key);
     const remove = async (): Promise<undefined> => {
       if (!(await objectOrDirectoryAt(place.path))?.isDirectory()) await unlinkObject(place.path);
@@ -169,12 +173,13 @@ export class FileTarget implements CloudTarget {
       await this.#files.sync(place.directory);
       await this.#prune(place.directory);
     };
-    await this.#run(() => this.#ifThere(place, remove), `delete of object ${key}`, options.signal);
+    await this.#run(() => this.#ifThere(place, remove), `delete of object ${key}`, signal);
   }
 
   /** The time that the file system gives to a file written now; `undefined` where none can be written. */
   async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
-    this.#lifetime.check(options.signal);
+    const { signal } = abortOptions(options);
+    this.#lifetime.check(signal);
     const look = async (): Promise<Date | undefined> => {
       if (!(await this.#there.isThere())) return undefined;
       try {
@@ -185,7 +190,7 @@ export class FileTarget implements CloudTarget {
         throw error;
       }
     };
-    return this.#run(look, 'a look at the clock', options.signal);
+    return this.#run(look, 'a look at the clock', signal);
   }
 
   /**

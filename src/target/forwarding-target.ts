@@ -10,6 +10,8 @@ import type {
   TargetCapabilities,
   TargetMember,
 } from './cloud-target.ts';
+import { keyText } from './keys.ts';
+import { checkLeftoversOptions } from './leftovers-options.ts';
 import { Lifetime } from './lifetime.ts';
 import {
   abortOptions,
@@ -84,8 +86,10 @@ export abstract class ForwardingTarget implements ClosableTarget {
         this.#pass(this.#small('storeTime', '', abortOptions(options)), () => this.forwardStoreTime(options));
     }
     if (inner.removeLeftovers !== undefined) {
-      this.removeLeftovers = async (options = {}) =>
-        this.#pass(this.#small('removeLeftovers', '', options), () => this.forwardRemoveLeftovers(options));
+      this.removeLeftovers = async (options = {}) => {
+        checkLeftoversOptions(options);
+        return this.#pass(this.#small('removeLeftovers', '', options), () => this.forwardRemoveLeftovers(options));
+      };
     }
   }
 
@@ -98,20 +102,27 @@ export abstract class ForwardingTarget implements ClosableTarget {
   }
 
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
-    const { createOnly = false, signal } = putOptions(options);
+    const { createOnly = false, onSent, signal } = putOptions(options);
     const bytes = bodyArgument(body).byteLength;
-    const call: TargetCall = { operation: 'put', subject: key, signal, createOnly, bytes };
-    return this.#pass(call, () => this.forwardPut(key, body, options));
+    const passed = onSent === undefined ? options : { ...options, onSent };
+    const call: TargetCall = { operation: 'put', subject: keyText(key), signal, createOnly, bytes };
+    return this.#pass(call, () => this.forwardPut(key, body, passed));
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
     const { range, signal } = getOptions(options);
-    const call: TargetCall = { operation: 'get', subject: key, signal, createOnly: false, bytes: range?.length };
+    const call: TargetCall = {
+      operation: 'get',
+      subject: keyText(key),
+      signal,
+      createOnly: false,
+      bytes: range?.length,
+    };
     return this.#pass(call, () => this.forwardGet(key, options));
   }
 
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#pass(this.#small('stat', key, abortOptions(options)), () => this.forwardStat(key, options));
+    return this.#pass(this.#small('stat', keyText(key), abortOptions(options)), () => this.forwardStat(key, options));
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
@@ -125,7 +136,9 @@ export abstract class ForwardingTarget implements ClosableTarget {
   }
 
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    return this.#pass(this.#small('delete', key, abortOptions(options)), () => this.forwardDelete(key, options));
+    return this.#pass(this.#small('delete', keyText(key), abortOptions(options)), () =>
+      this.forwardDelete(key, options),
+    );
   }
 
   async close(): Promise<void> {

@@ -27,9 +27,13 @@ export function isKey(text: unknown): text is string {
  */
 export function checkKey(key: string): string {
   if (isKey(key)) return key;
-  const text: unknown = key;
-  if (typeof text !== 'string') throw new TypeError(`key must be a string, not ${described(text)}`);
-  throw new BackupError('INVALID_KEY', `not an object key: ${JSON.stringify(text.slice(0, 80))}`);
+  throw new BackupError('INVALID_KEY', `not an object key: ${JSON.stringify(keyText(key).slice(0, 80))}`);
+}
+
+/** Returns `key` if it is a text at all: whether it is a key is for the target to say that stores it. */
+export function keyText(key: unknown): string {
+  if (typeof key !== 'string') throw new TypeError(`key must be a string, not ${described(key)}`);
+  return key;
 }
 
 /** The error for a key that stands below an object, or is the beginning of other objects' keys. */

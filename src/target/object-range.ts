@@ -1,12 +1,15 @@
-import { integerArgument } from '../common/arguments.ts';
+import { described, integerArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 
 /** Returns `range` if its fields are offsets and lengths at all, else throws a `TypeError`. */
 export function checkRange(range: ByteRange | undefined): ByteRange | undefined {
   if (range === undefined) return undefined;
-  integerArgument('range.offset', range.offset, 0);
-  integerArgument('range.length', range.length, 0, Number.MAX_SAFE_INTEGER - range.offset);
+  if (typeof range !== 'object' || range === null) {
+    throw new TypeError(`options.range must be an object with offset and length, not ${described(range)}`);
+  }
+  integerArgument('options.range.offset', range.offset, 0);
+  integerArgument('options.range.length', range.length, 0, Number.MAX_SAFE_INTEGER - range.offset);
   return range;
 }
 

@@ -8,6 +8,7 @@ import {
   signalArgument,
 } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { tell } from '../common/tell.ts';
 import type { CloudTarget, ObjectInfo } from './cloud-target.ts';
 import { inParallel } from './in-parallel.ts';
 import { checkKey } from './keys.ts';
@@ -190,7 +191,8 @@ export class Synchronization {
       if (!isSame(before, await this.#primary.stat(key, { signal }))) continue;
       this.#copiedObjects++;
       this.#copiedBytes += body.byteLength;
-      onProgress?.({ replica: this.#index, copiedObjects: this.#copiedObjects, copiedBytes: this.#copiedBytes });
+      const copied = { copiedObjects: this.#copiedObjects, copiedBytes: this.#copiedBytes };
+      tell('onProgress', onProgress, { replica: this.#index, ...copied });
       return;
     }
     const message = `object ${key} changes on the primary faster than it can be copied to replica ${this.#index}`;

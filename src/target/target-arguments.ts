@@ -7,6 +7,7 @@ import {
   optionsArgument,
   signalArgument,
 } from '../common/arguments.ts';
+import { tell } from '../common/tell.ts';
 import type { TargetClock } from './clock.ts';
 import type { CloudTarget, GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
 import { checkRange } from './object-range.ts';
@@ -29,7 +30,7 @@ export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
 export function targetArgument(name: string, target: unknown): CloudTarget {
   const given = target as Record<string, unknown> | null | undefined;
   const lacking = METHODS.find((method) => typeof given?.[method] !== 'function');
-  if (lacking !== undefined || typeof given?.capabilities !== 'object') {
+  if (lacking !== undefined || typeof given?.capabilities !== 'object' || given.capabilities === null) {
     const how = typeof given === 'object' && given !== null ? `: it has no ${lacking ?? 'capabilities'}` : '';
     throw new TypeError(`${name} must be a CloudTarget, not ${described(target)}${how}`);
   }
@@ -51,7 +52,12 @@ export function putOptions(options: PutOptions | undefined): PutOptions {
   const { createOnly = false, onSent, signal } = optionsArgument('options', options, PUT);
   booleanArgument('options.createOnly', createOnly);
   if (onSent !== undefined) functionArgument('options.onSent', onSent);
-  return { createOnly, onSent, signal: signalArgument('options.signal', signal) };
+  return {
+    createOnly,
+    // Nobody's put may fail by it, and it is called where nobody would catch what it throws.
+    onSent: onSent && ((bytes) => tell('onSent', onSent, bytes)),
+    signal: signalArgument('options.signal', signal),
+  };
 }
 
 export function getOptions(options: GetOptions | undefined): GetOptions {

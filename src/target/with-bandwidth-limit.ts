@@ -40,13 +40,18 @@ class BandwidthLimitedTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, options: BandwidthOptions) {
     super(inner, 'this target with a bandwidth limit');
-    const given = optionsArgument('options', options, KNOWN);
-    const clock = clockArgument('options.clock', given.clock ?? systemClock, ['now', 'sleep']);
-    const burstMs = integerArgument('options.burstMs', given.burstMs ?? 1000, 1);
-    const rate = (name: 'uploadBytesPerSecond' | 'downloadBytesPerSecond') =>
-      limitArgument(`options.${name}`, given[name] ?? Number.POSITIVE_INFINITY, 1);
-    this.#up = new TokenBucket(rate('uploadBytesPerSecond'), burstMs, clock);
-    this.#down = new TokenBucket(rate('downloadBytesPerSecond'), burstMs, clock);
+    const {
+      uploadBytesPerSecond = Number.POSITIVE_INFINITY,
+      downloadBytesPerSecond = Number.POSITIVE_INFINITY,
+      burstMs = 1000,
+      clock = systemClock,
+    } = optionsArgument('options', options, KNOWN);
+    clockArgument('options.clock', clock, ['now', 'sleep']);
+    integerArgument('options.burstMs', burstMs, 1);
+    limitArgument('options.uploadBytesPerSecond', uploadBytesPerSecond, 1);
+    limitArgument('options.downloadBytesPerSecond', downloadBytesPerSecond, 1);
+    this.#up = new TokenBucket(uploadBytesPerSecond, burstMs, clock);
+    this.#down = new TokenBucket(downloadBytesPerSecond, burstMs, clock);
   }
 
   protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {

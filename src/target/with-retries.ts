@@ -3,7 +3,7 @@ import { BackupError } from '../common/errors.ts';
 import { systemClock, type TargetClock } from './clock.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from './cloud-target.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
-import { bodyArgument, clockArgument } from './target-arguments.ts';
+import { bodyArgument, clockArgument, putOptions } from './target-arguments.ts';
 
 /** Options of {@link withRetries}. @public */
 export interface RetryOptions {
@@ -63,18 +63,26 @@ class RetryingTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget, options: RetryOptions) {
     super(inner, 'this target with retries');
-    const given = optionsArgument('options', options, KNOWN);
-    this.#attempts = integerArgument('options.attempts', given.attempts ?? 6, 1);
-    this.#baseDelayMs = integerArgument('options.baseDelayMs', given.baseDelayMs ?? 200, 0);
-    this.#maxDelayMs = integerArgument('options.maxDelayMs', given.maxDelayMs ?? 20_000, 0);
-    this.#maxRetryAfterMs = integerArgument('options.maxRetryAfterMs', given.maxRetryAfterMs ?? 60_000, 0);
-    this.#clock = clockArgument('options.clock', given.clock ?? systemClock, ['sleep']);
-    this.#random = functionArgument('options.random', given.random ?? Math.random);
+    const {
+      attempts = 6,
+      baseDelayMs = 200,
+      maxDelayMs = 20_000,
+      maxRetryAfterMs = 60_000,
+      clock = systemClock,
+      random = Math.random,
+    } = optionsArgument('options', options, KNOWN);
+    this.#attempts = integerArgument('options.attempts', attempts, 1);
+    this.#baseDelayMs = integerArgument('options.baseDelayMs', baseDelayMs, 0);
+    this.#maxDelayMs = integerArgument('options.maxDelayMs', maxDelayMs, 0);
+    this.#maxRetryAfterMs = integerArgument('options.maxRetryAfterMs', maxRetryAfterMs, 0);
+    this.#clock = clockArgument('options.clock', clock, ['sleep']);
+    this.#random = functionArgument('options.random', random);
   }
 
   override async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+    const { createOnly } = putOptions(options);
     const given = bodyArgument(body);
-    const repeated = !options.createOnly && this.#attempts > 1;
+    const repeated = !createOnly && this.#attempts > 1;
     return super.put(key, repeated ? new Uint8Array(given) : given, options);
   }
 

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { tell } from '../../src/common/tell.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
 import type { Progress } from '../../src/repository/progress.ts';
-import { tell, watched } from '../../src/repository/progress.ts';
+import { watched } from '../../src/repository/progress.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { createIn, openVolume } from './support/repositories.ts';
 
 /** Of the process warning. */
-const CODE = /^COW_[O]N_PROGRESS_FAILED$/;
+const CODE = /^COW_[C]ALLBACK_FAILED$/;
 
 type Watch = (onProgress: (progress: Progress) => unknown) => Promise<unknown>;
 
@@ -91,8 +92,8 @@ test('an operation that is over is not heard any more, though its work goes on b
     return { phase: 'x', doneBytes, totalBytes: undefined, transferredBytes: 0, requests: 0 };
   };
   await watched({ onProgress: ({ doneBytes }) => told.push(doneBytes) }, async ({ onProgress }) => {
-    tell(onProgress, progress(1));
-    late = () => tell(onProgress, progress(2));
+    tell('onProgress', onProgress, progress(1));
+    late = () => tell('onProgress', onProgress, progress(2));
   });
   late?.();
   expect(told).toEqual([1]);

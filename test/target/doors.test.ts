@@ -1,7 +1,11 @@
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { CloudTarget } from '../../src/target/cloud-target.ts';
 import { deleteAll } from '../../src/target/delete-all.ts';
 import { fanOut } from '../../src/target/fan-out.ts';
+import { FileTarget } from '../../src/target/file-target.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { readOnlyTarget } from '../../src/target/read-only.ts';
 import { withBandwidthLimit } from '../../src/target/with-bandwidth-limit.ts';
@@ -60,9 +64,14 @@ describe('the door of', () => {
   });
 });
 
-/** Of every target and decorator that is written here. */
+const folder = mkdtempSync(join(tmpdir(), 'cow-doors-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let folders = 0;
+
+/** Of every target and decorator that needs no server. */
 const targets: [string, () => CloudTarget][] = [
   ['MemoryTarget', () => new MemoryTarget()],
+  ['FileTarget', () => new FileTarget(join(folder, `target-${folders++}`))],
   ...decorators.map(([name, decorate]): [string, () => CloudTarget] => [name, () => decorate(new MemoryTarget())]),
 ];
 
@@ -91,11 +100,13 @@ describe.each(targets)('the calls of %s', (_name, open) => {
       target.put('a', bytes(1), { signal: {} } as never),
       target.get('a', { ranges: { offset: 0, length: 1 } } as never),
       target.get('a', { range: { offset: '0', length: 1 } } as never),
+      target.get('a', { range: null } as never),
       target.stat('a', { Signal: undefined } as never),
       target.stat('a', new Map() as never),
       target.delete('a', { force: true } as never),
-      target.deleteMany!('a' as never),
-      target.deleteMany!(['a'], { force: true } as never),
+      ...(target.deleteMany === undefined
+        ? []
+        : [target.deleteMany('a' as never), target.deleteMany(['a'], { force: true } as never)]),
       target.storeTime!({ force: true } as never),
       listing(5),
       listing('', { after: 5 }),
@@ -103,5 +114,30 @@ describe.each(targets)('the calls of %s', (_name, open) => {
     ];
     for (const [index, call] of calls.entries()) await expect(call, `call ${index}`).rejects.toThrow(TypeError);
     expect(await keysOf(target)).toEqual([]);
+  });
+
+  test('go on when onSent throws or rejects, and warn once of each', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    try {
+      const target = open();
+      const body = new Uint8Array(3 * 1024 ** 2).fill(7);
+      await target.put('a', body, {
+        onSent: () => {
+          throw new Error('in the callback');
+        },
+      });
+      await target.put('b', body, {
+        onSent: async () => {
+          throw new Error('in the callback');
+        },
+      });
+      await new Promise(setImmediate);
+      expect(await keysOf(target)).toEqual(['a', 'b']);
+      expect(warned.mock.calls).toHaveLength(2);
+      for (const call of warned.mock.calls)
+        expect(call).toEqual(['onSent failed; what it was called for goes on', expect.anything()]);
+    } finally {
+      warned.mockRestore();
+    }
   });
 });

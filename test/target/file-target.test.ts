@@ -275,6 +275,15 @@ describe('bodies of 2 GiB and more', () => {
     ]);
   });
 
+  test('are told of as they are written', async () => {
+    const target = new FileTarget(folder);
+    const sent: number[] = [];
+    await target.put('a', body(3 * 1024 ** 2 + 5), { onSent: (bytes) => sent.push(bytes) });
+    expect(sent.length).toBeGreaterThan(3);
+    expect(sent.reduce((sum, bytes) => sum + bytes, 0)).toBe(3 * 1024 ** 2 + 5);
+    expect((await target.stat('a'))?.size).toBe(3 * 1024 ** 2 + 5);
+  });
+
   test('that are larger than memory are OBJECT_TOO_LARGE', async () => {
     const target = new FileTarget(folder);
     await target.put('a', body());

@@ -2,9 +2,10 @@ import { channel } from 'node:diagnostics_channel';
 import { abortable } from '../../common/abort.ts';
 import { integerArgument, optionsArgument, signalArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { tell } from '../../common/tell.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import { knownTotal, tell } from '../progress.ts';
+import { knownTotal } from '../progress.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
 import type { BackupJob, BackupOptions, BackupProgress, BackupResult, JobStatus, WatchOptions } from './backup-job.ts';
 import type { BackupRun } from './backup-run.ts';
@@ -208,7 +209,7 @@ export class JobHandle implements BackupJob {
     clearTimeout(this.#tellTimer);
     this.#tellTimer = undefined;
     this.#toldAt = performance.now();
-    tell(this.#parts.onProgress, this.progress());
+    tell('onProgress', this.#parts.onProgress, this.progress());
   }
 
   #setPaused(isPaused: boolean): void {

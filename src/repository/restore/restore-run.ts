@@ -1,8 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { tell } from '../../common/tell.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { MappedBlock } from '../map/block-map.ts';
-import { knownTotal, tell } from '../progress.ts';
+import { knownTotal } from '../progress.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 import { isZero } from '../records/zero-block.ts';
 import type { RequestMeter } from '../requests/request-meter.ts';
@@ -191,7 +192,7 @@ export class RestoreRun {
   #tell(): void {
     const { onProgress, meter } = this.#options;
     this.#toldAt = performance.now();
-    tell(onProgress, {
+    tell('onProgress', onProgress, {
       phase: this.#phase,
       doneBytes: this.#doneBytes,
       totalBytes: this.#totalBytes,

@@ -1,9 +1,10 @@
 import { integerArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { tell } from '../../common/tell.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
 import { clipRanges } from '../map/block-ranges.ts';
-import { knownTotal, tell, watched } from '../progress.ts';
+import { knownTotal, watched } from '../progress.ts';
 import { metered, RequestMeter } from '../requests/request-meter.ts';
 import type { JobImage } from './job-image.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
@@ -63,7 +64,13 @@ async function rolledBack(
     let writtenBytes = 0;
     const advance = (phase: string) => {
       const { downloadBytes: transferredBytes, requests } = meter;
-      tell(options.onProgress, { phase, doneBytes: writtenBytes, totalBytes, transferredBytes, requests });
+      tell('onProgress', options.onProgress, {
+        phase,
+        doneBytes: writtenBytes,
+        totalBytes,
+        transferredBytes,
+        requests,
+      });
     };
     const [from, to] = [byteDevice(image), byteDevice(onto)];
     const io = { signal: options.signal };
