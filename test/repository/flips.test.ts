@@ -123,8 +123,11 @@ async function read(open: () => Promise<BackupRepository>, contents: ReadonlyMap
   try {
     await using repository = await open();
     const listed = (await Array.fromAsync(repository.listBackups())).map(({ id }) => id).sort();
-    expect(listed, where).toEqual([...contents.keys()].sort());
+    // Where the log's newest entries are damaged it is opened as of the last sound one, and says so.
+    if (repository.damage !== undefined) isRefused = true;
+    else expect(listed, where).toEqual([...contents.keys()].sort());
     for (const [id, expected] of contents) {
+      if (!listed.includes(id)) continue;
       try {
         const found = await contentOfBackup(repository, id);
         if (Buffer.compare(found, expected) !== 0) expect.fail(`wrong data: ${where}`);

@@ -115,6 +115,11 @@ export function deadSessions(state: LogState, repository: Uint8Array, self: stri
   return [...state.sessions.values()].filter(isDead).map(({ seq }) => seq);
 }
 
+/** Whether this very process has opened a session, or may have. */
+export function isOfThisProcess(owner: string): boolean {
+  return tried.has(parseOwner(owner)?.incarnation.split('.')[1] ?? '');
+}
+
 export function livenessOf({ seq, owner }: Session, repository: Uint8Array, self: string): SessionLiveness {
   const [they, we] = [parseOwner(owner), parseOwner(self)];
   if (they === undefined) return 'unknown';

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { livenessOf, parseOwner } from '../jobs/session-owner.ts';
+import { isOfThisProcess, livenessOf } from '../jobs/session-owner.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 import { decideAbort } from '../log/sessions.ts';
 import { watched } from '../progress.ts';
@@ -58,7 +58,7 @@ async function abortForsaken({ context, options: { signal } }: PruneRun): Promis
   const { log, format, owner } = context;
   const isForsaken = (session: Session | undefined) =>
     session !== undefined &&
-    parseOwner(session.owner)?.incarnation === parseOwner(owner)?.incarnation &&
+    isOfThisProcess(session.owner) &&
     livenessOf(session, format.repositoryId, owner) === 'dead';
   for (const session of log.state.sessions.values()) {
     if (!isForsaken(session)) continue;
