@@ -1,13 +1,28 @@
 import type { BlockRange } from '../../state/block-range.ts';
+import type { BlockState } from '../../state/block-state.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 
 /** Where a batch came from; each lane fills packs of its own. */
 export type Lane = 'intercepted' | 'swept';
 
-/** Neighbouring blocks to be stored together. */
-export interface Batch extends BlockRange {
+/** Blocks to be stored together. They need not be neighbours: a batch costs as much as a few dozen blocks. */
+export interface Batch {
   readonly lane: Lane;
+  /** Ascending and coalesced, not empty. */
+  readonly runs: readonly BlockRange[];
+  /** Of all runs. */
+  readonly blockCount: number;
 }
+
+/** Blocks that have to be looked at, from `at` on. */
+interface Stretch {
+  at: number;
+  readonly end: number;
+}
+
+/** So many states are looked at in one step of the event loop: less than a millisecond. */
+const LOOKED_AT_ONCE = 2 ** 14;
 
 /**
  * Which blocks are stored next: those that were preserved, as they come, since they take up room until they are stored;
@@ -16,8 +31,10 @@ export interface Batch extends BlockRange {
 export class BlockFeed {
   readonly #states: BlockStates;
   readonly #maxBatchBlocks: number;
-  readonly #preserved: BlockRange[] = [];
-  #sweepAt = 0;
+  /** What was preserved, the oldest first; those before `#preservedFrom` are done with. */
+  #preserved: Stretch[] = [];
+  #preservedFrom = 0;
+  readonly #sweep: Stretch;
   #isSweeping = false;
   #isPaused = false;
   #isEnded = false;
@@ -26,7 +43,8 @@ export class BlockFeed {
   constructor(states: BlockStates, maxBatchBlocks: number) {
     this.#states = states;
     this.#maxBatchBlocks = maxBatchBlocks;
-    this.#preserved.push(...states.ranges('preserved'));
+    this.#sweep = { at: 0, end: states.blockCount };
+    this.lookForPreserved();
   }
 
   get isSweeping(): boolean {
@@ -40,9 +58,15 @@ export class BlockFeed {
   }
 
   /** Blocks have been preserved. */
-  preserved(blocks: BlockRange): void {
-    this.#preserved.push(blocks);
+  preserved({ firstBlock, blockCount }: BlockRange): void {
+    this.#preserved.push({ at: firstBlock, end: firstBlock + blockCount });
     this.#wakeAll();
+  }
+
+  /** Blocks may have been preserved that nobody has told of. */
+  lookForPreserved(): void {
+    const { counts, blockCount } = this.#states;
+    if (counts.preserved > 0) this.preserved({ firstBlock: 0, blockCount });
   }
 
   sweep(): void {
@@ -82,9 +106,19 @@ export class BlockFeed {
         if (this.isExhausted) this.#wakeAll(); // Whoever else waits is done.
         return batch;
       }
-      onIdle();
-      await this.#wake.promise;
+      if (this.#hasMoreToLookAt(lane)) {
+        await letOthersRun();
+      } else {
+        onIdle();
+        await this.#wake.promise;
+      }
     }
+  }
+
+  #hasMoreToLookAt(lane: 'intercepted' | undefined): boolean {
+    if (this.#isPaused) return false;
+    if (this.#preservedFrom < this.#preserved.length) return true;
+    return lane === undefined && this.#isSweeping && this.#sweep.at < this.#sweep.end;
   }
 
   #wakeAll(): void {
@@ -93,41 +127,45 @@ export class BlockFeed {
   }
 
   #nextPreserved(): Batch | undefined {
-    for (let range = this.#preserved.shift(); range !== undefined; range = this.#preserved.shift()) {
-      const end = range.firstBlock + range.blockCount;
-      const firstBlock = this.#firstIn('preserved', range.firstBlock, end);
-      if (firstBlock === end) continue;
-      const blockCount = this.#runLength('preserved', firstBlock, end);
-      const rest = firstBlock + blockCount;
-      if (rest < end) this.#preserved.unshift({ firstBlock: rest, blockCount: end - rest });
-      return { firstBlock, blockCount, lane: 'intercepted' };
-    }
-    return undefined;
+    return this.#gather('preserved', 'intercepted', () => {
+      const first = this.#preserved[this.#preservedFrom];
+      if (first === undefined || first.at < first.end) return first;
+      this.#preservedFrom++;
+      // Not by `shift`, which moves all the others each time. So each is moved once, on average.
+      if (this.#preservedFrom * 2 >= this.#preserved.length) {
+        this.#preserved = this.#preserved.slice(this.#preservedFrom);
+        this.#preservedFrom = 0;
+      }
+      return this.#preserved[this.#preservedFrom];
+    });
   }
 
   #nextSwept(): Batch | undefined {
-    const end = this.#states.blockCount;
-    if (!this.#isSweeping || this.#sweepAt === end) return undefined;
-    const firstBlock = this.#firstIn('pending', this.#sweepAt, end);
-    if (firstBlock === end) {
-      this.#sweepAt = end;
-      return undefined;
+    if (!this.#isSweeping) return undefined;
+    return this.#gather('pending', 'swept', () => (this.#sweep.at < this.#sweep.end ? this.#sweep : undefined));
+  }
+
+  /** Blocks in a state, as many as make a batch or are found in one step. */
+  #gather(state: BlockState, lane: Lane, next: () => Stretch | undefined): Batch | undefined {
+    const blocks: number[] = [];
+    for (let looked = 0; looked < LOOKED_AT_ONCE && blocks.length < this.#maxBatchBlocks; looked++) {
+      const stretch = next();
+      if (stretch === undefined) break;
+      if (this.#states.get(stretch.at) === state) blocks.push(stretch.at);
+      stretch.at++;
     }
-    const blockCount = this.#runLength('pending', firstBlock, end);
-    this.#sweepAt = firstBlock + blockCount;
-    return { firstBlock, blockCount, lane: 'swept' };
+    return blocks.length === 0 ? undefined : batchOf(lane, blocks);
   }
+}
 
-  #firstIn(state: 'pending' | 'preserved', from: number, end: number): number {
-    let block = from;
-    while (block < end && this.#states.get(block) !== state) block++;
-    return block;
+function batchOf(lane: Lane, blocks: number[]): Batch {
+  const runs: { firstBlock: number; blockCount: number }[] = [];
+  for (const block of blocks.sort((a, b) => a - b)) {
+    const last = runs.at(-1);
+    if (last !== undefined && block === last.firstBlock + last.blockCount) last.blockCount++;
+    // One that was told of twice, and not given out in between.
+    else if (last === undefined || block > last.firstBlock + last.blockCount)
+      runs.push({ firstBlock: block, blockCount: 1 });
   }
-
-  #runLength(state: 'pending' | 'preserved', first: number, end: number): number {
-    const most = Math.min(end, first + this.#maxBatchBlocks);
-    let block = first;
-    while (block < most && this.#states.get(block) === state) block++;
-    return block - first;
-  }
+  return { lane, runs, blockCount: runs.reduce((sum, { blockCount }) => sum + blockCount, 0) };
 }

@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import type { PackWriter } from '../pack/pack-writer.ts';
@@ -47,6 +48,11 @@ export interface PipelineTally {
   changedBlocks: number;
 }
 
+/** Runs of a batch that are read at one time. */
+const READS_AT_ONCE = 16;
+/** What the base has between two runs is looked up with them up to this: a look-up costs as much as some dozen entries. */
+const MAX_GAP_BLOCKS = 64;
+
 /**
  * read → zero test → id → known? → compress → encrypt → pack → upload, for a batch at a time in each of several loops. The
  * slots of the pool bound how much is under way; a pack writer that has too many packs on their way holds the loops up,
@@ -70,7 +76,9 @@ export class BlockPipeline {
    */
   async run(onIdle: () => void, lane?: 'intercepted'): Promise<void> {
     const { feed, pool, snapshot, signal } = this.#parts;
-    const claim = (batch: Batch) => snapshot.mark(batch, 'storing');
+    const claim = ({ runs }: Batch) => {
+      for (const run of runs) snapshot.mark(run, 'storing');
+    };
     for (;;) {
       const batch = await feed.take(claim, onIdle, lane);
       if (batch === undefined) return;
@@ -111,15 +119,19 @@ export class BlockPipeline {
 
   async #store(batch: Batch, slot: SealSlot): Promise<void> {
     const { snapshot, pool, signal } = this.#parts;
-    const blocks = await this.#read(batch, slot);
-    const lengths = Array.from({ length: batch.blockCount }, (_, index) => this.#lengthOf(batch.firstBlock + index));
+    const blocks = batch.runs.flatMap(blocksOf);
+    const isRead = await this.#read(batch, slot);
     const [before, ids] = await Promise.all([
-      this.#parts.base?.idsOf(batch.firstBlock, batch.blockCount, { signal }),
-      pool.identify(slot, lengths, { signal }),
+      this.#idsInBase(batch),
+      pool.identify(
+        slot,
+        blocks.map((block) => this.#lengthOf(block)),
+        { signal },
+      ),
     ]);
     const fresh: number[] = [];
-    for (const block of blocks) {
-      const at = block - batch.firstBlock;
+    for (const [at, block] of blocks.entries()) {
+      if (isRead[at] !== true) continue;
       const id = ids[at];
       if (before !== undefined && isSame(id, before[at])) {
         this.#parts.base?.same(block);
@@ -137,45 +149,77 @@ export class BlockPipeline {
     }
     this.#parts.onMoved();
     for (const sealed of await pool.seal(slot, fresh, { signal })) {
-      await this.#pack(batch, sealed, ids[sealed.block] as Uint8Array);
+      await this.#pack(batch.lane, blocks[sealed.block] as number, sealed, ids[sealed.block] as Uint8Array);
     }
     this.#parts.onMoved();
   }
 
-  /** Reads a batch into a slot; a block that has been lost meanwhile says so and is left out. */
-  async #read(batch: Batch, slot: SealSlot): Promise<number[]> {
-    const { snapshot, signal } = this.#parts;
-    const { firstBlock, blockCount } = batch;
-    const { blockSize, size } = snapshot;
-    const start = firstBlock * blockSize;
-    const length = Math.min(size, start + blockCount * blockSize) - start;
-    const blocks = Array.from({ length: blockCount }, (_, index) => firstBlock + index);
+  /** What the base has at the places of a batch; of runs that are close together it is looked up at once. */
+  async #idsInBase({ runs }: Batch): Promise<(Uint8Array | undefined | 'unknown')[] | undefined> {
+    const { base, signal } = this.#parts;
+    if (base === undefined) return undefined;
+    const spans = spansOf(runs);
+    const found = await Promise.all(
+      spans.map(({ firstBlock, blockCount }) => base.idsOf(firstBlock, blockCount, { signal })),
+    );
+    let span = 0;
+    const endOf = ({ firstBlock, blockCount }: BlockRange) => firstBlock + blockCount;
+    return runs.flatMap(blocksOf).map((block) => {
+      while (block >= endOf(spans[span] as BlockRange)) span++;
+      return found[span]?.[block - (spans[span] as BlockRange).firstBlock];
+    });
+  }
+
+  /** Reads a batch into a slot, and says of each block whether it is there. */
+  async #read({ runs, blockCount }: Batch, slot: SealSlot): Promise<boolean[]> {
+    const isRead = new Array<boolean>(blockCount).fill(true);
+    const places: { run: BlockRange; at: number }[] = [];
+    let at = 0;
+    for (const run of runs) {
+      places.push({ run, at });
+      at += run.blockCount;
+    }
+    for (let from = 0; from < places.length; from += READS_AT_ONCE) {
+      const some = places.slice(from, from + READS_AT_ONCE);
+      const reads = some.map(({ run, at }) => this.#readRun(run, slot, at, isRead));
+      // All settle first: a slot that is given back must not be read into any more.
+      const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected');
+      if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+    }
+    return isRead;
+  }
+
+  /** Reads neighbours to place `at` of a slot; one that has been lost meanwhile says so and is left out. */
+  async #readRun(run: BlockRange, slot: SealSlot, at: number, isRead: boolean[]): Promise<void> {
+    const { snapshot } = this.#parts;
     try {
-      await snapshot.read(start, slot.input.subarray(0, length), { signal });
-      this.tally.readBytes += length;
-      return blocks;
+      await this.#readInto(slot, at, run);
+      return;
     } catch (error) {
       if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
     }
-    const readable: number[] = [];
-    for (const block of blocks) {
-      const at = (block - firstBlock) * blockSize;
-      const bytes = slot.input.subarray(at, at + this.#lengthOf(block));
+    for (const [index, block] of blocksOf(run).entries()) {
       try {
-        await snapshot.read(block * blockSize, bytes, { signal });
-        this.tally.readBytes += bytes.length;
-        readable.push(block);
+        await this.#readInto(slot, at + index, { firstBlock: block, blockCount: 1 });
       } catch (error) {
         if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
+        isRead[at + index] = false;
         snapshot.mark(block, 'failed'); // There is no way back: it becomes lost.
       }
     }
-    return readable;
   }
 
-  async #pack(batch: Batch, sealed: SealedBlock, id: Uint8Array): Promise<void> {
-    const block = batch.firstBlock + sealed.block;
-    const location = await this.#parts.packs[batch.lane].add({
+  async #readInto(slot: SealSlot, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
+    const { snapshot, signal } = this.#parts;
+    const { blockSize, size } = snapshot;
+    const start = firstBlock * blockSize;
+    const length = Math.min(size, start + blockCount * blockSize) - start;
+    await snapshot.read(start, slot.input.subarray(at * blockSize, at * blockSize + length), { signal });
+    this.tally.readBytes += length;
+  }
+
+  async #pack(lane: Lane, block: number, sealed: SealedBlock, id: Uint8Array): Promise<void> {
+    const location = await this.#parts.packs[lane].add({
       kind: RecordKind.block,
       id,
       codec: sealed.codec,
@@ -209,6 +253,24 @@ export class BlockPipeline {
     const { blockSize, size } = this.#parts.snapshot;
     return Math.min(blockSize, size - block * blockSize);
   }
+}
+
+function blocksOf({ firstBlock, blockCount }: BlockRange): number[] {
+  return Array.from({ length: blockCount }, (_, index) => firstBlock + index);
+}
+
+/** Ranges that hold all of `runs`, and little else. */
+function spansOf(runs: readonly BlockRange[]): BlockRange[] {
+  const spans: { firstBlock: number; blockCount: number }[] = [];
+  for (const { firstBlock, blockCount } of runs) {
+    const last = spans.at(-1);
+    if (last === undefined || firstBlock - last.firstBlock - last.blockCount > MAX_GAP_BLOCKS) {
+      spans.push({ firstBlock, blockCount });
+    } else {
+      last.blockCount = firstBlock + blockCount - last.firstBlock;
+    }
+  }
+  return spans;
 }
 
 function isSame(id: Uint8Array | undefined, before: Uint8Array | undefined | 'unknown'): boolean {

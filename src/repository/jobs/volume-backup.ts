@@ -305,6 +305,6 @@ export class VolumeBackup {
       events.off('blockPreserved', onPreserved).off('blockLost', onLost).off('preimagePressure', onPressure);
     };
     // What was told of before anybody listened.
-    for (const range of snapshot.states.ranges('preserved')) this.feed.preserved(range);
+    this.feed.lookForPreserved();
   }
 }

@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest';
+import { type Batch, BlockFeed } from '../../../src/repository/jobs/block-feed.ts';
+import { BlockStateMap } from '../../../src/state/block-state-map.ts';
+
+/** Takes one batch; `undefined` where the feed would wait. */
+async function takeFrom(feed: BlockFeed, states: BlockStateMap): Promise<Batch | undefined> {
+  const claim = ({ runs }: Batch) => {
+    for (const run of runs) states.set(run, 'storing');
+  };
+  const idle = Promise.withResolvers<undefined>();
+  return Promise.race([feed.take(claim, () => idle.resolve(undefined)), idle.promise]);
+}
+
+async function takeAll(feed: BlockFeed, states: BlockStateMap): Promise<Batch[]> {
+  const batches: Batch[] = [];
+  for (;;) {
+    const batch = await takeFrom(feed, states);
+    if (batch === undefined) return batches;
+    batches.push(batch);
+  }
+}
+
+const block = (firstBlock: number, blockCount = 1) => ({ firstBlock, blockCount });
+
+test('scattered blocks share a batch, in order, and neighbours a run of it', async () => {
+  const states = new BlockStateMap(100);
+  const feed = new BlockFeed(states, 4);
+  for (const each of [40, 7, 41, 90, 2]) states.set(each, 'preserved');
+  for (const each of [40, 7, 41, 41, 90, 2]) feed.preserved(block(each)); // One is told of twice.
+  expect(await takeAll(feed, states)).toEqual([
+    { lane: 'intercepted', runs: [block(7), block(40, 2)], blockCount: 3 },
+    { lane: 'intercepted', runs: [block(2), block(90)], blockCount: 2 },
+  ]);
+  states.set(block(3, 4), 'inherited');
+  feed.sweep();
+  const [first, ...rest] = await takeAll(feed, states);
+  expect(first).toEqual({ lane: 'swept', runs: [block(0, 2), block(8, 2)], blockCount: 4 });
+  expect(rest.reduce((sum, { blockCount }) => sum + blockCount, 4)).toBe(91);
+  expect(feed.isExhausted).toBe(true);
+  expect(await takeFrom(feed, states)).toBe(undefined);
+});
+
+test('a feed finds what was preserved before it was made, and what nobody told it of', async () => {
+  const states = new BlockStateMap(10);
+  states.set(block(3, 2), 'preserved');
+  const feed = new BlockFeed(states, 8);
+  expect((await takeAll(feed, states)).map(({ runs }) => runs)).toEqual([[block(3, 2)]]);
+  states.set(8, 'preserved');
+  expect(await takeAll(feed, states)).toEqual([]);
+  feed.lookForPreserved();
+  expect((await takeAll(feed, states)).map(({ runs }) => runs)).toEqual([[block(8)]]);
+});
+
+test('hundreds of thousands of scattered pre-images are no trouble: neither at the start nor one after the other', async () => {
+  const pieces = 300_000;
+  const states = new BlockStateMap(pieces * 2);
+  for (let each = 0; each < pieces * 2; each += 2) states.set(each, 'preserved');
+  const feed = new BlockFeed(states, 256); // Threw a RangeError, of too many arguments.
+  for (let each = 0; each < pieces * 2; each += 2) feed.preserved(block(each));
+  let count = 0;
+  for (const { blockCount } of await takeAll(feed, states)) count += blockCount;
+  expect(count).toBe(pieces);
+});
+
+test('a sweep over millions of blocks that need nothing lets the event loop turn', async () => {
+  const blockCount = 2 ** 20;
+  const states = new BlockStateMap(blockCount);
+  states.set(block(0, blockCount - 1), 'inherited');
+  const feed = new BlockFeed(states, 256);
+  feed.sweep();
+  let turns = 0;
+  const immediate = () => {
+    turns++;
+    next = setImmediate(immediate);
+  };
+  let next = setImmediate(immediate);
+  const batch = await takeFrom(feed, states);
+  clearImmediate(next);
+  expect(batch?.runs).toEqual([block(blockCount - 1)]);
+  expect(turns).toBeGreaterThan(1);
+});
