@@ -2,23 +2,20 @@ import { expect, test } from 'vitest';
 import { type Batch, BlockFeed } from '../../../src/repository/jobs/block-feed.ts';
 import { BlockStateMap } from '../../../src/state/block-state-map.ts';
 
-/** Takes one batch; `undefined` where the feed would wait. */
-async function takeFrom(feed: BlockFeed, states: BlockStateMap): Promise<Batch | undefined> {
-  const claim = ({ runs }: Batch) => {
-    for (const run of runs) states.set(run, 'storing');
+/** What the feed gives before it waits, or ends. Of those that wait from earlier calls one may take a part. */
+async function takeAll(feed: BlockFeed, states: BlockStateMap): Promise<Batch[]> {
+  const batches = waiting.get(feed) ?? [];
+  waiting.set(feed, batches);
+  const claim = (batch: Batch) => {
+    for (const run of batch.runs) states.set(run, 'storing');
+    batches.push(batch);
   };
   const idle = Promise.withResolvers<undefined>();
-  return Promise.race([feed.take(claim, () => idle.resolve(undefined)), idle.promise]);
+  while ((await Promise.race([feed.take(claim, () => idle.resolve(undefined)), idle.promise])) !== undefined);
+  return batches.splice(0);
 }
 
-async function takeAll(feed: BlockFeed, states: BlockStateMap): Promise<Batch[]> {
-  const batches: Batch[] = [];
-  for (;;) {
-    const batch = await takeFrom(feed, states);
-    if (batch === undefined) return batches;
-    batches.push(batch);
-  }
-}
+const waiting = new WeakMap<BlockFeed, Batch[]>();
 
 const block = (firstBlock: number, blockCount = 1) => ({ firstBlock, blockCount });
 
@@ -37,7 +34,6 @@ test('scattered blocks share a batch, in order, and neighbours a run of it', asy
   expect(first).toEqual({ lane: 'swept', runs: [block(0, 2), block(8, 2)], blockCount: 4 });
   expect(rest.reduce((sum, { blockCount }) => sum + blockCount, 4)).toBe(91);
   expect(feed.isExhausted).toBe(true);
-  expect(await takeFrom(feed, states)).toBe(undefined);
 });
 
 test('a feed finds what was preserved before it was made, and what nobody told it of', async () => {
@@ -74,8 +70,8 @@ test('a sweep over millions of blocks that need nothing lets the event loop turn
     next = setImmediate(immediate);
   };
   let next = setImmediate(immediate);
-  const batch = await takeFrom(feed, states);
+  const batches = await takeAll(feed, states);
   clearImmediate(next);
-  expect(batch?.runs).toEqual([block(blockCount - 1)]);
+  expect(batches.map(({ runs }) => runs)).toEqual([[block(blockCount - 1)]]);
   expect(turns).toBeGreaterThan(1);
 });
