@@ -1,8 +1,8 @@
 import { bytesArgument, choiceArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { type BlockRange, blockRangeArgument } from './block-range.ts';
-import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
-import { skipEqual } from './skip-equal.ts';
+import { BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
+import { StateChunks, type StateMask } from './state-chunks.ts';
 import { decodeStates, encodeStates } from './state-encoding.ts';
 
 /** A run of blocks in one state. @public */
@@ -38,31 +38,33 @@ export interface DecodeOptions {
   maxBlocks?: number | undefined;
 }
 
+/** The chunks of a map that this copy of the package has made. */
+let chunksOf: (states: BlockStates) => StateChunks | undefined;
+
 const DEFAULT_MAX_BLOCKS = 2 ** 28;
 const MAX_BLOCKS = 2 ** 32;
 
 /**
- * The state of every block, a byte each.
+ * The state of every block: a byte each where neighbouring blocks are in different states, next to nothing where they are
+ * in the same one.
  *
  * @public
  */
 export class BlockStateMap implements BlockStates {
   readonly blockCount: number;
-  readonly #bytes: Uint8Array;
-  /** By state byte. */
-  readonly #counts = [0, 0, 0, 0, 0, 0, 0];
+  #chunks: StateChunks;
 
   constructor(blockCount: number, initial: BlockState = 'pending') {
     this.blockCount = integerArgument('blockCount', blockCount, 0, MAX_BLOCKS);
-    const byte = StateByte[choiceArgument('initial', initial, BLOCK_STATES)];
-    // A multiple of eight bytes, so that `diff` may compare words; the rest stays 0 in every map.
-    this.#bytes = memoryFor(blockCount);
-    if (byte !== 0) this.#bytes.fill(byte, 0, blockCount);
-    this.#counts[byte] = blockCount;
+    this.#chunks = StateChunks.of(blockCount, StateByte[choiceArgument('initial', initial, BLOCK_STATES)]);
+  }
+
+  static {
+    chunksOf = (states) => (#chunks in states ? states.#chunks : undefined);
   }
 
   get counts(): Readonly<Record<BlockState, number>> {
-    const [pending, preserved, storing, stored, inherited, zero, lost] = this.#counts as [
+    const [pending, preserved, storing, stored, inherited, zero, lost] = this.#chunks.totals as [
       number,
       number,
       number,
@@ -75,12 +77,11 @@ export class BlockStateMap implements BlockStates {
   }
 
   get(block: number): BlockState {
-    const byte = typeof block === 'number' && block < this.blockCount ? this.#bytes[block] : undefined;
-    if (byte === undefined) {
+    if (!(block >= 0 && block < this.blockCount && Number.isInteger(block))) {
       if (typeof block !== 'number') throw new TypeError(`block must be a number, not ${described(block)}`);
       throw new BackupError('OUT_OF_RANGE', `no block ${block} among ${this.blockCount}`);
     }
-    return BLOCK_STATES[byte] as BlockState;
+    return BLOCK_STATES[this.#chunks.get(block)] as BlockState;
   }
 
   /**
@@ -93,44 +94,31 @@ export class BlockStateMap implements BlockStates {
     const end = first + blockCount;
     const toByte = StateByte[choiceArgument('to', to, BLOCK_STATES)];
     if (end > this.blockCount) throw new BackupError('OUT_OF_RANGE', `no block ${end - 1} among ${this.blockCount}`);
-    const bytes = this.#bytes;
-    const left = new Array<number>(BLOCK_STATES.length).fill(0);
-    for (let at = first; at < end; ) {
-      const from = bytes[at] as number;
-      if (ALLOWED[from * 8 + toByte] === 0) {
-        throw new BackupError('INVALID_TRANSITION', `block ${at} can not go from ${BLOCK_STATES[from]} to ${to}`);
-      }
-      const next = endOfRun(bytes, at, end);
-      left[from]! += next - at;
-      at = next;
+    const refusing = this.#chunks.firstRefusing(first, end, toByte);
+    if (refusing < end) {
+      throw new BackupError('INVALID_TRANSITION', `block ${refusing} can not go from ${this.get(refusing)} to ${to}`);
     }
-    bytes.fill(toByte, first, end);
-    for (const [state, count] of left.entries()) this.#counts[state]! -= count;
-    this.#counts[toByte]! += end - first;
+    this.#chunks.fill(first, end, toByte);
   }
 
   ranges(...states: BlockState[]): Generator<StateRange> {
-    const wanted = new Uint8Array(8).fill(states.length === 0 ? 1 : 0);
-    for (const state of states) wanted[StateByte[choiceArgument('a state', state, BLOCK_STATES)]] = 1;
-    return this.#ranges(wanted);
+    for (const state of states) choiceArgument('a state', state, BLOCK_STATES);
+    return this.#ranges(maskOf(states.length === 0 ? BLOCK_STATES : states));
   }
 
-  *#ranges(wanted: Uint8Array): Generator<StateRange> {
-    const bytes = this.#bytes;
-    for (let at = 0; at < this.blockCount; ) {
-      const byte = bytes[at] as number;
-      const firstBlock = at;
-      at = endOfRun(bytes, at, this.blockCount);
-      if (wanted[byte] === 1) {
-        yield { firstBlock, blockCount: at - firstBlock, state: BLOCK_STATES[byte] as BlockState };
-      }
+  *#ranges(wanted: StateMask): Generator<StateRange> {
+    const chunks = this.#chunks;
+    for (let at = 0; ; ) {
+      const firstBlock = chunks.next(at, this.blockCount, wanted);
+      if (firstBlock === this.blockCount) return;
+      at = chunks.endOfRun(firstBlock);
+      yield { firstBlock, blockCount: at - firstBlock, state: this.get(firstBlock) };
     }
   }
 
   clone(): BlockStateMap {
     const copy = new BlockStateMap(this.blockCount);
-    copy.#bytes.set(this.#bytes);
-    for (let byte = 0; byte < this.#counts.length; byte++) copy.#counts[byte] = this.#counts[byte] as number;
+    copy.#chunks = this.#chunks.clone();
     return copy;
   }
 
@@ -143,23 +131,18 @@ export class BlockStateMap implements BlockStates {
   }
 
   *#diff(previous: BlockStates): Generator<StateChange> {
+    const after = this.#chunks;
     // Somebody else's states are copied first; our own are compared in place.
-    const before = #bytes in previous ? previous.#bytes : copyOf(previous);
-    const after = this.#bytes;
-    const words = { before: wordsOf(before), after: wordsOf(after) };
-    for (let at = 0; at < this.blockCount; ) {
-      at = skipEqual(words.before, words.after, before, after, at);
-      if (at >= this.blockCount) return;
-      const from = before[at];
-      const to = after[at];
-      const firstBlock = at;
-      do at++;
-      while (at < this.blockCount && before[at] === from && after[at] === to);
+    const before = #chunks in previous ? previous.#chunks : copyOf(previous);
+    for (let at = 0; ; ) {
+      const firstBlock = after.nextDifference(before, at);
+      if (firstBlock === this.blockCount) return;
+      at = after.endOfChange(before, firstBlock);
       yield {
         firstBlock,
         blockCount: at - firstBlock,
-        from: BLOCK_STATES[from as number] as BlockState,
-        to: BLOCK_STATES[to as number] as BlockState,
+        from: BLOCK_STATES[before.get(firstBlock)] as BlockState,
+        to: BLOCK_STATES[after.get(firstBlock)] as BlockState,
       };
     }
   }
@@ -179,57 +162,42 @@ export class BlockStateMap implements BlockStates {
     integerArgument('maxBlocks', maxBlocks, 0, MAX_BLOCKS);
     const { blockCount, runs } = decodeStates(bytes, maxBlocks);
     const map = new BlockStateMap(blockCount);
-    map.#counts[0] = 0;
     let at = 0;
     for (const { stateByte, length } of runs) {
-      map.#bytes.fill(stateByte, at, at + length);
-      map.#counts[stateByte]! += length;
+      if (stateByte !== StateByte.pending) map.#chunks.fill(at, at + length, stateByte);
       at += length;
     }
     return map;
   }
 }
 
+/**
+ * The first block from `from` on, and before `end`, that is in any of `states`; `end` if there is none. It costs what the
+ * chunks cost that have such blocks.
+ */
+export function nextInStates(of: BlockStates, from: number, end: number, states: StateMask): number {
+  const chunks = chunksOf(of);
+  if (chunks !== undefined) return chunks.next(from, end, states);
+  // Of another copy of this package.
+  for (let block = from; block < end; block++) if (states[StateByte[of.get(block)]] === 1) return block;
+  return end;
+}
+
+export function maskOf(states: readonly BlockState[]): StateMask {
+  const mask = new Uint8Array(8);
+  for (const state of states) mask[StateByte[state]] = 1;
+  return mask;
+}
+
+function copyOf(states: BlockStates): StateChunks {
+  const chunks = StateChunks.of(states.blockCount, StateByte.pending);
+  for (const { firstBlock, blockCount, state } of states.ranges()) {
+    chunks.fill(firstBlock, firstBlock + blockCount, StateByte[state]);
+  }
+  return chunks;
+}
+
 function objectArgument(name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null)
     throw new TypeError(`${name} must be BlockStates, not ${described(value)}`);
-}
-
-function memoryFor(blockCount: number): Uint8Array {
-  try {
-    return new Uint8Array(Math.ceil(blockCount / 8) * 8);
-  } catch (cause) {
-    throw new BackupError('LIMIT_EXCEEDED', `this system gives no memory for the states of ${blockCount} blocks`, {
-      cause,
-    });
-  }
-}
-
-/** As many as are compared natively at a time. */
-const CHUNK = 64 * 1024;
-const uniform = new Uint8Array(CHUNK);
-
-/** Where the run of equal bytes that begins at `at` ends, or `end`; long runs at memory speed. */
-function endOfRun(bytes: Uint8Array, at: number, end: number): number {
-  const byte = bytes[at] as number;
-  let next = at + 1;
-  const near = Math.min(end, at + 64);
-  while (next < near && bytes[next] === byte) next++;
-  if (next < near || next === end) return next;
-  if (uniform[0] !== byte) uniform.fill(byte);
-  while (next + CHUNK <= end && Buffer.compare(bytes.subarray(next, next + CHUNK), uniform) === 0) next += CHUNK;
-  while (next < end && bytes[next] === byte) next++;
-  return next;
-}
-
-function wordsOf(bytes: Uint8Array): Float64Array {
-  return new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8);
-}
-
-function copyOf(states: BlockStates): Uint8Array {
-  const bytes = new Uint8Array(Math.ceil(states.blockCount / 8) * 8);
-  for (const { firstBlock, blockCount, state } of states.ranges()) {
-    bytes.fill(StateByte[state], firstBlock, firstBlock + blockCount);
-  }
-  return bytes;
 }

@@ -18,39 +18,19 @@ export function skipEqual(
   }
   let word = place / 8;
   const wordEnd = wordsA.length;
-  for (;;) {
-    if (word % CHUNK_WORDS === 0) word = skipEqualChunks(a, b, word);
-    const stop = Math.min(wordEnd, (Math.floor(word / CHUNK_WORDS) + 1) * CHUNK_WORDS);
-    // Four words a turn.
-    while (
-      word + 4 <= stop &&
-      wordsA[word] === wordsB[word] &&
-      wordsA[word + 1] === wordsB[word + 1] &&
-      wordsA[word + 2] === wordsB[word + 2] &&
-      wordsA[word + 3] === wordsB[word + 3]
-    ) {
-      word += 4;
-    }
-    while (word < stop && wordsA[word] === wordsB[word]) word++;
-    if (word < stop || stop === wordEnd) break;
+  // Four words a turn.
+  while (
+    word + 4 <= wordEnd &&
+    wordsA[word] === wordsB[word] &&
+    wordsA[word + 1] === wordsB[word + 1] &&
+    wordsA[word + 2] === wordsB[word + 2] &&
+    wordsA[word + 3] === wordsB[word + 3]
+  ) {
+    word += 4;
   }
+  while (word < wordEnd && wordsA[word] === wordsB[word]) word++;
   for (place = word * 8; place < end; place++) {
     if (a[place] !== b[place]) return place;
   }
   return end;
-}
-
-const CHUNK_WORDS = 8192;
-
-/** Whole chunks natively: as fast in the first call of a process as in any, when our own loop has not been compiled yet. */
-function skipEqualChunks(a: Uint8Array, b: Uint8Array, firstWord: number): number {
-  const chunkBytes = CHUNK_WORDS * 8;
-  let at = firstWord * 8;
-  while (
-    at + chunkBytes <= a.length &&
-    Buffer.compare(a.subarray(at, at + chunkBytes), b.subarray(at, at + chunkBytes)) === 0
-  ) {
-    at += chunkBytes;
-  }
-  return at / 8;
 }

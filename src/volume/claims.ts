@@ -1,6 +1,7 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { type Deadline, Deadlines } from './deadlines.ts';
+import { keysIn } from './keys-in.ts';
 import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
 import type { Preimage } from './preimages.ts';
 
@@ -78,16 +79,14 @@ export class Claims {
     return (this.#table.get(block) ?? this.#begin(block)).settled.promise;
   }
 
-  /** The block is overwritten, or preserved otherwise, or no longer matters. */
-  remove(block: number): void {
-    const claim = this.#table.get(block);
-    if (claim === undefined) return;
-    this.#settle(claim);
+  /** Blocks are overwritten, or preserved otherwise, or no longer matter. */
+  remove(first: number, end: number): void {
+    for (const block of keysIn(this.#table, first, end)) this.#settle(this.#table.get(block) as Claim);
   }
 
   /** Removes all, and waits for their I/O to come to rest. */
   async close(): Promise<void> {
-    for (const block of [...this.#table.keys()]) this.remove(block);
+    this.remove(0, Number.POSITIVE_INFINITY);
     this.#deadlines.close();
     if (this.#atWork === 0) return;
     this.#whenAtRest ??= Promise.withResolvers<void>();

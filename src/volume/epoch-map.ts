@@ -1,5 +1,6 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockRange } from '../state/block-range.ts';
+import { BlockEpochs } from './block-epochs.ts';
 
 /** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes nor returns. */
 export interface KeptPoint {
@@ -11,31 +12,25 @@ export interface KeptPoint {
 
 const MAX_EPOCH = 255;
 const MAX_KEPT_POINTS = 254;
-/** So many blocks are summed up by one byte. */
-export const CHUNK_BITS = 16;
-const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 /** A longer run is given in parts, so that no step of going through changes takes long. */
 const MAX_RUN_BLOCKS = 2 ** 20;
 /** Points dropped at a time once there are too many, so that renumbering a large map stays rare. */
 const DROPPED_AT_ONCE = 32;
 
 /**
- * One byte a block: the number of the newest snapshot that existed when the block was last written. It answers both
+ * An epoch for each block: the number of the newest snapshot that existed when the block was last written. It answers both
  * what changed since any kept point and whether an overwrite needs a pre-image. Rules R1 and R10.
  */
 export class EpochMap {
-  /** By block. Only ever set to `current`. */
-  readonly bytes: Uint8Array;
-  /** By chunk of blocks: the epoch of the newest write to any of them. Set whenever one of `bytes` is. */
-  readonly newestByChunk: Uint8Array;
+  /** Only ever set to `current`. */
+  readonly blocks: BlockEpochs;
   /** The newest epoch ever given out. */
   current = 0;
   #points: KeptPoint[] = [];
   #lastSerial = 0;
 
   constructor(blockCount: number) {
-    this.bytes = new Uint8Array(blockCount);
-    this.newestByChunk = new Uint8Array(Math.ceil(blockCount / CHUNK_BLOCKS));
+    this.blocks = new BlockEpochs(blockCount);
   }
 
   /** The serial of the newest point, 0 before the first. */
@@ -84,7 +79,7 @@ export class EpochMap {
 
   *#changedSince(serial: number): Generator<BlockRange, undefined> {
     let run: { firstBlock: number; blockCount: number } | undefined;
-    for (let chunk = 0; chunk < this.newestByChunk.length; chunk++) {
+    for (let chunk = 0; chunk < this.blocks.chunkCount; chunk++) {
       for (const next of this.#changesInChunk(chunk, serial)) {
         if (
           run !== undefined &&
@@ -106,16 +101,14 @@ export class EpochMap {
    * instant pass between two of them, which renumbers epochs (rule R10) or drops the point. Then all may have changed.
    */
   #changesInChunk(chunk: number, serial: number): { firstBlock: number; blockCount: number }[] {
-    const { bytes } = this;
+    const { blocks } = this;
     const epoch = this.#epochOf(serial) ?? 0;
     const changes: { firstBlock: number; blockCount: number }[] = [];
-    if ((this.newestByChunk[chunk] as number) < epoch) return changes;
-    const end = Math.min(bytes.length, (chunk + 1) * CHUNK_BLOCKS);
-    for (let block = chunk * CHUNK_BLOCKS; block < end; block++) {
-      if ((bytes[block] as number) < epoch) continue;
-      const firstBlock = block;
-      do block++;
-      while (block < end && (bytes[block] as number) >= epoch);
+    const end = blocks.endOf(chunk);
+    for (let block = chunk === 0 ? 0 : blocks.endOf(chunk - 1); block < end; ) {
+      const firstBlock = blocks.nextSince(epoch, block, end);
+      if (firstBlock === end) break;
+      block = blocks.nextBefore(epoch, firstBlock, end);
       changes.push({ firstBlock, blockCount: block - firstBlock });
     }
     return changes;
@@ -137,15 +130,7 @@ export class EpochMap {
     const newEpoch = new Uint8Array(MAX_EPOCH + 1);
     for (const { epoch } of this.#points) newEpoch[epoch] = 1;
     for (let epoch = 1; epoch <= MAX_EPOCH; epoch++) newEpoch[epoch]! += newEpoch[epoch - 1] as number;
-    const { bytes, newestByChunk } = this;
-    for (let chunk = 0; chunk < newestByChunk.length; chunk++) {
-      if (newestByChunk[chunk] === 0) continue; // Never written: all its epochs are 0, and stay it.
-      newestByChunk[chunk] = newEpoch[newestByChunk[chunk] as number] as number;
-      const end = Math.min(bytes.length, (chunk + 1) * CHUNK_BLOCKS);
-      for (let block = chunk * CHUNK_BLOCKS; block < end; block++) {
-        bytes[block] = newEpoch[bytes[block] as number] as number;
-      }
-    }
+    this.blocks.renumber(newEpoch);
     for (const point of this.#points) point.epoch = newEpoch[point.epoch] as number;
     this.current = newEpoch[this.current] as number;
     renumbered(newEpoch);

@@ -1,11 +1,17 @@
 import { BackupError } from '../common/errors.ts';
+import { BLOCK_STATES } from '../state/block-state.ts';
+import { maskOf, nextInStates } from '../state/block-state-map.ts';
 import { preserveError } from './claims.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
+import { keysIn } from './keys-in.ts';
 import type { InTransit, Room } from './preimage-space.ts';
 import type { Preimage, Preimages } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import type { EventQueue } from './volume-events.ts';
 import type { PreserveFailure } from './volume-options.ts';
+
+const STORING = maskOf(['storing']);
+const NOT_STORING = maskOf(BLOCK_STATES.filter((state) => state !== 'storing'));
 
 /** What a snapshot's user may say of blocks; see `VolumeSnapshot.mark`. @public */
 export type BlockMark = 'storing' | 'stored' | 'failed' | 'inherited' | 'zero';
@@ -84,30 +90,47 @@ export class LiveSnapshots {
 
   /** Whether some snapshot would miss the block's content if it were overwritten now. */
   needsPreimage(block: number): boolean {
-    const epoch = this.#epochs.bytes[block] as number;
+    const epoch = this.#epochs.blocks.get(block);
     return epoch < this.newestEpoch && this.records.some((record) => this.#misses(record, block, epoch));
+  }
+
+  /**
+   * The first block from `from` on, and before `end`, that needs a pre-image; `end` if there is none. Stretches that have
+   * been overwritten since the newest instant, or that nobody wants, are passed over.
+   */
+  nextNeeding(from: number, end: number): number {
+    for (let block = from; ; ) {
+      block = this.#epochs.blocks.nextBefore(this.newestEpoch, block, end);
+      if (block === end || this.needsPreimage(block)) return block;
+      block++;
+      let wanted = end;
+      for (const record of this.records) wanted = Math.min(wanted, record.nextWanted(block, wanted));
+      block = wanted;
+    }
   }
 
   /** A pre-image has been read. Whom it serves is computed now, and again at the overwrite. Rule R6. */
   register(block: number, room: Room | InTransit | undefined): Preimage {
-    const preimage = this.#preimages.add(block, this.#epochs.bytes[block] as number, room);
+    const preimage = this.#preimages.add(block, this.#epochs.blocks.get(block), room);
     this.#serve(preimage);
     return preimage;
   }
 
-  /** The block is being overwritten: what its open pre-image serves ends here. */
-  overwritten(block: number, epoch: number): void {
-    const open = this.#preimages.findOpen(block);
-    if (open === undefined) return;
-    // @mutation interval-ends
-    open.to = epoch;
-    // @mutation served-again
-    this.#serve(open);
+  /** Blocks are being overwritten: what their open pre-images serve ends here. */
+  overwritten(first: number, end: number, epoch: number): void {
+    for (const block of this.#preimages.blocksIn(first, end)) {
+      const open = this.#preimages.findOpen(block);
+      if (open === undefined) continue;
+      // @mutation interval-ends
+      open.to = epoch;
+      // @mutation served-again
+      this.#serve(open);
+    }
   }
 
   /** A pre-image could not be kept: the host's choice, for the snapshots that want the block. */
   decide(block: number, error: BackupError): void {
-    const epoch = this.#epochs.bytes[block] as number;
+    const epoch = this.#epochs.blocks.get(block);
     const concerned = this.records.filter((record) => this.#misses(record, block, epoch));
     if (concerned.length === 0) return;
     if (this.#onFailure === 'fail-write') throw error;
@@ -143,7 +166,7 @@ export class LiveSnapshots {
       record.isStored = true;
       return;
     }
-    for (let block = first; block < first + count; block++) this.#release(record, block);
+    this.#release(record, first, count);
     this.onReleased();
   }
 
@@ -183,31 +206,47 @@ export class LiveSnapshots {
     return this.records.some((record) => serves(preimage, record) && record.wants(preimage.block));
   }
 
-  /** Frees a record's pre-image of a block unless another snapshot needs it. */
-  #release(record: SnapshotRecord, block: number): void {
-    record.givenUp.delete(block);
-    const preimage = this.#preimages.find(block, record.point.epoch);
-    if (preimage !== undefined && !this.#isNeeded(preimage)) this.#preimages.free(preimage);
+  /** Frees a record's pre-images of blocks unless another snapshot needs them. */
+  #release(record: SnapshotRecord, first: number, count: number): void {
+    const { givenUp } = record;
+    for (const block of keysIn(givenUp, first, first + count)) givenUp.delete(block);
+    for (const block of this.#preimages.blocksIn(first, first + count)) {
+      const preimage = this.#preimages.find(block, record.point.epoch);
+      if (preimage !== undefined && !this.#isNeeded(preimage)) this.#preimages.free(preimage);
+    }
   }
 
   #fallBack(record: SnapshotRecord, first: number, count: number): void {
-    for (let block = first; block < first + count; block++) {
-      const state = record.states.get(block);
-      if (state !== 'storing') {
-        throw new BackupError(
-          'INVALID_TRANSITION',
-          `block ${block} is ${state}, so it can not have failed to be stored`,
-        );
+    const { states } = record;
+    const end = first + count;
+    if (count > 0) states.get(end - 1); // Refuses what is no block.
+    const other = nextInStates(states, first, end, NOT_STORING);
+    if (other < end) {
+      throw new BackupError(
+        'INVALID_TRANSITION',
+        `block ${other} is ${states.get(other)}, so it can not have failed to be stored`,
+      );
+    }
+    const { epoch } = record.point;
+    const { blocks } = this.#epochs;
+    for (const block of this.#preimages.blocksIn(first, end)) {
+      const preimage = this.#preimages.find(block, epoch);
+      if (preimage !== undefined) states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+    }
+    // What is left as it was is on the device still, where it has not been overwritten.
+    for (let block = first; block < end; ) {
+      block = nextInStates(states, block, end, STORING);
+      if (block === end) break;
+      const next = nextInStates(states, block, blocks.nextSince(epoch, block, end), NOT_STORING);
+      if (next > block) {
+        states.set({ firstBlock: block, blockCount: next - block }, 'pending');
+        block = next;
+      } else {
+        this.#lose(record, block, record.givenUp.get(block) ?? preserveError(block, undefined));
+        block++;
       }
     }
-    for (let block = first; block < first + count; block++) {
-      const { epoch } = record.point;
-      const preimage = this.#preimages.find(block, epoch);
-      if (preimage !== undefined) record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
-      else if ((this.#epochs.bytes[block] as number) < epoch) record.states.set(block, 'pending');
-      else this.#lose(record, block, record.givenUp.get(block) ?? preserveError(block, undefined));
-      this.#release(record, block);
-    }
+    this.#release(record, first, count);
   }
 
   #giveUp(concerned: readonly SnapshotRecord[], block: number, error: BackupError): void {

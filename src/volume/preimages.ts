@@ -1,5 +1,9 @@
 import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
 
+/** Blocks whose pre-images are counted together. */
+const CHUNK_BITS = 12;
+const NONE: readonly number[] = [];
+
 /** The end of a pre-image's interval while its block has not been overwritten yet. */
 const NOT_YET = 256;
 
@@ -25,17 +29,36 @@ export interface Preimage {
 /** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
 export class Preimages {
   readonly #newest = new Map<number, Preimage>();
+  /** By chunk: how many of its blocks have any. */
+  readonly #inChunk: Uint32Array;
   /** Freed ones whose room is still being read. */
   #freedAndRead = 0;
   readonly #space: PreimageSpace;
 
-  constructor(space: PreimageSpace) {
+  constructor(space: PreimageSpace, blockCount: number) {
     this.#space = space;
+    this.#inChunk = new Uint32Array(Math.ceil(blockCount / 2 ** CHUNK_BITS));
   }
 
   /** Whether room is held only by reads of what nobody needs any more. */
   get areFreedOnesRead(): boolean {
     return this.#freedAndRead > 0;
+  }
+
+  /** The blocks from `first` to before `end` that have any, ascending. */
+  blocksIn(first: number, end: number): readonly number[] {
+    if (this.#newest.size === 0) return NONE;
+    if (end - first === 1) return this.#newest.has(first) ? [first] : NONE;
+    const blocks: number[] = [];
+    for (let at = first; at < end; ) {
+      const chunk = at >>> CHUNK_BITS;
+      const next = Math.min(end, (chunk + 1) * 2 ** CHUNK_BITS);
+      if (this.#inChunk[chunk] !== 0) {
+        for (let block = at; block < next; block++) if (this.#newest.has(block)) blocks.push(block);
+      }
+      at = next;
+    }
+    return blocks;
   }
 
   /** The one that holds a block's content as of an epoch. */
@@ -56,6 +79,7 @@ export class Preimages {
   add(block: number, from: number, room: Room | InTransit | undefined): Preimage {
     const older = this.#newest.get(block);
     const preimage: Preimage = { block, from, to: NOT_YET, room, pins: 0, isFreed: false, older };
+    if (older === undefined) this.#inChunk[block >>> CHUNK_BITS]!++;
     this.#newest.set(block, preimage);
     return preimage;
   }
@@ -127,8 +151,11 @@ export class Preimages {
   #unlink(preimage: Preimage): void {
     const newest = this.#newest.get(preimage.block);
     if (newest === preimage) {
-      if (preimage.older === undefined) this.#newest.delete(preimage.block);
-      else this.#newest.set(preimage.block, preimage.older);
+      if (preimage.older !== undefined) {
+        this.#newest.set(preimage.block, preimage.older);
+      } else if (this.#newest.delete(preimage.block)) {
+        this.#inChunk[preimage.block >>> CHUNK_BITS]!--;
+      }
       return;
     }
     for (let one = newest; one !== undefined; one = one.older) {

@@ -33,7 +33,7 @@ function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place
   const { epoch } = record.point;
   const preimage = core.preimages.find(block, epoch);
   if (preimage !== undefined) return preimage;
-  if ((core.epochs.bytes[block] as number) < epoch) return 'device';
+  if (core.epochs.blocks.get(block) < epoch) return 'device';
   const state = record.states.get(block);
   if (state === 'zero') return 'zero';
   if (state === 'lost' || record.givenUp.has(block)) {
@@ -47,7 +47,7 @@ function isElsewhere(core: VolumeCore, record: SnapshotRecord, { offset, place }
   const block = Math.floor(offset / core.blockSize);
   const { epoch } = record.point;
   const preimage = core.preimages.find(block, epoch);
-  return preimage === undefined ? (core.epochs.bytes[block] as number) < epoch : preimage !== place;
+  return preimage === undefined ? core.epochs.blocks.get(block) < epoch : preimage !== place;
 }
 
 /** Fills `into` with the snapshot's bytes from `offset` on. */

@@ -1,7 +1,10 @@
 import type { BackupError } from '../common/errors.ts';
-import { BlockStateMap } from '../state/block-state-map.ts';
+import { BlockStateMap, maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { KeptPoint } from './epoch-map.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';
+
+/** The states of a block whose content may be wanted. */
+const WANTED = maskOf(['pending', 'preserved', 'storing']);
 
 /** What the volume keeps of one snapshot handle. */
 export class SnapshotRecord {
@@ -24,6 +27,11 @@ export class SnapshotRecord {
     this.point = point;
     this.states = new BlockStateMap(blockCount);
     this.frozenAt = frozenAt;
+  }
+
+  /** The first block from `from` on, and before `end`, that may be wanted; `end` if there is none. */
+  nextWanted(from: number, end: number): number {
+    return nextInStates(this.states, from, end, WANTED);
   }
 
   /** Whether the user of this snapshot would miss a block's content. Rule R8. */

@@ -41,7 +41,7 @@ export class VolumeCore {
     this.onFailure = options.onFailure;
     this.epochs = new EpochMap(this.blockCount);
     this.space = space;
-    this.preimages = new Preimages(space);
+    this.preimages = new Preimages(space, this.blockCount);
     this.events = events;
     this.snapshots = new LiveSnapshots(this.epochs, this.preimages, events, options.onFailure);
   }

@@ -7,12 +7,18 @@ import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
 import { type BlockRange, blockRangeArgument } from '../state/block-range.ts';
-import type { BlockStates } from '../state/block-state-map.ts';
+import { BLOCK_STATES } from '../state/block-state.ts';
+import { type BlockStateMap, type BlockStates, maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { ChangePoint, CopyOnWriteVolume } from './copy-on-write-volume.ts';
 import type { BlockMark } from './live-snapshots.ts';
 import { readSnapshot, requireLive, snapshotExtents } from './snapshot-reader.ts';
 import { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
+
+const PENDING = maskOf(['pending']);
+const NOT_PENDING = maskOf(BLOCK_STATES.filter((state) => state !== 'pending'));
+const ZERO = maskOf(['zero']);
+const NOT_ZERO = maskOf(BLOCK_STATES.filter((state) => state !== 'zero'));
 
 const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited', 'zero'];
 
@@ -149,11 +155,17 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     const { epochs, preimages, blockCount, snapshots } = this.#core;
     const own = this.#record;
     const record = new SnapshotRecord(own.point, blockCount, own.frozenAt);
-    for (let block = 0; block < blockCount; block++) {
-      if ((epochs.bytes[block] as number) < own.point.epoch) continue;
-      const preimage = preimages.find(block, own.point.epoch);
-      if (preimage === undefined) record.states.set(block, own.states.get(block) === 'zero' ? 'zero' : 'lost');
-      else record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+    const { epoch } = own.point;
+    const { blocks } = epochs;
+    for (const block of preimages.blocksIn(0, blockCount)) {
+      const preimage = blocks.get(block) < epoch ? undefined : preimages.find(block, epoch);
+      if (preimage !== undefined) record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+    }
+    for (let end = 0; ; ) {
+      const first = blocks.nextSince(epoch, end, blockCount);
+      if (first === blockCount) break;
+      end = blocks.nextBefore(epoch, first, blockCount);
+      shareOverwritten(own.states, record.states, first, end);
     }
     const handle = new VolumeSnapshot(this.volume, this.#core, record);
     snapshots.add(record);
@@ -168,5 +180,20 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+/** Of blocks that have been overwritten since the instant and have no pre-image, only what they read as is known still. */
+function shareOverwritten(own: BlockStateMap, shared: BlockStateMap, first: number, end: number): void {
+  for (let block = nextInStates(shared, first, end, PENDING); block < end; ) {
+    const isZero = own.get(block) === 'zero';
+    // As far as neither map changes.
+    const ends = [
+      nextInStates(shared, block, end, NOT_PENDING),
+      nextInStates(own, block, end, isZero ? NOT_ZERO : ZERO),
+    ];
+    const next = Math.min(...ends);
+    shared.set({ firstBlock: block, blockCount: next - block }, isZero ? 'zero' : 'lost');
+    block = nextInStates(shared, next, end, PENDING);
   }
 }

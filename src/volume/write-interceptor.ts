@@ -6,7 +6,6 @@ import { checkBytes, checkLength } from '../device/door.ts';
 import { SETTLED } from '../device/settled.ts';
 import { checkSpan } from '../device/span.ts';
 import { Claims, isAllZero, preserveError } from './claims.ts';
-import { CHUNK_BITS } from './epoch-map.ts';
 import type { Room } from './preimage-space.ts';
 import type { VolumeCore } from './volume-core.ts';
 
@@ -126,10 +125,9 @@ export class WriteInterceptor {
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
-    if (!this.#needsNothing(first, last)) {
-      for (let block = first; block <= last; block++) {
-        if (snapshots.needsPreimage(block)) this.#preserveSync(device, block);
-      }
+    const end = last + 1;
+    for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {
+      this.#preserveSync(device, block);
     }
     checkLength('from', from, length);
     this.#overwrite(first, last);
@@ -171,9 +169,12 @@ export class WriteInterceptor {
       this.#core.requireOpen();
       options?.signal?.throwIfAborted();
       const claims: Promise<void>[] = [];
-      for (; next <= last && claims.length < MAX_CLAIMS_A_WRITE; next++) {
+      while (claims.length < MAX_CLAIMS_A_WRITE) {
+        next = snapshots.nextNeeding(next, last + 1);
+        if (next > last) break;
         // @mutation claim-joined
-        if (snapshots.needsPreimage(next)) claims.push(this.claims.join(next));
+        claims.push(this.claims.join(next));
+        next++;
       }
       if (claims.length > 0) {
         const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
@@ -200,27 +201,22 @@ export class WriteInterceptor {
   }
 
   #needsNothing(first: number, last: number): boolean {
-    const { epochs, snapshots } = this.#core;
-    for (let block = first; block <= last; block++) {
-      if ((epochs.bytes[block] as number) < snapshots.newestEpoch && snapshots.needsPreimage(block)) return false;
-    }
-    return true;
+    const { snapshots } = this.#core;
+    return snapshots.newestEpoch === 0 || snapshots.nextNeeding(first, last + 1) > last;
   }
 
   /** Marks blocks as written now: claims on them end, and so does what their open pre-images serve. */
   #overwrite(first: number, last: number): void {
     const { epochs, snapshots } = this.#core;
+    const end = last + 1;
     // @mutation current-epoch
-    const { bytes, current } = epochs;
-    const { newestByChunk } = epochs;
-    for (let block = first; block <= last; block++) {
-      if (bytes[block] === current) continue; // There is neither a claim nor an open pre-image then.
-      bytes[block] = current;
-      newestByChunk[block >>> CHUNK_BITS] = current;
-      // @mutation claim-ends
-      this.claims.remove(block);
-      snapshots.overwritten(block, current);
-    }
+    const { current } = epochs;
+    // Blocks that have been written since the newest instant have neither a claim nor an open pre-image.
+    if (epochs.blocks.nextBefore(current, first, end) === end) return;
+    epochs.blocks.set(first, end, current);
+    // @mutation claim-ends
+    this.claims.remove(first, end);
+    snapshots.overwritten(first, end, current);
   }
 
   #tracked(done: Promise<void>): Promise<void> {
@@ -253,7 +249,7 @@ export class WriteInterceptor {
     }
     if (isZero) space.give(room);
     // @mutation synchronous-claim-ends
-    this.claims.remove(block);
+    this.claims.remove(block, block + 1);
     snapshots.register(block, isZero ? undefined : room);
   }
 

@@ -7,15 +7,14 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'R1',
     what: "the newest live snapshot's epoch is stored instead of the newest ever given out",
-    edits: { 'current-epoch': 'const { bytes } = epochs;\nconst current = snapshots.newestEpoch;' },
+    edits: { 'current-epoch': 'const current = snapshots.newestEpoch;' },
     tests: { files, names: 'a write after the only snapshot was dropped' },
   },
   {
     rule: 'R2',
     what: 'the epoch is set when the block is claimed',
     edits: {
-      'claim-joined': (join) =>
-        `const wanted = snapshots.needsPreimage(next);\n${join}\nif (wanted) this.#core.epochs.bytes[next] = this.#core.epochs.current;`,
+      'claim-joined': (join) => `${join}\nthis.#core.epochs.blocks.set(next, next + 1, this.#core.epochs.current);`,
     },
     tests: { files, names: 'a second writer of a claimed block' },
   },

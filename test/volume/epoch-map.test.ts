@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { BlockRange } from '../../src/index.ts';
-import { CHUNK_BITS, EpochMap } from '../../src/volume/epoch-map.ts';
+import { CHUNK_BITS } from '../../src/volume/block-epochs.ts';
+import { EpochMap } from '../../src/volume/epoch-map.ts';
 import { property } from '../support/randomness.ts';
 
 /** What changed, over maps of several chunks; a chunk is what is looked at in one step. */
@@ -10,10 +11,7 @@ const CHUNK = 2 ** CHUNK_BITS;
 const nobody = () => {};
 
 function write(map: EpochMap, firstBlock: number, blockCount = 1): void {
-  for (let block = firstBlock; block < firstBlock + blockCount; block++) {
-    map.bytes[block] = map.current;
-    map.newestByChunk[block >>> CHUNK_BITS] = map.current;
-  }
+  map.blocks.set(firstBlock, firstBlock + blockCount, map.current);
 }
 
 function blocksOf(ranges: Iterable<BlockRange> | undefined): number[] {
@@ -88,8 +86,7 @@ describe('changes', () => {
   test('of very long runs come in parts', () => {
     const map = new EpochMap(9 * 2 ** 20);
     const { serial } = map.advance(nobody);
-    map.bytes.fill(map.current);
-    map.newestByChunk.fill(map.current);
+    write(map, 0, 9 * 2 ** 20);
     expect([...(map.changedSince(serial) ?? [])].map(({ blockCount }) => blockCount / 2 ** 20)).toEqual(
       new Array(9).fill(1),
     );

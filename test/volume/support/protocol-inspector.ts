@@ -26,7 +26,7 @@ export function assertInvariant(
     const bytes = expected.find(({ snapshot }) => snapshot === record.handle)?.bytes;
     ok(bytes, 'every live snapshot is known to the test');
     for (let block = 0; block < blockCount; block++) {
-      if ((epochs.bytes[block] as number) >= record.point.epoch) continue;
+      if (epochs.blocks.get(block) >= record.point.epoch) continue;
       const start = block * volume.blockSize;
       const end = Math.min(start + volume.blockSize, device.size);
       const writes = device.writesInFlight.filter(({ offset, length }) => offset < end && start < offset + length);
