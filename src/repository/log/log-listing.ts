@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import type { ObjectInfo } from '../../target/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from './checkpoint-codec.ts';
 import { LOG_PREFIX, parseLogKey } from './log-keys.ts';
 import { type LogSource, truncated } from './log-source.ts';
@@ -11,6 +12,8 @@ export interface ListedEntry {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
+  /** What changes when the object is replaced by another one of the same size; `undefined` where the store tells nothing. */
+  readonly tag: string | undefined;
 }
 
 /** How far a listing is read. */
@@ -59,6 +62,12 @@ export class LogListing {
     return this.#entries.get(seq) ?? [];
   }
 
+  /** Of the only object that is named as this entry. */
+  tagOf(seq: number): string | undefined {
+    const [only, ...others] = this.entriesAt(seq);
+    return others.length === 0 ? only?.tag : undefined;
+  }
+
   /** An entry by its name, reading on where the listing has not come to it. */
   async find(seq: number, key: string, options: AbortOptions = {}): Promise<ListedEntry | undefined> {
     await this.reach(seq, options);
@@ -72,9 +81,9 @@ export class LogListing {
 
   async readMore({ signal, through }: ReadListingOptions = {}): Promise<void> {
     let count = 0;
-    for await (const { key, size } of this.#source.target.list(LOG_PREFIX, { after: this.#after, signal })) {
-      this.#add(key, size);
-      this.#after = key;
+    for await (const info of this.#source.target.list(LOG_PREFIX, { after: this.#after, signal })) {
+      this.#add(info);
+      this.#after = info.key;
       if (++count === PAGE_KEYS || (through !== undefined && this.#isPast(through))) return;
     }
     this.#hasMore = false;
@@ -100,7 +109,7 @@ export class LogListing {
     return checkpoint !== undefined && this.#lowest < Math.min(through, checkpoint);
   }
 
-  #add(key: string, size: number): void {
+  #add({ key, size, modifiedAt, sha256 }: ObjectInfo): void {
     const parsed = parseLogKey(key);
     if (parsed === undefined) return;
     const { seq } = parsed;
@@ -112,7 +121,7 @@ export class LogListing {
     // Keys of the other mode are not this repository's log.
     if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) return;
     const entries = this.#entries.get(seq) ?? [];
-    entries.push({ key, size });
+    entries.push({ key, size, tag: sha256 ?? modifiedAt?.toISOString() });
     this.#entries.set(seq, entries);
     this.newest = Math.max(this.newest, seq);
   }

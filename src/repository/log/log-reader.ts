@@ -4,8 +4,16 @@ import { type DecodedEntry, MAX_TAIL } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
-import { LogListing } from './log-listing.ts';
-import { forked, keyOfEntry, type LogPosition, type LogSource, rolledBack, truncated } from './log-source.ts';
+import { type ListedEntry, LogListing } from './log-listing.ts';
+import {
+  fetchEntry,
+  forked,
+  keyOfEntry,
+  type LogPosition,
+  type LogSource,
+  rolledBack,
+  truncated,
+} from './log-source.ts';
 import type { LogState } from './log-state.ts';
 import { type LogDamage, type OpenLogOptions, openLog } from './open-log.ts';
 import { lowestFork } from './sound-entries.ts';
@@ -20,6 +28,8 @@ interface Standing {
   readonly checkpoint: number;
   /** Bytes of the newest entry's object. */
   readonly newestBytes: number;
+  /** What a listing said of that object; `undefined` for an entry of one's own that none has shown yet. */
+  readonly newestTag: string | undefined;
 }
 
 /** Says that what was read or written is not there any more. */
@@ -33,6 +43,8 @@ export class LogReader {
   #at: Standing;
   /** The newest standing that a listing has shown to be in the log. Own entries above it are believed only after one. */
   #confirmed: Standing;
+  /** Standings since then, oldest first. */
+  #unconfirmed: Standing[] = [];
   #forked: BackupError | undefined;
   #damage: LogDamage | undefined;
   readonly #isReadOnly: boolean;
@@ -114,6 +126,7 @@ export class LogReader {
   /** Own entries that no listing has shown are as if they had not been written: what is in the log, the next look shows. */
   fallBack(): void {
     this.#at = this.#confirmed;
+    this.#unconfirmed = [];
   }
 
   /**
@@ -130,7 +143,8 @@ export class LogReader {
     const state = next ?? (await foldEntries(this.state, entries));
     const { checkpoint } = this.#at;
     const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, MAX_TAIL);
-    this.#at = { state, tail, checkpoint, newestBytes };
+    this.#at = { state, tail, checkpoint, newestBytes, newestTag: undefined };
+    this.#unconfirmed.push(this.#at);
   }
 
   /** A checkpoint is known to be there: tails begin after it. */
@@ -142,9 +156,8 @@ export class LogReader {
   async #lookOnce(options: AbortOptions): Promise<void> {
     const { seq } = this.state;
     const listing = await LogListing.read(this.source, { ...options, through: this.#confirmed.state.seq });
-    // One's own newest entry, and the one before that was confirmed last.
-    await this.#checkStillThere(listing, this.#at);
-    await this.#checkStillThere(listing, this.#confirmed);
+    for (const standing of this.#unconfirmed.toReversed()) await this.#findListed(listing, standing);
+    await this.#checkConfirmed(listing, options);
     const fork = await lowestFork(this.source, listing, this.#strays, options);
     if (fork !== undefined) {
       this.#forked ??= forked(fork);
@@ -157,17 +170,42 @@ export class LogReader {
       await this.accept(chain.since(seq), chain.topBytes);
     } else listing.checkWhole(seq);
     this.noteCheckpoint(listing.checkpoints.find((each) => each <= listing.newest) ?? 0);
-    this.#confirmed = this.#at;
+    this.#confirmed = this.#at = { ...this.#at, newestTag: listing.tagOf(this.state.seq) };
+    this.#unconfirmed = [];
+  }
+
+  /**
+   * The entry that was confirmed last, with its content: where the log was set back, another host may have written one of the
+   * same size at its number. It is read again only where the listing does not show that it is the same object.
+   */
+  async #checkConfirmed(listing: LogListing, options: AbortOptions): Promise<void> {
+    const { state, newestTag } = this.#confirmed;
+    const listed = await this.#findListed(listing, this.#confirmed);
+    if (listed === undefined || this.source.mode === 'single-writer') return; // There the name has the entry's hash.
+    if (newestTag !== undefined && listed.tag === newestTag) return;
+    const found = await fetchEntry(this.source, state.seq, listed, options).catch((error: unknown) => {
+      // Another repository's, or damage. If that is all there is, whoever opens the log learns of it.
+      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+      return undefined;
+    });
+    if (found === undefined || Buffer.compare(found.hash, state.hash) !== 0) throw this.#replaced(listing, state.seq);
   }
 
   /** The newest entry of a standing, as far as a listing tells: by its name, and by its size. */
-  async #checkStillThere(listing: LogListing, { state: { seq, hash }, newestBytes }: Standing): Promise<void> {
-    if (seq === 0) return;
+  async #findListed(
+    listing: LogListing,
+    { state: { seq, hash }, newestBytes }: Standing,
+  ): Promise<ListedEntry | undefined> {
+    if (seq === 0) return undefined;
     const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash));
-    if (listed?.size === newestBytes) return;
-    if (listed === undefined && seq < this.state.seq) throw truncated(seq);
-    const what = listed === undefined ? 'gone' : 'another one';
-    throw rolledBack(`entry ${seq}, which was read here, is ${what}; the log ends at ${listing.newest}`);
+    if (listed?.size === newestBytes) return listed;
+    if (listed !== undefined) throw this.#replaced(listing, seq);
+    if (seq < this.state.seq) throw truncated(seq);
+    throw rolledBack(`entry ${seq}, which was read here, is gone; the log ends at ${listing.newest}`);
+  }
+
+  #replaced({ newest }: LogListing, seq: number): BackupError {
+    return rolledBack(`entry ${seq}, which was read here, is another one; the log ends at ${newest}`);
   }
 }
 

@@ -40,7 +40,7 @@ export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash:
 export async function fetchEntry(
   source: LogSource,
   seq: number,
-  { key, size }: ListedEntry,
+  { key, size }: Pick<ListedEntry, 'key' | 'size'>,
   { signal }: AbortOptions = {},
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);

@@ -45,6 +45,8 @@ export interface OpenedLog {
   readonly checkpoint: number;
   /** Bytes of the newest entry's object; 0 where there is none. */
   readonly newestBytes: number;
+  /** What the listing said of that object. */
+  readonly newestTag: string | undefined;
   /** Why it is not the whole log. Nothing may be appended then. */
   readonly damage: LogDamage | undefined;
 }
@@ -90,7 +92,7 @@ async function openListed(source: LogSource, options: OpenLogOptions): Promise<O
     }
   }
   if (error !== undefined && fork === undefined) throw error;
-  return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, damage: damageAsOf(0) };
+  return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined, damage: damageAsOf(0) };
 }
 
 /** The log through one entry. */
@@ -115,7 +117,8 @@ async function openAsOf(
     }
   }
   const since = chain.since(checkpoint).map(({ entry }) => entry);
-  return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes };
+  const newestTag = listing.tagOf(newest);
+  return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes, newestTag };
 }
 
 /** A listing of which the newest checkpoint is not ahead of the newest entry. */

@@ -95,6 +95,72 @@ test('a log in which the entry before one’s own is another one is noticed by i
   });
 });
 
+describe('a log that was set back, and went on in another way', () => {
+  const keyAdded = (id: string): LogFact => ({ type: 'keys', added: [id.repeat(16)], removed: [] });
+  /** Its clock goes on by a second with each look at it. */
+  const store = (startMs: number) => {
+    let ms = startMs;
+    const target = new MemoryTarget({ now: () => (ms += 1000) });
+    return Object.assign(new MountPoint(target), { list: withoutDigests(target) });
+  };
+  /** As most stores list. */
+  const withoutDigests = (target: CloudTarget): CloudTarget['list'] =>
+    async function* (prefix, options) {
+      for await (const { sha256: _, ...info } of target.list(prefix, options)) yield info;
+    };
+  const copyOf = async (from: CloudTarget, startMs: number) => {
+    const to = store(startMs);
+    for (const [key, body] of await objectsOf(from)) await to.put(key, body);
+    return to;
+  };
+
+  test('an entry of the same size in place of the one before is another one', async () => {
+    const disk = store(0);
+    const folder = new MountPoint(disk);
+    const writer = await host(folder);
+    await writer.append(() => keyAdded('a'));
+    const old = await copyOf(disk, 1_000_000);
+    await writer.append(() => keyAdded('b'));
+    const other = await host(old);
+    await other.append(() => keyAdded('c'));
+    const sizes = await Promise.all([disk, old].map(async (each) => (await each.stat(entryKey(2)))?.size));
+    expect(sizes[0]).toBe(sizes[1]);
+    folder.mount(old);
+    await expect(writer.append(() => keyAdded('d'), { lookFirst: false })).rejects.toMatchObject({
+      code: 'COMMIT_UNKNOWN',
+      cause: { code: 'REPOSITORY_ROLLED_BACK' },
+    });
+    await expect(writer.catchUp()).rejects.toEqual(rolledBack);
+  });
+
+  test('so is an own entry that was not confirmed, where its size differs', async () => {
+    const disk = store(0);
+    const folder = new MountPoint(disk);
+    const writer = await host(folder);
+    await writer.append(() => keyAdded('a'));
+    const old = await copyOf(disk, 1_000_000);
+    await writer.append(() => keyAdded('b'), { confirm: false });
+    await (await host(old)).append(() => keysFact);
+    folder.mount(old);
+    await expect(writer.append(() => keyAdded('d'), { lookFirst: false })).rejects.toMatchObject({
+      code: 'COMMIT_UNKNOWN',
+      cause: { code: 'REPOSITORY_ROLLED_BACK' },
+    });
+  });
+
+  test('a copy with other modification times is the same log: the newest entry is read once', async () => {
+    const disk = store(0);
+    const writer = await host(new MountPoint(disk));
+    await writer.append(() => keyAdded('a'));
+    const copy = counted(await copyOf(disk, 1_000_000));
+    const folder = new MountPoint(disk);
+    const reader = await host(folder);
+    folder.mount(copy);
+    for (let n = 0; n < 3; n++) expect((await reader.catchUp()).seq).toBe(1);
+    expect(copy.calls.map(({ operation }) => operation)).toEqual(['list', 'get', 'list', 'list']);
+  });
+});
+
 test('a listing that fails leaves the commit unknown; the next look shows it, and it is there once', async () => {
   const target = new MemoryTarget();
   let isDown = false;
