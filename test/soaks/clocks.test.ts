@@ -183,9 +183,8 @@ class ClockHistory {
       this.#count('read within the grace');
       return;
     }
-    // Where its packs had been moved before it was opened, where to is not known any more once it is forgotten.
-    const mayBeGone = !this.#hasClock || this.#repackBelow > 0;
-    if (!mayBeGone || this.#kept.has(id) || error.code !== 'BACKUP_FORGOTTEN') throw error;
+    // Without a clock of the store, a pruner whose own clock jumps can't know how long a grace has lasted.
+    if (this.#hasClock || this.#kept.has(id) || error.code !== 'BACKUP_FORGOTTEN') throw error;
   }
 
   /** What is not forgotten is there, and reads back. */

@@ -14,7 +14,17 @@ import {
   volumesOf,
   volumesPlain,
 } from './fact-codec.ts';
-import type { BackupHold, Condemnation, EntryTime, KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
+import type { Relocation } from './log-entry.ts';
+import type {
+  BackupHold,
+  Condemnation,
+  EntryTime,
+  FormerRelocation,
+  KnownPacks,
+  LogState,
+  Session,
+  StoredBackup,
+} from './log-state.ts';
 import {
   bytesOf,
   checkVersion,
@@ -216,28 +226,51 @@ function knownOf(value: unknown): [number, KnownPacks] {
 }
 
 /** By collection, so that its number and time stand once. */
-function collectionsPlain({ condemned, condemnedSessions }: LogState): unknown {
-  const collections = new Map<number, { by: Condemnation; packs: PackName[]; sessions: number[] }>();
+function collectionsPlain({ condemned, condemnedSessions, formerRelocations }: LogState): unknown {
+  const collections = new Map<number, Collection>();
   const collection = (by: Condemnation) => {
-    const found = collections.get(by.seq) ?? { by, packs: [], sessions: [] };
+    const found = collections.get(by.seq) ?? { by, packs: [], sessions: [], tables: [] };
     collections.set(by.seq, found);
     return found;
   };
   for (const entry of condemned.values()) collection(entry).packs.push(entry.pack);
   for (const [session, by] of condemnedSessions) collection(by).sessions.push(session);
-  return [...collections.values()].map(({ by, packs, sessions }) => [by.seq, by.at, namesBySession(packs), sessions]);
+  for (const tables of formerRelocations.values()) for (const each of tables) collection(each.by).tables.push(each);
+  return [...collections.values()].map(({ by, packs, sessions, tables }) => {
+    const plain = [by.seq, by.at, namesBySession(packs), sessions];
+    return tables.length === 0 ? plain : [...plain, tables.map(relocationPlain)];
+  });
 }
 
-function condemnedOf(value: unknown): Pick<LogState, 'condemned' | 'condemnedSessions'> {
+interface Collection {
+  readonly by: Condemnation;
+  readonly packs: PackName[];
+  readonly sessions: number[];
+  readonly tables: Relocation[];
+}
+
+function condemnedOf(value: unknown): Pick<LogState, 'condemned' | 'condemnedSessions' | 'formerRelocations'> {
   const condemned = new Map<string, Condemnation & { pack: PackName }>();
   const condemnedSessions = new Map<number, Condemnation>();
+  const formerRelocations = new Map<string, FormerRelocation[]>();
   listOf(value, 'collections', (item) => {
-    const [number, time, packs, sessions] = tupleOf(item, 4, 'a collection');
+    const hasTables = Array.isArray(item) && item.length === 5;
+    const [number, time, packs, sessions, tables] = tupleOf(item, hasTables ? 5 : 4, 'a collection');
     const by = { seq: seqOf(number, 'a collection'), at: timeOf(time, "a collection's time") };
     for (const pack of packsOf(packs)) condemned.set(packKey(pack), { pack, ...by });
     for (const session of sessionsOf(sessions)) condemnedSessions.set(session, by);
+    for (const table of hasTables ? listOf(tables, 'former relocations', relocationOf) : []) {
+      const key = packKey(table.pack);
+      const former = formerRelocations.get(key);
+      if (former === undefined) formerRelocations.set(key, [{ ...table, by }]);
+      else former.push({ ...table, by });
+    }
   });
-  return { condemned, condemnedSessions };
+  // A pack is moved again by a later session: that table is the newer one.
+  for (const tables of formerRelocations.values()) {
+    tables.sort((a, b) => b.location.pack.session - a.location.pack.session);
+  }
+  return { condemned, condemnedSessions, formerRelocations };
 }
 
 /** `[session, names]` for each session; names are 16 bytes each, one after another. */

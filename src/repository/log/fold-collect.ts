@@ -1,5 +1,5 @@
 import type { InSteps } from '../records/event-loop-turns.ts';
-import { packKey } from '../records/record.ts';
+import { type PackName, packKey } from '../records/record.ts';
 import { logCorrupt } from './corrupt.ts';
 import { descriptorPacks } from './descriptor-packs.ts';
 import { addPacks } from './fold-commit.ts';
@@ -38,7 +38,7 @@ export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
     if (!draft.condemnedSessions.has(session)) draft.condemnedSessions.set(session, by);
   }
   for (const key of moved) condemned.add(key);
-  yield* relocate(draft, entry, condemned);
+  yield* relocate(draft, entry, { movable: condemned, by });
   yield* checkStillThere(draft, entry, lost);
 }
 
@@ -62,6 +62,14 @@ function* redate(draft: FoldDraft, { seq, at, redated }: Collect): InSteps<void>
     found.add(by.seq);
     draft.condemnedSessions.set(session, dated);
   }
+  for (const [key, tables] of draft.formerRelocations) {
+    if (draft.steps.isDue()) yield;
+    if (!tables.some(({ by }) => left.has(by.seq))) continue;
+    draft.formerRelocations.set(
+      key,
+      tables.map((table) => (left.has(table.by.seq) ? { ...table, by: dated } : table)),
+    );
+  }
   if (found.size !== left.size) throw logCorrupt(`collection ${seq} dates what is neither a session nor condemned`);
 }
 
@@ -77,6 +85,24 @@ function* foldGone(draft: FoldDraft, entry: Collect): InSteps<void> {
       throw logCorrupt(`collection ${entry.seq} misses what nobody condemned`);
     }
   }
+  if (entry.gonePacks.length > 0) yield* dropFormer(draft);
+}
+
+/** Tables that are out of date go with what they lead to, which their collection condemned, or with the pack they stand in. */
+function* dropFormer(draft: FoldDraft): InSteps<void> {
+  if (draft.formerRelocations.size === 0) return;
+  const left = new Set<number>();
+  for (const { seq } of draft.condemned.values()) {
+    if (draft.steps.isDue()) yield;
+    left.add(seq);
+  }
+  for (const [key, tables] of draft.formerRelocations) {
+    if (draft.steps.isDue()) yield;
+    const isThere = (pack: PackName) => isKnown(draft, pack) || draft.condemned.has(packKey(pack));
+    const kept = tables.filter(({ by, location }) => left.has(by.seq) && isThere(location.pack));
+    if (kept.length === 0) draft.formerRelocations.delete(key);
+    else if (kept.length < tables.length) draft.formerRelocations.set(key, kept);
+  }
 }
 
 /** P9: a repacker's collection ends its session, which is open until then, and makes its packs known. */
@@ -91,14 +117,19 @@ function* foldRepack(draft: FoldDraft, entry: Collect): InSteps<void> {
   draft.endSession(entry.session);
 }
 
-/** @param movable - what this entry condemns, and what was moved before: that gets a table straight to its newest place */
-function* relocate(draft: FoldDraft, entry: Collect, movable: ReadonlySet<string>): InSteps<void> {
+interface Relocating {
+  /** What this entry condemns, and what was moved before: that gets a table straight to its newest place. */
+  readonly movable: ReadonlySet<string>;
+  readonly by: Condemnation;
+}
+
+function* relocate(draft: FoldDraft, entry: Collect, { movable, by }: Relocating): InSteps<void> {
   for (const relocation of entry.relocate) {
     if (draft.steps.isDue()) yield;
     const key = packKey(relocation.pack);
     if (!movable.has(key)) throw logCorrupt(`collection ${entry.seq} relocates a pack that is not condemned`);
     if (!isKnown(draft, relocation.location.pack)) throw logCorrupt(`collection ${entry.seq} names a table nowhere`);
-    yield* draft.relocate(key, relocation);
+    yield* draft.relocate(key, relocation, by);
   }
 }
 

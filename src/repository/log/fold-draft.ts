@@ -5,6 +5,7 @@ import type { CommittedPack, PackTable, Relocation } from './log-entry.ts';
 import {
   type Condemnation,
   type CondemnedPack,
+  type FormerRelocation,
   isKnown,
   type KnownPacks,
   type LogState,
@@ -43,6 +44,7 @@ export class FoldDraft implements LogState {
   condemned: Map<string, CondemnedPack>;
   condemnedSessions: Map<number, Condemnation>;
   relocations: Map<string, Relocation>;
+  formerRelocations: Map<string, readonly FormerRelocation[]>;
   quarantined: Map<string, PackName>;
   removedSlots: Set<string>;
   /** Of the whole fold: every loop over many things asks it. */
@@ -70,6 +72,7 @@ export class FoldDraft implements LogState {
     this.condemned = parts.condemned;
     this.condemnedSessions = parts.condemnedSessions;
     this.relocations = parts.relocations;
+    this.formerRelocations = parts.formerRelocations;
     this.quarantined = parts.quarantined;
     this.removedSlots = parts.removedSlots;
   }
@@ -77,8 +80,8 @@ export class FoldDraft implements LogState {
   /** The state, which is never changed again. */
   result(): LogState {
     const { seq, hash, backups, pinned, heads, sessions, fenced, known } = this;
-    const { condemned, condemnedSessions, relocations, quarantined, removedSlots } = this;
-    const condemnation = { condemned, condemnedSessions, relocations, quarantined };
+    const { condemned, condemnedSessions, relocations, formerRelocations, quarantined, removedSlots } = this;
+    const condemnation = { condemned, condemnedSessions, relocations, formerRelocations, quarantined };
     return { seq, hash, backups, pinned, heads, sessions, fenced, known, ...condemnation, removedSlots };
   }
 
@@ -187,16 +190,26 @@ export class FoldDraft implements LogState {
     }
     const hasLostTables = packs.length > 0 && (yield* this.#dropTables(touched));
     for (const session of touched) this.#tidy(session);
-    const moved = yield* this.#dropRelocations(hasLostTables ? undefined : keys);
+    const moved = yield* this.#dropRelocations(hasLostTables ? undefined : keys, by);
     return hasLostTables ? undefined : [...keys, ...moved];
   }
 
-  *relocate(key: string, relocation: Relocation): InSteps<void> {
+  *relocate(key: string, relocation: Relocation, by: Condemnation): InSteps<void> {
     const movedBy = yield* this.#relocationsByHolder();
     const earlier = this.relocations.get(key);
-    if (earlier !== undefined) movedBy.get(packKey(earlier.location.pack))?.delete(key);
+    if (earlier !== undefined) {
+      movedBy.get(packKey(earlier.location.pack))?.delete(key);
+      this.#retire(key, by);
+    }
     this.relocations.set(key, relocation);
     addTo(movedBy, packKey(relocation.location.pack), key);
+  }
+
+  /** The newest table of a pack is that no more. What it leads to is condemned by `by`, or as a whole was before. */
+  #retire(key: string, by: Condemnation): void {
+    const relocation = this.relocations.get(key) as Relocation;
+    this.formerRelocations.set(key, [{ ...relocation, by }, ...(this.formerRelocations.get(key) ?? [])]);
+    this.relocations.delete(key);
   }
 
   /** Tables that lay in a condemned pack list nothing any more. */
@@ -226,7 +239,7 @@ export class FoldDraft implements LogState {
   }
 
   /** @param holders - packs that may have held their tables; `undefined` for any */
-  *#dropRelocations(holders: readonly string[] | undefined): InSteps<string[]> {
+  *#dropRelocations(holders: readonly string[] | undefined, by: Condemnation): InSteps<string[]> {
     if (this.relocations.size === 0) return [];
     const movedBy = yield* this.#relocationsByHolder();
     const dropped: string[] = [];
@@ -236,7 +249,7 @@ export class FoldDraft implements LogState {
       const [first] = moved ?? [];
       if (moved === undefined || first === undefined) continue;
       if (isKnown(this, (this.relocations.get(first) as Relocation).location.pack)) continue;
-      for (const key of moved) this.relocations.delete(key);
+      for (const key of moved) this.#retire(key, by);
       movedBy.delete(holder);
       dropped.push(...moved);
     }

@@ -61,8 +61,8 @@ function* foldFact(draft: FoldDraft, entry: LogEntry): InSteps<void> {
       yield* draft.own(['backups']);
       return foldRelease(draft, entry);
     case 'collect':
-      yield* draft.own(['known', 'condemned', 'condemnedSessions', 'relocations', 'quarantined']);
-      yield* draft.own(['sessions', 'pinned', 'fenced']);
+      yield* draft.own(['known', 'condemned', 'condemnedSessions', 'relocations', 'formerRelocations']);
+      yield* draft.own(['quarantined', 'sessions', 'pinned', 'fenced']);
       return yield* foldCollect(draft, entry);
     case 'keys': // What was added is an object that speaks for itself; what was removed may be there still.
       yield* draft.own(['removedSlots']);

@@ -31,6 +31,11 @@ export interface LogState {
   readonly condemnedSessions: ReadonlyMap<number, Condemnation>;
   /** By the key of the condemned pack: its newest table. */
   readonly relocations: ReadonlyMap<string, Relocation>;
+  /**
+   * By the key of the condemned pack: tables of it that a collection replaced or ended, the newest first. They lead to what that
+   * collection condemned, so they stay as long as any of it may be there, for who has a forgotten backup open.
+   */
+  readonly formerRelocations: ReadonlyMap<string, readonly FormerRelocation[]>;
   /** Keys of packs that dedup leaves alone (P10). */
   readonly quarantined: ReadonlyMap<string, PackName>;
   /** Key slots that an entry removed, for ever: their objects may be there still. */
@@ -97,6 +102,12 @@ export interface CondemnedPack extends Condemnation {
   readonly pack: PackName;
 }
 
+/** A table that is out of date. */
+export interface FormerRelocation extends Relocation {
+  /** The collection that replaced or ended it, as {@link Condemnation}. */
+  readonly by: Condemnation;
+}
+
 /** Before the first entry. */
 export const EMPTY_STATE: LogState = {
   seq: 0,
@@ -110,6 +121,7 @@ export const EMPTY_STATE: LogState = {
   condemned: new Map(),
   condemnedSessions: new Map(),
   relocations: new Map(),
+  formerRelocations: new Map(),
   quarantined: new Map(),
   removedSlots: new Set(),
 };

@@ -9,7 +9,7 @@ import { readPackBytes } from '../pack/pack-reader.ts';
 import { letOthersRun } from './event-loop-turns.ts';
 import { packKey, RecordKind } from './record.ts';
 import { byPack, type PlacedRecord, type RecordSpan, spansOf, type WantedRecord } from './record-spans.ts';
-import { inPlace, type Relocations } from './relocations.ts';
+import { inPlace, type Relocations, type RelocationTables, relocationTables } from './relocations.ts';
 import { openRecord } from './seal.ts';
 
 const REQUESTS_AT_A_TIME = 8;
@@ -224,30 +224,29 @@ class Fetch<T extends WantedRecord> {
       return;
     }
     const key = packKey(span.pack);
-    if (!isShort && !this.#parts.state().relocations.has(key)) this.#gone.set(key, error);
+    if (!isShort && relocationTables(this.#parts.state(), key) === undefined) this.#gone.set(key, error);
     this.#failAll(stayed, error);
   }
 
   /** Where records are as of the newest known state. Those of which that can't be told have failed. */
   async #place(wanted: readonly T[], looks: number): Promise<PlacedRecord<T>[]> {
-    const { relocations } = this.#parts.state();
-    if (relocations.size === 0) return wanted.map(inPlace);
+    const state = this.#parts.state();
+    if (state.relocations.size + state.formerRelocations.size === 0) return wanted.map(inPlace);
     const placed: PlacedRecord<T>[] = [];
-    const moved: { readonly key: string; readonly records: readonly T[]; readonly relocation: Relocation }[] = [];
+    const moved: { readonly key: string; readonly records: readonly T[]; readonly tables: RelocationTables }[] = [];
     for (const [key, records] of byPack(wanted, ({ location }) => location.pack)) {
-      const relocation = relocations.get(key);
-      if (relocation === undefined) {
+      const tables = relocationTables(state, key);
+      if (tables === undefined) {
         for (const record of records) placed.push(inPlace(record));
         continue;
       }
       // Tables are where the log says, so there is never a second step.
-      const tables = records.filter(({ kind }) => kind === RecordKind.relocation);
-      for (const record of tables) placed.push(inPlace(record));
+      const fixed = records.filter(({ kind }) => kind === RecordKind.relocation);
+      for (const record of fixed) placed.push(inPlace(record));
       const others = records.filter(({ kind }) => kind !== RecordKind.relocation);
-      if (others.length > 0) moved.push({ key, records: others, relocation });
+      if (others.length > 0) moved.push({ key, records: others, tables });
     }
-    const follow = ({ key, records, relocation }: (typeof moved)[number]) =>
-      this.#follow(key, records, relocation, looks);
+    const follow = ({ key, records, tables }: (typeof moved)[number]) => this.#follow(key, records, tables, looks);
     for await (const found of readAhead(moved, follow, TABLES_AT_A_TIME)) {
       for (const record of found) placed.push(record);
     }
@@ -257,21 +256,21 @@ class Fetch<T extends WantedRecord> {
   async #follow(
     key: string,
     records: readonly T[],
-    relocation: Relocation,
+    tables: RelocationTables,
     looks: number,
   ): Promise<readonly PlacedRecord<T>[]> {
     const signal = this.#signal;
     try {
-      return await this.#parts.relocations.follow(records, relocation, { signal });
+      return await this.#parts.relocations.follow(records, tables, { signal });
     } catch (error) {
       signal.throwIfAborted();
       let failure = error;
       if (BackupError.is(error, 'PACK_MISSING') && looks + 1 < MAX_LOOKS) {
         // The table may have been replaced, and the pack in which it stood deleted.
         try {
-          const newest = (await this.#parts.catchUp({ signal })).relocations.get(key);
-          if (newest === undefined) return records.map(inPlace);
-          if (!isSame(newest, relocation)) return await this.#follow(key, records, newest, looks + 1);
+          const now = relocationTables(await this.#parts.catchUp({ signal }), key);
+          if (now === undefined) return records.map(inPlace);
+          if (!isSame(now.newest, tables.newest)) return await this.#follow(key, records, now, looks + 1);
         } catch (unknown) {
           signal.throwIfAborted();
           failure = unknown;
@@ -293,6 +292,7 @@ class Fetch<T extends WantedRecord> {
   }
 }
 
-function isSame(a: Relocation, b: Relocation): boolean {
+function isSame(a: Relocation | undefined, b: Relocation | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
   return Buffer.compare(a.id, b.id) === 0 && packKey(a.location.pack) === packKey(b.location.pack);
 }

@@ -1,11 +1,33 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
 import type { Relocation } from '../log/log-entry.ts';
+import type { LogState } from '../log/log-state.ts';
 import { type PackName, RecordKind, type RecordReader } from './record.ts';
 import type { PlacedRecord, WantedRecord } from './record-spans.ts';
 import { decodeRelocationTable, findRelocation } from './relocation-table.ts';
 
 /** Tables kept, in bytes as they are stored: some 200,000 records that were moved. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
+
+/** Tables of one pack. */
+export interface RelocationTables {
+  /** `undefined`: it was of no more use to anybody whose backup is kept. */
+  readonly newest: Relocation | undefined;
+  /** Those that are out of date, the newest first. */
+  readonly former: readonly Relocation[];
+}
+
+const NO_TABLES: readonly Relocation[] = [];
+
+/** Tables of the pack with a key, if it was moved. */
+export function relocationTables(
+  { relocations, formerRelocations }: Pick<LogState, 'relocations' | 'formerRelocations'>,
+  key: string,
+): RelocationTables | undefined {
+  const newest = relocations.get(key);
+  const former = formerRelocations.get(key) ?? NO_TABLES;
+  return newest === undefined && former.length === 0 ? undefined : { newest, former };
+}
 
 /** Where the records of packs that were condemned are now: rule P9. */
 export class Relocations {
@@ -19,23 +41,40 @@ export class Relocations {
   }
 
   /**
-   * The places of records of one pack, after a table of its. One that the table does not name was needed by nobody when the
-   * pack was moved; whoever has a forgotten backup open finds it in its old place, as long as that is there.
+   * The places of records of one pack, after its tables. One that the newest does not name was needed by nobody when the pack
+   * was moved: who has a forgotten backup open finds it where an older table leads to, as long as that is there, and
+   * otherwise in its old place.
    *
-   * @throws `RECORD_CORRUPT`, `PACK_MISSING` of the table, and what the target gives
+   * @throws `RECORD_CORRUPT`, `PACK_MISSING` of the newest table, and what the target gives
    */
   async follow<T extends WantedRecord>(
     wanted: readonly T[],
-    relocation: Relocation,
+    { newest, former }: RelocationTables,
     options: AbortOptions,
   ): Promise<PlacedRecord<T>[]> {
-    const table = await this.#table(relocation, options);
-    return wanted.map((each) => {
-      const { pack, offset } = each.location;
-      const to = findRelocation(table, offset);
-      if (to === undefined) return { wanted: each, pack, offset };
-      return { wanted: each, pack: to.pack, offset: to.offset };
-    });
+    const placed: PlacedRecord<T>[] = [];
+    let left = wanted;
+    const look = (table: Uint8Array) => {
+      const missing: T[] = [];
+      for (const each of left) {
+        const to = findRelocation(table, each.location.offset);
+        if (to === undefined) missing.push(each);
+        else placed.push({ wanted: each, pack: to.pack, offset: to.offset });
+      }
+      left = missing;
+    };
+    if (newest !== undefined) look(await this.#table(newest, options));
+    for (const table of former) {
+      if (left.length === 0) break;
+      try {
+        look(await this.#table(table, options));
+      } catch (error) {
+        // Nothing that is kept rests on it. Where it led to may be gone as well.
+        if (!BackupError.is(error, 'PACK_MISSING') && !BackupError.is(error, 'RECORD_CORRUPT')) throw error;
+      }
+    }
+    for (const each of left) placed.push(inPlace(each));
+    return placed;
   }
 
   async #table({ id, location }: Relocation, options: AbortOptions): Promise<Uint8Array> {

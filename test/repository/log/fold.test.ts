@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
+import type { CommittedPack, LogFact } from '../../../src/repository/log/log-entry.ts';
 import { condemnationOf, EMPTY_STATE, isKnown, markedBackups } from '../../../src/repository/log/log-state.ts';
+import { packKey } from '../../../src/repository/records/record.ts';
 import {
   after,
   backup,
@@ -63,6 +64,63 @@ test('a checkpoint of the state after each entry gives that state again', () => 
       expect(() => decodeCheckpoint(key, state.seq + 1, bytes)).toThrow(corrupt);
     }
   }
+});
+
+describe('tables that are out of date', () => {
+  const [a, b, c] = [pack(1, 'a'), pack(1, 'b'), pack(1, 'c')];
+  const [m, n] = [pack(3, 'm'), pack(5, 'n')];
+  const repack = (session: number, into: CommittedPack, from: CommittedPack, moved: readonly CommittedPack[]) =>
+    collect({
+      session,
+      newPacks: [into],
+      packs: [nameOf(from)],
+      relocate: moved.map((each) => relocation(each, into)),
+    });
+  /** b was moved into m by entry 4; m, and b with it, into n by entry 6. */
+  const twice = after(
+    open(),
+    commit(1, [first], [a, b, c]),
+    open({}),
+    repack(3, m, b, [b]),
+    open({}),
+    repack(5, n, m, [m, b]),
+  );
+  const packsOfTables = (state: typeof twice) =>
+    [...state.formerRelocations].map(([key, tables]) => [
+      key,
+      tables.map(({ by, location }) => [by.seq, location.pack]),
+    ]);
+
+  test('stay until what their collection condemned is gone', () => {
+    expect(packsOfTables(twice)).toEqual([[packKey(b), [[6, nameOf(m)]]]]);
+    const without = from(twice, collect({ gonePacks: [nameOf(b)] }));
+    expect(packsOfTables(without)).toEqual(packsOfTables(twice)); // m is there still.
+    expect(from(without, collect({ gonePacks: [nameOf(m)] })).formerRelocations.size).toBe(0);
+    expect([...twice.relocations.values()].map(({ location }) => location.pack)).toEqual([nameOf(n), nameOf(n)]);
+  });
+
+  test('are kept where a collection condemns the pack that they stand in', () => {
+    const ended = from(twice, collect({ packs: [nameOf(n)] }));
+    expect(ended.relocations.size).toBe(0);
+    expect(packsOfTables(ended)).toEqual([
+      [
+        packKey(b),
+        [
+          [7, nameOf(n)],
+          [6, nameOf(m)],
+        ],
+      ],
+      [packKey(m), [[7, nameOf(n)]]],
+    ]);
+    const dated = from(ended, collect({ redated: [6] })); // What m led to counts from entry 8 on.
+    for (const state of [ended, dated]) {
+      for (const key of [undefined, id32()]) {
+        expect({ ...decodeCheckpoint(key, state.seq, encodeCheckpoint(key, state)!) }).toEqual({ ...state });
+      }
+    }
+    const left = from(dated, collect({ gonePacks: [nameOf(m), nameOf(n)] }));
+    expect(packsOfTables(left)).toEqual([]);
+  });
 });
 
 describe('an entry that no correct writer makes is refused', () => {

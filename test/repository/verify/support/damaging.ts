@@ -27,16 +27,23 @@ export interface StoredRow extends FooterRow {
   readonly key: string;
 }
 
-/** Every record of every pack. */
+/**
+ * Every record of every pack. Names of packs are random: the packs come in an order that their contents give, by session and
+ * by what their first records are of, so that a test which takes the first or the last one always takes the same.
+ */
 export async function storedRows({ target, keys }: RepositoryContext): Promise<StoredRow[]> {
-  const rows: StoredRow[] = [];
+  const packs: { readonly order: string; readonly rows: StoredRow[] }[] = [];
   for await (const { key, size } of target.list('packs/')) {
     const [, session, random] = key.split('/') as [string, string, string];
     const pack = { session: Number.parseInt(session, 16), random };
     if (packKey(pack) !== key) throw new Error(`${key} is no pack`);
-    for (const row of await readPackFooter(target, pack, size, keys.footerKey)) rows.push({ ...row, key });
+    const rows = (await readPackFooter(target, pack, size, keys.footerKey)).map((row) => ({ ...row, key }));
+    const contents = rows.map(({ kind, hint }) => `${kind} ${String(hint).padStart(10, '0')}`);
+    packs.push({ order: [session, ...contents].join(), rows });
   }
-  return rows;
+  const orders = new Set(packs.map(({ order }) => order));
+  if (orders.size !== packs.length) throw new Error('two packs of a session are alike, and only chance orders them');
+  return packs.sort((a, b) => (a.order < b.order ? -1 : 1)).flatMap(({ rows }) => rows);
 }
 
 /** The first record of a kind. */
