@@ -6,7 +6,7 @@ import { backupPlain } from '../log/backup-codec.ts';
 import { decideCommit } from '../log/commit-decision.ts';
 import type { BackupRecord, CommittedPack } from '../log/log-entry.ts';
 import type { LogState, StoredBackup } from '../log/log-state.ts';
-import type { Decide } from '../log/log-writer.ts';
+import type { Appended, Decide } from '../log/log-writer.ts';
 import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/sessions.ts';
 import { INTERCEPTED_PACK_BYTES } from '../pack/pack-sizes.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
@@ -147,13 +147,21 @@ export class BackupSession {
     // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
     // A state that is behind loses the number, and the commit's look confirms the session too.
     const appending = { signal, lookFirst: false, confirm: false };
-    const opened = await insist(
-      () => context.log.append(decideAs(new SessionClaim(context.owner)), appending),
-      mayBeSentAgain,
-    );
+    let claim: SessionClaim | undefined;
+    const tryOnce = () => {
+      claim?.settle();
+      claim = new SessionClaim(context.owner);
+      return context.log.append(decideAs(claim), appending);
+    };
+    let opened: Appended | undefined;
+    try {
+      opened = await insist(tryOnce, mayBeSentAgain);
+      if (opened !== undefined) holdSession(repositoryId, opened.entry.seq);
+    } finally {
+      claim?.settle();
+    }
     if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
     const { entry, state } = opened;
-    holdSession(repositoryId, entry.seq);
     const id = { seq: entry.seq, hash: state.hash };
     const pinned = parts.map((part): PinnedPart => {
       const base = entry.volumes.get(part.volume);

@@ -18,6 +18,8 @@ let incarnation = newIncarnation(hostname());
 const incarnations = new Set([incarnation]);
 /** Tokens of sessions that this process has opened, or may have: also where the outcome was never learned. */
 const tried = new Set<string>();
+/** Those of them whose `open` entry is on its way: the log may have it, and others may read it, before its own job learns of it. */
+const opening = new Set<string>();
 /** Sessions that jobs of this process hold now: repository id and number. */
 const held = new Set<string>();
 
@@ -66,11 +68,22 @@ export class SessionClaim {
   /** For the `open` entry that is decided on a state. Whoever asks again has lost the number that was tried before. */
   ownerOn({ seq, hash }: Pick<LogState, 'seq' | 'hash'>): string {
     if (this.#token !== undefined) tried.delete(this.#token);
+    this.settle();
     this.#token = hedgedHex(8, undefined, 'session', seq, hash);
     tried.add(this.#token);
+    opening.add(this.#token);
     const [name, pid, , ...rest] = this.#self.split('/');
     return [name, pid, `${incarnation}.${this.#token}`, ...rest].join('/');
   }
+
+  /** The session is held by now, or the try has failed: where it was opened all the same, nobody is behind it. */
+  settle(): void {
+    if (this.#token !== undefined) opening.delete(this.#token);
+  }
+}
+
+function tokenOf(owner: string): string {
+  return parseOwner(owner)?.incarnation.split('.')[1] ?? '';
 }
 
 /** The host of an `owner`, or the name that its program has instead. */
@@ -115,16 +128,18 @@ export function deadSessions(state: LogState, repository: Uint8Array, self: stri
   return [...state.sessions.values()].filter(isDead).map(({ seq }) => seq);
 }
 
-/** Whether this very process has opened a session, or may have. */
-export function isOfThisProcess(owner: string): boolean {
-  return tried.has(parseOwner(owner)?.incarnation.split('.')[1] ?? '');
+/** Whether this very process opened the session, and no job of it holds it any more. */
+export function isForsaken({ seq, owner }: Session, repository: Uint8Array): boolean {
+  const token = tokenOf(owner);
+  return tried.has(token) && !opening.has(token) && !held.has(heldKey(repository, seq));
 }
 
-export function livenessOf({ seq, owner }: Session, repository: Uint8Array, self: string): SessionLiveness {
+export function livenessOf(session: Session, repository: Uint8Array, self: string): SessionLiveness {
+  const { owner } = session;
   const [they, we] = [parseOwner(owner), parseOwner(self)];
   if (they === undefined) return 'unknown';
-  const [incarnationOf, token = ''] = they.incarnation.split('.') as [string, string?];
-  if (tried.has(token)) return held.has(heldKey(repository, seq)) ? 'own' : 'dead';
+  const [incarnationOf] = they.incarnation.split('.') as [string, string?];
+  if (tried.has(tokenOf(owner))) return isForsaken(session, repository) ? 'dead' : 'own';
   if (incarnations.has(incarnationOf)) becomeAnother(owner);
   // A program that names itself says that there is one of it at a time.
   if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { isOfThisProcess, livenessOf } from '../jobs/session-owner.ts';
+import { isForsaken } from '../jobs/session-owner.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 import { decideAbort } from '../log/sessions.ts';
 import { watched } from '../progress.ts';
@@ -55,16 +55,13 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
  * did not answer or was full. What they have stored is condemned by this run.
  */
 async function abortForsaken({ context, options: { signal } }: PruneRun): Promise<void> {
-  const { log, format, owner } = context;
-  const isForsaken = (session: Session | undefined) =>
-    session !== undefined &&
-    isOfThisProcess(session.owner) &&
-    livenessOf(session, format.repositoryId, owner) === 'dead';
+  const { log, format } = context;
+  const isLeft = (session: Session | undefined) => session !== undefined && isForsaken(session, format.repositoryId);
   for (const session of log.state.sessions.values()) {
-    if (!isForsaken(session)) continue;
+    if (!isLeft(session)) continue;
     const { seq } = session;
     // Looked at again: a job takes hold of its session just after the log has it.
-    const decide = (state: LogState) => (isForsaken(state.sessions.get(seq)) ? decideAbort(state, seq) : undefined);
+    const decide = (state: LogState) => (isLeft(state.sessions.get(seq)) ? decideAbort(state, seq) : undefined);
     await appendInLittleRoom(context, decide, { signal });
   }
 }

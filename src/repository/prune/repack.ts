@@ -52,14 +52,19 @@ export async function repack(
   );
   const claim = new SessionClaim(context.owner);
   const volumes = new Map<string, string | undefined>();
-  const opened = await context.log.append((state) => decideOpen(state, { owner: claim.ownerOn(state), volumes }), {
-    signal: options.signal,
-    lookFirst: false,
-    confirm: false,
-  });
-  if (opened === undefined) return undefined;
-  const session = opened.entry.seq;
-  holdSession(repositoryId, session);
+  let session: number;
+  try {
+    const opened = await context.log.append((state) => decideOpen(state, { owner: claim.ownerOn(state), volumes }), {
+      signal: options.signal,
+      lookFirst: false,
+      confirm: false,
+    });
+    if (opened === undefined) return undefined;
+    session = opened.entry.seq;
+    holdSession(repositoryId, session);
+  } finally {
+    claim.settle();
+  }
   try {
     const state = await new Repacker(run, session, candidates, marking).run();
     if (state === undefined)

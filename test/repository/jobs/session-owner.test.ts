@@ -60,9 +60,11 @@ describe('whether anybody holds a session', () => {
   });
 
   test('is known of this process', () => {
-    const opened = new SessionClaim(ownerName()).ownerOn(STATE);
-    expect(liveness(opened)).toBe('dead');
+    const claim = new SessionClaim(ownerName());
+    const opened = claim.ownerOn(STATE);
+    expect(liveness(opened)).toBe('own'); // Its entry may be on its way.
     holdSession(REPOSITORY, 7);
+    claim.settle();
     expect(liveness(opened)).toBe('own');
     expect(liveness(opened, ownerName(), 8)).toBe('dead');
     dropSession(REPOSITORY, 7);
@@ -74,12 +76,16 @@ describe('whether anybody holds a session', () => {
     const lost = claim.ownerOn(STATE); // Another one has the number: with the same random numbers perhaps the same owner.
     const before = parseOwner(ownerName())!.incarnation;
     const own = claim.ownerOn({ ...STATE, seq: 8 });
+    expect(liveness(own)).toBe('own');
+    claim.settle();
     expect(liveness(own)).toBe('dead');
     expect(liveness(lost)).not.toBe('dead');
     expect(parseOwner(ownerName())!.incarnation).not.toBe(before); // From now on the two can be told apart.
     expect(liveness(own)).toBe('dead');
     // One whose outcome was never learned stays one's own, whatever is tried after it.
-    const unknown = new SessionClaim(ownerName()).ownerOn(STATE);
+    const unlearned = new SessionClaim(ownerName());
+    const unknown = unlearned.ownerOn(STATE);
+    unlearned.settle();
     new SessionClaim(ownerName()).ownerOn({ ...STATE, seq: 9 });
     expect(liveness(unknown)).toBe('dead');
   });
