@@ -93,7 +93,7 @@ async function several(
   if (parameters.length === 0) return [];
   const random = randomForTest();
   const faults: string[] = [];
-  for (let time = 0; time < times(6); time++) {
+  for (let time = 0; time < times(2); time++) {
     const args = parameters.map(({ wrong }) => wrong[random.below(wrong.length)]);
     if (args.every((value) => value === undefined)) continue;
     const outcome = await outcomeOf(() => call(args));
