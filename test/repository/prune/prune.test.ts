@@ -394,11 +394,18 @@ describe('pruning', () => {
 });
 
 describe('a session that no process holds', () => {
+  const settledOwner = () => {
+    const claim = new SessionClaim(ownerName());
+    const owner = claim.ownerOn(EMPTY_STATE);
+    claim.settle();
+    return owner;
+  };
+
   test('of this process is aborted; what this process is at goes on, however long it takes', async () => {
     const clock = new Clock();
     const secret = secrets(false);
     const context = await openHost(new MemoryTarget({ now: clock.now }), secret, { now: clock.now });
-    const plan = { owner: new SessionClaim(ownerName()).ownerOn(EMPTY_STATE), volumes: new Map([['disk', undefined]]) };
+    const plan = { owner: settledOwner(), volumes: new Map([['disk', undefined]]) };
     const opened = await context.log.append((state) => decideOpen(state, plan));
     holdSession(secret.repositoryId, opened!.entry.seq);
     clock.at += 400 * DAY_MS;
@@ -413,7 +420,7 @@ describe('a session that no process holds', () => {
     const target = new MemoryTarget();
     const context = await openHost(target, secrets(false));
     const plan = {
-      owner: new SessionClaim(ownerName()).ownerOn(EMPTY_STATE),
+      owner: settledOwner(),
       volumes: new Map<string, string | undefined>(),
     };
     const opened = await context.log.append((state) => decideOpen(state, plan));
