@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { AbortOptions } from '../common/abort.ts';
 import {
   abortOptionsArgument,
@@ -415,27 +416,29 @@ export class BackupRepository implements AsyncDisposable {
 
   /**
    * Writes a backup to a new file, sparse where it holds zeroes. The file has a temporary name beside `path` until it is
-   * whole and durable; after a failure nothing of it is left.
+   * whole and durable; after a failure nothing of it is left. A process that is killed leaves it under that name.
    *
    * @example
    * ```ts
    * const { id } = await repository.findBackup('3f9a');
    * await repository.restoreToFile(id, 'restored.img');
    * ```
-   * @throws TypeError; `DEVICE_EXISTS` for a file that exists, without `overwrite`; `BACKUP_INCOMPLETE` for a backup that is
-   * under way; otherwise as {@link BackupRepository.restore}, and `NO_SPACE`, `PERMISSION_DENIED`, `DEVICE_NOT_FOUND`
+   * @throws TypeError; `DEVICE_EXISTS` for a file that exists, without `overwrite`; with it `DEVICE_BUSY` for one that is in
+   * use and `DEVICE_UNSUPPORTED` for a folder or a device; `BACKUP_INCOMPLETE` for a backup that is under way; otherwise as
+   * {@link BackupRepository.restore}, and `NO_SPACE`, `PERMISSION_DENIED`, `DEVICE_NOT_FOUND`
    */
   async restoreToFile(id: string, path: string, options: RestoreToFileOptions = {}): Promise<RestoreResult> {
     this.#requireOpen();
     textArgument('id', id);
-    textArgument('path', path);
+    // At once: by the time that the file is made the process may have gone to another directory.
+    const place = resolve(textArgument('path', path));
     const { overwrite = false, ...rest } = checkRestoreToFileOptions(options);
     if ([...this.#jobs.running].some((each) => each.id === id)) {
       throw new BackupError('BACKUP_INCOMPLETE', `backup ${id} is under way: wait until it is committed`);
     }
     const [backup] = await this.#find([id], rest);
     const stored = backup as StoredBackup;
-    return restoreToNewFile(path, stored.descriptor.size, overwrite, (device) =>
+    return restoreToNewFile(place, stored.descriptor.size, overwrite, (device) =>
       restoreBackup(this.#context, stored, device, { ...rest, deviceHolds: 'zeroes' }),
     );
   }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { link, lstat, open, rename, unlink } from 'node:fs/promises';
+import { link, lstat, open, realpath, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { BackupError } from '../../common/errors.ts';
 import { makeNameDurable } from '../../device/durable-name.ts';
@@ -11,7 +11,8 @@ import type { RestoreResult } from './restore-options.ts';
  * Makes a file under a temporary name beside `path`, lets `restore` fill it, and gives it its name once it is whole and
  * durable. After a failure nothing is left, and a file that had the name is as it was.
  *
- * @throws `DEVICE_EXISTS`, and what `restore` and the file system give
+ * @param path - an absolute one: the process may go to another directory before the file gets its name
+ * @throws `DEVICE_EXISTS`, `DEVICE_BUSY`, `DEVICE_UNSUPPORTED`, and what `restore` and the file system give
  */
 export async function restoreToNewFile(
   path: string,
@@ -19,8 +20,23 @@ export async function restoreToNewFile(
   overwrite: boolean,
   restore: (device: FileDevice) => Promise<RestoreResult>,
 ): Promise<RestoreResult> {
-  if (!overwrite) await refuseExisting(path);
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
+  const { place, replaced } = await placeFor(path, overwrite);
+  try {
+    return await restoreTo(place, sizeBytes, replaced, restore);
+  } finally {
+    await replaced?.close();
+  }
+}
+
+async function restoreTo(
+  path: string,
+  sizeBytes: number,
+  replaced: FileDevice | undefined,
+  restore: (device: FileDevice) => Promise<RestoreResult>,
+): Promise<RestoreResult> {
+  // A part of the name: with all of it, this one could be longer than names may be.
+  const name = `.${basename(path).slice(0, 60)}.${randomBytes(6).toString('hex')}.partial`;
+  const temporary = join(dirname(path), name);
   const device = await FileDevice.open(temporary, { create: { sizeBytes } });
   try {
     let result: RestoreResult;
@@ -29,7 +45,8 @@ export async function restoreToNewFile(
     } finally {
       await device.close();
     }
-    await giveName(temporary, path, overwrite);
+    if (process.platform === 'win32') await replaced?.close(); // What is open is not replaced there.
+    await giveName(temporary, path, replaced !== undefined);
     await makeNameDurable(path);
     return result;
   } catch (error) {
@@ -38,15 +55,31 @@ export async function restoreToNewFile(
   }
 }
 
-/** Before anything is fetched. */
-async function refuseExisting(path: string): Promise<void> {
-  const info = await lstat(path).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw fileError('open', path, error);
-  });
-  if (info !== undefined) {
+/**
+ * Where the file is to be, before anything is fetched. One that is to be replaced is locked until it has been: whoever has
+ * it open, a virtual machine perhaps, would go on writing to what has no name any more. Of a symbolic link the file that
+ * it leads to is replaced.
+ */
+async function placeFor(path: string, overwrite: boolean): Promise<{ place: string; replaced?: FileDevice }> {
+  const isThere = await lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw fileError('open', path, error);
+    },
+  );
+  if (!isThere) return { place: path };
+  if (!overwrite) {
     throw new BackupError('DEVICE_EXISTS', `${path} exists: choose another name, or pass overwrite: true`);
   }
+  try {
+    const place = await realpath(path);
+    if ((await stat(place)).isFile()) return { place, replaced: await FileDevice.open(place, { readOnly: true }) };
+  } catch (error) {
+    throw fileError('replace', path, error);
+  }
+  const message = `${path} is no file, so it can't be replaced by one; restore() writes to a device that is open`;
+  throw new BackupError('DEVICE_UNSUPPORTED', message);
 }
 
 const LINKS_UNSUPPORTED: readonly unknown[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EXDEV'];
