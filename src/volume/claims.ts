@@ -35,7 +35,7 @@ export interface ClaimOwner {
   takeToSlot(preimage: Preimage, room: InTransit): Promise<void>;
   /** Whether the block must still be preserved before it is overwritten. */
   needsPreimage(block: number): boolean;
-  /** Whether somebody stores blocks of a snapshot, or a freed pre-image is still being read: that brings room. */
+  /** Whether somebody stores blocks of a snapshot, or pre-images that nobody needs are read or about to be freed. */
   readonly isRoomToCome: boolean;
   /** Decides what becomes of a block that could not be preserved; throws if the write must not go on. */
   decide(block: number, error: BackupError): void;

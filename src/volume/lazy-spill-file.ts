@@ -10,6 +10,9 @@ import { fileError } from '../device/file-errors.ts';
 const FLAGS = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL;
 const READABLE_BY_OWNER_ONLY = 0o600;
 
+const LEFT_FOR_OTHERS_BYTES = 64 * 1024 * 1024;
+const ASKED_AGAIN_MS = 100;
+
 type Moved = (error: Error | null, count: number) => void;
 type Transfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number, done: Moved) => void;
 type SyncTransfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number) => number;
@@ -26,10 +29,30 @@ export class LazySpillFile implements SyncBlockDevice {
   #opening: Promise<number> | undefined;
   /** Where the file is, if the system did not let its name be taken away. */
   #pathLeft: string | undefined;
+  #lettingGo: Promise<unknown> = Promise.resolve();
+  #inFlight = 0;
+  #whenIdle: (() => void) | undefined;
+  readonly #now: () => number;
+  #fullUntil = Number.NEGATIVE_INFINITY;
 
-  constructor(folder: string, size: number) {
+  /** @param now - milliseconds of a clock that only goes forward */
+  constructor(folder: string, size: number, now: () => number = () => performance.now()) {
     this.size = size;
     this.#folder = folder;
+    this.#now = now;
+  }
+
+  /** Whether its disk has room for so many more bytes, and something left for others. A full one is asked again after a while. */
+  hasRoomFor(bytes: number): boolean {
+    if (this.#now() < this.#fullUntil) return false;
+    try {
+      const { bavail, bsize } = fs.statfsSync(this.#folder);
+      if (bavail * bsize >= bytes + Math.min(LEFT_FOR_OTHERS_BYTES, this.size)) return true;
+    } catch {
+      return true; // Not known: the write will tell.
+    }
+    this.#fullUntil = this.#now() + ASKED_AGAIN_MS;
+    return false;
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
@@ -53,15 +76,31 @@ export class LazySpillFile implements SyncBlockDevice {
   flushSync(): void {}
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#opening?.catch(() => {});
-    const fd = this.#fd;
-    this.#fd = undefined;
+    // A number that is closed under a call is soon another file's.
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
+    this.letGo();
+    await this.#lettingGo;
+  }
+
+  /** Gives the disk its room back; nothing may be in use. The next write makes another file. */
+  letGo(): void {
+    const [fd, path] = [this.#fd, this.#pathLeft];
     if (fd === undefined) return;
-    await promisify(fs.close)(fd);
-    if (this.#pathLeft !== undefined) await unlink(this.#pathLeft).catch(() => {});
+    this.#fd = undefined;
+    this.#pathLeft = undefined;
+    // In the background: to free the blocks of a large file takes a while.
+    const closing = promisify(fs.close)(fd)
+      .then(() => (path === undefined ? undefined : unlink(path)))
+      .catch(() => {});
+    this.#lettingGo = Promise.all([this.#lettingGo, closing]);
   }
 
   async #moveAll(verb: 'read' | 'write', some: Transfer, offset: number, buffer: Uint8Array): Promise<void> {
+    this.#inFlight++;
     try {
       const fd = this.#fd ?? (await this.#opened());
       for (let moved = 0; moved < buffer.length; ) {
@@ -74,6 +113,9 @@ export class LazySpillFile implements SyncBlockDevice {
       }
     } catch (error) {
       throw fileError(verb, `the spill in ${this.#folder}`, error);
+    } finally {
+      this.#inFlight--;
+      if (this.#inFlight === 0) this.#whenIdle?.();
     }
   }
 

@@ -26,6 +26,15 @@ export interface Preimage {
   older: Preimage | undefined;
 }
 
+/** Looked at in one step: a few milliseconds, also where most are freed. */
+const FREED_AT_ONCE = 4096;
+
+/** The freeing of what nobody needs, on its way. */
+interface Sweep {
+  readonly left: MapIterator<Preimage>;
+  readonly isNeeded: (preimage: Preimage) => boolean;
+}
+
 /** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
 export class Preimages {
   readonly #newest = new Map<number, Preimage>();
@@ -33,6 +42,7 @@ export class Preimages {
   readonly #inChunk: Uint32Array;
   /** Freed ones whose room is still being read. */
   #freedAndRead = 0;
+  #sweep: Sweep | undefined;
   readonly #space: PreimageSpace;
 
   constructor(space: PreimageSpace, blockCount: number) {
@@ -110,9 +120,45 @@ export class Preimages {
     this.#giveRoom(preimage);
   }
 
-  /** Frees every one that nobody needs any more. */
+  /**
+   * Frees every one that nobody needs any more: some thousands at once, the others in later turns of the event loop. Until
+   * then they take up room and are true all the same, so whoever finds one may use it.
+   */
   freeUnless(isNeeded: (preimage: Preimage) => boolean): void {
-    for (const newest of [...this.#newest.values()]) {
+    const isUnderWay = this.#sweep !== undefined;
+    // Anew, if it is under way: what was needed when it was passed may not be any more.
+    this.#sweep = { left: this.#newest.values(), isNeeded };
+    if (!isUnderWay) this.#sweepOn();
+  }
+
+  /** Whether there are some that will be freed before long. */
+  get areFreed(): boolean {
+    return this.#sweep !== undefined;
+  }
+
+  /** Frees those that are left now, for one who can't wait. */
+  freeNow(): void {
+    while (this.#sweep !== undefined) this.#sweepSome(this.#sweep);
+  }
+
+  /** Resolves when `freeUnless` is over. */
+  async freed(): Promise<void> {
+    while (this.#sweep !== undefined) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  #sweepOn(): void {
+    if (this.#sweep === undefined) return;
+    this.#sweepSome(this.#sweep);
+    if (this.#sweep !== undefined) setImmediate(() => this.#sweepOn());
+  }
+
+  #sweepSome({ left, isNeeded }: Sweep): void {
+    for (let looked = 0; looked < FREED_AT_ONCE; looked++) {
+      const { value: newest, done } = left.next();
+      if (done) {
+        this.#sweep = undefined;
+        return;
+      }
       for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
         if (!isNeeded(one)) this.free(one);
       }

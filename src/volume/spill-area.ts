@@ -2,6 +2,19 @@ import { crc32 } from 'node:zlib';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 
+/** So much of the disk is asked for at a time. */
+const GROWTH_BYTES = 16 * 1024 * 1024;
+/** A file that has taken up so much is given up once nothing of it is in use. */
+const WORTH_LETTING_GO_BYTES = 64 * 1024 * 1024;
+
+/** What the disk below a spill can say and do. */
+export interface SpillDisk {
+  /** Whether there is room for so many more bytes than were ever used. */
+  hasRoomFor?(bytes: number): boolean;
+  /** Nothing of the spill is in use: its room may go back to the disk. */
+  letGo?(): void;
+}
+
 /**
  * A device cut into slots of one block each, for pre-images that memory has no room for. Nothing in it outlives the
  * volume. If the host wishes, each slot's CRC-32 is kept in memory, and what reads back wrong is found out.
@@ -9,30 +22,53 @@ import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 export class SpillArea {
   readonly #device: BlockDevice;
   readonly #slotBytes: number;
-  /** Slots in all. */
-  readonly slotCount: number;
+  readonly #limit: number;
   /** By slot; `undefined` when the host trusts this device as it trusts the volume's own. */
   readonly #checksums: Map<number, number> | undefined;
   readonly #free: number[] = [];
+  readonly #disk: SpillDisk;
   #everUsed = 0;
+  /** So many slots have been found to have room on the disk. */
+  #grownTo = 0;
+  #isDiskFull = false;
 
-  constructor(device: BlockDevice, slotBytes: number, limitBytes: number, isVerified: boolean) {
+  constructor(device: BlockDevice, slotBytes: number, limitBytes: number, isVerified: boolean, disk: SpillDisk = {}) {
     this.#device = device;
+    this.#disk = disk;
     this.#checksums = isVerified ? new Map() : undefined;
     this.#slotBytes = slotBytes;
-    this.slotCount = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
+    this.#limit = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
+  }
+
+  /** Slots in all; while the disk has no room for more, those that were ever used. */
+  get slotCount(): number {
+    return this.#isDiskFull ? this.#everUsed : this.#limit;
   }
 
   /** A slot that nobody has, `undefined` when all are taken. Slots given back are taken first, so the file stays small. */
   take(): number | undefined {
     const reused = this.#free.pop();
     if (reused !== undefined) return reused;
-    return this.#everUsed < this.slotCount ? this.#everUsed++ : undefined;
+    return this.#everUsed < this.#limit && this.#hasRoomOnDisk() ? this.#everUsed++ : undefined;
   }
 
   give(slot: number): void {
     this.#checksums?.delete(slot);
     this.#free.push(slot);
+    if (this.#free.length < this.#everUsed || this.#everUsed * this.#slotBytes < WORTH_LETTING_GO_BYTES) return;
+    this.#free.length = 0;
+    this.#everUsed = 0;
+    this.#grownTo = 0;
+    this.#disk.letGo?.();
+  }
+
+  /** Asked before slots are taken: a write that fails breaks snapshots, and one that finds no room waits for some (R13). */
+  #hasRoomOnDisk(): boolean {
+    if (this.#everUsed < this.#grownTo) return true;
+    const more = Math.min(this.#limit - this.#everUsed, Math.max(1, Math.floor(GROWTH_BYTES / this.#slotBytes)));
+    this.#isDiskFull = this.#disk.hasRoomFor?.(more * this.#slotBytes) === false;
+    if (!this.#isDiskFull) this.#grownTo = this.#everUsed + more;
+    return !this.#isDiskFull;
   }
 
   async write(slot: number, bytes: Uint8Array): Promise<void> {

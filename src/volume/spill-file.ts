@@ -15,6 +15,8 @@ export interface OpenSpill {
 
 /** A volume's own spill takes no more than this, and no more than a quarter of what is free when the volume opens. */
 const MOST_BYTES = 32 * 1024 ** 3;
+/** Each pre-image takes some 150 bytes of memory, wherever its content is. */
+const MOST_BLOCKS = 2 ** 20;
 const SHARE_OF_FREE = 1 / 4;
 
 /** Opens what the options name; if they name nothing, prepares a file of the volume's own that is made when it is needed. */
@@ -31,14 +33,18 @@ export async function openSpill(
   }
   const wanted = wholeBlocks(spillBytes ?? Math.ceil(device.size / blockSize) * blockSize, blockSize);
   if (spillPath !== undefined) return openSpillFile(spillPath, wanted, options);
-  const found = await findSpillPlace(folders);
-  const bytes = 'folder' in found ? wholeBlocks(bounded(wanted, found.freeBytes, spillBytes), blockSize) : 0;
-  if (bytes === 0 || !('folder' in found)) {
-    refuseOrWarn(device, options, 'folder' in found ? [{ folder: found.folder, reason: 'is full' }] : found);
-    return undefined;
-  }
+  const most = spillBytes === undefined ? Math.min(wanted, MOST_BYTES, MOST_BLOCKS * blockSize) : wanted;
+  const found = await findSpillPlace(folders, spillBytes === undefined ? most / SHARE_OF_FREE : most);
+  if (!('folder' in found)) return refuseOrWarn(device, options, found);
+  // What the host has asked for is not bounded by anything else.
+  const bounded = spillBytes === undefined ? Math.min(most, found.freeBytes * SHARE_OF_FREE) : most;
+  const bytes = wholeBlocks(bounded, blockSize);
+  if (bytes === 0) return refuseOrWarn(device, options, [{ folder: found.folder, reason: 'is full' }]);
   const file = new LazySpillFile(found.folder, bytes);
-  return { area: new SpillArea(file, blockSize, bytes, verifySpill), close: () => file[Symbol.asyncDispose]() };
+  return {
+    area: new SpillArea(file, blockSize, bytes, verifySpill, file),
+    close: () => file[Symbol.asyncDispose](),
+  };
 }
 
 async function openSpillFile(path: string, sizeBytes: number, options: CheckedVolumeOptions): Promise<OpenSpill> {
@@ -57,15 +63,10 @@ async function openSpillFile(path: string, sizeBytes: number, options: CheckedVo
   };
 }
 
-/** What the host has asked for is not bounded by anything else. */
-function bounded(wanted: number, freeBytes: number, asked: number | undefined): number {
-  return asked === undefined ? Math.min(wanted, MOST_BYTES, freeBytes * SHARE_OF_FREE) : wanted;
-}
-
 let hasWarned = false;
 
 /** Memory only, then; once a process it says so, where memory could be too little. */
-function refuseOrWarn(device: BlockDevice, options: CheckedVolumeOptions, places: readonly NoPlace[]): void {
+function refuseOrWarn(device: BlockDevice, options: CheckedVolumeOptions, places: readonly NoPlace[]): undefined {
   const why = places.map(({ folder, reason }) => `${folder} (${reason})`).join(', ');
   const message = `no folder on a disk was found for a spill of pre-images: ${why}; name one by preserve.spillPath`;
   if (options.memoryBytes < options.blockSize) throw new BackupError('PREIMAGE_SPACE', message);

@@ -1,6 +1,6 @@
 import { access, constants, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { BlockDevice } from '../device/block-device.ts';
 import { isFileDevice } from '../device/file-device.ts';
 import { deviceStack } from '../device/underlying.ts';
@@ -26,18 +26,28 @@ export function spillFolders(device: BlockDevice): string[] {
   const folders = process.platform === 'win32' ? [tmpdir()] : [tmpdir(), '/var/tmp'];
   // Last: a spill there takes up the room that a sparse image grows into.
   for (const each of deviceStack(device)) if (isFileDevice(each)) folders.push(dirname(each.path));
-  return [...new Set(folders)];
+  // Absolute: the file is made later, when the process may have gone to another directory.
+  return [...new Set(folders.map((folder) => resolve(folder)))];
 }
 
-/** The first folder that can be written to and is not in memory, or why there is none. */
-export async function findSpillPlace(folders: readonly string[]): Promise<SpillPlace | readonly NoPlace[]> {
+/**
+ * The first folder that can be written to, is not in memory and has so much free; if none has, the one with the most; or why
+ * there is none.
+ */
+export async function findSpillPlace(
+  folders: readonly string[],
+  wantedFreeBytes: number,
+): Promise<SpillPlace | readonly NoPlace[]> {
   const refused: NoPlace[] = [];
+  let best: SpillPlace | undefined;
   for (const folder of folders) {
     const place = await lookAt(folder);
-    if (!('reason' in place)) return place;
-    refused.push(place);
+    if ('reason' in place) refused.push(place);
+    else if (place.freeBytes >= wantedFreeBytes) return place;
+    else if (place.freeBytes > (best?.freeBytes ?? 0)) best = place;
+    else refused.push({ folder, reason: 'is full' });
   }
-  return refused;
+  return best ?? refused;
 }
 
 async function lookAt(folder: string): Promise<SpillPlace | NoPlace> {

@@ -28,9 +28,11 @@ export type PreserveFailure = 'fail-write' | 'lose-block' | 'break-snapshot';
  * own unless one is named.
  *
  * The volume's own file is made when memory is full for the first time, readable by its owner only and without a name where
- * the system allows that; so it is gone however the process ends. It is made in the first of `os.tmpdir()`, `/var/tmp` and
- * the folder of a `FileDevice` that can be written to and is not on a filesystem in memory. Where there is none, a warning
- * (`NO_SPILL`) is emitted once a process, and pre-images are kept in memory only.
+ * the system allows that; so it is gone however the process ends. It is made in one of `os.tmpdir()`, `/var/tmp` and the
+ * folder of a `FileDevice`: in the first that can be written to, is not on a filesystem in memory and has room for all that
+ * may be wanted, else in the one with the most room. While its disk is nearly full it does not grow; and once nothing of a
+ * large one is in use, the disk has its room back. Where there is no place, a warning (`NO_SPILL`) is emitted once a process,
+ * and pre-images are kept in memory only.
  *
  * @public
  */
@@ -49,7 +51,7 @@ export interface PreserveOptions {
   spillDevice?: BlockDevice | undefined;
   /**
    * The most of the spill that is used, in bytes; 0: there is no spill. @defaultValue the spill device's size, or the
-   * volume's; of the volume's own file also no more than 32 GiB and a quarter of what is free on its filesystem at opening
+   * volume's; of the volume's own file also no more than 32 GiB, 2^20 blocks and a quarter of what is free on its filesystem at opening
    */
   spillBytes?: number | undefined;
   /**

@@ -176,6 +176,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /** Gives the snapshot up. What only this handle needed is freed. Idempotent. */
   async close(): Promise<void> {
     this.#core.snapshots.retire(this.#record, 'closed');
+    await this.#core.preimages.freed();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -48,7 +48,7 @@ export class WriteInterceptor {
       decide: (block, error) => core.snapshots.decide(block, error),
       needsPreimage: (block) => core.snapshots.needsPreimage(block),
       get isRoomToCome() {
-        return core.snapshots.areStored || core.preimages.areFreedOnesRead;
+        return core.snapshots.areStored || core.preimages.areFreedOnesRead || core.preimages.areFreed;
       },
     });
     core.snapshots.onReleased = () => this.claims.look();
@@ -236,8 +236,12 @@ export class WriteInterceptor {
   };
 
   #preserveSync(device: SyncBlockDevice, block: number): void {
-    const { space, snapshots } = this.#core;
-    const room = space.take();
+    const { preimages, space, snapshots } = this.#core;
+    let room = space.take();
+    if (room === undefined) {
+      preimages.freeNow();
+      room = space.take();
+    }
     let isZero: boolean;
     try {
       if (room === undefined) throw space.fullError();

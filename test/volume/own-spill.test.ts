@@ -1,8 +1,11 @@
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
-import { chmod, mkdir, readdir, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import fsPromises, { chmod, mkdir, readdir, rmdir } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { isAbsolute, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, FileDevice, MemoryDevice, type PreserveOptions } from '../../src/index.ts';
+import { LazySpillFile } from '../../src/volume/lazy-spill-file.ts';
+import { SpillArea } from '../../src/volume/spill-area.ts';
 import { openSpill } from '../../src/volume/spill-file.ts';
 import { findSpillPlace, spillFolders } from '../../src/volume/spill-place.ts';
 import { checkVolumeOptions } from '../../src/volume/volume-options.ts';
@@ -91,7 +94,7 @@ describe("a volume's own spill", () => {
     expect(given.volume.preimages.spill.limitBytes).toBe(3 * BLOCK);
     const none = await open({ spillBytes: 0, memoryBytes: BLOCK });
     expect(none.volume.preimages.spill.limitBytes).toBe(0);
-    const place = await findSpillPlace([folder]);
+    const place = await findSpillPlace([folder], 0);
     if (!('freeBytes' in place)) expect.fail('the scratch folder is in memory');
     const huge = {
       size: 2 ** 45,
@@ -120,13 +123,77 @@ describe("a volume's own spill", () => {
   });
 });
 
+describe('the disk of a spill', () => {
+  test('that has become full is no room, and no failure: what waits for room may still get some', async () => {
+    let hasRoom = true;
+    const slot = 65_536;
+    const area = new SpillArea({ ...nowhere, size: 2048 * slot }, slot, 2048 * slot, false, {
+      hasRoomFor: () => hasRoom,
+    });
+    expect(area.slotCount).toBe(2048);
+    const slots = Array.from({ length: 1024 }, () => area.take());
+    hasRoom = false;
+    while (slots.at(-1) !== undefined) slots.push(area.take());
+    expect(slots.length).toBeLessThan(2048);
+    expect(area.slotCount).toBe(slots.length - 1); // The gauge says it, so that packs are sent.
+    area.give(5);
+    expect(area.take()).toBe(5);
+    expect(area.take()).toBe(undefined);
+    hasRoom = true;
+    expect(area.take()).toBe(slots.length - 1);
+    expect(area.slotCount).toBe(2048);
+  });
+
+  test.runIf(smallDisk !== undefined)('is asked before it is written to, and left a part for others', async () => {
+    let now = 0;
+    const file = new LazySpillFile(smallDisk?.folder ?? '', 256 * 1024, () => now);
+    onTestFinished(() => file[Symbol.asyncDispose]());
+    expect(file.hasRoomFor(256 * 1024)).toBe(true);
+    expect(file.hasRoomFor(1000 * 1024)).toBe(false);
+    expect(file.hasRoomFor(256 * 1024)).toBe(false); // Asked too soon.
+    now = 200;
+    expect(file.hasRoomFor(256 * 1024)).toBe(true);
+    smallDisk?.fill();
+    expect(file.hasRoomFor(4096)).toBe(false);
+    smallDisk?.clear();
+  });
+
+  test.runIf(process.platform === 'linux')('has its room back once nothing of a large spill is in use', async () => {
+    const blocks = 17;
+    const blockSize = 4 * 1024 * 1024;
+    const device = new MemoryDevice(blocks * blockSize);
+    device.bytes.fill(1);
+    const volume = await CopyOnWriteVolume.open(device, { blockSize, preserve: { memoryBytes: 0 } });
+    onTestFinished(() => volume.close());
+    const buffer = filled(0xaa);
+    for (let round = 0; round < 2; round++) {
+      const snapshot = await volume.createSnapshot();
+      for (let block = 0; block < blocks; block++) volume.writeSync(block * blockSize, buffer);
+      expect(openFiles()).toHaveLength(1);
+      const first = new Uint8Array(1);
+      await snapshot.read((blocks - 1) * blockSize, first);
+      expect(first[0]).toBe(round === 0 ? 1 : 0xaa);
+      await snapshot.close();
+      await expect.poll(openFiles).toEqual([]);
+    }
+  });
+});
+
 const noted = async () => {};
+const nowhere = {
+  size: 2 ** 30,
+  sectorSize: 1,
+  read: noted,
+  write: noted,
+  flush: noted,
+  [Symbol.asyncDispose]: noted,
+};
 
 describe('the place of a spill', () => {
   test.runIf(smallDisk !== undefined)('is never a filesystem in memory', async () => {
-    const found = await findSpillPlace([smallDisk?.folder ?? '', folder]);
+    const found = await findSpillPlace([smallDisk?.folder ?? '', folder], 0);
     expect(found).toMatchObject({ folder });
-    expect(await findSpillPlace([smallDisk?.folder ?? ''])).toEqual([
+    expect(await findSpillPlace([smallDisk?.folder ?? ''], 0)).toEqual([
       { folder: smallDisk?.folder, reason: 'is, or may be, in memory' },
     ]);
   });
@@ -144,7 +211,7 @@ describe('the place of a spill', () => {
     const [missing, locked] = [join(folder, 'missing'), join(folder, 'locked')];
     await mkdir(locked);
     await chmod(locked, 0o500);
-    const found = await findSpillPlace([missing, locked]);
+    const found = await findSpillPlace([missing, locked], 0);
     const isRoot = process.getuid?.() === 0;
     if (isRoot) expect(found).toMatchObject({ folder: locked });
     else
@@ -152,6 +219,41 @@ describe('the place of a spill', () => {
         { folder: missing, reason: 'ENOENT' },
         { folder: locked, reason: 'EACCES' },
       ]);
+  });
+
+  test('is the first with room for all that may be wanted, else the one with the most', async () => {
+    const other = join(folder, 'other');
+    await mkdir(other);
+    const free = new Map([
+      [folder, 100],
+      [other, 300],
+    ]);
+    vi.spyOn(fsPromises, 'statfs').mockImplementation((async (path: string) => ({
+      type: 0xef53,
+      bsize: 1024,
+      bavail: free.get(path) ?? 0,
+    })) as never);
+    syncBuiltinESMExports();
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+      syncBuiltinESMExports();
+    });
+    const best = (wanted: number) => findSpillPlace([folder, other], wanted);
+    expect(await best(50 * 1024)).toMatchObject({ folder });
+    expect(await best(200 * 1024)).toMatchObject({ folder: other });
+    expect(await best(2 ** 30)).toMatchObject({ folder: other });
+    free.set(folder, 0).set(other, 0);
+    expect(await best(2 ** 30)).toEqual([folder, other].map((each) => ({ folder: each, reason: 'is full' })));
+    // A disk that is full must not keep a volume from the next one.
+    free.set(other, 1000);
+    const opened = await openSpill(nowhere, checkVolumeOptions(nowhere, {}), [folder, other]);
+    onTestFinished(() => opened?.close());
+    expect(opened?.area.slotCount).toBe(Math.floor((1000 * 1024) / 4 / 65_536));
+  });
+
+  test('is absolute, since the file is made later', () => {
+    process.env.TMPDIR = 'relative';
+    expect(spillFolders(new MemoryDevice(BLOCK)).every(isAbsolute)).toBe(true);
   });
 
   test('is looked for among temporary folders first, and beside the image last', async () => {
@@ -166,15 +268,6 @@ describe('the place of a spill', () => {
 });
 
 describe('without any place', () => {
-  const nowhere = {
-    size: 2 ** 30,
-    sectorSize: 1,
-    read: noted,
-    write: noted,
-    flush: noted,
-    [Symbol.asyncDispose]: noted,
-  };
-
   test('a volume keeps pre-images in memory, and warns once a process; with no memory either it does not open', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const folders = [join(folder, 'missing')];

@@ -61,6 +61,50 @@ describe('pre-images', () => {
     expectSame(await contentOf(snapshot), initial);
   });
 
+  test("of a large snapshot are freed in many turns of the event loop, and are in nobody's way meanwhile", async () => {
+    const blocks = 20_000;
+    const device = new MemoryDevice(blocks * 4096);
+    for (let block = 0; block < blocks; block++) device.bytes[block * 4096] = 1;
+    const preserve = { memoryBytes: (blocks + 1) * 4096, spillBytes: 0, onFailure: 'break-snapshot' } as const;
+    const volume = await CopyOnWriteVolume.open(device, { blockSize: 4096, preserve });
+    onTestFinished(() => volume.close());
+    const first = await volume.createSnapshot();
+    const fill = (value: number) => {
+      const buffer = new Uint8Array(4096).fill(value);
+      for (let block = 0; block < blocks; block++) volume.writeSync(block * 4096, buffer);
+    };
+    fill(2);
+    expect(volume.preimages.heldBytes).toBe(blocks * 4096);
+    let turns = 0;
+    const count = () => {
+      turns++;
+      next = setImmediate(count);
+    };
+    let next = setImmediate(count);
+    const closing = first.close();
+    expect(volume.preimages.heldBytes).toBeGreaterThan(0);
+    await closing;
+    clearImmediate(next);
+    expect(volume.preimages.heldBytes).toBe(0);
+    expect(turns).toBeGreaterThanOrEqual(4);
+    const second = await volume.createSnapshot();
+    fill(3);
+    // Both doors find the room that is about to come back, also for a snapshot of the same turn.
+    void second.close();
+    const third = volume.createSnapshotSync();
+    const waiting = volume.write((blocks - 1) * 4096, filled(4, 4096));
+    fill(5);
+    await waiting;
+    expect(third.status).toBe('live');
+    const seen = new Uint8Array(4096);
+    await third.read((blocks - 1) * 4096, seen);
+    expect(seen.every((byte) => byte === 3)).toBe(true);
+    const shared = third.share();
+    expect(shared.states.counts).toMatchObject({ preserved: blocks });
+    await Promise.all([third.close(), shared.close()]);
+    expect(volume.preimages.heldBytes).toBe(0);
+  });
+
   test('limits that are not whole blocks are rounded down', async () => {
     const spillDevice = new ScriptedDevice(8 * BLOCK);
     const { volume, overwrite } = await open({ memoryBytes: 2 * BLOCK - 1, spillDevice, spillBytes: 2 * BLOCK - 1 });
