@@ -67,11 +67,11 @@ export class ComparedBase implements BaseContents {
   }
 
   same(block: number): void {
-    this.#same[block >> 3]! |= 1 << (block & 7);
+    this.#same[block >>> 3]! |= 1 << (block & 7);
   }
 
   isSame(block: number): boolean {
-    return (this.#same[block >> 3]! & (1 << (block & 7))) !== 0;
+    return (this.#same[block >>> 3]! & (1 << (block & 7))) !== 0;
   }
 }
 
