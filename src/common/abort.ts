@@ -1,3 +1,5 @@
+import { described, signalArgument } from './arguments.ts';
+
 /** The last argument of everything that waits. @public */
 export interface AbortOptions {
   /** When it aborts, the call rejects with `signal.reason`. */
@@ -14,7 +16,8 @@ export interface AbortOptions {
  * @public
  */
 export function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (typeof work?.then !== 'function') throw new TypeError('work must be a promise');
+  if (typeof work?.then !== 'function') throw new TypeError(`work must be a promise, not ${described(work)}`);
+  signalArgument('signal', signal);
   if (signal === undefined) return work;
   return new Promise<T>((resolve, reject) => {
     const onAbort = () => reject(signal.reason);

@@ -53,14 +53,14 @@ export class MemoryDevice extends SyncStoreDevice {
 }
 
 function memoryOf(sizeOrBytes: unknown): Uint8Array {
-  if (typeof sizeOrBytes === 'number') return memoryOfSize(integerArgument('size', sizeOrBytes, 0));
+  if (typeof sizeOrBytes === 'number') return memoryOfSize(integerArgument('sizeOrBytes', sizeOrBytes, 0));
   const tag = Object.prototype.toString.call(sizeOrBytes);
   if (tag === '[object ArrayBuffer]' || tag === '[object SharedArrayBuffer]') {
-    return bytesArgument('the memory', new Uint8Array(sizeOrBytes as ArrayBuffer));
+    return bytesArgument('sizeOrBytes', new Uint8Array(sizeOrBytes as ArrayBuffer));
   }
-  if (tag === '[object Uint8Array]') return bytesArgument('the memory', sizeOrBytes);
+  if (tag === '[object Uint8Array]') return bytesArgument('sizeOrBytes', sizeOrBytes);
   const wanted = 'a size in bytes, an ArrayBuffer, a SharedArrayBuffer or a Uint8Array';
-  throw new TypeError(`the first argument must be ${wanted}, not ${described(sizeOrBytes)}`);
+  throw new TypeError(`sizeOrBytes must be ${wanted}, not ${described(sizeOrBytes)}`);
 }
 
 function memoryOfSize(size: number): Uint8Array {

@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { plainObjectArgument } from '../common/arguments.ts';
+import { integerArgument, plainObjectArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
 import { checkBytes, closedError, deviceArgument } from './door.ts';
@@ -19,6 +19,8 @@ export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice;
 export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice {
   deviceArgument('device', device);
   plainObjectArgument('range', range);
+  integerArgument('range.offset', range.offset, Number.MIN_SAFE_INTEGER);
+  integerArgument('range.length', range.length, Number.MIN_SAFE_INTEGER);
   checkSpan(device, range.offset, range.length);
   const slice = new SliceDevice(device, range);
   if (!hasSyncDoor(device)) return slice;

@@ -35,8 +35,12 @@ export interface PageStore {
  */
 export function pageDevice(store: PageStore): SyncBlockDevice {
   objectWith('store', 'a PageStore', store, ['readPage', 'writePage', 'sync']);
-  const pageSize = integerArgument('pageSize', store.pageSize, 1);
-  const size = integerArgument('pageSize * pageCount', pageSize * integerArgument('pageCount', store.pageCount, 0), 0);
+  const pageSize = integerArgument('store.pageSize', store.pageSize, 1);
+  const size = integerArgument(
+    'store.pageSize * store.pageCount',
+    pageSize * integerArgument('store.pageCount', store.pageCount, 0),
+    0,
+  );
   const bounds = { size, sectorSize: pageSize };
   const eachPage = (offset: number, buffer: Uint8Array, visit: (page: number, part: Uint8Array) => void) => {
     checkSpan(bounds, offset, buffer.length);

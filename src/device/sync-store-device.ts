@@ -25,9 +25,9 @@ export class SyncStoreDevice implements SyncBlockDevice {
 
   constructor(store: SyncStore) {
     objectWith('store', 'a SyncStore', store, ['readSync', 'writeSync', 'flushSync']);
-    this.sectorSize = integerArgument('sectorSize', store.sectorSize, 1);
-    this.size = integerArgument('size', store.size, 0);
-    if (this.size % this.sectorSize !== 0) throw new TypeError('the size must be whole sectors');
+    this.sectorSize = integerArgument('store.sectorSize', store.sectorSize, 1);
+    this.size = integerArgument('store.size', store.size, 0);
+    if (this.size % this.sectorSize !== 0) throw new TypeError('store.size must be whole sectors');
     this.#store = store;
   }
 

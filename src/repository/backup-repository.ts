@@ -194,7 +194,8 @@ export class BackupRepository implements AsyncDisposable {
    * repository, or an empty folder where its disk is not mounted, does not pass for it.
    */
   get position(): LogPosition {
-    return this.#context.log.position;
+    const { seq, hash } = this.#context.log.position;
+    return { seq, hash: hash.slice() }; // A copy: the log goes by its own.
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { described, plainObjectArgument, textArgument } from '../common/arguments.ts';
+import { described, optionsArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
 import { isVolume } from '../volume/copy-on-write-volume.ts';
 import type { BackupSource } from './jobs/backup-job.ts';
 import { chooseBase } from './jobs/backup-session.ts';
@@ -119,7 +119,9 @@ export function checkEstimatedWork(work: { backup?: unknown; restore?: unknown; 
   if (Object.keys(work).length !== 1 || !['backup', 'restore', 'prune'].includes(Object.keys(work)[0] as string))
     throw new TypeError('work must name one of backup, restore and prune');
   if ('backup' in work) {
-    const { source, volume } = plainObjectArgument('work.backup', work.backup) as Partial<Record<string, unknown>>;
+    const known = { source: true, volume: true } as const;
+    const backup = plainObjectArgument('work.backup', work.backup) as { source?: unknown; volume?: unknown };
+    const { source, volume } = optionsArgument('work.backup', backup, known);
     checkSource(source as BackupSource);
     textArgument('work.backup.volume', volume);
   } else if ('restore' in work) {

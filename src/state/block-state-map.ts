@@ -102,7 +102,7 @@ export class BlockStateMap implements BlockStates {
   }
 
   ranges(...states: BlockState[]): Generator<StateRange> {
-    for (const state of states) choiceArgument('a state', state, BLOCK_STATES);
+    for (const state of states) choiceArgument('states', state, BLOCK_STATES);
     return this.#ranges(maskOf(states.length === 0 ? BLOCK_STATES : states));
   }
 
@@ -125,7 +125,7 @@ export class BlockStateMap implements BlockStates {
   diff(previous: BlockStates): Generator<StateChange> {
     objectArgument('previous', previous);
     if (previous.blockCount !== this.blockCount) {
-      throw new TypeError(`maps of ${previous.blockCount} and ${this.blockCount} blocks can not be compared`);
+      throw new TypeError(`previous: maps of ${previous.blockCount} and ${this.blockCount} blocks can not be compared`);
     }
     return this.#diff(previous);
   }

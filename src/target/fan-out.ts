@@ -109,7 +109,7 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
   readonly #onReplicaError: FanOutOptions['onReplicaError'];
 
   constructor(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions) {
-    super(primary, 'this fan-out');
+    super(targetArgument('primary', primary), 'this fan-out');
     if (!Array.isArray(replicas))
       throw new TypeError(`replicas must be an array of targets, not ${described(replicas)}`);
     this.#replicas = replicas.map((replica, index) => targetArgument(`replicas[${index}]`, replica));

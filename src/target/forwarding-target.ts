@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { textArgument } from '../common/arguments.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -71,7 +72,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
 
   constructor(inner: CloudTarget, what: string) {
     this.inner = targetArgument('target', inner);
-    this.#lifetime = new Lifetime(what);
+    this.#lifetime = new Lifetime(textArgument('what', what));
     if (inner.deleteMany !== undefined) {
       this.deleteMany = async (keys, options = {}) => {
         const { signal } = abortOptions(options);

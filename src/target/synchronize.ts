@@ -6,6 +6,7 @@ import {
   integerArgument,
   optionsArgument,
   signalArgument,
+  textArgument,
 } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { tell } from '../common/tell.ts';
@@ -70,7 +71,7 @@ export function checkSynchronizeOptions(options: SynchronizeOptions | undefined)
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   return {
     deleteExtras: booleanArgument('options.deleteExtras', deleteExtras),
-    recopy: recopy.map(checkKey),
+    recopy: recopy.map((key, index) => checkKey(textArgument(`options.recopy[${index}]`, key))),
     concurrency: integerArgument('options.concurrency', concurrency, 1),
     onProgress,
     signal: signalArgument('options.signal', signal),

@@ -1,10 +1,12 @@
 import {
   choiceArgument,
   described,
+  functionArgument,
   integerArgument,
   limitArgument,
   optionsArgument,
   plainObjectArgument,
+  textArgument,
 } from '../common/arguments.ts';
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
 import { freshSeed, seededRandom } from './seeded-random.ts';
@@ -66,7 +68,7 @@ export function scriptedFaults<Operation extends string = string>(
   rules: readonly FaultRule<Operation>[],
 ): FaultPlan<Operation> {
   if (!Array.isArray(rules)) throw new TypeError(`rules must be an array, not ${described(rules)}`);
-  for (const rule of rules as readonly FaultRule<Operation>[]) checkRule(rule);
+  for (const [index, rule] of rules.entries()) checkRule(`rules[${index}]`, rule);
   const seen = rules.map(() => 0);
   return {
     next(call) {
@@ -89,10 +91,33 @@ const RULE = { operation: true, subject: true, nth: true, fault: true } as const
 const KINDS: readonly FaultKind[] = ['fail-before', 'fail-after', 'delay', 'truncate', 'corrupt', 'never-answer'];
 
 /** A misspelt rule would never apply, and the test that stands on it would pass. */
-function checkRule(rule: FaultRule): void {
-  const { nth, fault } = optionsArgument('a rule', rule ?? null, RULE);
-  if (nth !== undefined && nth !== 'every') integerArgument('nth', nth, 1);
-  choiceArgument('fault.kind', (plainObjectArgument('fault', fault) as Fault).kind, KINDS);
+function checkRule(name: string, rule: FaultRule): void {
+  const { operation, subject, nth, fault } = optionsArgument(name, rule ?? null, RULE);
+  if (operation !== undefined) textArgument(`${name}.operation`, operation);
+  const isPattern = Object.prototype.toString.call(subject) === '[object RegExp]';
+  if (subject !== undefined && typeof subject !== 'string' && !isPattern) {
+    throw new TypeError(`${name}.subject must be a string or a RegExp, not ${described(subject)}`);
+  }
+  if (nth !== undefined && nth !== 'every') integerArgument(`${name}.nth`, nth, 1);
+  checkFault(`${name}.fault`, fault);
+}
+
+function checkFault(name: string, fault: Fault): void {
+  const kind = choiceArgument(`${name}.kind`, (plainObjectArgument(name, fault) as Fault).kind, KINDS);
+  const known = { kind: true, error: true, delayMs: true, keepBytes: true, bit: true } as const;
+  const { error, delayMs, keepBytes, bit } = optionsArgument<AnyFault>(name, fault as AnyFault, known);
+  if (error !== undefined) functionArgument(`${name}.error`, error);
+  if (kind === 'delay' || delayMs !== undefined) integerArgument(`${name}.delayMs`, delayMs, 0);
+  if (keepBytes !== undefined) integerArgument(`${name}.keepBytes`, keepBytes, 0);
+  if (bit !== undefined) integerArgument(`${name}.bit`, bit, 0);
+}
+
+interface AnyFault {
+  readonly kind: FaultKind;
+  readonly error?: unknown;
+  readonly delayMs?: unknown;
+  readonly keepBytes?: unknown;
+  readonly bit?: unknown;
 }
 
 function matches(rule: FaultRule, call: FaultCall): boolean {
@@ -119,17 +144,17 @@ export interface SeededFaultsOptions<Operation extends string = string> {
 export function seededFaults<Operation extends string = string>(
   options: SeededFaultsOptions<Operation>,
 ): FaultPlan<Operation> & { readonly seed: number } {
-  optionsArgument('options', options ?? null, { seed: true, rates: true, maxDelayMs: true, maxFaults: true });
-  plainObjectArgument('options.rates', options.rates);
-  for (const rates of Object.values(options.rates)) {
-    for (const kind of Object.keys(plainObjectArgument('rates', rates ?? {}))) choiceArgument('a fault', kind, KINDS);
-  }
-  if (options.maxDelayMs !== undefined) integerArgument('options.maxDelayMs', options.maxDelayMs, 0);
-  if (options.maxFaults !== undefined) limitArgument('options.maxFaults', options.maxFaults, 0);
-  const seed = options.seed ?? freshSeed();
+  const known = { seed: true, rates: true, maxDelayMs: true, maxFaults: true } as const;
+  const {
+    seed = freshSeed(),
+    maxDelayMs = 10,
+    maxFaults = Number.POSITIVE_INFINITY,
+  } = optionsArgument('options', options ?? null, known);
+  checkRates(options.rates);
+  integerArgument('options.maxDelayMs', maxDelayMs, 0);
+  limitArgument('options.maxFaults', maxFaults, 0);
   const random = seededRandom(seed);
-  const maxDelayMs = options.maxDelayMs ?? 10;
-  let left = options.maxFaults ?? Number.POSITIVE_INFINITY;
+  let left = maxFaults;
   return {
     seed,
     next(call) {
@@ -146,6 +171,19 @@ export function seededFaults<Operation extends string = string>(
       return undefined;
     },
   };
+}
+
+function checkRates(rates: Readonly<Record<string, unknown>>): void {
+  plainObjectArgument('options.rates', rates);
+  for (const [operation, each] of Object.entries(rates)) {
+    const name = `options.rates.${operation}`;
+    if (each === undefined) continue;
+    for (const [kind, rate] of Object.entries(plainObjectArgument(name, each))) {
+      choiceArgument(`a fault of ${name}`, kind, KINDS);
+      if (rate === undefined || (typeof rate === 'number' && rate >= 0 && rate <= 1)) continue;
+      throw new TypeError(`${name}.${kind} must be a number from 0 to 1, not ${described(rate)}`);
+    }
+  }
 }
 
 function drawnFault(kind: FaultKind, detail: number, maxDelayMs: number): Fault {

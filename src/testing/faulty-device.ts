@@ -1,5 +1,5 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
-import { optionsArgument, signalArgument } from '../common/arguments.ts';
+import { choiceArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import {
   type BlockDevice,
@@ -16,6 +16,8 @@ import { corrupted, type Fault, type FaultedCall, type FaultPlan, injectedError 
 
 /** What a device can be asked, through either door. @public */
 export type DeviceOperation = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'extents';
+
+const OPERATIONS: readonly DeviceOperation[] = ['read', 'write', 'flush', 'discard', 'writeZeroes', 'extents'];
 
 /** One call of a {@link FaultyDevice}. Its subject is the offset in decimal, of a flush `0`. @public */
 export interface FaultedDeviceCall extends FaultedCall<DeviceOperation> {
@@ -106,6 +108,7 @@ class DeviceWithFaults implements FaultyDevice {
   }
 
   callCount(operation?: DeviceOperation): number {
+    if (operation !== undefined) choiceArgument('operation', operation, OPERATIONS);
     return this.calls.filter((call) => operation === undefined || call.operation === operation).length;
   }
 

@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../common/abort.ts';
-import { optionsArgument } from '../common/arguments.ts';
+import { choiceArgument, optionsArgument } from '../common/arguments.ts';
+import { objectWith } from '../device/door.ts';
 import { systemClock, type TargetClock } from '../target/clock.ts';
 import type {
   CloudTarget,
@@ -11,6 +12,7 @@ import type {
   RemoveLeftoversOptions,
 } from '../target/cloud-target.ts';
 import { ForwardingTarget, type TargetOperation } from '../target/forwarding-target.ts';
+import { clockArgument, targetArgument } from '../target/target-arguments.ts';
 import {
   corrupted,
   type Fault,
@@ -21,6 +23,17 @@ import {
   neverAnswer,
   truncated,
 } from './faults.ts';
+
+const OPERATIONS: readonly TargetOperation[] = [
+  'put',
+  'get',
+  'stat',
+  'list',
+  'delete',
+  'deleteMany',
+  'storeTime',
+  'removeLeftovers',
+];
 
 /** Options of {@link FaultyTarget}. @public */
 export interface FaultyTargetOptions {
@@ -43,11 +56,11 @@ export class FaultyTarget extends ForwardingTarget {
   readonly #calls: FaultedCall<TargetOperation>[] = [];
 
   constructor(inner: CloudTarget, plan: FaultPlan<TargetOperation>, options: FaultyTargetOptions = {}) {
-    super(inner, 'this FaultyTarget');
-    if (typeof plan?.next !== 'function') throw new TypeError('plan must be a FaultPlan');
-    optionsArgument('options', options, { clock: true });
+    super(targetArgument('inner', inner), 'this FaultyTarget');
+    objectWith('plan', 'a FaultPlan', plan, ['next']);
+    const { clock = systemClock } = optionsArgument('options', options, { clock: true });
     this.#plan = plan;
-    this.#clock = options.clock ?? systemClock;
+    this.#clock = clockArgument('options.clock', clock, ['sleep']);
   }
 
   /** Every call so far, in order, with what befell it. */
@@ -57,6 +70,7 @@ export class FaultyTarget extends ForwardingTarget {
 
   /** How many calls there were of one operation, or in all. */
   callCount(operation?: TargetOperation): number {
+    if (operation !== undefined) choiceArgument('operation', operation, OPERATIONS);
     return this.#calls.filter((call) => operation === undefined || call.operation === operation).length;
   }
 

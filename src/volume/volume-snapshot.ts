@@ -51,8 +51,6 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /** Bytes; the unit of `states` and `mark`. The last block may be short. */
   readonly blockSize: number;
   readonly maxTransferBytes: number | undefined;
-  /** When, by this machine's clock. */
-  readonly frozenAt: Date;
   /** What `volume.changedSince` takes to tell what was written since. */
   readonly point: ChangePoint;
   readonly #core: VolumeCore;
@@ -67,9 +65,13 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     this.sectorSize = core.device.sectorSize;
     this.maxTransferBytes = core.device.maxTransferBytes;
     this.blockSize = core.blockSize;
-    this.frozenAt = record.frozenAt;
     this.point = Object.freeze({ trackingId: volume.trackingId, epoch: record.point.serial });
     record.handle = this;
+  }
+
+  /** When, by this machine's clock. */
+  get frozenAt(): Date {
+    return new Date(this.#record.frozenAt); // A copy: the backup is dated by it.
   }
 
   /** What it stands on, for whoever follows a stack of devices. */

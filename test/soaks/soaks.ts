@@ -79,4 +79,10 @@ export const SOAKS: readonly Soak[] = [
     files: ['test/soaks/full-disk.test.ts'],
     times: { full: 50, short: 4 },
   },
+  {
+    name: 'misuse',
+    what: 'every export, method and option of the API reports with wrong arguments, one at a time and several at once',
+    files: ['test/soaks/misuse.test.ts'],
+    times: { full: 150, short: 15 },
+  },
 ];

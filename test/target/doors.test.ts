@@ -25,7 +25,7 @@ const decorators: [string, (inner: CloudTarget, options?: never) => CloudTarget]
 describe('the door of', () => {
   test.each(decorators)('%s refuses what is no target and what are no options of its own', (_name, decorate) => {
     for (const target of [undefined, null, 'folder', {}, { put: () => {} }, new Map()]) {
-      expect(() => decorate(target as never)).toThrow(/target must be a CloudTarget/);
+      expect(() => decorate(target as never)).toThrow(/(target|primary) must be a CloudTarget/);
     }
     for (const options of [{ attempt: 3 }, { concurency: 1 }, new Map(), 5, 'options', null]) {
       expect(() => decorate(new MemoryTarget(), options as never), String(options)).toThrow(TypeError);
@@ -34,7 +34,7 @@ describe('the door of', () => {
   });
 
   test('readOnlyTarget refuses what is no target', () => {
-    expect(() => readOnlyTarget(undefined as never)).toThrow(/target must be a CloudTarget/);
+    expect(() => readOnlyTarget(undefined as never)).toThrow(/(target|primary) must be a CloudTarget/);
   });
 
   test.each<[string, () => unknown]>([

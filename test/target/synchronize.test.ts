@@ -178,7 +178,7 @@ describe('synchronize', () => {
     await expect(target.synchronize({ onProgress: true as never })).rejects.toThrow(TypeError);
     expect(() => fanOut(new MemoryTarget(), [undefined as never])).toThrow(/replicas\[0\] must be a CloudTarget/);
     expect(() => fanOut(new MemoryTarget(), new MemoryTarget() as never)).toThrow(/replicas must be an array/);
-    expect(() => fanOut('memory' as never, [])).toThrow(/target must be a CloudTarget/);
+    expect(() => fanOut('memory' as never, [])).toThrow(/primary must be a CloudTarget/);
     expect(() => fanOut(new MemoryTarget(), [], { quorums: 1 } as never)).toThrow(/did you mean quorum/);
   });
 });

@@ -1,5 +1,6 @@
 import {
   booleanArgument,
+  described,
   functionArgument,
   integerArgument,
   limitArgument,
@@ -11,6 +12,7 @@ import {
 import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { checkMetadata } from '../log/backup-codec.ts';
+import { checkBudget } from '../requests/request-meter.ts';
 import type { BackupOptions, BackupSource, GroupOptions, GroupPart } from './backup-job.ts';
 import { checkCommitSize } from './commit-size.ts';
 import { checkPreimageRoom } from './preimage-pressure.ts';
@@ -64,13 +66,14 @@ export function checkRequests(requests: readonly JobRequest[]): void {
 /** @throws TypeError */
 export function checkBackupOptions(options: BackupOptions): void {
   optionsArgument('options', options, BACKUP_OPTIONS);
-  const { volume, base, metadata, sampleBlocks, takeOver, outageMs, onProgress, signal } = options ?? {};
+  const { volume, base, metadata, budget, sampleBlocks, takeOver, outageMs, onProgress, signal } = options ?? {};
   textArgument('volume', volume);
   if (volume.length > MAX_NAME || !volume.isWellFormed()) {
     throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME} characters`);
   }
   if (base !== undefined) textArgument('base', base);
   if (metadata !== undefined) checkMetadata(metadata);
+  checkBudget(budget);
   if (sampleBlocks !== undefined) integerArgument('sampleBlocks', sampleBlocks, 0);
   if (takeOver !== undefined) booleanArgument('takeOver', takeOver);
   if (outageMs !== undefined) limitArgument('outageMs', outageMs, 0);
@@ -89,6 +92,8 @@ export function groupRequests(parts: readonly GroupPart[], options: GroupOptions
     for (const name of ['budget', 'outageMs'] as const) {
       if (name in each) throw new TypeError(`${name} is an option of the whole group, not of one part`);
     }
+    checkSource(source);
+    checkBackupOptions(each);
     return { source, options: each };
   });
 }
@@ -114,5 +119,5 @@ export async function freeze(requests: readonly JobRequest[], signal: AbortSigna
 
 export function checkSource(source: BackupSource): void {
   if (isVolume(source) || isVolumeSnapshot(source)) return;
-  throw new TypeError('a backup is made of a CopyOnWriteVolume or a VolumeSnapshot');
+  throw new TypeError(`source must be a CopyOnWriteVolume or a VolumeSnapshot, not ${described(source)}`);
 }

@@ -36,10 +36,7 @@ export class RequestMeter {
 
   /** @throws TypeError */
   constructor(budget: RequestBudget = {}) {
-    this.#budget = optionsArgument('budget', budget, BUDGET_OPTIONS);
-    for (const [name, most] of Object.entries(this.#budget)) {
-      if (most !== undefined) limitArgument(`budget.${name}`, most, 0);
-    }
+    this.#budget = checkBudget(budget);
   }
 
   get requests(): number {
@@ -79,4 +76,13 @@ export function metered<T>(meter: RequestMeter | undefined, work: () => T): T {
 /** Whom the running code makes requests for. */
 export function currentMeter(): RequestMeter | undefined {
   return current.getStore();
+}
+
+/** @throws TypeError */
+export function checkBudget(budget: RequestBudget | undefined): RequestBudget {
+  const checked = optionsArgument('budget', budget, BUDGET_OPTIONS);
+  for (const [name, most] of Object.entries(checked)) {
+    if (most !== undefined) limitArgument(`budget.${name}`, most, 0);
+  }
+  return checked;
 }

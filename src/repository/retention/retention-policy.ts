@@ -92,7 +92,8 @@ export function checkPolicy(policy: RetentionPolicy): CheckedPolicy {
   const { timeZone = 'UTC', keepWithin, ...rules } = optionsArgument('policy', policy, KNOWN_POLICY);
   const counts = new Map<Exclude<RuleName, 'keepWithin'>, number>();
   for (const name of ['keepLast', ...(Object.keys(PERIOD_OF) as (keyof typeof PERIOD_OF)[])] as const) {
-    const count = integerArgument(name, rules[name] ?? 0, 0, MAX_KEPT);
+    const { [name]: most = 0 } = rules;
+    const count = integerArgument(name, most, 0, MAX_KEPT);
     if (count > 0) counts.set(name, count);
   }
   const keepWithinMs = keepWithin === undefined ? undefined : integerArgument('keepWithin', keepWithin, 1);
