@@ -70,11 +70,34 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
   test('has a bit of everything', { timeout: 120_000 }, () => {
     results ??= read();
     const seen = new Map(results.flatMap((result) => [...result.seen]));
-    const kinds = ['open', 'commit', 'abort', 'forget', 'collect', 'config'].map((type) => `entry of type ${type}`);
+    const isSingle = name === 'v1-single-writer';
+    const types = ['open', 'commit', 'abort', 'forget', 'collect', ...(isSingle ? [] : ['config', 'hold', 'release'])];
+    const kinds = types.map((type) => `entry of type ${type}`);
+    const inAll = [...kinds, 'tree of level 0', 'run', 'checkpoint', 'checkpoint with backups'];
+    if (isSingle) {
+      expect(inAll.filter((what) => !seen.has(what))).toEqual([]);
+      return;
+    }
     const records = [1, 2, 3, 4, 5, 6].map((kind) => new RegExp(`^record of kind ${kind},`));
     const maps = ['no tree', 'tree of level 0', 'tree of level 1', 'tree of level 2', 'run', 'run entry of zeroes'];
     const others = ['lost range', 'pack table', 'relocated record', 'checkpoint', 'record of kind 1, codec 0'];
-    const states = ['backups', 'heads', 'sessions', 'known', 'condemned', 'quarantined'];
+    const states = [
+      'backups',
+      'a hold',
+      'heads',
+      'sessions',
+      'sessions dated anew',
+      'fenced',
+      'fenced dated anew',
+      'known',
+    ];
+    states.push('condemned', 'condemned sessions', 'former relocations', 'quarantined');
+    const times = [
+      'open session dated anew',
+      'fenced session dated anew',
+      'collection dated anew',
+      'session that is gone',
+    ];
     const inCheckpoints = states.map((state) => `checkpoint with ${state}`);
     const ofEncrypted = [
       'entry of type keys',
@@ -82,7 +105,14 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
       'slot of kind passphrase',
       'slot of kind key',
     ];
-    const wanted = [...kinds, ...maps, ...others, ...inCheckpoints, ...(manifest.unlock === null ? [] : ofEncrypted)];
+    const wanted = [
+      ...inAll,
+      ...maps,
+      ...others,
+      ...times,
+      ...inCheckpoints,
+      ...(manifest.unlock === null ? [] : ofEncrypted),
+    ];
     expect(wanted.filter((what) => !seen.has(what))).toEqual([]);
     for (const record of records)
       expect(

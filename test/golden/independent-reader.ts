@@ -188,6 +188,23 @@ function presence(raw: Uint8Array, at: number, count: number): { present: number
   return { present, ids, end: at + bytes + 32 * present.length };
 }
 
+/** An open or fenced session, and what it counts from. */
+interface Session {
+  readonly at: unknown;
+  readonly owner: unknown;
+  readonly volumes: unknown;
+  readonly adopted: unknown;
+  readonly fencedBy?: Tuple | undefined;
+  readonly dated?: Tuple | undefined;
+}
+
+interface Former {
+  readonly by: { readonly seq: number; readonly at: unknown };
+  readonly row: Tuple;
+  /** Of the table. */
+  readonly pack: string;
+}
+
 interface Entry {
   readonly seq: number;
   readonly hash: Uint8Array;
@@ -206,12 +223,16 @@ interface Backup {
 class State {
   readonly backups = new Map<string, Backup>();
   readonly heads = new Map<string, string>();
-  readonly sessions = new Map<number, { at: unknown; owner: unknown; volumes: unknown; adopted: unknown }>();
+  readonly pinned = new Map<string, Backup>();
+  readonly sessions = new Map<number, Session>();
+  readonly fenced = new Map<number, Session>();
   /** Pack rows and tables, as entries list them. */
   readonly known = new Map<string, Tuple>();
   readonly tables = new Map<string, { sessions: number[]; row: Tuple }>();
   readonly condemned = new Map<string, { seq: number; at: unknown }>();
-  readonly relocations = new Map<string, { id: Uint8Array; location: Location }>();
+  readonly condemnedSessions = new Map<number, { seq: number; at: unknown }>();
+  readonly relocations = new Map<string, { id: Uint8Array; location: Location; row: Tuple }>();
+  readonly former: Former[] = [];
   readonly quarantined = new Set<string>();
   readonly removedSlots = new Set<string>();
 }
@@ -226,6 +247,7 @@ class Reader {
   readonly #seen = new Map<string, number>();
   readonly #repositoryId: Uint8Array;
   readonly #fanOut: number;
+  readonly #isShared: boolean;
   /** Of a plain repository: entries have copies. */
   readonly #formatBody: Uint8Array | undefined;
   readonly #key: Uint8Array | undefined;
@@ -245,7 +267,8 @@ class Reader {
     insist(end <= 960 && object.subarray(end, 960).every((byte) => byte === 0), 'the length of format');
     const format = fieldsOf(unpackr.unpack(object.subarray(20, end)));
     insist(format.version === 1 && format.minReader === 1, 'a repository');
-    insist(format.mode === 'shared', 'this reader knows repositories of many writers only');
+    insist(format.mode === 'shared' || format.mode === 'single-writer', 'a mode');
+    this.#isShared = format.mode === 'shared';
     this.#repositoryId = bytesOf(format.repositoryId, 16);
     this.#fanOut = intOf(format.fanOut);
     insist(this.#fanOut >= 8 && this.#fanOut <= 248 && this.#fanOut % 8 === 0, 'a fan-out');
@@ -396,7 +419,8 @@ class Reader {
   #readLog(): void {
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith('log/')).toSorted();
     const seqOf = (key: string) => 2 ** 52 - 1 - Number.parseInt(key.slice(4, 17), 16);
-    const entryKeys = keys.filter((key) => key.length === 17).toReversed(); // The newest sorts first.
+    const name = this.#isShared ? /^log\/[0-9a-f]{13}$/ : /^log\/[0-9a-f]{13}-[0-9a-f]{32}$/;
+    const entryKeys = keys.filter((key) => name.test(key)).toReversed(); // The newest sorts first.
     const bodies: Fields[] = [];
     let hash: Uint8Array = new Uint8Array(32);
     for (const [index, key] of entryKeys.entries()) {
@@ -410,19 +434,21 @@ class Reader {
       insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');
       bodies.push(body);
       hash = sha256(bytes);
+      if (!this.#isShared) insist(key.slice(18) === hex(hash).slice(0, 32), 'the hash in the name of an entry');
       this.#note(`entry of type ${body.type}`);
       this.#fold({ seq, hash, body });
-      const checkpoint = `${key}-c`;
+      const checkpoint = `${key.slice(0, 17)}-c`;
       if (keys.includes(checkpoint)) this.#checkCheckpoint(seq, hash, this.#object(checkpoint));
     }
   }
 
   #fold({ seq, body }: Entry): void {
     const state = this.#state;
-    const end = (session: unknown) => insist(state.sessions.delete(intOf(session)), 'an open session');
+    const end = (session: unknown) => this.#end(intOf(session));
     switch (body.type) {
       case 'open':
-        insist(listOf(body.fence).length === 0 && listOf(body.adopt).length === 0, 'this reader knows no takeovers');
+        for (const session of listOf(body.fence)) this.#fence(intOf(session), [seq, body.at, body.owner]);
+        for (const session of listOf(body.adopt)) insist(state.fenced.has(intOf(session)), 'what is adopted is fenced');
         state.sessions.set(seq, { at: body.at, owner: body.owner, volumes: body.volumes, adopted: body.adopt });
         break;
       case 'commit': {
@@ -443,8 +469,10 @@ class Reader {
         break;
       case 'forget':
         for (const id of listOf(body.backups).map(idOf)) {
-          insist(state.backups.get(id)?.hold === undefined, 'a forgotten backup is not held');
-          insist(state.backups.delete(id), 'a forgotten backup was there');
+          const backup = state.backups.get(id);
+          insist(backup !== undefined && backup.hold === undefined, 'a forgotten backup was there, and not held');
+          state.backups.delete(id);
+          if (this.#pins().has(id)) state.pinned.set(id, backup);
         }
         break;
       case 'hold':
@@ -474,26 +502,96 @@ class Reader {
     if (backup !== undefined) this.#state.backups.set(id, { ...backup, hold });
   }
 
+  #end(session: number): void {
+    insist(this.#state.sessions.delete(session), 'an open session');
+    const pins = this.#pins();
+    for (const id of this.#state.pinned.keys()) if (!pins.has(id)) this.#state.pinned.delete(id);
+  }
+
+  /** Bases of the open sessions. */
+  #pins(): Set<string> {
+    const volumes = [...this.#state.sessions.values()].flatMap((session) => listOf(session.volumes));
+    const bases = volumes.map((volume) => tupleOf(volume, 2)[1]).filter((base) => base !== null);
+    return new Set(bases.map(idOf));
+  }
+
+  #fence(number: number, fencedBy: Tuple): void {
+    const session = this.#state.sessions.get(number);
+    insist(session !== undefined, 'what is fenced is open');
+    this.#end(number);
+    this.#state.fenced.set(number, { ...session, fencedBy, dated: undefined });
+    this.#note('fence');
+  }
+
+  /** In the order that section 8 gives. */
   #foldCollect(seq: number, body: Fields): void {
     const state = this.#state;
-    insist(listOf(body.fence).length === 0 && listOf(body.goneSessions).length === 0, 'this reader knows no fences');
-    if (body.session !== null) insist(state.sessions.delete(intOf(body.session)), 'a session of a repacker');
-    this.#addPacks(body.newPacks);
-    for (const name of listOf(body.packs).map((pack) => this.#nameOf(pack))) {
-      insist(state.known.delete(name), 'what is condemned was known');
-      state.condemned.set(name, { seq, at: body.at });
-      state.quarantined.delete(name);
-    }
-    for (const [session, random, id, location] of listOf(body.relocate).map((row) => tupleOf(row, 4))) {
-      const pack = packKey(intOf(session), idOf(random));
-      state.relocations.set(pack, { id: bytesOf(id, 32), location: locationOf(location) });
-    }
-    for (const [pack, { location }] of state.relocations) {
-      if (state.condemned.has(location.pack)) state.relocations.delete(pack);
+    const by = { seq, at: body.at };
+    for (const number of body.redated === null || body.redated === undefined ? [] : listOf(body.redated)) {
+      this.#redate(intOf(number), by);
     }
     for (const name of listOf(body.gonePacks).map((pack) => this.#nameOf(pack))) {
       insist(state.condemned.delete(name), 'what is gone was condemned');
     }
+    for (const session of listOf(body.goneSessions)) {
+      insist(state.condemnedSessions.delete(intOf(session)), 'a session that is gone was condemned');
+      this.#note('session that is gone');
+    }
+    const left = new Set([...state.condemned.values()].map((each) => each.seq));
+    const kept = state.former.filter(
+      (each) => left.has(each.by.seq) && (state.known.has(each.pack) || state.condemned.has(each.pack)),
+    );
+    state.former.splice(0, state.former.length, ...kept);
+    this.#addPacks(body.newPacks);
+    if (body.session !== null) this.#end(intOf(body.session));
+    for (const session of listOf(body.fence)) this.#fence(intOf(session), [seq, body.at, null]);
+    for (const name of listOf(body.packs).map((pack) => this.#nameOf(pack))) {
+      insist(state.known.delete(name), 'what is condemned was known');
+      state.condemned.set(name, by);
+      state.quarantined.delete(name);
+      state.fenced.delete(Number.parseInt(name.slice(6, 19), 16));
+    }
+    for (const session of listOf(body.sessions).map(intOf)) {
+      state.fenced.delete(session);
+      if (!state.condemnedSessions.has(session)) state.condemnedSessions.set(session, by);
+    }
+    for (const [pack, { location }] of state.relocations) if (!state.known.has(location.pack)) this.#retire(pack, by);
+    for (const row of listOf(body.relocate).map((each) => tupleOf(each, 4))) {
+      const [session, random, id, location] = row;
+      const pack = packKey(intOf(session), idOf(random));
+      if (state.relocations.has(pack)) this.#retire(pack, by);
+      state.relocations.set(pack, { id: bytesOf(id, 32), location: locationOf(location), row });
+    }
+  }
+
+  #retire(pack: string, by: { readonly seq: number; readonly at: unknown }): void {
+    const { relocations, former } = this.#state;
+    const { row, location } = relocations.get(pack) as { row: Tuple; location: Location };
+    relocations.delete(pack);
+    former.push({ by, row, pack: location.pack });
+  }
+
+  #redate(number: number, by: { readonly seq: number; readonly at: unknown }): void {
+    const { sessions, fenced, condemned, condemnedSessions, former } = this.#state;
+    let found = false;
+    const dated = [by.seq, by.at];
+    for (const each of [sessions, fenced]) {
+      const session = each.get(number);
+      if (session === undefined) continue;
+      each.set(number, { ...session, dated });
+      found = true;
+      this.#note(each === sessions ? 'open session dated anew' : 'fenced session dated anew');
+    }
+    for (const each of [condemned, condemnedSessions] as Map<unknown, { seq: number }>[]) {
+      for (const [key, { seq }] of each) {
+        if (seq !== number) continue;
+        each.set(key, by);
+        found = true;
+        this.#note('collection dated anew');
+      }
+    }
+    for (const [index, each] of former.entries()) if (each.by.seq === number) former[index] = { ...each, by };
+    insist(found, 'what is dated anew is there');
   }
 
   #nameOf(value: unknown): string {
@@ -517,33 +615,42 @@ class Reader {
     const body = Buffer.from(this.#openObject('cow1 checkpoint', seq, bytes));
     const raw = decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1));
     const fields = fieldsOf(unpackr.unpack(raw));
-    const { sessions, backups, heads, condemned, relocations, quarantined, removedSlots, known, tables } = this.#state;
+    const { sessions, fenced, backups, pinned, heads, relocations, quarantined, removedSlots } = this.#state;
+    const { condemned, condemnedSessions, former, known, tables } = this.#state;
     insist(fields.v === 1 && fields.seq === seq && equal(bytesOf(fields.hash, 32), hash), 'a checkpoint of its entry');
     const same = (name: string, mine: unknown[]) => {
       const sorted = (list: unknown[]) => canonical(list.map(canonical).toSorted());
       insist(sorted(listOf(fields[name])) === sorted(mine), `${name} of checkpoint ${seq}`);
       if (mine.length > 0) this.#note(`checkpoint with ${name}`);
     };
-    same(
-      'backups',
-      [...backups.values()].map(({ fields: each, seq, committedAt, session, hold }) => ({
-        ...each,
-        seq,
-        committedAt,
-        session,
-        ...(hold === undefined ? {} : { hold }),
-      })),
-    );
-    same('pinned', []);
+    const stored = ({ fields: each, seq, committedAt, session, hold }: Backup) => ({
+      ...each,
+      seq,
+      committedAt,
+      session,
+      ...(hold === undefined ? {} : { hold }),
+    });
+    same('backups', [...backups.values()].map(stored));
+    same('pinned', [...pinned.values()].map(stored));
+    if ([...backups.values()].some(({ hold }) => hold !== undefined)) this.#note('checkpoint with a hold');
     same(
       'heads',
       [...heads].map(([volume, id]) => [volume, Buffer.from(id, 'hex')]),
     );
-    same(
-      'sessions',
-      [...sessions].map(([number, { at, owner, volumes, adopted }]) => [number, at, owner, volumes, adopted]),
-    );
-    same('fenced', []);
+    const told = ([number, { at, owner, volumes, adopted, fencedBy, dated }]: [number, Session]) => {
+      const parts: unknown[] = [number, at, owner, volumes, adopted];
+      if (fencedBy !== undefined) parts.push(fencedBy);
+      if (dated !== undefined) parts.push(dated);
+      return parts;
+    };
+    same('sessions', [...sessions].map(told));
+    same('fenced', [...fenced].map(told));
+    for (const [of, each] of [
+      ['sessions', sessions],
+      ['fenced', fenced],
+    ] as const) {
+      if ([...each.values()].some(({ dated }) => dated !== undefined)) this.#note(`checkpoint with ${of} dated anew`);
+    }
     const bySession = (packs: Iterable<string>) => {
       const grouped = Map.groupBy(packs, (pack) => Number.parseInt(pack.slice(6, 19), 16));
       return [...grouped].map(([session, each]) => [
@@ -551,16 +658,37 @@ class Reader {
         Buffer.from(each.map((pack) => pack.slice(20)).join(''), 'hex'),
       ]);
     };
-    insist(tables.size === 0, 'this reader does not compare tables in checkpoints');
+    const names = new Map(bySession(known.keys()) as [number, Buffer][]);
+    const rowsOf = (session: number) =>
+      [...tables.values()].filter((table) => table.sessions.includes(session)).map((table) => table.row);
+    const all = new Set([...names.keys(), ...[...tables.values()].flatMap((table) => table.sessions)]);
     same(
       'known',
-      bySession(known.keys()).map(([session, names]) => [session, names, [], Buffer.alloc(0)]),
+      [...all].map((session) => [session, names.get(session) ?? Buffer.alloc(0), rowsOf(session), Buffer.alloc(0)]),
     );
-    const collections = Map.groupBy(condemned, ([, by]) => by.seq);
-    same(
-      'condemned',
-      [...collections].map(([number, each]) => [number, each[0]?.[1].at, bySession(each.map(([pack]) => pack)), []]),
-    );
+    const collections = new Map<number, { at: unknown; packs: string[]; sessions: number[]; tables: Tuple[] }>();
+    const collection = ({ seq: number, at }: { readonly seq: number; readonly at: unknown }) => {
+      const found = collections.get(number) ?? { at, packs: [], sessions: [], tables: [] };
+      collections.set(number, found);
+      return found;
+    };
+    for (const [pack, by] of condemned) collection(by).packs.push(pack);
+    for (const [session, by] of condemnedSessions) collection(by).sessions.push(session);
+    for (const { by, row } of former) collection(by).tables.push(row);
+    // Tables of one collection come in any order.
+    const inOrder = (rows: readonly unknown[]) => rows.map(canonical).toSorted();
+    const sorted = listOf(fields.condemned).map((row) => {
+      insist(Array.isArray(row) && (row.length === 4 || row.length === 5), 'parts of a collection');
+      return [...row.slice(0, 4), ...(row.length === 5 ? [inOrder(listOf(row[4]))] : [])];
+    });
+    const mine = [...collections].map(([number, each]) => {
+      const rows = each.tables.length === 0 ? [] : [inOrder(each.tables)];
+      return [number, each.at, bySession(each.packs), each.sessions, ...rows];
+    });
+    insist(canonical(inOrder(sorted)) === canonical(inOrder(mine)), `collections of checkpoint ${seq}`);
+    if (condemned.size > 0) this.#note('checkpoint with condemned');
+    if (condemnedSessions.size > 0) this.#note('checkpoint with condemned sessions');
+    if (former.length > 0) this.#note('checkpoint with former relocations');
     insist(listOf(fields.relocations).length === relocations.size, `relocations of checkpoint ${seq}`);
     for (const [session, random, id, location] of listOf(fields.relocations).map((row) => tupleOf(row, 4))) {
       const mine = relocations.get(packKey(intOf(session), idOf(random)));

@@ -9,7 +9,7 @@ import { checkTuning } from '../../src/repository/opening/repository-options.ts'
 import { RESERVED } from '../../src/target/file-path.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { writeBackups, writePrelude } from './support/history.ts';
+import { writeBackups, writeFew, writePrelude } from './support/history.ts';
 import { GOLDEN, type Golden, goldenFolder, type Manifest, manifestPath } from './support/manifest.ts';
 
 /*
@@ -32,15 +32,17 @@ async function make(name: Golden): Promise<void> {
   await rm(folder, { recursive: true, force: true });
   const key = new Uint8Array(32).fill(0x6b);
   const removed = new Uint8Array(32).fill(0x72);
-  const isPlain = name === 'v1-plain';
+  const isPlain = name !== 'v1-encrypted';
+  const singleWriter = name === 'v1-single-writer';
   const encryption: Unlock | 'none' = isPlain ? 'none' : { key };
   const unlock = isPlain ? undefined : { key };
   await using target = new FileTarget(folder);
-  await using repository = await BackupRepository.create(target, { encryption, ...SMALL });
-  const context = await openRepository(target, { unlock }, checkTuning(SMALL));
+  await using repository = await BackupRepository.create(target, { encryption, singleWriter, ...SMALL });
+  const context = await openRepository(target, { unlock, singleWriter }, checkTuning(SMALL));
   const source = { random: seededRandom(SEED), context, repository };
-  await writePrelude(source, isPlain ? null : { passphrase: { passphrase: PASSPHRASE }, removed: { key: removed } });
-  const written = await writeBackups(source);
+  const keys = isPlain ? null : { passphrase: { passphrase: PASSPHRASE }, removed: { key: removed } };
+  if (!singleWriter) await writePrelude(source, keys);
+  const written = await (singleWriter ? writeFew(source) : writeBackups(source));
   // The mark of a folder is random, and belongs to the folder rather than to the repository.
   await rm(join(folder, RESERVED), { recursive: true });
   const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

@@ -2,7 +2,10 @@ import { createHash } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { Unlock } from '../../../src/repository/keys/unlock.ts';
+import type { LogFact, LogFactOf } from '../../../src/repository/log/log-entry.ts';
+import { checkpointKey } from '../../../src/repository/log/log-keys.ts';
 import { addKeySlot, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
+import { packKey } from '../../../src/repository/records/record.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { type RandomSource, randomBytesFrom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
@@ -121,10 +124,57 @@ export async function writePrelude(
   await context.target.put(`packs/${session}/${orphan}`, randomBytesFrom(random, 100));
 }
 
+/**
+ * Hosts that stall, die and come back: fences by a collection and by who took over, times that were dated anew, sessions that are
+ * condemned and gone. Each is in the state of a checkpoint later on.
+ */
+async function writeSessions({ context, random }: Source): Promise<void> {
+  const { log, target } = context;
+  const append = async (fact: LogFact) => (await log.append(() => fact))!.entry.seq;
+  const opening = (owner: string, volume: string, rest: { fence?: number[]; adopt?: number[] } = {}) =>
+    append({ type: 'open', owner, volumes: new Map([[volume, undefined]]), fence: [], adopt: [], ...rest });
+  const collecting = (rest: Partial<LogFactOf<'collect'>>) =>
+    append({ type: 'collect', ...NO_COLLECTION, session: undefined, ...rest });
+  const store = async (session: number) => {
+    const name = Buffer.from(randomBytesFrom(random, 16)).toString('hex');
+    await target.put(packKey({ session, random: name }), randomBytesFrom(random, 100));
+    return packKey({ session, random: name });
+  };
+
+  const stalled = await opening('golden/0/stalled', 'stalled');
+  const ahead = await opening('golden/0/clock%20ahead', 'ahead');
+  const forsaken = await opening('golden/0/forsaken', 'forsaken');
+  for (const session of [stalled, ahead, forsaken]) await store(session);
+  const waiting = await opening('golden/0/waiting', 'waiting');
+  await collecting({ redated: [ahead, forsaken, waiting] });
+  await collecting({ fence: [stalled, forsaken] });
+  await collecting({ redated: [stalled] });
+  const taker = await opening('golden/0/taker', 'ahead', { fence: [ahead], adopt: [ahead] });
+  await store(taker);
+  const gone = await opening('golden/0/gone', 'gone');
+  const orphan = await store(gone);
+  await append({ type: 'abort', session: gone });
+  const condemning = await collecting({ sessions: [forsaken, gone] });
+  await target.delete(orphan);
+  await collecting({ goneSessions: [gone], redated: [condemning] });
+}
+
+const NO_COLLECTION = {
+  newPacks: [],
+  packs: [],
+  sessions: [],
+  fence: [],
+  relocate: [],
+  gonePacks: [],
+  goneSessions: [],
+  redated: [],
+} as const;
+
 /** Backups of all kinds. */
 export async function writeBackups(source: Source): Promise<Written> {
   const { random, repository } = source;
   const written = new Written();
+  await writeSessions(source);
 
   // One leaf and a short last block; runs, and then a fold, since runs are a small part of a tree.
   const small = await Disk.open(source, 'disk', 50 * BLOCK + 1000);
@@ -137,6 +187,12 @@ export async function writeBackups(source: Source): Promise<Written> {
   }
   await small.writeBytes(7, new Uint8Array(BLOCK)); // Content becomes zeroes.
   await small.backUp(written);
+
+  // Some must not go: one for a reason, one for none, and one that was released again.
+  const [heldNoMore, heldOne, heldTwo] = written.backups.map(({ id }) => id).slice(-3) as [string, string, string];
+  await repository.hold([heldOne, heldNoMore], { reason: 'until the audit 📋' });
+  await repository.hold([heldTwo]);
+  await repository.release([heldNoMore]);
 
   // A block that could not be kept, and a backup that heals it.
   await small.write(12);
@@ -191,8 +247,33 @@ export async function writeBackups(source: Source): Promise<Written> {
   await written.forget(repository, [third!]);
   await repository.prune({ ...merge });
   await storeWithPackTable(source, written);
+  // Until a checkpoint has all of it.
+  const { log, target } = source.context;
+  do {
+    await log.append(() => ({ type: 'config', quarantine: [], release: [] }));
+  } while ((await target.stat(checkpointKey(log.state.seq))) === undefined);
 
   for (const disk of [small, large, tiny, empty, gone]) await disk.volume.close();
+  return written;
+}
+
+/** Less, in a repository of one writer: log keys and packs are what differs. */
+export async function writeFew(source: Source): Promise<Written> {
+  const written = new Written();
+  const disk = await Disk.open(source, 'disk', 20 * BLOCK + 7);
+  for (const blocks of [[1, 2, 3, 20], [2], [5, 6]]) {
+    await disk.write(...blocks);
+    await disk.backUp(written, { blocks: blocks.join(' ') });
+  }
+  const gone = await Disk.open(source, 'gone', 3 * BLOCK);
+  await gone.write(0, 1, 2);
+  await written.forget(source.repository, [await gone.backUp(written)]);
+  await gone.volume.close();
+  await source.repository.prune({ graceMs: 0, repackBelow: 0 });
+  for (let n = 0; n < 14; n++) await (await source.repository.startBackup(disk.volume, { volume: 'disk' })).cancel();
+  await disk.write(7);
+  await disk.backUp(written);
+  await disk.volume.close();
   return written;
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 /** What a golden repository holds, known from what was written and not from what was read back. */
 
-export const GOLDEN = ['v1-plain', 'v1-encrypted'] as const;
+export const GOLDEN = ['v1-plain', 'v1-encrypted', 'v1-single-writer'] as const;
 export type Golden = (typeof GOLDEN)[number];
 
 export interface GoldenBackup {
