@@ -15,12 +15,11 @@ import type { RepositoryContext } from '../repository-context.ts';
  * from that entry, whichever process prunes next.
  */
 export class Ages {
-  /** Milliseconds since 1970, by the store's clock where it has one, else by this host's. */
-  readonly now: number;
   /** Whether {@link Ages.now} is the store's. */
   readonly isStores: boolean;
   readonly #context: RepositoryContext;
   readonly #options: AbortOptions;
+  #now: number;
   /** By number of an entry: the store's time of its object. */
   readonly #entries = new Map<number, Promise<number | undefined>>();
 
@@ -28,12 +27,27 @@ export class Ages {
     this.#context = context;
     this.#options = options;
     this.isStores = storeNow !== undefined;
-    this.now = storeNow?.getTime() ?? context.now();
+    this.#now = storeNow?.getTime() ?? context.now();
+  }
+
+  /** Milliseconds since 1970, by the store's clock where it has one, else by this host's. */
+  get now(): number {
+    return this.#now;
   }
 
   /** @throws what the target gives */
   static async of(context: RepositoryContext, { signal }: AbortOptions): Promise<Ages> {
     return new Ages(context, { signal }, await context.target.storeTime?.({ signal }));
+  }
+
+  /**
+   * Asks the store's clock again, before anything is fenced or deleted. Another of its servers may answer: the earliest answer
+   * holds, so that one server whose clock is ahead fences nobody and frees nothing early.
+   */
+  async lookAgain(): Promise<void> {
+    if (!this.isStores) return;
+    const now = await this.#context.target.storeTime?.(this.#options);
+    if (now !== undefined) this.#now = Math.min(this.#now, now.getTime());
   }
 
   /** Of an open session: how long it has been silent. */

@@ -17,6 +17,7 @@ const BATCH_PACKS = 1000;
  */
 export async function deleteCondemned(run: PruneRun, state: LogState, marking: Marking): Promise<void> {
   const { listing, tables, live } = marking;
+  if (run.options.graceMs > 0) await run.ages.lookAgain();
   const due: ListedPack[] = [];
   let waitingBytes = 0;
   for (const { pack, by } of await inTurns(findingDeletable(state, listing.packs, tables))) {

@@ -20,6 +20,7 @@ const AT_A_TIME = 16;
 /** Asks for the age of whatever waits for something. Where a wait is 0 it is over, and nothing is asked. */
 export async function judgeTimes(run: PruneRun, state: LogState, listing: PackListing): Promise<TimesTold> {
   const { graceMs, keepFencedMs, signal } = run.options;
+  await run.ages.lookAgain();
   const fence = new Set<number>();
   const keepFenced = new Set<number>();
   const redate = new Set<number>();
