@@ -4,7 +4,6 @@ import { decodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { RepositoryKeys } from '../../src/repository/keys/repository-keys.ts';
 import { decodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
-import { decodeEntry } from '../../src/repository/log/entry-codec.ts';
 import { EMPTY_STATE, type LogState } from '../../src/repository/log/log-state.ts';
 import { MapGeometry } from '../../src/repository/map/geometry.ts';
 import { InnerNode } from '../../src/repository/map/inner-node.ts';
@@ -24,6 +23,7 @@ import {
   sha256,
   u32,
 } from '../repository/keys/support/format-text.ts';
+import { decodeEntry } from '../repository/log/support/codecs-at-once.ts';
 import { applyEntry } from '../repository/log/support/fold-at-once.ts';
 import { readRepository } from './independent-reader.ts';
 
@@ -221,7 +221,7 @@ describe('the log', () => {
     expect(sha256(vector('entry 2'))).toEqual(vector('hash of entry 2'));
   });
 
-  test('the checkpoint', () => {
+  test('the checkpoint', async () => {
     const body = vector('body of the checkpoint');
     expect(sealed('cow1 checkpoint', 2, body)).toEqual(vector('checkpoint'));
     const raw = zstdDecompressSync(body.subarray(5));
@@ -238,7 +238,7 @@ describe('the log', () => {
       const { entry, hash } = decodeEntry(keys.logKey, seq, vector(`entry ${seq}`));
       state = applyEntry(state, entry, hash);
     }
-    expect(decodeCheckpoint(keys.logKey, 2, vector('checkpoint'))).toEqual({ ...state });
+    expect(await decodeCheckpoint(keys.logKey, 2, vector('checkpoint'))).toEqual({ ...state });
   });
 });
 

@@ -4,7 +4,6 @@ import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { decodeFormat } from '../../src/repository/keys/format-object.ts';
 import { decodeKeySlot } from '../../src/repository/keys/key-slot.ts';
 import { decodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
-import { decodeEntry } from '../../src/repository/log/entry-codec.ts';
 import { parseLogKey } from '../../src/repository/log/log-keys.ts';
 import { openObject, sealObject } from '../../src/repository/log/sealed-object.ts';
 import { footerLength, openFooter, TRAILER_BYTES } from '../../src/repository/pack/pack-footer.ts';
@@ -14,6 +13,7 @@ import { decodeRelocationTable, encodeRelocationTable } from '../../src/reposito
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 import { MemoryTarget } from '../../src/target/memory-target.ts';
 import { randomBytes, randomForTest, times, withinMs } from '../support/randomness.ts';
+import { decodeEntry } from './log/support/codecs-at-once.ts';
 import { createIn, openVolume, SMALL, writeBlock } from './support/repositories.ts';
 
 /**
@@ -130,12 +130,12 @@ test('mutated objects and noise give a coded error or a value, soon, and within 
   const before = process.memoryUsage();
   let most = 0;
   for (const { name, real, decode, mayThrow } of all) {
-    decode(real);
+    await decode(real);
     for (let round = 0; round < rounds; round++) {
       const bytes = round % 10 === 9 ? noise(random) : mutated(real, random);
       const began = performance.now();
       try {
-        decode(bytes);
+        await decode(bytes);
       } catch (error) {
         if (!BackupError.is(error) && mayThrow?.(error) !== true) {
           expect.fail(`${name}: ${String(error)} for ${Buffer.from(bytes).toString('base64').slice(0, 2000)}`);

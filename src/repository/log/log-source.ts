@@ -2,9 +2,10 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { RepositoryMode } from '../keys/format-object.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import { decodeCheckpoint } from './checkpoint-codec.ts';
 import { logCorrupt } from './corrupt.ts';
-import { type DecodedEntry, decodeEntry, MAX_ENTRY_BYTES } from './entry-codec.ts';
+import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from './entry-codec.ts';
 import { checkpointKey, entryKey } from './log-keys.ts';
 import type { ListedEntry } from './log-listing.ts';
 import type { LogState } from './log-state.ts';
@@ -45,7 +46,8 @@ export async function fetchEntry(
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
-    const decoded = decodeEntry(source.logKey, seq, await source.target.get(key, { signal }));
+    const bytes = await source.target.get(key, { signal });
+    const decoded = await inTurns(decodingEntry(source.logKey, seq, bytes));
     if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its name says');
     return decoded;
   } catch (error) {
@@ -63,7 +65,7 @@ export async function fetchCheckpoint(
   { signal }: AbortOptions = {},
 ): Promise<LogState | undefined> {
   try {
-    return decodeCheckpoint(logKey, seq, await target.get(checkpointKey(seq), { signal }));
+    return await decodeCheckpoint(logKey, seq, await target.get(checkpointKey(seq), { signal }));
   } catch (error) {
     const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
     if (BackupError.is(error) && useless.includes(error.code)) return undefined;

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { systemClock } from '../../target/clock.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import { metered } from '../requests/request-meter.ts';
 import { encodeCheckpoint } from './checkpoint-codec.ts';
 import {
@@ -13,7 +14,7 @@ import {
   putEntry,
   type SentEntry,
 } from './create-entry.ts';
-import { encodeEntry, newCommitId } from './entry-codec.ts';
+import { commitIdFor, encodingEntry } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
 import { checkpointKey } from './log-keys.ts';
@@ -163,9 +164,10 @@ export class LogWriter {
   async #prepare(fact: LogFact, tail: readonly LogEntry[]): Promise<Sending> {
     const { source, state } = this.reader;
     const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
-    const commitId = newCommitId(source.logKey, { ...head, ...fact });
+    const commitId = await inTurns(commitIdFor(source.logKey, { ...head, ...fact }));
     const { logKey, formatCopy } = source;
-    const { bytes, ...decoded } = encodeEntry(logKey, { ...head, commitId, ...fact }, tail, formatCopy);
+    const entry = { ...head, commitId, ...fact };
+    const { bytes, ...decoded } = await inTurns(encodingEntry(logKey, entry, tail, formatCopy));
     // What nobody could fold must not get into a log that is never mended.
     const next = await foldEntries(state, [decoded]);
     const { hash } = decoded;
@@ -229,7 +231,7 @@ export class LogWriter {
     const { source, state, checkpoint } = this.reader;
     if (state.seq - checkpoint < CHECKPOINT_EVERY) return;
     try {
-      const bytes = encodeCheckpoint(source.logKey, state);
+      const bytes = await encodeCheckpoint(source.logKey, state);
       if (bytes === undefined) return;
       await source.target.put(checkpointKey(state.seq), bytes, { signal });
       this.reader.noteCheckpoint(state.seq);

@@ -1,5 +1,6 @@
 import { isBytes } from '../../common/realms.ts';
 import { decodeLocation } from '../map/descriptor-codec.ts';
+import type { InSteps } from '../records/event-loop-turns.ts';
 import type { Location, PackName } from '../records/record.ts';
 import { logCorrupt, madeByNewer } from './corrupt.ts';
 import { MAX_SEQ } from './log-keys.ts';
@@ -8,6 +9,8 @@ import { MAX_SEQ } from './log-keys.ts';
 
 /** Longest name or other short text, in UTF-16 units. */
 export const MAX_TEXT = 1024;
+/** Items of a few fields each that are read in less than a millisecond. */
+const ITEMS_AT_ONCE = 256;
 
 /** The latest time that a `Date` can hold, in milliseconds since 1970. */
 export const MAX_TIME = 8.64e15;
@@ -25,6 +28,22 @@ export function mapOf(value: unknown, what: string): PlainMap {
 export function listOf<T>(value: unknown, what: string, read: (item: unknown) => T, most = Infinity): T[] {
   if (!Array.isArray(value) || value.length > most) throw logCorrupt(`${what} is not an array, or too long`);
   return value.map(read);
+}
+
+/** As {@link listOf}, in steps: for arrays that may be long. @param atOnce - so many items are read in one step */
+export function* listIn<T>(
+  value: unknown,
+  what: string,
+  read: (item: unknown) => T,
+  atOnce = ITEMS_AT_ONCE,
+): InSteps<T[]> {
+  if (!Array.isArray(value)) throw logCorrupt(`${what} is not an array`);
+  const items: T[] = [];
+  for (const item of value as readonly unknown[]) {
+    items.push(read(item));
+    if (items.length % atOnce === 0) yield;
+  }
+  return items;
 }
 
 export function tupleOf(value: unknown, length: number, what: string): unknown[] {

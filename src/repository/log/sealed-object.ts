@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto';
 import { hedgedBytes } from '../../common/hedged-random.ts';
+import { atOnce, type InSteps } from '../records/event-loop-turns.ts';
 import { logCorrupt } from './corrupt.ts';
 
 /** How entries and checkpoints stand in their objects: `docs/FORMAT.md`, sections 8 and 9. */
@@ -7,37 +8,59 @@ import { logCorrupt } from './corrupt.ts';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const HASH_BYTES = 32;
+/** So many bytes are hashed, encrypted or copied in one step: well under a millisecond. */
+const PIECE_BYTES = 256 * 1024;
 
 export type SealLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 verified' | 'cow1 verified log';
 
 /** The object's bytes. @param logKey - 32 bytes, of an encrypted repository */
-export function sealObject(
+export function* sealing(
   logKey: Uint8Array | undefined,
   label: SealLabel,
   seq: number,
   body: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  if (logKey === undefined) return joined(body, digest(label, body));
+): InSteps<Uint8Array<ArrayBuffer>> {
+  // In memory of its own: a target is given no view of a pool.
+  const bytes = new Uint8Array(body.length + (logKey === undefined ? HASH_BYTES : NONCE_BYTES + TAG_BYTES));
+  if (logKey === undefined) {
+    for (const [at, piece] of pieces(body)) {
+      bytes.set(piece, at);
+      yield;
+    }
+    bytes.set(yield* hashing(body, label), body.length);
+    return bytes;
+  }
   // Copies of one process memory draw the same random numbers: no nonce may serve two bodies.
-  const nonce = hedgedBytes(NONCE_BYTES, logKey, label, seq, body);
+  const text = body.length <= PIECE_BYTES ? body : yield* hashing(body);
+  const nonce = hedgedBytes(NONCE_BYTES, logKey, label, seq, text);
   const cipher = createCipheriv('aes-256-gcm', logKey, nonce).setAAD(associated(label, seq));
-  const sealed = cipher.update(body);
+  bytes.set(nonce);
+  for (const [at, piece] of pieces(body)) {
+    bytes.set(cipher.update(piece), NONCE_BYTES + at);
+    yield;
+  }
   cipher.final(); // A stream cipher keeps nothing back.
-  return joined(nonce, sealed, cipher.getAuthTag());
+  bytes.set(cipher.getAuthTag(), NONCE_BYTES + body.length);
+  return bytes;
+}
+
+/** As {@link sealing}, at once: for a short body. */
+export function sealObject(...given: Parameters<typeof sealing>): Uint8Array<ArrayBuffer> {
+  return atOnce(sealing(...given));
 }
 
 /** The body. @throws `LOG_CORRUPT` */
-export function openObject(
+export function* opening(
   logKey: Uint8Array | undefined,
   label: SealLabel,
   seq: number,
   bytes: Uint8Array,
-): Uint8Array {
+): InSteps<Uint8Array> {
   if (bytes.length < (logKey === undefined ? HASH_BYTES : NONCE_BYTES + TAG_BYTES)) throw logCorrupt('it is cut short');
   if (logKey === undefined) {
     const end = bytes.length - HASH_BYTES;
     const body = bytes.subarray(0, end);
-    if (!timingSafeEqual(digest(label, body), bytes.subarray(end))) throw logCorrupt('its checksum is wrong');
+    if (!timingSafeEqual(yield* hashing(body, label), bytes.subarray(end))) throw logCorrupt('its checksum is wrong');
     return body;
   }
   const end = bytes.length - TAG_BYTES;
@@ -46,7 +69,11 @@ export function openObject(
       authTagLength: TAG_BYTES,
     });
     decipher.setAAD(associated(label, seq)).setAuthTag(bytes.subarray(end));
-    const body = decipher.update(bytes.subarray(NONCE_BYTES, end));
+    const body = new Uint8Array(end - NONCE_BYTES);
+    for (const [at, piece] of pieces(bytes.subarray(NONCE_BYTES, end))) {
+      body.set(decipher.update(piece), at);
+      yield;
+    }
     decipher.final();
     return body;
   } catch (cause) {
@@ -54,13 +81,25 @@ export function openObject(
   }
 }
 
-/** An entry's hash: SHA-256 of its object bytes. */
-export function objectHash(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(createHash('sha256').update(bytes).digest());
+/** As {@link opening}, at once: for a short object. */
+export function openObject(...given: Parameters<typeof opening>): Uint8Array {
+  return atOnce(opening(...given));
 }
 
-function digest(label: SealLabel, body: Uint8Array): Uint8Array {
-  return createHash('sha256').update(label).update(body).digest();
+/** SHA-256 of the bytes, after a label where there is one. Of its object bytes it is an entry's hash. */
+export function* hashing(bytes: Uint8Array, label?: SealLabel): InSteps<Uint8Array<ArrayBuffer>> {
+  const hash = createHash('sha256');
+  if (label !== undefined) hash.update(label);
+  for (const [, piece] of pieces(bytes)) {
+    hash.update(piece);
+    yield;
+  }
+  return new Uint8Array(hash.digest());
+}
+
+/** Where each piece begins, and the piece. */
+function* pieces(bytes: Uint8Array): Iterable<[number, Uint8Array]> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield [at, bytes.subarray(at, at + PIECE_BYTES)];
 }
 
 /** The sequence keeps an entry from being passed off as another number's. */
@@ -68,16 +107,5 @@ function associated(label: SealLabel, seq: number): Uint8Array {
   const bytes = Buffer.alloc(label.length + 8);
   bytes.write(label, 'ascii');
   bytes.writeBigUInt64LE(BigInt(seq), label.length);
-  return bytes;
-}
-
-/** In memory of their own: a target is given no view of a pool. */
-function joined(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
   return bytes;
 }

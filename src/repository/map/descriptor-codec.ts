@@ -14,6 +14,11 @@ import { MAX_CHUNK_ENTRIES, plausibleChunkBytes } from './run-chunk.ts';
 
 /** Most entries that all runs of a descriptor have together: a reader keeps them in memory. */
 export const MAX_RUN_ENTRIES = 2 ** 20;
+/**
+ * Most chunks of a run. A writer ends a chunk only where it is full or the run ends, which gives a few dozen: so many are
+ * decoded in one step.
+ */
+export const MAX_RUN_CHUNKS = 1024;
 /** Most ranges of lost blocks. */
 export const MAX_LOST_RANGES = 65_536;
 /** The least fan-out and the most blocks give the highest tree. */
@@ -61,7 +66,7 @@ function decodeRuns(value: unknown, blockCount: number): RunChunkRef[][] {
   let entries = 0;
   return array(value, MAX_RUNS, 'runs').map((run) => {
     let next = 0;
-    const chunks = array(run, MAX_RUN_ENTRIES, 'run').map((chunk) => {
+    const chunks = array(run, MAX_RUN_CHUNKS, 'run').map((chunk) => {
       const decoded = decodeChunk(chunk, next, blockCount);
       next = decoded.lastBlock + 1;
       entries += decoded.entries;

@@ -11,8 +11,9 @@ import {
 import { FORMAT_KEY, PACKS_PREFIX } from '../keys/object-keys.ts';
 import type { CheckedUnlock } from '../keys/unlock.ts';
 import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts';
-import { formatCopyOf, MAX_ENTRY_BYTES } from '../log/entry-codec.ts';
+import { formatCopyIn, MAX_ENTRY_BYTES } from '../log/entry-codec.ts';
 import { LOG_PREFIX, parseLogKey } from '../log/log-keys.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import { getBounded } from './bounded-get.ts';
 
 /**
@@ -83,7 +84,7 @@ export async function recoverFormat(
   }
   for (const { key, size } of entries) {
     const bytes = await getBounded(target, key, size, options).catch(goneIsUndefined);
-    const format = bytes && copyIn(bytes);
+    const format = bytes && (await copyIn(bytes));
     if (format !== undefined && !format.encrypted) return { format, stored: undefined, key: undefined };
   }
   if (slots.length === 0) throw withoutCopy(LOG_PREFIX);
@@ -115,8 +116,8 @@ async function newestEntries(target: CloudTarget, { signal }: AbortOptions) {
   return entries;
 }
 
-function copyIn(entry: Uint8Array): RepositoryFormat | undefined {
-  const body = formatCopyOf(entry);
+async function copyIn(entry: Uint8Array): Promise<RepositoryFormat | undefined> {
+  const body = await inTurns(formatCopyIn(entry));
   if (body === undefined) return undefined;
   try {
     return decodeFormatBody(body);

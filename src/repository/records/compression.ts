@@ -1,4 +1,5 @@
-import { constants, type Zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { constants, type Zlib, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { integerArgument } from '../../common/arguments.ts';
 import { freeNow } from './free-now.ts';
 
@@ -28,25 +29,56 @@ export function compressBound(rawLength: number): number {
 /** One zstd frame in memory of its own, of `compressBound` bytes; `undefined` when it would not be smaller. */
 export function compress(raw: Uint8Array, level: number): Uint8Array | undefined {
   if (raw.length === 0) return undefined;
-  const bound = compressBound(raw.length);
-  const frame = zstdCompressSync(raw, {
-    pledgedSrcSize: raw.length, // Fits the tables to the input, and lets readers see the length in the frame.
-    chunkSize: bound, // One output buffer, not a list of them to be joined.
+  return smaller(zstdCompressSync(raw, compressing(raw.length, level)), raw.length);
+}
+
+/** As {@link compress}, off the event loop: for what is long. `raw` must not change meanwhile. */
+export async function compressOffThread(raw: Uint8Array, level: number): Promise<Uint8Array | undefined> {
+  if (raw.length === 0) return undefined;
+  return smaller(await promisify(zstdCompress)(raw, compressing(raw.length, level)), raw.length);
+}
+
+function compressing(rawLength: number, level: number) {
+  return {
+    pledgedSrcSize: rawLength, // Fits the tables to the input, and lets readers see the length in the frame.
+    chunkSize: compressBound(rawLength), // One output buffer, not a list of them to be joined.
     params: { [constants.ZSTD_c_compressionLevel]: level },
-  });
-  if (frame.length < raw.length) return frame;
-  freeNow(frame, bound);
+  };
+}
+
+function smaller(frame: Buffer, rawLength: number): Uint8Array | undefined {
+  if (frame.length < rawLength) return frame;
+  freeNow(frame, compressBound(rawLength));
   return undefined;
 }
 
 /** What the frame holds. Throws when that is not exactly `rawLength` bytes, or when something follows the frame. */
 export function decompress(frame: Uint8Array, rawLength: number): Uint8Array {
-  const { buffer, engine } = zstdDecompressSync(frame, {
+  // The types don't know what `info` does.
+  return checked(zstdDecompressSync(frame, decompressing(rawLength)) as unknown as Decompressed, frame, rawLength);
+}
+
+/** As {@link decompress}, off the event loop: for what is long. `frame` must not change meanwhile. */
+export async function decompressOffThread(frame: Uint8Array, rawLength: number): Promise<Uint8Array> {
+  const done = await promisify(zstdDecompress)(frame, decompressing(rawLength));
+  return checked(done as unknown as Decompressed, frame, rawLength);
+}
+
+interface Decompressed {
+  readonly buffer: Buffer;
+  readonly engine: Zlib;
+}
+
+function decompressing(rawLength: number) {
+  return {
     maxOutputLength: Math.max(1, rawLength),
     chunkSize: Math.max(MIN_CHUNK_BYTES, rawLength + 1), // One more, so that the end is seen without a second buffer.
     params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
     info: true,
-  }) as unknown as { buffer: Buffer; engine: Zlib }; // The types don't know what `info` does.
+  };
+}
+
+function checked({ buffer, engine }: Decompressed, frame: Uint8Array, rawLength: number): Uint8Array {
   if (buffer.length !== rawLength) throw new RangeError('another length than expected');
   if (engine.bytesWritten !== frame.length) throw new RangeError('something follows the compressed frame');
   return buffer;

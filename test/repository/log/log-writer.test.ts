@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { decodeEntry } from '../../../src/repository/log/entry-codec.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/log/log-keys.ts';
 import type { LogState } from '../../../src/repository/log/log-state.ts';
@@ -9,6 +8,7 @@ import { decideOpen } from '../../../src/repository/log/sessions.ts';
 import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { type Fault, type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
+import { decodeEntry } from './support/codecs-at-once.ts';
 import { open } from './support/facts.ts';
 import { counted, type HostOptions, host, LOG_KEY, sourceOf, withCode } from './support/hosts.ts';
 import { idsOf, runJob } from './support/jobs.ts';

@@ -51,7 +51,7 @@ KEYS('a %s log', (_name, logKey) => {
       for (const [key, body] of await objectsOf(target)) if (key >= entryKey(seq)) await part.put(key, body);
       const then = await openLog(sourceOf(part, { logKey }));
       const marked = await targetOf(await objectsOf(target));
-      await marked.put(checkpointKey(seq), encodeCheckpoint(logKey, then.state)!);
+      await marked.put(checkpointKey(seq), (await encodeCheckpoint(logKey, then.state))!);
       const opened = await openLog(sourceOf(marked, { logKey }));
       expect(opened.checkpoint).toBe(seq);
       expect(stateOf(opened.state)).toEqual(stateOf(state));
@@ -61,7 +61,7 @@ KEYS('a %s log', (_name, logKey) => {
   test('with any byte of its objects flipped gives its code, or the true state: never another', async () => {
     const target = await logOf(everyFact(), { logKey });
     const { state } = await openLog(sourceOf(target, { logKey }));
-    await target.put(checkpointKey(9), encodeCheckpoint(logKey, await openedAt(target, 9, logKey))!);
+    await target.put(checkpointKey(9), (await encodeCheckpoint(logKey, await openedAt(target, 9, logKey)))!);
     const objects = await objectsOf(target);
     const newest = entryKey(state.seq);
     let refusals = 0;
@@ -159,7 +159,7 @@ test('opening 1,000 backups: two rounds, three requests, and a checkpoint of bea
     const { state } = await openLog(sourceOf(faulty, { logKey: LOG_KEY }));
     expect(state.backups.size).toBe(1000);
     expect(faulty.callCount()).toBe(3);
-    const { length } = encodeCheckpoint(LOG_KEY, state)!;
+    const { length } = (await encodeCheckpoint(LOG_KEY, state))!;
     console.log(`checkpoint of 1,000 backups with ${runs} runs: ${length} bytes`);
     expect(length).toBeLessThan(runs === 0 ? 260_000 : 700_000);
   }

@@ -1,0 +1,158 @@
+import { decodeWalked, notPlain } from './bounded-msgpack.ts';
+import type { BackupErrorCode } from './errors.ts';
+import { type PlainHead, PlainWalker } from './plain-walker.ts';
+
+/** So many bytes are decoded in one step: well under a millisecond, whatever they hold. */
+const SLICE_BYTES = 16 * 1024;
+/** The most values that one element of a list may hold: what it takes in memory before it is checked. */
+const MAX_ELEMENT_VALUES = 2 ** 20;
+
+type Steps<T> = Generator<void, T, void>;
+
+/**
+ * Reads long MessagePack from a stranger part by part: in short steps, and so that what is not as it should be is refused
+ * before the rest is made. What is refused, and how much memory may be taken, is as for `decodePlain`.
+ */
+export class PlainReader {
+  readonly #bytes: Uint8Array;
+  readonly #code: BackupErrorCode;
+  readonly #walker: PlainWalker;
+  #pausedAt = 0;
+
+  /** @param code - of the error for what is not plain MessagePack, or is not what it is read as */
+  constructor(bytes: Uint8Array, code: BackupErrorCode) {
+    this.#bytes = bytes;
+    this.#code = code;
+    this.#walker = new PlainWalker(bytes);
+  }
+
+  /** Reads a map whose keys differ; `read` takes the value of each from this reader. */
+  *map(read: (key: string) => Steps<void>): Steps<void> {
+    const { isMap, values } = this.#enter();
+    if (!isMap) throw this.#wrong('not a map');
+    const keys = new Set<string>();
+    for (let left = values; left > 0; left -= 2) {
+      const key = this.#key();
+      if (keys.has(key)) throw this.#wrong('a key stands twice');
+      keys.add(key);
+      yield* read(key);
+    }
+    this.#walker.leave();
+  }
+
+  /** Reads an array, and hands on each element as soon as it is decoded. */
+  *list(take: (item: unknown) => Steps<void> | void): Steps<void> {
+    const { isMap, values } = this.#enter();
+    if (isMap) throw this.#wrong('not an array');
+    for (let left = values; left > 0; ) {
+      const items = this.#group(left) ?? [yield* this.#longElement()];
+      for (const item of items) {
+        const steps = take(item);
+        if (steps !== undefined) yield* steps;
+      }
+      left -= items.length;
+      yield;
+    }
+    this.#walker.leave();
+  }
+
+  *#longElement(): Steps<unknown> {
+    this.#walker.limit(MAX_ELEMENT_VALUES);
+    const value = yield* this.value();
+    this.#walker.limit(Infinity);
+    return value;
+  }
+
+  /** Reads a value that is a number, a short text or the like. */
+  short(): unknown {
+    const values = this.#group(1);
+    if (values === undefined) throw this.#wrong('too long a value');
+    return values[0];
+  }
+
+  /** Reads one value of any kind. */
+  *value(): Steps<unknown> {
+    if (this.#walker.position - this.#pausedAt >= SLICE_BYTES) {
+      this.#pausedAt = this.#walker.position;
+      yield;
+    }
+    const short = this.#group(1);
+    if (short !== undefined) return short[0];
+    const { isMap, values } = this.#enter();
+    if (!isMap) {
+      const items: unknown[] = [];
+      for (let left = values; left > 0; yield) {
+        const group = this.#group(left) ?? [yield* this.value()];
+        for (const item of group) items.push(item);
+        left -= group.length;
+      }
+      this.#walker.leave();
+      return items;
+    }
+    const fields: Record<string, unknown> = {};
+    for (let left = values; left > 0; left -= 2) {
+      const key = this.#key();
+      fields[key === '__proto__' ? '__proto_' : key] = yield* this.value(); // As msgpackr renames it.
+    }
+    this.#walker.leave();
+    return fields;
+  }
+
+  /** Steps over one value without making it. */
+  *skip(): Steps<void> {
+    while (!this.#try(() => this.#walker.over(this.#walker.position + SLICE_BYTES))) yield;
+  }
+
+  /** Nothing may follow. */
+  end(): void {
+    if (this.#walker.position !== this.#bytes.length) throw this.#wrong('something follows the value');
+  }
+
+  /** Values that begin here, at most so many, and together not much longer than a slice; `undefined` where one is longer. */
+  #group(most: number): unknown[] | undefined {
+    return this.#try(() => {
+      const walker = this.#walker;
+      const start = walker.position;
+      let count = 0;
+      while (count < most && walker.position < start + SLICE_BYTES) {
+        const mark = walker.mark();
+        if (!walker.over(start + SLICE_BYTES)) {
+          walker.reset(mark);
+          break;
+        }
+        count++;
+      }
+      return count === 0 ? undefined : decodeWalked(this.#bytes.subarray(start, walker.position));
+    });
+  }
+
+  #key(): string {
+    const [key] = this.#group(1) ?? [];
+    if (typeof key !== 'string') throw this.#wrong('a key is not a text');
+    return key;
+  }
+
+  #enter(): PlainHead {
+    return this.#try(() => this.#walker.enter());
+  }
+
+  #try<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (cause) {
+      throw notPlain(this.#code, cause);
+    }
+  }
+
+  #wrong(what: string): Error {
+    return notPlain(this.#code, new RangeError(what));
+  }
+}
+
+/** As `decodePlain`, in steps. */
+export function* decodingPlain(bytes: Uint8Array, code: BackupErrorCode): Steps<unknown> {
+  const reader = new PlainReader(bytes, code);
+  const value = yield* reader.value();
+  reader.end();
+  return value;
+}

@@ -1,0 +1,148 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { decodePlain, encodePlain } from '../../src/common/bounded-msgpack.ts';
+import { decodingPlain, PlainReader } from '../../src/common/plain-reader.ts';
+import { encodingPlain, PlainBytes, PlainEncoded, PlainFields, PlainList } from '../../src/common/plain-writer.ts';
+import { property } from '../support/randomness.ts';
+
+const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
+
+/** Runs to the end; with the number of pauses. */
+function run<T>(work: Generator<void, T, void>): { value: T; pauses: number } {
+  for (let pauses = 0; ; pauses++) {
+    const step = work.next();
+    if (step.done) return { value: step.value, pauses };
+  }
+}
+
+const decode = (bytes: Uint8Array) => run(decodingPlain(bytes, 'STATE_CORRUPT'));
+const numbers = (count: number) => Array.from({ length: count }, (_, n) => n * 1000);
+
+/** Long ones of every shape. */
+const LONG: Readonly<Record<string, unknown>> = {
+  'an array of numbers': numbers(50_000),
+  'an array of arrays': numbers(20_000).map((n) => [n, String(n)]),
+  'an array in an array': [1, [2, [3, numbers(50_000)], 'x'], numbers(10)],
+  'long arrays in an array': [numbers(9000), numbers(9000), numbers(9000)],
+  'a map': Object.fromEntries(numbers(20_000).map((n) => [`name ${n}`, n])),
+  'a map in a map': { a: { b: Object.fromEntries(numbers(20_000).map((n) => [`name ${n}`, [n]])), c: 1 }, d: null },
+  'a text': 'ä'.repeat(200_000),
+  'bytes among others': [1, new Uint8Array(300_000).fill(7), numbers(9)],
+};
+
+describe.each(Object.entries(LONG))('%s', (_name, value) => {
+  test('is decoded in steps to what it is at once', () => {
+    const bytes = encodePlain(value);
+    const { value: decoded, pauses } = decode(bytes);
+    expect(JSON.stringify(decoded)).toBe(JSON.stringify(decodePlain(bytes, 'STATE_CORRUPT')));
+    const short = typeof value === 'string' || Array.isArray(value) ? value.length < 5 : false;
+    if (!short && typeof value !== 'string') expect(pauses).toBeGreaterThanOrEqual(Math.floor(bytes.length / 50_000));
+  });
+
+  test('is refused when it is cut, or something follows', () => {
+    const bytes = encodePlain(value);
+    expect(() => decode(bytes.subarray(0, bytes.length - 1))).toThrow(refused);
+    expect(() => decode(bytes.subarray(0, bytes.length >> 1))).toThrow(refused);
+    expect(() => decode(Uint8Array.from([...bytes, 0]))).toThrow(refused);
+  });
+});
+
+test('short values are decoded in steps as at once, and refused alike', () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.nat(), fc.integer({ min: 0, max: 255 }), (value, at, byte) => {
+      const bytes = encodePlain(value);
+      expect(decode(bytes).value).toEqual(decodePlain(bytes, 'STATE_CORRUPT'));
+      bytes[at % bytes.length] = byte;
+      const outcome = (work: () => unknown) => {
+        try {
+          return JSON.stringify(work());
+        } catch (error) {
+          return (error as { code?: string }).code;
+        }
+      };
+      expect(outcome(() => decode(bytes).value)).toBe(outcome(() => decodePlain(bytes, 'STATE_CORRUPT')));
+    }),
+    property(1000),
+  );
+});
+
+test('parts are encoded to the bytes of the whole, in pauses', () => {
+  for (const count of [0, 1, 15, 16, 255, 256, 65_535, 65_536]) {
+    const items = numbers(count);
+    const bytes = new Uint8Array(count).fill(3);
+    const { value, pauses } = run(
+      encodingPlain(
+        new PlainFields({
+          a: PlainList.of(count, items, (n) => [n, 'x']),
+          b: new PlainBytes(count, [bytes.subarray(0, count >> 1), bytes.subarray(count >> 1)]),
+          c: PlainList.of(2, [new PlainEncoded(encodePlain({ d: 1 })), PlainList.of(count, items)]),
+        }),
+      ),
+    );
+    const whole = encodePlain({ a: items.map((n) => [n, 'x']), b: bytes, c: [{ d: 1 }, items] });
+    expect(Buffer.compare(value, whole), String(count)).toBe(0);
+    expect(pauses).toBeGreaterThanOrEqual(Math.floor(whole.length / 32_768));
+  }
+  const fields = Object.fromEntries(numbers(20).map((n) => [`field ${n}`, n]));
+  expect(Buffer.compare(run(encodingPlain(new PlainFields(fields))).value, encodePlain(fields))).toBe(0);
+});
+
+describe('a reader', () => {
+  const reader = (value: unknown) => new PlainReader(encodePlain(value), 'STATE_CORRUPT');
+
+  test('hands on each element of a list before it decodes those that are further on', () => {
+    const list = reader(numbers(100_000));
+    let seen = 0;
+    const work = list.list(() => {
+      seen++;
+    });
+    work.next();
+    expect(seen).toBeGreaterThan(0);
+    expect(seen).toBeLessThan(20_000);
+    run(work);
+    list.end();
+    expect(seen).toBe(100_000);
+  });
+
+  test('reads maps by name, and steps over what is not wanted', () => {
+    const map = reader({ a: numbers(50_000), b: 2, c: [] });
+    const found: unknown[] = [];
+    const { pauses } = run(
+      map.map(function* (name) {
+        if (name === 'a') yield* map.skip();
+        else found.push([name, yield* map.value()]);
+      }),
+    );
+    map.end();
+    expect(found).toEqual([
+      ['b', 2],
+      ['c', []],
+    ]);
+    expect(pauses).toBeGreaterThan(5);
+  });
+
+  test('refuses other shapes than are asked for, and a key that stands twice', () => {
+    expect(() => run(reader({}).list(() => {}))).toThrow(refused);
+    expect(() => run(reader([]).map(function* () {}))).toThrow(refused);
+    expect(() => run(reader(5).list(() => {}))).toThrow(refused);
+    expect(() => run(new PlainReader(new Uint8Array(0), 'STATE_CORRUPT').list(() => {}))).toThrow(refused);
+    const twice = new PlainReader(Uint8Array.of(0x82, 0xa1, 0x61, 1, 0xa1, 0x61, 2), 'STATE_CORRUPT');
+    expect(() =>
+      run(
+        twice.map(function* () {
+          yield* twice.skip();
+        }),
+      ),
+    ).toThrow(refused);
+  });
+
+  test('nesting ends at 16 for it too', () => {
+    const nested = (depth: number) => Uint8Array.from([...new Array(depth).fill(0x91), 0]);
+    expect(() => decode(nested(16))).not.toThrow();
+    expect(() => decode(nested(17))).toThrow(refused);
+    // Around something long, so that it goes into each.
+    const around = (depth: number) => Uint8Array.from([...new Array(depth).fill(0x91), ...encodePlain(numbers(9000))]);
+    expect(() => decode(around(15))).not.toThrow();
+    expect(() => decode(around(16))).toThrow(refused);
+  });
+});

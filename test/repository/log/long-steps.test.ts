@@ -1,0 +1,151 @@
+import { describe, expect, test } from 'vitest';
+import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { PlainReader } from '../../../src/common/plain-reader.ts';
+import { encodingPlain } from '../../../src/common/plain-writer.ts';
+import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
+import { commitIdFor, decodingEntry, encodingEntry } from '../../../src/repository/log/entry-codec.ts';
+import type { LogState } from '../../../src/repository/log/log-state.ts';
+import { EMPTY_STATE } from '../../../src/repository/log/log-state.ts';
+import { hashing, opening, sealing } from '../../../src/repository/log/sealed-object.ts';
+import { stateFrom, statePlain } from '../../../src/repository/log/state-codec.ts';
+import type { InSteps } from '../../../src/repository/records/event-loop-turns.ts';
+import { packKey } from '../../../src/repository/records/record.ts';
+import { randomBytes } from '../../support/randomness.ts';
+import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack } from './support/facts.ts';
+import { LOG_KEY, withCode } from './support/hosts.ts';
+
+/** What is long is done in steps, of which none does more than a bounded part: the event loop turns in between. */
+
+function counted<T>(work: InSteps<T>): { value: T; steps: number } {
+  for (let steps = 1; ; steps++) {
+    const step = work.next();
+    if (step.done) return { value: step.value, steps };
+  }
+}
+
+/** So many backups, sessions, packs of one session, and condemned packs. */
+function largeState(count: number): LogState {
+  const backups = Array.from({ length: count }, (_, n) => {
+    const one = backup(pack(n + 1, 'a'));
+    return { ...one, seq: n + 1, committedAt: n, session: n + 1 };
+  });
+  const packs = new Set(backups.map(({ id }) => id));
+  const condemned = backups.map(({ id }) => ({ pack: { session: 9, random: id }, seq: 5, at: 6 }));
+  return {
+    ...EMPTY_STATE,
+    seq: 10 * count,
+    hash: id32(),
+    backups: new Map(backups.map((each) => [each.id, each])),
+    heads: new Map(backups.map(({ id }) => [`volume ${id}`, id])),
+    sessions: new Map(
+      backups.map(({ seq }) => [seq, { seq, at: 1, owner: 'x', volumes: new Map([['a', undefined]]), adopted: [3] }]),
+    ),
+    known: new Map([[7, { packs, tables: [], dead: packs }]]),
+    condemned: new Map(condemned.map((each) => [packKey(each.pack), each])),
+    removedSlots: new Set(backups.map(({ id }) => id.slice(0, 16))),
+  };
+}
+
+function* encoding(state: LogState) {
+  return yield* encodingPlain(yield* statePlain(state));
+}
+
+test('a state is written and read in steps, twice as many for twice as much', () => {
+  const [once, twice] = [2000, 4000].map((count): Record<'bytes' | 'written' | 'read', number> => {
+    const state = largeState(count);
+    const written = counted(encoding(state));
+    const read = counted(stateFrom(new PlainReader(written.value, 'LOG_CORRUPT')));
+    expect({ ...read.value }).toEqual({ ...state });
+    return { bytes: written.value.length, written: written.steps, read: read.steps };
+  });
+  for (const what of ['written', 'read'] as const) {
+    // At most 16 KiB a step, and a little more.
+    expect(twice![what]).toBeGreaterThan(twice!.bytes / 20_000);
+    expect(twice![what] / once![what]).toBeGreaterThan(1.8);
+  }
+});
+
+test('a checkpoint of a large state comes back', async () => {
+  const state = largeState(1000);
+  for (const key of [undefined, LOG_KEY]) {
+    const bytes = (await encodeCheckpoint(key, state))!;
+    expect({ ...(await decodeCheckpoint(key, state.seq, bytes)) }).toEqual({ ...state });
+  }
+});
+
+test('objects are hashed, sealed and opened 256 KiB a step', () => {
+  const body = Uint8Array.from(randomBytes(5 * 2 ** 20));
+  expect(counted(hashing(body)).steps).toBe(21);
+  for (const key of [undefined, LOG_KEY]) {
+    const sealed = counted(sealing(key, 'cow1 log', 3, body));
+    const opened = counted(opening(key, 'cow1 log', 3, sealed.value));
+    expect(Buffer.compare(opened.value, body)).toBe(0);
+    expect(Math.min(sealed.steps, opened.steps)).toBeGreaterThan(20);
+    sealed.value[2 ** 20]! ^= 1;
+    expect(() => counted(opening(key, 'cow1 log', 3, sealed.value))).toThrow(withCode('LOG_CORRUPT'));
+  }
+});
+
+describe('entries of megabytes are encoded and decoded in steps:', () => {
+  const packs = Array.from({ length: 20_000 }, () => ({ ...pack(1, 'a'), random: hexId() }));
+  const names = packs.map(nameOf);
+  const facts = {
+    'a commit of many packs': commit(1, [backup(pack(1, 'a'))], packs),
+    'a collection': collect({ packs: names, sessions: names.map((_, n) => n + 1), gonePacks: names }),
+    'forgetting many': { type: 'forget', backups: packs.map(({ random }) => random) },
+    opening: open(Object.fromEntries(packs.slice(0, 9000).map(({ random }) => [random, random]))),
+  } as const;
+  test.each(Object.entries(facts))('%s', (_name, fact) => {
+    const entry = entryAfter(EMPTY_STATE, fact);
+    const encoded = counted(encodingEntry(LOG_KEY, entry, []));
+    const { bytes, ...made } = encoded.value;
+    const decoded = counted(decodingEntry(LOG_KEY, 1, bytes));
+    expect(decoded.value).toEqual(made);
+    expect(made.entry).toEqual(entry);
+    const least = bytes.length / 20_000;
+    expect(decoded.steps).toBeGreaterThan(least);
+    expect(encoded.steps).toBeGreaterThan(least);
+    if (fact.type !== 'open') expect(counted(commitIdFor(LOG_KEY, entry)).steps).toBeGreaterThan(least);
+  });
+});
+
+describe('a hostile checkpoint is refused where it is wrong, before the rest is made:', () => {
+  const filled = (field: string, item: string, bytes: number) => {
+    const count = (bytes * 2) / item.length;
+    const head = Buffer.from([0xdd, count >>> 24, (count >>> 16) & 0xff, (count >>> 8) & 0xff, count & 0xff]);
+    return Buffer.concat([
+      Buffer.of(0x82),
+      encodePlain('v'),
+      Buffer.of(1),
+      encodePlain(field),
+      head,
+      Buffer.alloc(bytes, item, 'hex'),
+    ]);
+  };
+  test.each(['backups', 'heads', 'known', 'condemned', 'quarantined', 'removedSlots', 'seq'])('%s', (field) => {
+    for (const item of ['90', '80', 'c0', '9190']) {
+      const raw = filled(field, item, 2 ** 21);
+      const work = stateFrom(new PlainReader(raw, 'LOG_CORRUPT'));
+      let steps = 0;
+      expect(() => {
+        while (!work.next().done) steps++;
+      }).toThrow(withCode('LOG_CORRUPT'));
+      expect(steps).toBeLessThan(3);
+    }
+  });
+
+  test('an element that is long itself, and names without end', () => {
+    const elements = (item: Uint8Array) =>
+      Buffer.concat([Buffer.of(0x82), encodePlain('v'), Buffer.of(1), encodePlain('known'), Buffer.of(0x91), item]);
+    const read = (raw: Uint8Array) => () => counted(stateFrom(new PlainReader(raw, 'LOG_CORRUPT')));
+    const many = 3 * 2 ** 20;
+    const numbers = Buffer.concat([
+      Buffer.of(0xdd, many >> 24, many >> 16, (many >> 8) & 0xff, many & 0xff),
+      Buffer.alloc(many),
+    ]);
+    expect(read(elements(numbers))).toThrow(expect.objectContaining({ cause: new RangeError('too many values') }));
+    const names = (count: number) => elements(encodePlain([1, new Uint8Array(count * 16), [], new Uint8Array(0)]));
+    expect(read(names(2 ** 21 + 1))).toThrow('more names of packs than there can be');
+    expect(read(names(2 ** 10))).toThrow('lacks a field');
+  });
+});
