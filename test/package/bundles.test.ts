@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { rollup } from 'rollup';
 import { build } from 'tsup';
+import { build as buildWithVite } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 /**
@@ -96,7 +98,46 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Packages that a bundle leaves outside are found where they are installed. */
+const outside = (id: string) => (/^[a-z@]/.test(id) && !id.startsWith('node:') ? import.meta.resolve(id) : id);
+
 describe('a bundle', () => {
+  test.each(['es', 'cjs'] as const)('of rollup (%s) does without threads, and warns once', async (format) => {
+    const bundle = await rollup({
+      input: join(folder, 'sources', 'lost.js'),
+      external: /^(node:|[a-z@])/,
+      logLevel: 'silent',
+    });
+    const file = join(folder, 'rollup', `lost.${format === 'es' ? 'mjs' : 'cjs'}`);
+    // CommonJS can't load the packages' ES modules by a path, so it finds them by name.
+    await bundle.write({ file, format, ...(format === 'es' ? { paths: outside } : {}), inlineDynamicImports: true });
+    await bundle.close();
+    if (format === 'cjs' && !existsSync(join(folder, 'node_modules'))) {
+      symlinkSync(join(import.meta.dirname, '../../node_modules'), join(folder, 'node_modules'), 'junction');
+    }
+    expect(await run([file])).toEqual(ON_ITS_OWN);
+  });
+
+  test('of Vite that says where the worker is has threads', async () => {
+    const outDir = join(folder, 'vite');
+    await buildWithVite({
+      configFile: false,
+      logLevel: 'silent',
+      root: folder,
+      ssr: { noExternal: true },
+      build: {
+        ssr: true,
+        outDir,
+        target: 'node22',
+        rollupOptions: {
+          input: { led: join(folder, 'sources', 'led.js'), 'seal-worker': join(dist, 'seal-worker.js') },
+          output: { entryFileNames: '[name].mjs' },
+        },
+      },
+    });
+    expect(await run([join(outDir, 'led.mjs')])).toEqual(IN_THREADS);
+  });
+
   test.each(['lost.mjs', 'lost.cjs'])('%s does without threads, and warns once', async (name) => {
     expect(await run([join('bundled', name)])).toEqual(ON_ITS_OWN);
   });
