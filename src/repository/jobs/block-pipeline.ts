@@ -48,6 +48,8 @@ export interface PipelineTally {
   changedBlocks: number;
 }
 
+/** One call that kills so many threads would kill all others too. */
+const MOST_THREADS = 4;
 /** Runs of a batch that are read at one time. */
 const READS_AT_ONCE = 16;
 /** What the base has between two runs is looked up with them up to this: a look-up costs as much as some dozen entries. */
@@ -120,14 +122,11 @@ export class BlockPipeline {
   async #store(batch: Batch, slot: SealSlot): Promise<void> {
     const { snapshot, pool, signal } = this.#parts;
     const blocks = batch.runs.flatMap(blocksOf);
+    const lengths = blocks.map((block) => this.#lengthOf(block));
     const isRead = await this.#read(batch, slot);
     const [before, ids] = await Promise.all([
       this.#idsInBase(batch),
-      pool.identify(
-        slot,
-        blocks.map((block) => this.#lengthOf(block)),
-        { signal },
-      ),
+      onSomeThread(() => pool.identify(slot, lengths, { signal })),
     ]);
     const fresh: number[] = [];
     for (const [at, block] of blocks.entries()) {
@@ -148,7 +147,7 @@ export class BlockPipeline {
       }
     }
     this.#parts.onMoved();
-    for (const sealed of await pool.seal(slot, fresh, { signal })) {
+    for (const sealed of await onSomeThread(() => pool.seal(slot, fresh, { signal }))) {
       await this.#pack(batch.lane, blocks[sealed.block] as number, sealed, ids[sealed.block] as Uint8Array);
     }
     this.#parts.onMoved();
@@ -252,6 +251,17 @@ export class BlockPipeline {
   #lengthOf(block: number): number {
     const { blockSize, size } = this.#parts.snapshot;
     return Math.min(blockSize, size - block * blockSize);
+  }
+}
+
+/** What a thread had that died, perhaps since memory was short, is given to another: no reason to give hours of work up. */
+async function onSomeThread<T>(call: () => Promise<T>): Promise<T> {
+  for (let threads = 1; ; threads++) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!BackupError.is(error, 'WORKER_FAILED') || !error.retryable || threads === MOST_THREADS) throw error;
+    }
   }
 }
 
