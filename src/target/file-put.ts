@@ -44,8 +44,9 @@ export async function putFile(folder: TargetFolder, files: DurableFiles, put: Fi
       await discard(temporary);
       // A delete removed the directory with its last object, or somebody took the temporary file for a leftover. Nothing
       // has been published, so again is safe.
+      // A key is to blame, or a directory to be made again, only in a folder that is still there.
+      if (isMissing(error) || systemCode(error) === 'ENOTDIR') await folder.isThere();
       if (!isMissing(error) || vanished === MAX_VANISHED) throw refused(error, put);
-      await folder.isThere();
     }
   }
   // Up to the folder itself: another writer may have made the directories and not come to this point yet.

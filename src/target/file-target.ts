@@ -56,8 +56,8 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
  *
  * The folder is made by the first put (see {@link FileTargetOptions.createFolder}), for its owner alone; a folder that is
  * not there holds no objects. Once this instance has seen the folder it never makes it anew: where the folder is
- * missing, emptied, or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED`
- * until it is there again. A share that was mounted again is recognised.
+ * missing or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED` until it is there
+ * again; where it was emptied, puts do. A share that was mounted again is recognised.
  *
  * The folder may be a symbolic link to a directory; below it nothing is followed. A link, or anything else that is neither a
  * file nor a directory, is `TARGET_ERROR` to every call that comes upon it, listings too. Files of other programs are

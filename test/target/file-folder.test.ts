@@ -122,6 +122,19 @@ describe('a folder that was opened', () => {
     expect(readdirSync(folder).sort()).toEqual([RESERVED, 'a', 'c']);
   });
 
+  test('whose place a file takes while something is put is to blame, and not the key', async () => {
+    for (let turns = 0; turns < 8; turns++) {
+      const target = await opened();
+      const puts = ['b', 'x/c', 'x/y/d'].map((key) => target.put(key, body(100_000)).catch(({ code }) => code));
+      for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+      renameSync(folder, `${folder}-away`);
+      writeFileSync(folder, 'no directory');
+      expect(await Promise.all(puts)).not.toContain('INVALID_KEY');
+      rmSync(folder);
+      rmSync(`${folder}-away`, { recursive: true });
+    }
+  });
+
   test('is known by device and inode alone as long as they are the same', async () => {
     const target = await opened();
     rmSync(join(folder, RESERVED), { recursive: true });
