@@ -93,6 +93,7 @@ export async function repositoryStats(
   for await (const { size } of context.target.list(LOG_PREFIX, options)) {
     logObjectCount++;
     logBytes += size;
+    await letOthersRun();
   }
   const backups = [...state.backups.values()];
   return {

@@ -1,6 +1,5 @@
 import type { BlockRange } from '../../state/block-range.ts';
-import type { BlockState } from '../../state/block-state.ts';
-import type { BlockStates } from '../../state/block-state-map.ts';
+import { type BlockStates, maskOf, nextInStates } from '../../state/block-state-map.ts';
 import { letOthersRun } from '../records/event-loop-turns.ts';
 
 /** Where a batch came from; each lane fills packs of its own. */
@@ -21,7 +20,8 @@ interface Stretch {
   readonly end: number;
 }
 
-/** So many states are looked at in one step of the event loop: less than a millisecond. */
+const MASKS = { pending: maskOf(['pending']), preserved: maskOf(['preserved']) };
+/** So many blocks are looked for in one step of the event loop: less than a millisecond. */
 const LOOKED_AT_ONCE = 2 ** 14;
 
 /**
@@ -146,13 +146,13 @@ export class BlockFeed {
   }
 
   /** Blocks in a state, as many as make a batch or are found in one step. */
-  #gather(state: BlockState, lane: Lane, next: () => Stretch | undefined): Batch | undefined {
+  #gather(state: 'pending' | 'preserved', lane: Lane, next: () => Stretch | undefined): Batch | undefined {
     const blocks: number[] = [];
     for (let looked = 0; looked < LOOKED_AT_ONCE && blocks.length < this.#maxBatchBlocks; looked++) {
       const stretch = next();
       if (stretch === undefined) break;
-      if (this.#states.get(stretch.at) === state) blocks.push(stretch.at);
-      stretch.at++;
+      stretch.at = nextInStates(this.#states, stretch.at, stretch.end, MASKS[state]);
+      if (stretch.at < stretch.end) blocks.push(stretch.at++);
     }
     return blocks.length === 0 ? undefined : batchOf(lane, blocks);
   }

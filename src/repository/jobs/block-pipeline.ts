@@ -8,6 +8,7 @@ import { packKey, RecordKind } from '../records/record.ts';
 import type { SealedBlock, SealPool } from '../workers/seal-pool.ts';
 import type { SealSlot } from '../workers/seal-slot.ts';
 import type { Batch, BlockFeed, Lane } from './block-feed.ts';
+import { BlockRuns } from './block-runs.ts';
 import type { KnownContents } from './known-contents.ts';
 import type { PlacedBlocks } from './placed-blocks.ts';
 import { isPressing } from './preimage-pressure.ts';
@@ -64,7 +65,7 @@ export class BlockPipeline {
   readonly tally: PipelineTally = { readBytes: 0, newBytes: 0, changedBlocks: 0 };
   readonly #parts: PipelineParts;
   /** Blocks that are safe once the store has a pack, by the pack's key. */
-  readonly #awaiting = new Map<string, number[]>();
+  readonly #awaiting = new Map<string, BlockRuns>();
   readonly #storedPacks = new Set<string>();
 
   constructor(parts: PipelineParts) {
@@ -93,7 +94,7 @@ export class BlockPipeline {
   /** The store has a pack: what waited for it is safe. */
   packStored(key: string): void {
     this.#storedPacks.add(key);
-    for (const block of this.#awaiting.get(key) ?? []) this.#parts.snapshot.mark(block, 'stored');
+    for (const run of this.#awaiting.get(key)?.runs ?? []) this.#parts.snapshot.mark(run, 'stored');
     this.#awaiting.delete(key);
     this.#parts.onMoved();
   }
@@ -103,7 +104,7 @@ export class BlockPipeline {
     const { snapshot, packs } = this.#parts;
     let blocks = 0;
     for (const [key, waiting] of this.#awaiting) {
-      blocks += waiting.length * (packs.intercepted.sentShare(key) || packs.swept.sentShare(key));
+      blocks += waiting.count * (packs.intercepted.sentShare(key) || packs.swept.sentShare(key));
     }
     return Math.floor(blocks * snapshot.blockSize);
   }
@@ -114,7 +115,7 @@ export class BlockPipeline {
     for (const lane of ['intercepted', 'swept'] as const) {
       const { filling } = packs[lane];
       if (filling === undefined) continue;
-      const waiting = this.#awaiting.get(packKey(filling))?.length ?? 0;
+      const waiting = this.#awaiting.get(packKey(filling))?.count ?? 0;
       if (isPressing(snapshot.volume, lane, waiting * snapshot.blockSize)) packs[lane].hurry();
     }
   }
@@ -238,9 +239,9 @@ export class BlockPipeline {
       this.#parts.snapshot.mark(block, 'stored');
       return;
     }
-    const awaiting = this.#awaiting.get(key);
-    if (awaiting === undefined) this.#awaiting.set(key, [block]);
-    else awaiting.push(block);
+    const awaiting = this.#awaiting.get(key) ?? new BlockRuns();
+    this.#awaiting.set(key, awaiting);
+    awaiting.add(block);
   }
 
   #changed(block: number, entry: BlockEntry | undefined): void {

@@ -1,5 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
+import { BLOCK_STATES } from '../../state/block-state.ts';
+import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { subtractionOf, unionOf } from '../map/block-ranges.ts';
 import type { BlockEntry, MapDescriptor } from '../map/descriptor.ts';
@@ -40,8 +42,11 @@ export interface StoredVolume {
   readonly lostNow: readonly BlockRange[];
 }
 
-/** Marking takes a moment for each block. */
-const MARKED_AT_ONCE = 2 ** 16;
+/** Marking takes a moment for each pre-image among the blocks. */
+const MARKED_AT_ONCE = 2 ** 20;
+const TAKEN_UP = maskOf(BLOCK_STATES.filter((state) => state !== 'pending' && state !== 'preserved'));
+const NOT_INHERITED = maskOf(BLOCK_STATES.filter((state) => state !== 'inherited'));
+const UNSETTLED = maskOf(['pending', 'preserved', 'storing']);
 const MAX_BATCH_BYTES = 1024 * 1024;
 
 /**
@@ -127,6 +132,12 @@ export class VolumeBackup {
     return this.#base;
   }
 
+  /** Whether a block is known not to differ from the base. */
+  isAsInBase(block: number): boolean {
+    if (this.#base === undefined) return false;
+    return this.snapshot.states.get(block) === 'inherited' || this.#base.isSame(block);
+  }
+
   /** Stores all blocks and the map. Resolves when everything is placed, perhaps in packs that are not sent yet. */
   async run(onIdle: () => void): Promise<StoredVolume> {
     this.#listen();
@@ -198,28 +209,24 @@ export class VolumeBackup {
       this.#base?.fetchFromNowOn();
       return;
     }
-    for (const { firstBlock, blockCount } of unchanged) {
-      for (let from = firstBlock; from < firstBlock + blockCount; from += MARKED_AT_ONCE) {
-        const left = firstBlock + blockCount - from;
-        this.#markInherited({ firstBlock: from, blockCount: Math.min(left, MARKED_AT_ONCE) });
-        await letOthersRun();
-      }
-    }
+    for (const range of unchanged) await this.#markInherited(range);
   }
 
-  #markInherited(range: BlockRange): void {
+  /** What an earlier handle has found zero, or lost, of a shared snapshot stays so, and is as in the base all the same. */
+  async #markInherited({ firstBlock, blockCount }: BlockRange): Promise<void> {
     const { snapshot } = this.#parts;
-    const { firstBlock, blockCount } = range;
-    for (let block = firstBlock; block < firstBlock + blockCount; block++) this.#base?.same(block);
-    try {
-      snapshot.mark(range, 'inherited');
-    } catch (error) {
-      if (!BackupError.is(error, 'INVALID_TRANSITION')) throw error;
-      // Of a shared handle some may be zero or lost already, which is final.
-      for (let block = firstBlock; block < firstBlock + blockCount; block++) {
-        const state = snapshot.states.get(block);
-        if (state === 'pending' || state === 'preserved') snapshot.mark(block, 'inherited');
+    const { states } = snapshot;
+    const end = firstBlock + blockCount;
+    for (let block = firstBlock; block < end; ) {
+      const state = states.get(block);
+      if (state === 'pending' || state === 'preserved') {
+        const next = nextInStates(states, block, Math.min(end, block + MARKED_AT_ONCE), TAKEN_UP);
+        snapshot.mark({ firstBlock: block, blockCount: next - block }, 'inherited');
+        block = next;
+      } else {
+        this.#base?.same(block++);
       }
+      await letOthersRun();
     }
   }
 
@@ -229,9 +236,16 @@ export class VolumeBackup {
     const { states } = snapshot;
     const { fanOut } = context.format;
     for (let first = 0; first < states.blockCount; first += fanOut) {
+      if (this.#base !== undefined) {
+        // The base has what is inherited: however much that is, it is passed over at once.
+        const block = nextInStates(states, first, states.blockCount, NOT_INHERITED);
+        if (block === states.blockCount) break;
+        first = Math.floor(block / fanOut) * fanOut;
+      }
       const end = Math.min(states.blockCount, first + fanOut);
       await this.#settled(first, end);
       yield* this.#changesOf(first, end);
+      await letOthersRun();
     }
   }
 
@@ -260,10 +274,11 @@ export class VolumeBackup {
   /** Waits until no block of the range can get another place any more. */
   async #settled(first: number, end: number): Promise<void> {
     const { states } = this.#parts.snapshot;
-    for (let block = first; block < end; ) {
+    for (let block = first; ; ) {
+      block = nextInStates(states, block, end, UNSETTLED);
+      if (block === end) return;
       const state = states.get(block);
-      const isOpen = state === 'pending' || state === 'preserved' || (state === 'storing' && !this.placed.has(block));
-      if (!isOpen) {
+      if (state === 'storing' && this.placed.has(block)) {
         block++;
         continue;
       }

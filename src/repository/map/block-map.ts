@@ -89,9 +89,9 @@ export class BlockMap {
   runs(options: { signal?: AbortSignal | undefined } = {}): Promise<LoadedRuns> {
     if (this.#loading === undefined) {
       // Others may join, so one caller's signal does not end it.
-      const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then((runs) => ({
+      const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then(async (runs) => ({
         runs,
-        overlay: new Overlay(runs),
+        overlay: await Overlay.of(runs),
       }));
       // The next call tries again.
       loading.catch(() => {

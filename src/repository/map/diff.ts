@@ -1,4 +1,5 @@
 import type { BlockRange } from '../../state/block-range.ts';
+import { letOthersRun } from '../records/event-loop-turns.ts';
 import type { BlockMap } from './block-map.ts';
 import { Coalescer, clipRanges, unionRanges } from './block-ranges.ts';
 import { type DifferingLeaf, differingLeaves } from './diff-trees.ts';
@@ -94,6 +95,7 @@ async function* differingBlocks(
   };
   const jobs = mergeJobs(a, b, common, { signal, exact }, overA, overB);
   for await (const { job, leafA, leafB } of readAhead(jobs, load, width)) {
+    await letOthersRun();
     yield compareLeaf(
       job,
       common,

@@ -1,8 +1,11 @@
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import type { BlockEntry } from './descriptor.ts';
 import type { SortedEntries } from './run-chunk.ts';
 
 /** Runs merged in memory: of each block that any of them names, the newest entry. */
 export class Overlay implements SortedEntries {
+  static readonly EMPTY = new Overlay([], new Uint32Array(0), new Uint32Array(0), new Uint32Array(0));
+
   readonly count: number;
   readonly #blocks: Uint32Array;
   readonly #sources: readonly SortedEntries[];
@@ -10,23 +13,41 @@ export class Overlay implements SortedEntries {
   readonly #source: Uint32Array;
   readonly #slot: Uint32Array;
 
-  /** @param runs - newest first; each is one or more parts, ascending */
-  constructor(runs: readonly (readonly SortedEntries[])[]) {
-    const total = runs.flat().reduce((sum, part) => sum + part.count, 0);
+  private constructor(sources: readonly SortedEntries[], blocks: Uint32Array, source: Uint32Array, slot: Uint32Array) {
+    this.count = blocks.length;
+    this.#sources = sources;
+    this.#blocks = blocks;
+    this.#source = source;
+    this.#slot = slot;
+  }
+
+  /**
+   * Merges runs; there may be a million entries, so others run in between.
+   *
+   * @param runs - newest first; each is one or more parts, ascending
+   */
+  static async of(runs: readonly (readonly SortedEntries[])[]): Promise<Overlay> {
+    const sources = runs.flat();
+    const total = sources.reduce((sum, part) => sum + part.count, 0);
+    if (total === 0) return Overlay.EMPTY;
     const blocks = new Uint32Array(total);
     const source = new Uint32Array(total);
     const slot = new Uint32Array(total);
-    this.#sources = runs.flat();
+    const cursors = cursorsOf(runs);
     let count = 0;
-    for (const [block, from, at] of newest(runs)) {
+    for (let next = nextOf(cursors); next !== undefined; next = nextOf(cursors)) {
+      const { block } = next;
       blocks[count] = block;
-      source[count] = from;
-      slot[count++] = at;
+      source[count] = next.source + next.part;
+      slot[count++] = next.slot;
+      for (const cursor of cursors) {
+        if (cursor.block !== block) continue;
+        cursor.slot++;
+        settle(cursor);
+      }
+      if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
     }
-    this.count = count;
-    this.#blocks = blocks.subarray(0, count);
-    this.#source = source.subarray(0, count);
-    this.#slot = slot.subarray(0, count);
+    return new Overlay(sources, blocks.subarray(0, count), source.subarray(0, count), slot.subarray(0, count));
   }
 
   block(index: number): number {
@@ -62,29 +83,23 @@ export class Overlay implements SortedEntries {
   }
 }
 
-/** One cursor a run; at most nine of them, so looking at all for the next block is as quick as a heap. */
-function* newest(runs: readonly (readonly SortedEntries[])[]): Generator<readonly [number, number, number]> {
+/** One cursor a run. */
+function cursorsOf(runs: readonly (readonly SortedEntries[])[]): Cursor[] {
   let firstSource = 0;
-  const cursors = runs.map((parts) => {
+  return runs.map((parts) => {
     const cursor = { parts, source: firstSource, part: 0, slot: 0, block: Number.POSITIVE_INFINITY };
     firstSource += parts.length;
     settle(cursor);
     return cursor;
   });
-  for (;;) {
-    let best: Cursor | undefined;
-    // Strictly less: of equal blocks that of the newest run is taken.
-    for (const cursor of cursors) if (cursor.block < (best?.block ?? Number.POSITIVE_INFINITY)) best = cursor;
-    if (best === undefined) return;
-    const { block } = best;
-    yield [block, best.source + best.part, best.slot];
-    for (const cursor of cursors) {
-      if (cursor.block === block) {
-        cursor.slot++;
-        settle(cursor);
-      }
-    }
-  }
+}
+
+/** The cursor of the next block; there are at most nine, so looking at all of them is as quick as a heap. */
+function nextOf(cursors: readonly Cursor[]): Cursor | undefined {
+  let best: Cursor | undefined;
+  // Strictly less: of equal blocks that of the newest run is taken.
+  for (const cursor of cursors) if (cursor.block < (best?.block ?? Number.POSITIVE_INFINITY)) best = cursor;
+  return best;
 }
 
 interface Cursor {

@@ -1,3 +1,4 @@
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type PackName, packKey } from '../records/record.ts';
 import type { BlockMap } from './block-map.ts';
 
@@ -36,11 +37,15 @@ export async function packUsage(
     for (const [part, ref] of refs.entries()) {
       if (!enter({ ref })) continue;
       const chunk = runs[run]![part]!;
-      for (let slot = 0; slot < chunk.count; slot++) usage.addBlock(chunk.entry(slot));
+      for (let slot = 0; slot < chunk.count; slot++) {
+        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+        usage.addBlock(chunk.entry(slot));
+      }
     }
   }
   const { tree } = map;
   for await (const { level, node } of tree.innerNodes(enter, { signal })) {
+    await letOthersRun();
     if (level > 1) continue;
     for (let slot = 0; slot < tree.geometry.fanOut; slot++) {
       const leaf = node.child(slot);

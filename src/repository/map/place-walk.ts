@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type PackName, packKey } from '../records/record.ts';
 import type { BlockMap } from './block-map.ts';
 import type { EntryTable } from './entry-table.ts';
@@ -47,8 +47,8 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
       if (!enter(ref)) continue;
       const chunk = runs[run]![part]!;
       const byLeaf = new LeafSums(sink);
-      await letOthersRun();
       for (let slot = 0; slot < chunk.count; slot++) {
+        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
         byLeaf.add(Math.floor(chunk.block(slot) / fanOut), chunk.entry(slot)?.location);
       }
       byLeaf.end();
@@ -103,11 +103,14 @@ export async function walkPlaces(
     for (const [part, ref] of refs.entries()) {
       if (!enter(ref)) continue;
       const chunk = runs[run]![part]!;
-      await letOthersRun();
-      for (let slot = 0; slot < chunk.count; slot++) note(chunk.entry(slot)?.location);
+      for (let slot = 0; slot < chunk.count; slot++) {
+        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+        note(chunk.entry(slot)?.location);
+      }
     }
   }
   for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
+    await letOthersRun();
     if (level > 1) continue;
     const leaves: { readonly leaf: NodeRef; readonly index: number }[] = [];
     for (let slot = 0; slot < fanOut; slot++) {

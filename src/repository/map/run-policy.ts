@@ -1,3 +1,4 @@
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { MAX_RUNS } from './descriptor.ts';
 import { MAX_RUN_ENTRIES } from './descriptor-codec.ts';
 import type { MapGeometry } from './geometry.ts';
@@ -95,6 +96,7 @@ async function foldIsNoLarger(
       foldBytes += level === 0 ? leafBytes : geometry.slots(level, index) * CHILD_BYTES + RECORD_BYTES;
       index = Math.floor(index / fanOut);
     }
+    if (i % ENTRIES_AT_ONCE === 0) await letOthersRun();
     if (foldBytes > bytes) return false;
   }
   return true;

@@ -1,3 +1,4 @@
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
 import { mapCorrupt } from './corrupt.ts';
 import type { BlockEntry, RunChunkRef } from './descriptor.ts';
@@ -31,7 +32,9 @@ export async function loadRuns(
 async function loadChunk(ref: RunChunkRef, geometry: MapGeometry, { records, ids }: RecordSource): Promise<RunChunk> {
   const raw = ownBytes(await records.read(RecordKind.runChunk, ref.id, ref.location));
   if (raw.length !== ref.location.rawLength) throw mapCorrupt('a run chunk has not its length');
+  await letOthersRun();
   const chunk = new RunChunk(raw, ref, geometry);
+  await letOthersRun();
   const found = ids.recordId(RecordKind.runChunk, raw.subarray(0, chunk.identityLength));
   if (Buffer.compare(found, ref.id) !== 0) throw mapCorrupt('a run chunk is not what its id says');
   return chunk;
@@ -54,8 +57,11 @@ export async function writeRun(entries: SortedEntries, writer: RecordWriter, ids
         last = entry.location.pack;
         packs.add(packText(last));
       }
+      if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
     }
+    await letOthersRun();
     const { raw, identityLength } = encodeRunChunk(blocks, columns, count);
+    await letOthersRun();
     const id = ids.recordId(RecordKind.runChunk, raw.subarray(0, identityLength));
     const firstBlock = blocks[0] as number;
     const location: Location = await writer.write(RecordKind.runChunk, id, raw, firstBlock);

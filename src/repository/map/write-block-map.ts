@@ -96,7 +96,7 @@ async function update(
     const complete = await fill(buffer, stream, room, options.signal);
     if (complete && buffer.count === 0) return { root, runs };
     // The base's runs are read only where something hangs on them: a small backup takes no request for its map.
-    const load = async (newest?: number) => new Overlay([[buffer], ...(await previous.newestRuns(newest, options))]);
+    const load = async (newest?: number) => Overlay.of([[buffer], ...(await previous.newestRuns(newest, options))]);
     const decision = complete && (await decide(geometry, buffer, sizes, load, warmRuns(runs, options)));
     if (decision && decision.kind === 'run') {
       const { newest } = decision;

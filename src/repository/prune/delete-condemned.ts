@@ -78,6 +78,7 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   const { signal, dryRun } = run.options;
   const keys: string[] = [];
   for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES, { signal })) {
+    await letOthersRun();
     const ageMs = run.ages.ofObject(modifiedAt);
     if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.now)) continue;
     keys.push(key);

@@ -3,6 +3,8 @@ import type { BlockRange } from '../../state/block-range.ts';
 
 /** How long opening records may keep everything else of this process waiting, in milliseconds. */
 const TURN_MS = 4;
+/** Entries of a map's runs, of which there may be a million, to go through before others may run: less than a millisecond. */
+export const ENTRIES_AT_ONCE = 2048;
 /** So many small steps take less than a millisecond. */
 const STEPS_EACH = 512;
 

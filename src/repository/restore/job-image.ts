@@ -123,7 +123,7 @@ export class JobImage implements OpenedBackup {
     const { backup, id } = this.#parts;
     if (backup.placed.has(block)) return backup.placed.get(block);
     const { base } = backup;
-    if (base?.isSame(block) === true) return (await base.map.lookup(block, 1, options)).entries[0];
+    if (base !== undefined && backup.isAsInBase(block)) return (await base.map.lookup(block, 1, options)).entries[0];
     // Of large volumes the sweep lets go of what it has written to the map.
     const message = `backup ${id} is under way: block ${block} is stored, and readable once it is committed`;
     throw new BackupError('BACKUP_INCOMPLETE', message, { retryable: true });

@@ -4,6 +4,7 @@ import type { BlockEntry } from '../map/descriptor.ts';
 import { Overlay } from '../map/overlay.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { isDamage } from '../prune/damage.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { PlaceSet } from '../records/place-set.ts';
 import { type Location, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
@@ -106,8 +107,9 @@ export class AffectedBackups {
       }
       runs.push(run);
     }
-    const overlay = new Overlay(runs);
+    const overlay = await Overlay.of(runs);
     for (let at = 0; hasBad && at < overlay.count; at++) {
+      if (at % ENTRIES_AT_ONCE === 0) await letOthersRun();
       const entry = overlay.entry(at);
       if (entry === undefined || map.isLost(overlay.block(at))) continue;
       const key = await this.#faultOf(RecordKind.block, entry);

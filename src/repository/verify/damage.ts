@@ -8,6 +8,7 @@ import { Overlay } from '../map/overlay.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
 import { isDamage } from '../prune/damage.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, packKey } from '../records/record.ts';
 import { once, type RepositoryContext } from '../repository-context.ts';
 import { FreshRecords, movedPlace } from './fresh-records.ts';
@@ -78,7 +79,7 @@ class Examination {
   readonly #state: LogState;
   readonly #signal: AbortSignal | undefined;
   readonly #blocks: BlockRange[] = [];
-  #overlay = new Overlay([]);
+  #overlay = Overlay.EMPTY;
   #isBroken = false;
 
   constructor(context: RepositoryContext, map: BlockMap, state: LogState, signal: AbortSignal | undefined) {
@@ -106,8 +107,9 @@ class Examination {
       }
       runs.push(run);
     }
-    this.#overlay = new Overlay(runs);
+    this.#overlay = await Overlay.of(runs);
     for (let at = 0; at < this.#overlay.count; at++) {
+      if (at % ENTRIES_AT_ONCE === 0) await letOthersRun();
       await this.#lookAt(this.#overlay.block(at), this.#overlay.entry(at));
     }
   }

@@ -58,20 +58,12 @@ test('hundreds of thousands of scattered pre-images are no trouble: neither at t
   expect(count).toBe(pieces);
 });
 
-test('a sweep over millions of blocks that need nothing lets the event loop turn', async () => {
-  const blockCount = 2 ** 20;
+test('a sweep passes over thousands of millions of blocks that need nothing as if there were none', async () => {
+  const blockCount = 2 ** 32;
   const states = new BlockStateMap(blockCount);
   states.set(block(0, blockCount - 1), 'inherited');
   const feed = new BlockFeed(states, 256);
   feed.sweep();
-  let turns = 0;
-  const immediate = () => {
-    turns++;
-    next = setImmediate(immediate);
-  };
-  let next = setImmediate(immediate);
   const batches = await takeAll(feed, states);
-  clearImmediate(next);
   expect(batches.map(({ runs }) => runs)).toEqual([[block(blockCount - 1)]]);
-  expect(turns).toBeGreaterThan(1);
 });
