@@ -139,7 +139,7 @@ async function backups(): Promise<void> {
   });
   await step('image: extents', async () => {
     await using image = await repository.openBackup(third.id);
-    for await (const _ of image.extents(0, image.size));
+    for await (const _ of image.extents?.(0, image.size) ?? []);
   });
   await step('diff', async () => {
     for await (const _ of repository.diff(first.id, second.id));
