@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { testSeed } from '../support/randomness.ts';
+import { freshSeed } from '../../src/testing/seeded-random.ts';
 import { SOAKS, type Soak } from './soaks.ts';
 
 /**
@@ -12,7 +12,7 @@ const isShort = process.argv.includes('--short');
 const unknown = names.find((name) => !SOAKS.some((soak) => soak.name === name));
 if (unknown !== undefined) throw new Error(`there is no soak ${unknown}; there are ${SOAKS.map(({ name }) => name)}`);
 
-const seed = process.env.COW_TEST_SEED || String(testSeed());
+const seed = process.env.COW_TEST_SEED || String(freshSeed());
 const failed = SOAKS.filter(({ name }) => names.length === 0 || names.includes(name)).filter((soak) => !passes(soak));
 for (const { name } of failed) {
   console.error(`soak:${name} failed; COW_TEST_SEED=${seed} npm run soak:${name}${isShort ? ' -- --short' : ''}`);
