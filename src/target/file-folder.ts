@@ -4,12 +4,15 @@ import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackupError } from '../common/errors.ts';
 import { isMissing } from '../common/system-errors.ts';
+import type { Leftovers } from './cloud-target.ts';
 import type { DurableFiles } from './durable-file.ts';
 import { unexpected } from './file-entries.ts';
 import { RESERVED } from './file-path.ts';
 import { isKeySegment } from './keys.ts';
 import { checkLeftoversOptions } from './leftovers-options.ts';
-import { removeUnfinished } from './unfinished-files.ts';
+import { type RemoveUnfinishedOptions, removeUnfinished, storeTimeIn } from './unfinished-files.ts';
+
+const NOTHING: Leftovers = { count: 0, bytes: 0 };
 
 /**
  * The folder of a `FileTarget`, and whether it is still the one that it was. A disk that is unmounted leaves an empty
@@ -30,6 +33,8 @@ export class TargetFolder {
   readonly #files: DurableFiles;
   #known: Identity | undefined;
   #prepared: Promise<void> | undefined;
+  /** What the first put has removed of killed writers, and nobody was told of. */
+  #removed: Leftovers = NOTHING;
 
   constructor(path: string, mayCreate: boolean, files: DurableFiles) {
     this.path = path;
@@ -72,6 +77,26 @@ export class TargetFolder {
     }
   }
 
+  /** The time of a file that is written now. A dry run asks for it too: nothing is removed for it. */
+  async time(): Promise<number> {
+    try {
+      return await storeTimeIn(this.reserved);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+    await this.prepare(); // A copy of the folder may lack what is reserved.
+    return storeTimeIn(this.reserved);
+  }
+
+  /** Removes what killed writers left; what the first put has removed counts with it, once. */
+  async removeLeftovers(options: RemoveUnfinishedOptions): Promise<Leftovers> {
+    const removed = await removeUnfinished(this.reserved, options);
+    if (options.dryRun) return removed;
+    const earlier = this.#removed;
+    this.#removed = NOTHING;
+    return sumOf(earlier, removed);
+  }
+
   /** The error for a reserved folder that is gone: somebody has emptied the folder. */
   emptied(): BackupError {
     return this.#changed(`no longer holds ${RESERVED}`);
@@ -95,7 +120,8 @@ export class TargetFolder {
     await this.isThere();
     if (this.#known !== undefined) this.#known = { ...this.#known, mark };
     // What can't be removed takes up room and does nothing else: no reason to refuse a put.
-    await removeUnfinished(this.reserved, checkLeftoversOptions(undefined)).catch(() => {});
+    const removed = await removeUnfinished(this.reserved, checkLeftoversOptions(undefined)).catch(() => NOTHING);
+    this.#removed = sumOf(this.#removed, removed);
   }
 
   /** Without leave to create, an empty folder is a mount point with nothing mounted rather than a new repository. */
@@ -162,4 +188,8 @@ async function isLink(path: string): Promise<boolean> {
       throw error;
     },
   );
+}
+
+function sumOf(a: Leftovers, b: Leftovers): Leftovers {
+  return { count: a.count + b.count, bytes: a.bytes + b.bytes };
 }

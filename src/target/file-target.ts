@@ -30,7 +30,6 @@ import { checkLeftoversOptions } from './leftovers-options.ts';
 import { Lifetime } from './lifetime.ts';
 import { rangeWithin, roomFor } from './object-range.ts';
 import { abortOptions, bodyArgument, getOptions, listOptions, prefixOfList, putOptions } from './target-arguments.ts';
-import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 
 /** Neither a symbolic link nor the far end of a pipe is ever an object. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
@@ -183,8 +182,7 @@ export class FileTarget implements CloudTarget {
     const look = async (): Promise<Date | undefined> => {
       if (!(await this.#there.isThere())) return undefined;
       try {
-        await this.#there.prepare();
-        return new Date(await storeTimeIn(this.#there.reserved));
+        return new Date(await this.#there.time());
       } catch (error) {
         if (NOT_WRITABLE.has(systemCode(error))) return undefined;
         throw error;
@@ -205,7 +203,7 @@ export class FileTarget implements CloudTarget {
     this.#lifetime.check(checked.signal);
     const remove = async (): Promise<Leftovers> => {
       if (!(await this.#there.isThere())) return { count: 0, bytes: 0 };
-      return removeUnfinished(this.#there.reserved, checked);
+      return this.#there.removeLeftovers(checked);
     };
     return this.#run(remove, 'removal of leftovers', checked.signal);
   }

@@ -135,6 +135,45 @@ describe('a retention policy', () => {
     expect(keptOf({ keepWeekly: 2 }, ...turn).length).toBe(1);
   });
 
+  test('knows the half hours and the days that a time zone repeats and leaves out', () => {
+    const berlin = { timeZone: 'Europe/Berlin' };
+    // 2026-03-29 has no hour from 2 to 3: what is two hours apart on the clock is one.
+    expect(keptOf({ keepHourly: 9, ...berlin }, '2026-03-29T00:59Z', '2026-03-29T01:00Z').length).toBe(2);
+    expect(keptOf({ keepDaily: 9, ...berlin }, '2026-03-28T23:00Z', '2026-03-29T21:59Z').length).toBe(1);
+    expect(keptOf({ keepDaily: 9, ...berlin }, '2026-03-28T22:59Z', '2026-03-29T22:00Z').length).toBe(2);
+    // Lord Howe goes back by half an hour, from 2:00 at UTC+11 to 1:30 at UTC+10:30.
+    const lordHowe = { timeZone: 'Australia/Lord_Howe' };
+    const half = ['2026-04-04T14:40Z', '2026-04-04T15:10Z', '2026-04-04T15:35Z'];
+    expect(keptOf({ keepHourly: 9, ...lordHowe }, ...half).length).toBe(3);
+    expect(keptOf({ keepHourly: 9 }, ...half).length).toBe(2);
+    // Apia left 2011-12-30 out: the day after the 29th is the 31st, and a week of seven names has six days.
+    const apia = { timeZone: 'Pacific/Apia' };
+    const skipped = ['2011-12-30T09:59Z', '2011-12-30T10:01Z', '2011-12-31T09:59Z', '2011-12-31T10:01Z'];
+    expect(keptOf({ keepDaily: 9, ...apia }, ...skipped)).toEqual([
+      '2011-12-31T10:01',
+      '2011-12-31T09:59',
+      '2011-12-30T09:59',
+    ]);
+    expect(keptOf({ keepYearly: 9, ...apia }, ...skipped).length).toBe(2);
+  });
+
+  test('keeps by duration what clocks of the future stamped, and no less of the rest for it', () => {
+    const day = 86_400_000;
+    const keptAt = (now: string, ...backups: string[]) =>
+      choicesOf({ keepWithin: 2 * day }, backups.map(at), Date.parse(now))
+        .filter(({ keptBy }) => keptBy.includes('keepWithin'))
+        .map(({ backup }) => backup.frozenAt.toISOString().slice(0, 10));
+    const days = ['2026-01-06T00:00Z', '2026-01-09T00:00Z', '2026-01-10T00:00Z'];
+    const now = '2026-01-10T01:00Z';
+    expect(keptAt(now, ...days)).toEqual(['2026-01-10', '2026-01-09']);
+    expect(keptAt(now, ...days, '2036-01-10T00:00Z')).toEqual(['2036-01-10', '2026-01-10', '2026-01-09']);
+    // Between others its place in the log says when it was made.
+    expect(keptAt(now, '2026-01-05T00:00Z', '2036-01-01T00:00Z', ...days)).toEqual(['2026-01-10', '2026-01-09']);
+    // A host of the future that applies the policy, and one of the past.
+    expect(keptAt('2036-01-10T00:00Z', ...days)).toEqual(['2026-01-10', '2026-01-09']);
+    expect(keptAt('1970-01-01T00:00Z', ...days)).toEqual(['2026-01-10', '2026-01-09', '2026-01-06']);
+  });
+
   test('keeps what is within a duration of now, or of the newest where that is older', () => {
     const day = 86_400_000;
     const backups = [at('2026-01-01T00:00Z'), at('2026-01-08T00:00Z'), at('2026-01-10T00:00Z')];
