@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, hash, timingSafeEqual } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
+import { atOnce, type InSteps, Steps } from '../records/event-loop-turns.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, packKey, type RecordKind } from '../records/record.ts';
 
 /** A pack's table of contents: `docs/FORMAT.md`, section 5. */
@@ -77,19 +78,20 @@ export function footerLength(trailer: Uint8Array, packBytes: number): number {
   return length;
 }
 
-/** Reads a sealed footer (without the trailer). @throws `PACK_CORRUPT` */
-export function openFooter(
+/** Reads a sealed footer (without the trailer), which may have a million rows. @throws `PACK_CORRUPT` */
+export function* openingFooter(
   sealed: Uint8Array,
   pack: PackName,
   packBytes: number,
   key: Uint8Array | undefined,
-): FooterRow[] {
+): InSteps<FooterRow[]> {
   const raw = key === undefined ? checkDigest(sealed) : decrypt(sealed, pack, key);
   if (raw.length < 4) throw corrupt('its footer is too short');
   const count = raw.readUInt32LE(0);
   if (count > MAX_ROWS || raw.length !== 4 + count * ROW_BYTES)
     throw corrupt('its footer has another length than it says');
   const rows: FooterRow[] = [];
+  const steps = new Steps();
   let offset = HEAD_BYTES;
   for (let at = 4; at < raw.length; at += ROW_BYTES) {
     const lengths = raw.readUInt32LE(at + 36);
@@ -108,9 +110,15 @@ export function openFooter(
     }
     rows.push(row);
     offset += row.storedLength;
+    if (steps.isDue()) yield;
   }
   if (offset + sealed.length + TRAILER_BYTES !== packBytes) throw corrupt('its records do not fill it');
   return rows;
+}
+
+/** As {@link openingFooter}, at once: for a short one. */
+export function openFooter(...given: Parameters<typeof openingFooter>): FooterRow[] {
+  return atOnce(openingFooter(...given));
 }
 
 function encrypt(raw: Uint8Array, pack: PackName, key: Uint8Array): Buffer {

@@ -1,7 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import { type PackName, packKey } from '../records/record.ts';
-import { type FooterRow, footerLength, HEAD_BYTES, openFooter, TRAILER_BYTES } from './pack-footer.ts';
+import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from './pack-footer.ts';
 
 /** What a pack's end is read with at first; most footers fit. */
 const TAIL_GUESS_BYTES = 64 * 1024;
@@ -43,5 +44,5 @@ export async function readPackFooter(
   const wanted = sealedBytes + TRAILER_BYTES;
   if (wanted > end.length) end = await readPackBytes(target, pack, packBytes - wanted, wanted, signal);
   const sealed = end.subarray(end.length - wanted, end.length - TRAILER_BYTES);
-  return openFooter(sealed, pack, packBytes, footerKey);
+  return await inTurns(openingFooter(sealed, pack, packBytes, footerKey));
 }

@@ -1,12 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { type CollectPlan, collecting, packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
-import type { LogFactOf } from '../log/log-entry.ts';
+import type { CommittedPack, LogFactOf } from '../log/log-entry.ts';
 import type { LogState } from '../log/log-state.ts';
 import type { Decision } from '../log/log-writer.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { inTurns } from '../records/event-loop-turns.ts';
-import { decodePackTable } from '../records/pack-table-record.ts';
+import { decodingPackTable } from '../records/pack-table-record.ts';
 import { packKey, RecordKind } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { isDamage } from './damage.ts';
@@ -129,13 +129,13 @@ async function readTables(
   const read = async (table: ReturnType<typeof packTables>[number]) => {
     try {
       const raw = await records.read(RecordKind.table, table.id, table.location, { signal });
-      return { key: tableKey(table), packs: decodePackTable(raw, table.packs) };
+      return { key: tableKey(table), packs: await inTurns(decodingPackTable(raw, table.packs)) };
     } catch (error) {
       if (!isDamage(error)) throw error;
       return undefined;
     }
   };
-  const rows = new Map<string, ReturnType<typeof decodePackTable>>();
+  const rows = new Map<string, readonly CommittedPack[]>();
   for await (const table of readAhead(packTables(state), read, TABLES_AT_A_TIME)) {
     if (table !== undefined) rows.set(table.key, table.packs);
   }

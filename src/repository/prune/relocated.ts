@@ -3,9 +3,9 @@ import type { BackupError } from '../../common/errors.ts';
 import type { Relocation } from '../log/log-entry.ts';
 import type { LogState } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
-import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
+import { inTurns, letOthersRun, Steps } from '../records/event-loop-turns.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';
-import { decodeRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
+import { decodingRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { isDamage } from './damage.ts';
 import type { NamedPack } from './marker.ts';
@@ -28,7 +28,8 @@ export async function readRelocation(
   { id, location }: Relocation,
   { signal }: AbortOptions,
 ): Promise<RelocationRow[]> {
-  return decodeRelocationTable(await records.read(RecordKind.relocation, id, location, { signal }));
+  const raw = await records.read(RecordKind.relocation, id, location, { signal });
+  return inTurns(decodingRelocationTable(raw));
 }
 
 /** Which packs relocation tables lead to, each table read once. */

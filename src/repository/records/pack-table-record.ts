@@ -1,6 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
 import type { CommittedPack } from '../log/log-entry.ts';
 import { MAX_SEQ } from '../log/log-keys.ts';
+import { atOnce, type InSteps, Steps } from './event-loop-turns.ts';
 import { MAX_RAW_LENGTH } from './record.ts';
 
 /** Tables of packs, kind 5: `docs/FORMAT.md`, section 8. u64 session, 16 random, u32 size, 32 SHA-256. */
@@ -24,13 +25,14 @@ export function encodePackTable(packs: readonly CommittedPack[]): Uint8Array<Arr
 }
 
 /** @param count - what the table's entry says. @throws `RECORD_CORRUPT` for anything but so many valid rows, each pack once */
-export function decodePackTable(raw: Uint8Array, count: number): CommittedPack[] {
+export function* decodingPackTable(raw: Uint8Array, count: number): InSteps<CommittedPack[]> {
   if (raw.length !== count * ROW_BYTES || count > MAX_TABLE_PACKS) {
     throw corrupt(`${raw.length} bytes are not ${count} rows`);
   }
   const view = Buffer.from(raw.buffer, raw.byteOffset, raw.length);
   const packs: CommittedPack[] = [];
   const names = new Set<string>();
+  const steps = new Steps();
   for (let at = 0; at < view.length; at += ROW_BYTES) {
     const session = view.readBigUInt64LE(at);
     if (session < 1n || session > BigInt(MAX_SEQ)) throw corrupt('there is no such session');
@@ -39,8 +41,14 @@ export function decodePackTable(raw: Uint8Array, count: number): CommittedPack[]
     names.add(`${session}/${random}`);
     const size = view.readUInt32LE(at + 24);
     packs.push({ session: Number(session), random, size, sha256: Uint8Array.from(view.subarray(at + 28, at + 60)) });
+    if (steps.isDue()) yield;
   }
   return packs;
+}
+
+/** As {@link decodingPackTable}, at once: for a short one. */
+export function decodePackTable(raw: Uint8Array, count: number): CommittedPack[] {
+  return atOnce(decodingPackTable(raw, count));
 }
 
 function corrupt(how: string): BackupError {

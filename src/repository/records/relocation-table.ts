@@ -1,4 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
+import { atOnce, type InSteps, Steps } from './event-loop-turns.ts';
 import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
 
 /** Records of kind 6: where the records of a pack that was condemned are now. `docs/FORMAT.md`, section 8. */
@@ -37,12 +38,13 @@ export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Arra
 }
 
 /** @throws `RECORD_CORRUPT` */
-export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
+export function* decodingRelocationTable(raw: Uint8Array): InSteps<RelocationRow[]> {
   if (raw.length === 0 || raw.length % ROW_BYTES !== 0 || raw.length > MAX_RELOCATION_ROWS * ROW_BYTES) {
     throw corrupt(`${raw.length} bytes`);
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   const rows: RelocationRow[] = [];
+  const steps = new Steps();
   let last = -1;
   for (let at = 0; at < raw.length; at += ROW_BYTES) {
     const row = rowAt(raw, view, at);
@@ -53,8 +55,14 @@ export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
     }
     last = row.offset;
     rows.push(row);
+    if (steps.isDue()) yield;
   }
   return rows;
+}
+
+/** As {@link decodingRelocationTable}, at once: for a short one. */
+export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
+  return atOnce(decodingRelocationTable(raw));
 }
 
 /** Where a table leads from an old offset. @param raw - that {@link decodeRelocationTable} has accepted */

@@ -2,9 +2,10 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { Relocation } from '../log/log-entry.ts';
 import type { LogState } from '../log/log-state.ts';
+import { inTurns } from './event-loop-turns.ts';
 import { type PackName, RecordKind, type RecordReader } from './record.ts';
 import type { PlacedRecord, WantedRecord } from './record-spans.ts';
-import { decodeRelocationTable, findRelocation } from './relocation-table.ts';
+import { decodingRelocationTable, findRelocation } from './relocation-table.ts';
 
 /** Tables kept, in bytes as they are stored: some 200,000 records that were moved. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
@@ -86,7 +87,7 @@ export class Relocations {
       return known;
     }
     const raw = await this.#records.read(RecordKind.relocation, id, location, options);
-    decodeRelocationTable(raw); // Checks it.
+    await inTurns(decodingRelocationTable(raw)); // Checks it.
     if (!this.#tables.has(key)) this.#keep(key, raw);
     return raw;
   }

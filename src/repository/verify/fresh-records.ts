@@ -5,6 +5,7 @@ import { BlockMap } from '../map/block-map.ts';
 import type { MapDescriptor } from '../map/descriptor.ts';
 import { readPackBytes } from '../pack/pack-reader.ts';
 import { isDamage } from '../prune/damage.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import {
   type Location,
   type PackName,
@@ -13,7 +14,7 @@ import {
   RecordKind,
   type RecordReader,
 } from '../records/record.ts';
-import { decodeRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
+import { decodingRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
 import { openRecord } from '../records/seal.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
@@ -134,7 +135,8 @@ export class FreshRecords implements RecordReader {
     const key = Buffer.from(id).toString('hex');
     const known = this.#tables.get(key);
     if (known !== undefined) return known;
-    const rows = decodeRelocationTable(await this.read(RecordKind.relocation, id, location));
+    const raw = await this.read(RecordKind.relocation, id, location);
+    const rows = await inTurns(decodingRelocationTable(raw));
     const moved = new Map(rows.map(({ offset, to }) => [offset, to]));
     if (!this.#tables.has(key)) this.#keep(key, moved);
     return moved;

@@ -2,7 +2,8 @@ import { packTables, type TableRows, tableKey } from '../log/collect-decision.ts
 import type { LogState } from '../log/log-state.ts';
 import { readAhead } from '../map/read-ahead.ts';
 import { isDamage } from '../prune/damage.ts';
-import { decodePackTable } from '../records/pack-table-record.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
+import { decodingPackTable } from '../records/pack-table-record.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import type { FreshRecords } from './fresh-records.ts';
@@ -33,7 +34,7 @@ export async function readTables(
     await needed.record(RecordKind.table, id, location);
     try {
       const raw = await records.read(RecordKind.table, id, location);
-      const rows = decodePackTable(raw, table.packs);
+      const rows = await inTurns(decodingPackTable(raw, table.packs));
       tables.set(tableKey(table), rows);
       for (const { size, sha256, ...pack } of rows) logged.set(packKey(pack), { size, sha256 });
     } catch (error) {
