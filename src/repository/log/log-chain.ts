@@ -1,14 +1,17 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
 import { logCorrupt } from './corrupt.ts';
 import type { DecodedEntry } from './entry-codec.ts';
 import type { HashedEntry } from './fold.ts';
+import type { LogEntry } from './log-entry.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
 import { soundEntry } from './sound-entries.ts';
 
 /**
  * Entries from one number down, each link held: what an entry says of the hash below it is what the object below has.
- * Tails count as read, since the entry that carries them is authenticated; so one request goes down many entries.
+ * Tails count as read, since the entry that carries them is authenticated; so one request goes down many entries. Where every
+ * object is read, tails are compared with the entries that they repeat: an opening would believe them.
  */
 export class LogChain {
   /** Bytes of the newest entry's object. */
@@ -18,6 +21,8 @@ export class LogChain {
   readonly #usesTails: boolean;
   /** Newest first. */
   readonly #entries: HashedEntry[] = [];
+  /** Tails of which not all entries have been read: what they say of the next one is at the number of entries above it. */
+  #openTails: { readonly of: number; readonly tail: readonly LogEntry[] }[] = [];
 
   private constructor(source: LogSource, listing: LogListing, top: DecodedEntry, usesTails: boolean) {
     this.#source = source;
@@ -75,11 +80,25 @@ export class LogChain {
 
   #add({ entry, tail, hash }: DecodedEntry): void {
     this.#entries.push({ entry, hash });
-    if (!this.#usesTails) return;
+    if (!this.#usesTails) {
+      this.#compareWithTails(entry);
+      this.#openTails.push({ of: entry.seq, tail });
+      return;
+    }
     let above = entry;
     for (const earlier of tail) {
       this.#entries.push({ entry: earlier, hash: above.prev });
       above = earlier;
     }
+  }
+
+  #compareWithTails(entry: LogEntry): void {
+    for (const { of, tail } of this.#openTails) {
+      const repeated = tail[of - entry.seq - 1];
+      if (repeated !== undefined && !isDeepStrictEqual(repeated, entry)) {
+        throw logCorrupt(`the tail of entry ${of} says something else of entry ${entry.seq} than that entry does`);
+      }
+    }
+    this.#openTails = this.#openTails.filter(({ of, tail }) => of - tail.length < entry.seq);
   }
 }

@@ -1,17 +1,21 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ObjectInfo } from '../../target/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from './checkpoint-codec.ts';
-import { LOG_PREFIX, parseLogKey } from './log-keys.ts';
+import { checkpointKey, LOG_PREFIX, parseLogKey } from './log-keys.ts';
 import { type LogSource, truncated } from './log-source.ts';
 
 /** As many as one page of an object store's listing holds. */
 const PAGE_KEYS = 1000;
 
-/** An object that is named as an entry. What it holds only reading it shows. */
-export interface ListedEntry {
+/** An object as a listing shows it. */
+export interface NamedObject {
   readonly key: string;
   /** Bytes. */
   readonly size: number;
+}
+
+/** An object that is named as an entry. What it holds only reading it shows. */
+export interface ListedEntry extends NamedObject {
   /** What changes when the object is replaced by another one of the same size; `undefined` where the store tells nothing. */
   readonly tag: string | undefined;
 }
@@ -20,6 +24,8 @@ export interface ListedEntry {
 export interface ReadListingOptions extends AbortOptions {
   /** The number down to which entries are of interest, and from there to the next checkpoint. @defaultValue a page */
   readonly through?: number | undefined;
+  /** One page and no more, for when it is not known yet which keys are entries. @defaultValue false */
+  readonly onlyOnePage?: boolean | undefined;
 }
 
 /** The newest end of the log as listings show it, page by page. */
@@ -28,6 +34,8 @@ export class LogListing {
   newest = 0;
   /** Sequences of checkpoints, newest first. */
   readonly checkpoints: number[] = [];
+  /** Bytes of each of them. */
+  readonly #checkpointBytes = new Map<number, number>();
   readonly #source: Pick<LogSource, 'target' | 'mode'>;
   /** By number, newest first. */
   readonly #entries = new Map<number, ListedEntry[]>();
@@ -40,11 +48,23 @@ export class LogListing {
     this.#source = source;
   }
 
-  /** The first page. It needs no key, so it may be read beside the other things that opening reads. */
+  /**
+   * From the beginning to the first page that shows an entry. It needs no key, so it may be read beside the other things
+   * that opening reads.
+   */
   static async read(source: Pick<LogSource, 'target' | 'mode'>, options: ReadListingOptions = {}): Promise<LogListing> {
     const listing = new LogListing(source);
     await listing.readMore(options);
+    if (options.onlyOnePage !== true) await listing.reachNewest(options);
     return listing;
+  }
+
+  /**
+   * Reads on to the newest entry. Whatever somebody has put before it, however much: a log that does not show is taken for
+   * one that is empty, and then nothing that the packs hold is needed by anybody.
+   */
+  async reachNewest(options: ReadListingOptions = {}): Promise<void> {
+    while (this.#hasMore && this.newest === 0) await this.readMore(options);
   }
 
   /** Whether there are older objects than those that were listed. */
@@ -55,6 +75,17 @@ export class LogListing {
   /** Numbers at which objects are named as entries, newest first. */
   get numbers(): number[] {
     return [...this.#entries.keys()].sort((one, other) => other - one);
+  }
+
+  /** What is named as a checkpoint of this number. */
+  checkpointAt(seq: number): NamedObject {
+    return { key: checkpointKey(seq), size: this.#checkpointBytes.get(seq) ?? 0 };
+  }
+
+  /** An object that is named as a checkpoint, and is none. */
+  discardCheckpoint(seq: number): void {
+    const at = this.checkpoints.indexOf(seq);
+    if (at >= 0) this.checkpoints.splice(at, 1);
   }
 
   /** What is named as an entry of this number, as far as it was listed. */
@@ -115,7 +146,9 @@ export class LogListing {
     const { seq } = parsed;
     this.#lowest = Math.min(this.#lowest, seq);
     if (parsed.kind === 'checkpoint') {
-      if (size <= MAX_CHECKPOINT_BYTES) this.checkpoints.push(seq);
+      if (size === 0 || size > MAX_CHECKPOINT_BYTES) return;
+      this.checkpoints.push(seq);
+      this.#checkpointBytes.set(seq, size);
       return;
     }
     // Keys of the other mode are not this repository's log.

@@ -1,13 +1,14 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { RepositoryMode } from '../keys/format-object.ts';
 import { inTurns } from '../records/event-loop-turns.ts';
 import { decodeCheckpoint } from './checkpoint-codec.ts';
 import { logCorrupt } from './corrupt.ts';
 import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from './entry-codec.ts';
-import { checkpointKey, entryKey } from './log-keys.ts';
-import type { ListedEntry } from './log-listing.ts';
+import { entryKey } from './log-keys.ts';
+import type { LogListing, NamedObject } from './log-listing.ts';
 import type { LogState } from './log-state.ts';
 
 /** Where a log is, and how to read it. */
@@ -41,12 +42,14 @@ export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash:
 export async function fetchEntry(
   source: LogSource,
   seq: number,
-  { key, size }: Pick<ListedEntry, 'key' | 'size'>,
+  { key, size }: NamedObject,
   { signal }: AbortOptions = {},
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
-    const bytes = await source.target.get(key, { signal });
+    // No more than was listed, whatever has been put there since.
+    const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal });
+    if (bytes === undefined) throw logCorrupt('it has fewer bytes than was listed');
     const decoded = await inTurns(decodingEntry(source.logKey, seq, bytes));
     if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its name says');
     return decoded;
@@ -58,14 +61,16 @@ export async function fetchEntry(
   }
 }
 
-/** A checkpoint, `undefined` when it is missing, damaged or a newer program's: it is only a cache. */
+/** The checkpoint that a listing names, `undefined` when it is missing, damaged or a newer program's: it is only a cache. */
 export async function fetchCheckpoint(
   { target, logKey }: LogSource,
   seq: number,
+  { key, size }: NamedObject,
   { signal }: AbortOptions = {},
 ): Promise<LogState | undefined> {
   try {
-    return await decodeCheckpoint(logKey, seq, await target.get(checkpointKey(seq), { signal }));
+    const bytes = await getBounded(target, key, size, { signal });
+    return bytes && (await decodeCheckpoint(logKey, seq, bytes));
   } catch (error) {
     const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
     if (BackupError.is(error) && useless.includes(error.code)) return undefined;
@@ -84,4 +89,17 @@ export function truncated(seq: number): BackupError {
 
 export function forked(seq: number): BackupError {
   return new BackupError('LOG_FORKED', `two writers wrote entry ${seq} of a repository for a single writer`);
+}
+
+/**
+ * That no checkpoint is ahead of the newest entry: whoever wrote it had read entries that are not there. What is only
+ * named as one, and can't be read, says nothing.
+ *
+ * @throws `LOG_TRUNCATED`, and what the target gives
+ */
+export async function checkNotAhead(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
+  for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
+    if ((await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options)) !== undefined) throw truncated(seq);
+    listing.discardCheckpoint(seq);
+  }
 }

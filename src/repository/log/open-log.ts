@@ -6,7 +6,7 @@ import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import type { LogEntry } from './log-entry.ts';
 import { LogListing } from './log-listing.ts';
-import { fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack, truncated } from './log-source.ts';
+import { checkNotAhead, fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
 import { EMPTY_STATE, type LogState } from './log-state.ts';
 import { type Prefetched, PrefetchedTarget } from './prefetch.ts';
 import { lowestFork } from './sound-entries.ts';
@@ -82,7 +82,7 @@ async function openListed(source: LogSource, options: OpenLogOptions): Promise<O
   const damageAsOf = (openedAsOf: number) =>
     error === undefined ? undefined : { openedAsOf, newestListed: listing.newest, error };
   // Before a fork there is one history; which of the branches holds, only the host can say.
-  for (const seq of listing.numbers.filter((each) => fork === undefined || each < fork)) {
+  for await (const seq of numbersBelow(listing, fork ?? Number.POSITIVE_INFINITY, options)) {
     try {
       return { ...(await openAsOf(source, listing, seq, options)), damage: damageAsOf(seq) };
     } catch (caught) {
@@ -95,6 +95,19 @@ async function openListed(source: LogSource, options: OpenLogOptions): Promise<O
   return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined, damage: damageAsOf(0) };
 }
 
+/** Numbers at which objects are named as entries, newest first, as long as they are asked for. */
+async function* numbersBelow(listing: LogListing, limit: number, options: AbortOptions): AsyncGenerator<number> {
+  for (let below = limit; ; ) {
+    const numbers = listing.numbers.filter((seq) => seq < below);
+    for (const seq of numbers) {
+      yield seq;
+      below = seq;
+    }
+    if (!listing.hasMore) return;
+    await listing.readMore(options);
+  }
+}
+
 /** The log through one entry. */
 async function openAsOf(
   source: LogSource,
@@ -104,8 +117,8 @@ async function openAsOf(
 ): Promise<Omit<OpenedLog, 'damage'>> {
   const { remembered } = options;
   const checkpoints = new Checkpoints(source, listing, newest);
-  // The second round. A checkpoint's failure is looked at when its turn comes.
-  checkpoints.fetchFirst(options);
+  // The second round. A checkpoint's failure is looked at when its turn comes. Below damage it is enough to ask for it then.
+  if (newest === listing.newest) checkpoints.fetchFirst(options);
   const chain = await LogChain.from(source, listing, newest, options);
   listing.checkWhole(newest);
   const { state, checkpoint } = await believe(chain, checkpoints, options);
@@ -127,7 +140,7 @@ async function soundListing(source: LogSource, options: OpenLogOptions): Promise
   let listing = options.listing ?? (await LogListing.read(source, { signal }));
   // An entry and its checkpoint may have come while the listing was being read, and only the second be in it.
   for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, { signal });
-  if (isAhead(listing)) throw truncated(listing.checkpoints[0] as number);
+  await checkNotAhead(source, listing, { signal });
   return listing;
 }
 
@@ -179,7 +192,7 @@ class Checkpoints {
   fetchFirst(options: AbortOptions): void {
     const seq = this.#listing.checkpoints.find((each) => each <= this.#newest);
     if (seq === undefined) return;
-    const answer = fetchCheckpoint(this.#source, seq, options);
+    const answer = fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
     answer.catch(() => {}); // `next` sees it.
     this.#first = { seq, answer };
   }
@@ -191,7 +204,10 @@ class Checkpoints {
         const seq = checkpoints[this.#at++] as number;
         if (seq > this.#newest) continue; // Above a fork.
         const isFirst = this.#first?.seq === seq;
-        const state = await (isFirst ? this.#first?.answer : fetchCheckpoint(this.#source, seq, options));
+        const fetched = isFirst
+          ? this.#first?.answer
+          : fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
+        const state = await fetched;
         if (state !== undefined) return state;
       }
       if (!this.#listing.hasMore) return undefined;
@@ -208,22 +224,30 @@ class Checkpoints {
  * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
  */
 export async function verifyLog(source: LogSource, options: AbortOptions = {}): Promise<LogState> {
-  return foldEntries(EMPTY_STATE, await readWholeLog(source, options));
+  return foldEntries(EMPTY_STATE, (await readWholeLog(source, options)).entries);
 }
 
-/** As {@link verifyLog}; resolves with the entries, oldest first. Whether they make sense together only folding them tells. */
-export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<HashedEntry[]> {
+/** Everything that stands in a log. */
+export interface WholeLog {
+  /** Oldest first. Whether they make sense together only folding them tells. */
+  readonly entries: HashedEntry[];
+  /** What it was read by: it names the checkpoints. */
+  readonly listing: LogListing;
+}
+
+/** Reads every entry of the log and holds every link, and each tail against the entries that it repeats. @throws as {@link verifyLog} */
+export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<WholeLog> {
   const listing = await LogListing.read(source, options);
   while (listing.hasMore) await listing.readMore(options);
   checkSizes(listing);
   const fork = await lowestFork(source, listing, new Set(), options);
   if (fork !== undefined) throw forked(fork);
-  const ahead = listing.checkpoints[0];
-  if (ahead !== undefined && ahead > listing.newest) throw truncated(ahead);
-  if (listing.newest === 0) return [];
-  const chain = await LogChain.from(source, listing, listing.newest, { ...options, usesTails: false });
+  await checkNotAhead(source, listing, options);
+  const { newest } = listing;
+  if (newest === 0) return { entries: [], listing };
+  const chain = await LogChain.from(source, listing, newest, { ...options, usesTails: false });
   await chain.reach(1, options);
-  return chain.since(0);
+  return { entries: chain.since(0), listing };
 }
 
 /** Before anything is read: entries are on their way long before their turn comes. */

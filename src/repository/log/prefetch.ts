@@ -2,8 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
 import { ForwardingTarget } from '../../target/forwarding-target.ts';
 import { MAX_ENTRY_BYTES } from './entry-codec.ts';
-import { checkpointKey } from './log-keys.ts';
-import type { LogListing } from './log-listing.ts';
+import type { LogListing, NamedObject } from './log-listing.ts';
 
 /** Answers that are on their way, by key. */
 export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
@@ -13,12 +12,12 @@ export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
  * the slot that gives the key is fetched beside them, and opening takes two rounds.
  */
 export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
-  const newest = listing.entriesAt(listing.newest).filter(({ size }) => size <= MAX_ENTRY_BYTES);
-  const keys = newest.slice(0, 1).map(({ key }) => key);
-  const [checkpoint] = listing.checkpoints;
-  if (checkpoint !== undefined) keys.push(checkpointKey(checkpoint));
-  const answers = keys.map((key): [string, Promise<Uint8Array>] => {
-    const answer = target.get(key, { signal });
+  const newest = listing.entriesAt(listing.newest).filter(({ size }) => size > 0 && size <= MAX_ENTRY_BYTES);
+  const wanted: NamedObject[] = newest.slice(0, 1);
+  const checkpoint = listing.checkpoints.find((seq) => seq <= listing.newest);
+  if (checkpoint !== undefined) wanted.push(listing.checkpointAt(checkpoint));
+  const answers = wanted.map(({ key, size }): [string, Promise<Uint8Array>] => {
+    const answer = target.get(key, { range: { offset: 0, length: size }, signal });
     answer.catch(() => {}); // Whoever asks for it sees it.
     return [key, answer];
   });

@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import { systemClock, type TargetClock } from '../../target/clock.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
-import { getBounded } from './bounded-get.ts';
 
 /** How patiently an object is created. */
 export interface Patience {

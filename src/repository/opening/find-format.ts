@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import {
   decodeFormat,
@@ -14,7 +15,6 @@ import { type StoredSlot, unlockRepository } from '../keys/unlock-repository.ts'
 import { formatCopyIn, MAX_ENTRY_BYTES } from '../log/entry-codec.ts';
 import { LOG_PREFIX, parseLogKey } from '../log/log-keys.ts';
 import { inTurns } from '../records/event-loop-turns.ts';
-import { getBounded } from './bounded-get.ts';
 
 /**
  * The object `format`, or where it is gone what is left of it: every key slot has a copy, and in a plain repository every log

@@ -36,7 +36,7 @@ export async function openRepository(
   const target = new MeteredTarget(readOnly ? readOnlyTarget(given) : given);
   const [stored, listed, slots] = await together([
     readFormat(target, { signal }),
-    LogListing.read({ target, mode: 'shared' }, { signal }),
+    LogListing.read({ target, mode: 'shared' }, { onlyOnePage: true, signal }),
     listSlots(target, { signal }),
   ]);
   const found = stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, key: undefined };
@@ -49,6 +49,7 @@ export async function openRepository(
   }
   const { mode } = format;
   const listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
+  await listing.reachNewest({ signal });
   const [prefetched, keys] = await together([
     prefetchLog(target, listing, { signal }),
     keysOf(found, withHinted(target, slots, format.keySlot), checked),

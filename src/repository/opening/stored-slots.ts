@@ -1,10 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { MAX_SLOT_BYTES } from '../keys/key-slot.ts';
 import { isSlotName, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import type { StoredSlot } from '../keys/unlock-repository.ts';
-import { getBounded } from './bounded-get.ts';
 
 /** So many slots are looked at. A page of a listing has as many; nobody has that many ways to unlock a repository. */
 const MAX_SLOTS = 1000;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget, PutOptions } from '../../target/cloud-target.ts';
 
 /** A pack on its way. */
@@ -33,6 +34,6 @@ async function isSame(target: CloudTarget, { key, bytes, sha256 }: PackBody, opt
   const info = await target.stat(key, options);
   if (info?.size !== bytes.length) return false;
   if (info.sha256 !== undefined) return info.sha256 === Buffer.from(sha256).toString('hex');
-  const found = await target.get(key, options);
-  return createHash('sha256').update(found).digest().equals(sha256);
+  const found = await getBounded(target, key, bytes.length, options);
+  return found !== undefined && createHash('sha256').update(found).digest().equals(sha256);
 }

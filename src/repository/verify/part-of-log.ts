@@ -1,10 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { HashedEntry } from '../log/fold.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { LogListing } from '../log/log-listing.ts';
-import { forked, type LogSource, truncated } from '../log/log-source.ts';
+import { checkNotAhead, forked, type LogSource } from '../log/log-source.ts';
 import { openObject, sealObject } from '../log/sealed-object.ts';
 import { lowestFork } from '../log/sound-entries.ts';
 
@@ -27,7 +28,10 @@ interface LogMark {
 
 /** What was read of a log, and what to note once the verification has ended well. */
 export interface PartOfLog {
-  readonly entries: readonly HashedEntry[];
+  /** Without gaps, oldest first; the last part ends with the newest entry. */
+  readonly parts: readonly (readonly HashedEntry[])[];
+  /** What it was read by: it names the checkpoints. */
+  readonly listing: LogListing;
   save(): Promise<void>;
 }
 
@@ -47,12 +51,11 @@ export async function readPartOfLog(
 ): Promise<PartOfLog> {
   const { target, logKey } = source;
   const listing = await LogListing.read(source, options);
+  await checkNotAhead(source, listing, options);
   const { newest } = listing;
-  const ahead = listing.checkpoints[0];
-  if (ahead !== undefined && ahead > newest) throw truncated(ahead);
   const fork = await lowestFork(source, listing, new Set(), options);
   if (fork !== undefined) throw forked(fork);
-  if (newest === 0) return { entries: [], save: async () => {} };
+  if (newest === 0) return { parts: [], listing, save: async () => {} };
   const mark = await readMark(target, logKey, options);
   const seen = mark !== undefined && mark.seq <= newest ? mark : undefined;
   const lowest = Math.max(1, seen === undefined ? 1 : Math.min(newest, seen.seq + 1));
@@ -63,7 +66,8 @@ export async function readPartOfLog(
   if (seen === undefined || found === undefined || Buffer.compare(found, seen.hash) !== 0) {
     // Nothing is known of what is below, or it was noted of another log.
     await recent.reach(1, options);
-    return { entries: recent.since(0), save: () => saveMark(target, logKey, newest, recent, 1, options) };
+    const save = () => saveMark(target, logKey, newest, recent, 1, options);
+    return { parts: [recent.since(0)], listing, save };
   }
   const first = seen.next > seen.seq ? 1 : seen.next;
   const last = Math.min(seen.seq, first + Math.ceil(fraction * seen.seq));
@@ -73,8 +77,8 @@ export async function readPartOfLog(
   if (last === seen.seq && Buffer.compare(old.hashOf(last) as Uint8Array, seen.hash) !== 0) {
     throw new BackupError('LOG_CORRUPT', `entry ${last} of the log is not the one that was verified before`);
   }
-  const entries = [...old.since(0), ...recent.since(seen.seq)];
-  return { entries, save: () => saveMark(target, logKey, newest, recent, last, options) };
+  const save = () => saveMark(target, logKey, newest, recent, last, options);
+  return { parts: [old.since(0), recent.since(seen.seq)], listing, save };
 }
 
 async function readMark(
@@ -85,7 +89,9 @@ async function readMark(
   try {
     const info = await target.stat(VERIFIED_LOG_KEY, { signal });
     if (info === undefined || info.size > MAX_BYTES) return undefined;
-    return decode(openObject(logKey, LABEL, 0, await target.get(VERIFIED_LOG_KEY, { signal })));
+    if (info.size === 0) return undefined;
+    const bytes = await getBounded(target, VERIFIED_LOG_KEY, info.size, { signal });
+    return bytes && decode(openObject(logKey, LABEL, 0, bytes));
   } catch (error) {
     signal?.throwIfAborted();
     if (BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;

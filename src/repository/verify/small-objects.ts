@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import {
   decodeFormat,
@@ -13,7 +14,6 @@ import {
 import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { fetchEntry, keyOfEntry } from '../log/log-source.ts';
-import { getBounded } from '../opening/bounded-get.ts';
 import { examineSlot } from '../opening/examine-slot.ts';
 import { listSlots } from '../opening/stored-slots.ts';
 import type { RepositoryContext } from '../repository-context.ts';

@@ -1,4 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import { openObject, sealObject } from '../log/sealed-object.ts';
 import type { PackName } from '../records/record.ts';
@@ -91,8 +92,9 @@ async function readTimes(
 ): Promise<Times | undefined> {
   try {
     const info = await target.stat(VERIFIED_KEY, { signal });
-    if (info === undefined || info.size > MAX_BYTES) return new Map();
-    return decode(openObject(logKey, 'cow1 verified', 0, await target.get(VERIFIED_KEY, { signal })));
+    if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return new Map();
+    const bytes = await getBounded(target, VERIFIED_KEY, info.size, { signal });
+    return bytes === undefined ? new Map() : decode(openObject(logKey, 'cow1 verified', 0, bytes));
   } catch (error) {
     signal?.throwIfAborted();
     const isUseless = BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND');

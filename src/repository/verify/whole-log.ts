@@ -1,15 +1,17 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
+import type { CloudTarget, GetOptions, ListOptions, ObjectInfo } from '../../target/cloud-target.ts';
 import { ForwardingTarget } from '../../target/forwarding-target.ts';
 import { logCorrupt } from '../log/corrupt.ts';
-import { foldEntries, type HashedEntry } from '../log/fold.ts';
+import { MAX_ENTRY_BYTES } from '../log/entry-codec.ts';
+import type { HashedEntry } from '../log/fold.ts';
 import type { PackRecord } from '../log/log-entry.ts';
 import { entryKey, parseLogKey } from '../log/log-keys.ts';
-import { EMPTY_STATE } from '../log/log-state.ts';
-import { readWholeLog } from '../log/open-log.ts';
+import { truncated } from '../log/log-source.ts';
+import { readWholeLog, type WholeLog } from '../log/open-log.ts';
 import { packKey } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
-import { readPartOfLog } from './part-of-log.ts';
+import { checkCheckpoints } from './checkpoints-follow.ts';
+import { type PartOfLog, readPartOfLog } from './part-of-log.ts';
 
 const ENTRIES_AHEAD = 8;
 
@@ -24,8 +26,8 @@ export interface LoggedPart {
 }
 
 /**
- * Reads the log's objects, holds every link, and resolves with what its entries say of packs: of the whole log, which is
- * folded too, or of what is new and a fraction of what has been verified before.
+ * Reads the log's objects, holds every link, compares tails and checkpoints with the entries, and resolves with what its
+ * entries say of packs: of the whole log, or of what is new and a fraction of what has been verified before.
  *
  * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target gives
  */
@@ -39,13 +41,15 @@ export async function readLoggedPacks(
   const startReading = (lowest: number) => {
     ahead.lowest = lowest;
   };
-  const { entries, save } =
-    fraction < 1
-      ? await readPartOfLog(source, fraction, startReading, { signal })
-      : { entries: await readWholeLog(source, { signal }), save: async () => {} };
-  if (fraction === 1) await foldEntries(EMPTY_STATE, entries);
   // What this repository works with came by tails and a checkpoint.
   const { seq, hash } = log.state;
+  const { parts, listing, save } =
+    fraction < 1
+      ? await readPartOfLog(source, fraction, startReading, { signal })
+      : partsOf(await readWholeLog(source, { signal }));
+  for (const part of parts) await checkCheckpoints(source, listing, part, { signal });
+  if (listing.newest < seq) throw truncated(seq);
+  const entries = parts.flat();
   const known = entries.find(({ entry }) => entry.seq === seq);
   if (known !== undefined && Buffer.compare(known.hash, hash) !== 0) {
     throw logCorrupt(`entry ${seq} is not the one that this repository was opened with`);
@@ -55,6 +59,10 @@ export async function readLoggedPacks(
     for (const pack of packsOf(entry)) packs.set(packKey(pack), { size: pack.size, sha256: pack.sha256 });
   }
   return { packs, save };
+}
+
+function partsOf({ entries, listing }: WholeLog): PartOfLog {
+  return { parts: [entries], listing, save: async () => {} };
 }
 
 function packsOf(entry: HashedEntry['entry']) {
@@ -67,9 +75,18 @@ class EntriesAhead extends ForwardingTarget {
   /** Nothing below it is going to be read. */
   lowest = 1;
   readonly #coming = new Map<string, Promise<Uint8Array>>();
+  /** Bytes by key, as they were listed. */
+  readonly #sizes = new Map<string, number>();
 
   constructor(target: CloudTarget) {
     super(target, 'the log');
+  }
+
+  protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
+    for await (const info of super.forwardList(prefix, options)) {
+      this.#sizes.set(info.key, info.size);
+      yield info;
+    }
   }
 
   protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
@@ -79,8 +96,9 @@ class EntriesAhead extends ForwardingTarget {
     if (parsed?.kind === 'entry' && parsed.suffix === undefined) {
       for (let seq = parsed.seq - 1; seq >= Math.max(this.lowest, parsed.seq - ENTRIES_AHEAD); seq--) {
         const below = entryKey(seq);
-        if (this.#coming.has(below)) continue;
-        const coming = super.forwardGet(below, options);
+        const length = this.#sizes.get(below) ?? 0;
+        if (this.#coming.has(below) || length === 0 || length > MAX_ENTRY_BYTES) continue;
+        const coming = super.forwardGet(below, { ...options, range: { offset: 0, length } });
         coming.catch(() => {}); // It is reported when its turn comes.
         this.#coming.set(below, coming);
       }

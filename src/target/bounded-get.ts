@@ -1,6 +1,6 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
+import type { AbortOptions } from '../common/abort.ts';
+import { BackupError } from '../common/errors.ts';
+import type { CloudTarget } from './cloud-target.ts';
 
 /**
  * The first bytes of an object that a stranger may have made as large as they like. `undefined` where it has fewer.
