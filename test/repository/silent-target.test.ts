@@ -1,4 +1,7 @@
-import { describe, expect, test, vi } from 'vitest';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
@@ -66,6 +69,12 @@ interface Trial {
   readonly repository: BackupRepository;
   readonly volume: CopyOnWriteVolume;
   readonly ids: readonly string[];
+  /** One of two. */
+  readonly slot: string;
+  /** An open one. */
+  readonly session: number;
+  /** Of a file that is not there. */
+  readonly path: string;
   readonly signal: AbortSignal;
 }
 
@@ -79,6 +88,8 @@ const calls: [name: string, call: (trial: Trial) => Promise<unknown>][] = [
   ['latestBackup', ({ repository, signal }) => repository.latestBackup('disk', { signal })],
   ['listBackups', ({ repository, signal }) => drain(repository.listBackups({ signal }))],
   ['listVolumes', ({ repository, signal }) => drain(repository.listVolumes({ signal }))],
+  ['listSessions', ({ repository, signal }) => drain(repository.listSessions({ signal }))],
+  ['endSession', ({ repository, session, signal }) => repository.endSession(session, { signal })],
   ['findBackup', ({ repository, ids, signal }) => repository.findBackup(ids[0]!, { signal })],
   ['stats', ({ repository, signal }) => repository.stats({ signal })],
   ['diff', ({ repository, ids, signal }) => drain(repository.diff(ids[0]!, ids[1]!, { signal }))],
@@ -94,10 +105,18 @@ const calls: [name: string, call: (trial: Trial) => Promise<unknown>][] = [
     'restore',
     ({ repository, ids, signal }) => repository.restore(ids[1]!, new MemoryDevice(30 * BLOCK + 1000), { signal }),
   ],
+  [
+    'restoreToFile',
+    async ({ repository, ids, path, signal }) => {
+      await repository.restoreToFile(ids[1]!, path, { signal });
+      await rm(path);
+    },
+  ],
   ['estimate', ({ repository, ids, signal }) => repository.estimate({ restore: ids[1]! }, { signal })],
   ['estimate of prune', ({ repository, signal }) => repository.estimate({ prune: true }, { signal })],
   ['forget', ({ repository, ids, signal }) => repository.forget([ids[0]!], { signal })],
   ['hold', ({ repository, ids, signal }) => repository.hold([ids[0]!], { signal })],
+  ['release', ({ repository, ids, signal }) => repository.release([ids[1]!], { signal })],
   [
     'applyRetention',
     ({ repository, signal }) => repository.applyRetention({ keepLast: 1 }, { volume: 'disk', signal }),
@@ -115,40 +134,63 @@ const calls: [name: string, call: (trial: Trial) => Promise<unknown>][] = [
     },
   ],
   ['keys.list', ({ repository, signal }) => repository.keys.list({ signal })],
+  ['keys.remove', ({ repository, slot, signal }) => repository.keys.remove(slot, { signal })],
   ['keys.add', ({ repository, signal }) => repository.keys.add({ key: new Uint8Array(32).fill(1) }, { signal })],
 ];
+
+/** Two backups, one of them held, two key slots, and the session of a backup that is under way. */
+async function storedTrial(
+  base: MemoryTarget,
+  volume: CopyOnWriteVolume,
+): Promise<Pick<Trial, 'ids' | 'slot' | 'session'> & { readonly stored: MemoryTarget }> {
+  const ids: string[] = [];
+  await using repository = await createIn(base, true);
+  for (let round = 0; round < 2; round++) {
+    ids.push((await repository.backup(volume, { volume: 'disk' })).id);
+    await writeBlock(volume, round);
+  }
+  await repository.hold([ids[1]!]);
+  const slot = await repository.keys.add({ key: new Uint8Array(32).fill(2) });
+  const other = await openVolume(5);
+  await repository.startBackup(other.volume, { volume: 'other' });
+  let session = 0;
+  for await (const { seq } of repository.listSessions()) session = seq;
+  return { ids, slot, session, stored: await copyOf(base) };
+}
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cow-silent-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('a target that never answers, and takes no heed of signals, holds up no', () => {
   test.each(calls)('%s', async (_name, call) => {
     const base = new MemoryTarget();
     const { volume } = await openVolume(30);
-    const ids: string[] = [];
-    {
-      await using repository = await createIn(base, true);
-      for (let round = 0; round < 2; round++) {
-        ids.push((await repository.backup(volume, { volume: 'disk' })).id);
-        await writeBlock(volume, round);
-      }
-    }
+    const { stored, ...had } = await storedTrial(base, volume);
     let silent = 0;
     for (let answers = 0; ; answers += answers < 30 ? 1 : 7) {
-      const target = new SilentTarget(await copyOf(base));
+      const target = new SilentTarget(await copyOf(stored));
       const repository = await openIn(target, true);
       const outcome = await abortedInSilence(target, answers, (signal) =>
-        call({ target, repository, volume, ids, signal }),
+        call({ target, repository, volume, ...had, path: join(folder, 'restored'), signal }),
       );
+      expect(await readdir(folder), 'nothing is left of a restore').toEqual([]);
       if (outcome === 'done') break;
       silent++;
     }
     expect(silent).toBeGreaterThan(0);
   });
 
-  test('create', async () => {
-    const { unlock } = unlockOf(true);
+  test.each(['create', 'open with createIfMissing'])('%s', async (name) => {
+    const encryption = unlockOf(true).unlock!;
     for (let answers = 0; ; answers++) {
       const target = new SilentTarget(new MemoryTarget());
       const outcome = await abortedInSilence(target, answers, (signal) =>
-        BackupRepository.create(target, { encryption: unlock!, ...SMALL, signal }),
+        name === 'create'
+          ? BackupRepository.create(target, { encryption, ...SMALL, signal })
+          : BackupRepository.open(target, { createIfMissing: { encryption }, ...SMALL, signal }),
       );
       if (outcome === 'done') break;
       expect(answers).toBeLessThan(100);

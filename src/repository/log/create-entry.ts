@@ -1,4 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
+import { ABORT_GRACE_MS, pastAbort } from '../../common/past-abort.ts';
 import type { DecodedEntry } from './entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 
@@ -150,35 +151,19 @@ export function commitUnknown(seq: number, cause: unknown): BackupError {
   return new BackupError('COMMIT_UNKNOWN', `whether entry ${seq} is in the log can't be learned now${why}`, { cause });
 }
 
-/** For how long the outcome of an entry is waited for after an abort. */
-const ABORT_GRACE_MS = 10_000;
-
 /**
  * Runs `work`, which sends an entry, past an abort of `signal`: its outcome is worth a wait. Not worth any wait, though: a
  * target may never answer. Some seconds after the abort the signal that `work` is given aborts with `COMMIT_UNKNOWN`.
  */
-export async function outliving<T>(
+export function outliving<T>(
   signal: AbortSignal | undefined,
   seq: number,
   work: (givenUp: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const controller = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  const giveUp = () => {
+  return pastAbort(signal, work, () => {
     const message = `it was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether entry ${seq} was written`;
-    controller.abort(new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason }));
-  };
-  const onAbort = () => {
-    timer = setTimeout(giveUp, ABORT_GRACE_MS);
-  };
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await work(controller.signal);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', onAbort);
-  }
+    return new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason });
+  });
 }
 
 /** Whether the store refused a request: it has no effect, now or later. */

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { abortOptionsArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { pastAbort } from '../../common/past-abort.ts';
 import { withRetries } from '../../target/with-retries.ts';
 import { wipeBytes } from '../keys/derivation.ts';
 import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../keys/key-slot.ts';
@@ -112,10 +113,19 @@ export async function removeKeySlot(context: RepositoryContext, id: string, opti
   const signal = abortOptionsArgument(options);
   repositoryKeyOf(context);
   await context.log.append((state) => decideRemoval(context, state, id, signal), { signal });
-  // From here on it is removed, so nothing stops short of the objects. Those of removals that were cut short go too.
+  // From here on it is removed, so nothing stops short of the objects but a target that does not answer after an abort.
+  await pastAbort(
+    signal,
+    (givenUp) => deleteRemovedSlots(context, givenUp),
+    () => signal?.reason,
+  );
+}
+
+/** Those of removals that were cut short too. */
+async function deleteRemovedSlots(context: RepositoryContext, signal: AbortSignal): Promise<void> {
   const { removedSlots } = context.log.state;
-  for (const { name } of await listSlots(context.target, {})) {
-    if (removedSlots.has(name)) await context.target.delete(slotKey(name));
+  for (const { name } of await listSlots(context.target, { signal })) {
+    if (removedSlots.has(name)) await context.target.delete(slotKey(name), { signal });
   }
 }
 
