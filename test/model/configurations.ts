@@ -1,9 +1,19 @@
 /** Every exploration there is. */
+import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
 import { LOG } from './configurations/log.ts';
 import { REPACKING } from './configurations/repacking.ts';
 import { STORES } from './configurations/stores.ts';
+import { TWINS } from './configurations/twins.ts';
 import { WRITING } from './configurations/writing.ts';
 import type { Named } from './named.ts';
 
-export const CONFIGURATIONS: readonly Named[] = [...WRITING, ...COLLECTING, ...REPACKING, ...LOG, ...STORES];
+export const CONFIGURATIONS: readonly Named[] = [
+  ...WRITING,
+  ...COLLECTING,
+  ...REPACKING,
+  ...LOG,
+  ...STORES,
+  ...TWINS,
+  ...CLOCKS,
+];

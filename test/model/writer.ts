@@ -119,6 +119,7 @@ function work(turn: WriterTurn): void {
   const session = view.sessions[client.session]!;
   if (session.state !== 'open' && world.keeps('P6.fence')) {
     emit(`${nameOf(turn)} sees its session ${session.state}`, withClient(state, index, finished(turn, FAILURE)));
+    if (!world.keeps('P6.named')) deleteOwn(turn);
     return;
   }
   upload(turn);
@@ -135,6 +136,13 @@ function work(turn: WriterTurn): void {
   const isFull = client.acknowledged === PACKS_FOR_ONE_SESSION || usableNode(turn) !== undefined;
   const isHopeless = !commit && isFull && !client.isUnanswered;
   if (isHopeless) emit(`${nameOf(turn)} gives up with a code`, withClient(state, index, finished(turn, FAILURE)));
+}
+
+/** With P6.named taken out: what it has stored itself is nobody else's business, it thinks. */
+function deleteOwn(turn: WriterTurn): void {
+  const { state, index, client, emit } = turn;
+  const packs = state.packs.map((p) => (sessionOf(p.id) === client.session ? { ...p, isPresent: false } : p));
+  emit(`${nameOf(turn)} deletes its own packs`, withClient({ ...state, packs }, index, finished(turn, FAILURE)));
 }
 
 /** With P4.again taken out: what was decided once is sent to whatever number is next. */

@@ -8,7 +8,7 @@ export const WRITING: readonly Named[] = [
   repository(
     'one-volume',
     'Two writers of one volume; the first waits while it is busy, the second takes over and adopts.',
-    ['P2.oneWriter', 'P6.fence', 'P4.acknowledged'],
+    ['P2.oneWriter', 'P6.fence', 'P4.acknowledged', 'P6.named'],
     scene(ONE_BACKUP, [
       { kind: 'writer', volumes: [0], rounds: 2, late: ['pack'], mayAbort: true },
       { kind: 'writer', volumes: [0], rounds: 1, takeover: 'adopt', crashes: 1 },
