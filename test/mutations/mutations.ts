@@ -1,6 +1,7 @@
 import type { Mutation } from './mutation.ts';
 import { OPENING_MUTATIONS } from './opening-mutations.ts';
+import { REPOSITORY_MUTATIONS } from './repository-mutations.ts';
 import { VOLUME_MUTATIONS } from './volume-mutations.ts';
 
 /** Every rule that the tests must miss when it is gone. */
-export const MUTATIONS: readonly Mutation[] = [...VOLUME_MUTATIONS, ...OPENING_MUTATIONS];
+export const MUTATIONS: readonly Mutation[] = [...VOLUME_MUTATIONS, ...OPENING_MUTATIONS, ...REPOSITORY_MUTATIONS];

@@ -85,4 +85,11 @@ export const SOAKS: readonly Soak[] = [
     files: ['test/soaks/misuse.test.ts'],
     times: { full: 150, short: 15 },
   },
+  {
+    name: 'model',
+    what: 'every interleaving of the repository protocol, in the larger casts too, with all rules in force',
+    files: ['test/model/repository-protocol.test.ts'],
+    times: { full: 1, short: 1 },
+    sweepsAll: true,
+  },
 ];

@@ -76,10 +76,13 @@ export async function writtenSinceBase(
   { repositoryId, base, newest }: TrackedBase,
 ): Promise<readonly BlockRange[] | ChangeReason> {
   if (base.descriptor.size !== volume.size) return 'size-changed';
+  // @mutation base-is-the-newest
   if (base.id !== newest) return 'base-not-newest';
   const seen = witnessedCommits.get(volume)?.get(keyOf(repositoryId, base.volume));
+  // @mutation base-was-seen
   if (seen === undefined || seen.digest !== digestOf(base)) return 'base-not-seen';
   // R11: what was written between an older instant and the base shows in nothing that was written since the base.
+  // @mutation base-is-earlier
   if (instant !== undefined && instant.epoch < seen.point.epoch) return 'base-newer';
   const written = volume.changedSince(seen.point);
   return written === undefined ? 'tracking-lost' : await gatheredRanges(written);

@@ -99,6 +99,7 @@ async function readBack(
   const found = info && (await fetchEntry(source, sent.seq, info, { signal }));
   if (found === undefined) return 'nothing';
   // Hashes are of all bytes: two objects of one hash are one.
+  // @mutation all-bytes-decide
   return Buffer.compare(found.hash, sent.hash) === 0 ? 'own' : found;
 }
 

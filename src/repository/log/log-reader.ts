@@ -110,6 +110,7 @@ export class LogReader {
   async look(options: AbortOptions = {}): Promise<LogState> {
     if (this.#damage !== undefined) return this.state; // What comes after it is nobody's.
     try {
+      // @mutation gone-takes-two-listings
       await this.#lookOnce(options).catch((error: unknown) => {
         if (!isGone(error)) throw error;
         return this.#lookOnce(options); // It takes two listings to call it gone.
@@ -156,6 +157,7 @@ export class LogReader {
   async #lookOnce(options: AbortOptions): Promise<void> {
     const { seq } = this.state;
     const listing = await LogListing.read(this.source, { ...options, through: this.#confirmed.state.seq });
+    // @mutation own-entries-are-listed
     for (const standing of this.#unconfirmed.toReversed()) await this.#findListed(listing, standing);
     await this.#checkConfirmed(listing, options);
     const fork = await lowestFork(this.source, listing, this.#strays, options);
@@ -188,6 +190,7 @@ export class LogReader {
       if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
       return undefined;
     });
+    // @mutation confirmed-is-the-same-object
     if (found === undefined || Buffer.compare(found.hash, state.hash) !== 0) throw this.#replaced(listing, state.seq);
   }
 

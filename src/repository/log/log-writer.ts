@@ -184,6 +184,7 @@ export class LogWriter {
         return false;
       }
       await reader.accept([decoded], sent.bytes.length, next);
+      // @mutation success-is-listed
       if (confirm) await this.#confirm(sent.seq, givenUp);
       return true;
     });

@@ -21,9 +21,11 @@ export interface PackBody {
 export async function createPack(target: CloudTarget, pack: PackBody, options: PutOptions): Promise<void> {
   const { key, bytes } = pack;
   try {
+    // @mutation packs-are-created
     await target.put(key, bytes, { ...options, createOnly: true });
   } catch (error) {
     if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
+    // @mutation pack-is-the-same
     if (await isSame(target, pack, { signal: options.signal })) return;
     const message = `${key} exists with another content: a copy of this process writes in its session`;
     throw new BackupError('SESSION_SHARED', message, { cause: error, retryable: true });

@@ -37,6 +37,7 @@ export class Ages {
 
   /** @throws what the target gives */
   static async of(context: RepositoryContext, { signal }: AbortOptions): Promise<Ages> {
+    // @mutation ages-are-the-stores
     return new Ages(context, { signal }, await context.target.storeTime?.({ signal }));
   }
 

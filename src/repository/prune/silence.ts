@@ -26,6 +26,7 @@ export async function judgeTimes(run: PruneRun, state: LogState, listing: PackLi
   const redate = new Set<number>();
   const waits = (seq: number, age: Age, waitMs: number) => {
     if (age.ms >= waitMs) return false;
+    // @mutation what-lies-ahead-is-redated
     if (age.mustBeDated) redate.add(seq);
     return true;
   };

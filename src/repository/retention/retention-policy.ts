@@ -120,7 +120,9 @@ export function* applyPolicy<B extends Dated>(
     const isBroken = backup.isBroken === true;
     const instant = new Instant(times[index] as number, policy.calendar);
     const keptBy: KeptBy[] = rules.filter((rule) => rule.keeps(instant, isBroken)).map(({ name }) => name);
+    // @mutation newest-is-kept
     if (index === backups.length - 1) keptBy.push('newest');
+    // @mutation newest-whole-is-kept
     if (!hasNewerWhole) keptBy.push(isBroken ? 'no newer whole' : 'newest whole');
     if (backup.isHeld === true) keptBy.push('held');
     hasNewerWhole ||= !isBroken;

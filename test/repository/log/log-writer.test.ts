@@ -219,6 +219,18 @@ describe('whose entry (P5)', () => {
     expect([...writer.state.sessions.keys()]).toEqual([1, 2]);
   });
 
+  test("another's entry of the same size is not taken for its own: all bytes decide", async () => {
+    const options = { now: () => 1_000 };
+    const { writer, target } = await troubled([], options);
+    await (await host(target, options)).append(() => open({ aaaa: undefined }));
+    const own = await writer.append(() => open({ bbbb: undefined }), { lookFirst: false });
+    const { writer: alone, target: elsewhere } = await troubled([], options);
+    await alone.append(() => open({ bbbb: undefined }));
+    expect((await target.stat(entryKey(1)))?.size).toBe((await elsewhere.stat(entryKey(1)))?.size);
+    expect(own?.entry.seq).toBe(2);
+    expect([...writer.state.sessions.keys()]).toEqual([1, 2]);
+  });
+
   test('what is refused is refused on a state that was looked at', async () => {
     const { writer, target } = await troubled([]);
     const other = await host(target);

@@ -204,6 +204,16 @@ describe('a retention policy', () => {
     expect(kept({ keepYearly: 1 })).toEqual([5, 4]);
   });
 
+  test('keeps the newest whole backup below broken ones, however old it is', () => {
+    const backups = [
+      { ...at('2025-01-01T00:00Z'), isBroken: false },
+      { ...at('2025-02-01T00:00Z'), isBroken: false },
+      { ...at('2026-01-01T00:00Z'), isBroken: true },
+    ];
+    const choices = choicesOf({ keepWithin: 86_400_000 }, backups);
+    expect(choices.map(({ keptBy }) => keptBy.length > 0)).toEqual([true, true, false]);
+  });
+
   test('of thousands of backups with any times takes no longer than their number', () => {
     const backups = Array.from({ length: 20_000 }, (_, index) => ({ frozenAt: new Date((index * 7919) % 1_000_003) }));
     expect(choicesOf({ keepLast: 5 }, backups).filter(({ keptBy }) => keptBy.length > 0).length).toBe(5);
