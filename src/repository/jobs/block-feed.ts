@@ -99,6 +99,7 @@ export class BlockFeed {
    */
   async take(claim: (batch: Batch) => void, onIdle: () => void, lane?: 'intercepted'): Promise<Batch | undefined> {
     for (;;) {
+      await letOthersRun(); // What is looked at adds up, over the loops of a job and its jobs.
       if (this.#isEnded || this.isExhausted) return undefined;
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {
@@ -106,12 +107,9 @@ export class BlockFeed {
         if (this.isExhausted) this.#wakeAll(); // Whoever else waits is done.
         return batch;
       }
-      if (this.#hasMoreToLookAt(lane)) {
-        await letOthersRun();
-      } else {
-        onIdle();
-        await this.#wake.promise;
-      }
+      if (this.#hasMoreToLookAt(lane)) continue;
+      onIdle();
+      await this.#wake.promise;
     }
   }
 

@@ -244,6 +244,7 @@ export class VolumeBackup {
       }
       const end = Math.min(states.blockCount, first + fanOut);
       await this.#settled(first, end);
+      await letOthersRun(); // Of a large volume most leaves have nothing to wait for.
       yield* this.#changesOf(first, end);
       await letOthersRun();
     }
