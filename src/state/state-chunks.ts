@@ -1,8 +1,9 @@
 import { ALLOWED, BLOCK_STATES } from './block-state.ts';
+import { endOfEqualBytes } from './equal-bytes.ts';
 import { skipEqual } from './skip-equal.ts';
 
 /** So many blocks are kept together. Their number in one state fits into 16 bits. */
-export const CHUNK_BITS = 14;
+export const CHUNK_BITS = 12;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 const STATES = BLOCK_STATES.length;
@@ -70,8 +71,9 @@ export class StateChunks {
       const isWhole = next - at === this.#length(chunk);
       if (!isWhole || !this.#mayAllGo(chunk, to)) {
         const bytes = this.#chunks[chunk] as Uint8Array;
-        for (let block = at; block < next; block++) {
-          if (ALLOWED[(bytes[block & IN_CHUNK] as number) * 8 + to] === 0) return block;
+        const base = chunk * CHUNK_BLOCKS;
+        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
+          if (ALLOWED[(bytes[place] as number) * 8 + to] === 0) return base + place;
         }
       }
       at = next;
@@ -97,8 +99,9 @@ export class StateChunks {
       const next = Math.min(end, this.#endOf(chunk));
       if (this.#hasAny(chunk, wanted)) {
         const bytes = this.#chunks[chunk] as Uint8Array;
-        for (let block = at; block < next; block++) {
-          if (wanted[bytes[block & IN_CHUNK] as number] === 1) return block;
+        const base = chunk * CHUNK_BLOCKS;
+        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
+          if (wanted[bytes[place] as number] === 1) return base + place;
         }
       }
       at = next;
@@ -114,7 +117,9 @@ export class StateChunks {
       const next = this.#endOf(chunk);
       const bytes = this.#chunks[chunk] as Uint8Array;
       if (bytes !== UNIFORM[byte]) {
-        while (at < next && bytes[at & IN_CHUNK] === byte) at++;
+        const base = chunk * CHUNK_BLOCKS;
+        if (bytes[at - base] !== byte) return at;
+        at = base + endOfEqualBytes(bytes, at - base, next - base);
         if (at < next) return at;
       }
       at = next;
@@ -197,12 +202,14 @@ export class StateChunks {
   #fillPart(chunk: number, first: number, count: number, to: number): void {
     const bytes = this.#own(chunk);
     const counts = chunk * COUNTS_EACH;
-    for (let at = first; at < first + count; at++) {
+    for (let at = first; at < first + count; ) {
       const byte = bytes[at] as number;
-      this.#counts[counts + byte]!--;
-      this.totals[byte]!--;
-      bytes[at] = to;
+      const next = endOfEqualBytes(bytes, at, first + count);
+      this.#counts[counts + byte]! -= next - at;
+      this.totals[byte]! -= next - at;
+      at = next;
     }
+    bytes.fill(to, first, first + count);
     this.#counts[counts + to]! += count;
     this.totals[to]! += count;
     if (this.#counts[counts + to] === this.#length(chunk)) this.#fillWhole(chunk, to);

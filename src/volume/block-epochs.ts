@@ -1,5 +1,7 @@
+import { endOfEqualBytes } from '../state/equal-bytes.ts';
+
 /** So many blocks are kept together. */
-export const CHUNK_BITS = 14;
+export const CHUNK_BITS = 12;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 
@@ -67,7 +69,10 @@ export class BlockEpochs {
       const next = Math.min(end, this.endOf(chunk));
       if ((this.#newest[chunk] as number) >= epoch) {
         const bytes = this.#translated(chunk);
-        for (let block = at; block < next; block++) if ((bytes[block & IN_CHUNK] as number) >= epoch) return block;
+        const base = chunk * CHUNK_BLOCKS;
+        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
+          if ((bytes[place] as number) >= epoch) return base + place;
+        }
       }
       at = next;
     }
@@ -82,7 +87,10 @@ export class BlockEpochs {
       // Of a uniform chunk the newest epoch is that of all its blocks.
       if (this.#isOwn[chunk] === 1 || (this.#newest[chunk] as number) < epoch) {
         const bytes = this.#translated(chunk);
-        for (let block = at; block < next; block++) if ((bytes[block & IN_CHUNK] as number) < epoch) return block;
+        const base = chunk * CHUNK_BLOCKS;
+        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
+          if ((bytes[place] as number) < epoch) return base + place;
+        }
       }
       at = next;
     }

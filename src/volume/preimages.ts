@@ -1,3 +1,4 @@
+import { keysIn } from './keys-in.ts';
 import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
 
 /** Blocks whose pre-images are counted together. */
@@ -55,10 +56,11 @@ export class Preimages {
     return this.#freedAndRead > 0;
   }
 
-  /** The blocks from `first` to before `end` that have any, ascending. */
+  /** The blocks from `first` to before `end` that have any. */
   blocksIn(first: number, end: number): readonly number[] {
     if (this.#newest.size === 0) return NONE;
     if (end - first === 1) return this.#newest.has(first) ? [first] : NONE;
+    if (end - first > this.#newest.size) return keysIn(this.#newest, first, end);
     const blocks: number[] = [];
     for (let at = first; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
