@@ -9,6 +9,7 @@ import {
   signalArgument,
   textArgument,
 } from '../../common/arguments.ts';
+import { BackupError } from '../../common/errors.ts';
 import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { checkMetadata } from '../log/backup-codec.ts';
@@ -81,12 +82,20 @@ export function checkBackupOptions(options: BackupOptions): void {
   signalArgument('signal', signal);
 }
 
+/** An `open` entry names so many volumes at most: `docs/FORMAT.md`, section 8. */
+const MAX_PARTS = 16_384;
+
 /** The requests of a group, and what holds for all of it. @throws TypeError */
 export function groupRequests(parts: readonly GroupPart[], options: GroupOptions): JobRequest[] {
   optionsArgument('options', options, GROUP_OPTIONS);
   signalArgument('signal', options.signal);
   if (options.outageMs !== undefined) limitArgument('outageMs', options.outageMs, 0);
   if (!Array.isArray(parts) || parts.length === 0) throw new TypeError('parts must be a list of at least one part');
+  if (parts.length > MAX_PARTS)
+    throw new BackupError(
+      'LIMIT_EXCEEDED',
+      `a group of ${parts.length} volumes; at most ${MAX_PARTS} go into one entry of the log`,
+    );
   return parts.map((part: GroupPart) => {
     const { source, ...each } = plainObjectArgument('each of parts', part) as GroupPart;
     for (const name of ['budget', 'outageMs'] as const) {

@@ -81,3 +81,11 @@ describe('a group', () => {
     expect(await group.done).toHaveLength(41);
   });
 });
+
+test('a group of more volumes than one entry of the log names is refused before anything is frozen', async () => {
+  const repository = await createIn(new MemoryTarget());
+  const { volume } = await openVolume(1);
+  const parts = Array.from({ length: 16_385 }, (_, index) => ({ source: volume, volume: `v${index}` }));
+  await errorOf(repository.startGroup(parts), 'LIMIT_EXCEEDED');
+  expect(volume.snapshots).toHaveLength(0);
+});
