@@ -85,7 +85,7 @@ describe('the table', () => {
     expect(shapeOf(entries.get(name))).toEqual(shapeOf(call.parameters));
   });
 
-  test.each(methods)('has $type.$method with its parameters and options', ({ type, method, call }) => {
+  test.each(methods)('has $method of $type, with its parameters and options', ({ type, method, call }) => {
     const subject = SUBJECTS.find(({ is }) => is.includes(type));
     expect(subject, `somebody who is a ${type}`).toBeDefined();
     expect(shapeOf(subject?.methods[method])).toEqual(shapeOf(call.parameters));
