@@ -5,7 +5,7 @@ import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { PackRecord } from '../log/log-entry.ts';
 import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
 import { createPack, type PackBody } from './create-pack.ts';
-import { type FooterRow, HEAD_BYTES, MAX_ROWS, packHead, sealedFooterBytes, sealFooter } from './pack-footer.ts';
+import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealFooter } from './pack-footer.ts';
 
 /** A record that is sealed already. */
 export interface SealedRecord {
@@ -166,6 +166,9 @@ export class PackWriter {
   }
 }
 
+/** Rows of a pack's footer, which is made and sealed in one step; a reader takes more. Tiny records fill a pack before its bytes do. */
+const MOST_ROWS = 2 ** 16;
+
 /** One pack being filled. */
 class FillingPack {
   readonly name: PackName;
@@ -181,7 +184,7 @@ class FillingPack {
 
   hasRoom(recordBytes: number): boolean {
     const rows = this.rows.length + 1;
-    return rows <= MAX_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.memory.length;
+    return rows <= MOST_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.memory.length;
   }
 
   add({ kind, id, codec, rawLength, bytes, hint }: SealedRecord): Location {
