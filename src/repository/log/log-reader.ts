@@ -185,11 +185,7 @@ export class LogReader {
     const listed = await this.#findListed(listing, this.#confirmed);
     if (listed === undefined || this.source.mode === 'single-writer') return; // There the name has the entry's hash.
     if (newestTag !== undefined && listed.tag === newestTag) return;
-    const found = await fetchEntry(this.source, state.seq, listed, options).catch((error: unknown) => {
-      // Another repository's, or damage. If that is all there is, whoever opens the log learns of it.
-      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
-      return undefined;
-    });
+    const found = await fetchEntry(this.source, state.seq, listed, options);
     // @mutation confirmed-is-the-same-object
     if (found === undefined || Buffer.compare(found.hash, state.hash) !== 0) throw this.#replaced(listing, state.seq);
   }
