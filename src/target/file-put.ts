@@ -54,6 +54,8 @@ export async function putFile(folder: TargetFolder, files: DurableFiles, put: Fi
   for (let depth = directories.length; depth >= 0; depth--) {
     await files.sync(join(folder.path, ...directories.slice(0, depth)));
   }
+  // Where the disk was unplugged after the object got its name, what was synced is the folder below the mount point.
+  await folder.isThere();
 }
 
 /** Before anything is made, lest it be made at the far end of a link; and the error that says what is in the way. */

@@ -14,7 +14,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { RESERVED } from '../../src/target/file-path.ts';
+import { DurableFiles } from '../../src/target/durable-file.ts';
+import { TargetFolder } from '../../src/target/file-folder.ts';
+import { placeOf, RESERVED } from '../../src/target/file-path.ts';
+import { putFile } from '../../src/target/file-put.ts';
 import { FileTarget } from '../../src/target/file-target.ts';
 
 const body = (length = 3) => new Uint8Array(length).fill(7);
@@ -68,6 +71,24 @@ describe('a folder that was opened', () => {
     renameSync(`${folder}-away`, folder);
     expect(await target.get('a')).toEqual(body());
     await target.put('b', body());
+  });
+
+  test('is missed when its disk goes between the naming of an object and the syncing of its name', async () => {
+    const modes = { fileMode: 0o600, directoryMode: 0o700 };
+    class Unplugged extends DurableFiles {
+      override async sync(directory: string): Promise<void> {
+        if (existsSync(join(folder, 'a'))) {
+          renameSync(folder, `${folder}-away`);
+          mkdirSync(folder);
+        }
+        await super.sync(directory);
+      }
+    }
+    const there = new TargetFolder(folder, true, new DurableFiles('here', modes));
+    const bytes = body();
+    const put = { key: 'a', place: placeOf(folder, 'a'), body: bytes, length: 3, createOnly: true };
+    const putting = putFile(there, new Unplugged('here', modes), { ...put, onSent: undefined, signal: undefined });
+    await expect(putting).rejects.toMatchObject({ code: 'FOLDER_CHANGED' });
   });
 
   test('is not mistaken for another one of its name, empty or another store, and nothing is written there', async () => {

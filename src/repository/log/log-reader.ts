@@ -158,7 +158,7 @@ export class LogReader {
     const { seq } = this.state;
     const listing = await LogListing.read(this.source, { ...options, through: this.#confirmed.state.seq });
     // @mutation own-entries-are-listed
-    for (const standing of this.#unconfirmed.toReversed()) await this.#findListed(listing, standing);
+    for (const standing of this.#unconfirmed.toReversed()) await this.#findListed(listing, standing, options);
     await this.#checkConfirmed(listing, options);
     const fork = await lowestFork(this.source, listing, this.#strays, options);
     if (fork !== undefined) {
@@ -182,7 +182,7 @@ export class LogReader {
    */
   async #checkConfirmed(listing: LogListing, options: AbortOptions): Promise<void> {
     const { state, newestTag } = this.#confirmed;
-    const listed = await this.#findListed(listing, this.#confirmed);
+    const listed = await this.#findListed(listing, this.#confirmed, options);
     if (listed === undefined || this.source.mode === 'single-writer') return; // There the name has the entry's hash.
     if (newestTag !== undefined && listed.tag === newestTag) return;
     const found = await fetchEntry(this.source, state.seq, listed, options);
@@ -194,9 +194,10 @@ export class LogReader {
   async #findListed(
     listing: LogListing,
     { state: { seq, hash }, newestBytes }: Standing,
+    options: AbortOptions,
   ): Promise<ListedEntry | undefined> {
     if (seq === 0) return undefined;
-    const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash));
+    const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash), options);
     if (listed?.size === newestBytes) return listed;
     if (listed !== undefined) throw this.#replaced(listing, seq);
     if (seq < this.state.seq) throw truncated(seq);
