@@ -38,6 +38,12 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
     tests: confirming('an own entry that was not confirmed'),
   },
   {
+    rule: '022',
+    what: "a single writer's entry is sent again although the next writer has its number",
+    edits: { 'taken-number-is-not-sent-to': 'await this.#settle(sending, signal);' },
+    tests: { files: ['test/repository/log/single-writer.test.ts'], names: 'not sent again' },
+  },
+  {
     rule: '083',
     what: "a copy's pack is overwritten",
     edits: { 'packs-are-created': 'await target.put(key, bytes, options);' },

@@ -133,7 +133,7 @@ export class LogWriter {
     const { reader } = this;
     const isSingle = reader.source.mode === 'single-writer';
     if (reader.unwritable !== undefined) throw reader.unwritable;
-    if (this.#unsettled !== undefined) await this.#settle(this.#unsettled, signal);
+    if (this.#unsettled !== undefined) await this.#settleEarlier(this.#unsettled, signal);
     let isFresh = lookFirst || isSingle;
     if (isFresh) await reader.look({ signal });
     for (let lost = 0; ; ) {
@@ -197,6 +197,17 @@ export class LogWriter {
   #settle(sending: Sending, signal: AbortSignal | undefined): Promise<true> {
     this.#unsettled = sending;
     return outliving(signal, sending.sent.seq, (givenUp) => this.#settleUntil(givenUp, sending));
+  }
+
+  /**
+   * An earlier entry whose outcome was not learned. Where its number is taken by now, by itself or by an entry of the process
+   * that has written since, it is not sent again: next to another entry it would be a fork.
+   */
+  async #settleEarlier(sending: Sending, signal: AbortSignal | undefined): Promise<void> {
+    const { seq } = await this.reader.look({ signal });
+    // @mutation taken-number-is-not-sent-to
+    if (seq >= sending.sent.seq) this.#unsettled = undefined;
+    else await this.#settle(sending, signal);
   }
 
   async #settleUntil(givenUp: AbortSignal, { sent, decoded, next }: Sending): Promise<true> {

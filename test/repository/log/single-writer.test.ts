@@ -112,6 +112,17 @@ test('an entry with an unknown outcome is sent again before any other: a writer 
   }
 });
 
+test('an entry with an unknown outcome is not sent again where the next writer has its number by now', async () => {
+  const target = store();
+  const rules = [1, 2].map((nth) => ({ operation: 'put' as const, nth, fault: { kind: 'fail-before' as const } }));
+  const first = await host(counted(target, scriptedFaults(rules)), { mode, attempts: 2 });
+  await expect(first.append(() => keysFact)).rejects.toEqual(withCode('COMMIT_UNKNOWN'));
+  const second = await host(target, { mode });
+  await second.append(() => keysFact);
+  expect((await first.append(() => keysFact))?.entry.seq).toBe(2);
+  expect((await verifyLog(single(target))).seq).toBe(2);
+});
+
 test('so it is when the entry has been seen in between', async () => {
   const target = store();
   const faults = scriptedFaults(
