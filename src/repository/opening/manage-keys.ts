@@ -136,7 +136,10 @@ async function decideRemoval(
   signal: AbortSignal | undefined,
 ): Promise<Decision> {
   const slots = await listSlots(context.target, { signal });
-  if (!slots.some(({ name }) => name === id)) {
+  // The slot that the repository was made with is known also where somebody has deleted its object: `verify` misses it
+  // until the log says that it was removed.
+  const isMissed = id === context.format.keySlot && !removedSlots.has(id);
+  if (!isMissed && !slots.some(({ name }) => name === id)) {
     return new BackupError('KEY_SLOT_NOT_FOUND', `there is no key slot ${JSON.stringify(id.slice(0, 40))}`);
   }
   if (removedSlots.has(id)) return undefined; // Only its object is left.

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { decodeFormat, formatObject } from '../../../src/repository/keys/format-object.ts';
 import { slotKey } from '../../../src/repository/keys/object-keys.ts';
+import { removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
 import { openRepository } from '../../../src/repository/opening/open-repository.ts';
 import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
@@ -151,6 +152,12 @@ describe('key slots', () => {
       damagedObjects: [{ key: slotOf(context), error: withCode('KEY_SLOT_NOT_FOUND') }],
       restored: [],
     });
+    // Nothing brings it back, so the way out is to remove it by name.
+    await removeKeySlot(context, context.format.keySlot as string);
+    expect(await look()).toEqual({ damagedObjects: [], restored: [] });
+    await expect(removeKeySlot(context, context.format.keySlot as string)).rejects.toEqual(
+      withCode('KEY_SLOT_NOT_FOUND'),
+    );
   });
 
   test('one that was removed is not missed, also where its object is left', async () => {
