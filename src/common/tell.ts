@@ -17,7 +17,10 @@ export function tell<Values extends unknown[]>(
     if (warned.has(callback)) return;
     warned.add(callback);
     const detail = String((thrown as Error | undefined)?.stack ?? thrown);
-    process.emitWarning(`${name} failed; what it was called for goes on`, { code: 'COW_CALLBACK_FAILED', detail });
+    process.emitWarning(`${name} threw an error; the operation that called it continues`, {
+      code: 'COW_CALLBACK_FAILED',
+      detail,
+    });
   };
   try {
     const returned: unknown = callback(...values);

@@ -662,6 +662,6 @@ export class BackupRepository implements AsyncDisposable {
 
   #requireWritable(): void {
     this.#requireOpen();
-    if (this.#context.readOnly) throw new BackupError('READ_ONLY', 'the repository was opened for reading only');
+    if (this.#context.readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
   }
 }

@@ -231,7 +231,7 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     const all = this.#replicas.length + 1;
     const reached = all - errors.length;
     if (reached >= this.#quorum) return;
-    const message = `${operation} of ${subject} reached ${reached} of ${all} targets, ${this.#quorum} needed; it took effect on the primary`;
+    const message = `${operation} of ${subject} reached ${reached} of ${all} targets, and the quorum is ${this.#quorum}; it took effect on the primary`;
     throw new BackupError('QUORUM_NOT_REACHED', message, { cause: new AggregateError(errors, 'replicas failed') });
   }
 

@@ -89,6 +89,6 @@ function refused(error: unknown, { key }: FilePut): unknown {
   if (code === 'ENOTDIR') return keyInTheWay(key, 'a part of it is one');
   if (code === 'EISDIR') return keyInTheWay(key, 'others begin with it');
   if (!isMissing(error)) return error;
-  const message = `put of object ${key}: its directory was removed ${MAX_VANISHED} times while it was being put`;
+  const message = `put of object ${key}: another program removed its directory ${MAX_VANISHED} times during the call`;
   return new BackupError('TARGET_ERROR', message, { cause: error });
 }

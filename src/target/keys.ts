@@ -40,6 +40,6 @@ export function keyText(key: unknown): string {
 export function keyInTheWay(key: string, other: string): BackupError {
   return new BackupError(
     'INVALID_KEY',
-    `${key} can't be an object: a key that is an object is no folder of others (${other})`,
+    `${key} can't be an object: no object's key may be a folder of other keys (${other})`,
   );
 }

@@ -18,7 +18,11 @@ export function roomFor(what: string, bytes: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(bytes);
   } catch (cause) {
-    throw new BackupError('OBJECT_TOO_LARGE', `${what}: no memory for ${bytes} bytes at once`, { cause });
+    throw new BackupError(
+      'OBJECT_TOO_LARGE',
+      `${what}: there is not enough memory for ${bytes} bytes at once: read the object in ranges`,
+      { cause },
+    );
   }
 }
 

@@ -7,7 +7,7 @@ import type { ObjectInfo } from './cloud-target.ts';
 export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHeaders): ObjectInfo {
   const size = headers['content-length'];
   if (size === undefined || !/^\d{1,15}$/.test(size)) {
-    throw new BackupError('TARGET_ERROR', `${what}: the server does not tell the object's size`);
+    throw new BackupError('TARGET_ERROR', `${what}: the server does not send the object's size`);
   }
   const modifiedAt = dateOf(headers['last-modified']);
   const sha256 = sha256OfHeaders(headers);

@@ -111,7 +111,7 @@ export class S3Target implements CloudTarget {
     if (given.byteLength > MAX_PUT_BYTES) {
       throw new BackupError(
         'OBJECT_TOO_LARGE',
-        `${what}: ${given.byteLength} bytes, S3 takes ${MAX_PUT_BYTES} at once`,
+        `${what}: ${given.byteLength} bytes are too many for one put, which takes at most ${MAX_PUT_BYTES}`,
       );
     }
     if (createOnly && !this.#createOnly) {
@@ -152,7 +152,9 @@ export class S3Target implements CloudTarget {
       const actual = Buffer.from(await webcrypto.subtle.digest('SHA-256', body)).toString('hex');
       signal?.throwIfAborted();
       if (actual !== sha256) {
-        throw new BackupError('CHECKSUM_MISMATCH', `${what}: what came is not what was stored`, { retryable: true });
+        throw new BackupError('CHECKSUM_MISMATCH', `${what}: the bytes that arrived are not those that were stored`, {
+          retryable: true,
+        });
       }
     }
     return body;

@@ -230,7 +230,7 @@ export class Claims {
 /** What writers and listeners are told, with the device's, the spill's or the limits' own error as its cause. */
 export function preserveError(block: number, cause: unknown): BackupError {
   const why = BackupError.is(cause, 'PREIMAGE_SPACE') ? `: ${cause.message}` : '';
-  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be kept${why}`, {
+  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be preserved${why}`, {
     cause,
     retryable: true,
   });

@@ -136,7 +136,10 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   static async open(device: BlockDevice, options: VolumeOptions = {}): Promise<CopyOnWriteVolume> {
     const checked = checkVolumeOptions(device, options);
     if (devicesInUse.has(device))
-      throw new BackupError('DEVICE_BUSY', 'the device has an open volume: write to that one');
+      throw new BackupError(
+        'DEVICE_BUSY',
+        'the device already has an open volume: write through that volume, or close it first',
+      );
     devicesInUse.add(device);
     const spill = await openSpill(device, checked).catch((error: unknown) => {
       devicesInUse.delete(device);
@@ -149,9 +152,13 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     } catch (cause) {
       devicesInUse.delete(device);
       await spill?.close();
-      throw new BackupError('LIMIT_EXCEEDED', `no memory for a map of ${device.size / checked.blockSize} blocks`, {
-        cause,
-      });
+      throw new BackupError(
+        'LIMIT_EXCEEDED',
+        `there is not enough memory for a map of ${device.size / checked.blockSize} blocks: choose a larger blockSize`,
+        {
+          cause,
+        },
+      );
     }
   }
 

@@ -224,7 +224,7 @@ export class LiveSnapshots {
     if (other < end) {
       throw new BackupError(
         'INVALID_TRANSITION',
-        `block ${other} is ${states.get(other)}, so it can not have failed to be stored`,
+        `block ${other} is ${states.get(other)}, and only blocks in the state storing can be marked failed`,
       );
     }
     const { epoch } = record.point;

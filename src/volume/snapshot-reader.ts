@@ -37,7 +37,7 @@ function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place
   const state = record.states.get(block);
   if (state === 'zero') return 'zero';
   if (state === 'lost' || record.givenUp.has(block)) {
-    throw new BackupError('BLOCK_LOST', `the pre-image of block ${block} could not be kept`);
+    throw new BackupError('BLOCK_LOST', `block ${block} is lost: its pre-image could not be preserved`);
   }
   throw new BackupError('BLOCK_RELEASED', `block ${block} is ${state}; it has been overwritten since`);
 }

@@ -82,7 +82,11 @@ export class SpillArea {
   }
 
   writeSync(slot: number, bytes: Uint8Array): void {
-    if (!hasSyncDoor(this.#device)) throw new BackupError('SPILL_FAILED', 'the spill device has no synchronous door');
+    if (!hasSyncDoor(this.#device))
+      throw new BackupError(
+        'SPILL_FAILED',
+        'the spill device has no synchronous calls (readSync, writeSync), which a synchronous write needs',
+      );
     try {
       this.#device.writeSync(slot * this.#slotBytes, bytes);
     } catch (cause) {

@@ -110,7 +110,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
 
   /** Always rejects with `READ_ONLY`. */
   async write(): Promise<void> {
-    throw new BackupError('READ_ONLY', 'a snapshot can not be written');
+    throw new BackupError('READ_ONLY', 'a snapshot is read-only');
   }
 
   /** There is nothing to flush. */

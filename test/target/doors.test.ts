@@ -135,7 +135,7 @@ describe.each(targets)('the calls of %s', (_name, open) => {
       expect(await keysOf(target)).toEqual(['a', 'b']);
       expect(warned.mock.calls).toHaveLength(2);
       for (const call of warned.mock.calls)
-        expect(call).toEqual(['onSent failed; what it was called for goes on', expect.anything()]);
+        expect(call).toEqual(['onSent threw an error; the operation that called it continues', expect.anything()]);
     } finally {
       warned.mockRestore();
     }

@@ -143,7 +143,7 @@ describe('the quorum', () => {
     const error = await target.put('a', bytes(1)).catch((reason: unknown) => reason);
     if (!BackupError.is(error, 'QUORUM_NOT_REACHED')) throw error;
     expect(error.retryable).toBe(false);
-    expect(error.message).toMatch(/2 of 3 targets, 3 needed; it took effect on the primary/);
+    expect(error.message).toMatch(/2 of 3 targets, and the quorum is 3; it took effect on the primary/);
     expect((error.cause as AggregateError).errors).toMatchObject([{ code: 'TARGET_UNREACHABLE' }]);
     expect(await primary.get('a')).toEqual(bytes(1));
     expect(await other.get('a')).toEqual(bytes(1));

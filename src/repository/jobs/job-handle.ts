@@ -236,8 +236,11 @@ export class JobHandle implements BackupJob {
 
   #report(error: unknown): void {
     FAILED.publish({ job: this, error });
-    process.emitWarning(`the backup of ${this.volume} failed and nobody looked at job.done: ${String(error)}`, {
-      code: 'COW_BACKUP_FAILED',
-    });
+    process.emitWarning(
+      `the backup of volume ${this.volume} failed, and the program did not handle the rejection of job.done: ${String(error)}`,
+      {
+        code: 'COW_BACKUP_FAILED',
+      },
+    );
   }
 }

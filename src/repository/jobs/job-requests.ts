@@ -94,7 +94,7 @@ export function groupRequests(parts: readonly GroupPart[], options: GroupOptions
   if (parts.length > MAX_PARTS)
     throw new BackupError(
       'LIMIT_EXCEEDED',
-      `a group of ${parts.length} volumes; at most ${MAX_PARTS} go into one entry of the log`,
+      `the group has ${parts.length} volumes, and one commit holds at most ${MAX_PARTS}: make smaller groups`,
     );
   return parts.map((part: GroupPart) => {
     const { source, ...each } = plainObjectArgument('each of parts', part) as GroupPart;

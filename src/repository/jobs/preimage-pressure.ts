@@ -40,6 +40,6 @@ export function checkPreimageRoom(volume: CopyOnWriteVolume): void {
   if (limitBytes >= leastBytes) return;
   throw new TypeError(
     `this volume keeps at most ${limitBytes} bytes of pre-images, and a backup of it needs room for ${leastBytes}: ` +
-      'raise preserve.memoryBytes of CopyOnWriteVolume.open, or give it a spill',
+      'raise preserve.memoryBytes of CopyOnWriteVolume.open, or allow a spill with preserve.spillBytes',
   );
 }

@@ -184,7 +184,11 @@ export class VolumeBackup {
     const isThere = this.#changed === undefined ? [] : await this.#unchanged(this.#changed);
     const lostNow = await gatheredRanges(subtractionOf(lost, isThere));
     const all = await gatheredRanges(unionOf(descriptor.lost, lostNow));
-    if (all.length > MAX_LOST_RANGES) throw new BackupError('LIMIT_EXCEEDED', `${all.length} ranges of lost blocks`);
+    if (all.length > MAX_LOST_RANGES)
+      throw new BackupError(
+        'LIMIT_EXCEEDED',
+        `the backup has lost blocks in ${all.length} separate ranges, and at most ${MAX_LOST_RANGES} can be recorded`,
+      );
     return { descriptor: { ...descriptor, lost: all }, lostNow };
   }
 
@@ -201,7 +205,7 @@ export class VolumeBackup {
     if (lies.length > 0) {
       // Who wrote past the volume once may have done so anywhere: all that was called unchanged is read.
       const blocks = lies.join(', ');
-      const message = `change tracking called blocks ${blocks} unchanged and they are not; all contents are compared`;
+      const message = `change tracking reported blocks ${blocks} as unchanged, but they have changed; all contents were compared instead`;
       this.warnings.push(new BackupError('CHANGE_TRACKING_WRONG', message));
       this.#changed = undefined;
       this.changeSource = 'compared';

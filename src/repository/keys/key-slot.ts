@@ -280,7 +280,7 @@ function checkName(slot: string, repositoryId: Uint8Array | undefined): void {
 function newer(what: string): BackupError {
   return new BackupError(
     'REPOSITORY_UNSUPPORTED',
-    `a key slot was made by a newer program: its ${what} is not known here`,
+    `a key slot was made by a newer version of this program, and its ${what} is unknown: update this library`,
   );
 }
 
@@ -289,5 +289,5 @@ function corrupt(how: string): BackupError {
 }
 
 function refused(how: string, cause?: unknown): BackupError {
-  return new BackupError('KEY_REFUSED', `a key slot stays closed: ${how}`, { cause });
+  return new BackupError('KEY_REFUSED', `a key slot could not be opened: ${how}`, { cause });
 }

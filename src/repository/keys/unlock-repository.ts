@@ -96,7 +96,7 @@ function hintedFirst(slots: readonly StoredSlot[], hint: string | undefined): St
 }
 
 function tooMuch(): BackupError {
-  const message = 'the key slots ask for more work than may be spent on them: remove those that are not yours';
+  const message = 'the key slots would take more work to try than is allowed: remove the key slots that are not yours';
   return new BackupError('LIMIT_EXCEEDED', message);
 }
 

@@ -31,7 +31,10 @@ export function checkMetadata(metadata: unknown): void {
     length += name.length + value.length;
   }
   if (length > MAX_METADATA) {
-    throw new BackupError('LIMIT_EXCEEDED', `metadata of ${length} characters, and ${MAX_METADATA} is the most`);
+    throw new BackupError(
+      'LIMIT_EXCEEDED',
+      `the metadata has ${length} characters, and at most ${MAX_METADATA} can be stored`,
+    );
   }
 }
 

@@ -45,12 +45,19 @@ export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFac
   // P12: any check that fails, fails all.
   for (const { volume, parent } of plan.backups) {
     if (parent !== state.heads.get(volume)) {
-      return new BackupError('PARENT_CHANGED', `another backup of volume ${JSON.stringify(volume)} was committed`);
+      return new BackupError(
+        'PARENT_CHANGED',
+        `another backup of volume ${JSON.stringify(volume)} was committed in the meantime: start this one again`,
+      );
     }
   }
   const [unusable] = findUnusable(state, session, plan);
   if (unusable !== undefined) {
-    return new BackupError('PACK_CONDEMNED', `${packKey(unusable)} can't be referred to any more`, { retryable: true });
+    return new BackupError(
+      'PACK_CONDEMNED',
+      `${packKey(unusable)} was condemned by prune before this commit: start the backup again`,
+      { retryable: true },
+    );
   }
   const { packs, packTables = [], backups } = plan;
   return { type: 'commit', session: plan.session, backups, packs, packTables };

@@ -149,7 +149,11 @@ function isAnswer(error: unknown): boolean {
 
 export function commitUnknown(seq: number, cause: unknown): BackupError {
   const why = BackupError.is(cause) ? `: ${cause.message}` : '';
-  return new BackupError('COMMIT_UNKNOWN', `whether entry ${seq} is in the log can't be learned now${why}`, { cause });
+  return new BackupError(
+    'COMMIT_UNKNOWN',
+    `the store could not be asked whether it has entry ${seq} of the log${why}`,
+    { cause },
+  );
 }
 
 /**
@@ -162,7 +166,7 @@ export function outliving<T>(
   work: (givenUp: AbortSignal) => Promise<T>,
 ): Promise<T> {
   return pastAbort(signal, work, () => {
-    const message = `it was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether entry ${seq} was written`;
+    const message = `the call was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether it has entry ${seq} of the log`;
     return new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason });
   });
 }

@@ -84,11 +84,17 @@ export function rolledBack(message: string): BackupError {
 }
 
 export function truncated(seq: number): BackupError {
-  return new BackupError('LOG_TRUNCATED', `entry ${seq} of the log is gone`);
+  return new BackupError(
+    'LOG_TRUNCATED',
+    `entry ${seq} of the log is missing: restore that object from a copy of the store`,
+  );
 }
 
 export function forked(seq: number): BackupError {
-  return new BackupError('LOG_FORKED', `two writers wrote entry ${seq} of a repository for a single writer`);
+  return new BackupError(
+    'LOG_FORKED',
+    `two writers wrote entry ${seq} of a repository for a single writer: open it with readOnly: true, and keep one of the two histories`,
+  );
 }
 
 /**

@@ -270,6 +270,6 @@ function isVerdict(error: unknown): boolean {
 /** A time that every reader takes. @throws `CLOCK_WRONG` */
 function clockTime(now: number): number {
   if (Number.isFinite(now) && now >= 0 && now <= MAX_TIME) return now;
-  const message = `the clock of this machine shows ${now} ms since 1970, which is no date that can be stored: set it right`;
+  const message = `the clock of this machine shows ${now} ms since 1970, a time that can't be stored: set the clock`;
   throw new BackupError('CLOCK_WRONG', message);
 }

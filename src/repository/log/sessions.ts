@@ -108,9 +108,12 @@ export function mayReuseNodes(state: LogState, session: Session, adopted: number
 export function endedSession(state: LogState, session: number): BackupError {
   const isUnknownCondemned = state.condemnedSessions.has(session) && !state.known.has(session);
   if (state.fenced.has(session) || isUnknownCondemned) {
-    return new BackupError('SESSION_FENCED', `session ${session} has been given up, or taken over by another host`);
+    return new BackupError(
+      'SESSION_FENCED',
+      `session ${session} was taken over by another host, or given up by prune: its backup has to be started again`,
+    );
   }
-  return new BackupError('SESSION_ENDED', `session ${session} has ended`);
+  return new BackupError('SESSION_ENDED', `session ${session} is not open: it was committed or aborted`);
 }
 
 /** A backup that is not there, as far as the state can tell why. */

@@ -65,7 +65,11 @@ export async function writeBlockMap(options: WriteBlockMapOptions): Promise<MapD
       throw new TypeError(`block ${resized} has another length than in the base, so it must be among the changes`);
     }
     const lost = stream.lost();
-    if (lost.length > MAX_LOST_RANGES) throw new BackupError('LIMIT_EXCEEDED', `${lost.length} ranges of lost blocks`);
+    if (lost.length > MAX_LOST_RANGES)
+      throw new BackupError(
+        'LIMIT_EXCEEDED',
+        `the backup has lost blocks in ${lost.length} separate ranges, and at most ${MAX_LOST_RANGES} can be recorded`,
+      );
     return { size, blockSize, root, runs, lost };
   } finally {
     await stream.close();

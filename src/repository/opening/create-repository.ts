@@ -99,7 +99,7 @@ async function leftovers(target: CloudTarget, options: AbortOptions): Promise<St
   if (format !== undefined) throw exists();
   // @mutation nothing-is-created-over
   if (held === undefined) return slots;
-  const message = `there is no object format here, but ${held} holds objects that another repository may own`;
+  const message = `this target has no object format, but ${held} holds objects that may belong to another repository`;
   throw new BackupError('REPOSITORY_EXISTS', `${message}: open that repository, or use an empty prefix`);
 }
 
@@ -162,5 +162,8 @@ async function storeSlot(
 }
 
 function exists(): BackupError {
-  return new BackupError('REPOSITORY_EXISTS', 'there is a repository here already: open it');
+  return new BackupError(
+    'REPOSITORY_EXISTS',
+    'this target already holds a repository: open it, or use an empty prefix',
+  );
 }

@@ -32,7 +32,7 @@ export interface FoundFormat {
 
 /** What to do about a `format` that is there and wrong. Nobody replaces it unasked: it may be a sign of something else. */
 export const FORMAT_ADVICE =
-  'once you know why, delete that object, open the repository again, and let verify restore it from a copy';
+  'once you know why, delete that object and open the repository again: verify() then restores it from a copy';
 /** Newest entries of a plain log that are looked at for a copy. */
 const ENTRIES_LOOKED_AT = 8;
 
@@ -69,7 +69,11 @@ export async function recoverFormat(
   const entries = await newestEntries(target, options);
   if (entries.length === 0) {
     const prefix = await firstHeld(target, [LOG_PREFIX, PACKS_PREFIX], options);
-    if (prefix === undefined) throw new BackupError('REPOSITORY_NOT_FOUND', 'there is no repository here');
+    if (prefix === undefined)
+      throw new BackupError(
+        'REPOSITORY_NOT_FOUND',
+        'this target holds no repository: check its bucket, prefix or folder, or create one',
+      );
     throw withoutCopy(prefix);
   }
   if (unlock !== undefined && slots.length > 0) {

@@ -152,7 +152,7 @@ async function decideRemoval(
   }
   return new BackupError(
     'LAST_KEY_SLOT',
-    'without this key slot nobody could open the repository, as no other one is whole: add another one first',
+    'this is the last undamaged key slot, and without it nobody could open the repository: add another one first',
   );
 }
 

@@ -94,10 +94,14 @@ async function recovered(
   } catch (error) {
     // @mutation remembered-is-not-created
     if (remembered === undefined || !BackupError.is(error, 'REPOSITORY_NOT_FOUND')) throw error;
-    const message = `there is no repository here, and this host remembers entry ${remembered.seq} of one`;
-    throw new BackupError('REPOSITORY_ROLLED_BACK', `${message}: is the disk mounted, and the prefix right?`, {
-      cause: error,
-    });
+    const message = `this target holds no repository, but this host remembers entry ${remembered.seq} of one`;
+    throw new BackupError(
+      'REPOSITORY_ROLLED_BACK',
+      `${message}: check that the disk is mounted and the prefix is right`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -109,12 +113,16 @@ function checkAsked(format: RepositoryFormat, { unlock, readOnly, singleWriter }
   }
   // @mutation unlock-is-needed
   if (!format.encrypted && unlock !== undefined) {
-    const message = 'this repository is not encrypted, although something to unlock it with was given';
-    const advice = 'if it should be, another one was put in its place; else open it without unlock';
+    const message = 'this repository is not encrypted, but a passphrase, key or provider was given to unlock it';
+    const advice =
+      'if it should be encrypted, somebody has put another repository in its place; otherwise open it without unlock';
     throw new BackupError('NOT_ENCRYPTED', `${message}: ${advice}`);
   }
   if (format.mode === 'single-writer' && !readOnly && !singleWriter) {
-    throw new BackupError('SINGLE_WRITER_REQUIRED', 'this repository is for a single writer: see to it, and say so');
+    throw new BackupError(
+      'SINGLE_WRITER_REQUIRED',
+      'this repository is for one writer at a time: open it with singleWriter: true, and make sure that no other process writes',
+    );
   }
 }
 
@@ -129,7 +137,7 @@ async function keysOf(
   try {
     // @mutation format-is-authentic
     if (stored !== undefined && !isAuthentic(stored, key)) {
-      throw changed('it was not written by anybody who has the key of this repository');
+      throw changed('its signature does not match the key of this repository');
     }
     return RepositoryKeys.encrypted(key, repositoryId);
   } finally {

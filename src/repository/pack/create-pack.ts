@@ -27,7 +27,7 @@ export async function createPack(target: CloudTarget, pack: PackBody, options: P
     if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
     // @mutation pack-is-the-same
     if (await isSame(target, pack, { signal: options.signal })) return;
-    const message = `${key} exists with another content: a copy of this process writes in its session`;
+    const message = `${key} already exists with other content: a copy of this process is writing in the same session; start the backup again`;
     throw new BackupError('SESSION_SHARED', message, { cause: error, retryable: true });
   }
 }

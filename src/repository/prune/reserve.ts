@@ -66,7 +66,7 @@ export async function appendInLittleRoom(
   } catch (cause) {
     if (!BackupError.is(cause, 'NO_SPACE')) throw cause;
     const message =
-      'the store is full: not even a log entry fits in the place of the reserve; make some room in it, then forget and prune';
+      'the store is full: not even a log entry fits in the space of the reserve; free some space, then forget and prune';
     throw new BackupError('NO_SPACE', message, { cause });
   }
 }

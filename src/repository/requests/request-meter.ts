@@ -61,7 +61,10 @@ export class RequestMeter {
   #check(what: keyof RequestBudget, total: number): void {
     const most = this.#budget[what];
     if (most !== undefined && total > most) {
-      throw new BackupError('BUDGET_EXCEEDED', `this would take ${total} ${what}, and the budget is ${most}`);
+      throw new BackupError(
+        'BUDGET_EXCEEDED',
+        `the next request would bring this operation to ${total} ${what}, and its budget is ${most}`,
+      );
     }
   }
 }

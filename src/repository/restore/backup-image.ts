@@ -89,7 +89,7 @@ export class BackupImage implements OpenedBackup {
 
   /** Always rejects with `READ_ONLY`. */
   async write(): Promise<void> {
-    throw new BackupError('READ_ONLY', 'a backup can not be written');
+    throw new BackupError('READ_ONLY', 'the image of a backup is read-only: restore it to a device to change it');
   }
 
   async flush(options: AbortOptions = {}): Promise<void> {

@@ -278,5 +278,8 @@ function* groupsOf(blocks: readonly Block[]): Generator<Block[]> {
 }
 
 function lostError(block: number): BackupError {
-  return new BackupError('BLOCK_LOST', `block ${block} could not be kept when the backup was made`);
+  return new BackupError(
+    'BLOCK_LOST',
+    `block ${block} is lost: its pre-image could not be preserved when the backup was made`,
+  );
 }

@@ -61,7 +61,7 @@ export class JobImage implements OpenedBackup {
 
   /** Always rejects with `READ_ONLY`. */
   async write(): Promise<void> {
-    throw new BackupError('READ_ONLY', 'a backup can not be written');
+    throw new BackupError('READ_ONLY', 'the image of a backup is read-only: restore it to a device to change it');
   }
 
   async flush(options: AbortOptions = {}): Promise<void> {
@@ -125,7 +125,7 @@ export class JobImage implements OpenedBackup {
     const { base } = backup;
     if (base !== undefined && backup.isAsInBase(block)) return (await base.map.lookup(block, 1, options)).entries[0];
     // Of large volumes the sweep lets go of what it has written to the map.
-    const message = `backup ${id} is under way: block ${block} is stored, and readable once it is committed`;
+    const message = `backup ${id} is under way: block ${block} has been stored, and can be read once the backup is committed`;
     throw new BackupError('BACKUP_INCOMPLETE', message, { retryable: true });
   }
 

@@ -223,5 +223,8 @@ function bytesOf(window: readonly PlacedBlock[]): number {
 }
 
 function mismatch(offset: number): BackupError {
-  return new BackupError('VERIFY_MISMATCH', `what was written at ${offset} reads back as something else`);
+  return new BackupError(
+    'VERIFY_MISMATCH',
+    `the device does not read back what was written at offset ${offset}: check the device, and restore again`,
+  );
 }

@@ -78,7 +78,7 @@ async function placeFor(path: string, overwrite: boolean): Promise<{ place: stri
   } catch (error) {
     throw fileError('replace', path, error);
   }
-  const message = `${path} is no file, so it can't be replaced by one; restore() writes to a device that is open`;
+  const message = `${path} is not a regular file, so it can't be replaced: open the device and use restore()`;
   throw new BackupError('DEVICE_UNSUPPORTED', message);
 }
 

@@ -77,7 +77,7 @@ async function believed(
   const unlike = await findUnlike(source, device, await requested.without(differing), ranges, options);
   if (unlike === undefined) return differing;
   const what = held === 'zeroes' ? 'zeroes' : `backup ${held.id}`;
-  const message = `the device was said to hold ${what}, and block ${unlike} is something else; all of it was compared`;
+  const message = `deviceHolds said that the device holds ${what}, but block ${unlike} differs; the whole device was compared instead`;
   run.warnings.push(new BackupError('DEVICE_DIFFERS', message));
   return undefined;
 }
@@ -105,7 +105,7 @@ async function checkLost({ lost }: StoredSource, requested: BlockSet): Promise<v
   for (const { firstBlock } of lostAndRequested.ranges()) {
     throw new BackupError(
       'BLOCK_LOST',
-      `the backup has lost block ${firstBlock}, and perhaps more; nothing was written`,
+      `the backup has lost block ${firstBlock}, and perhaps more; nothing was written: pass allowLost: true to restore the rest`,
     );
   }
 }

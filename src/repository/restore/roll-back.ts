@@ -46,7 +46,10 @@ async function rolledBack(
     }
   }
   if (options.allowLost !== true && image.lostBlocks > 0) {
-    throw new BackupError('BLOCK_LOST', `the backup has lost ${image.lostBlocks} blocks; nothing was written`);
+    throw new BackupError(
+      'BLOCK_LOST',
+      `the backup has lost ${image.lostBlocks} blocks; nothing was written: pass allowLost: true to restore the rest`,
+    );
   }
   const { blockSize } = image;
   const changed = onto === survivor ? await image.overwritten() : undefined;
@@ -87,7 +90,10 @@ async function rolledBack(
         const written = new Uint8Array(bytes.length);
         await to.read(at, written, io);
         if (Buffer.compare(written, bytes) !== 0) {
-          throw new BackupError('VERIFY_MISMATCH', `what was written at ${at} does not read back`);
+          throw new BackupError(
+            'VERIFY_MISMATCH',
+            `the device does not read back what was written at offset ${at}: check the device, and restore again`,
+          );
         }
       }
     }

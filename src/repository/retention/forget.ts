@@ -29,7 +29,7 @@ export async function forgetBackups(
 
 /** @throws `READ_ONLY` */
 export function requireWritable({ readOnly }: RepositoryContext): void {
-  if (readOnly) throw new BackupError('READ_ONLY', 'this repository was opened to be read only');
+  if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
 }
 
 /** Ids of backups as callers give them: an array of strings that are not empty. @throws TypeError */

@@ -158,11 +158,14 @@ async function slotDamage(
   }
   const { keySlot } = format;
   if (keySlot !== undefined && !names.has(keySlot) && !log.state.removedSlots.has(keySlot)) {
-    damaged.push({ key: slotKey(keySlot), error: missing(`${slotKey(keySlot)} is gone, and nobody removed it`) });
+    damaged.push({
+      key: slotKey(keySlot),
+      error: missing(`${slotKey(keySlot)} is missing, although no entry of the log removed it`),
+    });
   }
   if (whole === 0) {
-    const advice = 'add one while the repository is open here, else nobody can open it again';
-    damaged.push({ key: KEYS_PREFIX, error: missing(`no key slot is whole: ${advice}`) });
+    const advice = 'add a slot while the repository is still open here, otherwise nobody can open it again';
+    damaged.push({ key: KEYS_PREFIX, error: missing(`no undamaged key slot is left: ${advice}`) });
   }
   return damaged;
 }
@@ -172,7 +175,7 @@ function corrupt(how: string): BackupError {
 }
 
 function unsigned(): BackupError {
-  return corrupt("it was not written by anybody who has the repository's key");
+  return corrupt('its signature does not match the key of the repository');
 }
 
 function missing(message: string): BackupError {

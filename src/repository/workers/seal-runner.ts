@@ -164,5 +164,5 @@ function workerFailed(cause: unknown, exitCode: number): BackupError {
 }
 
 function taskFailed(cause: unknown): BackupError {
-  return new BackupError('WORKER_FAILED', 'blocks could not be sealed', { cause });
+  return new BackupError('WORKER_FAILED', 'a worker thread could not compress and encrypt blocks', { cause });
 }

@@ -143,7 +143,7 @@ describe('what a creation left that was cut short', () => {
     return target;
   }
 
-  test('is no repository', async () => {
+  test('holds no repository', async () => {
     const target = await interrupted(ENCRYPTED);
     await expect(opened(target, ENCRYPTED)).rejects.toEqual(withCode('REPOSITORY_NOT_FOUND'));
   });

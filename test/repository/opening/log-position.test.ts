@@ -76,7 +76,7 @@ test.each(KINDS)('$name: with a position remembered, a repository that is gone i
     const opening = open(target, { remembered, createIfMissing: { encryption, singleWriter } });
     await expect(opening).rejects.toMatchObject({
       code: 'REPOSITORY_ROLLED_BACK',
-      message: expect.stringContaining('is the disk mounted'),
+      message: expect.stringContaining('the disk is mounted'),
       cause: withCode('REPOSITORY_NOT_FOUND'),
     });
     expect(await objectsOf(target)).toEqual(new Map());
