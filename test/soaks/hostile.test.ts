@@ -13,7 +13,7 @@ import type { Flavour } from './support/hostile-world.ts';
  * nothing is missing.
  */
 
-const ATTACKS = times(4);
+const ATTACKS = times(2);
 /** A new process after so many: what one of them leaves in memory is not told from what the next one takes. */
 const ATTACKS_A_PROCESS = 50;
 const MOST_GROWN_BYTES = 300 * 2 ** 20;

@@ -96,6 +96,6 @@ export const SOAKS: readonly Soak[] = [
     name: 'hostile',
     what: '1,000 attacks by somebody who may write to the store: hostile objects of every kind, and what is done about them',
     files: ['test/soaks/hostile.test.ts', 'test/repository/hostile'],
-    times: { full: 63, short: 4 },
+    times: { full: 126, short: 4 },
   },
 ];
