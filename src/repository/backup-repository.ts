@@ -77,7 +77,7 @@ import { VERIFY_OPTIONS, type VerifyOptions, type VerifyResult } from './verify/
 
 const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
 
-/** What a retention policy came to. @public */
+/** What a retention policy kept and forgot. @public */
 export interface RetentionResult {
   /** Newest first, by volume. */
   readonly kept: BackupInfo[];
@@ -125,9 +125,9 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Makes a repository and opens it. That the target creates objects only where they are absent is tried out first.
+   * Creates a repository and opens it. It first tests whether the target creates objects only where they are absent.
    *
-   * @throws TypeError for options that are not as they should be; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED`; what the
+   * @throws TypeError for invalid options; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED`; what the
    * target and a key provider give
    */
   static async create(target: CloudTarget, options: CreateOptions & AbortOptions): Promise<BackupRepository> {
@@ -143,11 +143,11 @@ export class BackupRepository implements AsyncDisposable {
   /**
    * Opens a repository: at most six requests, in two rounds that follow each other.
    *
-   * With `readOnly`, damage to the newest entries of the log keeps nobody from what is older: the repository is opened as of
-   * the last sound entry, with a warning of the process, and `damage` says so.
+   * With `readOnly`, a log whose newest entries are damaged can still be opened: the repository is shown as of the last sound
+   * entry, with a process warning, and `damage` says why.
    *
-   * What was given to unlock it must be needed: a repository without encryption is refused then. Where `format` is gone, it
-   * opens all the same, with a copy that its key slots or its log hold; `verify` restores the object.
+   * If `unlock` is given, a repository without encryption is refused. A repository whose object `format` is missing opens with
+   * a copy from its key slots or its log; `verify` restores the object.
    *
    * @example
    * ```ts
@@ -170,7 +170,7 @@ export class BackupRepository implements AsyncDisposable {
     return new BackupRepository(context, tuning, wasCreated);
   }
 
-  /** Of the repository's format. */
+  /** The version of the repository's format. */
   get formatVersion(): number {
     return this.#context.format.version;
   }
@@ -184,7 +184,7 @@ export class BackupRepository implements AsyncDisposable {
     return this.#context.readOnly;
   }
 
-  /** The backups that are on their way here. */
+  /** The backups that are under way in this process, through this object. */
   get jobs(): readonly BackupJob[] {
     return [...this.#jobs.running];
   }
@@ -206,7 +206,7 @@ export class BackupRepository implements AsyncDisposable {
     return this.#context.log.reader.damage;
   }
 
-  /** The ways to unlock it. */
+  /** The key slots, which unlock the repository. */
   get keys(): KeySlots {
     const context = this.#context;
     return {
@@ -226,8 +226,8 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * The first instruction: freezes a volume (or takes a snapshot that was made before) and begins to back it up. Nothing is
-   * copied yet but what is about to be overwritten, until `job.sweep()`.
+   * The first instruction: freezes a volume (or uses a snapshot that was taken before) and begins to back it up. Until
+   * `job.sweep()` only blocks that are about to be overwritten are copied.
    *
    * @throws TypeError; `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of `base`), `READ_ONLY`, `CLOSED`,
    * `BUDGET_EXCEEDED`, `COMMIT_UNKNOWN`, and what the volume and the target give
@@ -239,14 +239,14 @@ export class BackupRepository implements AsyncDisposable {
     return job as BackupJob;
   }
 
-  /** All of it in one call. Cancelled by `options.signal`. @throws as {@link BackupRepository.startBackup} and the job's `done` */
+  /** Starts a backup, sweeps it and waits for it. Cancelled by `options.signal`. @throws as {@link BackupRepository.startBackup} and the job's `done` */
   async backup(source: BackupSource, options: BackupOptions): Promise<BackupResult> {
     const job = await this.startBackup(source, options);
     return job.sweep().done;
   }
 
   /**
-   * Goes on with a backup that was suspended, if there is one. Only a volume with a state directory can keep one, and
+   * Continues a backup that was suspended, if there is one. Only a volume with a state directory can keep one, and
    * there is none yet: for now this resolves with `undefined`.
    */
   async resumeBackup(volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
@@ -296,7 +296,7 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Ends a session, whoever holds it: its backups can't be committed any more, and its volumes are free. Jobs of this
+   * Ends a session of any host: its backups can't be committed any more, and its volumes are free. Jobs of this
    * repository that it belongs to are cancelled.
    *
    * @example
@@ -517,7 +517,7 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Looks whether everything is as it should be: see {@link VerifyOptions}. Damage is told in the result and does not reject;
+   * Verifies the repository: see {@link VerifyOptions}. Damage is reported in the result and does not reject;
    * only what keeps the repository from being verified does.
    *
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,

@@ -45,8 +45,8 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
 ]);
 
 /**
- * Objects as files in a folder: an object is the file that its key names, so that a bucket which a sync tool copied into a
- * folder opens, and the reverse. Any number of processes may use one folder at once.
+ * Stores objects as files in a folder. Each object is the file that its key names, so a sync tool can copy a bucket into a
+ * folder that this class opens, and the reverse. Any number of processes may use one folder at once.
  *
  * An object appears whole or not at all, whatever happens to the process or the power, and is durable when `put` has
  * resolved; where the file system refuses to sync directories, `capabilities.durableNames` becomes false and the process
@@ -54,9 +54,9 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
  * need hard links. **Windows** is supported in so far as Node and NTFS are documented, and was never tested.
  *
  * The folder is made by the first put (see {@link FileTargetOptions.createFolder}), for its owner alone; a folder that is
- * not there holds no objects. Once this instance has seen the folder it never makes it anew: where the folder is
- * missing or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED` until it is there
- * again; where it was emptied, puts do. A share that was mounted again is recognised.
+ * not there holds no objects. Once this instance has seen the folder it never creates it again: while the folder is
+ * missing or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED`. While the folder
+ * has been emptied, puts reject in the same way. A share that was mounted again is recognised.
  *
  * The folder may be a symbolic link to a directory; below it nothing is followed. A link, or anything else that is neither a
  * file nor a directory, is `TARGET_ERROR` to every call that comes upon it, listings too. Files of other programs are
@@ -81,8 +81,8 @@ export class FileTarget implements CloudTarget {
   readonly #there: TargetFolder;
 
   /**
-   * @throws `TypeError` when `folder` is no text or empty, or an option is none. A relative one is of the process's
-   * directory as of now.
+   * @param folder - a relative path is resolved against the process's current directory at once
+   * @throws `TypeError` when `folder` is empty or no string, or an option is unknown or invalid
    */
   constructor(folder: string, options: FileTargetOptions = {}) {
     this.folder = resolve(textArgument('folder', folder));

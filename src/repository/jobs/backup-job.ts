@@ -49,24 +49,24 @@ export interface BackupOptions extends ProgressOptions<BackupProgress> {
   volume: string;
   /** The backup to build on, by id; `'none'` for a full one. @defaultValue the volume's latest */
   base?: string | 'none' | undefined;
-  /** Kept with the backup, at most 64 KiB of names and values together. */
+  /** Text that is stored with the backup, at most 64 KiB of names and values together. */
   metadata?: Readonly<Record<string, string>> | undefined;
   /** The most that this backup may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
   budget?: RequestBudget | undefined;
   /**
-   * Take the volume over from another backup of it that is under way: that one can't be committed any more. Sessions that
-   * are known to be dead are taken over without being asked for, see `listSessions`. @defaultValue false
+   * Take the volume over from another backup of it that is under way, which can't be committed any more. Sessions of processes
+   * that are known to be dead are always taken over, see `listSessions`. @defaultValue false
    */
   takeOver?: boolean | undefined;
   /**
-   * How many of the blocks that change tracking calls unchanged are read and compared with the base, fetching what that
-   * takes. @defaultValue up to 32 whose map is in memory, so that it costs no request
+   * How many of the blocks that change tracking reports as unchanged are read and compared with the base, which may cost
+   * requests. @defaultValue up to 32 blocks whose map is in memory, which costs no request
    */
   sampleBlocks?: number | undefined;
   /**
-   * How long the job waits for a target that can't be reached, in milliseconds, counted anew for each request; `Infinity`
-   * waits until it is cancelled. What will not pass by itself (a refused permission, a full disk) is not waited for.
-   * Blocks that are overwritten meanwhile are preserved as far as the volume's limits go. @defaultValue 3_600_000, an hour
+   * How long the job waits for a target that can't be reached, in milliseconds for each request; with `Infinity` it waits
+   * until it is cancelled. It does not wait for failures that need somebody's help (a refused permission, a full disk).
+   * Blocks that are overwritten in the meantime are preserved within the volume's limits. @defaultValue 3_600_000, an hour
    */
   outageMs?: number | undefined;
 }
@@ -92,7 +92,7 @@ export interface WatchOptions extends AbortOptions {
 export interface BackupResult extends BackupInfo {
   /**
    * Where the knowledge of what changed came from: the volume's change tracking; comparing all contents with the base;
-   * or there was no base to be of use.
+   * or there was no usable base.
    */
   readonly changeSource: ChangeSource;
   /** Why the volume's change tracking was not used; `undefined` where it was. */
@@ -101,7 +101,7 @@ export interface BackupResult extends BackupInfo {
   readonly readBytes: number;
   /** Requests made of the target. Of a group: by all of it. */
   readonly requests: number;
-  /** What the host should know of, though the backup is good: such as `CHANGE_TRACKING_WRONG`. */
+  /** What the host should know although the backup is good, such as `CHANGE_TRACKING_WRONG`. */
   readonly warnings: readonly BackupError[];
 }
 
@@ -116,7 +116,7 @@ export interface BackupJob extends AsyncDisposable {
   /** The volume's name in the repository. */
   readonly volume: string;
   readonly status: JobStatus;
-  /** Where every block has got. */
+  /** The state of every block. */
   readonly states: BlockStates;
   /** The job's own handle on the instant. */
   readonly snapshot: VolumeSnapshot;

@@ -20,14 +20,14 @@ export interface RepositoryTuning {
   sealMemoryBytes?: number | undefined;
   /** About how large a pack is, in bytes, from 64 KiB to 1 GiB. @defaultValue 32 MiB */
   packBytes?: number | undefined;
-  /** Packs on their way to the target at one time, besides the one being filled. @defaultValue 2 */
+  /** How many packs are uploaded at the same time, in addition to the one being filled. @defaultValue 2 */
   parallelUploads?: number | undefined;
   /** Map nodes kept in memory, in bytes. @defaultValue 16 MiB */
   cacheBytes?: number | undefined;
   /**
-   * What this program calls itself, for programs whose host has another name each time (pods). There is at most one
-   * process of a name at a time: what an earlier one has left open is taken over without being asked for. At most 512
-   * characters once it is percent-encoded. @defaultValue the host's name, whose processes are looked at one by one
+   * A name for this program, for programs whose host has another name after each start (pods). At most one process may use
+   * a name at a time, because it takes over the sessions that an earlier process of this name left open. At most 512
+   * characters once it is percent-encoded. @defaultValue the host's name; sessions of dead processes are then taken over
    */
   owner?: string | undefined;
   /**
@@ -38,15 +38,15 @@ export interface RepositoryTuning {
   workerUrl?: URL | string | undefined;
 }
 
-/** What a repository is made with: it can't be changed later. @public */
+/** Options that a repository is created with. They can't be changed later. @public */
 export interface NewRepositoryOptions {
   /**
-   * What unlocks the repository from now on, or `'none'`: then everybody who can read the store can read the backups. It
-   * can't be changed later; further keys can be added.
+   * The passphrase, key or provider that unlocks the repository, or `'none'`: then everybody who can read the store can read
+   * the backups. A repository can't be encrypted or decrypted later; further keys can be added.
    */
   encryption: Unlock | 'none';
   /**
-   * Make a repository that only one process at a time may write to. Needed where the store can't create an object only if
+   * Create a repository that only one process at a time may write to. This is needed where the store can't create an object only if
    * it is absent. @defaultValue false
    */
   singleWriter?: boolean | undefined;
@@ -65,7 +65,7 @@ export interface OpenOptions extends AbortOptions, RepositoryTuning {
   /** Never write to the target. Excludes `createIfMissing`. @defaultValue false */
   readOnly?: boolean | undefined;
   /**
-   * Needed to write to a repository for a single writer: the host sees to it that there is no other.
+   * Required to write to a repository for a single writer: the host promises that no other process writes to it.
    * @defaultValue `createIfMissing.singleWriter`, else false
    */
   singleWriter?: boolean | undefined;

@@ -24,44 +24,44 @@ export interface PruneOptions extends ProgressOptions<Progress> {
   /** Only say what would be condemned and freed: nothing is written, nothing deleted. @defaultValue false */
   dryRun?: boolean | undefined;
   /**
-   * How long what was condemned stays for those who read it still, in milliseconds. With 0 everything goes in one run,
-   * and who has a forgotten backup open, or is restoring from a pack that is moved, gets `BACKUP_FORGOTTEN` or reads
-   * on from its new place. @defaultValue 24 hours
+   * How long condemned packs are kept for readers that still use them, in milliseconds. With 0 they are deleted in the same
+   * run. A reader of a forgotten backup then gets `BACKUP_FORGOTTEN`, and a restore from a pack that was moved continues from
+   * its new place. @defaultValue 24 hours
    */
   graceMs?: number | undefined;
   /**
-   * Sessions that have stored nothing for so long are given up, in milliseconds: the host that holds one may be dead. A
-   * living one finds its backup fenced and has to begin again. Backups under way in this process are left alone.
+   * Sessions that have stored nothing for this many milliseconds are given up, because their host may be dead. A host that
+   * is still alive gets `SESSION_FENCED` and has to start its backup again. Backups under way in this process are left alone.
    *
    * This and the other durations are measured on the store's clock where it has one, and never between the clocks of two
-   * hosts. What lies ahead of now, or was dated by another host's clock, counts from the first prune that sees it. 0 means at once.
+   * hosts. A time in the future, or one that another host's clock gave, counts from the first prune that sees it. 0 means at once.
    * @defaultValue 30 days
    */
   fenceAfterMs?: number | undefined;
   /**
-   * For how long, in milliseconds, what a session had stored is kept after it was given up: its host may come back and
-   * adopt it. What the next session of the same host ended is not kept for that. @defaultValue 1 day
+   * How long the uploads of a session are kept after it was given up, in milliseconds, so that its host can come back and
+   * adopt them. Uploads of a session that the next session of the same host ended are not kept. @defaultValue 1 day
    */
   keepFencedMs?: number | undefined;
   /**
-   * Packs of which less than this part is needed are repacked; 0: none. At one half a byte that is kept is moved once
-   * for every byte or more that is freed. @defaultValue 0.5
+   * Packs of which less than this fraction is needed are repacked; 0 repacks none. With 0.5, at most one byte is moved for
+   * each byte that is freed. @defaultValue 0.5
    */
   repackBelow?: number | undefined;
-  /** The most that one run moves, in bytes; 0: no repacking. The next run goes on. @defaultValue 4 GiB */
+  /** The most that one run moves, in bytes; 0 turns repacking off. The next run continues. @defaultValue 4 GiB */
   maxRepackBytes?: number | undefined;
-  /** Repacking begins once it frees so much, in bytes, or merges many small packs. @defaultValue 8 MiB */
+  /** Repacking begins once it frees at least this many bytes, or merges many small packs. @defaultValue 8 MiB */
   minRepackGainBytes?: number | undefined;
-  /** Bytes of the packs that it fills. @defaultValue 32 MiB */
+  /** Size of the packs that repacking writes, in bytes. @defaultValue 32 MiB */
   packBytes?: number | undefined;
   /**
-   * Ask the store of each pack whether an object lock holds before it is deleted or moved: a request each. Without, only
-   * what a listing says of locks is known. @defaultValue true
+   * Ask the store before each pack is deleted or moved whether an object lock holds it, with one request a pack. With `false`
+   * only the locks that a listing shows are respected. @defaultValue true
    */
   checkLocks?: boolean | undefined;
   /**
-   * Bytes of the object `reserve`: room that forgetting and pruning use for their log entry when the store is full. It is made
-   * while there is room for it; 0: none is made. @defaultValue 1 MiB
+   * Size of the object `reserve` in bytes. Forgetting and pruning use its room for their log entry when the store is full. It
+   * is created while there is room for it; 0 creates none. @defaultValue 1 MiB
    */
   reserveBytes?: number | undefined;
 }
@@ -72,35 +72,35 @@ export interface PruneOptions extends ProgressOptions<Progress> {
  * @public
  */
 export interface PruneResult {
-  /** Of what was deleted, and takes up no room any more; leftovers of killed writers included. */
+  /** Bytes of deleted objects that take up no room any more, including leftovers of killed writers. */
   readonly freedBytes: number;
   /**
-   * Of what was deleted where the store keeps deleted objects as old versions (a bucket with versioning): it frees nothing
-   * until a lifecycle rule of the bucket removes them. `S3Target` with `deleteVersions` deletes the versions as well.
+   * Bytes of deleted objects that the store keeps as old versions (a bucket with versioning): they take up room until a
+   * lifecycle rule of the bucket removes them. `S3Target` with `deleteVersions` deletes the versions as well.
    */
   readonly keptAsVersionsBytes: number;
-  /** What killed writers had left outside of objects, such as temporary files, and its bytes. */
+  /** Number and bytes of leftovers of killed writers that are no objects, such as temporary files. */
   readonly leftoverCount: number;
   readonly leftoverBytes: number;
-  /** Of what this run condemned: it is deleted once the grace is over, perhaps in this run. */
+  /** Bytes that this run condemned: they are deleted once the grace is over, perhaps in this run. */
   readonly condemnedBytes: number;
-  /** Of what waits for its grace or an object lock to end. */
+  /** Bytes of condemned packs that wait for their grace or an object lock to end. */
   readonly waitingBytes: number;
-  /** Of what was copied out of packs that are condemned now. */
+  /** Bytes that were copied out of packs that are condemned now. */
   readonly repackedBytes: number;
   readonly deletedObjects: number;
   readonly condemnedPacks: number;
   readonly repackedPacks: number;
-  /** Sessions given up. */
+  /** Number of sessions that were given up. */
   readonly fencedSessions: number;
   /** Uploads that no backup refers to, as they were found before this run condemned any: of backups under way and of dead ones. */
   readonly unreferenced: Unreferenced;
   /**
-   * Backups that can't be read in full. All that may be needed to read the rest of them stays, so much less is freed than
-   * could be. The way out: restore what is left of them (`verify` says what is damaged), then forget them and prune again.
+   * Backups that can't be read in full. Everything that may be needed to read the rest of them is kept, so much less is freed
+   * than could be. To free more, restore what is left of them (`verify` says what is damaged), then forget them and prune again.
    */
   readonly damagedBackups: readonly DamagedBackup[];
-  /** Why nothing was repacked, where that met something damaged or had no room: `verify` says what is damaged. */
+  /** Why nothing was repacked, if repacking found damage or had no room: `verify` says what is damaged. */
   readonly repackError: BackupError | undefined;
 }
 

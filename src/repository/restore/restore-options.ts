@@ -24,19 +24,19 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
    */
   ranges?: readonly ByteRange[] | undefined;
   /**
-   * What the device holds already: the id of a backup, or `'zeroes'`. Then only blocks that differ are fetched and
-   * written. A sample of the others is read first; if one of them is not what it should be, all of the device is compared
-   * with the backup, and a warning says so.
+   * What the device already holds: the id of a backup, or `'zeroes'`. Only blocks that differ from it are then fetched and
+   * written. A sample of the other blocks is read first; if one of them differs, the whole device is compared with the backup,
+   * and a warning says so.
    */
   deviceHolds?: string | undefined;
   /**
-   * Read what is on the device, and fetch and write only what differs: for going on with a restore that failed or was
+   * Read the device, and fetch and write only what differs. This continues a restore that failed or was
    * aborted. @defaultValue false
    */
   resume?: boolean | undefined;
   /**
-   * The volume that a backup on its way is made of: with it that backup can be restored too. Onto the volume itself this is a
-   * rollback: what has been written since the instant is undone.
+   * The volume that a backup under way is made of: with it that backup can be restored before it is complete. Restoring it onto
+   * the volume itself is a rollback, which undoes everything written since the instant.
    */
   survivor?: CopyOnWriteVolume | undefined;
   /** Write zeroes where the backup has lost blocks, instead of failing before anything is written. @defaultValue false */
@@ -46,24 +46,24 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
    * memory what it has just been given can hide a failing medium from this. @defaultValue false
    */
   verifyWrites?: boolean | undefined;
-  /** The most that it may ask of the target. */
+  /** The most requests and bytes that the restore may use. */
   budget?: RequestBudget | undefined;
 }
 
 /** Options of `BackupRepository.restoreToFile`. @public */
 export interface RestoreToFileOptions
   extends Pick<RestoreOptions, 'signal' | 'onProgress' | 'allowLost' | 'verifyWrites' | 'budget'> {
-  /** Replace a file that has the name already, at the end and in one step. @defaultValue false */
+  /** Replace an existing file, at the end and in one step. @defaultValue false */
   overwrite?: boolean | undefined;
 }
 
 /** Options of `BackupRepository.openBackup`. @public */
 export interface OpenBackupOptions extends AbortOptions {
-  /** The volume that a backup on its way is made of. */
+  /** The volume that a backup under way is made of. */
   survivor?: CopyOnWriteVolume | undefined;
   /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
   allowLost?: boolean | undefined;
-  /** Content kept for being read again, in bytes. @defaultValue 32 MiB */
+  /** Size of the cache for content that is read again, in bytes. @defaultValue 32 MiB */
   cacheBytes?: number | undefined;
 }
 
@@ -78,7 +78,7 @@ export interface OpenedBackup extends BlockDevice {
 export interface RestoreResult {
   /** Bytes that were written to the device, zeroes among them. */
   readonly writtenBytes: number;
-  /** Bytes that the device held already, or was said to and not found wrong. */
+  /** Bytes that the device already held, as it was compared or as `deviceHolds` said. */
   readonly skippedBytes: number;
   /** Bytes that came from the target. */
   readonly fetchedBytes: number;

@@ -32,18 +32,18 @@ export interface VerifyOptions extends ProgressOptions<Progress> {
    */
   depth: VerifyDepth;
   /**
-   * With `data`: verify such a part of the data, more than 0 and at most 1, beginning with what was verified least recently, by
-   * any host; and of the log what is new and the same part of what is old, in turn. With `1/30` a day all of it is verified
+   * With `data`: verify this fraction of the data, more than 0 and at most 1, beginning with what any host verified least
+   * recently. Of the log, the new entries and the same fraction of the old ones are verified, in turn. With `1/30` a day all of it is verified
    * within about a month. @defaultValue all of it
    */
   fraction?: number | undefined;
-  /** With `data`: download about so many bytes of packs at most, least recently verified first; one pack at least. */
+  /** With `data`: download at most about this many bytes of packs, least recently verified first, and at least one pack. */
   maxBytes?: number | undefined;
-  /** Only what these backups need: of damage that they don't, nothing is told. @defaultValue all of them */
+  /** Verify only what these backups need, and report no other damage. @defaultValue all of them */
   backups?: readonly string[] | undefined;
   /**
-   * Note damaged packs in the log. From then on no backup rests on them, and the next backup of each volume stores again what
-   * they hold of it, as far as the volume still has it. Packs that verify as good again are taken off, with `data`.
+   * Record damaged packs in the log. From then on no backup builds on them, and the next backup of each volume stores their
+   * content again where the volume still has it. With `data`, packs that verify as good again are removed from the record.
    * A repository that was opened for reading only is never written to. @defaultValue true
    */
   quarantine?: boolean | undefined;
@@ -76,7 +76,7 @@ export interface VerifyResult {
   readonly damaged: readonly DamagedPack[];
   /** What is wrong with `format` and the key slots, which every backup rests on. */
   readonly damagedObjects: readonly DamagedObject[];
-  /** Keys of objects that were missing or damaged, and that this run has restored: `format`. It is then no damage any more. */
+  /** Keys of objects that were missing or damaged, and that this run has restored: `format`. They are then no longer damaged. */
   readonly restored: readonly string[];
   /**
    * What the replicas of a `fanOut` lack or have otherwise: of each the log, the key slots and the packs in their lengths, and
@@ -93,7 +93,7 @@ export interface VerifyResult {
   readonly verifiedPacks: number;
   /** With `checksums`: packs of which only length and table of contents were compared, because the store keeps no checksum. */
   readonly packsWithoutChecksum: number;
-  /** Keys of packs that this run put into quarantine, and of those that it let out. */
+  /** Keys of packs that this run put into quarantine, and of those that it released. */
   readonly quarantined: readonly string[];
   readonly released: readonly string[];
   /** Uploads that no backup refers to: of backups under way, and of dead ones until a prune frees them. They are not verified. */
