@@ -28,7 +28,7 @@ export function isFileDevice(value: unknown): value is FileDevice {
 /**
  * A raw image, sparse or not, or a block special file.
  *
- * Exclusive unless told otherwise: an advisory lock that the kernel drops with the process, and on Linux also
+ * Exclusive unless `shared` is set: an advisory lock that the kernel drops with the process, and on Linux also
  * `O_EXCL` for block special files, which a mounted one refuses. `flush` is fdatasync(2).
  *
  * On Linux the lock is flock(2), which Node can't call: the optional package `koffi` does it, else the `flock` program

@@ -25,7 +25,7 @@ export interface TargetCapabilities {
   readonly durableNames?: boolean | undefined;
 }
 
-/** One object as the store tells of it. @public */
+/** What the store reports about one object. @public */
 export interface ObjectInfo {
   readonly key: string;
   /** Bytes. */
@@ -43,9 +43,9 @@ export interface PutOptions extends AbortOptions {
   /** Fail with `OBJECT_EXISTS` if there is an object under this key. @defaultValue false */
   createOnly?: boolean | undefined;
   /**
-   * Told of bytes of the body as they go out, each time how many more. A target need not tell, and one that sends a body
-   * again tells again: it is for progress only. What it throws must not fail the put: the targets of this package turn it
-   * into one warning of the process.
+   * Called as bytes of the body are sent, each time with the number of further bytes. A target need not call it, and one that
+   * sends a body again counts it again: it is for progress only. An error that it throws must not fail the put: the targets of
+   * this package turn it into one process warning.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }
@@ -107,7 +107,7 @@ export interface Leftovers {
  *   caller leaves `body` alone; after a *rejected* `put` the caller never uses that buffer again, since an
  *   abandoned request may still be reading it.
  * - **Listing** is complete, in ascending order of key bytes, and holds objects that existed throughout; of
- *   those put or deleted meanwhile it may tell either way. It is consumed lazily and may be left early.
+ *   those put or deleted in the meantime it may hold or leave out. It is consumed lazily and may be left early.
  * - **Deleting** is idempotent: an absent object is a success.
  * - **Errors** are `BackupError`s. `retryable` is true exactly for what may pass by itself: `TARGET_UNREACHABLE`,
  *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (perhaps with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
@@ -125,7 +125,7 @@ export interface CloudTarget extends AsyncDisposable {
   put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<void>;
   /** The body of an object, or of a range of it. Rejects with `OBJECT_NOT_FOUND` when there is none. */
   get(key: string, options?: GetOptions): Promise<Uint8Array>;
-  /** What the store tells of an object, `undefined` when there is none. */
+  /** What the store reports about an object, `undefined` when there is none. */
   stat(key: string, options?: AbortOptions): Promise<ObjectInfo | undefined>;
   /** All objects whose key begins with `prefix` (any string, also `''`), in key order. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;

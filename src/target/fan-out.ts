@@ -93,7 +93,7 @@ export interface FanOut extends ClosableTarget {
  *
  * @throws `TypeError` for a target that is none, an option that is unknown, and a quorum that is not an integer from 1 to
  * the number of targets. Calls throw what the
- * primary throws; `put`, `delete` and `deleteMany` besides `QUORUM_NOT_REACHED`.
+ * primary throws; `put`, `delete` and `deleteMany` also throw `QUORUM_NOT_REACHED`.
  * @public
  */
 export function fanOut(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions = {}): FanOut {

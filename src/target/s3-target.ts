@@ -42,7 +42,7 @@ const MAX_XML_BYTES = 16 * 1024 * 1024;
  * found out from its answers and done without, or named by an error of its own. Objects under the prefix whose names are no
  * keys are passed over in listings.
  *
- * Requests carry their signature in the URL, with the body unsigned: over plain HTTP whoever is on the way can read, change
+ * Requests carry their signature in the URL, with the body unsigned: over plain HTTP anybody on the network path can read, change
  * and repeat them for 15 minutes. Use TLS on any network that is not your own.
  *
  * No answer is read beyond what its request can have: a range, the length that the server declares for a whole

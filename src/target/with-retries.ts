@@ -14,8 +14,8 @@ export interface RetryOptions {
   /** The longest pause before any attempt, in milliseconds. @defaultValue 20_000 */
   maxDelayMs?: number | undefined;
   /**
-   * The longest pause that the other side may ask for (`Retry-After`), in milliseconds. Asked for a longer one, the
-   * call rejects at once: coming back earlier than told makes matters worse. @defaultValue 60_000
+   * The longest pause that the store may ask for (`Retry-After`), in milliseconds. If it asks for a longer one, the call
+   * rejects at once, because an earlier request would only add to the load. @defaultValue 60_000
    */
   maxRetryAfterMs?: number | undefined;
   /** Replaced in tests. */
@@ -30,8 +30,8 @@ export interface RetryOptions {
  * before the time that the other side asked for.
  *
  * - A create-only put is **never** repeated. Its failure may mean that it took effect, and a repeat would then
- *   lose the race against itself; whoever made it reads back and decides.
- * - A listing goes on after the last key that it gave; the attempts are counted anew with each key.
+ *   lose the race against itself; the caller reads the object back and decides.
+ * - A listing continues after the last key that it gave; each key resets the number of attempts.
  * - When the attempts are used up the last error is thrown as it came.
  * - Bodies are copied once, since an attempt given up may still be reading its buffer after a later one
  *   has succeeded and the caller has the right to refill it.

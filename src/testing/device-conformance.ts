@@ -7,7 +7,7 @@ import { deviceRangeCases } from './device-range-cases.ts';
 import { deviceTransferCases } from './device-transfer-cases.ts';
 import { deviceZeroCases } from './device-zero-cases.ts';
 
-/** What {@link deviceConformance} is told of an adapter. @public */
+/** How {@link deviceConformance} opens and tests an adapter. @public */
 export interface DeviceConformanceOptions {
   /**
    * Opens a device of at least `size` bytes (1 MiB), with any content. Each case opens one, overwrites it unless it is

@@ -40,7 +40,7 @@ export interface FaultyDeviceOptions {
  * - `fail-before` and `fail-after` reject with the fault's error, else with `DEVICE_IO`, which may be retried.
  * - `truncate` moves the first `keepBytes` only, rounded down to whole sectors, and then rejects with `SHORT_READ` or
  *   `SHORT_WRITE`: a short read, a torn write. Discard and write-zeroes are torn alike; extents end early, with an error.
- * - `corrupt` flips a bit of what is read or written, and nobody is told.
+ * - `corrupt` flips a bit of what is read or written, without an error.
  * - `never-answer` settles only when its signal aborts, or with `CLOSED` when this device closes. It never touches
  *   its buffer.
  *

@@ -8,7 +8,7 @@ import { targetObjectCases } from './target-object-cases.ts';
 import { targetRaceCases } from './target-race-cases.ts';
 import { forEachOf } from './target-trial.ts';
 
-/** What {@link targetConformance} is told of an adapter. @public */
+/** How {@link targetConformance} opens and tests an adapter. @public */
 export interface TargetConformanceOptions {
   /** Opens a target of the kind that is tested. Each case opens one and disposes of it. */
   open(): Promise<CloudTarget>;

@@ -181,7 +181,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
   }
 
-  /** What it stands on, for whoever follows a stack of devices. */
+  /** What it stands on, for code that follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.core.device;
   }

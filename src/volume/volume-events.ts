@@ -7,12 +7,12 @@ import type { PreimageUse } from './preimage-space.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';
 
 /**
- * What a volume tells its host, on `volume.events` and on `node:diagnostics_channel` channels named
+ * The events of a volume, on `volume.events` and on `node:diagnostics_channel` channels named
  * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`,
  * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`, and `...:preimage-pressure` with
  * `{ volume, preimages }`.
  *
- * Events are told shortly after what they tell of, never in the middle of a write. There is no `error` event.
+ * Events are emitted shortly after what they report, never in the middle of a write. There is no `error` event.
  *
  * @public
  */
@@ -26,14 +26,14 @@ export interface VolumeEvents {
   /** Neighbouring blocks were `pending` and are about to be overwritten; they are `preserved` now, or `zero`. */
   blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
   /**
-   * Blocks have become `lost`. Pre-images could not be kept under `lose-block`, or not for long: the spill may fail after
-   * `blockPreserved` was emitted. One that was `storing` at that moment may still arrive, and is lost only when it is said to
-   * have `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
+   * Blocks have become `lost`, because their pre-images could not be kept under `lose-block`. The spill may also fail after
+   * `blockPreserved` was emitted. A block that was `storing` at that moment may still arrive, and is lost only when it is
+   * marked `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
    */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
   /**
-   * Pre-images take up half of what they may: the time to store what is preserved, before writes have to wait for room.
-   * Once a crossing: it is emitted again only after an eighth of the limit below that half has been given back.
+   * Pre-images take up half of their limit: it is time to store what is preserved, before writes have to wait for room.
+   * It is emitted again only after usage has fallen to three eighths of the limit.
    */
   preimagePressure: [preimages: PreimageUse];
 }

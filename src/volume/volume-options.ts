@@ -12,12 +12,12 @@ import { deviceArgument } from '../device/door.ts';
 /**
  * What happens when a pre-image can't be kept: the device can't be read, there is no room, or it takes too long.
  *
- * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`; nothing of it reaches the device. So with a spill
- *   every first overwrite waits for the spill too; under the other two it waits for the block's read only
+ * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`, and nothing of it reaches the device. With a spill,
+ *   every first overwrite therefore also waits for the spill; with the other two it waits only for the block's read
  * - `lose-block`: the write goes through; that block of the snapshot is lost, the rest stays readable
  * - `break-snapshot`: the write goes through; every snapshot that wanted the block is broken
  *
- * When the spill fails after the write has gone through, the same befalls the snapshots that the pre-image served.
+ * If the spill fails after the write has gone through, the same happens to the snapshots that the pre-image served.
  *
  * @public
  */
@@ -27,21 +27,21 @@ export type PreserveFailure = 'fail-write' | 'lose-block' | 'break-snapshot';
  * Where pre-images go, and what happens when they can't: first to memory, then to a spill, which is a file of the volume's
  * own unless one is named.
  *
- * The volume's own file is made when memory is full for the first time, readable by its owner only and without a name where
- * the system allows that; so it is gone however the process ends. It is made in one of `os.tmpdir()`, `/var/tmp` and the
- * folder of a `FileDevice`: in the first that can be written to, is not on a filesystem in memory and has room for all that
- * may be wanted, else in the one with the most room. While its disk is nearly full it does not grow; and once nothing of a
- * large one is in use, the disk has its room back. Where there is no place, a warning (`NO_SPILL`) is emitted once a process,
- * and pre-images are kept in memory only.
+ * The volume's own file is created when memory is full for the first time. Only its owner can read it, and it has no name
+ * where the system allows that, so it disappears however the process ends. It is created in one of `os.tmpdir()`, `/var/tmp` and the
+ * folder of a `FileDevice`: in the first that can be written to, is not on a filesystem in memory and has enough
+ * room, else in the one with the most room. While its disk is nearly full it does not grow. Once nothing of a
+ * large file is in use, its room is given back to the disk. If there is no usable folder, a warning (`NO_SPILL`) is emitted
+ * once a process, and pre-images are kept in memory only.
  *
  * @public
  */
 export interface PreserveOptions {
-  /** Pre-images kept in memory, in bytes; 1 MiB more, or four blocks, may be on its way to the spill. @defaultValue 64 MiB */
+  /** Room for pre-images in memory, in bytes; another 1 MiB, or four blocks, may be on the way to the spill. @defaultValue 64 MiB */
   memoryBytes?: number | undefined;
   /**
-   * A file for what memory has no room for, instead of the volume's own; it may be on a filesystem in memory. It must not
-   * exist; it is made when the volume opens and goes when the volume closes or the process ends.
+   * Path of a spill file to use instead of the volume's own; it may be on a filesystem in memory. The file must not
+   * exist. It is created when the volume opens, and removed when the volume closes or the process ends.
    */
   spillPath?: string | undefined;
   /**
@@ -50,13 +50,13 @@ export interface PreserveOptions {
    */
   spillDevice?: BlockDevice | undefined;
   /**
-   * The most of the spill that is used, in bytes; 0: there is no spill. @defaultValue the spill device's size, or the
+   * The most bytes of the spill that are used; 0 turns the spill off. @defaultValue the spill device's size, or the
    * volume's; of the volume's own file also no more than 32 GiB, 2^20 blocks and a quarter of what is free on its filesystem at opening
    */
   spillBytes?: number | undefined;
   /**
-   * Keep a CRC-32 of every spilled block and give `SPILL_CORRUPT` for one that reads back otherwise. Worth its time
-   * where the spill's disk is trusted less than the volume's own, which nothing checks either. @defaultValue false
+   * Keep a CRC-32 of every spilled block, and report `SPILL_CORRUPT` for one that reads back differently. This is useful
+   * where the spill's disk is less reliable than the volume's own, which nothing checks either. @defaultValue false
    */
   verifySpill?: boolean | undefined;
   /**

@@ -74,7 +74,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     return new Date(this.#record.frozenAt); // A copy: the backup is dated by it.
   }
 
-  /** What it stands on, for whoever follows a stack of devices. */
+  /** What it stands on, for code that follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.volume;
   }
@@ -136,7 +136,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    * - `zero`: it was read and is all zeroes
    *
    * May be called while `ranges` or `diff` of its states are being walked. Does nothing once the snapshot is closed or
-   * broken: whoever waits for blocks to become stored also watches `status`.
+   * broken: code that waits for blocks to become stored must also watch `status`.
    *
    * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
    */

@@ -38,7 +38,7 @@ export interface LogState {
   readonly formerRelocations: ReadonlyMap<string, readonly FormerRelocation[]>;
   /** Keys of packs that dedup leaves alone (P10). */
   readonly quarantined: ReadonlyMap<string, PackName>;
-  /** Key slots that an entry removed, for ever: their objects may be there still. */
+  /** Key slots that an entry removed permanently: their objects may be there still. */
   readonly removedSlots: ReadonlySet<string>;
 }
 

@@ -38,7 +38,7 @@ export interface KeySlotInfo {
 
 /**
  * The ways to unlock a repository. All of them wrap the same key, which never changes: to change a passphrase is to add
- * the new one and to remove the old; who has kept a copy of the old slot can still open that.
+ * the new one and to remove the old; a person who has kept a copy of the old slot can still open it.
  *
  * @public
  */
