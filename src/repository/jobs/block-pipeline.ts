@@ -2,6 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { subtractRanges } from '../map/block-ranges.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import type { PackWriter } from '../pack/pack-writer.ts';
 import { packKey, RecordKind } from '../records/record.ts';
@@ -12,6 +13,7 @@ import { BlockRuns } from './block-runs.ts';
 import type { KnownContents } from './known-contents.ts';
 import type { PlacedBlocks } from './placed-blocks.ts';
 import { isPressing } from './preimage-pressure.ts';
+import { holesOf } from './snapshot-holes.ts';
 
 /** What a pipeline works with. */
 export interface PipelineParts {
@@ -124,10 +126,11 @@ export class BlockPipeline {
     const { snapshot, pool, signal } = this.#parts;
     const blocks = batch.runs.flatMap(blocksOf);
     const lengths = blocks.map((block) => this.#lengthOf(block));
-    const isRead = await this.#read(batch, slot);
+    const { isRead, isHole } = await this.#read(batch, slot);
+    const identify = () => onSomeThread(() => pool.identify(slot, lengths, { signal }));
     const [before, ids] = await Promise.all([
       this.#idsInBase(batch),
-      onSomeThread(() => pool.identify(slot, lengths, { signal })),
+      isHole.every(Boolean) ? new Array<undefined>(batch.blockCount).fill(undefined) : identify(),
     ]);
     const fresh: number[] = [];
     for (const [at, block] of blocks.entries()) {
@@ -148,7 +151,8 @@ export class BlockPipeline {
       }
     }
     this.#parts.onMoved();
-    for (const sealed of await onSomeThread(() => pool.seal(slot, fresh, { signal }))) {
+    const seal = () => onSomeThread(() => pool.seal(slot, fresh, { signal }));
+    for (const sealed of fresh.length === 0 ? [] : await seal()) {
       await this.#pack(batch.lane, blocks[sealed.block] as number, sealed, ids[sealed.block] as Uint8Array);
     }
     this.#parts.onMoved();
@@ -170,9 +174,10 @@ export class BlockPipeline {
     });
   }
 
-  /** Reads a batch into a slot, and says of each block whether it is there. */
-  async #read({ runs, blockCount }: Batch, slot: SealSlot): Promise<boolean[]> {
+  /** Reads a batch into a slot, and says of each block whether it is there, and whether the device says that it is zeroes. */
+  async #read({ runs, blockCount, lane }: Batch, slot: SealSlot): Promise<{ isRead: boolean[]; isHole: boolean[] }> {
     const isRead = new Array<boolean>(blockCount).fill(true);
+    const isHole = new Array<boolean>(blockCount).fill(false);
     const places: { run: BlockRange; at: number }[] = [];
     let at = 0;
     for (const run of runs) {
@@ -181,12 +186,31 @@ export class BlockPipeline {
     }
     for (let from = 0; from < places.length; from += READS_AT_ONCE) {
       const some = places.slice(from, from + READS_AT_ONCE);
-      const reads = some.map(({ run, at }) => this.#readRun(run, slot, at, isRead));
+      const reads = some.map(({ run, at }) => this.#readUnlessHole(run, slot, at, { isRead, isHole, lane }));
       // All settle first: a slot that is given back must not be read into any more.
       const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected');
       if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
     }
-    return isRead;
+    return { isRead, isHole };
+  }
+
+  /** Reads neighbours, all but those that the device says are zeroes: of a sparse image they are most of it. */
+  async #readUnlessHole(
+    run: BlockRange,
+    slot: SealSlot,
+    at: number,
+    { isRead, isHole, lane }: { isRead: boolean[]; isHole: boolean[]; lane: Lane },
+  ): Promise<void> {
+    const { snapshot, signal } = this.#parts;
+    const holes = lane === 'swept' ? await holesOf(snapshot, run, { signal }) : [];
+    for (const { firstBlock, blockCount } of holes) {
+      const from = at + firstBlock - run.firstBlock;
+      isHole.fill(true, from, from + blockCount);
+      slot.input.fill(0, from * snapshot.blockSize, (from + blockCount) * snapshot.blockSize);
+    }
+    for (const rest of subtractRanges([run], holes)) {
+      await this.#readRun(rest, slot, at + rest.firstBlock - run.firstBlock, isRead);
+    }
   }
 
   /** Reads neighbours to place `at` of a slot; one that has been lost meanwhile says so and is left out. */

@@ -46,6 +46,7 @@ export interface StoredVolume {
 const MARKED_AT_ONCE = 2 ** 20;
 const TAKEN_UP = maskOf(BLOCK_STATES.filter((state) => state !== 'pending' && state !== 'preserved'));
 const NOT_INHERITED = maskOf(BLOCK_STATES.filter((state) => state !== 'inherited'));
+const ZERO = maskOf(['zero']);
 const UNSETTLED = maskOf(['pending', 'preserved', 'storing']);
 const MAX_BATCH_BYTES = 1024 * 1024;
 
@@ -248,6 +249,7 @@ export class VolumeBackup {
       }
       const end = Math.min(states.blockCount, first + fanOut);
       await this.#settled(first, end);
+      await this.#findSameZeroes(first, end);
       await letOthersRun(); // Of a large volume most leaves have nothing to wait for.
       yield* this.#changesOf(first, end);
       await letOthersRun();
@@ -273,6 +275,21 @@ export class VolumeBackup {
         this.pipeline.tally.changedBlocks++;
         yield [block, undefined];
       }
+    }
+  }
+
+  /** Blocks that were found to be zeroes when they were preserved have not been compared with the base yet. */
+  async #findSameZeroes(first: number, end: number): Promise<void> {
+    const base = this.#base;
+    if (base === undefined) return;
+    const { snapshot, signal } = this.#parts;
+    let ids: Awaited<ReturnType<ComparedBase['idsOf']>> | undefined;
+    for (let block = first; ; block++) {
+      block = nextInStates(snapshot.states, block, end, ZERO);
+      if (block === end) return;
+      if (base.isSame(block) || this.placed.has(block)) continue;
+      ids ??= await base.idsOf(first, end - first, { signal });
+      if (ids[block - first] === undefined) base.same(block);
     }
   }
 
