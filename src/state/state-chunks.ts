@@ -3,7 +3,7 @@ import { endOfEqualBytes } from './equal-bytes.ts';
 import { skipEqual } from './skip-equal.ts';
 
 /** So many blocks are kept together. Their number in one state fits into 16 bits. */
-export const CHUNK_BITS = 12;
+export const CHUNK_BITS = 10;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 const STATES = BLOCK_STATES.length;

@@ -1,7 +1,7 @@
 import { endOfEqualBytes } from '../state/equal-bytes.ts';
 
 /** So many blocks are kept together. */
-export const CHUNK_BITS = 12;
+export const CHUNK_BITS = 10;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 
