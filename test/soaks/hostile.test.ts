@@ -51,7 +51,8 @@ async function run(plan: HostilePlan): Promise<{ words: HostileWord[]; end: stri
     timer = setTimeout(give, PATIENCE_MS);
     const lines = (printed + text).split('\n');
     printed = lines.pop() as string;
-    for (const line of lines) words.push(JSON.parse(line) as HostileWord);
+    // The seed of a soak is printed there as well.
+    for (const line of lines) if (line.startsWith('{')) words.push(JSON.parse(line) as HostileWord);
   });
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaints += text;
