@@ -129,7 +129,7 @@ describe.skipIf(calls === undefined)('the extents of a file', () => {
     const extents = await extentsOf(device);
     isDone = true;
     expect(dataOf(extents)).toBe(20_000 * 4096);
-    expect(turns).toBeGreaterThan(3);
+    expect(turns).toBeGreaterThan(1); // How many depends on how fast the machine is.
   });
 });
 
