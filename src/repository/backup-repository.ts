@@ -560,19 +560,22 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   async #close(how: 'suspend' | 'cancel' | 'finish'): Promise<void> {
-    await this.#jobs.cancelStarts(new BackupError('CLOSED', 'the repository was closed'));
-    const ending = [...this.#jobs.running].map(async (job) => {
-      if (how === 'suspend') return job.suspend();
-      if (how === 'cancel') return job.cancel();
-      job.resume();
-      await job.sweep().done.catch(() => {});
-    });
-    await Promise.all(ending);
-    await this.#jobs.settled();
-    await this.#jobs.close();
-    await Promise.all([...this.#images].map((image) => image.close()));
-    await this.#context.target[Symbol.asyncDispose]();
-    this.#context.keys.wipe();
+    try {
+      await this.#jobs.cancelStarts(new BackupError('CLOSED', 'the repository was closed'));
+      const ending = [...this.#jobs.running].map(async (job) => {
+        if (how === 'suspend') return job.suspend();
+        if (how === 'cancel') return job.cancel();
+        job.resume();
+        await job.sweep().done.catch(() => {});
+      });
+      await Promise.all(ending);
+      await this.#jobs.settled();
+      await this.#jobs.close();
+      await Promise.all([...this.#images].map((image) => image.close()));
+      await this.#context.target[Symbol.asyncDispose]();
+    } finally {
+      this.#context.keys.wipe(); // Whatever did not end.
+    }
   }
 
   async *#diff(from: string, to: string, signal: AbortSignal | undefined): AsyncGenerator<ByteRange> {

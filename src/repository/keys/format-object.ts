@@ -81,9 +81,11 @@ export function formatObject(format: RepositoryFormat, repositoryKey: Uint8Array
   new DataView(content.buffer).setUint32(MAGIC.length, format.body.length, true);
   content.set(format.body, BODY_AT);
   const macKey = macKeyOf(format, repositoryKey);
-  const bytes = signObject('cow1 format', macKey, content);
-  wipeBytes(macKey);
-  return bytes;
+  try {
+    return signObject('cow1 format', macKey, content);
+  } finally {
+    wipeBytes(macKey);
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { type AbortOptions, abortable } from '../../common/abort.ts';
+import type { AbortOptions } from '../../common/abort.ts';
 import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
@@ -8,9 +8,10 @@ import { decodeFormatBody, type RepositoryFormat } from './format-object.ts';
 import { isSlotName } from './object-keys.ts';
 import { PlainFields } from './plain-fields.ts';
 import { MAX_WRAPPED_BYTES, unwrapByProvider, wrapByProvider } from './provider-calls.ts';
-import { DEFAULT_SCRYPT_COST, passphraseKey, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
+import { DEFAULT_SCRYPT_COST, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
 import { isSignedWith, openSignedObject, type SignedObject, signObject } from './signed-object.ts';
 import { type CheckedUnlock, type KeyProvider, SLOT_KINDS, type SlotKind } from './unlock.ts';
+import { secretOf, withWrappingKey } from './wrapping-key.ts';
 
 /**
  * Key slots: `docs/FORMAT.md`, section 3. A slot is bound to its repository and its own name, and signed as a whole with
@@ -97,10 +98,10 @@ export async function makeKeySlot(
     hedgedBytes(length, repositoryKey, what, repositoryId, slot, unlock.kind, secretOf(unlock));
   const salt = drawn(SALT_BYTES, 'salt of a key slot');
   const nonce = drawn(NONCE_BYTES, 'nonce of a key slot');
-  const kek = await abortable(wrappingKey(unlock, salt, cost), options.signal);
-  const cipher = createCipheriv('aes-256-gcm', kek, nonce).setAAD(associated(repositoryId, slot));
-  const wrapped = Buffer.concat([cipher.update(repositoryKey), cipher.final(), cipher.getAuthTag()]);
-  wipeBytes(kek);
+  const wrapped = await withWrappingKey(unlock, salt, cost, options, (kek) => {
+    const cipher = createCipheriv('aes-256-gcm', kek, nonce).setAAD(associated(repositoryId, slot));
+    return Buffer.concat([cipher.update(repositoryKey), cipher.final(), cipher.getAuthTag()]);
+  });
   const costFields = unlock.kind === 'passphrase' ? { n: cost.n, r: cost.r, p: cost.p } : {};
   return signed(repositoryKey, name, { ...head, salt, ...costFields, nonce, wrapped });
 }
@@ -155,8 +156,13 @@ export async function openKeySlot(
   const { format } = slot;
   if (isOfAnother(format, name.repositoryId)) throw refused('it is a slot of another repository');
   const key = await unwrap(slot, unlock, associated(format.repositoryId, name.slot), options);
-  if (isSigned(key, format.repositoryId, slot.signed, name.slot)) return { key, format };
-  wipeBytes(key);
+  let isOurs = false;
+  try {
+    isOurs = isSigned(key, format.repositoryId, slot.signed, name.slot);
+  } finally {
+    if (!isOurs) wipeBytes(key);
+  }
+  if (isOurs) return { key, format };
   // A provider may have given another key without noticing; GCM would have noticed, so there the slot was tampered with.
   if (slot.kind === 'provider') throw refused('its provider gave another key');
   throw corrupt('it was not made by who holds the key in it');
@@ -212,33 +218,20 @@ async function unwrap(
     return unwrapByProvider(provider, slot.wrapped, options);
   }
   const cost = slot.kind === 'passphrase' ? slot.cost : undefined;
-  const kek = await abortable(wrappingKey(unlock, slot.salt, cost), options.signal);
-  try {
-    const decipher = createDecipheriv('aes-256-gcm', kek, slot.nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(aad).setAuthTag(slot.wrapped.subarray(KEY_BYTES));
-    const opened = Buffer.concat([decipher.update(slot.wrapped.subarray(0, KEY_BYTES)), decipher.final()]);
-    const key = Uint8Array.from(opened);
-    wipeBytes(opened);
-    return key;
-  } catch (cause) {
-    throw refused('it does not open', cause);
-  } finally {
-    wipeBytes(kek);
-  }
-}
-
-/** The key that wraps the repository's key. */
-async function wrappingKey(
-  unlock: CheckedUnlock,
-  salt: Uint8Array,
-  cost: ScryptCost | undefined,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (unlock.kind === 'passphrase') return passphraseKey(unlock.passphrase, salt, cost ?? DEFAULT_SCRYPT_COST);
-  return hkdf(secretOf(unlock), salt, 'cow1 raw key');
-}
-
-function secretOf(unlock: CheckedUnlock): Uint8Array {
-  return unlock.kind === 'passphrase' ? unlock.passphrase : (unlock as { key: Uint8Array }).key;
+  return withWrappingKey(unlock, slot.salt, cost, options, (kek) => {
+    let opened: Buffer | undefined;
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', kek, slot.nonce, { authTagLength: TAG_BYTES });
+      decipher.setAAD(aad).setAuthTag(slot.wrapped.subarray(KEY_BYTES));
+      opened = decipher.update(slot.wrapped.subarray(0, KEY_BYTES));
+      decipher.final(); // GCM holds nothing back: this only checks the tag.
+      return Uint8Array.from(opened);
+    } catch (cause) {
+      throw refused('it does not open', cause);
+    } finally {
+      wipeBytes(opened); // With a tag that is wrong it may be the key all the same.
+    }
+  });
 }
 
 function signed(
@@ -247,9 +240,11 @@ function signed(
   fields: Readonly<Record<string, unknown>>,
 ): Uint8Array<ArrayBuffer> {
   const macKey = macKeyOf(repositoryKey, format.repositoryId);
-  const bytes = signObject('cow1 key slot', macKey, encodePlain(fields), slot);
-  wipeBytes(macKey);
-  return bytes;
+  try {
+    return signObject('cow1 key slot', macKey, encodePlain(fields), slot);
+  } finally {
+    wipeBytes(macKey);
+  }
 }
 
 function isSigned(key: Uint8Array, repositoryId: Uint8Array, signedObject: SignedObject, slot: string): boolean {

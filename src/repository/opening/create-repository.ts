@@ -81,8 +81,12 @@ export async function createRepository(
       (await storeSlot({ ...fields, repositoryId, encrypted: true }, unlock, store, { signal }));
   }
   const { format, key, newSlot } = unborn;
-  const bytes = formatObject(format, key);
-  wipeBytes(key);
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = formatObject(format, key);
+  } finally {
+    wipeBytes(key);
+  }
   if (await store(FORMAT_KEY, bytes)) return;
   // Nobody will ever ask for it: no `format` names its repository.
   if (newSlot !== undefined) await target.delete(slotKey(newSlot), { signal }).catch(() => {});
@@ -145,20 +149,24 @@ async function storeSlot(
   options: AbortOptions,
 ): Promise<Unborn> {
   const key = newRepositoryKey(unlock);
-  const slot = newSlotName(key, unlock);
-  const format = encodeFormat({ ...fields, keySlot: slot });
-  const bytes = await makeKeySlot(key, unlock, { format, slot }, options);
-  // What a provider wraps and can't unwrap is found out now, and not when the backups are needed.
-  if (unlock.kind === 'provider') {
-    wipeBytes(
-      (await openKeySlot(decodeKeySlot(bytes), unlock, { repositoryId: fields.repositoryId, slot }, options)).key,
+  try {
+    const slot = newSlotName(key, unlock);
+    const format = encodeFormat({ ...fields, keySlot: slot });
+    const bytes = await makeKeySlot(key, unlock, { format, slot }, options);
+    // What a provider wraps and can't unwrap is found out now, and not when the backups are needed.
+    if (unlock.kind === 'provider') {
+      const name = { repositoryId: fields.repositoryId, slot };
+      wipeBytes((await openKeySlot(decodeKeySlot(bytes), unlock, name, options)).key);
+    }
+    if (await store(slotKey(slot), bytes)) return { format, key, newSlot: slot };
+    throw new BackupError(
+      'OBJECT_EXISTS',
+      `${slotKey(slot)} is there already, and is another's: create the repository again`,
     );
+  } catch (error) {
+    wipeBytes(key); // Its slot may be stored all the same: then the next creation opens it.
+    throw error;
   }
-  if (await store(slotKey(slot), bytes)) return { format, key, newSlot: slot };
-  throw new BackupError(
-    'OBJECT_EXISTS',
-    `${slotKey(slot)} is there already, and is another's: create the repository again`,
-  );
 }
 
 function exists(): BackupError {

@@ -10,7 +10,7 @@ import { LogListing } from '../log/log-listing.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import type { LogDamage } from '../log/open-log.ts';
-import { prefetchLog } from '../log/prefetch.ts';
+import { type Prefetched, prefetchLog } from '../log/prefetch.ts';
 import { RecordStore } from '../records/record-store.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { MeteredTarget } from '../requests/metered-target.ts';
@@ -41,19 +41,19 @@ export async function openRepository(
   ]);
   const found = stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, key: undefined };
   const { format } = found;
+  const { mode } = format;
+  let listing: LogListing;
+  let prefetched: Prefetched;
   try {
     checkAsked(format, checked);
+    listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
+    await listing.reachNewest({ signal });
+    prefetched = prefetchLog(target, listing, { signal });
   } catch (error) {
     wipeBytes(found.key);
     throw error;
   }
-  const { mode } = format;
-  const listing = mode === 'shared' ? listed : await LogListing.read({ target, mode }, { signal });
-  await listing.reachNewest({ signal });
-  const [prefetched, keys] = await together([
-    prefetchLog(target, listing, { signal }),
-    keysOf(found, withHinted(target, slots, format.keySlot), checked),
-  ]);
+  const keys = await keysOf(found, withHinted(target, slots, format.keySlot), checked);
   try {
     // In a plain repository entries are the only place where a copy of `format` can be.
     const formatCopy = format.encrypted ? undefined : format.body;

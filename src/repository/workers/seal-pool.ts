@@ -154,8 +154,11 @@ export class SealPool implements AsyncDisposable {
   async #close(): Promise<void> {
     this.#waiters.rejectAll(closed());
     this.#yielding.rejectAll(closed());
-    await this.#scheduler.close(closed());
-    if (this.#keys !== undefined) new Uint8Array(this.#keys).fill(0);
+    try {
+      await this.#scheduler.close(closed());
+    } finally {
+      if (this.#keys !== undefined) new Uint8Array(this.#keys).fill(0);
+    }
   }
 
   async #run(slot: SealSlot, task: SealTask, { signal }: AbortOptions): Promise<void> {
