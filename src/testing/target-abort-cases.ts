@@ -65,7 +65,7 @@ export const targetAbortCases: readonly TargetCase[] = [
       await target.put(name, content(1000));
       for (let round = 1; round <= 4; round++) {
         const controller = new AbortController();
-        // Each a buffer of its own, as the contract asks: an abandoned request may still be reading it.
+        // Each a buffer of its own, as `CloudTarget` asks: an abandoned request may still be reading it.
         const body = whole[round] as Uint8Array<ArrayBuffer>;
         const settled = outcomeOf(target.put(name, body, { signal: controller.signal }));
         for (let turn = 0; turn < round * 2; turn++) await new Promise((resolve) => setImmediate(resolve));

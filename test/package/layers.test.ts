@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type ImportOf, SOURCES, sourceImports, specifiersIn } from './source-imports.ts';
 
-/** Which folders the files of a folder may import from, besides their own. Section 3 of the design. */
+/** Which folders the files of a folder may import from, in addition to their own: `docs/ARCHITECTURE.md`. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   common: [],
   state: ['common'],

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { BLOCK_STATES, type BlockState, StateByte } from '../../src/state/block-state.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 
-/** The drawing of DESIGN.md, section 3.3, with what `block-state.ts` adds in words. */
+/** Which states may follow which, as the comments of `block-state.ts` say in words. */
 const DRAWN: Readonly<Record<BlockState, readonly BlockState[]>> = {
   pending: ['preserved', 'storing', 'inherited', 'zero', 'lost'],
   preserved: ['storing', 'inherited', 'zero', 'lost'],

@@ -22,7 +22,7 @@ async function all(listing: Listing): Promise<ObjectInfo[]> {
   return infos;
 }
 
-/** Each breaks one promise of the contract, and the case that must notice. */
+/** Each breaks one promise of `CloudTarget`, and the case that must notice. */
 const broken: [fault: string, noticedBy: RegExp, open: () => CloudTarget][] = [
   [
     'tests for the object and then puts it',

@@ -137,7 +137,7 @@ describe('ending', () => {
   });
 });
 
-describe('the traces of the protocol page:', () => {
+describe('the traces of docs/PROTOCOL.md:', () => {
   test('P1: a pack uploaded, condemned as an orphan, then committed by its slow or resumed writer', () => {
     const slow = from(once, open({ disk: first.id }));
     const live = [pack(1, 'a'), pack(1, 'b')];
