@@ -10,6 +10,7 @@ import { idBytes } from './plain-values.ts';
 
 /** Names that stand one after another in a byte string are written so many at a time. */
 const NAMES_AT_ONCE = 256;
+const NAME_BYTES = 16;
 
 /** By collection, so that its number and time stand once. */
 export function* collectionsPlain(state: LogState): InSteps<PlainList> {
@@ -62,17 +63,21 @@ export function* namesBySession(packs: Iterable<PackName>): InSteps<PlainList> {
 }
 
 export function namesPlain(count: number, names: Iterable<string>): PlainBytes {
-  return new PlainBytes(count * 16, namePieces(names));
+  return new PlainBytes(count * NAME_BYTES, namePieces(count, names));
 }
 
-function* namePieces(names: Iterable<string>): Iterable<Uint8Array> {
-  let piece: Uint8Array[] = [];
+function* namePieces(count: number, names: Iterable<string>): Iterable<Uint8Array> {
+  if (count === 0) return;
+  const piece = Buffer.alloc(Math.min(count, NAMES_AT_ONCE) * NAME_BYTES);
+  let at = 0;
   for (const name of names) {
-    if (piece.push(idBytes(name)) < NAMES_AT_ONCE) continue;
-    yield Buffer.concat(piece);
-    piece = [];
+    piece.set(idBytes(name), at);
+    at += NAME_BYTES;
+    if (at < piece.length) continue;
+    yield piece;
+    at = 0;
   }
-  yield Buffer.concat(piece);
+  yield piece.subarray(0, at);
 }
 
 /** An array of a few values, of which some are parts. */
