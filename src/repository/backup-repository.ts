@@ -471,7 +471,7 @@ export class BackupRepository implements AsyncDisposable {
    * Forgets backups: from now on nobody can read them, and what only they needed goes with the next prunes.
    *
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BACKUP_HELD` (then none is forgotten), `READ_ONLY`, `CLOSED`,
-   * `COMMIT_UNKNOWN`, `NO_SPACE` (then see `docs/full-store.md`), and what the target gives
+   * `COMMIT_UNKNOWN`, `NO_SPACE` (then see `docs/guides/retention.md`), and what the target gives
    */
   async forget(ids: readonly string[], options: ForgetOptions = {}): Promise<void> {
     this.#requireWritable();
@@ -535,7 +535,7 @@ export class BackupRepository implements AsyncDisposable {
    * the grace for readers.
    *
    * @throws TypeError; `READ_ONLY`, `CLOSED`; `NO_SPACE` where the store has no room for a log entry (see
-   * `docs/full-store.md`); `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what the target gives
+   * `docs/guides/retention.md`); `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what the target gives
    */
   async prune(options: PruneOptions & { budget?: RequestBudget | undefined } = {}): Promise<PruneResult> {
     this.#requireOpen();

@@ -32,7 +32,7 @@ export interface RepositoryTuning {
   owner?: string | undefined;
   /**
    * The program of the worker threads, where a bundler has put it: `file:` URL of `cow-cloud-backup/seal-worker`; see
-   * `docs/bundling.md`. Where it can't be started the work is done on the calling thread, after a process warning.
+   * `docs/guides/bundlers.md`. Where it can't be started the work is done on the calling thread, after a process warning.
    * @defaultValue `SEAL_WORKER_URL`
    */
   workerUrl?: URL | string | undefined;

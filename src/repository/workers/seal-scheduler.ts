@@ -130,7 +130,7 @@ function warnOfNoThreads(cause: unknown): void {
   const reason = String((cause as Error | undefined)?.message ?? cause).split('\n')[0];
   process.emitWarning(
     `worker threads could not be started (${reason}): blocks are compressed and encrypted on the calling thread. ` +
-      'In a bundle give workerUrl, see docs/bundling.md; threads: 0 does it without this warning',
+      'In a bundle give workerUrl, see docs/guides/bundlers.md; threads: 0 does it without this warning',
     { code: 'COW_WORKER_UNAVAILABLE' },
   );
 }

@@ -12,7 +12,7 @@ export function sealWorkerUrl(): URL | undefined {
 
 /**
  * Where this library looks for the program of its worker threads, unless `workerUrl` says otherwise: the package's
- * `cow-cloud-backup/seal-worker`. `undefined` in a CommonJS bundle. Bundlers have to be shown it: see `docs/bundling.md`.
+ * `cow-cloud-backup/seal-worker`. `undefined` in a CommonJS bundle. Bundlers have to be shown it: see `docs/guides/bundlers.md`.
  *
  * @public
  */

@@ -110,7 +110,7 @@ describe('a store that is full', () => {
     await expect(repository.forget([ids[0] as string])).rejects.toEqual(withCode('NO_SPACE'));
     await expect(repository.applyRetention({ keepLast: 1 }, { volume: 'a' })).rejects.toThrow('free some space');
     expect((await Array.fromAsync(repository.listBackups())).length).toBe(ids.length);
-    target.quotaBytes += 64 * 1024; // The way out of docs/full-store.md.
+    target.quotaBytes += 64 * 1024; // The way out of docs/guides/retention.md.
     await repository.forget(ids.slice(0, -1));
     expect((await repository.prune(AT_ONCE)).freedBytes).toBeGreaterThan(0);
   });
