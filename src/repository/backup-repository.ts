@@ -569,12 +569,16 @@ export class BackupRepository implements AsyncDisposable {
         await job.sweep().done.catch(() => {});
       });
       await Promise.all(ending);
-      await this.#jobs.settled();
+      await Promise.all([this.#jobs.settled(), this.#context.log.settled()]);
       await this.#jobs.close();
       await Promise.all([...this.#images].map((image) => image.close()));
-      await this.#context.target[Symbol.asyncDispose]();
     } finally {
-      this.#context.keys.wipe(); // Whatever did not end.
+      // In this order, whatever did not end: nothing may be sealed with zeroed keys and still be sent.
+      try {
+        await this.#context.target[Symbol.asyncDispose]();
+      } finally {
+        this.#context.keys.wipe();
+      }
     }
   }
 

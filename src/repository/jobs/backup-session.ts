@@ -235,12 +235,16 @@ export class BackupSession {
     let unknown: BackupError | undefined;
     const decide: Decide = (state) =>
       unknown !== undefined && areCommitted(state, backups) ? undefined : decideCommit(state, plan);
-    const append = () => log.append(decide, { ...options, lookFirst: unknown !== undefined });
-    const sent = insist(append, (error) => {
-      if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
-      return mayBeSentAgain(error);
-    });
-    const appended = await sent.catch((error: unknown) => {
+    const append = async () => {
+      try {
+        return await log.append(decide, { ...options, lookFirst: unknown !== undefined });
+      } catch (error) {
+        // Noted here: after an abort nobody asks whether it may pass.
+        if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
+        throw error;
+      }
+    };
+    const appended = await insist(append, mayBeSentAgain).catch((error: unknown) => {
       if (BackupError.is(error, 'COMMIT_UNKNOWN') || unknown === undefined || isAnswer(error)) throw error;
       throw unknown;
     });

@@ -1,3 +1,4 @@
+import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { ABORT_GRACE_MS, pastAbort } from '../../common/past-abort.ts';
 import type { DecodedEntry } from './entry-codec.ts';
@@ -10,9 +11,17 @@ export interface Persistence {
   /** The longest pause after the first of them, in milliseconds; it doubles with each. */
   readonly baseDelayMs: number;
   readonly maxDelayMs: number;
-  readonly sleep: (delayMs: number) => Promise<void>;
+  readonly sleep: (delayMs: number, signal?: AbortSignal) => Promise<void>;
   /** Numbers from 0 to 1, for the jitter. */
   readonly random: () => number;
+}
+
+/** Who waits for the outcome, and for how long. */
+export interface Waiting {
+  /** The caller's signal. Once it aborts there are no pauses any more, and only one attempt more. */
+  readonly signal?: AbortSignal | undefined;
+  /** Aborts some seconds after it, and ends every request. */
+  readonly givenUp?: AbortSignal | undefined;
 }
 
 /** An entry on its way. */
@@ -44,20 +53,21 @@ const REFUSALS: readonly string[] = [
 /**
  * Creates an entry, create-only, and learns whose the number is: rule P5 to the letter. After anything but a clear answer
  * the same bytes go to the same number until it is occupied; then what stands there is compared, byte for byte: a copy of this
- * process may have drawn the same random numbers for another entry. Nothing here is aborted by the caller's signal, because
- * the request may have taken effect; see {@link outliving}.
+ * process may have drawn the same random numbers for another entry. No request here is aborted by the caller's signal, because
+ * it may have taken effect; see {@link outliving}.
  *
  * @returns `undefined` when the entry is the number's; else the entry that is
- * @throws `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened; `LOG_CORRUPT`
+ * @throws `signal.reason` when the caller has aborted and no request can have taken effect; `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened; `LOG_CORRUPT`
  * and `REPOSITORY_UNSUPPORTED` when another object has the number, which is no entry or one of a newer program
  */
 export async function createEntry(
   source: LogSource,
   sent: SentEntry,
   persistence: Persistence,
-  givenUp?: AbortSignal,
+  waiting: Waiting = {},
 ): Promise<DecodedEntry | undefined> {
-  const tries = new Tries(sent.seq, persistence, givenUp);
+  const { givenUp } = waiting;
+  const tries = new Tries(sent.seq, persistence, waiting);
   let isOccupied = false;
   let isUncertain = false;
   let unreadable = 0;
@@ -83,7 +93,7 @@ export async function createEntry(
       if (BackupError.is(error, 'LOG_CORRUPT') && !isUncertain && ++unreadable > 1) throw error;
       // A conflict means "again", and tells nothing else; a read has no effect.
       if (isPutting && !isAnswer(error)) isUncertain = true;
-      await tries.pause(error);
+      await tries.pause(error, isUncertain || isOccupied);
     }
   }
 }
@@ -108,9 +118,10 @@ export async function putEntry(
   source: LogSource,
   sent: SentEntry,
   persistence: Persistence,
-  givenUp?: AbortSignal,
+  waiting: Waiting = {},
 ): Promise<void> {
-  const tries = new Tries(sent.seq, persistence, givenUp);
+  const { givenUp } = waiting;
+  const tries = new Tries(sent.seq, persistence, waiting);
   let isUncertain = false;
   for (;;) {
     try {
@@ -128,11 +139,11 @@ export async function putEntry(
 export async function insist<T>(
   seq: number,
   persistence: Persistence,
-  givenUp: AbortSignal | undefined,
+  waiting: Waiting,
   work: () => Promise<T>,
   isFinal: (error: unknown) => boolean,
 ): Promise<T> {
-  const tries = new Tries(seq, persistence, givenUp);
+  const tries = new Tries(seq, persistence, waiting);
   for (;;) {
     try {
       return await work();
@@ -163,9 +174,10 @@ export function commitUnknown(seq: number, cause: unknown): BackupError {
 export function outliving<T>(
   signal: AbortSignal | undefined,
   seq: number,
-  work: (givenUp: AbortSignal) => Promise<T>,
+  work: (waiting: Waiting) => Promise<T>,
 ): Promise<T> {
-  return pastAbort(signal, work, () => {
+  const outcome = (givenUp: AbortSignal) => work({ signal, givenUp });
+  return pastAbort(signal, outcome, () => {
     const message = `the call was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether it has entry ${seq} of the log`;
     return new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason });
   });
@@ -180,26 +192,39 @@ export function isRefusal(error: unknown): boolean {
 class Tries {
   readonly #seq: number;
   readonly #persistence: Persistence;
-  readonly #givenUp: AbortSignal | undefined;
+  readonly #waiting: Waiting;
   #made = 0;
+  #isLast = false;
 
-  constructor(seq: number, persistence: Persistence, givenUp: AbortSignal | undefined) {
+  constructor(seq: number, persistence: Persistence, waiting: Waiting) {
     this.#seq = seq;
     this.#persistence = persistence;
-    this.#givenUp = givenUp;
+    this.#waiting = waiting;
   }
 
-  /** @throws `COMMIT_UNKNOWN` when there have been enough, or the wait for the outcome was given up */
-  async pause(error: unknown): Promise<void> {
-    this.#givenUp?.throwIfAborted();
+  /**
+   * An abort ends the pause at once. One more attempt follows where something may have taken effect: it says what has, and
+   * the call may not claim that nothing did.
+   *
+   * @param isUncertain - whether something may have taken effect
+   * @throws `COMMIT_UNKNOWN` when there have been enough, or the wait for the outcome was given up; `signal.reason` after an
+   * abort when nothing can have taken effect
+   */
+  async pause(error: unknown, isUncertain = true): Promise<void> {
+    const { signal, givenUp } = this.#waiting;
+    givenUp?.throwIfAborted();
     const { attempts, baseDelayMs, maxDelayMs, sleep, random } = this.#persistence;
     this.#made++;
-    if (this.#made >= attempts) {
-      throw commitUnknown(this.#seq, error);
-    }
+    if (this.#made >= attempts || this.#isLast) throw commitUnknown(this.#seq, error);
     const limitMs = Math.min(maxDelayMs, baseDelayMs * 2 ** (this.#made - 1));
     const askedMs = BackupError.is(error) ? (error.retryAfterMs ?? 0) : 0;
-    await sleep(Math.max(Math.min(askedMs, maxDelayMs), Math.round(random() * limitMs)));
-    this.#givenUp?.throwIfAborted();
+    const delayMs = Math.max(Math.min(askedMs, maxDelayMs), Math.round(random() * limitMs));
+    try {
+      signal?.throwIfAborted();
+      await abortable(sleep(delayMs, signal), signal);
+    } catch (cause) {
+      if (!signal?.aborted || !isUncertain) throw cause;
+      this.#isLast = true;
+    }
   }
 }

@@ -3,7 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import { systemClock } from '../../target/clock.ts';
 import { inTurns } from '../records/event-loop-turns.ts';
 import { metered } from '../requests/request-meter.ts';
-import { encodeCheckpoint } from './checkpoint-codec.ts';
+import { CheckpointWriter } from './checkpoint-writer.ts';
 import {
   commitUnknown,
   createEntry,
@@ -13,18 +13,15 @@ import {
   type Persistence,
   putEntry,
   type SentEntry,
+  type Waiting,
 } from './create-entry.ts';
 import { commitIdFor, encodingEntry } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
-import { checkpointKey } from './log-keys.ts';
 import type { LogReader } from './log-reader.ts';
 import { keyOfEntry, type LogPosition } from './log-source.ts';
 import type { LogState } from './log-state.ts';
 import { MAX_TIME } from './plain-values.ts';
-
-/** From so many entries on a checkpoint is due. */
-export const CHECKPOINT_EVERY = 32;
 
 /** What is to become true, by the state that it is decided on; an error for "it may not"; `undefined` for "nothing to say". */
 export type Decision<Fact extends LogFact = LogFact> = Fact | BackupError | undefined;
@@ -81,7 +78,7 @@ export class LogWriter {
   readonly reader: LogReader;
   readonly #persistence: Persistence;
   readonly #now: () => number;
-  readonly #onCheckpointFailed: ((error: unknown) => void) | undefined;
+  readonly #checkpoints: CheckpointWriter;
   /** Single-writer mode: an entry that may or may not be there, or may be forked. It comes before all others. */
   #unsettled: Sending | undefined;
 
@@ -91,11 +88,11 @@ export class LogWriter {
       attempts: options.attempts ?? 8,
       baseDelayMs: options.baseDelayMs ?? 200,
       maxDelayMs: options.maxDelayMs ?? 10_000,
-      sleep: options.sleep ?? ((delayMs) => systemClock.sleep(delayMs)),
+      sleep: options.sleep ?? ((delayMs, signal) => systemClock.sleep(delayMs, signal)),
       random: options.random ?? Math.random,
     };
     this.#now = options.now ?? Date.now;
-    this.#onCheckpointFailed = options.onCheckpointFailed;
+    this.#checkpoints = new CheckpointWriter(reader, options.onCheckpointFailed);
   }
 
   get state(): LogState {
@@ -110,6 +107,11 @@ export class LogWriter {
   /** Replays what others have appended. */
   catchUp(options: AbortOptions = {}): Promise<LogState> {
     return this.reader.catchUp(options);
+  }
+
+  /** Waits a while for a checkpoint that is being written, and gives it up then. Nothing depends on it. */
+  settled(): Promise<void> {
+    return this.#checkpoints.settled();
   }
 
   /**
@@ -148,9 +150,10 @@ export class LogWriter {
         continue;
       }
       const sending = await this.#prepare(decision, withoutTail ? [] : reader.tail);
+      signal?.throwIfAborted(); // From here on the entry may be in the log.
       const isThere = isSingle ? await this.#settle(sending, signal) : await this.#create(sending, confirm, signal);
       if (isThere) {
-        if (confirm && !withoutTail) await this.#checkpointIfDue(signal);
+        if (confirm && !withoutTail) await this.#checkpoints.writeIfDue(signal);
         return { entry: sending.decoded.entry, state: sending.next };
       }
       // Another's entry is at N+1, and folded in. Decide again, and try N+2 (P4).
@@ -177,15 +180,15 @@ export class LogWriter {
   /** Sends the entry to the next number. @returns `false` when that is another's, which is folded in */
   #create({ sent, decoded, next }: Sending, confirm: boolean, signal: AbortSignal | undefined): Promise<boolean> {
     const { reader } = this;
-    return outliving(signal, sent.seq, async (givenUp) => {
-      const other = await createEntry(reader.source, sent, this.#persistence, givenUp);
+    return outliving(signal, sent.seq, async (waiting) => {
+      const other = await createEntry(reader.source, sent, this.#persistence, waiting);
       if (other !== undefined) {
         await reader.accept([other], other.sizeBytes);
         return false;
       }
       await reader.accept([decoded], sent.bytes.length, next);
       // @mutation success-is-listed
-      if (confirm) await this.#confirm(sent.seq, givenUp);
+      if (confirm) await this.#confirm(sent.seq, waiting);
       return true;
     });
   }
@@ -196,7 +199,7 @@ export class LogWriter {
    */
   #settle(sending: Sending, signal: AbortSignal | undefined): Promise<true> {
     this.#unsettled = sending;
-    return outliving(signal, sending.sent.seq, (givenUp) => this.#settleUntil(givenUp, sending));
+    return outliving(signal, sending.sent.seq, (waiting) => this.#settleUntil(waiting, sending));
   }
 
   /**
@@ -205,18 +208,19 @@ export class LogWriter {
    */
   async #settleEarlier(sending: Sending, signal: AbortSignal | undefined): Promise<void> {
     const { seq } = await this.reader.look({ signal });
+    signal?.throwIfAborted();
     // @mutation taken-number-is-not-sent-to
     if (seq >= sending.sent.seq) this.#unsettled = undefined;
     else await this.#settle(sending, signal);
   }
 
-  async #settleUntil(givenUp: AbortSignal, { sent, decoded, next }: Sending): Promise<true> {
+  async #settleUntil(waiting: Waiting, { sent, decoded, next }: Sending): Promise<true> {
     const { reader } = this;
     try {
-      await putEntry(reader.source, sent, this.#persistence, givenUp);
+      await putEntry(reader.source, sent, this.#persistence, waiting);
       // A look may have found it meanwhile.
       if (reader.state.seq < sent.seq) await reader.accept([decoded], sent.bytes.length, next);
-      await this.#confirm(sent.seq, givenUp);
+      await this.#confirm(sent.seq, waiting);
       this.#unsettled = undefined;
       return true;
     } catch (error) {
@@ -227,34 +231,20 @@ export class LogWriter {
   }
 
   /** Success is what a listing shows that was begun after the creation: the newest entry, and those before it. */
-  async #confirm(seq: number, signal: AbortSignal): Promise<void> {
+  async #confirm(seq: number, waiting: Waiting): Promise<void> {
     const { reader } = this;
     try {
-      await insist(seq, this.#persistence, signal, () => lookAtAnyCost(reader, signal), isVerdict);
+      await insist(seq, this.#persistence, waiting, () => lookAtAnyCost(reader, waiting.givenUp), isVerdict);
     } catch (error) {
       reader.fallBack();
       if (BackupError.is(error, 'LOG_FORKED')) throw error;
       throw BackupError.is(error, 'COMMIT_UNKNOWN') ? error : commitUnknown(seq, error);
     }
   }
-
-  /** P11: of an entry that has won. It is a cache: its failure is nobody's, and an abort only ends the waiting for it. */
-  async #checkpointIfDue(signal: AbortSignal | undefined): Promise<void> {
-    const { source, state, checkpoint } = this.reader;
-    if (state.seq - checkpoint < CHECKPOINT_EVERY) return;
-    try {
-      const bytes = await encodeCheckpoint(source.logKey, state);
-      if (bytes === undefined) return;
-      await source.target.put(checkpointKey(state.seq), bytes, { signal });
-      this.reader.noteCheckpoint(state.seq);
-    } catch (error) {
-      this.#onCheckpointFailed?.(error);
-    }
-  }
 }
 
 /** What was sent was within the budget; learning what became of it has to be, whatever that is. */
-function lookAtAnyCost(reader: LogReader, signal: AbortSignal): Promise<LogState> {
+function lookAtAnyCost(reader: LogReader, signal: AbortSignal | undefined): Promise<LogState> {
   return reader.look({ signal }).catch((error: unknown) => {
     if (!BackupError.is(error, 'BUDGET_EXCEEDED')) throw error;
     return metered(undefined, () => reader.look({ signal }));

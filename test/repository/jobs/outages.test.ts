@@ -184,6 +184,26 @@ describe('a store that goes away', () => {
   });
 });
 
+test('a job that is cancelled while its commit is sent for the first time does not say that nothing was committed', async () => {
+  const { target, away } = awayTarget();
+  const repository = await createIn(target);
+  const { volume } = await openVolume();
+  const job = await repository.startBackup(volume, { volume: 'disk' });
+  let isSent = false;
+  away.fails = (call, key) => {
+    if (key.startsWith('log/') && call === 'lost put' && !isSent) {
+      isSent = true;
+      void job.cancel();
+    }
+    return isSent;
+  };
+  await errorOf(job.sweep().done, 'COMMIT_UNKNOWN');
+  expect(job.status).toBe('failed');
+  expect(away.failed).toBeLessThan(5); // The commit, once more, and what gives the session up.
+  away.fails = () => false;
+  expect(await Array.fromAsync((await openIn(target)).listBackups())).toHaveLength(1);
+});
+
 describe('a target that never answers', () => {
   test.each(['log/', 'packs/'])('and ignores its signal (%s): close ends what waits for it', async (prefix) => {
     const target = new MemoryTarget();

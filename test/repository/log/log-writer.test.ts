@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { LogFact } from '../../../src/repository/log/log-entry.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/log/log-keys.ts';
@@ -289,6 +289,84 @@ describe('cancelling', () => {
     expect((await host(target)).state.seq).toBe(1);
   });
 
+  test.each(['shared', 'single-writer'] as const)(
+    'while the entry is made, in %s mode, sends nothing',
+    async (mode) => {
+      const reason = new Error('enough');
+      const abort = new AbortController();
+      // The clock is asked when the decision has been made.
+      const now = () => {
+        abort.abort(reason);
+        return 0;
+      };
+      const { writer, faulty, target } = await troubled([], { now, mode });
+      const { signal } = abort;
+      await expect(writer.append(() => keysFact, { signal })).rejects.toBe(reason);
+      expect(faulty.callCount('put')).toBe(0);
+      // Nor does it come with a later one.
+      await writer.append(() => keysFact);
+      expect((await host(target, { mode })).state.seq).toBe(1);
+    },
+  );
+
+  /** A host that pauses until it is cancelled, which it is as soon as it pauses. */
+  async function cancelledWhilePausing(rules: readonly FaultRule<TargetOperation>[], options: HostOptions = {}) {
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    const sleep = () => {
+      abort.abort(reason);
+      return new Promise<never>(() => {});
+    };
+    const { writer, calls } = await troubled(rules, { sleep, ...options });
+    const outcome = await writer
+      .append(() => keysFact, { signal: abort.signal, lookFirst: false })
+      .then(
+        (appended) => appended?.entry.seq,
+        (error: unknown) => error,
+      );
+    return { reason, outcome, calls: calls() };
+  }
+
+  test('ends a pause at once where nothing can have taken effect', async () => {
+    const conflict = put('every', { kind: 'fail-before', error: failing('OBJECT_CONFLICT') });
+    const { reason, outcome, calls } = await cancelledWhilePausing([conflict]);
+    expect(outcome).toBe(reason);
+    expect(calls).toEqual([PUT_1]);
+  });
+
+  test('ends a pause at once where something may have, and asks once more', async () => {
+    const lost = await cancelledWhilePausing([put(1, { kind: 'fail-after' })]);
+    expect(lost.outcome).toBe(1);
+    expect(lost.calls).toEqual([PUT_1, PUT_1, STAT_1, GET_1, LOOK]);
+    const gone = await cancelledWhilePausing([put('every', { kind: 'fail-before' })]);
+    expect(gone.outcome).toEqual(withCode('COMMIT_UNKNOWN'));
+    expect(gone.calls).toEqual([PUT_1, PUT_1]);
+  });
+
+  test('ends a pause at once while a single writer puts its entry', async () => {
+    const options = { mode: 'single-writer' } as const;
+    const gone = await cancelledWhilePausing(
+      [{ operation: 'put', nth: 'every', fault: { kind: 'fail-before' } }],
+      options,
+    );
+    expect(gone.outcome).toEqual(withCode('COMMIT_UNKNOWN'));
+    expect(gone.calls.filter((call) => call.startsWith('put'))).toHaveLength(2);
+  });
+
+  test('ends a pause at once while a listing is to confirm the entry', async () => {
+    const unlisted = (nth: number | 'every'): FaultRule<TargetOperation> => ({
+      operation: 'list',
+      subject: 'log/',
+      nth,
+      fault: { kind: 'fail-before' },
+    });
+    // The first listing opens the log.
+    const once = await cancelledWhilePausing([unlisted(2)]);
+    expect([once.outcome, once.calls]).toEqual([1, [PUT_1, LOOK, LOOK]]);
+    const gone = await cancelledWhilePausing([unlisted(2), unlisted(3)]);
+    expect([gone.outcome, gone.calls]).toEqual([withCode('COMMIT_UNKNOWN'), [PUT_1, LOOK, LOOK]]);
+  });
+
   test('while waiting for a turn leaves the others theirs', async () => {
     const { writer } = await troubled([]);
     const gate = Promise.withResolvers<LogFact>();
@@ -350,6 +428,72 @@ test('a checkpoint that fails is told, and tried again with the next entry', asy
   expect(failures).toEqual([withCode('TARGET_UNAVAILABLE')]);
   expect(await target.stat(checkpointKey(32))).toBeUndefined();
   expect(await target.stat(checkpointKey(33))).toBeDefined();
+});
+
+describe('a checkpoint that the store is silent about', () => {
+  /** A host whose next entry makes a checkpoint due that is never answered. */
+  async function silentOnCheckpoints() {
+    const failures: unknown[] = [];
+    const { writer, faulty, target } = await troubled([], { onCheckpointFailed: (error) => failures.push(error) });
+    for (let n = 0; n < 31; n++) await writer.append(() => keysFact);
+    const given = faulty.put.bind(faulty);
+    const asked = Promise.withResolvers<void>();
+    let silent = 0;
+    faulty.put = (key, ...rest) => {
+      if (!key.endsWith('-c')) return given(key, ...rest);
+      silent++;
+      asked.resolve();
+      return new Promise<never>(() => {});
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    return { writer, faulty, target, given, failures, asked: asked.promise, silent: () => silent };
+  }
+
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('holds its entry a moment at most, and the entries after it not at all', async () => {
+    const { writer, asked, silent, failures } = await silentOnCheckpoints();
+    const due = writer.append(() => keysFact);
+    await asked;
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect((await due)?.entry.seq).toBe(32);
+    expect((await writer.append(() => keysFact))?.entry.seq).toBe(33);
+    expect([silent(), failures]).toEqual([1, []]);
+  });
+
+  test('holds nobody after an abort, and the entry is a success', async () => {
+    const { writer, asked } = await silentOnCheckpoints();
+    const abort = new AbortController();
+    const due = writer.append(() => keysFact, { signal: abort.signal });
+    await asked;
+    abort.abort(new Error('enough'));
+    expect((await due)?.entry.seq).toBe(32);
+  });
+
+  test('is given up after minutes, and the next entry brings another', async () => {
+    const { writer, faulty, target, given, asked, failures } = await silentOnCheckpoints();
+    const due = writer.append(() => keysFact);
+    await asked;
+    await vi.advanceTimersByTimeAsync(5 * 60_000);
+    await due;
+    expect(failures).toEqual([withCode('TARGET_TIMEOUT')]);
+    faulty.put = given;
+    await writer.append(() => keysFact);
+    expect(await target.stat(checkpointKey(33))).toBeDefined();
+  });
+
+  test('is given up after seconds when the log is closed', async () => {
+    const { writer, asked, failures } = await silentOnCheckpoints();
+    const due = writer.append(() => keysFact);
+    await asked;
+    const settled = writer.settled();
+    await vi.advanceTimersByTimeAsync(5_000);
+    await settled;
+    await due;
+    expect(failures).toEqual([withCode('TARGET_TIMEOUT')]);
+  });
 });
 
 describe('faults at every request of a reference history:', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CHECKPOINT_EVERY } from '../../../src/repository/log/log-writer.ts';
+import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
 import { decideOpen } from '../../../src/repository/log/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import { type ApplyRetentionOptions, applyRetention } from '../../../src/repository/retention/apply-retention.ts';
