@@ -3,17 +3,17 @@ import { open, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BackupJob, CloudTarget, CopyOnWriteVolume, Progress } from 'cow-cloud-backup';
 import { describeCounts, samples, WHERE } from './block-words.ts';
-import type { ExampleCommand } from './command-line.ts';
+import type { DemoCommand } from './command-line.ts';
 import { compareFiles } from './compare.ts';
 import { prepareImage } from './disk-image.ts';
 import { bytes, count } from './figures.ts';
 import { JobTally } from './job-tally.ts';
 import { ProgressView } from './progress-view.ts';
 import { RandomWriter } from './random-writer.ts';
-import { type ExampleParts, refuseUsedTarget, runExample } from './run-example.ts';
+import { type DemoParts, refuseUsedTarget, runDemo } from './run-demo.ts';
 import { printSteps, type StepCost } from './step-table.ts';
 
-const COMMAND: ExampleCommand = {
+const COMMAND: DemoCommand = {
   script: 'back-up-a-live-image.ts',
   summary: `Backs up an image file to a repository while random writes to it go on, three times, restores, prunes, opens in place,
 verifies, and compares all that comes back with copies that were taken at the frozen instants.`,
@@ -38,7 +38,7 @@ type Tell = (progress: Progress) => void;
 
 /** Runs `play` on a stage. The exit code is 0 only if all that came back is what it was. */
 export function onStage(args: string[], play: (stage: Stage) => Promise<void>): Promise<void> {
-  return runExample(args, COMMAND, async (parts) => {
+  return runDemo(args, COMMAND, async (parts) => {
     const { terminal, line } = parts;
     const view = new ProgressView(terminal);
     terminal.print(`\n  ${terminal.bold('cow-cloud-backup: a repository, from the first backup on')}\n`);
@@ -61,7 +61,7 @@ export class Stage {
   readonly target: CloudTarget;
   /** Aborts on Ctrl-C, and when the writer fails. */
   readonly signal: AbortSignal;
-  readonly #parts: ExampleParts;
+  readonly #parts: DemoParts;
   readonly #view: ProgressView;
   readonly #costs: StepCost[] = [];
   #volume: CopyOnWriteVolume | undefined;
@@ -74,7 +74,7 @@ export class Stage {
   /** What is on show in the current step. */
   #job: BackupJob | undefined;
 
-  constructor(parts: ExampleParts, view: ProgressView, imagePath: string) {
+  constructor(parts: DemoParts, view: ProgressView, imagePath: string) {
     this.#parts = parts;
     this.#view = view;
     this.imagePath = imagePath;

@@ -21,11 +21,11 @@ export interface Run {
   readonly err: string;
 }
 
-/** A folder for one test: an image, and room for what an example makes of it. */
+/** A folder for one test: an image, and room for what a demo makes of it. */
 export interface Place {
   readonly folder: string;
   readonly image: string;
-  /** What the example takes for the temporary folder, to see whether anything stays there. */
+  /** What the demo takes for the temporary folder, to see whether anything stays there. */
   readonly temporary: string;
   /** Nothing is there yet. */
   readonly objects: string;
@@ -33,7 +33,7 @@ export interface Place {
 
 export function requireBuild(): void {
   if (existsSync(join(ROOT, 'dist/index.js'))) return;
-  throw new Error('dist is missing: the examples run on the built package, so `npm run build` comes first');
+  throw new Error('dist is missing: the demo runs on the built package, so `npm run build` comes first');
 }
 
 export async function makePlace(): Promise<Place & AsyncDisposable> {
@@ -53,8 +53,8 @@ export async function makePlace(): Promise<Place & AsyncDisposable> {
   };
 }
 
-/** Runs an example; `onOutput` sees all that it has printed so far, and may send it a signal. */
-export function runExample(
+/** Runs a demo; `onOutput` sees all that it has printed so far, and may send it a signal. */
+export function runDemo(
   script: string,
   args: string[],
   { temporary }: Place,
@@ -62,7 +62,7 @@ export function runExample(
   onOutput: (out: string, kill: (signal: NodeJS.Signals) => void) => void = () => {},
 ): Promise<Run> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(ROOT, 'examples', script), ...args], {
+    const child = spawn(process.execPath, [join(ROOT, 'demo', script), ...args], {
       cwd: ROOT,
       env: { ...process.env, TMPDIR: temporary, ...env },
     });
@@ -89,7 +89,7 @@ export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Where the tests' S3 server is, for an example. */
+/** Where the tests' S3 server is, for a demo. */
 export function s3Environment(): NodeJS.ProcessEnv {
   if (s3 === null) return {};
   return {

@@ -13,10 +13,10 @@ import {
   type Run,
   removeBucket,
   requireBuild,
-  runExample,
+  runDemo,
   s3Environment,
   sha256,
-} from './support/run-example.ts';
+} from './support/run-demo.ts';
 
 const VERDICT = 'all that came back is byte for byte the disk at its frozen instants';
 const PASSPHRASE = 'correct horse battery staple';
@@ -31,8 +31,8 @@ beforeEach(async () => {
   return () => made[Symbol.asyncDispose]();
 });
 
-function run(args: string[], ...rest: [env?: NodeJS.ProcessEnv, onOutput?: Parameters<typeof runExample>[4]]) {
-  return runExample('back-up-a-live-image.ts', args, place, ...rest);
+function run(args: string[], ...rest: [env?: NodeJS.ProcessEnv, onOutput?: Parameters<typeof runDemo>[4]]) {
+  return runDemo('back-up-a-live-image.ts', args, place, ...rest);
 }
 
 /** Calls `act` once, when `text` has been printed. */
@@ -57,7 +57,7 @@ function filesIn(folder: string): string[] {
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
-/** What the example says the disk was, at the instants in turn. */
+/** What the demo says the disk was, at the instants in turn. */
 function instants({ out }: Run): string[] {
   return [...out.matchAll(/SHA-256 ([0-9a-f]{64})/g)].map(([, hex]) => hex as string);
 }
@@ -69,7 +69,7 @@ function row({ out }: Run, title: string): string {
   return line!.slice(title.length + 2).trim();
 }
 
-/** Reads what the example has left as any other program would. */
+/** Reads what the demo has left as any other program would. */
 async function expectLeft(target: CloudTarget, sha256OfThird: string | undefined): Promise<void> {
   await using repository = await BackupRepository.open(target, { unlock: { passphrase: PASSPHRASE }, readOnly: true });
   const backups = await Array.fromAsync(repository.listBackups());
@@ -165,7 +165,7 @@ test('a command line that makes no sense is explained', async () => {
   const restoring = await run(['--restore', join(place.folder, 'again.img'), '--to', place.objects]);
   expect(restoring).toMatchObject({
     code: 2,
-    err: expect.stringContaining('--restore is an option of the other example'),
+    err: expect.stringContaining('--restore is an option of the other demo'),
   });
   const missing = await run([join(place.folder, 'no.img')]);
   expect(missing).toMatchObject({ code: 2, err: expect.stringContaining('no.img is not a file') });

@@ -12,10 +12,10 @@ import {
   type Run,
   removeBucket,
   requireBuild,
-  runExample,
+  runDemo,
   s3Environment,
   sha256,
-} from './support/run-example.ts';
+} from './support/run-demo.ts';
 
 const VERDICT = 'restored image is byte for byte the image at the frozen instant';
 
@@ -34,11 +34,11 @@ beforeEach(async () => {
   return () => made[Symbol.asyncDispose]();
 });
 
-function run(args: string[], ...rest: [env?: NodeJS.ProcessEnv, onOutput?: Parameters<typeof runExample>[4]]) {
-  return runExample('compose-your-own-pipeline.ts', args, place, ...rest);
+function run(args: string[], ...rest: [env?: NodeJS.ProcessEnv, onOutput?: Parameters<typeof runDemo>[4]]) {
+  return runDemo('compose-your-own-pipeline.ts', args, place, ...rest);
 }
 
-/** What the example says the frozen image was. */
+/** What the demo says the frozen image was. */
 function frozenSha256({ out }: Run): string | undefined {
   return /SHA-256 ([0-9a-f]{64})/.exec(out)?.[1];
 }

@@ -14,8 +14,8 @@ import {
   FileDevice,
 } from 'cow-cloud-backup';
 import PQueue from 'p-queue';
-import { runDemo } from './support/demo.ts';
 import type { Backup, Restore } from './support/method.ts';
+import { runMethod } from './support/run-method.ts';
 
 const COMPARE_EVERY_MS = 100;
 const PARALLEL = 16;
@@ -123,4 +123,4 @@ function* blocksOf(ranges: Iterable<BlockRange>): Generator<number> {
   }
 }
 
-await runDemo(process.argv.slice(2), { backUp, restore });
+await runMethod(process.argv.slice(2), { backUp, restore });

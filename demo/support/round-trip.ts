@@ -8,7 +8,7 @@ import { bytes, count, megabytesPerSecond } from './figures.ts';
 import type { Method } from './method.ts';
 import { ProgressView } from './progress-view.ts';
 import { RandomWriter } from './random-writer.ts';
-import { type ExampleParts, refuseUsedTarget } from './run-example.ts';
+import { type DemoParts, refuseUsedTarget } from './run-demo.ts';
 import { printTable } from './table.ts';
 import { Tally } from './tally.ts';
 
@@ -29,13 +29,13 @@ interface Figures {
 /** Backs up an image that is being written to, restores it and compares, telling what happens. */
 export class RoundTrip {
   readonly #method: Method;
-  readonly #parts: ExampleParts;
+  readonly #parts: DemoParts;
   readonly #view: ProgressView;
   readonly #tally = new Tally();
   readonly #referencePath: string;
   readonly #restoredPath: string;
 
-  constructor(method: Method, parts: ExampleParts) {
+  constructor(method: Method, parts: DemoParts) {
     this.#method = method;
     this.#parts = parts;
     this.#view = new ProgressView(parts.terminal);

@@ -1,12 +1,12 @@
 import { BackupError, type CloudTarget, withRetries } from 'cow-cloud-backup';
-import { type CommandLine, type ExampleCommand, readCommandLine, UsageError, usageOf } from './command-line.ts';
+import { type CommandLine, type DemoCommand, readCommandLine, UsageError, usageOf } from './command-line.ts';
 import { CountedTarget } from './counted-target.ts';
 import { openTarget } from './open-target.ts';
 import { Terminal } from './terminal.ts';
 import { Interrupted, Workspace } from './workspace.ts';
 
-/** What every example is given. */
-export interface ExampleParts {
+/** What every demo is given. */
+export interface DemoParts {
   readonly line: CommandLine;
   readonly terminal: Terminal;
   readonly workspace: Workspace;
@@ -16,11 +16,11 @@ export interface ExampleParts {
   readonly traffic: CountedTarget;
 }
 
-/** Runs an example from the command line. The exit code is 0 only if `play` resolves. */
-export async function runExample(
+/** Runs a demo from the command line. The exit code is 0 only if `play` resolves. */
+export async function runDemo(
   args: string[],
-  command: ExampleCommand,
-  play: (parts: ExampleParts) => Promise<void>,
+  command: DemoCommand,
+  play: (parts: DemoParts) => Promise<void>,
 ): Promise<void> {
   const terminal = new Terminal();
   try {
@@ -47,14 +47,14 @@ export async function runExample(
 }
 
 /** What is there already would be mixed up with what comes, and lost. */
-export async function refuseUsedTarget({ target, line, workspace }: ExampleParts): Promise<void> {
+export async function refuseUsedTarget({ target, line, workspace }: DemoParts): Promise<void> {
   for await (const { key } of target.list('', { signal: workspace.signal })) {
     throw new Error(`${line.to} holds objects already, such as ${key}; name an empty place`);
   }
 }
 
 /** An error with what caused it, in words. */
-function describe(error: unknown, command: ExampleCommand): string {
+function describe(error: unknown, command: DemoCommand): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof UsageError) return `${error.message}\n\n${usageOf(command)}`;
   const text = BackupError.is(error) ? `${error.code}: ${error.message}` : error.message;

@@ -1,20 +1,20 @@
 import { rename, rm, stat } from 'node:fs/promises';
-import type { ExampleCommand } from './command-line.ts';
+import type { DemoCommand } from './command-line.ts';
 import { sha256OfFile } from './compare.ts';
 import type { Method } from './method.ts';
 import { ProgressView } from './progress-view.ts';
 import { RoundTrip } from './round-trip.ts';
-import { type ExampleParts, runExample } from './run-example.ts';
+import { type DemoParts, runDemo } from './run-demo.ts';
 
-const COMMAND: ExampleCommand = {
+const COMMAND: DemoCommand = {
   script: 'compose-your-own-pipeline.ts',
   summary: 'Backs up an image file as of one instant while random writes to it go on, restores it and compares.',
   canRestore: true,
 };
 
 /** Runs the method from the command line. The exit code is 0 only if the restored image is the frozen one. */
-export function runDemo(args: string[], method: Method): Promise<void> {
-  return runExample(args, COMMAND, async (parts) => {
+export function runMethod(args: string[], method: Method): Promise<void> {
+  return runDemo(args, COMMAND, async (parts) => {
     const { restore } = parts.line;
     if (restore === undefined) await new RoundTrip(method, parts).run();
     else await restoreOnly(method, restore, parts);
@@ -22,7 +22,7 @@ export function runDemo(args: string[], method: Method): Promise<void> {
 }
 
 /** Restores what an earlier run has stored. The file gets its name when all of it is there. */
-async function restoreOnly(method: Method, path: string, { target, terminal, workspace }: ExampleParts): Promise<void> {
+async function restoreOnly(method: Method, path: string, { target, terminal, workspace }: DemoParts): Promise<void> {
   const { signal, fail } = workspace;
   if (await stat(path).catch(() => undefined)) throw new Error(`${path} is there already`);
   const view = new ProgressView(terminal);

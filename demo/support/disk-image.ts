@@ -4,14 +4,14 @@ import { UsageError } from './command-line.ts';
 import { bytes, count } from './figures.ts';
 import { IMAGE_BYTES, makeImage } from './make-image.ts';
 import type { ProgressView } from './progress-view.ts';
-import type { ExampleParts } from './run-example.ts';
+import type { DemoParts } from './run-demo.ts';
 
 /** The disk, its copies at the instants, what is restored, and what is stored of it. */
 const SPACE_FACTOR = 5;
 
 /** The image that is written to: one made for the purpose, a copy of the user's, or the user's own. */
 export async function prepareImage(
-  { line, workspace, terminal }: ExampleParts,
+  { line, workspace, terminal }: DemoParts,
   view: ProgressView,
 ): Promise<{ readonly path: string; readonly description: string }> {
   const path = workspace.path('disk.img');

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 
-/** What the command lines of one example and another differ in. */
-export interface ExampleCommand {
+/** What the command lines of one demo and the other differ in. */
+export interface DemoCommand {
   readonly script: string;
   /** What it does, in words. */
   readonly summary: string;
@@ -12,8 +12,8 @@ export interface ExampleCommand {
 const RESTORE_USAGE = `
   --restore FILE          only restore what an earlier run has left at --to, to a new file`;
 
-export function usageOf({ script, summary, canRestore }: ExampleCommand): string {
-  return `node examples/${script} [IMAGE] [options]
+export function usageOf({ script, summary, canRestore }: DemoCommand): string {
+  return `node demo/${script} [IMAGE] [options]
 
 ${summary}
 Without IMAGE an ext4 image of 512 MiB is made from real files of this machine. The writes go to a copy
@@ -44,14 +44,14 @@ export interface CommandLine {
 export class UsageError extends Error {}
 
 /** `undefined` when help was asked for. */
-export function readCommandLine(args: string[], { canRestore }: ExampleCommand): CommandLine | undefined {
+export function readCommandLine(args: string[], { canRestore }: DemoCommand): CommandLine | undefined {
   const { values, positionals } = parse(args);
   if (values.help) return undefined;
   const [image, ...rest] = positionals;
   if (rest.length > 0) throw new UsageError('there can be one IMAGE');
   const { to, restore, 'in-place': inPlace = false } = values;
   if (inPlace && image === undefined) throw new UsageError('--in-place needs an IMAGE');
-  if (restore !== undefined && !canRestore) throw new UsageError('--restore is an option of the other example');
+  if (restore !== undefined && !canRestore) throw new UsageError('--restore is an option of the other demo');
   if (restore !== undefined && to === undefined) throw new UsageError('--restore needs --to, to say from where');
   if (restore !== undefined && image !== undefined) throw new UsageError('--restore goes without an IMAGE');
   return {
