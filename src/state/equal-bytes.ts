@@ -1,6 +1,6 @@
 /**
  * Where the run of equal bytes that begins at `from` ends, or `end`; long ones four bytes at a time. The bytes must begin
- * where their buffer does.
+ * at a multiple of four of their buffer.
  */
 export function endOfEqualBytes(bytes: Uint8Array, from: number, end: number): number {
   const byte = bytes[from] as number;
@@ -8,7 +8,7 @@ export function endOfEqualBytes(bytes: Uint8Array, from: number, end: number): n
   const near = Math.min(end, (from + 16) & ~3);
   while (at < near && bytes[at] === byte) at++;
   if (at < near || at >= end) return at;
-  const words = new Uint32Array(bytes.buffer, 0, bytes.length >>> 2);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
   const word = (byte * 0x01010101) >>> 0;
   const last = end >>> 2;
   let index = at >>> 2;

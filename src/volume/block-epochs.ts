@@ -1,3 +1,4 @@
+import { ChunkMemory } from '../state/chunk-memory.ts';
 import { endOfEqualBytes } from '../state/equal-bytes.ts';
 
 /** So many blocks are kept together. */
@@ -29,6 +30,7 @@ export class BlockEpochs {
   /** By chunk: what its blocks have still to be translated by. */
   readonly #due: (Uint8Array | undefined)[];
   #isAnyDue = false;
+  readonly #memory = new ChunkMemory(CHUNK_BLOCKS);
 
   constructor(blockCount: number) {
     this.blockCount = blockCount;
@@ -43,56 +45,64 @@ export class BlockEpochs {
     return this.#translated(block >>> CHUNK_BITS)[block & IN_CHUNK] as number;
   }
 
+  /** Whether a block has an epoch from `epoch` on. Asked by every write, so that it loops over nothing. */
+  isSince(block: number, epoch: number): boolean {
+    const chunk = block >>> CHUNK_BITS;
+    return (
+      (this.#newest[chunk] as number) >= epoch &&
+      (this.#isOwn[chunk] === 0 || (this.#translated(chunk)[block & IN_CHUNK] as number) >= epoch)
+    );
+  }
+
   /** Gives blocks the newest epoch that there is. */
   set(first: number, end: number, epoch: number): void {
+    const endChunk = end === this.blockCount ? this.chunkCount : end >>> CHUNK_BITS;
     for (let at = first; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
-      const next = Math.min(end, this.endOf(chunk));
-      this.#newest[chunk] = epoch;
-      if (next - at === this.endOf(chunk) - chunk * CHUNK_BLOCKS) {
-        this.#chunks[chunk] = uniformChunk(epoch);
-        this.#isOwn[chunk] = 0;
-        this.#due[chunk] = undefined;
+      if ((at & IN_CHUNK) === 0 && chunk < endChunk) {
+        this.#newest.fill(epoch, chunk, endChunk);
+        this.#chunks.fill(uniformChunk(epoch), chunk, endChunk);
+        this.#isOwn.fill(0, chunk, endChunk);
+        this.#due.fill(undefined, chunk, endChunk);
+        at = this.endOf(endChunk - 1);
       } else {
+        const next = Math.min(end, this.endOf(chunk));
         const bytes = this.#own(chunk);
+        this.#newest[chunk] = epoch;
         if (next - at === 1) bytes[at & IN_CHUNK] = epoch;
         else bytes.fill(epoch, at & IN_CHUNK, (at & IN_CHUNK) + next - at);
+        at = next;
       }
-      at = next;
     }
   }
 
   /** The first block from `from` on, and before `end`, that has an epoch from `epoch` on; `end` if there is none. */
   nextSince(epoch: number, from: number, end: number): number {
-    for (let at = from; at < end; ) {
-      const chunk = at >>> CHUNK_BITS;
-      const next = Math.min(end, this.endOf(chunk));
-      if ((this.#newest[chunk] as number) >= epoch) {
-        const bytes = this.#translated(chunk);
-        const base = chunk * CHUNK_BLOCKS;
-        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
-          if ((bytes[place] as number) >= epoch) return base + place;
-        }
+    const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
+    for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
+      if ((this.#newest[chunk] as number) < epoch) continue;
+      const bytes = this.#translated(chunk);
+      const base = chunk * CHUNK_BLOCKS;
+      const next = Math.min(CHUNK_BLOCKS, end - base);
+      for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
+        if ((bytes[place] as number) >= epoch) return base + place;
       }
-      at = next;
     }
     return end;
   }
 
   /** The first block from `from` on, and before `end`, that has an epoch before `epoch`; `end` if there is none. */
   nextBefore(epoch: number, from: number, end: number): number {
-    for (let at = from; at < end; ) {
-      const chunk = at >>> CHUNK_BITS;
-      const next = Math.min(end, this.endOf(chunk));
+    const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
+    for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
       // Of a uniform chunk the newest epoch is that of all its blocks.
-      if (this.#isOwn[chunk] === 1 || (this.#newest[chunk] as number) < epoch) {
-        const bytes = this.#translated(chunk);
-        const base = chunk * CHUNK_BLOCKS;
-        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
-          if ((bytes[place] as number) < epoch) return base + place;
-        }
+      if (this.#isOwn[chunk] === 0 && (this.#newest[chunk] as number) >= epoch) continue;
+      const bytes = this.#translated(chunk);
+      const base = chunk * CHUNK_BLOCKS;
+      const next = Math.min(CHUNK_BLOCKS, end - base);
+      for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
+        if ((bytes[place] as number) < epoch) return base + place;
       }
-      at = next;
     }
     return end;
   }
@@ -101,10 +111,11 @@ export class BlockEpochs {
   renumber(newEpoch: Uint8Array): void {
     const composed = new Map<Uint8Array, Uint8Array>();
     for (let chunk = 0; chunk < this.chunkCount; chunk++) {
-      const newest = newEpoch[this.#newest[chunk] as number] as number;
+      const old = this.#newest[chunk] as number;
+      const newest = newEpoch[old] as number;
       this.#newest[chunk] = newest;
       if (this.#isOwn[chunk] === 0) {
-        this.#chunks[chunk] = uniformChunk(newest);
+        if (newest !== old) this.#chunks[chunk] = uniformChunk(newest);
         continue;
       }
       const due = this.#due[chunk];
@@ -131,7 +142,7 @@ export class BlockEpochs {
     const bytes = this.#translated(chunk);
     if (this.#isOwn[chunk] === 1) return bytes;
     this.#isOwn[chunk] = 1;
-    const own = bytes.slice();
+    const own = this.#memory.copyOf(bytes);
     this.#chunks[chunk] = own;
     return own;
   }

@@ -5,12 +5,12 @@ import { preserveError } from './claims.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
 import { keysIn } from './keys-in.ts';
 import type { InTransit, Room } from './preimage-space.ts';
-import type { Preimage, Preimages } from './preimages.ts';
+import { FREED_AT_ONCE, type Preimage, type Preimages } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import type { EventQueue } from './volume-events.ts';
 import type { PreserveFailure } from './volume-options.ts';
 
-const STORING = maskOf(['storing']);
+const PENDING = maskOf(['pending']);
 const NOT_STORING = maskOf(BLOCK_STATES.filter((state) => state !== 'storing'));
 
 /** What a snapshot's user may say of blocks; see `VolumeSnapshot.mark`. @public */
@@ -206,11 +206,15 @@ export class LiveSnapshots {
     return this.records.some((record) => serves(preimage, record) && record.wants(preimage.block));
   }
 
-  /** Frees a record's pre-images of blocks unless another snapshot needs them. */
+  /** Frees a record's pre-images of blocks unless another snapshot needs them; very many in later turns. */
   #release(record: SnapshotRecord, first: number, count: number): void {
-    const { givenUp } = record;
-    for (const block of keysIn(givenUp, first, first + count)) givenUp.delete(block);
-    for (const block of this.#preimages.blocksIn(first, first + count)) {
+    const end = first + count;
+    forgetGivenUp(record, first, end);
+    if (Math.min(count, this.#preimages.blockCount) > FREED_AT_ONCE) {
+      this.#preimages.freeUnless((preimage) => this.#isNeeded(preimage));
+      return;
+    }
+    for (const block of this.#preimages.blocksIn(first, end)) {
       const preimage = this.#preimages.find(block, record.point.epoch);
       if (preimage !== undefined && !this.#isNeeded(preimage)) this.#preimages.free(preimage);
     }
@@ -227,26 +231,28 @@ export class LiveSnapshots {
         `block ${other} is ${states.get(other)}, and only blocks in the state storing can be marked failed`,
       );
     }
+    // All are where most of them are, and then each of the others is put right: that is one step a pre-image.
+    states.set({ firstBlock: first, blockCount: count }, 'pending');
     const { epoch } = record.point;
-    const { blocks } = this.#epochs;
     for (const block of this.#preimages.blocksIn(first, end)) {
       const preimage = this.#preimages.find(block, epoch);
-      if (preimage !== undefined) states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+      if (preimage === undefined) continue;
+      states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+      if (!this.#isNeeded(preimage)) this.#preimages.free(preimage);
     }
-    // What is left as it was is on the device still, where it has not been overwritten.
-    for (let block = first; block < end; ) {
-      block = nextInStates(states, block, end, STORING);
-      if (block === end) break;
-      const next = nextInStates(states, block, blocks.nextSince(epoch, block, end), NOT_STORING);
-      if (next > block) {
-        states.set({ firstBlock: block, blockCount: next - block }, 'pending');
-        block = next;
-      } else {
+    // What has been overwritten and has no pre-image is gone.
+    const { blocks } = this.#epochs;
+    for (let at = first; ; ) {
+      const overwritten = blocks.nextSince(epoch, at, end);
+      if (overwritten === end) break;
+      at = blocks.nextBefore(epoch, overwritten, end);
+      for (let block = overwritten; ; block++) {
+        block = nextInStates(states, block, at, PENDING);
+        if (block === at) break;
         this.#lose(record, block, record.givenUp.get(block) ?? preserveError(block, undefined));
-        block++;
       }
     }
-    this.#release(record, first, count);
+    forgetGivenUp(record, first, end);
   }
 
   #giveUp(concerned: readonly SnapshotRecord[], block: number, error: BackupError): void {
@@ -278,6 +284,10 @@ export class LiveSnapshots {
   #findNewest(): void {
     this.newestEpoch = this.records.reduce((newest, record) => Math.max(newest, record.point.epoch), 0);
   }
+}
+
+function forgetGivenUp({ givenUp }: SnapshotRecord, first: number, end: number): void {
+  for (const block of keysIn(givenUp, first, end)) givenUp.delete(block);
 }
 
 function serves(preimage: Preimage, record: SnapshotRecord): boolean {

@@ -28,12 +28,14 @@ export interface Preimage {
 }
 
 /** Looked at in one step: a few milliseconds, also where most are freed. */
-const FREED_AT_ONCE = 4096;
+export const FREED_AT_ONCE = 4096;
 
 /** The freeing of what nobody needs, on its way. */
 interface Sweep {
-  readonly left: MapIterator<Preimage>;
+  left: MapIterator<Preimage>;
   readonly isNeeded: (preimage: Preimage) => boolean;
+  /** Whether it has to go over all once more: what was needed when it was passed may not be any more. */
+  isOnceMore: boolean;
 }
 
 /** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
@@ -54,6 +56,11 @@ export class Preimages {
   /** Whether room is held only by reads of what nobody needs any more. */
   get areFreedOnesRead(): boolean {
     return this.#freedAndRead > 0;
+  }
+
+  /** How many blocks have any. */
+  get blockCount(): number {
+    return this.#newest.size;
   }
 
   /** The blocks from `first` to before `end` that have any. */
@@ -127,10 +134,13 @@ export class Preimages {
    * then they take up room and are true all the same, so whoever finds one may use it.
    */
   freeUnless(isNeeded: (preimage: Preimage) => boolean): void {
-    const isUnderWay = this.#sweep !== undefined;
-    // Anew, if it is under way: what was needed when it was passed may not be any more.
-    this.#sweep = { left: this.#newest.values(), isNeeded };
-    if (!isUnderWay) this.#sweepOn();
+    // One that is under way is not begun anew: if that was asked for in every turn, it would never get to the end.
+    if (this.#sweep !== undefined) {
+      this.#sweep.isOnceMore = true;
+      return;
+    }
+    this.#sweep = { left: this.#newest.values(), isNeeded, isOnceMore: false };
+    this.#sweepOn();
   }
 
   /** Whether there are some that will be freed before long. */
@@ -154,12 +164,18 @@ export class Preimages {
     if (this.#sweep !== undefined) setImmediate(() => this.#sweepOn());
   }
 
-  #sweepSome({ left, isNeeded }: Sweep): void {
+  #sweepSome(sweep: Sweep): void {
+    const { isNeeded } = sweep;
     for (let looked = 0; looked < FREED_AT_ONCE; looked++) {
-      const { value: newest, done } = left.next();
+      const { value: newest, done } = sweep.left.next();
       if (done) {
-        this.#sweep = undefined;
-        return;
+        if (!sweep.isOnceMore) {
+          this.#sweep = undefined;
+          return;
+        }
+        sweep.isOnceMore = false;
+        sweep.left = this.#newest.values();
+        continue;
       }
       for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
         if (!isNeeded(one)) this.free(one);

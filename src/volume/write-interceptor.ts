@@ -4,7 +4,7 @@ import { BackupError } from '../common/errors.ts';
 import type { SyncBlockDevice } from '../device/block-device.ts';
 import { checkBytes, checkLength } from '../device/door.ts';
 import { SETTLED } from '../device/settled.ts';
-import { checkSpan } from '../device/span.ts';
+import { checkSpan, isMultiple } from '../device/span.ts';
 import { Claims, isAllZero, preserveError } from './claims.ts';
 import type { Room } from './preimage-space.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -58,21 +58,20 @@ export class WriteInterceptor {
   write(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
     const core = this.#core;
     if (typeof offset !== 'number' || !(from instanceof Uint8Array)) return this.#writeChecked(offset, from, options);
-    const end = offset + from.length;
+    const { length } = from;
     const first = Math.floor(offset * core.blocksPerByte);
-    const last = Math.floor((end - 1) * core.blocksPerByte);
+    const last = Math.floor((offset + length - 1) * core.blocksPerByte);
     // What the device will not refuse and needs no pre-image goes straight on.
     const passes =
       core.isWritable &&
       options === undefined &&
       offset >= 0 &&
-      end > offset &&
-      end <= core.size &&
-      offset % core.sectorSize === 0 &&
-      from.length % core.sectorSize === 0 &&
+      length > 0 &&
+      offset + length <= core.size &&
+      isMultiple(offset, core.sectorSize) &&
+      isMultiple(length, core.sectorSize) &&
       core.gate.isOpen;
-    if (!passes || !this.#needsNothing(first, last)) return this.#writeChecked(offset, from, options);
-    this.#overwrite(first, last);
+    if (!passes || !this.#overwritesAtOnce(first, last)) return this.#writeChecked(offset, from, options);
     core.gate.enter();
     let done: Promise<void>;
     try {
@@ -125,12 +124,14 @@ export class WriteInterceptor {
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
-    const end = last + 1;
-    for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {
-      this.#preserveSync(device, block);
+    if (!this.#overwritesAtOnce(first, last)) {
+      const end = last + 1;
+      for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {
+        this.#preserveSync(device, block);
+      }
+      checkLength('from', from, length);
+      this.#overwrite(first, last);
     }
-    checkLength('from', from, length);
-    this.#overwrite(first, last);
     device.writeSync(offset, from);
   }
 
@@ -203,6 +204,16 @@ export class WriteInterceptor {
   #needsNothing(first: number, last: number): boolean {
     const { snapshots } = this.#core;
     return snapshots.newestEpoch === 0 || snapshots.nextNeeding(first, last + 1) > last;
+  }
+
+  /** Marks blocks as written now, unless one needs a pre-image first; says whether it did. */
+  #overwritesAtOnce(first: number, last: number): boolean {
+    const { blocks, current } = this.#core.epochs;
+    // Most writes are to a block that has been written since the newest instant: one look, and nothing to do.
+    if (first === last && blocks.isSince(first, current)) return true;
+    if (!this.#needsNothing(first, last)) return false;
+    this.#overwrite(first, last);
+    return true;
   }
 
   /** Marks blocks as written now: claims on them end, and so does what their open pre-images serve. */

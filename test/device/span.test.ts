@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checkSpan, splitSpan } from '../../src/device/span.ts';
+import { checkSpan, isMultiple, splitSpan } from '../../src/device/span.ts';
 import { property } from '../support/randomness.ts';
 
 describe('splitSpan', () => {
@@ -78,6 +78,25 @@ describe('checkSpan', () => {
       }),
       property(2000),
     );
+  });
+
+  test('knows multiples of any sector as far as numbers are exact', () => {
+    const values = fc.record({
+      unit: fc.integer({ min: 1, max: 2 ** 32 }),
+      value: fc.maxSafeNat(),
+      isOne: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(values, ({ unit, value, isOne }) => {
+        const given = isOne ? Math.floor(value / unit) * unit : value;
+        for (const near of [given, given + 1, given - 1, given + 0.5]) {
+          if (near < 0) continue;
+          expect(isMultiple(near, unit)).toBe(near % unit === 0);
+        }
+      }),
+      property(2000),
+    );
+    expect(isMultiple(Number.NaN, 1)).toBe(false);
   });
 
   test('what is no integer is a mistake of the program: a TypeError', () => {

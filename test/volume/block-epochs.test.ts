@@ -32,6 +32,7 @@ test('blocks have the epoch of their newest write, however often epochs have bee
         const before = model.findIndex((is, block) => block >= from && is < epoch);
         expect(epochs.nextSince(epoch, from, BLOCKS)).toBe(since < 0 ? BLOCKS : since);
         expect(epochs.nextBefore(epoch, from, BLOCKS)).toBe(before < 0 ? BLOCKS : before);
+        if (from < BLOCKS) expect(epochs.isSince(from, epoch)).toBe((model[from] as number) >= epoch);
       };
       for (const step of list) {
         if (step.kind === 'write') {

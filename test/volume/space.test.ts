@@ -105,6 +105,34 @@ describe('pre-images', () => {
     expect(volume.preimages.heldBytes).toBe(0);
   });
 
+  test('of very many blocks that are marked stored at once are freed in later turns, also where marks follow each other', async () => {
+    const blocks = 10_000;
+    const device = new MemoryDevice(blocks * 4096);
+    device.bytes.fill(1);
+    const preserve = { memoryBytes: blocks * 4096, spillBytes: 0 };
+    const volume = await CopyOnWriteVolume.open(device, { blockSize: 4096, preserve });
+    onTestFinished(() => volume.close());
+    const snapshot = await volume.createSnapshot();
+    const shared = snapshot.share();
+    for (let block = 0; block < blocks; block++) volume.writeSync(block * 4096, filled(2, 4096));
+    const half = { firstBlock: blocks / 2, blockCount: blocks / 2 };
+    const everything = { firstBlock: 0, blockCount: blocks };
+    snapshot.mark(everything, 'storing');
+    snapshot.mark(everything, 'stored');
+    shared.mark(half, 'inherited');
+    // What one of them wants is kept; of the other half some are left, and are true until they are freed.
+    expect(volume.preimages.heldBytes).toBeGreaterThan((blocks / 2) * 4096);
+    for (let looks = 0; looks < 20 && volume.preimages.heldBytes > (blocks / 2) * 4096; looks++) await turn();
+    expect(volume.preimages.heldBytes).toBe((blocks / 2) * 4096);
+    const seen = new Uint8Array(4096);
+    await shared.read(0, seen);
+    expect(seen.every((byte) => byte === 1)).toBe(true);
+    await errorOf(shared.read((blocks / 2) * 4096, seen), 'BLOCK_RELEASED');
+    shared.mark({ firstBlock: 0, blockCount: blocks / 2 }, 'inherited');
+    for (let looks = 0; looks < 20 && volume.preimages.heldBytes > 0; looks++) await turn();
+    expect(volume.preimages.heldBytes).toBe(0);
+  });
+
   test('limits that are not whole blocks are rounded down', async () => {
     const spillDevice = new ScriptedDevice(8 * BLOCK);
     const { volume, overwrite } = await open({ memoryBytes: 2 * BLOCK - 1, spillDevice, spillBytes: 2 * BLOCK - 1 });
