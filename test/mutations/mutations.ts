@@ -1,7 +1,13 @@
 import type { Mutation } from './mutation.ts';
 import { OPENING_MUTATIONS } from './opening-mutations.ts';
+import { PROTOCOL_MUTATIONS } from './protocol-mutations.ts';
 import { REPOSITORY_MUTATIONS } from './repository-mutations.ts';
 import { VOLUME_MUTATIONS } from './volume-mutations.ts';
 
 /** Every rule that the tests must miss when it is gone. */
-export const MUTATIONS: readonly Mutation[] = [...VOLUME_MUTATIONS, ...OPENING_MUTATIONS, ...REPOSITORY_MUTATIONS];
+export const MUTATIONS: readonly Mutation[] = [
+  ...VOLUME_MUTATIONS,
+  ...PROTOCOL_MUTATIONS,
+  ...OPENING_MUTATIONS,
+  ...REPOSITORY_MUTATIONS,
+];

@@ -44,6 +44,7 @@ export function decideCollect(state: LogState, plan: CollectPlan): Decision<LogF
 
 /** As {@link decideCollect}, in steps: a repository may have a million packs. */
 export function* collecting(state: LogState, plan: CollectPlan): InSteps<Decision<LogFactOf<'collect'>>> {
+  // @mutation marked-again
   if (state.seq !== plan.markedAt) {
     return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
   }

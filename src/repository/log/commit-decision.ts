@@ -40,10 +40,13 @@ export interface LookedUp {
  * {@link unusablePacks} says which packs' blocks are to be stored again.
  */
 export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFactOf<'commit'>> {
+  // @mutation committing-session-is-open
   const session = state.sessions.get(plan.session);
   if (session === undefined) return endedSession(state, plan.session);
   // P12: any check that fails, fails all.
+  // @mutation group-is-checked-whole
   for (const { volume, parent } of plan.backups) {
+    // @mutation parent-is-the-head
     if (parent !== state.heads.get(volume)) {
       return new BackupError(
         'PARENT_CHANGED',
@@ -75,6 +78,7 @@ function* findUnusable(state: LogState, session: Session, plan: CommitPlan): Gen
   for (const pack of plan.packs) if (condemnationOf(state, pack) !== undefined) yield pack;
   for (const pack of plan.references) {
     const key = packKey(pack);
+    // @mutation pack-is-known
     if (isKnown(state, pack)) continue; // Known, and not merely absent from the condemned.
     if (own.has(pack.session) && listed.has(key)) {
       if (condemnationOf(state, pack) !== undefined && !plan.packs.some((each) => packKey(each) === key)) yield pack;
@@ -87,5 +91,6 @@ function isMoved(state: LogState, key: string, lookedUp: LookedUp | undefined): 
   const relocation = state.relocations.get(key);
   if (relocation === undefined || lookedUp === undefined) return false;
   if (Buffer.compare(relocation.id, lookedUp.table) !== 0) return false;
+  // @mutation moved-location-is-known
   return [relocation.location.pack, ...lookedUp.into].every((pack) => isKnown(state, pack));
 }

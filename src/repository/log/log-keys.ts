@@ -18,6 +18,7 @@ export type LogKey =
  * @param hash - of the entry, in single-writer mode (P13): the name of one entry is then never that of another
  */
 export function entryKey(seq: number, hash?: Uint8Array): string {
+  // @mutation keys-end-in-the-hash
   return `${LOG_PREFIX}${inverted(seq)}${hash === undefined ? '' : `-${suffixOf(hash)}`}`;
 }
 

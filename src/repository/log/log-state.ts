@@ -148,6 +148,7 @@ export function condemnationOf(
 
 /** P10: whether dedup may refer to the pack. */
 export function mayDedup(state: LogState, pack: PackName): boolean {
+  // @mutation dedup-knows-the-pack
   return isKnown(state, pack) && !state.quarantined.has(packKey(pack));
 }
 
@@ -158,6 +159,7 @@ export function ownSessions(session: Session): ReadonlySet<number> {
 
 /** P7: sessions whose packs collectors leave alone: open ones and those that they adopted. */
 export function sparedSessions(state: Pick<LogState, 'sessions'>): Set<number> {
+  // @mutation open-sessions-are-spared
   return new Set([...state.sessions.values()].flatMap((session) => [session.seq, ...session.adopted]));
 }
 
@@ -170,5 +172,6 @@ export function pinnedIds(sessions: Iterable<Session>): Set<string> {
 
 /** P3, P7: every backup whose map a collector marks: those that are not forgotten, and the bases of open sessions. */
 export function markedBackups(state: LogState): StoredBackup[] {
+  // @mutation pinned-bases-are-marked
   return [...state.backups.values(), ...state.pinned.values()];
 }

@@ -139,6 +139,7 @@ export class LogWriter {
     let isFresh = lookFirst || isSingle;
     if (isFresh) await reader.look({ signal });
     for (let lost = 0; ; ) {
+      // @mutation decided-again
       const decision = await decide(reader.state);
       signal?.throwIfAborted();
       if (decision === undefined || BackupError.is(decision)) {
@@ -220,6 +221,7 @@ export class LogWriter {
       await putEntry(reader.source, sent, this.#persistence, waiting);
       // A look may have found it meanwhile.
       if (reader.state.seq < sent.seq) await reader.accept([decoded], sent.bytes.length, next);
+      // @mutation single-writer-looks
       await this.#confirm(sent.seq, waiting);
       this.#unsettled = undefined;
       return true;

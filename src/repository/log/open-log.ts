@@ -122,6 +122,7 @@ async function openAsOf(
   const chain = await LogChain.from(source, listing, newest, options);
   listing.checkWhole(newest);
   const { state, checkpoint } = await believe(chain, checkpoints, options);
+  // @mutation remembered-is-in-the-log
   if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
     await chain.reach(remembered.seq + 1, options);
     const hash = chain.hashOf(remembered.seq);
@@ -163,6 +164,7 @@ async function believe(
     if (found === undefined) break;
     await chain.reach(found.seq + 1, options);
     const hash = chain.hashOf(found.seq);
+    // @mutation checkpoint-continues-the-chain
     if (hash === undefined || Buffer.compare(hash, found.hash) !== 0) continue;
     try {
       return { state: await foldEntries(found, chain.since(found.seq)), checkpoint: found.seq };

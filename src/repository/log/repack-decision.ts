@@ -30,6 +30,7 @@ export interface RepackPlan {
  */
 export function decideRepack(state: LogState, plan: RepackPlan): Decision<LogFactOf<'collect'>> {
   const { session, newPacks, packs, relocate } = plan;
+  // @mutation repacking-session-is-open
   if (!state.sessions.has(session)) return endedSession(state, session);
   if (state.seq !== plan.markedAt) {
     return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
@@ -44,6 +45,7 @@ export function decideRepack(state: LogState, plan: RepackPlan): Decision<LogFac
   const told = new Set(relocate.map(({ pack }) => packKey(pack)));
   for (const [key, { location, pack }] of state.relocations) {
     // Its table goes with the pack in which it lies; maps that name the old place would lead nowhere.
+    // @mutation tables-lead-straight
     if (moved.has(packKey(location.pack)) && !told.has(key)) return refused(pack);
   }
   const nothing = { sessions: [], fence: [], gonePacks: [], goneSessions: [], redated: [] };

@@ -30,6 +30,7 @@ export interface OpenPlan {
 export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<'open'>> {
   const { owner, volumes, resume = [], takeOver = [], adoptTaken = false } = plan;
   for (const base of volumes.values()) {
+    // @mutation base-is-live
     if (base !== undefined && !state.backups.has(base)) return missingBackup(state, base); // P3
   }
   const fence = new Set(resume.filter((session) => state.sessions.has(session)));
@@ -37,6 +38,7 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
   for (const session of state.sessions.values()) {
     const volume = [...session.volumes.keys()].find((name) => volumes.has(name));
     if (volume === undefined || fence.has(session.seq)) continue;
+    // @mutation one-open-session
     if (!takeOver.includes(session.seq)) return busy(volume, session, plan.holderText); // P2
     fence.add(session.seq);
     if (adoptTaken) adopt.add(session.seq);
@@ -45,6 +47,7 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
     const { adopted = [] } = state.sessions.get(session) ?? state.fenced.get(session) ?? {};
     for (const earlier of adopted) adopt.add(earlier);
   }
+  // @mutation adopted-is-listed
   const adoptable = [...adopt].filter((session) => fence.has(session) || state.fenced.has(session));
   return { type: 'open', owner, volumes, fence: [...fence], adopt: adoptable };
 }

@@ -89,6 +89,7 @@ export class PackWriter {
         const least = HEAD_BYTES + record.bytes.length + sealedFooterBytes(1);
         const memory = least <= packBytes ? this.#idle.pop() : undefined;
         // Copies of one process may draw the same numbers: their packs have different names as soon as they begin differently.
+        // @mutation pack-names-are-hedged
         const random = hedgedHex(16, this.#options.footerKey, session, record.id, record.bytes);
         this.#filling = new FillingPack({ session, random }, memory ?? new Uint8Array(Math.max(packBytes, least)));
       } else {
