@@ -150,7 +150,7 @@ export class BackupSession {
     let claim: SessionClaim | undefined;
     const tryOnce = () => {
       claim?.settle();
-      claim = new SessionClaim(context.owner);
+      claim = new SessionClaim(context.owner, repositoryId);
       return context.log.append(decideAs(claim), appending);
     };
     let opened: Appended | undefined;

@@ -16,8 +16,12 @@ import type { LogState, Session } from '../log/log-state.ts';
 let incarnation = newIncarnation(hostname());
 /** Those that this process has had. */
 const incarnations = new Set([incarnation]);
-/** Tokens of sessions that this process has opened, or may have: also where the outcome was never learned. */
-const tried = new Set<string>();
+/** Tokens of sessions that this process has opened, or may have, also where the outcome was never learned; each for its number. */
+const tried = new Map<string, { readonly repository: string; readonly seq: number }>();
+/** Those of them that have ended, the oldest first: another reader of the same log, in this process, may be behind. */
+const ended = new Set<string>();
+/** So many of those are kept. A reader that is further behind takes the session for a living one until it looks. */
+const MOST_ENDED = 1024;
 /** Those of them whose `open` entry is on its way: the log may have it, and others may read it, before its own job learns of it. */
 const opening = new Set<string>();
 /** Sessions that jobs of this process hold now: repository id and number. */
@@ -58,19 +62,23 @@ export function ownerName(name?: string): string {
 /** The owner of a session that is about to be opened. */
 export class SessionClaim {
   readonly #self: string;
+  readonly #repository: string;
   #token: string | undefined;
 
   /** @param self - this process as the owner of its sessions */
-  constructor(self: string) {
+  constructor(self: string, repository: Uint8Array) {
     this.#self = self;
+    this.#repository = Buffer.from(repository).toString('hex');
   }
 
   /** For the `open` entry that is decided on a state. Whoever asks again has lost the number that was tried before. */
-  ownerOn({ seq, hash }: Pick<LogState, 'seq' | 'hash'>): string {
+  ownerOn(state: Pick<LogState, 'seq' | 'hash' | 'sessions'>): string {
+    const { seq, hash } = state;
     if (this.#token !== undefined) tried.delete(this.#token);
     this.settle();
+    forgetEnded(this.#repository, state);
     this.#token = hedgedHex(8, undefined, 'session', seq, hash);
-    tried.add(this.#token);
+    tried.set(this.#token, { repository: this.#repository, seq: seq + 1 });
     opening.add(this.#token);
     const [name, pid, , ...rest] = this.#self.split('/');
     return [name, pid, `${incarnation}.${this.#token}`, ...rest].join('/');
@@ -80,6 +88,29 @@ export class SessionClaim {
   settle(): void {
     if (this.#token !== undefined) opening.delete(this.#token);
   }
+}
+
+/** A log that has passed a token's number, and shows no open session of it, will never show one. */
+function forgetEnded(repository: string, { seq, sessions }: Pick<LogState, 'seq' | 'sessions'>): void {
+  const open = new Set([...sessions.values()].map(({ owner }) => tokenOf(owner)));
+  for (const [token, of] of tried) {
+    if (of.repository !== repository || of.seq > seq || open.has(token) || opening.has(token)) continue;
+    tried.delete(token);
+    ended.add(token);
+  }
+  for (const oldest of ended) {
+    if (ended.size <= MOST_ENDED) break;
+    ended.delete(oldest);
+  }
+}
+
+/** How many tokens are remembered. For tests. */
+export function rememberedTokens(): number {
+  return tried.size + ended.size;
+}
+
+function wasTried(token: string): boolean {
+  return tried.has(token) || ended.has(token);
 }
 
 function tokenOf(owner: string): string {
@@ -131,7 +162,7 @@ export function deadSessions(state: LogState, repository: Uint8Array, self: stri
 /** Whether this very process opened the session, and no job of it holds it any more. */
 export function isForsaken({ seq, owner }: Session, repository: Uint8Array): boolean {
   const token = tokenOf(owner);
-  return tried.has(token) && !opening.has(token) && !held.has(heldKey(repository, seq));
+  return wasTried(token) && !opening.has(token) && !held.has(heldKey(repository, seq));
 }
 
 export function livenessOf(session: Session, repository: Uint8Array, self: string): SessionLiveness {
@@ -139,7 +170,7 @@ export function livenessOf(session: Session, repository: Uint8Array, self: strin
   const [they, we] = [parseOwner(owner), parseOwner(self)];
   if (they === undefined) return 'unknown';
   const [incarnationOf] = they.incarnation.split('.') as [string, string?];
-  if (tried.has(tokenOf(owner))) return isForsaken(session, repository) ? 'dead' : 'own';
+  if (wasTried(tokenOf(owner))) return isForsaken(session, repository) ? 'dead' : 'own';
   if (incarnations.has(incarnationOf)) becomeAnother(owner);
   // A program that names itself says that there is one of it at a time.
   if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';

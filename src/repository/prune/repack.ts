@@ -50,7 +50,7 @@ export async function repack(
     'repacking',
     candidates.reduce((sum, { liveBytes }) => sum + liveBytes, 0),
   );
-  const claim = new SessionClaim(context.owner);
+  const claim = new SessionClaim(context.owner, repositoryId);
   const volumes = new Map<string, string | undefined>();
   let session: number;
   try {

@@ -71,7 +71,17 @@ export async function appendInLittleRoom(
   }
 }
 
-/** Makes the reserve if it is not there. Where there is no room for it, or it is refused, it is left out. */
+/**
+ * With these the store has said that it takes no such object, or the host that it pays for no more requests. Anything else
+ * is thrown: a host that never learns why it has no reserve finds out when its store is full.
+ */
+const LEFT_OUT: readonly string[] = ['NO_SPACE', 'OBJECT_TOO_LARGE', 'PERMISSION_DENIED', 'BUDGET_EXCEEDED'];
+
+/**
+ * Makes the reserve if it is not there. Where there is no room for it, or it is refused, it is left out.
+ *
+ * @throws what the target gives otherwise
+ */
 export async function keepReserve(
   { target }: Pick<Place, 'target'>,
   bytes: number,
@@ -81,7 +91,8 @@ export async function keepReserve(
     if ((await target.stat(RESERVE_KEY, { signal })) !== undefined) return;
     // Bytes that no filesystem can make smaller.
     await target.put(RESERVE_KEY, new Uint8Array(randomBytes(bytes)), { signal });
-  } catch {
+  } catch (error) {
     signal?.throwIfAborted();
+    if (!BackupError.is(error) || !LEFT_OUT.includes(error.code)) throw error;
   }
 }

@@ -9,13 +9,15 @@ import {
   livenessOf,
   ownerName,
   parseOwner,
+  rememberedTokens,
   SessionClaim,
 } from '../../../src/repository/jobs/session-owner.ts';
+import type { Session } from '../../../src/repository/log/log-state.ts';
 import { MemoryTarget } from '../../../src/target/memory-target.ts';
 import { errorOf } from '../../volume/support/bytes.ts';
 import { createIn, openIn, openVolume, SMALL } from '../support/repositories.ts';
 
-const STATE = { seq: 6, hash: new Uint8Array(32) };
+const STATE = { seq: 6, hash: new Uint8Array(32), sessions: new Map() };
 const REPOSITORY = new Uint8Array(16).fill(3);
 const host = encodeURIComponent(hostname());
 const isLinux = process.platform === 'linux';
@@ -60,7 +62,7 @@ describe('whether anybody holds a session', () => {
   });
 
   test('is known of this process', () => {
-    const claim = new SessionClaim(ownerName());
+    const claim = new SessionClaim(ownerName(), REPOSITORY);
     const opened = claim.ownerOn(STATE);
     expect(liveness(opened)).toBe('own'); // Its entry may be on its way.
     holdSession(REPOSITORY, 7);
@@ -72,7 +74,7 @@ describe('whether anybody holds a session', () => {
   });
 
   test('of a copy of this process is not taken for one that it left behind', () => {
-    const claim = new SessionClaim(ownerName());
+    const claim = new SessionClaim(ownerName(), REPOSITORY);
     const lost = claim.ownerOn(STATE); // Another one has the number: with the same random numbers perhaps the same owner.
     const before = parseOwner(ownerName())!.incarnation;
     const own = claim.ownerOn({ ...STATE, seq: 8 });
@@ -83,11 +85,34 @@ describe('whether anybody holds a session', () => {
     expect(parseOwner(ownerName())!.incarnation).not.toBe(before); // From now on the two can be told apart.
     expect(liveness(own)).toBe('dead');
     // One whose outcome was never learned stays one's own, whatever is tried after it.
-    const unlearned = new SessionClaim(ownerName());
+    const unlearned = new SessionClaim(ownerName(), REPOSITORY);
     const unknown = unlearned.ownerOn(STATE);
     unlearned.settle();
-    new SessionClaim(ownerName()).ownerOn({ ...STATE, seq: 9 });
+    new SessionClaim(ownerName(), REPOSITORY).ownerOn({ ...STATE, seq: 9 });
     expect(liveness(unknown)).toBe('dead');
+  });
+
+  test('is remembered of what is open or may come, and of some that have ended, in a process that runs for years', () => {
+    const self = ownerName();
+    const open = (seq: number, sessions: ReadonlyMap<number, Session> = new Map()) => {
+      const claim = new SessionClaim(self, REPOSITORY);
+      const owner = claim.ownerOn({ ...STATE, seq: seq - 1, sessions });
+      claim.settle();
+      return owner;
+    };
+    const before = rememberedTokens();
+    const left = open(10);
+    const isOpen = new Map([[10, { seq: 10, at: 0, owner: left, volumes: new Map(), adopted: [] }]]);
+    // The log has not come so far: it may be on its way.
+    const unlearned = open(100_000, isOpen);
+    for (let seq = 11; seq < 3_000; seq++) open(seq, isOpen);
+    expect(rememberedTokens()).toBeLessThan(before + 1_100);
+    expect(liveness(left, ownerName(), 10)).toBe('dead');
+    expect(liveness(unlearned, ownerName(), 100_000)).toBe('dead');
+    // Where it has not shown up when the log has passed its number, it never will.
+    for (let seq = 100_002; seq < 101_100; seq++) open(seq, isOpen);
+    expect(liveness(unlearned, ownerName(), 100_000)).not.toBe('dead');
+    expect(liveness(left, ownerName(), 10)).toBe('dead');
   });
 
   test('is known of processes of this host, and of no other', () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { RESERVE_BYTES, RESERVE_KEY } from '../../../src/repository/prune/reserve.ts';
 import type { CloudTarget } from '../../../src/target/cloud-target.ts';
@@ -56,6 +57,28 @@ describe('a store that is full', () => {
     expect(target.usedBytes).toBe(target.quotaBytes);
     return { target, repository, ids };
   }
+
+  const refusals = [
+    ['PERMISSION_DENIED', false],
+    ['OBJECT_TOO_LARGE', false],
+    ['CREDENTIALS_REFUSED', true],
+    ['TARGET_UNREACHABLE', true],
+  ] as const;
+  test.each(refusals)('and one that answers %s to the reserve: whether prune rejects is %s', async (code, rejects) => {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { put } = target;
+    target.put = async (key, ...rest) => {
+      if (key === RESERVE_KEY) throw new BackupError(code, 'injected');
+      return put.call(target, key, ...rest);
+    };
+    const outcome = repository.prune().then(
+      () => false,
+      (error: unknown) => BackupError.is(error, code),
+    );
+    expect(await outcome).toBe(rejects);
+    expect(await target.stat(RESERVE_KEY)).toBeUndefined();
+  });
 
   test('is freed by forget and prune, which use the reserve, and gets a new one', async () => {
     const { target, repository, ids } = await fullStore();

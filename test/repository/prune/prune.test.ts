@@ -395,7 +395,7 @@ describe('pruning', () => {
 
 describe('a session that no process holds', () => {
   const settledOwner = () => {
-    const claim = new SessionClaim(ownerName());
+    const claim = new SessionClaim(ownerName(), new Uint8Array(16));
     const owner = claim.ownerOn(EMPTY_STATE);
     claim.settle();
     return owner;
