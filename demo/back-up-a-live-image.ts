@@ -1,7 +1,7 @@
 /**
- * What a host does with a repository, in the order of things: a first backup in two instructions while writes go on, an
+ * What a host does with a repository over time: a first backup in two instructions while writes go on, an
  * incremental one, restores, forgetting and pruning, a backup opened in place by another host, and verifying. What is
- * under `support/` is only the stage: a disk, somebody who writes to it, a screen, and somebody who compares.
+ * under `support/` is only the stage: a disk, a writer that keeps writing to it, a screen, and a comparison.
  */
 import { BackupRepository, CopyOnWriteVolume, FileDevice } from 'cow-cloud-backup';
 import { bytes, count } from './support/figures.ts';
@@ -23,8 +23,8 @@ async function play(stage: Stage): Promise<void> {
     BackupRepository.create(target, { encryption, signal }),
   );
 
-  // The first instruction. It copies nothing: from now on a block is preserved just before it is overwritten, and goes up.
-  // `startBackup` takes a volume too; who has something to do at the very instant makes the snapshot, which the job shares.
+  // The first instruction. It copies nothing: from now on a block is preserved just before it is overwritten, and uploaded.
+  // `startBackup` takes a volume, too. A snapshot is for hosts that have something to do at the very instant; the job shares it.
   const freeze = async (instant: string) => {
     await using snapshot = await volume.createSnapshot({ atInstant: stage.copyAtInstant(instant), signal });
     return await repository.startBackup(snapshot, { volume: 'disk', metadata: { instant }, signal });
@@ -35,7 +35,7 @@ async function play(stage: Stage): Promise<void> {
       const job = await freeze('first');
       stage.show(job);
       await stage.betweenInstructions(job);
-      // Ask, at any time, what is safe already and where each block is; `job.watch()` tells by itself.
+      // Ask at any time what is safe already and where each block is; `job.watch()` reports it as it changes.
       stage.tellWhere(job);
       // The second instruction: what is left, in order. Interception goes on, and every block is stored once.
       job.sweep();

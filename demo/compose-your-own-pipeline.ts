@@ -1,7 +1,7 @@
 /**
  * The method, composed by hand from the public pieces: first instruction, interception, comparison, query, second
  * instruction, completion, restore. One object a block, for the sake of being read; what is under `support/` is only
- * the stage: a disk to back up, somebody who writes to it, and a screen.
+ * the stage: a disk to back up, a writer that keeps writing to it, and a screen.
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -55,7 +55,7 @@ async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Back
       });
   };
 
-  // Intercepting is the volume's own work. Comparing with the last record tells what it has preserved since.
+  // Intercepting is the volume's own work. Comparing with the last record shows what it has preserved since.
   let last = baseline;
   const compare = () => {
     for (const block of blocksOf(states.diff(last))) if (states.get(block) === 'preserved') store(block, INTERCEPTED);

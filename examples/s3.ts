@@ -1,12 +1,14 @@
 // Backs up to a bucket of S3, or of a server that speaks its protocol (MinIO, Ceph, R2), and restores from it.
-// It needs `npm install minio@8`, and S3_ENDPOINT (a URL), S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET in the environment.
+// It needs `npm install minio@8`, and in the environment where the server is and who you are.
 import { randomFillSync } from 'node:crypto';
 import { BackupRepository, CopyOnWriteVolume, MemoryDevice, withRetries } from 'cow-cloud-backup';
 import { S3Target } from 'cow-cloud-backup/s3';
 import { Client } from 'minio';
 
 const { S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET, S3_REGION = 'us-east-1' } = process.env;
-if (!S3_ENDPOINT || !S3_ACCESS_KEY || !S3_SECRET_KEY || !S3_BUCKET) throw new Error('a variable is missing, see above');
+if (!S3_ENDPOINT || !S3_ACCESS_KEY || !S3_SECRET_KEY || !S3_BUCKET) {
+  throw new Error('set S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY and S3_BUCKET in the environment');
+}
 const { hostname, port, protocol } = new URL(S3_ENDPOINT);
 const client = new Client({
   endPoint: hostname,

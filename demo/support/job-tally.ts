@@ -1,7 +1,7 @@
 import type { BackupJob, BlockRange, CopyOnWriteVolume, VolumeSnapshot } from 'cow-cloud-backup';
 import type { Moved } from './progress-view.ts';
 
-/** What a job has stored, and which blocks were intercepted, as the volume tells it. */
+/** What a job has stored, and which blocks were intercepted, by the events of the volume. */
 export class JobTally implements Moved, Disposable {
   readonly #volume: CopyOnWriteVolume;
   readonly #job: BackupJob;

@@ -1,7 +1,7 @@
 import type { BlockState, BlockStates, CloudTarget, CopyOnWriteVolume, VolumeSnapshot } from 'cow-cloud-backup';
 import type { Tally } from './tally.ts';
 
-/** What a backup is given besides the volume and the target: what to wait for, and whom to tell. */
+/** What a backup is given in addition to the volume and the target: what to wait for, and where to report. */
 export interface Backup {
   /** Aborts on Ctrl-C and after {@link Backup.fail}. */
   readonly signal: AbortSignal;

@@ -9,7 +9,7 @@ const PLAIN_LINE_MS = 2000;
 /** Rates are of the last second or so. */
 const RATE_MS = 1000;
 const MAX_MAP_LINES = 14;
-/** Lines besides the map: title, legend, bar, rates and what separates them. */
+/** Lines around the map: title, legend, bar, rates and what separates them. */
 const OTHER_LINES = 9;
 const MARGIN = '  ';
 const BAR: Ink = [36, 32];

@@ -8,7 +8,7 @@ export interface RandomWriterOptions {
   readonly depth: number;
   /** That share of the writes goes to a few places, which are that share of the device; otherwise they go all over it. */
   readonly hot?: { readonly ofWrites: number; readonly ofDevice: number };
-  /** Told of the first write that fails; no more are made then. */
+  /** Called with the error of the first write that fails; there are no further writes then. */
   readonly onError: (error: unknown) => void;
 }
 

@@ -28,7 +28,7 @@ const WRITES_BETWEEN_MS = 4000;
 const GOOD = [36, 32] as const;
 const FAINT = [244, 90] as const;
 
-/** What there is to say of a step's result, besides what it took. */
+/** What there is to say of a step's result, in addition to its cost. */
 export interface StepResult {
   readonly readBytes?: number;
   readonly remark?: string;
@@ -55,7 +55,7 @@ export function onStage(args: string[], play: (stage: Stage) => Promise<void>): 
   });
 }
 
-/** A disk, somebody who writes to it, a clock, a screen and somebody who compares: all that is not the library's. */
+/** A disk, a writer, a clock, a screen and a comparison: everything that is not the library's. */
 export class Stage {
   readonly imagePath: string;
   readonly target: CloudTarget;
@@ -87,7 +87,7 @@ export class Stage {
     return this.#parts.workspace.path(name);
   }
 
-  /** Somebody begins to write to the volume, and goes on until disposed of. */
+  /** A random writer begins to write to the volume, and goes on until it is disposed of. */
   async startWriting(volume: CopyOnWriteVolume): Promise<AsyncDisposable> {
     const { line, workspace } = this.#parts;
     const { seed, writesPerSecond } = line;

@@ -138,6 +138,18 @@ const PRINTS: Readonly<Record<string, (printed: string) => void>> = {
     expect(frees[3]![1], 'the day of grace').toBe(0);
     expect(frees[4]![1]).toBe(frees[3]![0]);
   },
+  'roll-back.ts': (printed) => {
+    expect(numbersIn(printed, /^Wrote (\d+) of 16777216 bytes, from (\d+) fetched/m)).toEqual([262144, 262144]);
+    expect(printed).toMatch(/^The volume is as it was before\.$/m);
+    expect(printed).toMatch(/^The next backup: what changed was tracked, 262144 bytes were read\.$/m);
+  },
+  'two-stores.ts': (printed) => {
+    expect(numbersIn(printed, /has missed (\d+) requests/)[0]).toBeGreaterThan(0);
+    const [objects, bytes] = numbersIn(printed, /^Copied (\d+) objects, (\d+) bytes\.$/m) as [number, number];
+    expect(objects).toBeGreaterThan(4);
+    expect(bytes).toBeGreaterThan(5 * 1024 * 1024);
+    expect(printed).toMatch(/^The restored copy is equal\.$/m);
+  },
   'two-keys.ts': (printed) => {
     expect(printed).toMatch(/^Read with the passphrase: the content of the disk$/m);
     expect(
@@ -190,7 +202,7 @@ describe.concurrent('each example', () => {
 
   test('s3.ts says what is missing in the environment', async () => {
     const none = { S3_ENDPOINT: '', S3_ACCESS_KEY: '', S3_SECRET_KEY: '', S3_BUCKET: '' };
-    await expect(printedBy('s3.ts', none)).rejects.toThrow('a variable is missing');
+    await expect(printedBy('s3.ts', none)).rejects.toThrow('set S3_ENDPOINT, S3_ACCESS_KEY');
   });
 });
 
