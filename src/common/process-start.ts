@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 
 /** When processes were started, where the system tells: on Linux. A number alone says little of a process, it is used again. */
 
@@ -20,6 +20,15 @@ export function startOf(processId: number): string | undefined {
     ?.slice(stat.lastIndexOf(')') + 2)
     .split(' ')
     .at(START_FIELD);
+}
+
+/** The namespace of this process's id: processes of other namespaces, as in other containers, can't be looked up. */
+export function processNamespace(): string | undefined {
+  try {
+    return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0];
+  } catch {
+    return undefined; // Not Linux, or a system that hides it.
+  }
 }
 
 function contentOf(path: string): string | undefined {

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { hedgedHex } from '../../common/hedged-random.ts';
-import { bootId, startOf } from '../../common/process-start.ts';
+import { bootId, processNamespace, startOf } from '../../common/process-start.ts';
 import type { LogState, Session } from '../log/log-state.ts';
 
 /**
@@ -8,8 +8,8 @@ import type { LogState, Session } from '../log/log-state.ts';
  * living one holds. Fencing is always safe; this only decides whether it is tried without being asked for.
  *
  * As text: `name/process id/incarnation/start`, and the host's name at the end where `name` is one that the program chose.
- * Names are percent-encoded; `start` is the boot id and the process's start in ticks since then, where the system tells. A
- * session's incarnation has a token behind it that only one attempt to open it has.
+ * Names are percent-encoded; `start` is the boot id, the process's start in ticks since then, and the namespace of process
+ * ids, as far as the system reports them. A session's incarnation has a token behind it that only one attempt to open it has.
  */
 
 /** A machine that is cloned while it runs has a process with the same one; see {@link becomeAnother}. */
@@ -54,7 +54,7 @@ export function ownerName(name?: string): string {
   const host = encodeURIComponent(hostname());
   const ticks = startOf(process.pid);
   const boot = bootId();
-  const start = ticks === undefined || boot === undefined ? '' : `${boot}:${ticks}`;
+  const start = ticks === undefined || boot === undefined ? '' : [boot, ticks, processNamespace() ?? ''].join(':');
   const process_ = `${process.pid}/${incarnation}/${start}`;
   return name === undefined ? `${host}/${process_}` : `${encodeURIComponent(name)}/${process_}/${host}`;
 }
@@ -175,7 +175,15 @@ export function livenessOf(session: Session, repository: Uint8Array, self: strin
   // A program that names itself says that there is one of it at a time.
   if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';
   if (they.host !== hostname()) return 'unknown';
-  return isRunning(they) ? 'alive' : 'dead';
+  // Containers may share a host name and don't see each other's processes. Programs of different names are different ones.
+  const isAnother = they.name !== we?.name && !isVisible(they);
+  return isAnother ? 'unknown' : isRunning(they) ? 'alive' : 'dead';
+}
+
+/** Whether this process would see the process of a session if it ran: it has the same boot and namespace of process ids. */
+function isVisible({ start }: SessionOwner): boolean {
+  const [boot, , namespace] = start?.split(':') ?? [];
+  return boot === bootId() && (namespace || undefined) === processNamespace();
 }
 
 /**
@@ -197,7 +205,7 @@ function isRunning({ processId, start }: SessionOwner): boolean {
   if (start !== undefined && boot !== undefined) {
     if (!start.startsWith(`${boot}:`)) return false; // The machine has been started anew.
     const ticks = startOf(processId);
-    if (ticks !== undefined) return start === `${boot}:${ticks}`;
+    if (ticks !== undefined) return start.split(':')[1] === ticks;
   } else if (processId === process.pid) return false; // This process has its number now.
   try {
     process.kill(processId, 0);

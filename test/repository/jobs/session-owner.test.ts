@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
@@ -23,6 +23,8 @@ const host = encodeURIComponent(hostname());
 const isLinux = process.platform === 'linux';
 const boot = isLinux ? readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim() : '';
 
+const namespace = isLinux ? readlinkSync('/proc/self/ns/pid').replace(/\D/g, '') : '';
+
 function startOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] as string;
@@ -39,7 +41,7 @@ describe('an owner', () => {
       isNamed: false,
       host: hostname(),
       processId: process.pid,
-      start: isLinux ? `${boot}:${startOf(process.pid)}` : undefined,
+      start: isLinux ? `${boot}:${startOf(process.pid)}:${namespace}` : undefined,
     });
     expect(parseOwner(ownerName('backup of db/3'))).toMatchObject({
       name: 'backup of db/3',
@@ -123,6 +125,23 @@ describe('whether anybody holds a session', () => {
     expect(liveness(`another/${2 ** 30}/0123456789abcdef/`)).toBe('unknown');
     expect(liveness('a program of another kind')).toBe('unknown');
   });
+
+  test.runIf(isLinux)(
+    'programs of different names on one host name are told apart where they don’t see each other',
+    () => {
+      const gone = 999_999;
+      const here = `${boot}:1:${namespace}`;
+      const [elsewhere, afterBoot] = [`${boot}:1:1234`, `another-boot:1:${namespace}`];
+      const ofA = (start: string) => `a/${gone}/0123456789abcdef/${start}/${host}`;
+      expect(liveness(ofA(here), ownerName('b'))).toBe('dead');
+      expect(liveness(ofA(elsewhere), ownerName('b'))).toBe('unknown');
+      expect(liveness(ofA(afterBoot), ownerName('b'))).toBe('unknown');
+      expect(liveness(ofA(elsewhere), ownerName())).toBe('unknown');
+      expect(liveness(`${host}/${gone}/0123456789abcdef/${elsewhere}`, ownerName('b'))).toBe('unknown');
+      expect(liveness(ofA(elsewhere), ownerName('a'))).toBe('dead');
+      expect(liveness(`${host}/${gone}/0123456789abcdef/${elsewhere}`)).toBe('dead');
+    },
+  );
 
   test('a container that was killed and starts again has its own number: the session is dead', () => {
     expect(liveness(`${host}/${process.pid}/0123456789abcdef/`)).toBe('dead');
