@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
-import { unlink } from 'node:fs/promises';
+import { statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { BackupError } from '../common/errors.ts';
@@ -12,6 +12,15 @@ const READABLE_BY_OWNER_ONLY = 0o600;
 
 const LEFT_FOR_OTHERS_BYTES = 64 * 1024 * 1024;
 const ASKED_AGAIN_MS = 100;
+
+/** What is known of the disk below, and how more is learned. */
+export interface SpillDiskOptions {
+  /** What was free when the volume opened; `undefined` where the system did not tell. */
+  readonly freeBytes?: number | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+  readonly statfs?: ((folder: string) => Promise<{ readonly bavail: number; readonly bsize: number }>) | undefined;
+}
 
 type Moved = (error: Error | null, count: number) => void;
 type Transfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number, done: Moved) => void;
@@ -32,27 +41,66 @@ export class LazySpillFile implements SyncBlockDevice {
   #lettingGo: Promise<unknown> = Promise.resolve();
   #inFlight = 0;
   #whenIdle: (() => void) | undefined;
+  /** Called when a look has found the room that was refused before. */
+  onRoom: (() => void) | undefined;
   readonly #now: () => number;
-  #fullUntil = Number.NEGATIVE_INFINITY;
+  readonly #statfs: NonNullable<SpillDiskOptions['statfs']>;
+  #freeBytes: number | undefined;
+  /** Since that was found. */
+  #grantedBytes = 0;
+  #refusedBytes: number | undefined;
+  #lookedAt: number;
+  #isLooking = false;
 
-  /** @param now - milliseconds of a clock that only goes forward */
-  constructor(folder: string, size: number, now: () => number = () => performance.now()) {
+  constructor(folder: string, size: number, disk: SpillDiskOptions = {}) {
     this.size = size;
     this.#folder = folder;
-    this.#now = now;
+    this.#now = disk.now ?? (() => performance.now());
+    this.#statfs = disk.statfs ?? ((path) => statfs(path));
+    this.#freeBytes = disk.freeBytes;
+    this.#lookedAt = disk.freeBytes === undefined ? Number.NEGATIVE_INFINITY : this.#now();
   }
 
-  /** Whether its disk has room for so many more bytes, and something left for others. A full one is asked again after a while. */
+  /**
+   * Whether its disk has room for so many more bytes, and something left for others. Answers at once, by the last look and by
+   * what was granted since: a filesystem that hangs must not stop the process, which a synchronous call would.
+   */
   hasRoomFor(bytes: number): boolean {
-    if (this.#now() < this.#fullUntil) return false;
-    try {
-      const { bavail, bsize } = fs.statfsSync(this.#folder);
-      if (bavail * bsize >= bytes + Math.min(LEFT_FOR_OTHERS_BYTES, this.size)) return true;
-    } catch {
-      return true; // Not known: the write will tell.
+    this.lookAgain();
+    if (!this.#isRoom(bytes)) {
+      this.#refusedBytes = bytes;
+      return false;
     }
-    this.#fullUntil = this.#now() + ASKED_AGAIN_MS;
-    return false;
+    this.#grantedBytes += bytes;
+    return true;
+  }
+
+  /** Has a look in the background, if the last one is some time ago. */
+  lookAgain(): void {
+    if (!this.#isLooking && this.#now() - this.#lookedAt >= ASKED_AGAIN_MS) void this.look();
+  }
+
+  /** Finds out what is free. Does not reject. */
+  async look(): Promise<void> {
+    this.#isLooking = true;
+    this.#lookedAt = this.#now();
+    const granted = this.#grantedBytes;
+    try {
+      const { bavail, bsize } = await this.#statfs(this.#folder);
+      this.#freeBytes = bavail * bsize;
+    } catch {
+      this.#freeBytes = undefined;
+    }
+    this.#isLooking = false;
+    this.#grantedBytes -= granted;
+    if (this.#refusedBytes === undefined || !this.#isRoom(this.#refusedBytes)) return;
+    this.#refusedBytes = undefined;
+    this.onRoom?.();
+  }
+
+  #isRoom(bytes: number): boolean {
+    if (this.#freeBytes === undefined) return true; // Not known: the write will tell.
+    return this.#freeBytes - this.#grantedBytes >= bytes + Math.min(LEFT_FOR_OTHERS_BYTES, this.size);
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {

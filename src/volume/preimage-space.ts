@@ -58,6 +58,7 @@ export class PreimageSpace {
     this.#bufferCount = Math.floor(memoryBytes / blockSize);
     this.#buffersLeft = this.#bufferCount;
     this.#spill = spill;
+    if (spill !== undefined) spill.onRoom = () => this.onGiven();
   }
 
   get use(): PreimageUse {

@@ -9,8 +9,12 @@ const WORTH_LETTING_GO_BYTES = 64 * 1024 * 1024;
 
 /** What the disk below a spill can say and do. */
 export interface SpillDisk {
-  /** Whether there is room for so many more bytes than were ever used. */
+  /** Whether there is room for so many more bytes than were ever used. Answers at once, by what it knows. */
   hasRoomFor?(bytes: number): boolean;
+  /** Room is being used: what is known of the disk may be old. */
+  lookAgain?(): void;
+  /** Called by the disk when there is room that it had refused. */
+  onRoom?: (() => void) | undefined;
   /** Nothing of the spill is in use: its room may go back to the disk. */
   letGo?(): void;
 }
@@ -40,6 +44,11 @@ export class SpillArea {
     this.#limit = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
   }
 
+  /** Called when the disk has room again. */
+  set onRoom(callback: () => void) {
+    this.#disk.onRoom = callback;
+  }
+
   /** Slots in all; while the disk has no room for more, those that were ever used. */
   get slotCount(): number {
     return this.#isDiskFull ? this.#everUsed : this.#limit;
@@ -64,7 +73,10 @@ export class SpillArea {
 
   /** Asked before slots are taken: a write that fails breaks snapshots, and one that finds no room waits for some (R13). */
   #hasRoomOnDisk(): boolean {
-    if (this.#everUsed < this.#grownTo) return true;
+    if (this.#everUsed < this.#grownTo) {
+      this.#disk.lookAgain?.(); // So that it knows by the time more is asked for.
+      return true;
+    }
     const more = Math.min(this.#limit - this.#everUsed, Math.max(1, Math.floor(GROWTH_BYTES / this.#slotBytes)));
     this.#isDiskFull = this.#disk.hasRoomFor?.(more * this.#slotBytes) === false;
     if (!this.#isDiskFull) this.#grownTo = this.#everUsed + more;

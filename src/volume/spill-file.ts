@@ -40,7 +40,7 @@ export async function openSpill(
   const bounded = spillBytes === undefined ? Math.min(most, found.freeBytes * SHARE_OF_FREE) : most;
   const bytes = wholeBlocks(bounded, blockSize);
   if (bytes === 0) return refuseOrWarn(device, options, [{ folder: found.folder, reason: 'is full' }]);
-  const file = new LazySpillFile(found.folder, bytes);
+  const file = new LazySpillFile(found.folder, bytes, { freeBytes: found.freeBytes });
   return {
     area: new SpillArea(file, blockSize, bytes, verifySpill, file),
     close: () => file[Symbol.asyncDispose](),

@@ -146,16 +146,59 @@ describe('the disk of a spill', () => {
 
   test.runIf(smallDisk !== undefined)('is asked before it is written to, and left a part for others', async () => {
     let now = 0;
-    const file = new LazySpillFile(smallDisk?.folder ?? '', 256 * 1024, () => now);
+    const file = new LazySpillFile(smallDisk?.folder ?? '', 256 * 1024, { now: () => now });
     onTestFinished(() => file[Symbol.asyncDispose]());
-    expect(file.hasRoomFor(256 * 1024)).toBe(true);
+    await file.look();
     expect(file.hasRoomFor(1000 * 1024)).toBe(false);
-    expect(file.hasRoomFor(256 * 1024)).toBe(false); // Asked too soon.
-    now = 200;
     expect(file.hasRoomFor(256 * 1024)).toBe(true);
     smallDisk?.fill();
+    now = 200;
+    await file.look();
     expect(file.hasRoomFor(4096)).toBe(false);
     smallDisk?.clear();
+  });
+
+  test('that hangs holds nobody up: what is known of it, less what was taken since, decides', async () => {
+    let now = 0;
+    const looks: PromiseWithResolvers<{ bavail: number; bsize: number }>[] = [];
+    const answer = (mib: number) => looks.shift()?.resolve({ bavail: mib * 256, bsize: 4096 });
+    const look = () => {
+      const asked = Promise.withResolvers<{ bavail: number; bsize: number }>();
+      looks.push(asked);
+      return asked.promise;
+    };
+    const MIB = 2 ** 20;
+    const file = new LazySpillFile(folder, 2 ** 30, { freeBytes: 100 * MIB, now: () => now, statfs: look });
+    let told = 0;
+    file.onRoom = () => told++;
+    // 64 MiB are left to others.
+    expect([file.hasRoomFor(16 * MIB), file.hasRoomFor(16 * MIB), file.hasRoomFor(16 * MIB)]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(looks).toHaveLength(0); // Known well enough.
+    now = 100;
+    file.lookAgain();
+    expect(file.hasRoomFor(16 * MIB)).toBe(false);
+    now = 10_000;
+    file.lookAgain();
+    expect(looks).toHaveLength(1); // One at a time, however long it takes.
+    answer(70);
+    await turn();
+    file.lookAgain();
+    expect(looks).toHaveLength(1);
+    expect([file.hasRoomFor(16 * MIB), told]).toEqual([false, 0]);
+    answer(80);
+    await turn();
+    expect(told).toBe(1); // Those who wait for room hear of it.
+    expect([file.hasRoomFor(16 * MIB), file.hasRoomFor(1)]).toEqual([true, false]);
+    now = 20_000;
+    file.lookAgain();
+    looks.shift()?.reject(new Error('gone'));
+    await turn();
+    expect(told).toBe(2);
+    expect(file.hasRoomFor(2 ** 40)).toBe(true); // Not known: the write will tell.
   });
 
   test.runIf(process.platform === 'linux')('has its room back once nothing of a large spill is in use', async () => {
