@@ -2,7 +2,8 @@ import { bytesArgument, choiceArgument, described, integerArgument, optionsArgum
 import { BackupError } from '../common/errors.ts';
 import { type BlockRange, blockRangeArgument } from './block-range.ts';
 import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
-import { StateChunks, type StateMask } from './state-chunks.ts';
+import type { StateMask } from './mixed-chunks.ts';
+import { StateChunks } from './state-chunks.ts';
 import { decodeStates, encodeStates } from './state-encoding.ts';
 
 /** A run of blocks in one state. @public */

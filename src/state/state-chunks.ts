@@ -1,24 +1,18 @@
 import { ALLOWED, BLOCK_STATES } from './block-state.ts';
-import { ChunkMemory } from './chunk-memory.ts';
 import { endOfEqualBytes } from './equal-bytes.ts';
+import { MixedChunks, type StateMask } from './mixed-chunks.ts';
 import { skipEqual } from './skip-equal.ts';
 
 /** So many blocks are kept together. Their number in one state fits into 16 bits. */
-export const CHUNK_BITS = 10;
+export const CHUNK_BITS = 9;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
-const STATES = BLOCK_STATES.length;
-/** Counts of a chunk are so far from those of the next one. */
-const COUNTS_EACH = 8;
 
 /** Stands for no state: a chunk whose blocks are in several. */
 const MIXED = 0xff;
 
-/** By state byte: a chunk that is in this state as a whole. All maps share them, and nothing is ever written to them. */
+/** By state byte: a chunk that is in this state as a whole. Maps compare with them, and nothing is ever written to them. */
 const UNIFORM: readonly Uint8Array[] = BLOCK_STATES.map((_, byte) => new Uint8Array(CHUNK_BLOCKS).fill(byte));
-
-/** Which states are meant, by state byte. */
-export type StateMask = Uint8Array;
 
 /** By state byte: the states from which a block may not go there. */
 const REFUSING: readonly StateMask[] = BLOCK_STATES.map((_, to) =>
@@ -35,55 +29,45 @@ export class StateChunks {
   readonly blockCount: number;
   /** By state byte: how many blocks are in it. */
   readonly totals: number[];
-  readonly #chunks: Uint8Array[];
   /** By chunk: the state byte of all of its blocks, or `MIXED`. */
   readonly #uniform: Uint8Array;
-  /** By chunk: 1 where no other map has it too. */
-  readonly #isOwn: Uint8Array;
-  /** By mixed chunk and state byte: how many of its blocks are in it. */
-  readonly #counts: Uint16Array;
-  readonly #memory = new ChunkMemory(CHUNK_BLOCKS);
+  /** By chunk: which of the mixed ones it is. The memory of what is never mixed is never touched, and takes none. */
+  readonly #slots: Uint32Array;
+  readonly #mixed: MixedChunks;
   #viewed: Uint8Array | undefined;
   #words: Float64Array = new Float64Array(0);
 
   private constructor(
     blockCount: number,
-    chunks: Uint8Array[],
-    uniform: Uint8Array,
-    counts: Uint16Array,
     totals: number[],
+    uniform: Uint8Array,
+    slots: Uint32Array,
+    mixed: MixedChunks,
   ) {
     this.blockCount = blockCount;
     this.totals = totals;
-    this.#chunks = chunks;
     this.#uniform = uniform;
-    this.#isOwn = new Uint8Array(chunks.length);
-    this.#counts = counts;
+    this.#slots = slots;
+    this.#mixed = mixed;
   }
 
   static of(blockCount: number, byte: number): StateChunks {
-    const chunkCount = Math.ceil(blockCount / CHUNK_BLOCKS);
-    const chunks = new Array<Uint8Array>(chunkCount).fill(UNIFORM[byte] as Uint8Array);
-    const uniform = new Uint8Array(chunkCount).fill(byte);
+    const uniform = new Uint8Array(Math.ceil(blockCount / CHUNK_BLOCKS)).fill(byte);
     const totals = BLOCK_STATES.map((_, state) => (state === byte ? blockCount : 0));
-    return new StateChunks(blockCount, chunks, uniform, new Uint16Array(chunkCount * COUNTS_EACH), totals);
+    return new StateChunks(blockCount, totals, uniform, new Uint32Array(uniform.length), new MixedChunks(CHUNK_BLOCKS));
   }
 
   /** The state byte of a block that there is. */
   get(block: number): number {
-    return (this.#chunks[block >>> CHUNK_BITS] as Uint8Array)[block & IN_CHUNK] as number;
+    const chunk = block >>> CHUNK_BITS;
+    const uniform = this.#uniform[chunk] as number;
+    return uniform !== MIXED ? uniform : (this.#mixed.at(this.#slots[chunk] as number)[block & IN_CHUNK] as number);
   }
 
   /** The same states; neither follows the other from now on. */
   clone(): StateChunks {
-    this.#isOwn.fill(0);
-    return new StateChunks(
-      this.blockCount,
-      this.#chunks.slice(),
-      this.#uniform.slice(),
-      this.#counts.slice(),
-      this.totals.slice(),
-    );
+    const slots = this.#mixed.isEmpty ? new Uint32Array(this.#slots.length) : this.#slots.slice();
+    return new StateChunks(this.blockCount, this.totals.slice(), this.#uniform.slice(), slots, this.#mixed.clone());
   }
 
   /** The first block of a range that may not go to a state; `end` if all may. */
@@ -95,7 +79,7 @@ export class StateChunks {
   fill(first: number, end: number, to: number): void {
     for (let at = first; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
-      const endChunk = end === this.blockCount ? this.#chunks.length : end >>> CHUNK_BITS;
+      const endChunk = end === this.blockCount ? this.#uniform.length : end >>> CHUNK_BITS;
       if ((at & IN_CHUNK) === 0 && chunk < endChunk) {
         this.#fillWhole(chunk, endChunk, to);
         at = this.#endOf(endChunk - 1);
@@ -110,15 +94,14 @@ export class StateChunks {
   /** Puts one block into a state, whatever it is in. */
   put(block: number, to: number): void {
     const chunk = block >>> CHUNK_BITS;
-    const bytes = this.#own(chunk);
-    const counts = chunk * COUNTS_EACH;
+    const slot = this.#ownSlot(chunk);
+    const bytes = this.#mixed.at(slot);
     const from = bytes[block & IN_CHUNK] as number;
     bytes[block & IN_CHUNK] = to;
-    this.#counts[counts + from]! -= 1;
-    this.#counts[counts + to]! += 1;
     this.totals[from]! -= 1;
     this.totals[to]! += 1;
-    if (this.#counts[counts + to] === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
+    this.#mixed.count(slot, from, -1);
+    if (this.#mixed.count(slot, to, 1) === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
   }
 
   /** The first block from `from` on, and before `end`, whose state is meant; `end` if there is none. */
@@ -132,8 +115,9 @@ export class StateChunks {
         continue;
       }
       const next = Math.min(end, this.#endOf(chunk));
-      if (this.#hasAny(chunk, wanted)) {
-        const bytes = this.#chunks[chunk] as Uint8Array;
+      const slot = this.#slots[chunk] as number;
+      if (this.#mixed.hasAny(slot, wanted)) {
+        const bytes = this.#mixed.at(slot);
         const base = chunk * CHUNK_BLOCKS;
         for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
           if (wanted[bytes[place] as number] === 1) return base + place;
@@ -149,15 +133,18 @@ export class StateChunks {
     const byte = this.get(block);
     for (let at = block; at < this.blockCount; ) {
       const chunk = at >>> CHUNK_BITS;
-      const next = this.#endOf(chunk);
-      const bytes = this.#chunks[chunk] as Uint8Array;
-      if (bytes !== UNIFORM[byte]) {
-        const base = chunk * CHUNK_BLOCKS;
-        if (bytes[at - base] !== byte) return at;
-        at = base + endOfEqualBytes(bytes, at - base, next - base);
-        if (at < next) return at;
+      const uniform = this.#uniform[chunk] as number;
+      if (uniform === byte) {
+        at = this.#endOf(endOfEqualBytes(this.#uniform, chunk, this.#uniform.length) - 1);
+        continue;
       }
-      at = next;
+      if (uniform !== MIXED) return at;
+      const next = this.#endOf(chunk);
+      const bytes = this.#mixed.at(this.#slots[chunk] as number);
+      const base = chunk * CHUNK_BLOCKS;
+      if (bytes[at - base] !== byte) return at;
+      at = base + endOfEqualBytes(bytes, at - base, next - base);
+      if (at < next) return at;
     }
     return this.blockCount;
   }
@@ -167,8 +154,8 @@ export class StateChunks {
     for (let at = from; at < this.blockCount; ) {
       const chunk = at >>> CHUNK_BITS;
       const next = this.#endOf(chunk);
-      const a = before.#chunks[chunk] as Uint8Array;
-      const b = this.#chunks[chunk] as Uint8Array;
+      const a = before.#bytesOf(chunk);
+      const b = this.#bytesOf(chunk);
       // Of the last chunk, what is past the end may differ.
       const found =
         a === b
@@ -190,8 +177,8 @@ export class StateChunks {
     for (let at = block; at < this.blockCount; ) {
       const chunk = at >>> CHUNK_BITS;
       const next = this.#endOf(chunk);
-      const a = before.#chunks[chunk] as Uint8Array;
-      const b = this.#chunks[chunk] as Uint8Array;
+      const a = before.#bytesOf(chunk);
+      const b = this.#bytesOf(chunk);
       if (a !== UNIFORM[from] || b !== UNIFORM[to]) {
         while (at < next && a[at & IN_CHUNK] === from && b[at & IN_CHUNK] === to) at++;
         if (at < next) return at;
@@ -209,21 +196,16 @@ export class StateChunks {
     return this.#endOf(chunk) - chunk * CHUNK_BLOCKS;
   }
 
-  /** Of a mixed chunk. */
-  #hasAny(chunk: number, wanted: StateMask): boolean {
-    for (let byte = 0; byte < STATES; byte++) {
-      if (wanted[byte] === 1 && this.#counts[chunk * COUNTS_EACH + byte] !== 0) return true;
-    }
-    return false;
+  #bytesOf(chunk: number): Uint8Array {
+    const uniform = this.#uniform[chunk] as number;
+    return uniform !== MIXED ? (UNIFORM[uniform] as Uint8Array) : this.#mixed.at(this.#slots[chunk] as number);
   }
 
   #fillWhole(first: number, end: number, to: number): void {
     for (let chunk = first; chunk < end; ) {
       const uniform = this.#uniform[chunk] as number;
       if (uniform === MIXED) {
-        for (let byte = 0; byte < STATES; byte++) {
-          this.totals[byte]! -= this.#counts[chunk * COUNTS_EACH + byte] as number;
-        }
+        this.#mixed.remove(this.#slots[chunk] as number, this.totals);
         chunk++;
       } else {
         const next = endOfEqualBytes(this.#uniform, chunk, end);
@@ -233,40 +215,35 @@ export class StateChunks {
     }
     this.totals[to]! += this.#endOf(end - 1) - first * CHUNK_BLOCKS;
     this.#uniform.fill(to, first, end);
-    this.#chunks.fill(UNIFORM[to] as Uint8Array, first, end);
-    this.#isOwn.fill(0, first, end);
   }
 
   #fillPart(chunk: number, first: number, count: number, to: number): void {
-    const bytes = this.#own(chunk);
-    const counts = chunk * COUNTS_EACH;
+    const slot = this.#ownSlot(chunk);
+    const bytes = this.#mixed.at(slot);
     for (let at = first; at < first + count; ) {
       const byte = bytes[at] as number;
       const next = endOfEqualBytes(bytes, at, first + count);
-      this.#counts[counts + byte]! -= next - at;
+      this.#mixed.count(slot, byte, at - next);
       this.totals[byte]! -= next - at;
       at = next;
     }
     bytes.fill(to, first, first + count);
-    this.#counts[counts + to]! += count;
     this.totals[to]! += count;
-    if (this.#counts[counts + to] === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
+    if (this.#mixed.count(slot, to, count) === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
   }
 
-  /** A chunk's memory, to be changed. Its caller makes it uniform again where it is. */
-  #own(chunk: number): Uint8Array {
-    if (this.#isOwn[chunk] === 0) {
-      this.#chunks[chunk] = this.#memory.copyOf(this.#chunks[chunk] as Uint8Array);
-      this.#isOwn[chunk] = 1;
-    }
+  /** Where a chunk is that may be changed. Whoever changes it makes it uniform again when it is. */
+  #ownSlot(chunk: number): number {
     const uniform = this.#uniform[chunk] as number;
-    if (uniform !== MIXED) {
-      this.#uniform[chunk] = MIXED;
-      const counts = chunk * COUNTS_EACH;
-      this.#counts.fill(0, counts, counts + COUNTS_EACH);
-      this.#counts[counts + uniform] = this.#length(chunk);
+    if (uniform === MIXED) {
+      const slot = this.#slots[chunk] as number;
+      this.#mixed.own(slot);
+      return slot;
     }
-    return this.#chunks[chunk] as Uint8Array;
+    const slot = this.#mixed.add(UNIFORM[uniform] as Uint8Array, uniform, this.#length(chunk));
+    this.#uniform[chunk] = MIXED;
+    this.#slots[chunk] = slot;
+    return slot;
   }
 
   /** A view of a chunk's memory eight bytes at a time. The last one is remembered: differences come one after the other. */

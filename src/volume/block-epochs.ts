@@ -2,11 +2,13 @@ import { ChunkMemory } from '../state/chunk-memory.ts';
 import { endOfEqualBytes } from '../state/equal-bytes.ts';
 
 /** So many blocks are kept together. */
-export const CHUNK_BITS = 10;
+export const CHUNK_BITS = 9;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 
-/** By epoch: a chunk whose blocks all have it. Made when first needed; nothing is ever written to one. */
+const NOTHING = new Uint8Array(0);
+
+/** By epoch: a chunk whose blocks all have it, to copy from. Made when first needed; nothing is ever written to one. */
 const uniformChunks: Uint8Array[] = [];
 
 function uniformChunk(epoch: number): Uint8Array {
@@ -21,28 +23,32 @@ function uniformChunk(epoch: number): Uint8Array {
  */
 export class BlockEpochs {
   readonly blockCount: number;
-  readonly chunkCount: number;
-  readonly #chunks: Uint8Array[];
-  /** By chunk: whether it is no uniform one. */
-  readonly #isOwn: Uint8Array;
+  readonly #chunkCount: number;
   /** By chunk: the newest epoch of its blocks. */
   readonly #newest: Uint8Array;
-  /** By chunk: what its blocks have still to be translated by. */
-  readonly #due: (Uint8Array | undefined)[];
-  #isAnyDue = false;
+  /** By chunk: whether its blocks have several epochs, or may have. */
+  readonly #isMixed: Uint8Array;
+  /** By chunk: which of the mixed ones it is. The memory of what is never mixed is never touched, and takes none. */
+  readonly #slots: Uint32Array;
+  /** By slot: the epochs of a mixed chunk. */
+  readonly #mixed: Uint8Array[] = [];
+  /** By slot: what the blocks have still to be translated by. */
+  readonly #due: (Uint8Array | undefined)[] = [];
+  readonly #freeSlots: number[] = [];
   readonly #memory = new ChunkMemory(CHUNK_BLOCKS);
 
   constructor(blockCount: number) {
     this.blockCount = blockCount;
-    this.chunkCount = Math.ceil(blockCount / CHUNK_BLOCKS);
-    this.#chunks = new Array<Uint8Array>(this.chunkCount).fill(uniformChunk(0));
-    this.#isOwn = new Uint8Array(this.chunkCount);
-    this.#newest = new Uint8Array(this.chunkCount);
-    this.#due = new Array<Uint8Array | undefined>(this.chunkCount).fill(undefined);
+    this.#chunkCount = Math.ceil(blockCount / CHUNK_BLOCKS);
+    this.#newest = new Uint8Array(this.#chunkCount);
+    this.#isMixed = new Uint8Array(this.#chunkCount);
+    this.#slots = new Uint32Array(this.#chunkCount);
   }
 
   get(block: number): number {
-    return this.#translated(block >>> CHUNK_BITS)[block & IN_CHUNK] as number;
+    const chunk = block >>> CHUNK_BITS;
+    if (this.#isMixed[chunk] === 0) return this.#newest[chunk] as number;
+    return this.#translated(this.#slots[chunk] as number)[block & IN_CHUNK] as number;
   }
 
   /** Whether a block has an epoch from `epoch` on. Asked by every write, so that it loops over nothing. */
@@ -50,23 +56,22 @@ export class BlockEpochs {
     const chunk = block >>> CHUNK_BITS;
     return (
       (this.#newest[chunk] as number) >= epoch &&
-      (this.#isOwn[chunk] === 0 || (this.#translated(chunk)[block & IN_CHUNK] as number) >= epoch)
+      (this.#isMixed[chunk] === 0 ||
+        (this.#translated(this.#slots[chunk] as number)[block & IN_CHUNK] as number) >= epoch)
     );
   }
 
   /** Gives blocks the newest epoch that there is. */
   set(first: number, end: number, epoch: number): void {
-    const endChunk = end === this.blockCount ? this.chunkCount : end >>> CHUNK_BITS;
+    const endChunk = end === this.blockCount ? this.#chunkCount : end >>> CHUNK_BITS;
     for (let at = first; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
       if ((at & IN_CHUNK) === 0 && chunk < endChunk) {
+        for (let each = chunk; each < endChunk; each++) if (this.#isMixed[each] === 1) this.#release(each);
         this.#newest.fill(epoch, chunk, endChunk);
-        this.#chunks.fill(uniformChunk(epoch), chunk, endChunk);
-        this.#isOwn.fill(0, chunk, endChunk);
-        this.#due.fill(undefined, chunk, endChunk);
-        at = this.endOf(endChunk - 1);
+        at = this.#endOf(endChunk - 1);
       } else {
-        const next = Math.min(end, this.endOf(chunk));
+        const next = Math.min(end, this.#endOf(chunk));
         const bytes = this.#own(chunk);
         this.#newest[chunk] = epoch;
         if (next - at === 1) bytes[at & IN_CHUNK] = epoch;
@@ -81,8 +86,9 @@ export class BlockEpochs {
     const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
     for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
       if ((this.#newest[chunk] as number) < epoch) continue;
-      const bytes = this.#translated(chunk);
       const base = chunk * CHUNK_BLOCKS;
+      if (this.#isMixed[chunk] === 0) return Math.max(from, base);
+      const bytes = this.#translated(this.#slots[chunk] as number);
       const next = Math.min(CHUNK_BLOCKS, end - base);
       for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
         if ((bytes[place] as number) >= epoch) return base + place;
@@ -95,10 +101,12 @@ export class BlockEpochs {
   nextBefore(epoch: number, from: number, end: number): number {
     const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
     for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
-      // Of a uniform chunk the newest epoch is that of all its blocks.
-      if (this.#isOwn[chunk] === 0 && (this.#newest[chunk] as number) >= epoch) continue;
-      const bytes = this.#translated(chunk);
       const base = chunk * CHUNK_BLOCKS;
+      if (this.#isMixed[chunk] === 0) {
+        if ((this.#newest[chunk] as number) >= epoch) continue;
+        return Math.max(from, base);
+      }
+      const bytes = this.#translated(this.#slots[chunk] as number);
       const next = Math.min(CHUNK_BLOCKS, end - base);
       for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
         if ((bytes[place] as number) < epoch) return base + place;
@@ -109,49 +117,56 @@ export class BlockEpochs {
 
   /** Gives every block another epoch in place of its own. Must be monotone. */
   renumber(newEpoch: Uint8Array): void {
+    const newest = this.#newest;
+    for (let chunk = 0; chunk < newest.length; chunk++) newest[chunk] = newEpoch[newest[chunk] as number] as number;
     const composed = new Map<Uint8Array, Uint8Array>();
-    for (let chunk = 0; chunk < this.chunkCount; chunk++) {
-      const old = this.#newest[chunk] as number;
-      const newest = newEpoch[old] as number;
-      this.#newest[chunk] = newest;
-      if (this.#isOwn[chunk] === 0) {
-        if (newest !== old) this.#chunks[chunk] = uniformChunk(newest);
+    for (let slot = 0; slot < this.#due.length; slot++) {
+      const due = this.#due[slot];
+      if (due === undefined) {
+        this.#due[slot] = newEpoch;
         continue;
       }
-      const due = this.#due[chunk];
-      if (due === undefined) {
-        this.#due[chunk] = newEpoch;
-      } else {
-        let both = composed.get(due);
-        if (both === undefined) {
-          both = due.map((epoch) => newEpoch[epoch] as number);
-          composed.set(due, both);
-        }
-        this.#due[chunk] = both;
+      let both = composed.get(due);
+      if (both === undefined) {
+        both = due.map((epoch) => newEpoch[epoch] as number);
+        composed.set(due, both);
       }
-      this.#isAnyDue = true;
+      this.#due[slot] = both;
     }
   }
 
-  /** The block after the last one of a chunk. */
-  endOf(chunk: number): number {
+  /** The block after the last one of a block's chunk: so far blocks are looked at together. */
+  endOfChunk(block: number): number {
+    return this.#endOf(block >>> CHUNK_BITS);
+  }
+
+  #endOf(chunk: number): number {
     return Math.min(this.blockCount, (chunk + 1) * CHUNK_BLOCKS);
   }
 
   #own(chunk: number): Uint8Array {
-    const bytes = this.#translated(chunk);
-    if (this.#isOwn[chunk] === 1) return bytes;
-    this.#isOwn[chunk] = 1;
-    const own = this.#memory.copyOf(bytes);
-    this.#chunks[chunk] = own;
+    if (this.#isMixed[chunk] === 1) return this.#translated(this.#slots[chunk] as number);
+    const slot = this.#freeSlots.pop() ?? this.#mixed.length;
+    const own = this.#memory.copyOf(uniformChunk(this.#newest[chunk] as number));
+    this.#mixed[slot] = own;
+    this.#due[slot] = undefined;
+    this.#slots[chunk] = slot;
+    this.#isMixed[chunk] = 1;
     return own;
   }
 
-  #translated(chunk: number): Uint8Array {
-    const bytes = this.#chunks[chunk] as Uint8Array;
-    const due = this.#isAnyDue ? this.#due[chunk] : undefined;
+  #release(chunk: number): void {
+    const slot = this.#slots[chunk] as number;
+    this.#mixed[slot] = NOTHING;
+    this.#freeSlots.push(slot);
+    this.#isMixed[chunk] = 0;
+  }
+
+  #translated(slot: number): Uint8Array {
+    const bytes = this.#mixed[slot] as Uint8Array;
+    const due = this.#due[slot];
     if (due === undefined) return bytes;
-    this.#due[chunk] = undefined;
+    this.#due[slot] = undefined;
     for (let at = 0; at < bytes.length; at++) bytes[at] = due[bytes[at] as number] as number;
     return bytes;
   }

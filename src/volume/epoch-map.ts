@@ -79,8 +79,12 @@ export class EpochMap {
 
   *#changedSince(serial: number): Generator<BlockRange, undefined> {
     let run: { firstBlock: number; blockCount: number } | undefined;
-    for (let chunk = 0; chunk < this.blocks.chunkCount; chunk++) {
-      for (const next of this.#changesInChunk(chunk, serial)) {
+    const { blocks } = this;
+    for (let at = 0; ; ) {
+      const block = blocks.nextSince(this.#epochOf(serial) ?? 0, at, blocks.blockCount);
+      if (block === blocks.blockCount) break;
+      at = blocks.endOfChunk(block);
+      for (const next of this.#changesIn(block, at, serial)) {
         if (
           run !== undefined &&
           run.firstBlock + run.blockCount === next.firstBlock &&
@@ -100,12 +104,11 @@ export class EpochMap {
    * A chunk is looked at in one step, before anything of it is given out: whoever goes through the changes may let an
    * instant pass between two of them, which renumbers epochs (rule R10) or drops the point. Then all may have changed.
    */
-  #changesInChunk(chunk: number, serial: number): { firstBlock: number; blockCount: number }[] {
+  #changesIn(first: number, end: number, serial: number): { firstBlock: number; blockCount: number }[] {
     const { blocks } = this;
     const epoch = this.#epochOf(serial) ?? 0;
     const changes: { firstBlock: number; blockCount: number }[] = [];
-    const end = blocks.endOf(chunk);
-    for (let block = chunk === 0 ? 0 : blocks.endOf(chunk - 1); block < end; ) {
+    for (let block = first; block < end; ) {
       const firstBlock = blocks.nextSince(epoch, block, end);
       if (firstBlock === end) break;
       block = blocks.nextBefore(epoch, firstBlock, end);

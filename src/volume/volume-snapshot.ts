@@ -167,6 +167,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
       const first = blocks.nextSince(epoch, end, blockCount);
       if (first === blockCount) break;
       end = blocks.nextBefore(epoch, first, blockCount);
+      if (end === first + 1 && record.states.get(first) !== 'pending') continue; // It has a pre-image, as most have.
       shareOverwritten(own.states, record.states, first, end);
     }
     const handle = new VolumeSnapshot(this.volume, this.#core, record);
