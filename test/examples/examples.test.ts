@@ -66,11 +66,14 @@ function numbersIn(text: string, pattern: RegExp): number[] {
 const PRINTS: Readonly<Record<string, (printed: string) => void>> = {
   'ask-which-blocks-are-safe.ts': (printed) => {
     expect(printed).toMatch(/^at the instant: 0 blocks are safe, 0 on their way, 1024 untouched$/m);
-    expect(printed).toMatch(/^after overwriting ten blocks: 0 blocks are safe, 10 on their way, 1014 untouched$/m);
-    expect(printed).toMatch(/^ {2}block 99 is pending\n {2}block 100 is (preserved|storing)$/m);
+    // How far the ten have got by then depends on the speed of the machine.
+    const overwritten = /^after overwriting ten blocks: (\d+) blocks are safe, (\d+) on their way, 1014 untouched$/m;
+    const [safe, onTheirWay] = numbersIn(printed, overwritten) as [number, number];
+    expect(safe + onTheirWay).toBe(10);
+    expect(printed).toMatch(/^ {2}block 99 is pending\n {2}block 100 is (preserved|storing|stored)$/m);
     expect(printed).toMatch(/^during the sweep: 1024 blocks are safe, 0 on their way, 0 untouched\nsince/m);
     expect(printed).toMatch(/^ {2}blocks 0 to 99: pending -> stored$/m);
-    expect(printed).toMatch(/^ {2}blocks 100 to 109: (preserved|storing) -> stored$/m);
+    expect(printed).toMatch(/^ {2}blocks 110 to 999: pending -> stored$/m);
     expect(printed).toMatch(/^ {2}blocks 1000 to 1023: pending -> zero$/m);
   },
   'back-up-a-live-file.ts': (printed) => {
