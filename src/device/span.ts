@@ -35,7 +35,7 @@ export function checkSpan(bounds: Bounds, offset: number, length: number): void 
  * costs more than all other checks of a write together.
  */
 export function isMultiple(value: number, unit: number): boolean {
-  return Math.floor(value / unit) * unit === value;
+  return unit === 1 ? Math.floor(value) === value : Math.floor(value / unit) * unit === value;
 }
 
 function spanError({ size, sectorSize }: Bounds, offset: number, length: number): Error {

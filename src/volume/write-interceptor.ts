@@ -117,10 +117,12 @@ export class WriteInterceptor {
 
   /** Reads, preserves and writes in one step, and never waits. Rule R7. */
   writeSync(device: SyncBlockDevice, offset: number, from: Uint8Array): void {
-    const { blocksPerByte, snapshots } = this.#core;
+    const core = this.#core;
+    const { blocksPerByte, snapshots } = core;
     checkBytes('from', from);
     const { length } = from;
-    this.#check(offset, length);
+    if (!core.isWritable) this.#check(offset, length); // Says why not.
+    checkSpan(core, offset, length);
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
