@@ -7,6 +7,7 @@ import { logCorrupt } from './corrupt.ts';
 import type { LogState } from './log-state.ts';
 import { opening, sealing } from './sealed-object.ts';
 import { stateFrom, statePlain } from './state-codec.ts';
+import { mostWeight, stateWeight } from './state-weight.ts';
 
 /** Checkpoints: `docs/FORMAT.md`, section 9. One is a cache: where it can't be written or believed, the log is walked. */
 
@@ -29,10 +30,13 @@ export async function encodeCheckpoint(
   logKey: Uint8Array | undefined,
   state: LogState,
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  const weight = await inTurns(stateWeight(state));
+  const isLight = ({ length }: Uint8Array) => weight <= mostWeight(length);
   const raw = await inTurns(encodingState(state));
-  if (raw.length > MAX_CHECKPOINT_RAW_BYTES) return undefined;
+  if (raw.length > MAX_CHECKPOINT_RAW_BYTES || !isLight(raw)) return undefined;
   const compressed = await compressOffThread(raw, LEVEL);
-  const frame = compressed !== undefined && raw.length <= longestOf(compressed) ? compressed : undefined;
+  const isFrame = compressed !== undefined && raw.length <= longestOf(compressed) && isLight(compressed);
+  const frame = isFrame ? compressed : undefined;
   const content = frame ?? raw;
   if (content.length > MAX_CHECKPOINT_BYTES) return undefined;
   const body = new Uint8Array(HEAD_BYTES + content.length);
@@ -54,8 +58,10 @@ export async function decodeCheckpoint(
   bytes: Uint8Array,
 ): Promise<LogState> {
   if (bytes.length > MAX_CHECKPOINT_BYTES) throw logCorrupt(`checkpoint ${seq} is larger than it may be`);
-  const raw = await rawOf(await inTurns(opening(logKey, 'cow1 checkpoint', seq, bytes)));
-  const state = await inTurns(stateFrom(new PlainReader(raw, 'LOG_CORRUPT')));
+  const body = await inTurns(opening(logKey, 'cow1 checkpoint', seq, bytes));
+  const raw = await rawOf(body);
+  const most = mostWeight(body.length - HEAD_BYTES);
+  const state = await inTurns(stateFrom(new PlainReader(raw, 'LOG_CORRUPT'), most));
   if (state.seq !== seq) throw logCorrupt(`checkpoint ${seq} says that it is of ${state.seq}`);
   return state;
 }

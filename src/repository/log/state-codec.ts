@@ -9,6 +9,7 @@ import { relocationOf, relocationPlain, sessionsIn, slotOf, tableOf, tablePlain 
 import type { Condemnation, FormerRelocation, KnownPacks, LogState } from './log-state.ts';
 import { bytesOf, checkVersion, idBytes, idOf, listIn, seqOf, textOf, timeOf, tupleOf } from './plain-values.ts';
 import { fencedOf, fencedPlain, openOf, openPlain } from './session-codec.ts';
+import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.ts';
 import { storedOf, storedPlain } from './stored-backup-codec.ts';
 
 /**
@@ -18,12 +19,6 @@ import { storedOf, storedPlain } from './stored-backup-codec.ts';
 
 /** Names that stand one after another in a byte string are read so many at a time. */
 const NAMES_AT_ONCE = 256;
-/**
- * Most names of packs. They are random, so a checkpoint of 16 MiB has room for half of them, and each may stand there twice:
- * as condemned, and as one that a table may list. Names that were made up may compress better, and would take more memory.
- */
-const MAX_NAMES = 2 ** 21;
-
 /** The state in parts, for `encodingPlain`. */
 export function* statePlain(state: LogState): InSteps<PlainFields> {
   return new PlainFields({
@@ -50,9 +45,14 @@ export function* statePlain(state: LogState): InSteps<PlainFields> {
   });
 }
 
-/** Reads a state. @throws `LOG_CORRUPT` unless it is valid in every field; `REPOSITORY_UNSUPPORTED` */
-export function* stateFrom(reader: PlainReader): InSteps<LogState> {
-  const draft = new StateDraft(reader);
+/**
+ * Reads a state.
+ *
+ * @param mostWeight - that it may have: `state-weight.ts`
+ * @throws `LOG_CORRUPT` unless it is valid in every field, and no heavier; `REPOSITORY_UNSUPPORTED`
+ */
+export function* stateFrom(reader: PlainReader, mostWeight: number): InSteps<LogState> {
+  const draft = new StateDraft(reader, mostWeight);
   yield* reader.map((name) => draft.read(name));
   reader.end();
   return draft.done();
@@ -64,10 +64,11 @@ type Fields = { -readonly [Name in keyof LogState]: LogState[Name] };
 class StateDraft {
   readonly #reader: PlainReader;
   readonly #fields: Partial<Fields & { v: true }> = {};
-  #namesLeft = MAX_NAMES;
+  #weightLeft: number;
 
-  constructor(reader: PlainReader) {
+  constructor(reader: PlainReader, mostWeight: number) {
     this.#reader = reader;
+    this.#weightLeft = mostWeight;
   }
 
   *read(name: string): InSteps<void> {
@@ -86,15 +87,15 @@ class StateDraft {
         return;
       case 'backups':
       case 'pinned':
-        fields[name] = yield* this.#byKey(storedOf, ({ id }) => id);
+        fields[name] = yield* this.#byKey(storedOf, ({ id }) => id, backupWeight);
         return;
       case 'heads':
         return yield* this.#heads();
       case 'sessions':
-        fields.sessions = yield* this.#byKey(openOf, ({ seq }) => seq);
+        fields.sessions = yield* this.#byKey(openOf, ({ seq }) => seq, sessionWeight);
         return;
       case 'fenced':
-        fields.fenced = yield* this.#byKey(fencedOf, ({ seq }) => seq);
+        fields.fenced = yield* this.#byKey(fencedOf, ({ seq }) => seq, sessionWeight);
         return;
       case 'known':
         fields.known = yield* this.#known();
@@ -102,7 +103,11 @@ class StateDraft {
       case 'condemned':
         return yield* this.#condemned();
       case 'relocations':
-        fields.relocations = yield* this.#byKey(relocationOf, ({ pack }) => packKey(pack));
+        fields.relocations = yield* this.#byKey(
+          relocationOf,
+          ({ pack }) => packKey(pack),
+          () => WEIGHT.relocation,
+        );
         return;
       case 'quarantined':
         fields.quarantined = yield* this.#quarantined();
@@ -120,10 +125,17 @@ class StateDraft {
     return fields as LogState;
   }
 
-  *#byKey<K, V>(read: (item: unknown) => V, key: (item: V) => K): InSteps<Map<K, V>> {
+  /** Before anything is kept: what there is no room for is refused. */
+  #weigh(weight: number): void {
+    this.#weightLeft -= weight;
+    if (this.#weightLeft < 0) throw logCorrupt('a checkpoint would take more memory than its length allows');
+  }
+
+  *#byKey<K, V>(read: (item: unknown) => V, key: (item: V) => K, weightOf: (item: V) => number): InSteps<Map<K, V>> {
     const items = new Map<K, V>();
     yield* this.#reader.list((item) => {
       const value = read(item);
+      this.#weigh(weightOf(value));
       items.set(key(value), value);
     });
     return items;
@@ -133,6 +145,7 @@ class StateDraft {
     const heads = new Map<string, string>();
     yield* this.#reader.list((item) => {
       const [volume, id] = headOf(item);
+      this.#weigh(WEIGHT.head + textWeight(volume));
       heads.set(volume, id);
     });
     this.#fields.heads = heads;
@@ -141,6 +154,7 @@ class StateDraft {
   *#removedSlots(): InSteps<void> {
     const slots = new Set<string>();
     yield* this.#reader.list((item) => {
+      this.#weigh(WEIGHT.slot);
       slots.add(slotOf(item));
     });
     this.#fields.removedSlots = slots;
@@ -149,8 +163,11 @@ class StateDraft {
   *#known(): InSteps<Map<number, KnownPacks>> {
     const known = new Map<number, KnownPacks>();
     const namesIn = (value: unknown) => this.#namesIn(value);
+    const weigh = (weight: number) => this.#weigh(weight);
     yield* this.#reader.list(function* (item) {
       const [session, packs, tables, dead] = tupleOf(item, 4, 'known packs');
+      weigh(WEIGHT.known);
+      weigh(WEIGHT.table * countOf(tables));
       known.set(seqOf(session, "a pack's session"), {
         packs: yield* namesIn(packs),
         tables: yield* listIn(tables, 'tables', tableOf),
@@ -165,12 +182,15 @@ class StateDraft {
     const condemnedSessions = new Map<number, Condemnation>();
     const steps = new Steps();
     const former = new Map<string, FormerRelocation[]>();
-    const eachPack = (value: unknown, take: (pack: PackName) => void) => this.#eachPack(value, take);
+    const eachPack = (value: unknown, take: (pack: PackName) => void) => this.#eachCondemned(value, take);
+    const weigh = (weight: number) => this.#weigh(weight);
     yield* this.#reader.list(function* (item) {
       const hasTables = Array.isArray(item) && item.length === 5;
       const [number, time, packs, sessions, tables] = tupleOf(item, hasTables ? 5 : 4, 'a collection');
       const by = { seq: seqOf(number, 'a collection'), at: timeOf(time, "a collection's time") };
       yield* eachPack(packs, (pack) => condemned.set(packKey(pack), { pack, ...by }));
+      weigh(WEIGHT.condemnedSession * countOf(sessions));
+      weigh(WEIGHT.relocation * countOf(tables));
       for (const session of yield* sessionsIn(sessions)) condemnedSessions.set(session, by);
       for (const table of hasTables ? yield* listIn(tables, 'former relocations', relocationOf) : []) {
         const key = packKey(table.pack);
@@ -189,31 +209,32 @@ class StateDraft {
 
   *#quarantined(): InSteps<Map<string, PackName>> {
     const packs = new Map<string, PackName>();
-    yield* this.#reader.list((item) => this.#eachPackOf(item, (pack) => packs.set(packKey(pack), pack)));
+    yield* this.#reader.list((item) =>
+      this.#eachPackOf(item, WEIGHT.quarantined, (pack) => packs.set(packKey(pack), pack)),
+    );
     return packs;
   }
 
   *#namesIn(value: unknown): InSteps<Set<string>> {
     const names = new Set<string>();
-    yield* this.#eachName(value, (name) => names.add(name));
+    yield* this.#eachName(value, WEIGHT.name, (name) => names.add(name));
     return names;
   }
 
-  *#eachPack(value: unknown, take: (pack: PackName) => void): InSteps<void> {
+  *#eachCondemned(value: unknown, take: (pack: PackName) => void): InSteps<void> {
     if (!Array.isArray(value)) throw logCorrupt('packs are not an array');
-    for (const item of value as readonly unknown[]) yield* this.#eachPackOf(item, take);
+    for (const item of value as readonly unknown[]) yield* this.#eachPackOf(item, WEIGHT.condemnedPack, take);
   }
 
-  *#eachPackOf(item: unknown, take: (pack: PackName) => void): InSteps<void> {
+  *#eachPackOf(item: unknown, weight: number, take: (pack: PackName) => void): InSteps<void> {
     const [number, names] = tupleOf(item, 2, 'packs of a session');
     const session = seqOf(number, "a pack's session");
-    yield* this.#eachName(names, (random) => take({ session, random }));
+    yield* this.#eachName(names, weight, (random) => take({ session, random }));
   }
 
-  *#eachName(value: unknown, take: (name: string) => void): InSteps<void> {
+  *#eachName(value: unknown, weight: number, take: (name: string) => void): InSteps<void> {
     if (!isBytes(value) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
-    this.#namesLeft -= value.length / 16;
-    if (this.#namesLeft < 0) throw logCorrupt('more names of packs than there can be');
+    this.#weigh((weight * value.length) / 16);
     const names = Buffer.from(value.buffer, value.byteOffset, value.length);
     for (let at = 0; at < names.length; at += 16) {
       take(names.toString('hex', at, at + 16));
@@ -224,6 +245,11 @@ class StateDraft {
 
 /** All but the version. */
 const FIELD_COUNT = 14;
+
+/** Elements of what is read as an array next. */
+function countOf(value: unknown): number {
+  return Array.isArray(value) ? value.length : 0;
+}
 
 function headOf(value: unknown): [string, string] {
   const [volume, id] = tupleOf(value, 2, 'a head');
