@@ -228,7 +228,7 @@ describe('the log', () => {
     expect(body.subarray(0, 5)).toEqual(bytes(1, u32(raw.length)));
     const nothing = { pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] };
     expect(decodePlain(raw, 'LOG_CORRUPT')).toEqual({
-      ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, removedSlots: [] },
+      ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, keySlots: [], removedSlots: [] },
       backups: [{ ...backup, seq: 2, committedAt: at + 60_000, session: 1 }],
       heads: [['disk', b16(0xbb)]],
       known: [[1, Buffer.from(NAME.random, 'hex'), [], Buffer.alloc(0)]],

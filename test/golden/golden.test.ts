@@ -101,6 +101,7 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
     const inCheckpoints = states.map((state) => `checkpoint with ${state}`);
     const ofEncrypted = [
       'entry of type keys',
+      'checkpoint with keySlots',
       'checkpoint with removedSlots',
       'slot of kind passphrase',
       'slot of kind key',

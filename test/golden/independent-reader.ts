@@ -234,6 +234,7 @@ class State {
   readonly relocations = new Map<string, { id: Uint8Array; location: Location; row: Tuple }>();
   readonly former: Former[] = [];
   readonly quarantined = new Set<string>();
+  readonly keySlots = new Set<string>();
   readonly removedSlots = new Set<string>();
 }
 
@@ -485,7 +486,9 @@ class Reader {
         this.#foldCollect(seq, body);
         break;
       case 'keys':
+        for (const slot of listOf(body.added)) state.keySlots.add(String(slot));
         for (const slot of listOf(body.removed)) state.removedSlots.add(String(slot));
+        for (const slot of state.removedSlots) state.keySlots.delete(slot);
         break;
       case 'config':
         for (const pack of listOf(body.quarantine)) state.quarantined.add(this.#nameOf(pack));
@@ -615,7 +618,7 @@ class Reader {
     const body = Buffer.from(this.#openObject('cow1 checkpoint', seq, bytes));
     const raw = decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1));
     const fields = fieldsOf(unpackr.unpack(raw));
-    const { sessions, fenced, backups, pinned, heads, relocations, quarantined, removedSlots } = this.#state;
+    const { sessions, fenced, backups, pinned, heads, relocations, quarantined, keySlots, removedSlots } = this.#state;
     const { condemned, condemnedSessions, former, known, tables } = this.#state;
     insist(fields.v === 1 && fields.seq === seq && equal(bytesOf(fields.hash, 32), hash), 'a checkpoint of its entry');
     const same = (name: string, mine: unknown[]) => {
@@ -696,6 +699,7 @@ class Reader {
       insist(canonical(locationOf(location)) === canonical(mine.location), 'where a table is');
     }
     same('quarantined', bySession(quarantined));
+    same('keySlots', [...keySlots]);
     same('removedSlots', [...removedSlots]);
   }
 

@@ -2,7 +2,7 @@ import type { Mutation } from './mutation.ts';
 
 const opening = (name: string) => [`test/repository/opening/${name}.test.ts`];
 
-/** What keeps a repository's key, its format and its creation safe: decisions 037 and 044 to 046. */
+/** What keeps a repository's key, its format and its creation safe: decisions 037, 044 to 046, 104 and 105. */
 export const OPENING_MUTATIONS: readonly Mutation[] = [
   {
     rule: '044',
@@ -27,6 +27,18 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
     what: 'the last whole slot is removed where another one is there and damaged',
     edits: { 'another-slot-is-whole': "return { type: 'keys', added: [], removed: [id] };" },
     tests: { files: ['test/repository/keys/manage-keys.test.ts'], names: 'does not count a slot' },
+  },
+  {
+    rule: '105',
+    what: 'a key slot that was removed counts as there again, because its entry came after its removal',
+    edits: { 'removed-stays-removed': '' },
+    tests: { files: ['test/repository/log/fold.test.ts'], names: 'key slots that were added' },
+  },
+  {
+    rule: '104',
+    what: 'a checkpoint of a few KB may stand for a state of any size',
+    edits: { 'checkpoint-is-weighed': '' },
+    tests: { files: ['test/repository/log/hostile-checkpoints.test.ts'], names: 'is refused' },
   },
   {
     rule: '045',

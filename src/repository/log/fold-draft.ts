@@ -46,6 +46,7 @@ export class FoldDraft implements LogState {
   relocations: Map<string, Relocation>;
   formerRelocations: Map<string, readonly FormerRelocation[]>;
   quarantined: Map<string, PackName>;
+  keySlots: Set<string>;
   removedSlots: Set<string>;
   /** Of the whole fold: every loop over many things asks it. */
   readonly steps = new Steps();
@@ -74,15 +75,17 @@ export class FoldDraft implements LogState {
     this.relocations = parts.relocations;
     this.formerRelocations = parts.formerRelocations;
     this.quarantined = parts.quarantined;
+    this.keySlots = parts.keySlots;
     this.removedSlots = parts.removedSlots;
   }
 
   /** The state, which is never changed again. */
   result(): LogState {
     const { seq, hash, backups, pinned, heads, sessions, fenced, known } = this;
-    const { condemned, condemnedSessions, relocations, formerRelocations, quarantined, removedSlots } = this;
+    const { condemned, condemnedSessions, relocations, formerRelocations, quarantined } = this;
+    const { keySlots, removedSlots } = this;
     const condemnation = { condemned, condemnedSessions, relocations, formerRelocations, quarantined };
-    return { seq, hash, backups, pinned, heads, sessions, fenced, known, ...condemnation, removedSlots };
+    return { seq, hash, backups, pinned, heads, sessions, fenced, known, ...condemnation, keySlots, removedSlots };
   }
 
   /** Makes parts of the state this draft's own: only those may be changed. */

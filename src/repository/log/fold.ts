@@ -5,7 +5,7 @@ import { foldCollect } from './fold-collect.ts';
 import { foldCommit } from './fold-commit.ts';
 import { FoldDraft } from './fold-draft.ts';
 import { foldAbort, foldForget, foldHold, foldOpen, foldRelease } from './fold-sessions.ts';
-import type { LogEntry } from './log-entry.ts';
+import type { LogEntry, LogFactOf } from './log-entry.ts';
 import type { LogState } from './log-state.ts';
 
 /** An entry and the hash of its object. */
@@ -64,13 +64,25 @@ function* foldFact(draft: FoldDraft, entry: LogEntry): InSteps<void> {
       yield* draft.own(['known', 'condemned', 'condemnedSessions', 'relocations', 'formerRelocations']);
       yield* draft.own(['quarantined', 'sessions', 'pinned', 'fenced']);
       return yield* foldCollect(draft, entry);
-    case 'keys': // What was added is an object that speaks for itself; what was removed may be there still.
-      yield* draft.own(['removedSlots']);
-      for (const slot of entry.removed) draft.removedSlots.add(slot);
-      return;
+    case 'keys':
+      yield* draft.own(['keySlots', 'removedSlots']);
+      return foldKeys(draft, entry);
     case 'config':
       yield* draft.own(['quarantined']);
       for (const pack of entry.quarantine) draft.quarantined.set(packKey(pack), pack);
       for (const pack of entry.release) draft.quarantined.delete(packKey(pack));
+  }
+}
+
+/** Removed is removed: a name is not used again, also where somebody saw the object and removed it before its entry came. */
+function foldKeys(draft: FoldDraft, { added, removed }: LogFactOf<'keys'>): void {
+  for (const slot of removed) {
+    draft.removedSlots.add(slot);
+    draft.keySlots.delete(slot);
+  }
+  for (const slot of added) {
+    // @mutation removed-stays-removed
+    if (draft.removedSlots.has(slot)) continue;
+    draft.keySlots.add(slot);
   }
 }

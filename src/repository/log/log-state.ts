@@ -38,6 +38,8 @@ export interface LogState {
   readonly formerRelocations: ReadonlyMap<string, readonly FormerRelocation[]>;
   /** Keys of packs that dedup leaves alone (P10). */
   readonly quarantined: ReadonlyMap<string, PackName>;
+  /** Key slots that an entry added and none removed. The one that the repository was made with stands in `format`. */
+  readonly keySlots: ReadonlySet<string>;
   /** Key slots that an entry removed permanently: their objects may be there still. */
   readonly removedSlots: ReadonlySet<string>;
 }
@@ -123,6 +125,7 @@ export const EMPTY_STATE: LogState = {
   relocations: new Map(),
   formerRelocations: new Map(),
   quarantined: new Map(),
+  keySlots: new Set(),
   removedSlots: new Set(),
 };
 

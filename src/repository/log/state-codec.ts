@@ -41,6 +41,7 @@ export function* statePlain(state: LogState): InSteps<PlainFields> {
     condemned: yield* collectionsPlain(state),
     relocations: listOfValues(state.relocations, relocationPlain),
     quarantined: yield* namesBySession(state.quarantined.values()),
+    keySlots: PlainList.of(state.keySlots.size, state.keySlots),
     removedSlots: PlainList.of(state.removedSlots.size, state.removedSlots),
   });
 }
@@ -112,8 +113,10 @@ class StateDraft {
       case 'quarantined':
         fields.quarantined = yield* this.#quarantined();
         return;
+      case 'keySlots':
       case 'removedSlots':
-        return yield* this.#removedSlots();
+        fields[name] = yield* this.#slots();
+        return;
       default: // What a later version adds and this one need not know.
         yield* reader.skip();
     }
@@ -128,6 +131,7 @@ class StateDraft {
   /** Before anything is kept: what there is no room for is refused. */
   #weigh(weight: number): void {
     this.#weightLeft -= weight;
+    // @mutation checkpoint-is-weighed
     if (this.#weightLeft < 0) throw logCorrupt('a checkpoint would take more memory than its length allows');
   }
 
@@ -151,13 +155,13 @@ class StateDraft {
     this.#fields.heads = heads;
   }
 
-  *#removedSlots(): InSteps<void> {
+  *#slots(): InSteps<Set<string>> {
     const slots = new Set<string>();
     yield* this.#reader.list((item) => {
       this.#weigh(WEIGHT.slot);
       slots.add(slotOf(item));
     });
-    this.#fields.removedSlots = slots;
+    return slots;
   }
 
   *#known(): InSteps<Map<number, KnownPacks>> {
@@ -244,7 +248,7 @@ class StateDraft {
 }
 
 /** All but the version. */
-const FIELD_COUNT = 14;
+const FIELD_COUNT = 15;
 
 /** Elements of what is read as an array next. */
 function countOf(value: unknown): number {

@@ -4,7 +4,7 @@ import type { KnownPacks, LogState, Session, StoredBackup } from './log-state.ts
 
 /**
  * What the parts of a state weigh: the bytes of memory that they take here, measured and rounded up
- * (`bench/hostile-checkpoint.ts`). A few KB can be made to stand for a state of any size, so the weight of one that comes from
+ * (`bench/hostile.ts`). A few KB can be made to stand for a state of any size, so the weight of one that comes from
  * a store is bounded by the bytes that were fetched: `docs/FORMAT.md`, section 9.
  */
 
@@ -14,16 +14,16 @@ export const WEIGHT = {
   known: 500,
   name: 80,
   table: 500,
-  condemnedPack: 400,
+  condemnedPack: 450,
   condemnedSession: 48,
-  relocation: 900,
-  quarantined: 320,
+  relocation: 950,
+  quarantined: 350,
   slot: 80,
 } as const;
 const BACKUP = 600;
 const ROOT = 450;
-const CHUNK = 500;
-const LOST_RANGE = 48;
+const CHUNK = 550;
+const LOST_RANGE = 56;
 const METADATA = 64;
 const SESSION = 500;
 const VOLUME = 64;
@@ -71,7 +71,7 @@ export function* stateWeight(state: LogState): InSteps<number> {
     WEIGHT.condemnedSession * state.condemnedSessions.size +
     WEIGHT.relocation * state.relocations.size +
     WEIGHT.quarantined * state.quarantined.size +
-    WEIGHT.slot * state.removedSlots.size;
+    WEIGHT.slot * (state.keySlots.size + state.removedSlots.size);
   const add = function* <T>(items: Iterable<T>, weightOf: (item: T) => number): InSteps<void> {
     for (const item of items) {
       weight += weightOf(item);

@@ -13,14 +13,14 @@ import type { Decision } from '../log/log-writer.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { createObject, type Patience } from './create-object.ts';
 import { examineSlot } from './examine-slot.ts';
-import { listSlots } from './stored-slots.ts';
+import { listSlots, recordedSlots, withNamed } from './stored-slots.ts';
 
 /*
  * Key slots are objects, and which of them may go is decided in the log: two hosts that each remove one of the last two
  * see both objects, but only one of their entries comes first, and the other is decided again on a state that names what
  * the first removed. So the entry comes before the deletion, and what counts as left are slots that are there, whole, of
  * this repository's key, and that no entry has removed. Nothing else ever deletes a slot; a slot that was stored and not
- * announced, because its host died between the two, is as good as any.
+ * recorded, because its host died between the two, opens as any other does. But nobody would miss it: `verify` names it.
  */
 
 /** A way to unlock a repository. @public */
@@ -47,16 +47,17 @@ export interface KeySlots {
   list(options?: AbortOptions): Promise<readonly KeySlotInfo[]>;
   /**
    * Adds another way to unlock the repository, and tries that it does before it is stored. After a failure the slot may be
-   * there all the same: `list` says.
+   * there all the same: `list` says, and `verify` whether the log has it.
    *
    * @returns the slot's id
    * @throws TypeError; `NOT_ENCRYPTED`, `READ_ONLY`, `CLOSED`, `KEY_REFUSED` when what a provider wrapped does not open
-   * again, `COMMIT_UNKNOWN`, and what the target and the provider give
+   * again, `KEY_SLOT_NOT_FOUND` when another host removed the slot meanwhile, `COMMIT_UNKNOWN`, and what the target and the
+   * provider give
    */
   add(unlock: Unlock, options?: AbortOptions): Promise<string>;
   /**
-   * Removes a way to unlock the repository, also a damaged one, and finishes removals that were cut short. After a failure
-   * it may be called again.
+   * Removes a way to unlock the repository, also a damaged one or one that `verify` misses, and finishes removals that were
+   * cut short. After a failure it may be called again.
    *
    * @throws TypeError; `KEY_SLOT_NOT_FOUND`; `LAST_KEY_SLOT` when no other whole slot is left, whoever removed it;
    * `NOT_ENCRYPTED`, `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and what the target gives
@@ -100,11 +101,20 @@ export async function addKeySlot(
       // Comes once in 2^64.
       throw new BackupError('OBJECT_EXISTS', `${slotKey(slot)} is there already, and is another's: add the key again`);
     }
-    await context.log.append(() => ({ type: 'keys', added: [slot], removed: [] }), { signal });
+    await context.log.append((state) => decideAddition(state, slot), { signal });
     return slot;
   } finally {
     wipeBytes(key);
   }
+}
+
+function decideAddition({ removedSlots }: Pick<LogState, 'removedSlots'>, slot: string): Decision {
+  // Its object was listed before its entry came.
+  if (!removedSlots.has(slot)) return { type: 'keys', added: [slot], removed: [] };
+  return new BackupError(
+    'KEY_SLOT_NOT_FOUND',
+    `another host removed the key slot ${slot} while it was being added: add the key again`,
+  );
 }
 
 /** See {@link KeySlots.remove}. */
@@ -116,30 +126,30 @@ export async function removeKeySlot(context: RepositoryContext, id: string, opti
   // From here on it is removed, so nothing stops short of the objects but a target that does not answer after an abort.
   await pastAbort(
     signal,
-    (givenUp) => deleteRemovedSlots(context, givenUp),
+    (givenUp) => deleteRemovedSlots(context, id, givenUp),
     () => signal?.reason,
   );
 }
 
 /** Those of removals that were cut short too. */
-async function deleteRemovedSlots(context: RepositoryContext, signal: AbortSignal): Promise<void> {
-  const { removedSlots } = context.log.state;
-  for (const { name } of await listSlots(context.target, { signal })) {
-    if (removedSlots.has(name)) await context.target.delete(slotKey(name), { signal });
+async function deleteRemovedSlots({ target, log }: RepositoryContext, id: string, signal: AbortSignal): Promise<void> {
+  for (const { name } of withNamed(target, await listSlots(target, { signal }), [id])) {
+    if (log.state.removedSlots.has(name)) await target.delete(slotKey(name), { signal });
   }
 }
 
 async function decideRemoval(
   context: RepositoryContext,
-  { removedSlots }: Pick<LogState, 'removedSlots'>,
+  state: LogState,
   id: string,
   signal: AbortSignal | undefined,
 ): Promise<Decision> {
-  const slots = await listSlots(context.target, { signal });
-  // The slot that the repository was made with is known also where somebody has deleted its object: `verify` misses it
-  // until the log says that it was removed.
-  const isMissed = id === context.format.keySlot && !removedSlots.has(id);
-  if (!isMissed && !slots.some(({ name }) => name === id)) {
+  const { target, format } = context;
+  const { removedSlots } = state;
+  // A slot that is recorded can be removed also where somebody has deleted its object: `verify` misses it until then.
+  const recorded = recordedSlots(format, state);
+  const slots = withNamed(target, await listSlots(target, { signal }), recorded);
+  if (!recorded.has(id) && !slots.some(({ name }) => name === id)) {
     return new BackupError('KEY_SLOT_NOT_FOUND', `there is no key slot ${JSON.stringify(id.slice(0, 40))}`);
   }
   if (removedSlots.has(id)) return undefined; // Only its object is left.

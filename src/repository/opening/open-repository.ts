@@ -17,7 +17,7 @@ import { MeteredTarget } from '../requests/metered-target.ts';
 import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
 import { FORMAT_ADVICE, type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
 import type { CheckedTuning, OpenOptions } from './repository-options.ts';
-import { listSlots, withHinted } from './stored-slots.ts';
+import { listSlots, withNamed } from './stored-slots.ts';
 
 /**
  * Opens a repository in two rounds: `format`, the newest page of the log and the names of the key slots; then the newest
@@ -53,7 +53,7 @@ export async function openRepository(
     wipeBytes(found.key);
     throw error;
   }
-  const keys = await keysOf(found, withHinted(target, slots, format.keySlot), checked);
+  const keys = await keysOf(found, withNamed(target, slots, [format.keySlot]), checked);
   try {
     // In a plain repository entries are the only place where a copy of `format` can be.
     const formatCopy = format.encrypted ? undefined : format.body;

@@ -2,9 +2,11 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
+import type { RepositoryFormat } from '../keys/format-object.ts';
 import { MAX_SLOT_BYTES } from '../keys/key-slot.ts';
 import { isSlotName, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import type { StoredSlot } from '../keys/unlock-repository.ts';
+import type { LogState } from '../log/log-state.ts';
 
 /** So many slots are looked at. A page of a listing has as many; nobody has that many ways to unlock a repository. */
 const MAX_SLOTS = 1000;
@@ -24,19 +26,35 @@ export async function listSlots(target: CloudTarget, { signal }: AbortOptions): 
   return slots;
 }
 
-/** The same with the slot that `format` names, also where so many slots of a stranger's were listed that it was not reached. */
-export function withHinted(
+/** Names of the slots that should be there: that of the creation and those that the log added, without those that it removed. */
+export function recordedSlots(
+  { keySlot }: Pick<RepositoryFormat, 'keySlot'>,
+  { keySlots, removedSlots }: Pick<LogState, 'keySlots' | 'removedSlots'>,
+): ReadonlySet<string> {
+  return keySlot === undefined || removedSlots.has(keySlot) ? keySlots : new Set([keySlot, ...keySlots]);
+}
+
+/** The same with slots that are known by name, also where so many slots of a stranger's were listed that they were not reached. */
+export function withNamed(
   target: CloudTarget,
   slots: readonly StoredSlot[],
-  hint: string | undefined,
+  names: Iterable<string | undefined>,
 ): readonly StoredSlot[] {
-  if (hint === undefined || slots.length < MAX_SLOTS || slots.some(({ name }) => name === hint)) return slots;
+  if (slots.length < MAX_SLOTS) return slots;
+  const listed = new Set<string | undefined>(slots.map(({ name }) => name)).add(undefined);
+  const unlisted = [...names].filter((name) => !listed.has(name)) as string[];
+  return [...unlisted.map((name) => namedSlot(target, name)), ...slots];
+}
+
+/** A slot that may be there. To read one that is not is `OBJECT_NOT_FOUND`. */
+export function namedSlot(target: CloudTarget, name: string): StoredSlot {
+  const key = slotKey(name);
   const read = async (options: AbortOptions) => {
-    const info = await target.stat(slotKey(hint), options);
-    if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `${slotKey(hint)} is not there`);
-    return readSlot(target, slotKey(hint), info.size, options);
+    const info = await target.stat(key, options);
+    if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `${key} is not there`);
+    return readSlot(target, key, info.size, options);
   };
-  return [{ name: hint, read }, ...slots];
+  return { name, read };
 }
 
 async function readSlot(target: CloudTarget, key: string, size: number, options: AbortOptions): Promise<Uint8Array> {

@@ -15,7 +15,7 @@ import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { fetchEntry, keyOfEntry } from '../log/log-source.ts';
 import { examineSlot } from '../opening/examine-slot.ts';
-import { listSlots } from '../opening/stored-slots.ts';
+import { listSlots, namedSlot, recordedSlots } from '../opening/stored-slots.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
 /**
@@ -36,6 +36,8 @@ export interface SmallObjects {
   readonly damagedObjects: readonly DamagedObject[];
   /** Keys of the objects that were missing or damaged and have been written anew. */
   readonly restored: readonly string[];
+  /** Ids of whole key slots that the log does not name. */
+  readonly unrecordedKeySlots: readonly string[];
 }
 
 /**
@@ -49,12 +51,12 @@ export async function checkSmallObjects(
   target: CloudTarget,
   options: AbortOptions,
 ): Promise<SmallObjects> {
-  const damagedObjects = await slotDamage(context, target, options);
+  const { damaged: damagedObjects, unrecorded: unrecordedKeySlots } = await checkKeySlots(context, target, options);
   const fault = (await formatFault(context, target, options)) && (await formatFault(context, target, options));
-  if (fault === undefined) return { damagedObjects, restored: [] };
+  if (fault === undefined) return { damagedObjects, restored: [], unrecordedKeySlots };
   const left = context.readOnly ? fault : await restoreFormat(context, target, fault, options);
-  if (left === undefined) return { damagedObjects, restored: [FORMAT_KEY] };
-  return { damagedObjects: [{ key: FORMAT_KEY, error: left }, ...damagedObjects], restored: [] };
+  if (left === undefined) return { damagedObjects, restored: [FORMAT_KEY], unrecordedKeySlots };
+  return { damagedObjects: [{ key: FORMAT_KEY, error: left }, ...damagedObjects], restored: [], unrecordedKeySlots };
 }
 
 async function formatFault(
@@ -136,38 +138,45 @@ async function isStillOurs(
   return entry !== undefined && Buffer.compare(entry.hash, hash) === 0;
 }
 
-async function slotDamage(
+async function checkKeySlots(
   context: RepositoryContext,
   target: CloudTarget,
   { signal }: AbortOptions,
-): Promise<DamagedObject[]> {
+): Promise<{ readonly damaged: readonly DamagedObject[]; readonly unrecorded: readonly string[] }> {
   const { format, log } = context;
-  if (!format.encrypted) return [];
-  const damaged: DamagedObject[] = [];
+  if (!format.encrypted) return { damaged: [], unrecorded: [] };
   const listed = await listSlots(target, { signal });
-  const names = new Set(listed.map(({ name }) => name));
   const { removedSlots } = await log.catchUp({ signal });
+  let recorded = recordedSlots(format, log.state);
+  const names = new Set(listed.map(({ name }) => name));
+  const unlisted = [...recorded].filter((name) => !names.has(name)).map((name) => namedSlot(target, name));
+  const [damaged, gone, unrecorded]: [DamagedObject[], string[], string[]] = [[], [], []];
   let whole = 0;
-  for (const slot of listed) {
-    if (removedSlots.has(slot.name)) continue; // Its removal was cut short.
-    const examine = () => examineSlot(context, slot, { signal });
-    const examined = await examine();
-    const error = examined?.error && (await examine())?.error;
+  for (const slot of [...listed, ...unlisted]) {
+    const { name } = slot;
+    if (removedSlots.has(name)) continue; // Its removal was cut short.
+    let examined = await examineSlot(context, slot, { signal });
+    if (examined?.error !== undefined) examined = await examineSlot(context, slot, { signal });
+    const error = examined?.error;
+    if (examined === undefined) gone.push(name);
+    else if (!recorded.has(name) && (error === undefined || isNewer(error))) unrecorded.push(name);
     if (error === undefined) whole += examined === undefined ? 0 : 1;
-    else if (!BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) damaged.push({ key: slotKey(slot.name), error });
+    else if (!isNewer(error)) damaged.push({ key: slotKey(name), error });
   }
-  const { keySlot } = format;
-  if (keySlot !== undefined && !names.has(keySlot) && !log.state.removedSlots.has(keySlot)) {
-    damaged.push({
-      key: slotKey(keySlot),
-      error: missing(`${slotKey(keySlot)} is missing, although no entry of the log removed it`),
-    });
+  // What another host adds or removes meanwhile is neither missed nor left over.
+  if (gone.length + unrecorded.length > 0) recorded = recordedSlots(format, await log.catchUp({ signal }));
+  for (const key of gone.filter((name) => recorded.has(name)).map(slotKey)) {
+    damaged.push({ key, error: missing(`${key} is missing, although no entry of the log removed it`) });
   }
   if (whole === 0) {
     const advice = 'add a slot while the repository is still open here, otherwise nobody can open it again';
     damaged.push({ key: KEYS_PREFIX, error: missing(`no undamaged key slot is left: ${advice}`) });
   }
-  return damaged;
+  return { damaged, unrecorded: unrecorded.filter((name) => !recorded.has(name)) };
+}
+
+function isNewer(error: BackupError): boolean {
+  return BackupError.is(error, 'REPOSITORY_UNSUPPORTED');
 }
 
 function corrupt(how: string): BackupError {

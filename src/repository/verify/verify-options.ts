@@ -79,6 +79,12 @@ export interface VerifyResult {
   /** Keys of objects that were missing or damaged, and that this run has restored: `format`. They are then no longer damaged. */
   readonly restored: readonly string[];
   /**
+   * Ids of key slots that open the repository and that no entry of the log names, because `keys.add` was interrupted between the
+   * slot and its entry, or is about to write it. They are no damage, but nobody would notice if one went missing: remove such a
+   * slot, and add the key again if it is to stay.
+   */
+  readonly unrecordedKeySlots: readonly string[];
+  /**
    * What the replicas of a `fanOut` lack or have otherwise: of each the log, the key slots and the packs in their lengths, and
    * with `data` the content of the same packs. `damaged` is about the primary. `synchronize` of the `fanOut` copies what is
    * missing or of another length, and what is damaged in its content with `recopy`.

@@ -165,6 +165,22 @@ describe('adding', () => {
     expect(await outcomeOf(target, keyOf(1))).toBe('KEY_REFUSED');
   });
 
+  test('fails where another host removed the slot before its entry came', async () => {
+    const target = await created();
+    const other = await admin(target);
+    const put = target.put.bind(target);
+    target.put = async (key, body, options) => {
+      await put(key, body, options);
+      if (!key.startsWith('keys/')) return;
+      target.put = put;
+      await removeKeySlot(other, key.slice('keys/'.length));
+    };
+    const context = await admin(target);
+    await expect(addKeySlot(context, keyOf(1))).rejects.toEqual(withCode('KEY_SLOT_NOT_FOUND'));
+    expect(await outcomeOf(target, keyOf(1))).toBe('KEY_REFUSED');
+    expect([context.log.state.keySlots.size, context.log.state.removedSlots.size]).toEqual([0, 1]);
+  });
+
   test('is aborted before it stores anything', async () => {
     const target = await created();
     const context = await admin(target);

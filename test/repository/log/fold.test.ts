@@ -195,6 +195,13 @@ describe('an entry that no correct writer makes is refused', () => {
   });
 });
 
+test('key slots that were added and not removed; a name that was removed is not used again', () => {
+  const [a, b, c] = ['a', 'b', 'c'].map((digit) => digit.repeat(16)) as [string, string, string];
+  const keys = (added: string[], removed: string[]): LogFact => ({ type: 'keys', added, removed });
+  const state = after(keys([a], []), keys([b, a], []), keys([], [a, c]), keys([c, a], []));
+  expect([state.keySlots, state.removedSlots]).toEqual([new Set([b]), new Set([a, c])]);
+});
+
 test('a base stays readable for collectors while it is pinned, also once forgotten (P3)', () => {
   const pinned = from(once, open({ disk: first.id }), { type: 'forget', backups: [first.id] });
   expect(markedBackups(pinned).map(({ id }) => id)).toEqual([first.id]);

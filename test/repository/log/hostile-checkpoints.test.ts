@@ -7,7 +7,7 @@ import { mostWeight, stateWeight } from '../../../src/repository/log/state-weigh
 import { atOnce } from '../../../src/repository/records/event-loop-turns.ts';
 import { HOSTILE_ELEMENTS, hostileCheckpoint, hostileContent } from './support/hostile-checkpoints.ts';
 
-/** How much memory a checkpoint may ask for. What the weights are in memory shows `bench/hostile-checkpoint.ts`. */
+/** How much memory a checkpoint may ask for. What the weights are in memory shows `bench/hostile.ts`. */
 
 const tooHeavy = expect.objectContaining({
   code: 'LOG_CORRUPT',

@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { BackupError } from '../../../src/common/errors.ts';
 import { decodeFormat, formatObject } from '../../../src/repository/keys/format-object.ts';
 import { slotKey } from '../../../src/repository/keys/object-keys.ts';
-import { removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
+import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
+import type { LogFact } from '../../../src/repository/log/log-entry.ts';
+import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
 import { openRepository } from '../../../src/repository/opening/open-repository.ts';
 import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
 import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
@@ -26,7 +29,9 @@ import { SMALL } from '../support/repositories.ts';
 /** What every backup rests on, and nobody reads while the repository is open. */
 
 const withCode = (code: string) => expect.objectContaining({ code });
-const SOUND = { damagedObjects: [], restored: [] };
+const CHEAP = { n: 2, r: 1, p: 1 };
+const NOTHING: LogFact = { type: 'config', quarantine: [], release: [] };
+const SOUND = { damagedObjects: [], restored: [], unrecordedKeySlots: [] };
 
 async function repository(kind: Kind, readOnly = false) {
   const target = new MemoryTarget();
@@ -46,7 +51,7 @@ describe.each(KINDS)('$name: format', (kind) => {
       const damaged = whole.slice();
       damaged[at]! ^= 1 << (at & 7);
       await target.put('format', damaged);
-      expect(await look(), `byte ${at}`).toEqual({ damagedObjects: [], restored: ['format'] });
+      expect(await look(), `byte ${at}`).toEqual({ ...SOUND, restored: ['format'] });
       expect(await target.get('format')).toEqual(whole);
     }
   });
@@ -63,6 +68,7 @@ describe.each(KINDS)('$name: format', (kind) => {
     expect(await look()).toEqual({
       damagedObjects: [{ key: 'format', error: withCode('REPOSITORY_CORRUPT') }],
       restored: [],
+      unrecordedKeySlots: [],
     });
     expect(await target.get('format')).toEqual(damaged);
   });
@@ -149,15 +155,94 @@ describe('key slots', () => {
     await opener.keys.add(THEIRS);
     await target.delete(slotOf(context));
     expect(await look()).toEqual({
+      ...SOUND,
       damagedObjects: [{ key: slotOf(context), error: withCode('KEY_SLOT_NOT_FOUND') }],
-      restored: [],
     });
     // Nothing brings it back, so the way out is to remove it by name.
     await removeKeySlot(context, context.format.keySlot as string);
-    expect(await look()).toEqual({ damagedObjects: [], restored: [] });
+    expect(await look()).toEqual(SOUND);
     await expect(removeKeySlot(context, context.format.keySlot as string)).rejects.toEqual(
       withCode('KEY_SLOT_NOT_FOUND'),
     );
+  });
+
+  test('one that was added later and is gone is named, by hosts that open a checkpoint too, until it is removed', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const id = await addKeySlot(context, THEIRS, {}, { cost: CHEAP });
+    expect(await look()).toEqual(SOUND);
+    await target.delete(slotKey(id));
+    const missed = { ...SOUND, damagedObjects: [{ key: slotKey(id), error: withCode('KEY_SLOT_NOT_FOUND') }] };
+    expect(await look()).toEqual(missed);
+    for (let n = 0; n < CHECKPOINT_EVERY; n++) await context.log.append(() => NOTHING);
+    const later = await openRepository(target, optionsFor(ENCRYPTED), checkTuning(SMALL));
+    expect(later.log.reader.checkpoint).toBeGreaterThan(1);
+    expect(await checkSmallObjects(later, target, {})).toEqual(missed);
+    await removeKeySlot(later, id);
+    expect(await look()).toEqual(SOUND);
+    await expect(removeKeySlot(later, id)).rejects.toEqual(withCode('KEY_SLOT_NOT_FOUND'));
+  });
+
+  test('one that the log does not name is no damage, and is told of', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const noEntry = { kind: 'fail-before', error: () => new BackupError('PERMISSION_DENIED', 'no') } as const;
+    const faulty = new FaultyTarget(target, scriptedFaults([{ operation: 'put', subject: /^log/, fault: noEntry }]));
+    const dying = await openRepository(faulty, optionsFor(ENCRYPTED), checkTuning(SMALL));
+    await expect(addKeySlot(dying, THEIRS, {}, { cost: CHEAP })).rejects.toEqual(withCode('PERMISSION_DENIED'));
+    const [id = ''] = (await listKeySlots(context))
+      .map((slot) => slot.id)
+      .filter((each) => each !== context.format.keySlot);
+    expect(await look()).toEqual({ ...SOUND, unrecordedKeySlots: [id] });
+    await using opener = await opened(target, ENCRYPTED);
+    expect(await opener.verify({ depth: 'structure' })).toMatchObject({ ok: true, unrecordedKeySlots: [id] });
+    await removeKeySlot(context, id);
+    expect(await look()).toEqual(SOUND);
+  });
+
+  test('one that is added, or removed, while they are looked at is neither missed nor left over', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const other = await openRepository(target, optionsFor(ENCRYPTED), checkTuning(SMALL));
+    const duringCatchUp = (change: () => Promise<unknown>) => {
+      const catchUp = context.log.catchUp.bind(context.log);
+      context.log.catchUp = async (options) => {
+        context.log.catchUp = catchUp;
+        await change();
+        const state = await catchUp(options);
+        return state;
+      };
+    };
+    let id = '';
+    duringCatchUp(async () => {
+      id = await addKeySlot(other, THEIRS, {}, { cost: CHEAP });
+    });
+    expect(await look()).toEqual(SOUND);
+    const stat = target.stat.bind(target);
+    target.stat = async (key, options) => {
+      target.stat = stat;
+      await removeKeySlot(other, id);
+      return stat(key, options);
+    };
+    const list = target.list.bind(target);
+    target.list = (prefix, options) => {
+      target.list = list;
+      return list(`${prefix}${prefix === 'keys/' ? (context.format.keySlot as string) : ''}`, options);
+    };
+    expect(await look()).toEqual(SOUND);
+    expect(context.log.state.removedSlots).toEqual(new Set([id]));
+  });
+
+  test('one that the log names is looked at also behind a thousand slots of a stranger', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const id = await addKeySlot(context, THEIRS, {}, { cost: CHEAP });
+    const strangers = {
+      *[Symbol.iterator]() {
+        for (let n = 0; n < 1000; n++) yield n.toString(16).padStart(16, '0');
+      },
+    };
+    for (const name of strangers) await target.put(slotKey(name), Uint8Array.of(1));
+    const found = await look();
+    expect(found.damagedObjects.map(({ key }) => key)).toEqual([...strangers].map(slotKey));
+    await removeKeySlot(context, id);
+    expect(await target.stat(slotKey(id))).toBeUndefined();
   });
 
   test('one that was removed is not missed, also where its object is left', async () => {
@@ -175,8 +260,9 @@ describe('key slots', () => {
     const { target, context, look } = await repository(ENCRYPTED);
     const { repositoryId } = context.format;
     const body = readMap(slotBody(await target.get(slotOf(context))));
+    const slot = 'ffffffffffffffff';
+    await context.log.append(() => ({ type: 'keys', added: [slot], removed: [] }));
     for (const changes of [{ kind: 'smart card' }, { version: 2 }]) {
-      const slot = 'ffffffffffffffff';
       const newer = encodePlain({ ...body, ...changes });
       const sealed = sealedSlot(context.keys.repositoryKey as Uint8Array, repositoryId, slot, newer);
       await target.put(slotKey(slot), Uint8Array.from(sealed));
