@@ -47,6 +47,8 @@ interface Start extends Omit<Preparation, 'context' | 'signal'> {
 }
 
 const LONGEST_GOODBYE_MS = 5_000;
+/** A session that could not be given up by then is left open: the next start takes it over. */
+const GOODBYE_GIVEN_UP_MS = 60_000;
 
 /** The backups that are on their way in one repository, and what they share. */
 export class BackupJobs {
@@ -229,9 +231,15 @@ export class BackupJobs {
   }
 
   #leave(session: BackupSession): void {
-    const goodbye = session.abort().catch(() => {});
+    const giveUp = new AbortController();
+    // Nobody else ends it, and a store that never answers would keep the log's turn from all who come after.
+    const timer = setTimeout(() => giveUp.abort(), GOODBYE_GIVEN_UP_MS).unref();
+    const goodbye = session.abort({ signal: giveUp.signal }).catch(() => {});
     this.#goodbyes.add(goodbye);
-    void goodbye.finally(() => this.#goodbyes.delete(goodbye));
+    void goodbye.finally(() => {
+      clearTimeout(timer);
+      this.#goodbyes.delete(goodbye);
+    });
   }
 }
 

@@ -255,12 +255,13 @@ export class BackupSession {
   }
 
   /** Gives the session up. What it has stored is collected one day. Needs the network, so nobody waits for it. */
-  async abort(): Promise<void> {
+  async abort({ signal }: AbortOptions = {}): Promise<void> {
     if (this.#hasEnded) return;
     this.#end();
     const { log, target } = this.#context;
     const decide = (state: LogState) => decideAbort(state, this.seq);
-    await metered(undefined, () => appendInLittleRoom({ log, target }, decide, { usesReserve: false, confirm: false }));
+    const options = { usesReserve: false, confirm: false, signal };
+    await metered(undefined, () => appendInLittleRoom({ log, target }, decide, options));
   }
 
   #ownPacks(): CommittedPack[] {

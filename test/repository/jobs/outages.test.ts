@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { BackupProgress } from '../../../src/repository/jobs/backup-job.ts';
@@ -205,6 +205,29 @@ test('a job that is cancelled while its commit is sent for the first time does n
 });
 
 describe('a target that never answers', () => {
+  test('when a cancelled job gives its session up keeps the log from nobody for long', async () => {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { volume } = await openVolume();
+    const job = await repository.startBackup(volume, { volume: 'disk' });
+    const { put } = target;
+    const asked = Promise.withResolvers<void>();
+    target.put = () => {
+      asked.resolve();
+      return new Promise<never>(() => {});
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    await job.cancel();
+    await asked.promise;
+    target.put = put;
+    const next = repository.backup(volume, { volume: 'disk' });
+    await vi.advanceTimersByTimeAsync(60_000);
+    await vi.advanceTimersByTimeAsync(10_000);
+    vi.useRealTimers();
+    expect((await next).volume).toBe('disk');
+  });
+
   test.each(['log/', 'packs/'])('and ignores its signal (%s): close ends what waits for it', async (prefix) => {
     const target = new MemoryTarget();
     const repository = await createIn(target);
