@@ -26,8 +26,16 @@ export class QuotaTarget extends ForwardingTarget {
     if (!isTaken && this.usedBytes - before + body.length > this.quotaBytes) {
       throw new BackupError('NO_SPACE', `object ${key} of ${body.length} bytes has no room`);
     }
-    await this.inner.put(key, body, options);
+    if (isTaken) return await this.inner.put(key, body, options);
+    // It takes its room from now on: others may be put at the same time.
     this.#sizes.set(key, body.length);
+    try {
+      await this.inner.put(key, body, options);
+    } catch (error) {
+      if (before === 0) this.#sizes.delete(key);
+      else this.#sizes.set(key, before);
+      throw error;
+    }
   }
 
   protected override async forwardDelete(key: string): Promise<void> {

@@ -1,8 +1,9 @@
 import type { CommitPlan } from '../log/commit-decision.ts';
 import type { CommittedPack, PackTable } from '../log/log-entry.ts';
 import type { PackWriter } from '../pack/pack-writer.ts';
+import { inTurns, letOthersRun } from '../records/event-loop-turns.ts';
 import { NodeWriter } from '../records/node-writer.ts';
-import { encodePackTable, MAX_TABLE_PACKS } from '../records/pack-table-record.ts';
+import { encodingPackTable, MAX_TABLE_PACKS } from '../records/pack-table-record.ts';
 import { packKey, RecordKind } from '../records/record.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
@@ -43,7 +44,8 @@ export async function commitPacks(
   const packTables: PackTable[] = [];
   for (let from = 0; from < all.length; from += MAX_TABLE_PACKS) {
     const listed = all.slice(from, from + MAX_TABLE_PACKS);
-    const raw = encodePackTable(listed);
+    const raw = await inTurns(encodingPackTable(listed));
+    await letOthersRun();
     const id = context.keys.recordId(RecordKind.table, raw);
     packTables.push({ id, location: await nodes.write(RecordKind.table, id, raw, 0), packs: listed.length });
   }

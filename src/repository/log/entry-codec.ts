@@ -4,11 +4,12 @@ import { decodingPlain } from '../../common/plain-reader.ts';
 import { encodingPlain, PlainEncoded, PlainFields, PlainList } from '../../common/plain-writer.ts';
 import { isBytes } from '../../common/realms.ts';
 import type { InSteps } from '../records/event-loop-turns.ts';
+import { hashing } from '../records/long-bytes.ts';
 import { logCorrupt } from './corrupt.ts';
 import { factIn, factPlain } from './fact-codec.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
 import { bytesOf, checkVersion, idBytes, idOf, mapOf, seqOf, timeOf } from './plain-values.ts';
-import { hashing, opening, sealing } from './sealed-object.ts';
+import { opening, sealing } from './sealed-object.ts';
 
 /**
  * Entries and their objects: `docs/FORMAT.md`, section 8. An entry may have some megabytes, so everything here is done in

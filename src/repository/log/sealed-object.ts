@@ -1,6 +1,7 @@
-import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
 import { hedgedBytes } from '../../common/hedged-random.ts';
 import { atOnce, type InSteps } from '../records/event-loop-turns.ts';
+import { hashing, PIECE_BYTES, piecesOf } from '../records/long-bytes.ts';
 import { logCorrupt } from './corrupt.ts';
 
 /** How entries and checkpoints stand in their objects: `docs/FORMAT.md`, sections 8 and 9. */
@@ -8,8 +9,6 @@ import { logCorrupt } from './corrupt.ts';
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const HASH_BYTES = 32;
-/** So many bytes are hashed, encrypted or copied in one step: well under a millisecond. */
-const PIECE_BYTES = 256 * 1024;
 
 export type SealLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 verified' | 'cow1 verified log';
 
@@ -23,7 +22,7 @@ export function* sealing(
   // In memory of its own: a target is given no view of a pool.
   const bytes = new Uint8Array(body.length + (logKey === undefined ? HASH_BYTES : NONCE_BYTES + TAG_BYTES));
   if (logKey === undefined) {
-    for (const [at, piece] of pieces(body)) {
+    for (const [at, piece] of piecesOf(body)) {
       bytes.set(piece, at);
       yield;
     }
@@ -35,7 +34,7 @@ export function* sealing(
   const nonce = hedgedBytes(NONCE_BYTES, logKey, label, seq, text);
   const cipher = createCipheriv('aes-256-gcm', logKey, nonce).setAAD(associated(label, seq));
   bytes.set(nonce);
-  for (const [at, piece] of pieces(body)) {
+  for (const [at, piece] of piecesOf(body)) {
     bytes.set(cipher.update(piece), NONCE_BYTES + at);
     yield;
   }
@@ -70,7 +69,7 @@ export function* opening(
     });
     decipher.setAAD(associated(label, seq)).setAuthTag(bytes.subarray(end));
     const body = new Uint8Array(end - NONCE_BYTES);
-    for (const [at, piece] of pieces(bytes.subarray(NONCE_BYTES, end))) {
+    for (const [at, piece] of piecesOf(bytes.subarray(NONCE_BYTES, end))) {
       body.set(decipher.update(piece), at);
       yield;
     }
@@ -84,22 +83,6 @@ export function* opening(
 /** As {@link opening}, at once: for a short object. */
 export function openObject(...given: Parameters<typeof opening>): Uint8Array {
   return atOnce(opening(...given));
-}
-
-/** SHA-256 of the bytes, after a label where there is one. Of its object bytes it is an entry's hash. */
-export function* hashing(bytes: Uint8Array, label?: SealLabel): InSteps<Uint8Array<ArrayBuffer>> {
-  const hash = createHash('sha256');
-  if (label !== undefined) hash.update(label);
-  for (const [, piece] of pieces(bytes)) {
-    hash.update(piece);
-    yield;
-  }
-  return new Uint8Array(hash.digest());
-}
-
-/** Where each piece begins, and the piece. */
-function* pieces(bytes: Uint8Array): Iterable<[number, Uint8Array]> {
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield [at, bytes.subarray(at, at + PIECE_BYTES)];
 }
 
 /** The sequence keeps an entry from being passed off as another number's. */

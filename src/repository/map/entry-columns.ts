@@ -1,3 +1,4 @@
+import { type InSteps, Steps } from '../records/event-loop-turns.ts';
 import type { PackName } from '../records/record.ts';
 import type { BlockEntry } from './descriptor.ts';
 import { CHECK_BYTES, sealLocationPart, viewOf } from './location-part.ts';
@@ -79,8 +80,9 @@ export class EntryColumns {
   }
 
   /** Encodes slots 0 to `count` behind `head`, as leaves and run chunks have them. */
-  encode(head: Uint8Array, count: number): EncodedRecord {
+  *encoding(head: Uint8Array, count: number): InSteps<EncodedRecord> {
     const packs = new PackTableBuilder();
+    const steps = new Steps();
     const indices = new Uint16Array(count);
     let present = 0;
     for (let slot = 0; slot < count; slot++) {
@@ -88,13 +90,14 @@ export class EntryColumns {
       if (pack === undefined) continue;
       indices[slot] = packs.index(pack);
       present++;
+      if (steps.isDue()) yield;
     }
     const idsAt = head.length + Math.ceil(count / 8);
     const identityLength = idsAt + present * 32;
     const raw = new Uint8Array(identityLength + packs.byteLength + present * PLACE_BYTES + CHECK_BYTES);
     const view = viewOf(raw);
     raw.set(head);
-    let at = packs.writeTo(raw, view, identityLength);
+    let at = yield* packs.writing(raw, view, identityLength);
     this.#copyIds(raw, idsAt, count);
     for (let slot = 0; slot < count; slot++) {
       if (this.#packs[slot] === undefined) continue;
@@ -103,6 +106,7 @@ export class EntryColumns {
       view.setUint32(at + 2, this.#offsets[slot] as number, true);
       view.setUint32(at + 6, this.#stored[slot] as number, true);
       at += PLACE_BYTES;
+      if (steps.isDue()) yield;
     }
     sealLocationPart(raw, view, identityLength);
     return { raw, identityLength };

@@ -1,3 +1,4 @@
+import { atOnce, type InSteps, letOthersRun } from '../records/event-loop-turns.ts';
 import type { Location, PackName } from '../records/record.ts';
 import { Bitmap } from './bitmap.ts';
 import { mapCorrupt } from './corrupt.ts';
@@ -11,6 +12,8 @@ import { codecOf, PLACE_BYTES, placeFault, storedLengthOf, storedWord } from './
 
 const CHILD_BYTES = PLACE_BYTES + 4;
 const USAGE_BYTES = 6;
+/** Each may name as many packs as a leaf has blocks. */
+const CHILDREN_AT_ONCE = 8;
 
 /** How much of a pack something needs, in stored bytes. */
 export interface PackBytes {
@@ -30,6 +33,7 @@ export interface NodeRef {
 export class InnerNode {
   readonly level: number;
   readonly identityLength: number;
+  readonly #fanOut: number;
   readonly #raw: Uint8Array;
   readonly #view: DataView;
   readonly #bitmap: Bitmap;
@@ -42,6 +46,7 @@ export class InnerNode {
   /** @throws `MAP_CORRUPT` */
   constructor(raw: Uint8Array, level: number, index: number, geometry: MapGeometry) {
     this.level = level;
+    this.#fanOut = geometry.fanOut;
     this.#raw = raw;
     this.#view = viewOf(raw);
     this.#idsAt = 1 + geometry.fanOut / 8;
@@ -79,6 +84,16 @@ export class InnerNode {
       },
       usage: this.level === 1 ? this.#usage(rank) : undefined,
     };
+  }
+
+  /** The children of all slots: they may name some 60,000 packs, so others run in between. */
+  async children(): Promise<(NodeRef | undefined)[]> {
+    const children: (NodeRef | undefined)[] = [];
+    for (let slot = 0; slot < this.#fanOut; slot++) {
+      if (slot % CHILDREN_AT_ONCE === 0) await letOthersRun();
+      children.push(this.child(slot));
+    }
+    return children;
   }
 
   #usage(rank: number): PackBytes[] {
@@ -120,17 +135,17 @@ export class InnerNode {
   }
 }
 
-/** Encodes a node from its children by slot; those of level 1 have their usage. */
-export function encodeInnerNode(level: number, children: readonly (NodeRef | undefined)[]): EncodedRecord {
+/** Encodes a node from its children by slot; those of level 1 have their usage, and may name some 60,000 packs. */
+export function* encodingInnerNode(level: number, children: readonly (NodeRef | undefined)[]): InSteps<EncodedRecord> {
   const present = children.filter((child) => child !== undefined);
+  const usages = level === 1 ? present.map(({ usage }) => usage as readonly PackBytes[]) : [];
   const packs = new PackTableBuilder();
   for (const { location } of present) packs.index(location.pack);
   let usageBytes = 0;
-  if (level === 1) {
-    for (const { usage } of present) {
-      for (const { pack } of usage as readonly PackBytes[]) packs.index(pack);
-      usageBytes += 2 + (usage as readonly PackBytes[]).length * USAGE_BYTES;
-    }
+  for (const usage of usages) {
+    for (const { pack } of usage) packs.index(pack);
+    usageBytes += 2 + usage.length * USAGE_BYTES;
+    yield;
   }
   const idsAt = 1 + children.length / 8;
   const identityLength = idsAt + present.length * 32;
@@ -141,7 +156,7 @@ export function encodeInnerNode(level: number, children: readonly (NodeRef | und
   for (let slot = 0; slot < children.length; slot++) {
     if (children[slot] !== undefined) raw[1 + (slot >> 3)]! |= 1 << (slot & 7);
   }
-  let at = packs.writeTo(raw, view, identityLength);
+  let at = yield* packs.writing(raw, view, identityLength);
   for (const [rank, { id, location }] of present.entries()) {
     raw.set(id, idsAt + rank * 32);
     view.setUint16(at, packs.index(location.pack), true);
@@ -150,17 +165,21 @@ export function encodeInnerNode(level: number, children: readonly (NodeRef | und
     view.setUint32(at + 10, location.rawLength, true);
     at += CHILD_BYTES;
   }
-  if (level === 1) {
-    for (const { usage } of present) {
-      view.setUint16(at, (usage as readonly PackBytes[]).length, true);
-      at += 2;
-      for (const { pack, bytes } of usage as readonly PackBytes[]) {
-        view.setUint16(at, packs.index(pack), true);
-        view.setUint32(at + 2, bytes, true);
-        at += USAGE_BYTES;
-      }
+  for (const usage of usages) {
+    view.setUint16(at, usage.length, true);
+    at += 2;
+    for (const { pack, bytes } of usage) {
+      view.setUint16(at, packs.index(pack), true);
+      view.setUint32(at + 2, bytes, true);
+      at += USAGE_BYTES;
     }
+    yield;
   }
   sealLocationPart(raw, view, identityLength);
   return { raw, identityLength };
+}
+
+/** As {@link encodingInnerNode}, at once: for a small one. */
+export function encodeInnerNode(...given: Parameters<typeof encodingInnerNode>): EncodedRecord {
+  return atOnce(encodingInnerNode(...given));
 }

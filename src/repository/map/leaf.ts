@@ -1,3 +1,4 @@
+import { atOnce } from '../records/event-loop-turns.ts';
 import { mapCorrupt } from './corrupt.ts';
 import type { EncodedRecord, EntryColumns } from './entry-columns.ts';
 import { EntryTable } from './entry-table.ts';
@@ -17,5 +18,5 @@ export function decodeLeaf(raw: Uint8Array, index: number, geometry: MapGeometry
 }
 
 export function encodeLeaf(columns: EntryColumns, fanOut: number): EncodedRecord {
-  return columns.encode(NO_HEAD, fanOut);
+  return atOnce(columns.encoding(NO_HEAD, fanOut));
 }

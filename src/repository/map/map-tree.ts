@@ -109,13 +109,13 @@ export class MapTree {
     const opened = readAhead(siblings.filter(enter), (at) => this.#open(at, options), INNER_WIDTH * INNER_WIDTH);
     for await (const at of opened) {
       yield at;
-      if (at.level > 1) yield* this.#innerBelow(this.#children(at.node, at.index), enter, options);
+      if (at.level > 1) yield* this.#innerBelow(await this.#children(at.node, at.index), enter, options);
     }
   }
 
   async *#leavesBelow(at: OpenNode, first: number, end: number, options: LoadOptions): AsyncGenerator<PlacedNode> {
     const leavesEach = this.geometry.span(at.level - 1) / this.geometry.fanOut;
-    const children = this.#children(at.node, at.index).filter(
+    const children = (await this.#children(at.node, at.index)).filter(
       ({ index }) => (index + 1) * leavesEach > first && index * leavesEach < end,
     );
     if (at.level === 1) {
@@ -131,10 +131,9 @@ export class MapTree {
     return { ...at, node: await this.loadInner(at.ref, at.level, at.index, options) };
   }
 
-  #children(node: InnerNode, index: number): PlacedNode[] {
+  async #children(node: InnerNode, index: number): Promise<PlacedNode[]> {
     const children: PlacedNode[] = [];
-    for (let slot = 0; slot < this.geometry.fanOut; slot++) {
-      const ref = node.child(slot);
+    for (const [slot, ref] of (await node.children()).entries()) {
       if (ref !== undefined) children.push({ level: node.level - 1, index: index * this.geometry.fanOut + slot, ref });
     }
     return children;

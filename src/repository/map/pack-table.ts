@@ -1,3 +1,4 @@
+import { type InSteps, Steps } from '../records/event-loop-turns.ts';
 import type { PackName } from '../records/record.ts';
 import { mapCorrupt } from './corrupt.ts';
 
@@ -86,14 +87,17 @@ export class PackTableBuilder {
   }
 
   /** Returns where it ends. */
-  writeTo(raw: Uint8Array, view: DataView, at: number): number {
+  *writing(raw: Uint8Array, view: DataView, at: number): InSteps<number> {
     view.setUint16(at, this.names.length, true);
+    const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.length);
+    const steps = new Steps();
     let end = at + 2;
     for (const { session, random } of this.names) {
       view.setUint32(end, session % 2 ** 32, true);
       view.setUint32(end + 4, Math.floor(session / 2 ** 32), true);
-      raw.set(Buffer.from(random, 'hex'), end + 8);
+      bytes.write(random, end + 8, 'hex');
       end += PACK_BYTES;
+      if (steps.isDue()) yield;
     }
     return end;
   }

@@ -47,8 +47,7 @@ export async function packUsage(
   for await (const { level, node } of tree.innerNodes(enter, { signal })) {
     await letOthersRun();
     if (level > 1) continue;
-    for (let slot = 0; slot < tree.geometry.fanOut; slot++) {
-      const leaf = node.child(slot);
+    for (const leaf of await node.children()) {
       if (leaf === undefined || !enter({ ref: leaf })) continue;
       for (const { pack, bytes } of leaf.usage ?? []) usage.add(pack, bytes);
     }

@@ -57,8 +57,7 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
   for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
     await letOthersRun();
     if (level > 1) continue;
-    for (let slot = 0; slot < fanOut; slot++) {
-      const leaf = node.child(slot);
+    for (const [slot, leaf] of (await node.children()).entries()) {
       if (leaf === undefined || !enter(leaf)) continue;
       for (const { pack, bytes } of leaf.usage ?? []) sink.blocks(index * fanOut + slot, pack, bytes);
     }
@@ -113,8 +112,7 @@ export async function walkPlaces(
     await letOthersRun();
     if (level > 1) continue;
     const leaves: { readonly leaf: NodeRef; readonly index: number }[] = [];
-    for (let slot = 0; slot < fanOut; slot++) {
-      const leaf = node.child(slot);
+    for (const [slot, leaf] of (await node.children()).entries()) {
       if (leaf !== undefined && enter(leaf) && leaf.usage?.some(({ pack }) => isWanted(pack))) {
         leaves.push({ leaf, index: index * fanOut + slot });
       }

@@ -1,3 +1,4 @@
+import { atOnce, type InSteps } from '../records/event-loop-turns.ts';
 import { MAX_RAW_LENGTH } from '../records/record.ts';
 import { mapCorrupt } from './corrupt.ts';
 import type { BlockEntry, RunChunkRef } from './descriptor.ts';
@@ -89,10 +90,16 @@ export class RunChunk implements SortedEntries {
   }
 }
 
-export function encodeRunChunk(blocks: Uint32Array, columns: EntryColumns, count: number): EncodedRecord {
+/** @param blocks - ascending, at least `count` */
+export function* encodingRunChunk(blocks: Uint32Array, columns: EntryColumns, count: number): InSteps<EncodedRecord> {
   const head = new Uint8Array(4 + count * 4);
   const view = viewOf(head);
   view.setUint32(0, count, true);
   for (let slot = 0; slot < count; slot++) view.setUint32(4 + slot * 4, blocks[slot] as number, true);
-  return columns.encode(head, count);
+  return yield* columns.encoding(head, count);
+}
+
+/** As {@link encodingRunChunk}, at once: for a short one. */
+export function encodeRunChunk(...given: Parameters<typeof encodingRunChunk>): EncodedRecord {
+  return atOnce(encodingRunChunk(...given));
 }

@@ -1,4 +1,4 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
+import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
 import { mapCorrupt } from './corrupt.ts';
 import type { BlockEntry, RunChunkRef } from './descriptor.ts';
@@ -7,7 +7,7 @@ import type { MapGeometry } from './geometry.ts';
 import { ownBytes, type RecordSource } from './map-tree.ts';
 import { packText } from './pack-table.ts';
 import { readAhead } from './read-ahead.ts';
-import { chunkHasRoom, encodeRunChunk, MAX_CHUNK_ENTRIES, RunChunk, type SortedEntries } from './run-chunk.ts';
+import { chunkHasRoom, encodingRunChunk, MAX_CHUNK_ENTRIES, RunChunk, type SortedEntries } from './run-chunk.ts';
 
 /** Reading and writing whole runs. */
 
@@ -59,8 +59,7 @@ export async function writeRun(entries: SortedEntries, writer: RecordWriter, ids
       }
       if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
     }
-    await letOthersRun();
-    const { raw, identityLength } = encodeRunChunk(blocks, columns, count);
+    const { raw, identityLength } = await inTurns(encodingRunChunk(blocks, columns, count));
     await letOthersRun();
     const id = ids.recordId(RecordKind.runChunk, raw.subarray(0, identityLength));
     const firstBlock = blocks[0] as number;

@@ -1,10 +1,11 @@
+import { inTurns } from '../records/event-loop-turns.ts';
 import { type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
 import type { Change } from './changes.ts';
 import type { MapRoot } from './descriptor.ts';
 import { type EncodedRecord, EntryColumns } from './entry-columns.ts';
 import type { EntryTable } from './entry-table.ts';
 import type { MapGeometry } from './geometry.ts';
-import { encodeInnerNode, type NodeRef, type PackBytes } from './inner-node.ts';
+import { encodingInnerNode, type NodeRef, type PackBytes } from './inner-node.ts';
 import { encodeLeaf } from './leaf.ts';
 import type { MapTree } from './map-tree.ts';
 import { sameLocation } from './place.ts';
@@ -172,12 +173,11 @@ class TreeBuilder {
       if (level === oldLevel + 1) children[0] = await this.#oldRootAsChild(previous, previous.root);
       node.changed = true;
     } else if (old !== undefined) {
-      const { fanOut } = geometry;
       const end = geometry.slots(level, index);
       const oldNode = await previous.loadInner(old, level, index, { signal });
-      for (let slot = 0; slot < fanOut; slot++) {
-        if (slot < end) children[slot] = oldNode.child(slot);
-        else if (oldNode.child(slot) !== undefined) node.changed = true;
+      for (const [slot, child] of (await oldNode.children()).entries()) {
+        if (slot < end) children[slot] = child;
+        else if (child !== undefined) node.changed = true;
       }
     }
     return node;
@@ -230,7 +230,7 @@ class TreeBuilder {
     const { geometry, ids, writer } = this.#options;
     const placed = await Promise.all(children);
     if (placed.every((child) => child === undefined)) return undefined;
-    const record = encodeInnerNode(level, placed);
+    const record = await inTurns(encodingInnerNode(level, placed));
     return this.#store(RecordKind.inner, record, index * geometry.span(level), ids, writer, undefined);
   }
 

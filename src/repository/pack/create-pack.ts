@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget, PutOptions } from '../../target/cloud-target.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
+import { hashing } from '../records/long-bytes.ts';
 
 /** A pack on its way. */
 export interface PackBody {
@@ -37,5 +38,5 @@ async function isSame(target: CloudTarget, { key, bytes, sha256 }: PackBody, opt
   if (info?.size !== bytes.length) return false;
   if (info.sha256 !== undefined) return info.sha256 === Buffer.from(sha256).toString('hex');
   const found = await getBounded(target, key, bytes.length, options);
-  return found !== undefined && createHash('sha256').update(found).digest().equals(sha256);
+  return found !== undefined && Buffer.compare(await inTurns(hashing(found)), sha256) === 0;
 }

@@ -1,7 +1,8 @@
-import { createCipheriv, createDecipheriv, hash, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
 import { atOnce, type InSteps, Steps } from '../records/event-loop-turns.ts';
+import { hashing, PIECE_BYTES, piecesOf } from '../records/long-bytes.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, packKey, type RecordKind } from '../records/record.ts';
 
 /** A pack's table of contents: `docs/FORMAT.md`, section 5. */
@@ -42,21 +43,36 @@ export function sealedFooterBytes(rows: number): number {
 }
 
 /** Footer and trailer, as they end a pack. @param key - the footer key of an encrypted repository */
-export function sealFooter(rows: readonly FooterRow[], pack: PackName, key: Uint8Array | undefined): Uint8Array {
+export function* sealingFooter(
+  rows: readonly FooterRow[],
+  pack: PackName,
+  key: Uint8Array | undefined,
+): InSteps<Uint8Array> {
   const raw = Buffer.alloc(4 + rows.length * ROW_BYTES);
   raw.writeUInt32LE(rows.length, 0);
-  rows.forEach((row, index) => {
-    const at = 4 + index * ROW_BYTES;
+  const steps = new Steps();
+  let at = 4;
+  for (const row of rows) {
     raw.set(row.id, at);
     raw.writeUInt32LE(row.storedLength, at + 32);
     raw.writeUInt32LE((row.rawLength | (row.codec << 24) | (row.kind << 28)) >>> 0, at + 36);
     raw.writeBigUInt64LE(BigInt(row.hint), at + 40);
-  });
-  const sealed = key === undefined ? Buffer.concat([raw, digest(raw)]) : encrypt(raw, pack, key);
+    at += ROW_BYTES;
+    if (steps.isDue()) yield;
+  }
+  const sealed = key === undefined ? [raw, yield* hashing(raw)] : yield* encrypting(raw, pack, key);
   const trailer = Buffer.alloc(TRAILER_BYTES);
-  trailer.writeUInt32LE(sealed.length, 0);
+  trailer.writeUInt32LE(
+    sealed.reduce((sum, { length }) => sum + length, 0),
+    0,
+  );
   trailer.set(TAIL, 4);
-  return Buffer.concat([sealed, trailer]);
+  return yield* joining([...sealed, trailer]);
+}
+
+/** As {@link sealingFooter}, at once: for a short one. */
+export function sealFooter(...given: Parameters<typeof sealingFooter>): Uint8Array {
+  return atOnce(sealingFooter(...given));
 }
 
 /**
@@ -85,7 +101,7 @@ export function* openingFooter(
   packBytes: number,
   key: Uint8Array | undefined,
 ): InSteps<FooterRow[]> {
-  const raw = key === undefined ? checkDigest(sealed) : decrypt(sealed, pack, key);
+  const raw = key === undefined ? yield* checkingDigest(sealed) : yield* decrypting(sealed, pack, key);
   if (raw.length < 4) throw corrupt('its footer is too short');
   const count = raw.readUInt32LE(0);
   if (count > MAX_ROWS || raw.length !== 4 + count * ROW_BYTES)
@@ -121,37 +137,60 @@ export function openFooter(...given: Parameters<typeof openingFooter>): FooterRo
   return atOnce(openingFooter(...given));
 }
 
-function encrypt(raw: Uint8Array, pack: PackName, key: Uint8Array): Buffer {
-  const nonce = hedgedBytes(NONCE_BYTES, key, packKey(pack), raw);
+function* encrypting(raw: Uint8Array, pack: PackName, key: Uint8Array): InSteps<Uint8Array[]> {
+  const text = raw.length <= PIECE_BYTES ? raw : yield* hashing(raw);
+  const nonce = hedgedBytes(NONCE_BYTES, key, packKey(pack), text);
   const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated(pack));
-  return Buffer.concat([nonce, cipher.update(raw), cipher.final(), cipher.getAuthTag()]);
+  const sealed: Uint8Array[] = [nonce];
+  for (const [, piece] of piecesOf(raw)) {
+    sealed.push(cipher.update(piece));
+    yield;
+  }
+  cipher.final(); // A stream cipher keeps nothing back.
+  sealed.push(cipher.getAuthTag());
+  return sealed;
 }
 
-function decrypt(sealed: Uint8Array, pack: PackName, key: Uint8Array): Buffer {
+function* decrypting(sealed: Uint8Array, pack: PackName, key: Uint8Array): InSteps<Buffer> {
   const end = sealed.length - TAG_BYTES;
   try {
     const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES)).setAAD(associated(pack));
     decipher.setAuthTag(sealed.subarray(end));
-    return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, end)), decipher.final()]);
+    const raw = Buffer.alloc(Math.max(0, end - NONCE_BYTES));
+    for (const [at, piece] of piecesOf(sealed.subarray(NONCE_BYTES, end))) {
+      raw.set(decipher.update(piece), at);
+      yield;
+    }
+    decipher.final();
+    return raw;
   } catch (cause) {
     throw new BackupError('PACK_CORRUPT', "a pack's footer does not open", { cause });
   }
+}
+
+function* joining(parts: readonly Uint8Array[]): InSteps<Buffer> {
+  const whole = Buffer.alloc(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    for (const [from, piece] of piecesOf(part)) {
+      whole.set(piece, at + from);
+      yield;
+    }
+    at += part.length;
+  }
+  return whole;
 }
 
 function associated(pack: PackName): Buffer {
   return Buffer.from(`cow1 footer${packKey(pack)}`, 'ascii');
 }
 
-function checkDigest(sealed: Uint8Array): Buffer {
+function* checkingDigest(sealed: Uint8Array): InSteps<Buffer> {
   const raw = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.length - DIGEST_BYTES);
   const expected = sealed.subarray(sealed.length - DIGEST_BYTES);
-  if (expected.length !== DIGEST_BYTES || !timingSafeEqual(digest(raw), expected))
+  if (expected.length !== DIGEST_BYTES || !timingSafeEqual(yield* hashing(raw), expected))
     throw corrupt('its footer is damaged');
   return raw;
-}
-
-function digest(bytes: Uint8Array): Buffer {
-  return hash('sha256', bytes, 'buffer');
 }
 
 function corrupt(what: string): BackupError {

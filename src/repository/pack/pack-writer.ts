@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto';
 import { abortable } from '../../common/abort.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
 import type { PackRecord } from '../log/log-entry.ts';
+import { type InSteps, inTurns } from '../records/event-loop-turns.ts';
+import { hashing } from '../records/long-bytes.ts';
 import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
 import { createPack, type PackBody } from './create-pack.ts';
-import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealFooter } from './pack-footer.ts';
+import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealingFooter } from './pack-footer.ts';
 
 /** A record that is sealed already. */
 export interface SealedRecord {
@@ -134,8 +135,8 @@ export class PackWriter {
   async #send(pack: FillingPack): Promise<void> {
     const { footerKey, onStored, signal, insist = (put) => put() } = this.#options;
     const key = packKey(pack.name);
-    const body = pack.finish(footerKey);
-    const sha256 = createHash('sha256').update(body).digest();
+    const body = await inTurns(pack.finishing(footerKey));
+    const sha256 = await inTurns(hashing(body));
     let attempts = 0;
     await insist(() => {
       attempts++;
@@ -167,7 +168,7 @@ export class PackWriter {
   }
 }
 
-/** Rows of a pack's footer, which is made and sealed in one step; a reader takes more. Tiny records fill a pack before its bytes do. */
+/** Rows of a pack's footer; a reader takes more. Tiny records fill a pack before its bytes do. */
 const MOST_ROWS = 2 ** 16;
 
 /** One pack being filled. */
@@ -197,8 +198,8 @@ class FillingPack {
     return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
   }
 
-  finish(footerKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> {
-    const footer = sealFooter(this.rows, this.name, footerKey);
+  *finishing(footerKey: Uint8Array | undefined): InSteps<Uint8Array<ArrayBuffer>> {
+    const footer = yield* sealingFooter(this.rows, this.name, footerKey);
     this.memory.set(footer, this.#used);
     return this.memory.subarray(0, this.#used + footer.length);
   }

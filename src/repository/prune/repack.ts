@@ -6,9 +6,10 @@ import { type LogState, markedBackups } from '../log/log-state.ts';
 import { decideRepack, type RepackPlan } from '../log/repack-decision.ts';
 import { decideAbort, decideOpen } from '../log/sessions.ts';
 import { PackWriter } from '../pack/pack-writer.ts';
+import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../records/event-loop-turns.ts';
 import { NodeWriter } from '../records/node-writer.ts';
 import { type PackName, packKey, RecordKind } from '../records/record.ts';
-import { encodeRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../records/relocation-table.ts';
+import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../records/relocation-table.ts';
 import type { Marking } from './collect.ts';
 import { CopiedRecords } from './copied-records.ts';
 import { isDamage } from './damage.ts';
@@ -217,9 +218,7 @@ class Repacker {
     if (!isWhole) return undefined;
     const relocate: Relocation[] = [];
     for (const [key, { pack }] of this.#candidates) {
-      const rows = [...places.in(key)]
-        .sort((a, b) => a - b)
-        .map((offset) => ({ offset, to: this.#copied.place(pack, offset) as RelocationRow['to'] }));
+      const rows = await this.#rowsOf(pack, places.in(key));
       if (rows.length > 0) relocate.push(await this.#table(key, { pack, rows }));
     }
     for (const { key, relocation } of before) {
@@ -231,6 +230,16 @@ class Repacker {
       relocate.push(await this.#table(key, { pack, rows }));
     }
     return relocate;
+  }
+
+  /** Where records of a pack that were copied are now. */
+  async #rowsOf(pack: PackName, offsets: Iterable<number>): Promise<RelocationRow[]> {
+    const rows: RelocationRow[] = [];
+    for (const offset of Uint32Array.from(offsets).sort()) {
+      rows.push({ offset, to: this.#copied.place(pack, offset) as RelocationRow['to'] });
+      if (rows.length % ENTRIES_AT_ONCE === 0) await letOthersRun();
+    }
+    return rows;
   }
 
   /** @returns whether the pack can be moved; if not it is no candidate any more */
@@ -257,10 +266,11 @@ class Repacker {
 
   /** The newest table of a pack; the one that was written before where it says the same. */
   async #table(key: string, { pack, rows }: { pack: Relocation['pack']; rows: RelocationRow[] }): Promise<Relocation> {
-    const raw = encodeRelocationTable(rows.length > 0 ? rows : nothingOf(pack));
+    const raw = await inTurns(encodingRelocationTable(rows.length > 0 ? rows : nothingOf(pack)));
     const written = this.#written.get(key);
     if (written !== undefined && Buffer.compare(written.raw, raw) === 0) return written.relocation;
     const { keys } = this.#run.context;
+    await letOthersRun();
     const id = keys.recordId(RecordKind.relocation, raw);
     const nodes = new NodeWriter(keys, rows.length > 0 ? this.#writer : this.#leavings);
     const location = await nodes.write(RecordKind.relocation, id, raw, 0);

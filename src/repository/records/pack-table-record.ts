@@ -11,17 +11,25 @@ const ROW_BYTES = 60;
 export const MAX_TABLE_PACKS = Math.floor(MAX_RAW_LENGTH[5] / ROW_BYTES);
 
 /** @param packs - at most {@link MAX_TABLE_PACKS} */
-export function encodePackTable(packs: readonly CommittedPack[]): Uint8Array<ArrayBuffer> {
+export function* encodingPackTable(packs: readonly CommittedPack[]): InSteps<Uint8Array<ArrayBuffer>> {
   if (packs.length > MAX_TABLE_PACKS) throw new RangeError(`a table lists ${MAX_TABLE_PACKS} packs at most`);
   const raw = Buffer.alloc(packs.length * ROW_BYTES);
-  packs.forEach(({ session, random, size, sha256 }, index) => {
-    const at = index * ROW_BYTES;
+  const steps = new Steps();
+  let at = 0;
+  for (const { session, random, size, sha256 } of packs) {
     raw.writeBigUInt64LE(BigInt(session), at);
-    raw.set(Buffer.from(random, 'hex'), at + 8);
+    raw.write(random, at + 8, 'hex');
     raw.writeUInt32LE(size, at + 24);
     raw.set(sha256, at + 28);
-  });
+    at += ROW_BYTES;
+    if (steps.isDue()) yield;
+  }
   return new Uint8Array(raw.buffer, raw.byteOffset, raw.length);
+}
+
+/** As {@link encodingPackTable}, at once: for a short one. */
+export function encodePackTable(packs: readonly CommittedPack[]): Uint8Array<ArrayBuffer> {
+  return atOnce(encodingPackTable(packs));
 }
 
 /** @param count - what the table's entry says. @throws `RECORD_CORRUPT` for anything but so many valid rows, each pack once */

@@ -18,23 +18,30 @@ export const MAX_RELOCATION_ROWS = Math.floor(MAX_RAW_LENGTH[RecordKind.relocati
 const MAX_SESSION = 2 ** 52;
 
 /** @param rows - ascending by offset, each offset once */
-export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Array<ArrayBuffer> {
+export function* encodingRelocationTable(rows: readonly RelocationRow[]): InSteps<Uint8Array<ArrayBuffer>> {
   if (rows.length === 0 || rows.length > MAX_RELOCATION_ROWS)
     throw new RangeError(`${rows.length} rows of a relocation table`);
-  const raw = new Uint8Array(rows.length * ROW_BYTES);
-  const view = new DataView(raw.buffer);
+  const raw = Buffer.alloc(rows.length * ROW_BYTES);
+  const steps = new Steps();
   let last = -1;
-  rows.forEach(({ offset, to }, index) => {
+  let at = 0;
+  for (const { offset, to } of rows) {
     if (offset <= last) throw new RangeError('the rows of a relocation table ascend');
     last = offset;
-    const at = index * ROW_BYTES;
-    view.setUint32(at, offset, true);
-    view.setBigUint64(at + 4, BigInt(to.pack.session), true);
-    raw.set(Buffer.from(to.pack.random, 'hex'), at + 12);
-    view.setUint32(at + 28, to.offset, true);
-    view.setUint32(at + 32, to.storedLength, true);
-  });
-  return raw;
+    raw.writeUInt32LE(offset, at);
+    raw.writeBigUInt64LE(BigInt(to.pack.session), at + 4);
+    raw.write(to.pack.random, at + 12, 'hex');
+    raw.writeUInt32LE(to.offset, at + 28);
+    raw.writeUInt32LE(to.storedLength, at + 32);
+    at += ROW_BYTES;
+    if (steps.isDue()) yield;
+  }
+  return new Uint8Array(raw.buffer, raw.byteOffset, raw.length);
+}
+
+/** As {@link encodingRelocationTable}, at once: for a short one. */
+export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Array<ArrayBuffer> {
+  return atOnce(encodingRelocationTable(rows));
 }
 
 /** @throws `RECORD_CORRUPT` */

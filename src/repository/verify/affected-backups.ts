@@ -135,7 +135,7 @@ export class AffectedBackups {
         keys.add(await this.#damages.addRecord(ref.location, node.error));
         return false;
       }
-      const children = childrenOf(node.value, index, fanOut);
+      const children = await childrenOf(node.value, index, fanOut);
       const isClean = await this.#lookAtNodes(map, children, level - 1, isHidden, keys);
       if (isClean) this.#clean.add(ref.location);
       return isClean;

@@ -119,7 +119,7 @@ class Examination {
     const look = async ({ ref, index }: NodeAt) => {
       const node = await readTwice(() => this.#map.tree.loadInner(ref, level, index, { keep: false }));
       if ('error' in node) this.#breaksNode(level, index);
-      else await this.#lookAtNodes(childrenOf(node.value, index, this.#map.geometry.fanOut), level - 1);
+      else await this.#lookAtNodes(await childrenOf(node.value, index, this.#map.geometry.fanOut), level - 1);
     };
     for await (const _ of readAhead(siblings, look, NODES_AT_A_TIME)) this.#signal?.throwIfAborted();
   }

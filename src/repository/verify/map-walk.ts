@@ -9,6 +9,7 @@ import { readAhead } from '../map/read-ahead.ts';
 import type { RunChunk } from '../map/run-chunk.ts';
 import { loadRuns } from '../map/runs.ts';
 import { isDamage } from '../prune/damage.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import type { PlaceSet } from '../records/place-set.ts';
 import { type Location, type PackName, RecordKind } from '../records/record.ts';
 import type { FreshRecords } from './fresh-records.ts';
@@ -76,7 +77,7 @@ class MapWalk {
     for await (const { ref, chunk } of readAhead(refs, load, NODES_AT_A_TIME)) {
       this.#options.signal?.throwIfAborted();
       if ('error' in chunk) await this.#sink.failed(ref.location, chunk.error);
-      else await this.#sink.blocks(entriesOf(chunk.value));
+      else await this.#sink.blocks(await entriesOf(chunk.value));
     }
   }
 
@@ -93,7 +94,7 @@ class MapWalk {
   async #inner({ ref, index }: NodeAt, level: number): Promise<void> {
     const loaded = await readTwice(() => this.#map.tree.loadInner(ref, level, index, { keep: false }));
     if ('error' in loaded) return this.#sink.failed(ref.location, loaded.error);
-    await this.nodes(childrenOf(loaded.value, index, this.#map.geometry.fanOut), level - 1);
+    await this.nodes(await childrenOf(loaded.value, index, this.#map.geometry.fanOut), level - 1);
   }
 
   async #leaves(leaves: readonly NodeAt[]): Promise<void> {
@@ -104,7 +105,7 @@ class MapWalk {
     }
     for (const { at, leaf } of await readLeaves(this.#map, this.#records, leaves)) {
       if ('error' in leaf) await this.#sink.failed(at.ref.location, leaf.error);
-      else await this.#sink.blocks(entriesOf(leaf.value));
+      else await this.#sink.blocks(await entriesOf(leaf.value));
     }
   }
 }
@@ -156,18 +157,19 @@ export async function readLeaves(
   );
 }
 
-export function childrenOf(node: InnerNode, index: number, fanOut: number): NodeAt[] {
+export async function childrenOf(node: InnerNode, index: number, fanOut: number): Promise<NodeAt[]> {
   const children: NodeAt[] = [];
-  for (let slot = 0; slot < fanOut; slot++) {
-    const ref = node.child(slot);
+  for (const [slot, ref] of (await node.children()).entries()) {
     if (ref !== undefined) children.push({ ref, index: index * fanOut + slot });
   }
   return children;
 }
 
-function entriesOf(table: { readonly count: number; entry(slot: number): BlockEntry | undefined }): BlockEntry[] {
+/** Of a run chunk they may be 65,536: others run in between. */
+async function entriesOf(table: EntryTable | RunChunk): Promise<BlockEntry[]> {
   const entries: BlockEntry[] = [];
   for (let slot = 0; slot < table.count; slot++) {
+    if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
     const entry = table.entry(slot);
     if (entry !== undefined) entries.push(entry);
   }

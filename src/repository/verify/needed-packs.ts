@@ -1,6 +1,7 @@
 import type { BackupError } from '../../common/errors.ts';
 import type { BlockEntry } from '../map/descriptor.ts';
 import { isDamage } from '../prune/damage.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
 import { type Location, type PackName, packKey, RecordKind } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import { agrees, Footers } from './footers.ts';
@@ -55,7 +56,7 @@ export class NeededPacks implements MapSink {
   }
 
   async blocks(entries: readonly BlockEntry[]): Promise<void> {
-    for (const [, named] of groupedByPack(entries)) await this.#blocksOf(named);
+    for (const [, named] of await groupedByPack(entries)) await this.#blocksOf(named);
   }
 
   async usage(packs: readonly PackName[]): Promise<void> {
@@ -96,7 +97,7 @@ export class NeededPacks implements MapSink {
         await damages.addRecord(entry.location, error);
       }
     }
-    for (const [, each] of groupedByPack(places)) await this.#named(RecordKind.block, each);
+    for (const [, each] of await groupedByPack(places)) await this.#named(RecordKind.block, each);
   }
 
   /** @param named - all in one pack, where they are now */
@@ -136,11 +137,13 @@ export class NeededPacks implements MapSink {
   }
 }
 
-function groupedByPack(entries: readonly BlockEntry[]): Map<string, BlockEntry[]> {
+/** There may be 65,536 of them: others run in between. */
+async function groupedByPack(entries: readonly BlockEntry[]): Promise<Map<string, BlockEntry[]>> {
   const groups = new Map<string, BlockEntry[]>();
   let last: PackName | undefined;
   let group: BlockEntry[] = [];
-  for (const entry of entries) {
+  for (const [index, entry] of entries.entries()) {
+    if (index % ENTRIES_AT_ONCE === 0) await letOthersRun();
     const { pack } = entry.location;
     // Entries that follow each other mostly name one pack, by one object.
     if (pack !== last) {

@@ -6,9 +6,10 @@ import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/
 import { commitIdFor, decodingEntry, encodingEntry } from '../../../src/repository/log/entry-codec.ts';
 import type { LogState } from '../../../src/repository/log/log-state.ts';
 import { EMPTY_STATE } from '../../../src/repository/log/log-state.ts';
-import { hashing, opening, sealing } from '../../../src/repository/log/sealed-object.ts';
+import { opening, sealing } from '../../../src/repository/log/sealed-object.ts';
 import { stateFrom, statePlain } from '../../../src/repository/log/state-codec.ts';
 import type { InSteps } from '../../../src/repository/records/event-loop-turns.ts';
+import { hashing } from '../../../src/repository/records/long-bytes.ts';
 import { packKey } from '../../../src/repository/records/record.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack } from './support/facts.ts';
