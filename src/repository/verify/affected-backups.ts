@@ -64,8 +64,7 @@ export class AffectedBackups {
     for (const [key, relocation] of this.#state.relocations) {
       const table = await readTwice(() => this.#records.readTable(relocation));
       if ('error' in table) await this.#damages.addRecord(relocation.location, table.error);
-      const leadsThere =
-        'error' in table || [...table.value.values()].some(({ pack }) => this.#damages.has(packKey(pack)));
+      const leadsThere = 'error' in table || table.value.packs.some((pack) => this.#damages.has(packKey(pack)));
       if (leadsThere) this.#suspects.add(key);
     }
   }

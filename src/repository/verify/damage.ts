@@ -162,7 +162,7 @@ class Examination {
     if (!this.#state.relocations.has(packKey(pack))) return false;
     const moved = await readTwice(() => this.#records.movedFrom(pack));
     if ('error' in moved) return true;
-    return [...(moved.value?.values() ?? [])].some((to) => this.#state.quarantined.has(packKey(to.pack)));
+    return moved.value?.packs.some((to) => this.#state.quarantined.has(packKey(to))) ?? false;
   }
 
   async #isBad(location: Location): Promise<boolean> {

@@ -5,7 +5,7 @@ import { BlockMap } from '../map/block-map.ts';
 import type { MapDescriptor } from '../map/descriptor.ts';
 import { readPackBytes } from '../pack/pack-reader.ts';
 import { isDamage } from '../prune/damage.ts';
-import { inTurns } from '../records/event-loop-turns.ts';
+import { type InSteps, inTurns, letOthersRun, Steps } from '../records/event-loop-turns.ts';
 import {
   type Location,
   type PackName,
@@ -14,7 +14,7 @@ import {
   RecordKind,
   type RecordReader,
 } from '../records/record.ts';
-import { decodingRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
+import { decodingRelocationTable, findRelocation, type RelocationRow } from '../records/relocation-table.ts';
 import { openRecord } from '../records/seal.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 
@@ -25,10 +25,16 @@ export interface WantedRecord {
   readonly location: Location;
 }
 
-/** Where the records of a pack that was moved are now, by their old offsets. */
-export type MovedRecords = ReadonlyMap<number, RelocationRow['to']>;
+/** Where the records of a pack that was moved are now. There may be 116,000: the table is kept as its bytes. */
+export interface MovedRecords {
+  /** By the offset in the old pack. */
+  at(offset: number): RelocationRow['to'] | undefined;
+  /** Those that the records are in now, each once. */
+  readonly packs: readonly PackName[];
+}
 
-const MAX_MOVED_KEPT = 2 ** 18;
+/** Bytes of tables that are kept. */
+const MAX_KEPT_BYTES = 8 * 1024 * 1024;
 /** Bytes between two records that are read along to save a request. */
 const MAX_GAP_BYTES = 32 * 1024;
 const MAX_REQUEST_BYTES = 4 * 1024 * 1024;
@@ -46,8 +52,8 @@ export class FreshRecords implements RecordReader {
   readonly #catchUp: () => Promise<unknown>;
   readonly #signal: AbortSignal | undefined;
   /** By id of the table; the one that was read first comes first. */
-  readonly #tables = new Map<string, MovedRecords>();
-  #movedKept = 0;
+  readonly #tables = new Map<string, { readonly moved: MovedRecords; readonly bytes: number }>();
+  #keptBytes = 0;
   /** Packs that are not there, and the entry of the log up to which that was seen. */
   readonly #gone = new Map<string, number>();
 
@@ -134,11 +140,11 @@ export class FreshRecords implements RecordReader {
   async readTable({ id, location }: Relocation): Promise<MovedRecords> {
     const key = Buffer.from(id).toString('hex');
     const known = this.#tables.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.moved;
     const raw = await this.read(RecordKind.relocation, id, location);
-    const rows = await inTurns(decodingRelocationTable(raw));
-    const moved = new Map(rows.map(({ offset, to }) => [offset, to]));
-    if (!this.#tables.has(key)) this.#keep(key, moved);
+    const packs = await inTurns(packsIn(await inTurns(decodingRelocationTable(raw))));
+    const moved: MovedRecords = { packs, at: (offset) => findRelocation(raw, offset) };
+    if (!this.#tables.has(key)) this.#keep(key, moved, raw.length);
     return moved;
   }
 
@@ -153,7 +159,7 @@ export class FreshRecords implements RecordReader {
       if (!isDamage(error)) throw error;
       return relocation.location;
     }
-    return moved.get(location.offset) === undefined ? location : movedPlace(location, moved);
+    return moved.at(location.offset) === undefined ? location : movedPlace(location, moved);
   }
 
   async #readOnce(kind: RecordKind, id: Uint8Array, location: Location): Promise<Uint8Array> {
@@ -180,6 +186,7 @@ export class FreshRecords implements RecordReader {
       for (const { index, place } of placed) {
         const { kind, id } = wanted[index] as WantedRecord;
         const { codec, rawLength, storedLength } = place;
+        await letOthersRun();
         const stored = bytes.subarray(place.offset - offset, place.offset - offset + storedLength);
         this.readBytes += storedLength;
         try {
@@ -205,25 +212,35 @@ export class FreshRecords implements RecordReader {
     this.#gone.set(packKey(pack), this.#context.log.state.seq);
   }
 
-  #keep(key: string, moved: MovedRecords): void {
-    this.#tables.set(key, moved);
-    this.#movedKept += moved.size;
-    for (const [oldest, { size }] of this.#tables) {
-      if (this.#movedKept <= MAX_MOVED_KEPT || oldest === key) break;
+  #keep(key: string, moved: MovedRecords, length: number): void {
+    this.#tables.set(key, { moved, bytes: length });
+    this.#keptBytes += length;
+    for (const [oldest, { bytes }] of this.#tables) {
+      if (this.#keptBytes <= MAX_KEPT_BYTES || oldest === key) break;
       this.#tables.delete(oldest);
-      this.#movedKept -= size;
+      this.#keptBytes -= bytes;
     }
   }
 }
 
 /** Where a record of a pack that was moved is now. @throws `MAP_CORRUPT` */
 export function movedPlace(location: Location, moved: MovedRecords): Location {
-  const to = moved.get(location.offset);
+  const to = moved.at(location.offset);
   if (to === undefined || to.storedLength !== location.storedLength) {
     const place = `${packKey(location.pack)} at ${location.offset}`;
     throw new BackupError('MAP_CORRUPT', `a map names ${place}, which was left behind when the pack was moved`);
   }
   return { ...location, pack: to.pack, offset: to.offset };
+}
+
+function* packsIn(rows: readonly RelocationRow[]): InSteps<PackName[]> {
+  const packs = new Map<string, PackName>();
+  const steps = new Steps();
+  for (const { to } of rows) {
+    packs.set(packKey(to.pack), to.pack);
+    if (steps.isDue()) yield;
+  }
+  return [...packs.values()];
 }
 
 interface Placed {

@@ -64,7 +64,7 @@ export class NeededPacks implements MapSink {
       const moved = await readTwice(() => this.#parts.records.movedFrom(pack));
       if ('error' in moved) continue; // The table is told of where it is read.
       if (moved.value === undefined) this.#need(pack);
-      else for (const { pack: to } of moved.value.values()) this.#need(to);
+      else for (const to of moved.value.packs) this.#need(to);
     }
   }
 

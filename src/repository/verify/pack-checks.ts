@@ -3,6 +3,7 @@ import { readAhead } from '../map/read-ahead.ts';
 import type { ProgressTeller } from '../progress-teller.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
 import { type PackName, packKey } from '../records/record.ts';
+import { sortedInTurns } from '../records/sorted-in-turns.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';
@@ -67,7 +68,10 @@ export class PackChecks {
   async checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
     const total = wanted.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
     this.#parts.progress.begin('data', total);
-    const order = [...wanted].sort((a, b) => times.of(a.pack) - times.of(b.pack));
+    const order = await sortedInTurns(
+      wanted.map((each) => ({ ...each, at: times.of(each.pack) })),
+      (a, b) => a.at - b.at,
+    );
     const saveEvery = this.#parts.saveEveryPacks ?? SAVE_EVERY_PACKS;
     const check = async (each: ExpectedPack) => ({ ...each, isGood: await this.#isGood(each, true) });
     let unsaved = 0;

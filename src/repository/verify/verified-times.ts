@@ -1,20 +1,17 @@
 import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../target/bounded-get.ts';
 import type { CloudTarget } from '../../target/cloud-target.ts';
-import { openObject, sealObject } from '../log/sealed-object.ts';
+import { opening, sealing } from '../log/sealed-object.ts';
+import { inTurns } from '../records/event-loop-turns.ts';
 import type { PackName } from '../records/record.ts';
+import { nameOf, VerifiedRows } from './verified-rows.ts';
 
 /** When packs were verified last: `docs/FORMAT.md`, section 10. A cache that everybody may lose. */
 
 export const VERIFIED_KEY = 'cache/verified';
-const VERSION = 1;
-/** 8 bytes of the pack's random part, u32 seconds since 1970. */
-const ROW_BYTES = 12;
-const NAME_DIGITS = 16;
-const MAX_ROWS = 2 ** 21;
 const MAX_BYTES = 2 ** 25;
-
-type Times = Map<string, number>;
+/** Times that are kept until they can be saved: the oldest are let go, which only has their packs verified again sooner. */
+const MAX_NOTED = 8192;
 
 /**
  * When each pack's data was verified last, by whichever host. It only decides the order in which packs are verified, so what
@@ -24,15 +21,15 @@ export class VerifiedTimes {
   readonly #target: CloudTarget;
   readonly #logKey: Uint8Array | undefined;
   readonly #signal: AbortSignal | undefined;
-  #stored: Times;
+  #stored: VerifiedRows;
   /** Since it was read or written. */
-  readonly #noted: Times = new Map();
+  readonly #noted = new Map<string, number>();
 
   private constructor(
     target: CloudTarget,
     logKey: Uint8Array | undefined,
     signal: AbortSignal | undefined,
-    stored: Times,
+    stored: VerifiedRows,
   ) {
     this.#target = target;
     this.#logKey = logKey;
@@ -45,18 +42,20 @@ export class VerifiedTimes {
     logKey: Uint8Array | undefined,
     signal: AbortSignal | undefined,
   ): Promise<VerifiedTimes> {
-    return new VerifiedTimes(target, logKey, signal, (await readTimes(target, logKey, signal)) ?? new Map());
+    return new VerifiedTimes(target, logKey, signal, (await readRows(target, logKey, signal)) ?? VerifiedRows.EMPTY);
   }
 
   /** Seconds since 1970; 0 for never. */
   of(pack: PackName): number {
-    const name = nameOf(pack);
-    return this.#noted.get(name) ?? this.#stored.get(name) ?? 0;
+    return this.#noted.get(nameOf(pack)) ?? this.#stored.of(pack);
   }
 
   /** @param now - milliseconds since 1970 */
   note(pack: PackName, now: number): void {
     this.#noted.set(nameOf(pack), Math.floor(now / 1000));
+    if (this.#noted.size <= MAX_NOTED) return;
+    const [oldest] = this.#noted.keys();
+    this.#noted.delete(oldest as string);
   }
 
   /**
@@ -66,17 +65,13 @@ export class VerifiedTimes {
    */
   async save(there: readonly PackName[]): Promise<void> {
     if (this.#noted.size === 0) return;
-    const stored = await readTimes(this.#target, this.#logKey, this.#signal);
+    const stored = await readRows(this.#target, this.#logKey, this.#signal);
     if (stored === undefined) return; // Not known: it had better be left alone.
-    for (const [name, seconds] of this.#noted) stored.set(name, Math.max(seconds, stored.get(name) ?? 0));
-    const names = new Set(there.map(nameOf));
-    for (const name of stored.keys()) if (!names.has(name)) stored.delete(name);
+    const rows = await inTurns(stored.with(this.#noted, there));
     try {
-      const body = encode(stored);
-      await this.#target.put(VERIFIED_KEY, sealObject(this.#logKey, 'cow1 verified', 0, body), {
-        signal: this.#signal,
-      });
-      this.#stored = stored;
+      const bytes = await inTurns(sealing(this.#logKey, 'cow1 verified', 0, rows.body));
+      await this.#target.put(VERIFIED_KEY, bytes, { signal: this.#signal });
+      this.#stored = rows;
       this.#noted.clear();
     } catch {
       this.#signal?.throwIfAborted();
@@ -85,46 +80,21 @@ export class VerifiedTimes {
 }
 
 /** `undefined` where the store does not say. */
-async function readTimes(
+async function readRows(
   target: CloudTarget,
   logKey: Uint8Array | undefined,
   signal: AbortSignal | undefined,
-): Promise<Times | undefined> {
+): Promise<VerifiedRows | undefined> {
   try {
     const info = await target.stat(VERIFIED_KEY, { signal });
-    if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return new Map();
+    if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return VerifiedRows.EMPTY;
     const bytes = await getBounded(target, VERIFIED_KEY, info.size, { signal });
-    return bytes === undefined ? new Map() : decode(openObject(logKey, 'cow1 verified', 0, bytes));
+    if (bytes === undefined) return VerifiedRows.EMPTY;
+    const body = await inTurns(opening(logKey, 'cow1 verified', 0, bytes));
+    return await inTurns(VerifiedRows.reading(body));
   } catch (error) {
     signal?.throwIfAborted();
     const isUseless = BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND');
-    return isUseless ? new Map() : undefined;
+    return isUseless ? VerifiedRows.EMPTY : undefined;
   }
-}
-
-function nameOf({ random }: PackName): string {
-  return random.slice(0, NAME_DIGITS);
-}
-
-function encode(times: Times): Uint8Array {
-  const rows = [...times].sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, MAX_ROWS);
-  const body = Buffer.alloc(1 + rows.length * ROW_BYTES);
-  body[0] = VERSION;
-  rows.forEach(([name, seconds], index) => {
-    const at = 1 + index * ROW_BYTES;
-    body.write(name, at, 'hex');
-    body.writeUInt32LE(Math.min(seconds, 2 ** 32 - 1), at + 8);
-  });
-  return body;
-}
-
-/** What is not understood is nothing. */
-function decode(body: Uint8Array): Times {
-  const times: Times = new Map();
-  if (body[0] !== VERSION || (body.length - 1) % ROW_BYTES !== 0) return times;
-  const view = Buffer.from(body.buffer, body.byteOffset, body.length);
-  for (let at = 1; at < view.length; at += ROW_BYTES) {
-    times.set(view.toString('hex', at, at + 8), view.readUInt32LE(at + 8));
-  }
-  return times;
 }

@@ -8,6 +8,7 @@ import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
 import { PlaceSet } from '../records/place-set.ts';
 import { type PackName, packKey } from '../records/record.ts';
+import { sortedInTurns } from '../records/sorted-in-turns.ts';
 import type { RepositoryContext } from '../repository-context.ts';
 import { AffectedBackups } from './affected-backups.ts';
 import { Damages } from './damages.ts';
@@ -152,7 +153,7 @@ class Verification {
     if (times !== undefined && isPart) {
       // Which packs there are is seen before what they hold is compared.
       await this.#walk(backups, needed, false);
-      chosen = this.#choose(needed, listing, times);
+      chosen = await this.#choose(needed, listing, times);
     }
     const isCompared = depth === 'data' || (depth === 'checksums' && this.#target.capabilities.checksums !== true);
     needed.compare = (key) => isCompared && (chosen === undefined || chosen.has(key));
@@ -202,11 +203,13 @@ class Verification {
   }
 
   /** The part of the data that was verified least recently. */
-  #choose(needed: NeededPacks, listing: PackListing, times: VerifiedTimes): Set<string> {
+  async #choose(needed: NeededPacks, listing: PackListing, times: VerifiedTimes): Promise<Set<string>> {
     const { fraction, maxBytes } = this.#options;
-    const packs = [...needed.packs()].map((pack) => ({ key: packKey(pack), at: times.of(pack) }));
+    const packs = await sortedInTurns(
+      [...needed.packs()].map((pack) => ({ key: packKey(pack), at: times.of(pack) })),
+      (a, b) => a.at - b.at || (a.key < b.key ? -1 : 1),
+    );
     const total = packs.reduce((sum, { key }) => sum + listing.sizeOf(key), 0);
-    packs.sort((a, b) => a.at - b.at || (a.key < b.key ? -1 : 1));
     const chosen = new Set<string>();
     let bytes = 0;
     for (const { key } of packs) {

@@ -60,7 +60,7 @@ describe.each([
             const name = { session: SESSION, random };
             const body = await target.get(packKey(name));
             expect(body.length).toBe(size);
-            expect(createHash('sha256').update(body).digest()).toEqual(sha256);
+            expect(createHash('sha256').update(body).digest()).toEqual(Buffer.from(sha256));
             for (const row of await readPackFooter(target, name, size, footerKey)) {
               const bytes = body.subarray(row.offset, row.offset + row.storedLength);
               expect(bytes).toEqual(bodies[row.hint]);

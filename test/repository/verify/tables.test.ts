@@ -90,7 +90,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
     const targets = new Set<string>();
     for (const relocation of context.log.state.relocations.values()) {
       const records = new FreshRecords(context, target, async () => {}, undefined);
-      for (const { pack } of (await records.readTable(relocation)).values()) targets.add(packKey(pack));
+      for (const pack of (await records.readTable(relocation)).packs) targets.add(packKey(pack));
     }
     const [key] = targets;
     await target.delete(key!);
