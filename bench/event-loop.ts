@@ -14,6 +14,7 @@ import {
   type Extent,
   MemoryTarget,
 } from '../src/index.ts';
+import { codecs } from './support/codec-steps.ts';
 import { printTable } from './support/rounds.ts';
 
 const BLOCK = 4096;
@@ -181,6 +182,7 @@ async function manyBackups(): Promise<void> {
   await repository.close();
 }
 
+await codecs(step);
 await volumes();
 if (BLOCKS > 0) await backups();
 if (BACKUPS > 0) await manyBackups();
