@@ -1,4 +1,5 @@
 /** What is encoded and decoded in memory, each at the largest size that the format or a limit allows. */
+import { hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
@@ -35,6 +36,8 @@ const collectGarbage = runInNewContext('gc') as () => void;
 const KEY = new Uint8Array(32).fill(7);
 const FAN_OUT = 248;
 const name = (n: number) => n.toString(16).padStart(8, '0').repeat(4);
+/** That does not compress, as ids don't: a checkpoint that does would be refused for the memory that it takes. */
+const idOf = (n: number) => new Uint8Array(hash('sha256', String(n), 'buffer'));
 const packOf = (n: number): PackName => ({ session: n + 1, random: name(n) });
 const locationIn = (n: number): Location => ({
   pack: packOf(n),
@@ -48,7 +51,7 @@ const locationIn = (n: number): Location => ({
 export function stateOf(count: number): LogState {
   const backups = new Map<string, StoredBackup>();
   for (let n = 0; n < count; n++) {
-    const id = name(n);
+    const id = hash('sha256', `backup ${n}`).slice(0, 32);
     backups.set(id, {
       id,
       volume: `volume ${n % 100}`,
@@ -61,10 +64,8 @@ export function stateOf(count: number): LogState {
       descriptor: {
         size: 2 ** 30,
         blockSize: 65_536,
-        root: { level: 1, id: new Uint8Array(32).fill(n), location: locationIn(n) },
-        runs: [
-          [{ id: new Uint8Array(32).fill(n), location: locationIn(n), firstBlock: 5, lastBlock: 90, entries: 60 }],
-        ],
+        root: { level: 1, id: idOf(n), location: locationIn(n) },
+        runs: [[{ id: idOf(n), location: locationIn(n), firstBlock: 5, lastBlock: 90, entries: 60 }]],
         lost: [],
       },
       metadata: { job: 'nightly' },
