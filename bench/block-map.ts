@@ -2,9 +2,6 @@ import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BlockMap } from '../src/repository/map/block-map.ts';
-import type { Change } from '../src/repository/map/changes.ts';
-import { writeBlockMap } from '../src/repository/map/write-block-map.ts';
 import type {
   Location,
   PackName,
@@ -12,7 +9,10 @@ import type {
   RecordKind,
   RecordReader,
   RecordWriter,
-} from '../src/repository/records/record.ts';
+} from '../src/repository/format/record.ts';
+import { BlockMap } from '../src/repository/map/block-map.ts';
+import type { Change } from '../src/repository/map/changes.ts';
+import { writeBlockMap } from '../src/repository/map/write-block-map.ts';
 
 /**
  * What the block map of a 1 TiB volume of 64 KiB blocks costs: `node bench/block-map.ts [blocks]`. Records go to a

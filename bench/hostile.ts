@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { zstdDecompressSync } from 'node:zlib';
+import { atOnce } from '../src/common/event-loop-turns.ts';
 import { PlainReader } from '../src/common/plain-reader.ts';
-import { decodeCheckpoint } from '../src/repository/log/checkpoint-codec.ts';
-import type { LogState } from '../src/repository/log/log-state.ts';
-import { stateFrom } from '../src/repository/log/state-codec.ts';
-import { stateWeight } from '../src/repository/log/state-weight.ts';
-import { atOnce } from '../src/repository/records/event-loop-turns.ts';
+import { decodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
+import type { LogState } from '../src/repository/format/log-state.ts';
+import { stateFrom } from '../src/repository/format/state-codec.ts';
+import { stateWeight } from '../src/repository/format/state-weight.ts';
 import { HOSTILE_ELEMENTS, hostileCheckpoint } from '../test/repository/log/support/hostile-checkpoints.ts';
 import { printTable } from './support/rounds.ts';
 

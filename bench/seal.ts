@@ -7,12 +7,12 @@
 import { randomFillSync } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
-import { contentId } from '../src/repository/keys/derivation.ts';
-import { RepositoryKeys } from '../src/repository/keys/repository-keys.ts';
-import { RecordKind } from '../src/repository/records/record.ts';
-import { maxStoredLength, sealRecordInto } from '../src/repository/records/seal.ts';
-import { isZero } from '../src/repository/records/zero-block.ts';
-import { SealPool } from '../src/repository/workers/seal-pool.ts';
+import { isZero } from '../src/common/zero-block.ts';
+import { RepositoryKeys } from '../src/repository/crypto/repository-keys.ts';
+import { contentId } from '../src/repository/format/derivation.ts';
+import { RecordKind } from '../src/repository/format/record.ts';
+import { maxStoredLength, sealRecordInto } from '../src/repository/packs/record-sealing.ts';
+import { SealPool } from '../src/repository/packs/seal-pool/seal-pool.ts';
 
 const MIB = 1024 * 1024;
 const ROUNDS = 5;

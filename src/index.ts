@@ -6,6 +6,7 @@
  */
 
 export { type AbortOptions, abortable } from './common/abort.ts';
+export type { BlockRange } from './common/block-range.ts';
 export type { ByteRange } from './common/byte-range.ts';
 export {
   BackupError,
@@ -22,14 +23,6 @@ export { sliceDevice } from './device/slice-device.ts';
 export { type PageStore, pageDevice, syncDevice } from './device/sync-device.ts';
 export { type SyncStore, SyncStoreDevice } from './device/sync-store-device.ts';
 export { underlyingDevice, type WrappingDevice } from './device/underlying.ts';
-export type { BackupInfo } from './repository/backup-info.ts';
-export {
-  type BackupGroup,
-  BackupRepository,
-  type RetentionResult,
-} from './repository/backup-repository.ts';
-export type { RepositoryStats, VolumeInfo } from './repository/catalogue.ts';
-export type { Estimate } from './repository/estimate.ts';
 export type {
   BackupJob,
   BackupOptions,
@@ -40,29 +33,37 @@ export type {
   GroupPart,
   JobStatus,
   WatchOptions,
-} from './repository/jobs/backup-job.ts';
-export type { Outage } from './repository/jobs/job-patience.ts';
-export type { SessionInfo } from './repository/jobs/list-sessions.ts';
-export type { SessionLiveness } from './repository/jobs/session-owner.ts';
-export type { ChangeSource } from './repository/jobs/volume-backup.ts';
-export type { ChangeReason } from './repository/jobs/witnessed-commits.ts';
-export type { KeyProvider, Unlock } from './repository/keys/unlock.ts';
+} from './repository/backup/backup-job.ts';
+export type { Outage } from './repository/backup/job-patience.ts';
+export type { SessionInfo } from './repository/backup/list-sessions.ts';
+export type { SessionLiveness } from './repository/backup/session-owner.ts';
+export type { ChangeSource } from './repository/backup/volume-backup.ts';
+export type { ChangeReason } from './repository/backup/witnessed-commits.ts';
+export {
+  type BackupGroup,
+  BackupRepository,
+  type RetentionResult,
+} from './repository/backup-repository.ts';
+export type { RepositoryStats, VolumeInfo } from './repository/catalogue.ts';
+export type { BackupInfo } from './repository/context/backup-info.ts';
+export type { Progress, ProgressOptions } from './repository/context/progress.ts';
+export type { KeyProvider, Unlock } from './repository/crypto/unlock.ts';
+export type { Estimate } from './repository/estimate.ts';
 export type { LatestBackupOptions, ListBackupsOptions } from './repository/list-options.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
 export type { LogDamage } from './repository/log/open-log.ts';
-export { formatPosition, parsePosition } from './repository/opening/log-position.ts';
-export type { KeySlotInfo, KeySlots } from './repository/opening/manage-keys.ts';
+export type { KeySlotInfo, KeySlots } from './repository/open/key-slots.ts';
+export { formatPosition, parsePosition } from './repository/open/log-position.ts';
 export type {
   CreateOptions,
   NewRepositoryOptions,
   OpenOptions,
   RepositoryTuning,
-} from './repository/opening/repository-options.ts';
-export type { Progress, ProgressOptions } from './repository/progress.ts';
+} from './repository/open/repository-options.ts';
+export { SEAL_WORKER_URL } from './repository/packs/seal-pool/seal-worker-url.ts';
 export type { DamagedBackup } from './repository/prune/damaged-backups.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
 export type { Unreferenced, UnreferencedSession } from './repository/prune/unreferenced.ts';
-export type { RequestBudget } from './repository/requests/request-meter.ts';
 export type {
   OpenBackupOptions,
   OpenedBackup,
@@ -82,8 +83,6 @@ export type {
   VerifyOptions,
   VerifyResult,
 } from './repository/verify/verify-options.ts';
-export { SEAL_WORKER_URL } from './repository/workers/seal-worker-url.ts';
-export type { BlockRange } from './state/block-range.ts';
 export type { BlockState } from './state/block-state.ts';
 export {
   BlockStateMap,
@@ -92,7 +91,7 @@ export {
   type StateChange,
   type StateRange,
 } from './state/block-state-map.ts';
-export type { TargetClock } from './target/clock.ts';
+export type { TargetClock } from './targets/clock.ts';
 export type {
   CloudTarget,
   GetOptions,
@@ -103,28 +102,34 @@ export type {
   RemoveLeftoversOptions,
   TargetCapabilities,
   TargetMember,
-} from './target/cloud-target.ts';
-export { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './target/cloud-target.ts';
-export { type DeleteAllOptions, deleteAll } from './target/delete-all.ts';
-export { type FanOut, type FanOutOptions, fanOut, type ReplicaFailure } from './target/fan-out.ts';
-export { FileTarget } from './target/file-target.ts';
-export type { FileTargetOptions } from './target/file-target-options.ts';
+} from './targets/cloud-target.ts';
+export { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './targets/cloud-target.ts';
+export { type FanOut, type FanOutOptions, fanOut, type ReplicaFailure } from './targets/decorators/fan-out.ts';
 export {
   type ClosableTarget,
   ForwardingTarget,
   type TargetCall,
   type TargetOperation,
-} from './target/forwarding-target.ts';
-export { checkKey, isKey } from './target/keys.ts';
-export { MemoryTarget, type MemoryTargetOptions } from './target/memory-target.ts';
-export { readOnlyTarget } from './target/read-only.ts';
-export type { SynchronizedReplica, SynchronizeOptions, SynchronizeProgress } from './target/synchronize.ts';
-export { type BandwidthOptions, withBandwidthLimit } from './target/with-bandwidth-limit.ts';
-export { type ConcurrencyOptions, withConcurrencyLimit } from './target/with-concurrency-limit.ts';
-export { type RetryOptions, withRetries } from './target/with-retries.ts';
-export { TARGET_CHANNELS, type TargetTrace, type TracingOptions, withTracing } from './target/with-tracing.ts';
+} from './targets/decorators/forwarding-target.ts';
+export { readOnlyTarget } from './targets/decorators/read-only.ts';
+export type { RequestBudget } from './targets/decorators/request-meter.ts';
+export type { SynchronizedReplica, SynchronizeOptions, SynchronizeProgress } from './targets/decorators/synchronize.ts';
+export { type BandwidthOptions, withBandwidthLimit } from './targets/decorators/with-bandwidth-limit.ts';
+export { type ConcurrencyOptions, withConcurrencyLimit } from './targets/decorators/with-concurrency-limit.ts';
+export { type RetryOptions, withRetries } from './targets/decorators/with-retries.ts';
+export {
+  TARGET_CHANNELS,
+  type TargetTrace,
+  type TracingOptions,
+  withTracing,
+} from './targets/decorators/with-tracing.ts';
+export { type DeleteAllOptions, deleteAll } from './targets/delete-all.ts';
+export { FileTarget } from './targets/file/file-target.ts';
+export type { FileTargetOptions } from './targets/file/file-target-options.ts';
+export { checkKey, isKey } from './targets/keys.ts';
+export { MemoryTarget, type MemoryTargetOptions } from './targets/memory-target.ts';
 export { type ChangePoint, CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
-export type { SnapshotOptions } from './volume/instant.ts';
+export type { SnapshotOptions } from './volume/freeze.ts';
 export type { BlockMark } from './volume/live-snapshots.ts';
 export type { PreimageUse } from './volume/preimage-space.ts';
 export type { VolumeEvents } from './volume/volume-events.ts';

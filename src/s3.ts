@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 
-export type { S3Client } from './target/s3-client.ts';
-export { S3RequestError } from './target/s3-errors.ts';
-export type { S3TargetOptions } from './target/s3-options.ts';
-export { S3Target } from './target/s3-target.ts';
+export type { S3Client } from './targets/s3/s3-client.ts';
+export { S3RequestError } from './targets/s3/s3-errors.ts';
+export type { S3TargetOptions } from './targets/s3/s3-options.ts';
+export { S3Target } from './targets/s3/s3-target.ts';

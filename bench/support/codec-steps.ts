@@ -2,29 +2,29 @@
 import { hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { inTurns } from '../../src/common/event-loop-turns.ts';
 import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
-import { RepositoryKeys } from '../../src/repository/keys/repository-keys.ts';
-import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
-import { EMPTY_STATE, type LogState, type StoredBackup } from '../../src/repository/log/log-state.ts';
-import { sealing } from '../../src/repository/log/sealed-object.ts';
-import { EntryColumns } from '../../src/repository/map/entry-columns.ts';
-import { MapGeometry } from '../../src/repository/map/geometry.ts';
-import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository/map/inner-node.ts';
-import { encodingRunChunk, RunChunk } from '../../src/repository/map/run-chunk.ts';
-import { openingFooter, sealingFooter, TRAILER_BYTES } from '../../src/repository/pack/pack-footer.ts';
-import { inTurns } from '../../src/repository/records/event-loop-turns.ts';
+import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
+import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
+import { EntryColumns } from '../../src/repository/format/entry-columns.ts';
+import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository/format/inner-node.ts';
+import { sealing } from '../../src/repository/format/log-object.ts';
+import { EMPTY_STATE, type LogState, type StoredBackup } from '../../src/repository/format/log-state.ts';
+import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
+import { openingFooter, sealingFooter, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
 import {
   decodingPackTable,
   encodingPackTable,
   MAX_TABLE_PACKS,
-} from '../../src/repository/records/pack-table-record.ts';
-import { type Location, type PackName, packKey, RecordKind } from '../../src/repository/records/record.ts';
+} from '../../src/repository/format/pack-table-record.ts';
+import { type Location, type PackName, packKey, RecordKind } from '../../src/repository/format/record.ts';
 import {
   decodingRelocationTable,
   encodingRelocationTable,
   MAX_RELOCATION_ROWS,
-} from '../../src/repository/records/relocation-table.ts';
-import { openRecord, sealRecord } from '../../src/repository/records/seal.ts';
+} from '../../src/repository/format/relocation-table.ts';
+import { encodingRunChunk, RunChunk } from '../../src/repository/format/run-chunk.ts';
+import { openRecord, sealRecord } from '../../src/repository/packs/record-sealing.ts';
 import { VERIFIED_KEY, VerifiedTimes } from '../../src/repository/verify/verified-times.ts';
 import { fillRandom } from './random.ts';
 

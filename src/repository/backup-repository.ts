@@ -12,12 +12,10 @@ import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
-import type { CloudTarget } from '../target/cloud-target.ts';
-import { targetArgument } from '../target/target-arguments.ts';
+import type { CloudTarget } from '../targets/cloud-target.ts';
+import { metered, type RequestBudget, RequestMeter } from '../targets/decorators/request-meter.ts';
+import { targetArgument } from '../targets/target-arguments.ts';
 import { type CopyOnWriteVolume, isVolume } from '../volume/copy-on-write-volume.ts';
-import { type BackupInfo, backupInfo } from './backup-info.ts';
-import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
-import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
 import type {
   BackupJob,
   BackupOptions,
@@ -25,11 +23,16 @@ import type {
   BackupSource,
   GroupOptions,
   GroupPart,
-} from './jobs/backup-job.ts';
-import { BackupJobs } from './jobs/backup-jobs.ts';
-import type { JobHandle } from './jobs/job-handle.ts';
-import { checkBackupOptions, groupRequests } from './jobs/job-requests.ts';
-import { endSession, type SessionInfo, sessionsOf } from './jobs/list-sessions.ts';
+} from './backup/backup-job.ts';
+import { BackupJobs } from './backup/backup-jobs.ts';
+import type { JobHandle } from './backup/job-handle.ts';
+import { checkBackupOptions, groupRequests } from './backup/job-requests.ts';
+import { endSession, type SessionInfo, sessionsOf } from './backup/list-sessions.ts';
+import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
+import { type BackupInfo, backupInfo } from './context/backup-info.ts';
+import { openMap, type RepositoryContext } from './context/repository-context.ts';
+import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
+import type { LogState, StoredBackup } from './format/log-state.ts';
 import {
   checkLatestOptions,
   checkListOptions,
@@ -37,21 +40,18 @@ import {
   type ListBackupsOptions,
   shortIdArgument,
 } from './list-options.ts';
+import { missingBackup } from './log/entries/sessions.ts';
 import type { LogPosition } from './log/log-source.ts';
-import type { LogState, StoredBackup } from './log/log-state.ts';
 import type { LogDamage } from './log/open-log.ts';
-import { missingBackup } from './log/sessions.ts';
 import { BlockMap } from './map/block-map.ts';
-import { checkCreateOptions, checkOpenOptions } from './opening/check-options.ts';
-import { createRepository } from './opening/create-repository.ts';
-import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './opening/manage-keys.ts';
-import { openOrCreate } from './opening/open-or-create.ts';
-import { openRepository } from './opening/open-repository.ts';
-import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './opening/repository-options.ts';
+import { checkCreateOptions, checkOpenOptions } from './open/check-options.ts';
+import { createRepository } from './open/create-repository.ts';
+import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './open/key-slots.ts';
+import { openOrCreate } from './open/open-or-create.ts';
+import { openRepository } from './open/open-repository.ts';
+import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './open/repository-options.ts';
 import { prune } from './prune/prune.ts';
 import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prune-options.ts';
-import { openMap, type RepositoryContext } from './repository-context.ts';
-import { metered, type RequestBudget, RequestMeter } from './requests/request-meter.ts';
 import { BackupImage } from './restore/backup-image.ts';
 import { JobImage } from './restore/job-image.ts';
 import { restoreBackup } from './restore/restore.ts';

@@ -1,11 +1,11 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
-import { type BackupInfo, backupInfo } from './backup-info.ts';
-import { LOG_PREFIX } from './log/log-keys.ts';
-import { condemnationOf, isKnown, type LogState, type StoredBackup } from './log/log-state.ts';
+import { letOthersRun } from '../common/event-loop-turns.ts';
+import { type BackupInfo, backupInfo } from './context/backup-info.ts';
+import type { RepositoryContext } from './context/repository-context.ts';
+import { LOG_PREFIX } from './format/log-keys.ts';
+import { condemnationOf, isKnown, type LogState, type StoredBackup } from './format/log-state.ts';
 import { listPacks } from './prune/pack-listing.ts';
-import { letOthersRun } from './records/event-loop-turns.ts';
-import type { RepositoryContext } from './repository-context.ts';
 
 /** What a repository holds, for people and monitoring. */
 

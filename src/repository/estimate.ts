@@ -1,19 +1,19 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { described, optionsArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
+import { unionOf } from '../common/block-ranges.ts';
+import { gatheredRanges } from '../common/event-loop-turns.ts';
+import { metered, RequestMeter } from '../targets/decorators/request-meter.ts';
 import { isVolume } from '../volume/copy-on-write-volume.ts';
-import type { BackupSource } from './jobs/backup-job.ts';
-import { chooseBase } from './jobs/backup-session.ts';
-import { checkSource } from './jobs/job-requests.ts';
-import { writtenSinceBase } from './jobs/witnessed-commits.ts';
+import type { BackupSource } from './backup/backup-job.ts';
+import { chooseBase } from './backup/backup-session.ts';
+import { checkSource } from './backup/job-requests.ts';
+import { writtenSinceBase } from './backup/witnessed-commits.ts';
+import { openMap, type RepositoryContext } from './context/repository-context.ts';
+import { RESERVE_BYTES, RESERVE_KEY } from './context/reserve.ts';
+import type { StoredBackup } from './format/log-state.ts';
 import { CHECKPOINT_EVERY } from './log/checkpoint-writer.ts';
-import type { StoredBackup } from './log/log-state.ts';
-import { unionOf } from './map/block-ranges.ts';
-import { DEFAULT_PACK_BYTES } from './pack/pack-sizes.ts';
+import { DEFAULT_PACK_BYTES } from './packs/pack-sizes.ts';
 import { prune } from './prune/prune.ts';
-import { RESERVE_BYTES, RESERVE_KEY } from './prune/reserve.ts';
-import { gatheredRanges } from './records/event-loop-turns.ts';
-import { openMap, type RepositoryContext } from './repository-context.ts';
-import { metered, RequestMeter } from './requests/request-meter.ts';
 
 /**
  * What an operation would ask of the target, about: an upper bound but for requests that have to be repeated. What

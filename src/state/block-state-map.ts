@@ -1,6 +1,6 @@
 import { bytesArgument, choiceArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
+import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
-import { type BlockRange, blockRangeArgument } from './block-range.ts';
 import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
 import type { StateMask } from './mixed-chunks.ts';
 import { StateChunks } from './state-chunks.ts';

@@ -11,7 +11,7 @@ import {
 import { checkBytes, deviceArgument, objectWith } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import { systemClock, type TargetClock } from '../target/clock.ts';
+import { systemClock, type TargetClock } from '../targets/clock.ts';
 import { corrupted, type Fault, type FaultedCall, type FaultPlan, injectedError } from './faults.ts';
 
 /** What a device can be asked, through either door. @public */

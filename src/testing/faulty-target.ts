@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { choiceArgument, optionsArgument } from '../common/arguments.ts';
 import { objectWith } from '../device/door.ts';
-import { systemClock, type TargetClock } from '../target/clock.ts';
+import { systemClock, type TargetClock } from '../targets/clock.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -10,9 +10,9 @@ import type {
   ObjectInfo,
   PutOptions,
   RemoveLeftoversOptions,
-} from '../target/cloud-target.ts';
-import { ForwardingTarget, type TargetOperation } from '../target/forwarding-target.ts';
-import { clockArgument, targetArgument } from '../target/target-arguments.ts';
+} from '../targets/cloud-target.ts';
+import { ForwardingTarget, type TargetOperation } from '../targets/decorators/forwarding-target.ts';
+import { clockArgument, targetArgument } from '../targets/target-arguments.ts';
 import {
   corrupted,
   type Fault,

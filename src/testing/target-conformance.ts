@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { functionArgument, optionsArgument } from '../common/arguments.ts';
-import type { CloudTarget } from '../target/cloud-target.ts';
+import type { CloudTarget } from '../targets/cloud-target.ts';
 import type { ConformanceCase } from './conformance.ts';
 import { targetAbortCases } from './target-abort-cases.ts';
 import { targetListingCases } from './target-listing-cases.ts';

@@ -1,4 +1,4 @@
-import type { CloudTarget, ListOptions } from '../target/cloud-target.ts';
+import type { CloudTarget, ListOptions } from '../targets/cloud-target.ts';
 import { expectEqual, expectThat } from './conformance.ts';
 import { forEachOf, type TargetCase } from './target-trial.ts';
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from '../target/cloud-target.ts';
+import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from '../targets/cloud-target.ts';
 import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
 import { randomBytesFrom, seededRandom } from './seeded-random.ts';
 import type { TargetCase, TargetTrial } from './target-trial.ts';

@@ -1,4 +1,4 @@
-import type { CloudTarget } from '../target/cloud-target.ts';
+import type { CloudTarget } from '../targets/cloud-target.ts';
 import type { ConformanceContext } from './conformance.ts';
 
 /** What a case is given: a target, and keys that nobody else uses. */

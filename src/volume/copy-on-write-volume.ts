@@ -8,14 +8,15 @@ import {
   plainObjectArgument,
   textArgument,
 } from '../common/arguments.ts';
+import type { BlockRange } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
 import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
 import { checkTransfer } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import type { BlockRange } from '../state/block-range.ts';
-import { freezeSync, freezeTogether, type SnapshotOptions } from './instant.ts';
+import { WriteInterceptor } from './copy-before-write.ts';
+import { freezeSync, freezeTogether, type SnapshotOptions } from './freeze.ts';
 import { PreimageSpace, type PreimageUse } from './preimage-space.ts';
 import { type OpenSpill, openSpill } from './spill-file.ts';
 import { VolumeCore } from './volume-core.ts';
@@ -27,7 +28,6 @@ import {
   type VolumeOptions,
 } from './volume-options.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';
-import { WriteInterceptor } from './write-interceptor.ts';
 
 /** An instant of one volume that changes can be asked against. Plain data: it may be kept anywhere. @public */
 export interface ChangePoint {

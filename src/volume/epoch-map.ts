@@ -1,5 +1,5 @@
+import type { BlockRange } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
-import type { BlockRange } from '../state/block-range.ts';
 import { BlockEpochs } from './block-epochs.ts';
 
 /** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes nor returns. */

@@ -1,9 +1,9 @@
 import { BackupError } from '../common/errors.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { maskOf, nextInStates } from '../state/block-state-map.ts';
-import { preserveError } from './claims.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
 import { keysIn } from './keys-in.ts';
+import { preserveError } from './preimage-copies.ts';
 import type { InTransit, Room } from './preimage-space.ts';
 import { FREED_AT_ONCE, type Preimage, type Preimages } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';

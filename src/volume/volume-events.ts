@@ -1,7 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
+import type { BlockRange } from '../common/block-range.ts';
 import type { BackupError } from '../common/errors.ts';
-import type { BlockRange } from '../state/block-range.ts';
 import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
 import type { PreimageUse } from './preimage-space.ts';
 import type { VolumeSnapshot } from './volume-snapshot.ts';

@@ -1,12 +1,12 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { abortOptionsArgument, choiceArgument } from '../common/arguments.ts';
+import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
 import type { BlockDevice, Extent } from '../device/block-device.ts';
 import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import { type BlockRange, blockRangeArgument } from '../state/block-range.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { type BlockStateMap, type BlockStates, maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { ChangePoint, CopyOnWriteVolume } from './copy-on-write-volume.ts';

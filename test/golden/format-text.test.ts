@@ -2,16 +2,17 @@ import { crc32, zstdDecompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { decodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { RepositoryKeys } from '../../src/repository/keys/repository-keys.ts';
-import { decodeCheckpoint } from '../../src/repository/log/checkpoint-codec.ts';
-import { EMPTY_STATE, type LogState } from '../../src/repository/log/log-state.ts';
-import { MapGeometry } from '../../src/repository/map/geometry.ts';
-import { InnerNode } from '../../src/repository/map/inner-node.ts';
-import { decodeLeaf } from '../../src/repository/map/leaf.ts';
-import { footerLength, openFooter, TRAILER_BYTES } from '../../src/repository/pack/pack-footer.ts';
-import { decodePackTable } from '../../src/repository/records/pack-table-record.ts';
-import { decodeRelocationTable } from '../../src/repository/records/relocation-table.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
+import { decodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
+import { InnerNode } from '../../src/repository/format/inner-node.ts';
+import { decodeLeaf } from '../../src/repository/format/leaf.ts';
+import { EMPTY_STATE, type LogState } from '../../src/repository/format/log-state.ts';
+import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
+import { footerLength, openFooter, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
+import { decodePackTable } from '../../src/repository/format/pack-table-record.ts';
+import { decodeRelocationTable } from '../../src/repository/format/relocation-table.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
+import { decodeEntry } from '../repository/format/support/codecs-at-once.ts';
 import {
   appendixA,
   bytes,
@@ -22,8 +23,7 @@ import {
   sealedRecord,
   sha256,
   u32,
-} from '../repository/keys/support/format-text.ts';
-import { decodeEntry } from '../repository/log/support/codecs-at-once.ts';
+} from '../repository/format/support/format-text.ts';
 import { applyEntry } from '../repository/log/support/fold-at-once.ts';
 import { readRepository } from './independent-reader.ts';
 

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { Unlock } from '../../src/repository/keys/unlock.ts';
-import { FileTarget } from '../../src/target/file-target.ts';
+import type { Unlock } from '../../src/repository/crypto/unlock.ts';
+import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { type Objects, readRepository } from './independent-reader.ts';
 import { GOLDEN, type Golden, goldenFolder, type Manifest, readManifest } from './support/manifest.ts';
 

@@ -20,13 +20,13 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
     rule: '044',
     what: 'a slot counts as whole by its checksum alone',
     edits: { 'slot-is-signed': 'return undefined;' },
-    tests: { files: ['test/repository/keys/key-slot.test.ts'], names: 'shows every byte that somebody changed' },
+    tests: { files: ['test/repository/crypto/key-slot.test.ts'], names: 'shows every byte that somebody changed' },
   },
   {
     rule: '037',
     what: 'the last whole slot is removed where another one is there and damaged',
     edits: { 'another-slot-is-whole': "return { type: 'keys', added: [], removed: [id] };" },
-    tests: { files: ['test/repository/keys/manage-keys.test.ts'], names: 'does not count a slot' },
+    tests: { files: ['test/repository/open/key-slots.test.ts'], names: 'does not count a slot' },
   },
   {
     rule: '105',
@@ -56,6 +56,6 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
     rule: '046',
     what: 'every slot that a stranger put there is worked on',
     edits: { 'work-is-bounded': '' },
-    tests: { files: ['test/repository/keys/unlock-repository.test.ts'], names: 'hostile slots' },
+    tests: { files: ['test/repository/crypto/unlock-repository.test.ts'], names: 'hostile slots' },
   },
 ];

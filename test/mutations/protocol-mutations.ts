@@ -11,7 +11,7 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
     what: "a pack's name depends on random bytes alone",
     edits: { 'pack-names-are-hedged': 'const random = hedgedHex(16, this.#options.footerKey, session);' },
     tests: {
-      files: ['test/repository/jobs/copied-process.test.ts'],
+      files: ['test/repository/backup/copied-process.test.ts'],
       names: 'packs that begin with different contents have different names',
     },
   },

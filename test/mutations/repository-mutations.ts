@@ -1,9 +1,9 @@
 import type { Mutation } from './mutation.ts';
 
 const confirming = (names: string) => ({ files: ['test/repository/log/confirm.test.ts'], names });
-const tracking = (names: string) => ({ files: ['test/repository/jobs/witnessed-commits.test.ts'], names });
+const tracking = (names: string) => ({ files: ['test/repository/backup/witnessed-commits.test.ts'], names });
 const clocks = (names: string) => ({ files: ['test/repository/prune/clocks.test.ts'], names });
-const copies = (names: string) => ({ files: ['test/repository/jobs/copied-process.test.ts'], names });
+const copies = (names: string) => ({ files: ['test/repository/backup/copied-process.test.ts'], names });
 
 /** What keeps backups true and readable whatever becomes of stores, processes and clocks: by decision. */
 export const REPOSITORY_MUTATIONS: readonly Mutation[] = [

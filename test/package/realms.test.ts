@@ -6,7 +6,7 @@ import vm from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { hasBrand, isArrayBuffer, isBytes, isError, isPromise, isTypeError } from '../../src/common/realms.ts';
 import { systemCode } from '../../src/common/system-errors.ts';
-import { fileError } from '../../src/target/file-errors.ts';
+import { fileError } from '../../src/targets/file/file-errors.ts';
 import { SOURCES, sourceImports } from './source-imports.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -65,7 +65,7 @@ describe('values of another realm', () => {
 
 test('no source asks by instanceof what a value of Node or of a caller is', () => {
   // A first look that another one follows where it says no.
-  const looksAgain = ['common/realms.ts', 'device/door.ts', 'volume/write-interceptor.ts', 'target/s3-exchange.ts'];
+  const looksAgain = ['common/realms.ts', 'device/door.ts', 'volume/copy-before-write.ts', 'targets/s3/s3-exchange.ts'];
   const asking = [...sourceImports().keys()].filter((file) => {
     const text = readFileSync(join(SOURCES, file), 'utf8');
     return /instanceof (?:\w*Error|Uint8Array|ArrayBuffer|Promise|Date|RegExp|AbortSignal|CopyOnWriteVolume|VolumeSnapshot|\w+Device|\w+Target)\b/.test(

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { backupBeginning } from '../../src/repository/catalogue.ts';
-import { EMPTY_STATE, type LogState } from '../../src/repository/log/log-state.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { EMPTY_STATE, type LogState } from '../../src/repository/format/log-state.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { errorOf } from '../volume/support/bytes.ts';
 import { backup } from './log/support/facts.ts';
 import { createIn, openVolume, writeBlock } from './support/repositories.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { CloudTarget } from '../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import type { CloudTarget } from '../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { expectSame } from '../volume/support/bytes.ts';
 import {
   BLOCK,

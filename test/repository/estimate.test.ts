@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import type { Estimate } from '../../src/repository/estimate.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { errorOf } from '../volume/support/bytes.ts';
 import { BLOCK, notedTarget, openVolume, SMALL, writeBlock } from './support/repositories.ts';
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { randomForTest, SWEEPS_ALL } from '../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, encryptionOf, SMALL } from './support/repositories.ts';

@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { S3Target } from '../../src/target/s3-target.ts';
-import { withRetries } from '../../src/target/with-retries.ts';
+import { withRetries } from '../../src/targets/decorators/with-retries.ts';
+import { S3Target } from '../../src/targets/s3/s3-target.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { randomBytes } from '../support/randomness.ts';
 import { freshBucket, s3, s3Client } from '../support/s3.ts';

@@ -2,9 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { tell } from '../../src/common/tell.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { Progress } from '../../src/repository/progress.ts';
-import { watched } from '../../src/repository/progress.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import type { Progress } from '../../src/repository/context/progress.ts';
+import { watched } from '../../src/repository/context/progress.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { createIn, openVolume } from './support/repositories.ts';
 
 /** Of the process warning. */

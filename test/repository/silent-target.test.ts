@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { CloudTarget, ObjectInfo } from '../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import type { CloudTarget, ObjectInfo } from '../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import type { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { BLOCK, createIn, openIn, openVolume, SMALL, unlockOf, writeBlock } from './support/repositories.ts';
 

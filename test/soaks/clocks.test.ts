@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { BackupError, CloudTarget, RetentionPolicy } from '../../src/index.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { randomForTest, testSeed, times, withinMs } from '../support/randomness.ts';
 import {
   ClockHost,

@@ -1,14 +1,14 @@
 import { describe, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { RESERVE_KEY } from '../../src/repository/prune/reserve.ts';
+import { RESERVE_KEY } from '../../src/repository/context/reserve.ts';
 import { CopyOnWriteVolume, type SyncVolumeAccess } from '../../src/volume/copy-on-write-volume.ts';
 import { attempt } from '../repository/histories/support/attempt.ts';
 import { BLOCK, createIn, openIn } from '../repository/support/repositories.ts';
 import { randomBytes, randomForTest, testSeed, times, withinMs } from '../support/randomness.ts';
 import { mountedDisk, QuotaDisk, type SmallDisk } from './support/full-disks.ts';
 
-vi.mock('../../src/target/clock.ts', () => import('../repository/histories/support/hasty-clock.ts'));
+vi.mock('../../src/targets/clock.ts', () => import('../repository/histories/support/hasty-clock.ts'));
 
 /**
  * Disks that fill up while backups are made, forgotten and pruned: every operation succeeds or says `NO_SPACE`, every

@@ -5,7 +5,7 @@ import { join, relative } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { FileTarget } from '../../src/target/file-target.ts';
+import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { randomBytesFrom } from '../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { randomForTest, testSeed, times, withinMs } from '../support/randomness.ts';

@@ -1,5 +1,5 @@
 import { test } from 'vitest';
-import type { CloudTarget } from '../../src/target/cloud-target.ts';
+import type { CloudTarget } from '../../src/targets/cloud-target.ts';
 import { targetConformance } from '../../src/testing/target-conformance.ts';
 
 /** Runs the conformance suite on a target, each case as a test, without those that a server is known to fail. */

@@ -1,6 +1,6 @@
 import { BackupError } from '../../src/common/errors.ts';
-import type { CloudTarget, PutOptions } from '../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../src/target/forwarding-target.ts';
+import type { CloudTarget, PutOptions } from '../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../src/targets/decorators/forwarding-target.ts';
 
 /** A store that takes so many bytes of objects and refuses more with `NO_SPACE`, as a full disk or a quota does. */
 export class QuotaTarget extends ForwardingTarget {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { TargetOperation } from '../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
-import { withRetries } from '../../src/target/with-retries.ts';
+import type { TargetOperation } from '../../src/targets/decorators/forwarding-target.ts';
+import { withRetries } from '../../src/targets/decorators/with-retries.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { type Fault, type FaultRule, scriptedFaults, seededFaults } from '../../src/testing/faults.ts';
 import { FaultyTarget } from '../../src/testing/faulty-target.ts';
 import { randomBytesFrom, seededRandom } from '../../src/testing/seeded-random.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
-import type { CloudTarget, ObjectInfo } from '../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../src/target/memory-target.ts';
+import type { CloudTarget, ObjectInfo } from '../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { targetConformance } from '../../src/testing/target-conformance.ts';
 
 type Put = Parameters<MemoryTarget['put']>;

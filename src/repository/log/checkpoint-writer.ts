@@ -1,8 +1,8 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { tell } from '../../common/tell.ts';
-import { encodeCheckpoint } from './checkpoint-codec.ts';
-import { checkpointKey } from './log-keys.ts';
+import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
+import { checkpointKey } from '../format/log-keys.ts';
 import type { LogReader } from './log-reader.ts';
 
 /** From so many entries on a checkpoint is due. */

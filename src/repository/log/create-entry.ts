@@ -1,7 +1,7 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { ABORT_GRACE_MS, pastAbort } from '../../common/past-abort.ts';
-import type { DecodedEntry } from './entry-codec.ts';
+import type { DecodedEntry } from '../format/entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 
 /** How often and how patiently an entry is sent (P5). */

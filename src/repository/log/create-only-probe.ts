@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
 
 /** Options of {@link probeCreateOnly}. */
 export interface ProbeOptions extends AbortOptions {

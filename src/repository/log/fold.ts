@@ -1,12 +1,12 @@
-import { type InSteps, inTurns } from '../records/event-loop-turns.ts';
-import { packKey } from '../records/record.ts';
-import { logCorrupt } from './corrupt.ts';
-import { foldCollect } from './fold-collect.ts';
-import { foldCommit } from './fold-commit.ts';
-import { FoldDraft } from './fold-draft.ts';
-import { foldAbort, foldForget, foldHold, foldOpen, foldRelease } from './fold-sessions.ts';
-import type { LogEntry, LogFactOf } from './log-entry.ts';
-import type { LogState } from './log-state.ts';
+import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import type { LogEntry, LogFactOf } from '../format/log-entry.ts';
+import type { LogState } from '../format/log-state.ts';
+import { packKey } from '../format/record.ts';
+import { foldCollect } from './entries/fold-collect.ts';
+import { foldCommit } from './entries/fold-commit.ts';
+import { FoldDraft } from './entries/fold-draft.ts';
+import { foldAbort, foldForget, foldHold, foldOpen, foldRelease } from './entries/fold-sessions.ts';
 
 /** An entry and the hash of its object. */
 export interface HashedEntry {

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
-import { logCorrupt } from './corrupt.ts';
-import type { DecodedEntry } from './entry-codec.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import type { DecodedEntry } from '../format/entry-codec.ts';
+import type { LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';
-import type { LogEntry } from './log-entry.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
 import { soundEntry } from './sound-entries.ts';

@@ -1,9 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { type DecodedEntry, MAX_TAIL } from './entry-codec.ts';
+import { type DecodedEntry, MAX_TAIL } from '../format/entry-codec.ts';
+import type { LogEntry } from '../format/log-entry.ts';
+import type { LogState } from '../format/log-state.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
-import type { LogEntry } from './log-entry.ts';
 import { type ListedEntry, LogListing } from './log-listing.ts';
 import {
   fetchEntry,
@@ -14,7 +15,6 @@ import {
   rolledBack,
   truncated,
 } from './log-source.ts';
-import type { LogState } from './log-state.ts';
 import { type LogDamage, type OpenLogOptions, openLog } from './open-log.ts';
 import { lowestFork } from './sound-entries.ts';
 import { Turns } from './turns.ts';

@@ -1,15 +1,15 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { getBounded } from '../../target/bounded-get.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import type { RepositoryMode } from '../keys/format-object.ts';
-import { inTurns } from '../records/event-loop-turns.ts';
-import { decodeCheckpoint } from './checkpoint-codec.ts';
-import { logCorrupt } from './corrupt.ts';
-import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from './entry-codec.ts';
-import { entryKey } from './log-keys.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import { getBounded } from '../../targets/bounded-get.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { decodeCheckpoint } from '../format/checkpoint-codec.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
+import type { RepositoryMode } from '../format/format-object.ts';
+import { entryKey } from '../format/log-keys.ts';
+import type { LogState } from '../format/log-state.ts';
 import type { LogListing, NamedObject } from './log-listing.ts';
-import type { LogState } from './log-state.ts';
 
 /** Where a log is, and how to read it. */
 export interface LogSource {

@@ -1,8 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { systemClock } from '../../target/clock.ts';
-import { inTurns } from '../records/event-loop-turns.ts';
-import { metered } from '../requests/request-meter.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import { systemClock } from '../../targets/clock.ts';
+import { metered } from '../../targets/decorators/request-meter.ts';
+import { MAX_TIME } from '../format/decode-values.ts';
+import { commitIdFor, encodingEntry } from '../format/entry-codec.ts';
+import type { LogEntry, LogFact } from '../format/log-entry.ts';
+import type { LogState } from '../format/log-state.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
 import {
   commitUnknown,
@@ -15,13 +19,9 @@ import {
   type SentEntry,
   type Waiting,
 } from './create-entry.ts';
-import { commitIdFor, encodingEntry } from './entry-codec.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
-import type { LogEntry, LogFact } from './log-entry.ts';
 import type { LogReader } from './log-reader.ts';
 import { keyOfEntry, type LogPosition } from './log-source.ts';
-import type { LogState } from './log-state.ts';
-import { MAX_TIME } from './plain-values.ts';
 
 /** What is to become true, by the state that it is decided on; an error for "it may not"; `undefined` for "nothing to say". */
 export type Decision<Fact extends LogFact = LogFact> = Fact | BackupError | undefined;

@@ -1,13 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { logCorrupt } from './corrupt.ts';
-import { MAX_ENTRY_BYTES } from './entry-codec.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
+import type { LogEntry } from '../format/log-entry.ts';
+import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
-import type { LogEntry } from './log-entry.ts';
 import { LogListing } from './log-listing.ts';
 import { checkNotAhead, fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
-import { EMPTY_STATE, type LogState } from './log-state.ts';
 import { type Prefetched, PrefetchedTarget } from './prefetch.ts';
 import { lowestFork } from './sound-entries.ts';
 

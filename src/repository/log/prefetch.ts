@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { CloudTarget, GetOptions } from '../../target/cloud-target.ts';
-import { ForwardingTarget } from '../../target/forwarding-target.ts';
-import { MAX_ENTRY_BYTES } from './entry-codec.ts';
+import type { CloudTarget, GetOptions } from '../../targets/cloud-target.ts';
+import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
+import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { LogListing, NamedObject } from './log-listing.ts';
 
 /** Answers that are on their way, by key. */

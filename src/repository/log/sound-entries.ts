@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { DecodedEntry } from './entry-codec.ts';
+import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, forked, type LogSource, truncated } from './log-source.ts';
 

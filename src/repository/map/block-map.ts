@@ -1,18 +1,18 @@
 import { abortable } from '../../common/abort.ts';
 import { integerArgument } from '../../common/arguments.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { clipRanges, inRanges } from '../../common/block-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { BlockRange } from '../../state/block-range.ts';
-import type { RecordIds, RecordReader } from '../records/record.ts';
-import { clipRanges, inRanges } from './block-ranges.ts';
-import type { BlockEntry, MapDescriptor } from './descriptor.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { EntryTable } from '../format/entry-table.ts';
+import type { BlockEntry, MapDescriptor } from '../format/map-descriptor.ts';
+import { MapGeometry } from '../format/map-geometry.ts';
+import type { RecordIds, RecordReader } from '../format/record.ts';
+import type { RunChunk } from '../format/run-chunk.ts';
 import { type DiffOptions, diffMaps } from './diff.ts';
-import type { EntryTable } from './entry-table.ts';
-import { MapGeometry } from './geometry.ts';
 import { MapTree } from './map-tree.ts';
 import { Overlay } from './overlay.ts';
 import { type PackUsage, type PackUsageOptions, packUsage } from './pack-usage.ts';
-import { readAhead } from './read-ahead.ts';
-import type { RunChunk } from './run-chunk.ts';
 import { loadRuns } from './runs.ts';
 
 /** How a block map is read. */

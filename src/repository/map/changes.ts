@@ -1,11 +1,11 @@
+import type { BlockRange } from '../../common/block-range.ts';
+import { Coalescer, clipRanges, inRanges, subtractRanges, unionRanges } from '../../common/block-ranges.ts';
 import { isPromise } from '../../common/realms.ts';
-import type { BlockRange } from '../../state/block-range.ts';
-import { Coalescer, clipRanges, inRanges, subtractRanges, unionRanges } from './block-ranges.ts';
-import type { BlockEntry } from './descriptor.ts';
-import { EntryColumns } from './entry-columns.ts';
-import type { MapGeometry } from './geometry.ts';
-import { placeFault } from './place.ts';
-import type { SortedEntries } from './run-chunk.ts';
+import { EntryColumns } from '../format/entry-columns.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
+import type { MapGeometry } from '../format/map-geometry.ts';
+import { placeFault } from '../format/place.ts';
+import type { SortedEntries } from '../format/run-chunk.ts';
 
 /** What a block has now; `undefined` for zeroes. */
 export type Change = readonly [block: number, entry: BlockEntry | undefined];

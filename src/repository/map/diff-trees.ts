@@ -1,6 +1,6 @@
-import type { InnerNode, NodeRef } from './inner-node.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { InnerNode, NodeRef } from '../format/inner-node.ts';
 import type { MapTree } from './map-tree.ts';
-import { readAhead } from './read-ahead.ts';
 
 /** A leaf whose id differs between two trees, by what each has there. */
 export interface DifferingLeaf {

@@ -1,11 +1,11 @@
-import type { BlockRange } from '../../state/block-range.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { Coalescer, clipRanges, unionRanges } from '../../common/block-ranges.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { EntryTable } from '../format/entry-table.ts';
 import type { BlockMap } from './block-map.ts';
-import { Coalescer, clipRanges, unionRanges } from './block-ranges.ts';
 import { type DifferingLeaf, differingLeaves } from './diff-trees.ts';
-import type { EntryTable } from './entry-table.ts';
 import type { Overlay } from './overlay.ts';
-import { readAhead } from './read-ahead.ts';
 
 export interface DiffOptions {
   readonly signal?: AbortSignal | undefined;

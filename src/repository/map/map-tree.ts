@@ -1,13 +1,13 @@
 import { abortable } from '../../common/abort.ts';
-import { type RecordIds, RecordKind, type RecordReader } from '../records/record.ts';
-import { mapCorrupt } from './corrupt.ts';
-import type { MapRoot } from './descriptor.ts';
-import type { EntryTable } from './entry-table.ts';
-import type { MapGeometry } from './geometry.ts';
-import { InnerNode, type NodeRef } from './inner-node.ts';
-import { decodeLeaf } from './leaf.ts';
-import { NodeCache } from './node-cache.ts';
-import { readAhead } from './read-ahead.ts';
+import { NodeCache } from '../../common/lru-cache.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { EntryTable } from '../format/entry-table.ts';
+import { InnerNode, type NodeRef } from '../format/inner-node.ts';
+import { decodeLeaf } from '../format/leaf.ts';
+import { mapCorrupt } from '../format/map-corrupt.ts';
+import type { MapRoot } from '../format/map-descriptor.ts';
+import type { MapGeometry } from '../format/map-geometry.ts';
+import { type RecordIds, RecordKind, type RecordReader } from '../format/record.ts';
 
 /** What records are read with. */
 export interface RecordSource {

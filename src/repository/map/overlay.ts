@@ -1,6 +1,6 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
-import type { BlockEntry } from './descriptor.ts';
-import type { SortedEntries } from './run-chunk.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
+import type { SortedEntries } from '../format/run-chunk.ts';
 
 /** Runs merged in memory: of each block that any of them names, the newest entry. */
 export class Overlay implements SortedEntries {

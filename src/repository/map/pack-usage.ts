@@ -1,5 +1,5 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
-import { type Location, type PackName, packKey } from '../records/record.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { type Location, type PackName, packKey } from '../format/record.ts';
 import type { BlockMap } from './block-map.ts';
 
 /** By pack key: bytes as stored. */

@@ -1,10 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
-import { type Location, type PackName, packKey } from '../records/record.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { EntryTable } from '../format/entry-table.ts';
+import type { NodeRef } from '../format/inner-node.ts';
+import { type Location, type PackName, packKey } from '../format/record.ts';
 import type { BlockMap } from './block-map.ts';
-import type { EntryTable } from './entry-table.ts';
-import type { NodeRef } from './inner-node.ts';
-import { readAhead } from './read-ahead.ts';
 
 /** What a collector asks of maps: where they need something, without reading more of them than it takes. */
 

@@ -1,13 +1,19 @@
-import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../records/event-loop-turns.ts';
-import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
-import { mapCorrupt } from './corrupt.ts';
-import type { BlockEntry, RunChunkRef } from './descriptor.ts';
-import { EntryColumns } from './entry-columns.ts';
-import type { MapGeometry } from './geometry.ts';
+import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { EntryColumns } from '../format/entry-columns.ts';
+import { mapCorrupt } from '../format/map-corrupt.ts';
+import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
+import type { MapGeometry } from '../format/map-geometry.ts';
+import { packText } from '../format/pack-list.ts';
+import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../format/record.ts';
+import {
+  chunkHasRoom,
+  encodingRunChunk,
+  MAX_CHUNK_ENTRIES,
+  RunChunk,
+  type SortedEntries,
+} from '../format/run-chunk.ts';
 import { ownBytes, type RecordSource } from './map-tree.ts';
-import { packText } from './pack-table.ts';
-import { readAhead } from './read-ahead.ts';
-import { chunkHasRoom, encodingRunChunk, MAX_CHUNK_ENTRIES, RunChunk, type SortedEntries } from './run-chunk.ts';
 
 /** Reading and writing whole runs. */
 

@@ -1,15 +1,15 @@
-import { inTurns } from '../records/event-loop-turns.ts';
-import { type RecordIds, RecordKind, type RecordWriter } from '../records/record.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { type EncodedRecord, EntryColumns } from '../format/entry-columns.ts';
+import type { EntryTable } from '../format/entry-table.ts';
+import { encodingInnerNode, type NodeRef, type PackBytes } from '../format/inner-node.ts';
+import { encodeLeaf } from '../format/leaf.ts';
+import type { MapRoot } from '../format/map-descriptor.ts';
+import type { MapGeometry } from '../format/map-geometry.ts';
+import { sameLocation } from '../format/place.ts';
+import { type RecordIds, RecordKind, type RecordWriter } from '../format/record.ts';
 import type { Change } from './changes.ts';
-import type { MapRoot } from './descriptor.ts';
-import { type EncodedRecord, EntryColumns } from './entry-columns.ts';
-import type { EntryTable } from './entry-table.ts';
-import type { MapGeometry } from './geometry.ts';
-import { encodingInnerNode, type NodeRef, type PackBytes } from './inner-node.ts';
-import { encodeLeaf } from './leaf.ts';
 import type { MapTree } from './map-tree.ts';
-import { sameLocation } from './place.ts';
-import { readAhead } from './read-ahead.ts';
 
 /** What a fold works with. */
 export interface FoldOptions {

@@ -1,11 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { FooterRow } from '../pack/pack-footer.ts';
-import { readPackBytes, readPackFooter } from '../pack/pack-reader.ts';
-import type { PackWriter } from '../pack/pack-writer.ts';
-import { type Location, type PackName, packKey } from '../records/record.ts';
-import { openRecord } from '../records/seal.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { FooterRow } from '../format/pack-footer.ts';
+import { type Location, type PackName, packKey } from '../format/record.ts';
+import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
+import type { PackWriter } from '../packs/pack-writer.ts';
+import { openRecord } from '../packs/record-sealing.ts';
 
 /** Bytes that nobody needs are read along when that saves a request. */
 const MAX_GAP_BYTES = 256 * 1024;

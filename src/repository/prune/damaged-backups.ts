@@ -1,9 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { BackupError } from '../../common/errors.ts';
-import type { Relocation } from '../log/log-entry.ts';
-import { type LogState, markedBackups, type StoredBackup } from '../log/log-state.ts';
-import { packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { Relocation } from '../format/log-entry.ts';
+import { type LogState, markedBackups, type StoredBackup } from '../format/log-state.ts';
+import { packKey } from '../format/record.ts';
 import { type DamagedMap, Marker } from './marker.ts';
 import { type Live, liveOf, type TableTargets } from './relocated.ts';
 

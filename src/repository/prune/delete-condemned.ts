@@ -1,9 +1,9 @@
-import { deleteAll } from '../../target/delete-all.ts';
-import { findingDeletable } from '../log/collect-decision.ts';
-import type { Condemnation, LogState } from '../log/log-state.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { inTurns, letOthersRun } from '../records/event-loop-turns.ts';
-import { packKey } from '../records/record.ts';
+import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { deleteAll } from '../../targets/delete-all.ts';
+import type { Condemnation, LogState } from '../format/log-state.ts';
+import { packKey } from '../format/record.ts';
+import { findingDeletable } from '../log/entries/collect-decision.ts';
 import type { Marking } from './collect.ts';
 import { isLocked, type ListedPack } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';

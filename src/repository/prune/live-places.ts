@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { StoredBackup } from '../log/log-state.ts';
+import type { StoredBackup } from '../format/log-state.ts';
+import { packKey } from '../format/record.ts';
 import { walkPlaces } from '../map/place-walk.ts';
-import { PlaceSet } from '../records/place-set.ts';
-import { packKey } from '../records/record.ts';
+import { PlaceSet } from '../packs/location-set.ts';
 import type { PlacedRecords } from './placed-records.ts';
 
 const NO_OFFSETS: ReadonlySet<number> = new Set();

@@ -1,11 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
-import type { StoredBackup } from '../log/log-state.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { StoredBackup } from '../format/log-state.ts';
+import { type Location, type PackName, packKey } from '../format/record.ts';
 import { type UsageSink, walkUsage } from '../map/place-walk.ts';
-import { PlaceSet } from '../records/place-set.ts';
-import { type Location, type PackName, packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
-import { isDamage } from './damage.ts';
+import { PlaceSet } from '../packs/location-set.ts';
 import { PlacedRecords } from './placed-records.ts';
 
 /** A pack as maps name it. */

@@ -1,7 +1,7 @@
-import type { ObjectInfo } from '../../target/cloud-target.ts';
-import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
-import { type PackName, packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import type { ObjectInfo } from '../../targets/cloud-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { type PackName, packKey } from '../format/record.ts';
 import type { Ages, SessionLife } from './ages.ts';
 
 /** A pack that a listing showed. */

@@ -1,12 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { MapDescriptor } from '../format/map-descriptor.ts';
+import { type Location, packKey, RecordKind, type RecordReader } from '../format/record.ts';
+import type { RelocationRow } from '../format/relocation-table.ts';
 import { BlockMap } from '../map/block-map.ts';
-import type { MapDescriptor } from '../map/descriptor.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
-import { type Location, packKey, RecordKind, type RecordReader } from '../records/record.ts';
-import type { RelocationRow } from '../records/relocation-table.ts';
-import { StoredRecords } from '../records/stored-records.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { StoredRecords } from '../packs/stored-records.ts';
 import { readRelocation } from './relocated.ts';
 
 const NODE_BYTES = 1024 * 1024;

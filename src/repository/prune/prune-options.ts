@@ -6,10 +6,10 @@ import {
   signalArgument,
 } from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
-import { DEFAULT_PACK_BYTES } from '../pack/pack-sizes.ts';
-import type { Progress, ProgressOptions } from '../progress.ts';
+import type { Progress, ProgressOptions } from '../context/progress.ts';
+import { RESERVE_BYTES } from '../context/reserve.ts';
+import { DEFAULT_PACK_BYTES } from '../packs/pack-sizes.ts';
 import type { DamagedBackup } from './damaged-backups.ts';
-import { RESERVE_BYTES } from './reserve.ts';
 import type { Unreferenced } from './unreferenced.ts';
 
 /**

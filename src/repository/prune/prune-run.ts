@@ -1,5 +1,5 @@
-import { ProgressTeller } from '../progress-teller.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { ProgressTeller } from '../context/progress-reporter.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Ages } from './ages.ts';
 import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
 

@@ -1,19 +1,19 @@
+import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
-import { isForsaken } from '../jobs/session-owner.ts';
-import type { LogState, Session } from '../log/log-state.ts';
-import { decideAbort } from '../log/sessions.ts';
-import { watched } from '../progress.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { isForsaken } from '../backup/session-owner.ts';
+import { watched } from '../context/progress.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { appendInLittleRoom, keepReserve } from '../context/reserve.ts';
+import type { LogState, Session } from '../format/log-state.ts';
+import { decideAbort } from '../log/entries/sessions.ts';
 import { requireWritable } from '../retention/forget.ts';
 import { Ages } from './ages.ts';
 import { collect, type Marking } from './collect.ts';
-import { isDamage } from './damage.ts';
 import { deleteCondemned, deleteProbes, removeLeftovers } from './delete-condemned.ts';
 import { type CheckedPruneOptions, checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
 import { PruneRun } from './prune-run.ts';
 import { repack } from './repack.ts';
 import { type Candidate, selectCandidates } from './repack-selection.ts';
-import { appendInLittleRoom, keepReserve } from './reserve.ts';
 
 /**
  * Condemns what no backup needs, moves what is live out of sparse packs, and deletes what was condemned long enough ago: the

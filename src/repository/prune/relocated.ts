@@ -1,13 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
-import type { Relocation } from '../log/log-entry.ts';
-import type { LogState } from '../log/log-state.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { inTurns, letOthersRun, Steps } from '../records/event-loop-turns.ts';
-import { type PackName, packKey, RecordKind } from '../records/record.ts';
-import { decodingRelocationTable, type RelocationRow } from '../records/relocation-table.ts';
-import type { RepositoryContext } from '../repository-context.ts';
-import { isDamage } from './damage.ts';
+import { inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { Relocation } from '../format/log-entry.ts';
+import type { LogState } from '../format/log-state.ts';
+import { type PackName, packKey, RecordKind } from '../format/record.ts';
+import { decodingRelocationTable, type RelocationRow } from '../format/relocation-table.ts';
 import type { NamedPack } from './marker.ts';
 
 /** Following relocations: rule P9, decision 021. */

@@ -1,7 +1,7 @@
-import { packTables } from '../log/collect-decision.ts';
-import { isKnown, type LogState, sparedSessions } from '../log/log-state.ts';
-import { letOthersRun, Steps } from '../records/event-loop-turns.ts';
-import { type PackName, packKey } from '../records/record.ts';
+import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { isKnown, type LogState, sparedSessions } from '../format/log-state.ts';
+import { type PackName, packKey } from '../format/record.ts';
+import { packTables } from '../log/entries/collect-decision.ts';
 import type { Marking } from './collect.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';

@@ -1,24 +1,24 @@
+import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
-import { JobPatience } from '../jobs/job-patience.ts';
-import { dropSession, holdSession, SessionClaim } from '../jobs/session-owner.ts';
-import type { Relocation } from '../log/log-entry.ts';
-import { type LogState, markedBackups } from '../log/log-state.ts';
-import { decideRepack, type RepackPlan } from '../log/repack-decision.ts';
-import { decideAbort, decideOpen } from '../log/sessions.ts';
-import { PackWriter } from '../pack/pack-writer.ts';
-import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../records/event-loop-turns.ts';
-import { NodeWriter } from '../records/node-writer.ts';
-import { type PackName, packKey, RecordKind } from '../records/record.ts';
-import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../records/relocation-table.ts';
+import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
+import { JobPatience } from '../backup/job-patience.ts';
+import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.ts';
+import { appendInLittleRoom } from '../context/reserve.ts';
+import type { Relocation } from '../format/log-entry.ts';
+import { type LogState, markedBackups } from '../format/log-state.ts';
+import { type PackName, packKey, RecordKind } from '../format/record.ts';
+import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
+import { decideRepack, type RepackPlan } from '../log/entries/repack-decision.ts';
+import { decideAbort, decideOpen } from '../log/entries/sessions.ts';
+import { NodeWriter } from '../packs/node-writer.ts';
+import { PackWriter } from '../packs/pack-writer.ts';
 import type { Marking } from './collect.ts';
 import { CopiedRecords } from './copied-records.ts';
-import { isDamage } from './damage.ts';
 import { LivePlaces } from './live-places.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { readRelocation } from './relocated.ts';
 import { type Candidate, movable } from './repack-selection.ts';
-import { appendInLittleRoom } from './reserve.ts';
 
 /** Rule P9, decision 021: what is live in sparse packs is copied into new ones, and a collection condemns the old ones. */
 

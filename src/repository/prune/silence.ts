@@ -1,6 +1,6 @@
-import { hostOf, livenessOf } from '../jobs/session-owner.ts';
-import type { LogState, Session } from '../log/log-state.ts';
-import { readAhead } from '../map/read-ahead.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { hostOf, livenessOf } from '../backup/session-owner.ts';
+import type { LogState, Session } from '../format/log-state.ts';
 import { type Age, condemningCollections } from './ages.ts';
 import type { PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';

@@ -1,7 +1,7 @@
-import { KnownNames, type TableRows } from '../log/collect-decision.ts';
-import type { LogState } from '../log/log-state.ts';
-import { type InSteps, inTurns, Steps } from '../records/event-loop-turns.ts';
-import { packKey } from '../records/record.ts';
+import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
+import type { LogState } from '../format/log-state.ts';
+import { packKey } from '../format/record.ts';
+import { KnownNames, type TableRows } from '../log/entries/collect-decision.ts';
 import type { ListedPack } from './pack-listing.ts';
 
 /** What one session has stored and no backup refers to. @public */

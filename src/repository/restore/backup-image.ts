@@ -1,9 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
 import type { Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
 import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
 import type { ImageSource } from './image-source.ts';
 import { ReadStreams } from './read-streams.ts';

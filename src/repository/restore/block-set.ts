@@ -1,5 +1,5 @@
-import type { BlockRange } from '../../state/block-range.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
 
 /** Blocks of one page. */
 const PAGE_BLOCKS = 2 ** 16;

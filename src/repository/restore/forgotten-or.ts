@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import type { LogState } from '../log/log-state.ts';
+import type { LogState } from '../format/log-state.ts';
 
 /**
  * What it means that a backup can't be read: a pack that is missing is damage, unless the backup has been forgotten.

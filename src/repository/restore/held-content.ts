@@ -1,11 +1,11 @@
 import { randomInt } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
-import type { StoredBackup } from '../log/log-state.ts';
+import type { ByteRanges } from '../../common/byte-ranges.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { openMap, type RepositoryContext } from '../context/repository-context.ts';
+import type { StoredBackup } from '../format/log-state.ts';
 import { BlockMap } from '../map/block-map.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
-import { openMap, type RepositoryContext } from '../repository-context.ts';
 import { BlockSet } from './block-set.ts';
-import type { ByteRanges } from './byte-ranges.ts';
 import { differingBlocks } from './compared-blocks.ts';
 import { forgottenOr } from './forgotten-or.ts';
 import type { RestoreDevice } from './restore-device.ts';

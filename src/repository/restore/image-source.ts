@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BlockEntry } from '../map/descriptor.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
 
 /** A block that is at hand: in a volume that survived, for one. */
 export interface LiveBlock {

@@ -1,13 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
+import type { BlockRange } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
+import { gatheredRanges } from '../../common/event-loop-turns.ts';
 import { checkSpan } from '../../device/span.ts';
-import type { BlockRange } from '../../state/block-range.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import type { VolumeBackup } from '../jobs/volume-backup.ts';
-import type { BlockEntry } from '../map/descriptor.ts';
-import { gatheredRanges } from '../records/event-loop-turns.ts';
-import type { RecordStore } from '../records/record-store.ts';
+import type { VolumeBackup } from '../backup/volume-backup.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
+import type { RecordStore } from '../packs/record-store.ts';
 import type { OpenedBackup } from './restore-options.ts';
 
 /** A backup that is on its way, and what is needed to see it whole. */

@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ByteRange } from '../../common/byte-range.ts';
+import { isZero } from '../../common/zero-block.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
-import { isZero } from '../records/zero-block.ts';
 
 const ZEROES = new Uint8Array(1024 * 1024);
 

@@ -12,9 +12,9 @@ import {
 import type { ByteRange } from '../../common/byte-range.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
+import type { RequestBudget } from '../../targets/decorators/request-meter.ts';
 import { type CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
-import type { Progress, ProgressOptions } from '../progress.ts';
-import type { RequestBudget } from '../requests/request-meter.ts';
+import type { Progress, ProgressOptions } from '../context/progress.ts';
 
 /** Options of `BackupRepository.restore`. @public */
 export interface RestoreOptions extends ProgressOptions<Progress> {

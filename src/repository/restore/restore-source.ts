@@ -1,10 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BlockRange } from '../../state/block-range.ts';
-import type { StoredBackup } from '../log/log-state.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { openMap, type RepositoryContext } from '../context/repository-context.ts';
+import type { StoredBackup } from '../format/log-state.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { BlockMap, MappedBlock } from '../map/block-map.ts';
-import type { BlockEntry } from '../map/descriptor.ts';
-import type { Deliver } from '../records/record-store.ts';
-import { openMap, type RepositoryContext } from '../repository-context.ts';
+import type { Deliver } from '../packs/record-store.ts';
 import { forgottenOr } from './forgotten-or.ts';
 
 /** What is restored, by block. */

@@ -1,11 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import type { BlockRange } from '../../common/block-range.ts';
 import type { ByteRange } from '../../common/byte-range.ts';
-import type { BlockRange } from '../../state/block-range.ts';
-import type { BlockEntry } from '../map/descriptor.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
+import type { ByteRanges } from '../../common/byte-ranges.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { BlockSet } from './block-set.ts';
-import type { ByteRanges } from './byte-ranges.ts';
 import type { RestoreSource } from './restore-source.ts';
 
 /** A restore goes through a volume window by window, so that it needs no more memory for a large one. */

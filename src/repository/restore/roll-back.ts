@@ -1,11 +1,11 @@
 import { integerArgument } from '../../common/arguments.ts';
+import { clipRanges } from '../../common/block-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
 import { tell } from '../../common/tell.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
-import { clipRanges } from '../map/block-ranges.ts';
-import { knownTotal, watched } from '../progress.ts';
-import { metered, RequestMeter } from '../requests/request-meter.ts';
+import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';
+import { knownTotal, watched } from '../context/progress.ts';
 import type { JobImage } from './job-image.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
 

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
 import type { BlockMap } from '../map/block-map.ts';
-import type { RepositoryContext } from '../repository-context.ts';
 import { forgottenOr } from './forgotten-or.ts';
 import type { BlockContent, FetchImageOptions, ImageSource, StoredBlock } from './image-source.ts';
 

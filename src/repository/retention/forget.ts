@@ -1,9 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { described, optionsArgument, signalArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { decideForget } from '../log/sessions.ts';
-import { appendInLittleRoom } from '../prune/reserve.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { appendInLittleRoom } from '../context/reserve.ts';
+import { decideForget } from '../log/entries/sessions.ts';
 
 /** Options of `BackupRepository.forget`. @public */
 export interface ForgetOptions extends AbortOptions {}

@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
-import { MAX_TEXT } from '../log/plain-values.ts';
-import { decideHold, decideRelease } from '../log/sessions.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { MAX_TEXT } from '../format/decode-values.ts';
+import { decideHold, decideRelease } from '../log/entries/sessions.ts';
 import { idsArgument, requireWritable } from './forget.ts';
 
 /** Options of `BackupRepository.hold`. @public */

@@ -1,9 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { LogState, StoredBackup } from '../log/log-state.ts';
-import { isDamage } from '../prune/damage.ts';
+import { isDamage } from '../../common/damage.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { LogState, StoredBackup } from '../format/log-state.ts';
 import { Marker } from '../prune/marker.ts';
 import { liveOf, TableTargets } from '../prune/relocated.ts';
-import type { RepositoryContext } from '../repository-context.ts';
 
 /**
  * Which backups are known to lack something: blocks that were lost when they were made, or something of a pack that

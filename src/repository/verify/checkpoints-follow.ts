@@ -1,13 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
-import { logCorrupt } from '../log/corrupt.ts';
+import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import { checkpointKey } from '../format/log-keys.ts';
+import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { foldEntries, type HashedEntry } from '../log/fold.ts';
-import { checkpointKey } from '../log/log-keys.ts';
 import type { LogListing } from '../log/log-listing.ts';
 import { fetchCheckpoint, type LogSource } from '../log/log-source.ts';
-import { EMPTY_STATE, type LogState } from '../log/log-state.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { type InSteps, inTurns, Steps } from '../records/event-loop-turns.ts';
 
 /**
  * An opening believes a checkpoint that names the right entry, and reads nothing below it. So somebody who can write

@@ -1,6 +1,6 @@
+import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
-import { isDamage } from '../prune/damage.ts';
-import { type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
+import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
 import type { FreshRecords } from './fresh-records.ts';
 import type { Damage } from './pack-check.ts';
 

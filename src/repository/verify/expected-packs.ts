@@ -1,8 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import { readAhead } from '../map/read-ahead.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { type PackName, packKey } from '../format/record.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
-import { type PackName, packKey } from '../records/record.ts';
 import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';
 import { corrupt, type ExpectedPack, lengthFault } from './pack-check.ts';

@@ -1,7 +1,7 @@
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import type { FooterRow } from '../pack/pack-footer.ts';
-import { readPackFooter } from '../pack/pack-reader.ts';
-import { type Location, type PackName, packKey, type RecordKind } from '../records/record.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { FooterRow } from '../format/pack-footer.ts';
+import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import { readPackFooter } from '../packs/pack-reader.ts';
 
 /** Rows kept, some 150 bytes each. */
 const MAX_ROWS_KEPT = 400_000;

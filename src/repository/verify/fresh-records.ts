@@ -1,11 +1,10 @@
+import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import type { Relocation } from '../log/log-entry.ts';
-import { BlockMap } from '../map/block-map.ts';
-import type { MapDescriptor } from '../map/descriptor.ts';
-import { readPackBytes } from '../pack/pack-reader.ts';
-import { isDamage } from '../prune/damage.ts';
-import { type InSteps, inTurns, letOthersRun, Steps } from '../records/event-loop-turns.ts';
+import { type InSteps, inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { Relocation } from '../format/log-entry.ts';
+import type { MapDescriptor } from '../format/map-descriptor.ts';
 import {
   type Location,
   type PackName,
@@ -13,10 +12,11 @@ import {
   type RecordIds,
   RecordKind,
   type RecordReader,
-} from '../records/record.ts';
-import { decodingRelocationTable, findRelocation, type RelocationRow } from '../records/relocation-table.ts';
-import { openRecord } from '../records/seal.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+} from '../format/record.ts';
+import { decodingRelocationTable, findRelocation, type RelocationRow } from '../format/relocation-table.ts';
+import { BlockMap } from '../map/block-map.ts';
+import { readPackBytes } from '../packs/pack-reader.ts';
+import { openRecord } from '../packs/record-sealing.ts';
 
 /** A record that is wanted. */
 export interface WantedRecord {

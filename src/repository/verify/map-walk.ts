@@ -1,17 +1,17 @@
+import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
 import { isError } from '../../common/realms.ts';
+import type { EntryTable } from '../format/entry-table.ts';
+import type { InnerNode, NodeRef } from '../format/inner-node.ts';
+import { decodeLeaf } from '../format/leaf.ts';
+import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
+import { type Location, type PackName, RecordKind } from '../format/record.ts';
+import type { RunChunk } from '../format/run-chunk.ts';
 import type { BlockMap } from '../map/block-map.ts';
-import type { BlockEntry, RunChunkRef } from '../map/descriptor.ts';
-import type { EntryTable } from '../map/entry-table.ts';
-import type { InnerNode, NodeRef } from '../map/inner-node.ts';
-import { decodeLeaf } from '../map/leaf.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import type { RunChunk } from '../map/run-chunk.ts';
 import { loadRuns } from '../map/runs.ts';
-import { isDamage } from '../prune/damage.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
-import type { PlaceSet } from '../records/place-set.ts';
-import { type Location, type PackName, RecordKind } from '../records/record.ts';
+import type { PlaceSet } from '../packs/location-set.ts';
 import type { FreshRecords } from './fresh-records.ts';
 
 /** Told of what a walk comes to. What it returns is waited for. */

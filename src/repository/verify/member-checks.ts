@@ -1,11 +1,11 @@
 import { BackupError } from '../../common/errors.ts';
-import type { TargetClock } from '../../target/clock.ts';
-import type { CloudTarget, TargetMember } from '../../target/cloud-target.ts';
-import { readAhead } from '../map/read-ahead.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { TargetClock } from '../../targets/clock.ts';
+import type { CloudTarget, TargetMember } from '../../targets/cloud-target.ts';
+import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { packKey } from '../format/record.ts';
 import { listPacks } from '../prune/pack-listing.ts';
-import { packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
-import { MeteredTarget } from '../requests/metered-target.ts';
 import { checkPack, type ExpectedPack } from './pack-check.ts';
 import { Patience } from './patience.ts';
 import type { ReplicaDamage } from './verify-options.ts';

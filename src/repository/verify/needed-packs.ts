@@ -1,8 +1,8 @@
+import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
-import type { BlockEntry } from '../map/descriptor.ts';
-import { isDamage } from '../prune/damage.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../records/event-loop-turns.ts';
-import { type Location, type PackName, packKey, RecordKind } from '../records/record.ts';
+import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import type { BlockEntry } from '../format/map-descriptor.ts';
+import { type Location, type PackName, packKey, RecordKind } from '../format/record.ts';
 import type { Damages } from './damages.ts';
 import { agrees, Footers } from './footers.ts';
 import { type FreshRecords, movedPlace } from './fresh-records.ts';

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
+import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import type { PackRecord } from '../log/log-entry.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { type FooterRow, packHead } from '../pack/pack-footer.ts';
-import { readPackBytes, readPackFooter } from '../pack/pack-reader.ts';
-import { isDamage } from '../prune/damage.ts';
-import { letOthersRun } from '../records/event-loop-turns.ts';
-import { type PackName, packKey } from '../records/record.ts';
-import { openRecord } from '../records/seal.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { PackRecord } from '../format/log-entry.ts';
+import { type FooterRow, packHead } from '../format/pack-footer.ts';
+import { type PackName, packKey } from '../format/record.ts';
+import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
+import { openRecord } from '../packs/record-sealing.ts';
 
 /** Which records of a pack are damaged. */
 export interface BadRecords {

@@ -1,10 +1,10 @@
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import type { ProgressTeller } from '../progress-teller.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import { sortedInTurns } from '../../common/sorted-in-turns.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { ProgressTeller } from '../context/progress-reporter.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { type PackName, packKey } from '../format/record.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
-import { type PackName, packKey } from '../records/record.ts';
-import { sortedInTurns } from '../records/sorted-in-turns.ts';
-import type { RepositoryContext } from '../repository-context.ts';
 import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';
 import { checkPack, type ExpectedPack } from './pack-check.ts';

@@ -1,12 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { getBounded } from '../../target/bounded-get.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
+import { getBounded } from '../../targets/bounded-get.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { openObject, sealObject } from '../format/log-object.ts';
 import type { HashedEntry } from '../log/fold.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { checkNotAhead, forked, type LogSource } from '../log/log-source.ts';
-import { openObject, sealObject } from '../log/sealed-object.ts';
 import { lowestFork } from '../log/sound-entries.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */

@@ -1,8 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
-import { systemClock, type TargetClock } from '../../target/clock.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import { withConcurrencyLimit } from '../../target/with-concurrency-limit.ts';
-import { withRetries } from '../../target/with-retries.ts';
+import { systemClock, type TargetClock } from '../../targets/clock.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { withConcurrencyLimit } from '../../targets/decorators/with-concurrency-limit.ts';
+import { withRetries } from '../../targets/decorators/with-retries.ts';
 
 const ATTEMPTS = 4;
 const BASE_DELAY_MS = 500;

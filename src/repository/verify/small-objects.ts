@@ -1,7 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { getBounded } from '../../target/bounded-get.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
+import { getBounded } from '../../targets/bounded-get.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
 import {
   decodeFormat,
   FORMAT_BYTES,
@@ -10,13 +11,12 @@ import {
   isSignedFormat,
   type RepositoryFormat,
   type StoredFormat,
-} from '../keys/format-object.ts';
-import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../keys/object-keys.ts';
+} from '../format/format-object.ts';
+import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../format/object-keys.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { fetchEntry, keyOfEntry } from '../log/log-source.ts';
-import { examineSlot } from '../opening/examine-slot.ts';
-import { listSlots, namedSlot, recordedSlots } from '../opening/stored-slots.ts';
-import type { RepositoryContext } from '../repository-context.ts';
+import { examineSlot } from '../open/examine-slot.ts';
+import { listSlots, namedSlot, recordedSlots } from '../open/stored-slots.ts';
 
 /**
  * What every backup rests on and nobody reads while a repository is open: `format` and the key slots. A repository that is

@@ -1,10 +1,10 @@
-import { packTables, type TableRows, tableKey } from '../log/collect-decision.ts';
-import type { LogState } from '../log/log-state.ts';
-import { readAhead } from '../map/read-ahead.ts';
-import { isDamage } from '../prune/damage.ts';
-import { inTurns } from '../records/event-loop-turns.ts';
-import { decodingPackTable } from '../records/pack-table-record.ts';
-import { type PackName, packKey, RecordKind } from '../records/record.ts';
+import { isDamage } from '../../common/damage.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import { readAhead } from '../../common/map-concurrently.ts';
+import type { LogState } from '../format/log-state.ts';
+import { decodingPackTable } from '../format/pack-table-record.ts';
+import { type PackName, packKey, RecordKind } from '../format/record.ts';
+import { packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
 import type { Damages } from './damages.ts';
 import type { FreshRecords } from './fresh-records.ts';
 import type { NeededPacks } from './needed-packs.ts';

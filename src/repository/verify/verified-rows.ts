@@ -1,5 +1,5 @@
-import { type InSteps, Steps } from '../records/event-loop-turns.ts';
-import type { PackName } from '../records/record.ts';
+import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import type { PackName } from '../format/record.ts';
 
 /** The body of `cache/verified`, kept as its bytes: `docs/FORMAT.md`, section 10. There may be 2^21 rows, so they are gone through in steps. */
 

@@ -1,9 +1,9 @@
 import { BackupError } from '../../common/errors.ts';
-import { getBounded } from '../../target/bounded-get.ts';
-import type { CloudTarget } from '../../target/cloud-target.ts';
-import { opening, sealing } from '../log/sealed-object.ts';
-import { inTurns } from '../records/event-loop-turns.ts';
-import type { PackName } from '../records/record.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import { getBounded } from '../../targets/bounded-get.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { opening, sealing } from '../format/log-object.ts';
+import type { PackName } from '../format/record.ts';
 import { nameOf, VerifiedRows } from './verified-rows.ts';
 
 /** When packs were verified last: `docs/FORMAT.md`, section 10. A cache that everybody may lose. */

@@ -6,7 +6,7 @@ import {
   signalArgument,
 } from '../../common/arguments.ts';
 import type { BackupError } from '../../common/errors.ts';
-import type { Progress, ProgressOptions } from '../progress.ts';
+import type { Progress, ProgressOptions } from '../context/progress.ts';
 import type { Unreferenced } from '../prune/unreferenced.ts';
 import { idsArgument } from '../retention/forget.ts';
 import type { DamagedObject } from './small-objects.ts';

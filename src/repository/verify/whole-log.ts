@@ -1,15 +1,15 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { CloudTarget, GetOptions, ListOptions, ObjectInfo } from '../../target/cloud-target.ts';
-import { ForwardingTarget } from '../../target/forwarding-target.ts';
-import { logCorrupt } from '../log/corrupt.ts';
-import { MAX_ENTRY_BYTES } from '../log/entry-codec.ts';
+import type { CloudTarget, GetOptions, ListOptions, ObjectInfo } from '../../targets/cloud-target.ts';
+import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import { logCorrupt } from '../format/corrupt.ts';
+import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
+import type { PackRecord } from '../format/log-entry.ts';
+import { entryKey, parseLogKey } from '../format/log-keys.ts';
+import { packKey } from '../format/record.ts';
 import type { HashedEntry } from '../log/fold.ts';
-import type { PackRecord } from '../log/log-entry.ts';
-import { entryKey, parseLogKey } from '../log/log-keys.ts';
 import { truncated } from '../log/log-source.ts';
 import { readWholeLog, type WholeLog } from '../log/open-log.ts';
-import { packKey } from '../records/record.ts';
-import type { RepositoryContext } from '../repository-context.ts';
 import { checkCheckpoints } from './checkpoints-follow.ts';
 import { type PartOfLog, readPartOfLog } from './part-of-log.ts';
 

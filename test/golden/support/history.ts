@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { Unlock } from '../../../src/repository/keys/unlock.ts';
-import type { LogFact, LogFactOf } from '../../../src/repository/log/log-entry.ts';
-import { checkpointKey } from '../../../src/repository/log/log-keys.ts';
-import { addKeySlot, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
+import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import type { Unlock } from '../../../src/repository/crypto/unlock.ts';
+import type { LogFact, LogFactOf } from '../../../src/repository/format/log-entry.ts';
+import { checkpointKey } from '../../../src/repository/format/log-keys.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
+import { addKeySlot, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
 import { type RandomSource, randomBytesFrom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
 import type { GoldenBackup } from './manifest.ts';

@@ -1,13 +1,13 @@
-import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
-import { decideCommit } from '../../../src/repository/log/commit-decision.ts';
-import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
-import { decideOpen } from '../../../src/repository/log/sessions.ts';
-import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
+import { commitPacks } from '../../../src/repository/backup/commit-packs.ts';
+import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
+import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
+import { RecordKind } from '../../../src/repository/format/record.ts';
+import { decideCommit } from '../../../src/repository/log/entries/commit-decision.ts';
+import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { writeBlockMap } from '../../../src/repository/map/write-block-map.ts';
-import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
-import { NodeWriter } from '../../../src/repository/records/node-writer.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
-import { sealRecord } from '../../../src/repository/records/seal.ts';
+import { NodeWriter } from '../../../src/repository/packs/node-writer.ts';
+import { PackWriter } from '../../../src/repository/packs/pack-writer.ts';
+import { sealRecord } from '../../../src/repository/packs/record-sealing.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { type Source, text, type Written } from './history.ts';
 

@@ -1,13 +1,13 @@
 import { describe, expect, test, vi } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import type { LogState } from '../../../src/repository/log/log-state.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import type { LogState } from '../../../src/repository/format/log-state.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
 import { verifyLog } from '../../../src/repository/log/open-log.ts';
-import { openRepository } from '../../../src/repository/opening/open-repository.ts';
-import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import type { CloudTarget } from '../../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { openRepository } from '../../../src/repository/open/open-repository.ts';
+import { checkTuning } from '../../../src/repository/open/repository-options.ts';
+import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { collect } from '../log/support/facts.ts';
@@ -20,7 +20,7 @@ import { Guest } from './support/guest.ts';
 import { createSmall } from './support/host.ts';
 import { Ledger } from './support/ledger.ts';
 
-vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * What goes wrong without each rule of the repository protocol, tried on real repositories. The traces that need dedup across

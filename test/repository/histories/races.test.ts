@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
-import type { CloudTarget } from '../../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
-import { S3Target } from '../../../src/target/s3-target.ts';
+import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { S3Target } from '../../../src/targets/s3/s3-target.ts';
 import { seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
@@ -13,7 +13,7 @@ import { fight } from './support/fight.ts';
 import { createSmall } from './support/host.ts';
 import { Race } from './support/race.ts';
 
-vi.mock('../../../src/target/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * Many hosts at one repository: writers, pruners that repack, readers. In memory every request and every answer comes in an

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import type { LogState } from '../../../src/repository/log/log-state.ts';
+import type { LogState } from '../../../src/repository/format/log-state.ts';
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
-import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type FaultPlan, seededFaults } from '../../../src/testing/faults.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { testSeed, times } from '../../support/randomness.ts';

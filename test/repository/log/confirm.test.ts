@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { entryKey } from '../../../src/repository/log/log-keys.ts';
-import type { CloudTarget } from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { entryKey } from '../../../src/repository/format/log-keys.ts';
+import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { counted, host, logOf, objectsOf, targetOf, withCode } from './support/hosts.ts';
 import { idsOf, runJob } from './support/jobs.ts';
 
@@ -224,8 +224,8 @@ test('a clock that no date can hold is named before anything is written', async 
 });
 
 test('a budget that holds for what was sent does not keep its outcome from being learned', async () => {
-  const { metered, RequestMeter } = await import('../../../src/repository/requests/request-meter.ts');
-  const { MeteredTarget } = await import('../../../src/repository/requests/metered-target.ts');
+  const { metered, RequestMeter } = await import('../../../src/targets/decorators/request-meter.ts');
+  const { MeteredTarget } = await import('../../../src/targets/decorators/metered-target.ts');
   const writer = await host(new MeteredTarget(new MemoryTarget()));
   const meter = new RequestMeter({ puts: 1, gets: 0 });
   const appended = await metered(meter, () => writer.append(() => keysFact, { lookFirst: false }));

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { probeCreateOnly } from '../../../src/repository/log/create-only-probe.ts';
-import type { PutOptions } from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { PutOptions } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { counted, objectsOf, withCode } from './support/hosts.ts';

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/log/log-keys.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/log-keys.ts';
+import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
-import { sealObject } from '../../../src/repository/log/sealed-object.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted } from '../../../src/testing/faults.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf, withCode } from './support/hosts.ts';

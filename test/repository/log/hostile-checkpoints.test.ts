@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { atOnce } from '../../../src/common/event-loop-turns.ts';
 import { PlainReader } from '../../../src/common/plain-reader.ts';
-import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
-import { EMPTY_STATE, type LogState } from '../../../src/repository/log/log-state.ts';
-import { stateFrom } from '../../../src/repository/log/state-codec.ts';
-import { mostWeight, stateWeight } from '../../../src/repository/log/state-weight.ts';
-import { atOnce } from '../../../src/repository/records/event-loop-turns.ts';
+import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
+import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
+import { stateFrom } from '../../../src/repository/format/state-codec.ts';
+import { mostWeight, stateWeight } from '../../../src/repository/format/state-weight.ts';
 import { HOSTILE_ELEMENTS, hostileCheckpoint, hostileContent } from './support/hostile-checkpoints.ts';
 
 /** How much memory a checkpoint may ask for. What the weights are in memory shows `bench/hostile.ts`. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { EMPTY_STATE, isKnown, type LogState } from '../../../src/repository/format/log-state.ts';
 import type { HashedEntry } from '../../../src/repository/log/fold.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { EMPTY_STATE, isKnown, type LogState } from '../../../src/repository/log/log-state.ts';
 import {
   backup,
   collect,

@@ -1,26 +1,26 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { isKnown, type LogState, markedBackups, mayDedup } from '../../../src/repository/format/log-state.ts';
+import { type PackName, packKey } from '../../../src/repository/format/record.ts';
 import {
   type CollectPlan,
   decideCollect,
   deletable,
   packTables,
   tableKey,
-} from '../../../src/repository/log/collect-decision.ts';
-import { type CommitPlan, decideCommit, unusablePacks } from '../../../src/repository/log/commit-decision.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { isKnown, type LogState, markedBackups, mayDedup } from '../../../src/repository/log/log-state.ts';
-import type { Decision } from '../../../src/repository/log/log-writer.ts';
-import { decideRepack, type RepackPlan } from '../../../src/repository/log/repack-decision.ts';
+} from '../../../src/repository/log/entries/collect-decision.ts';
+import { type CommitPlan, decideCommit, unusablePacks } from '../../../src/repository/log/entries/commit-decision.ts';
+import { decideRepack, type RepackPlan } from '../../../src/repository/log/entries/repack-decision.ts';
 import {
   decideAbort,
   decideForget,
   decideOpen,
   mayReuseNodes,
   type OpenPlan,
-} from '../../../src/repository/log/sessions.ts';
-import { type PackName, packKey } from '../../../src/repository/records/record.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+} from '../../../src/repository/log/entries/sessions.ts';
+import type { Decision } from '../../../src/repository/log/log-writer.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import {
   after,
   backup,

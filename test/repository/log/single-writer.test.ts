@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/log/log-keys.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/log-keys.ts';
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { counted, host, objectsOf, sourceOf, withCode } from './support/hosts.ts';
 import { runJob } from './support/jobs.ts';

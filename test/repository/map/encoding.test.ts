@@ -1,14 +1,14 @@
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { EntryColumns } from '../../../src/repository/format/entry-columns.ts';
+import { encodeInnerNode, InnerNode } from '../../../src/repository/format/inner-node.ts';
+import { decodeLeaf, encodeLeaf } from '../../../src/repository/format/leaf.ts';
+import { decodeDescriptor, encodeDescriptor } from '../../../src/repository/format/map-descriptor-codec.ts';
+import { MapGeometry } from '../../../src/repository/format/map-geometry.ts';
+import type { PackName } from '../../../src/repository/format/record.ts';
+import { encodeRunChunk, RunChunk } from '../../../src/repository/format/run-chunk.ts';
 import { ChangeBuffer } from '../../../src/repository/map/changes.ts';
-import { decodeDescriptor, encodeDescriptor } from '../../../src/repository/map/descriptor-codec.ts';
-import { EntryColumns } from '../../../src/repository/map/entry-columns.ts';
-import { MapGeometry } from '../../../src/repository/map/geometry.ts';
-import { encodeInnerNode, InnerNode } from '../../../src/repository/map/inner-node.ts';
-import { decodeLeaf, encodeLeaf } from '../../../src/repository/map/leaf.ts';
-import { encodeRunChunk, RunChunk } from '../../../src/repository/map/run-chunk.ts';
 import { loadRuns, writeRun } from '../../../src/repository/map/runs.ts';
-import type { PackName } from '../../../src/repository/records/record.ts';
 import { BLOCK_SIZE, entryOf } from './support/naive-map.ts';
 import { packNamed, plainIds, RecordStore } from './support/record-store.ts';
 

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
+import { packKey, type RecordKind } from '../../../src/repository/format/record.ts';
 import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
-import type { BlockEntry } from '../../../src/repository/map/descriptor.ts';
-import { packKey, type RecordKind } from '../../../src/repository/records/record.ts';
 import { property, withinMs } from '../../support/randomness.ts';
 import { BLOCK_SIZE, collect, entryOf, NaiveMap, type Step, writeStep } from './support/naive-map.ts';
 import { RecordStore } from './support/record-store.ts';

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { openMap } from '../../../src/repository/context/repository-context.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
 import { type UsageSink, walkPlaces, walkUsage } from '../../../src/repository/map/place-walk.ts';
-import { PlaceSet } from '../../../src/repository/records/place-set.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import { openMap } from '../../../src/repository/repository-context.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { PlaceSet } from '../../../src/repository/packs/location-set.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { testSeed } from '../../support/randomness.ts';
 import { Backups, type Content, freshBlock, openHost, secrets } from '../prune/support/repository.ts';

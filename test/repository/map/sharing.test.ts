@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { RecordKind } from '../../../src/repository/format/record.ts';
 import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import { runsToMerge } from '../../../src/repository/map/run-policy.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
 import { BLOCK_SIZE, collect, entryOf, writeStep } from './support/naive-map.ts';
 import { plainIds, RecordStore } from './support/record-store.ts';
 

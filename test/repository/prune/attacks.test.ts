@@ -5,17 +5,17 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { decideOpen } from '../../../src/repository/log/sessions.ts';
+import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { RESERVE_KEY } from '../../../src/repository/context/reserve.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
+import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { RESERVE_KEY } from '../../../src/repository/prune/reserve.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import { openMap, type RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { RESERVED } from '../../../src/target/file-path.ts';
-import { FileTarget } from '../../../src/target/file-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { RESERVED } from '../../../src/targets/file/file-path.ts';
+import { FileTarget } from '../../../src/targets/file/file-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { QuotaTarget } from '../../support/quota-target.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
@@ -247,7 +247,7 @@ test.skipIf(process.platform !== 'linux').each([false, true])(
       mkdirSync(reserved, { recursive: true });
       const unfinished = () => readdirSync(reserved).filter((name) => name.startsWith('put-'));
       for (let round = 0; unfinished().length === 0 && round < 20; round++) {
-        const program = path.join(import.meta.dirname, '../../target/put-forever.ts');
+        const program = path.join(import.meta.dirname, '../../targets/file/put-forever.ts');
         const writer = fork(program, [folder, String(round)], {
           silent: true,
           execArgv: ['--experimental-strip-types', '--no-warnings'],

@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { decideOpen } from '../../../src/repository/log/sessions.ts';
+import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
+import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import type { ObjectInfo } from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { ObjectInfo } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { openVolume } from '../support/repositories.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
+import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import { openMap, type RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { applyRetention } from '../../../src/repository/retention/apply-retention.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
 const AT_ONCE: PruneOptions = { graceMs: 0, repackBelow: 0 };

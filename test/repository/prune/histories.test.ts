@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
+import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
-import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import type { CloudTarget } from '../../../src/target/cloud-target.ts';
-import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type FaultKind, seededFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { type RandomSource, seededRandom } from '../../../src/testing/seeded-random.ts';

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import type { StoredBackup } from '../../../src/repository/log/log-state.ts';
+import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import type { StoredBackup } from '../../../src/repository/format/log-state.ts';
+import { RecordKind } from '../../../src/repository/format/record.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
-import { openMap, type RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
 /** P8: what somebody has open stays for the grace after it was condemned, and so does the way to it, however often it was moved. */

@@ -1,17 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { commitPacks } from '../../../src/repository/jobs/commit-packs.ts';
-import { RepositoryKeys } from '../../../src/repository/keys/repository-keys.ts';
-import type { CommittedPack } from '../../../src/repository/log/log-entry.ts';
-import { PackWriter } from '../../../src/repository/pack/pack-writer.ts';
+import { commitPacks } from '../../../src/repository/backup/commit-packs.ts';
+import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
+import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
+import { decodePackTable, encodePackTable, MAX_TABLE_PACKS } from '../../../src/repository/format/pack-table-record.ts';
+import { packKey, RecordKind } from '../../../src/repository/format/record.ts';
+import { PackWriter } from '../../../src/repository/packs/pack-writer.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
-import {
-  decodePackTable,
-  encodePackTable,
-  MAX_TABLE_PACKS,
-} from '../../../src/repository/records/pack-table-record.ts';
-import { packKey, RecordKind } from '../../../src/repository/records/record.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';

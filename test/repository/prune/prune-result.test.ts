@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { decideAbort, decideOpen } from '../../../src/repository/log/sessions.ts';
+import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
+import { decideAbort, decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import type { VerifyOptions } from '../../../src/repository/verify/verify-options.ts';
 import type {
@@ -11,9 +11,9 @@ import type {
   Leftovers,
   RemoveLeftoversOptions,
   TargetCapabilities,
-} from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+} from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { createIn, openVolume } from '../support/repositories.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { packKey } from '../../../src/repository/format/record.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
-import { packKey } from '../../../src/repository/records/record.ts';
-import { openMap, type RepositoryContext } from '../../../src/repository/repository-context.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
-import { metered, RequestMeter } from '../../../src/repository/requests/request-meter.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { metered, RequestMeter } from '../../../src/targets/decorators/request-meter.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { errorOf, expectSame, isSettled, turn } from '../../volume/support/bytes.ts';
-import { WatchedTarget } from '../records/support/packed-records.ts';
+import { WatchedTarget } from '../packs/support/packed-records.ts';
 import { BLOCK, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 
 /** Backups opened as devices, from real repositories. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import { BLOCK, createIn, openVolume, SMALL, until, writeBlock } from '../support/repositories.ts';

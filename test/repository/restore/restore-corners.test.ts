@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyDevice } from '../../../src/testing/faulty-device.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';

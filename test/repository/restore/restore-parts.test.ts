@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { BlockRange } from '../../../src/common/block-range.ts';
+import { ByteRanges } from '../../../src/common/byte-ranges.ts';
 import { BlockSet } from '../../../src/repository/restore/block-set.ts';
-import { ByteRanges } from '../../../src/repository/restore/byte-ranges.ts';
 import { eachWindow } from '../../../src/repository/restore/restore-windows.ts';
-import type { BlockRange } from '../../../src/state/block-range.ts';
 import { property } from '../../support/randomness.ts';
 
 const rangesIn = (size: number) =>

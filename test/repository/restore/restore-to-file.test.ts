@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { FileDevice } from '../../../src/device/file-device.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
-import { decideOpen } from '../../../src/repository/log/sessions.ts';
+import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import { type ApplyRetentionOptions, applyRetention } from '../../../src/repository/retention/apply-retention.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { type HoldOptions, holdBackups, releaseBackups } from '../../../src/repository/retention/hold.ts';
 import type { RetentionPolicy } from '../../../src/repository/retention/retention-policy.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { objectsOf, withCode } from '../log/support/hosts.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from '../prune/support/repository.ts';
 

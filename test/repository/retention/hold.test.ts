@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { after, commit, from, open, pack, backup as record } from '../log/support/facts.ts';
 import { withCode } from '../log/support/hosts.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';

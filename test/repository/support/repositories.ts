@@ -1,9 +1,9 @@
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { Patience } from '../../../src/repository/opening/create-object.ts';
-import type { CreateOptions, OpenOptions } from '../../../src/repository/opening/repository-options.ts';
-import type { CloudTarget } from '../../../src/target/cloud-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { Patience } from '../../../src/repository/open/create-object.ts';
+import type { CreateOptions, OpenOptions } from '../../../src/repository/open/repository-options.ts';
+import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { CopyOnWriteVolume, type SyncVolumeAccess } from '../../../src/volume/copy-on-write-volume.ts';
 import type { VolumeOptions } from '../../../src/volume/volume-options.ts';
 import { randomBytes } from '../../support/randomness.ts';

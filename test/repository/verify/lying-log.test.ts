@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
-import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/log/checkpoint-codec.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/log/log-keys.ts';
-import type { LogState } from '../../../src/repository/log/log-state.ts';
-import { openObject, sealObject } from '../../../src/repository/log/sealed-object.ts';
+import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/log-keys.ts';
+import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
+import type { LogState } from '../../../src/repository/format/log-state.ts';
 import { VERIFIED_LOG_KEY } from '../../../src/repository/verify/part-of-log.ts';
-import type { ListOptions, ObjectInfo } from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { ListOptions, ObjectInfo } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { contextOf } from './support/damaging.ts';
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { VerifyDepth } from '../../../src/repository/verify/verify-options.ts';
-import { fanOut } from '../../../src/target/fan-out.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { fanOut } from '../../../src/targets/decorators/fan-out.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 

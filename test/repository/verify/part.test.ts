@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
+import { RecordKind } from '../../../src/repository/format/record.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { VERIFIED_KEY } from '../../../src/repository/verify/verified-times.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import type { VerifyOptions } from '../../../src/repository/verify/verify-options.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { createIn, openVolume, writeBlock } from '../support/repositories.ts';

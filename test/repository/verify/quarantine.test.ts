@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
+import { RecordKind } from '../../../src/repository/format/record.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';

@@ -1,29 +1,20 @@
 import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
-import { decodeFormat, formatObject } from '../../../src/repository/keys/format-object.ts';
-import { slotKey } from '../../../src/repository/keys/object-keys.ts';
+import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { decodeFormat, formatObject } from '../../../src/repository/format/format-object.ts';
+import type { LogFact } from '../../../src/repository/format/log-entry.ts';
+import { slotKey } from '../../../src/repository/format/object-keys.ts';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
-import type { LogFact } from '../../../src/repository/log/log-entry.ts';
-import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/opening/manage-keys.ts';
-import { openRepository } from '../../../src/repository/opening/open-repository.ts';
-import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
-import type { RepositoryContext } from '../../../src/repository/repository-context.ts';
+import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
+import { openRepository } from '../../../src/repository/open/open-repository.ts';
+import { checkTuning } from '../../../src/repository/open/repository-options.ts';
 import { checkSmallObjects } from '../../../src/repository/verify/small-objects.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { readMap, sealedSlot, slotBody, withChecksum } from '../keys/support/format-text.ts';
-import {
-  create,
-  ENCRYPTED,
-  KINDS,
-  type Kind,
-  opened,
-  optionsFor,
-  PLAIN,
-  THEIRS,
-} from '../opening/support/creations.ts';
+import { readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
+import { create, ENCRYPTED, KINDS, type Kind, opened, optionsFor, PLAIN, THEIRS } from '../open/support/creations.ts';
 import { SMALL } from '../support/repositories.ts';
 
 /** What every backup rests on, and nobody reads while the repository is open. */

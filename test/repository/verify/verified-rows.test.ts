@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { atOnce } from '../../../src/repository/records/event-loop-turns.ts';
-import { sortedInTurns } from '../../../src/repository/records/sorted-in-turns.ts';
+import { atOnce } from '../../../src/common/event-loop-turns.ts';
+import { sortedInTurns } from '../../../src/common/sorted-in-turns.ts';
 import { nameOf, VerifiedRows } from '../../../src/repository/verify/verified-rows.ts';
 import { randomBytes } from '../../support/randomness.ts';
 

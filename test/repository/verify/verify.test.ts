@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { RecordKind } from '../../../src/repository/records/record.ts';
+import { RecordKind } from '../../../src/repository/format/record.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import type { VerifyDepth } from '../../../src/repository/verify/verify-options.ts';
-import type { TargetOperation } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { randomBytes } from '../../support/randomness.ts';

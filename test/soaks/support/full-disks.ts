@@ -3,10 +3,10 @@ import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackupError } from '../../../src/common/errors.ts';
-import type { CloudTarget, PutOptions } from '../../../src/target/cloud-target.ts';
-import { FileTarget } from '../../../src/target/file-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import type { CloudTarget, PutOptions } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { FileTarget } from '../../../src/targets/file/file-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 
 /** A disk that others fill up and free again. */
 export interface SmallDisk extends AsyncDisposable {

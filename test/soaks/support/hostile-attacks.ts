@@ -1,7 +1,7 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
-import { signObject } from '../../../src/repository/keys/signed-object.ts';
-import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/log/log-keys.ts';
+import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/log-keys.ts';
+import { signObject } from '../../../src/repository/format/signed-object.ts';
 import { craftedMaps } from './hostile-maps.ts';
 import { bombedMap, hashOf, messagePackBomb, mutatedPlain, sealPlain } from './hostile-values.ts';
 import type { World } from './hostile-world.ts';

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import { openRepository } from '../../../src/repository/opening/open-repository.ts';
-import { checkTuning } from '../../../src/repository/opening/repository-options.ts';
-import type { CloudTarget, ListOptions, ObjectInfo } from '../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../src/target/memory-target.ts';
+import { openRepository } from '../../../src/repository/open/open-repository.ts';
+import { checkTuning } from '../../../src/repository/open/repository-options.ts';
+import type { CloudTarget, ListOptions, ObjectInfo } from '../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { Disk, Written, writePrelude } from '../../golden/support/history.ts';
 import { storeWithPackTable } from '../../golden/support/tabled-backup.ts';

@@ -3,7 +3,7 @@ import { readFileSync, writeSync } from 'node:fs';
 import { BackupError } from '../../../src/common/errors.ts';
 import { FileDevice } from '../../../src/device/file-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import { FileTarget } from '../../../src/target/file-target.ts';
+import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
 import { dieAtCall } from './die-at-call.ts';

@@ -1,4 +1,4 @@
-import type { CreateOptions } from '../../../src/repository/opening/repository-options.ts';
+import type { CreateOptions } from '../../../src/repository/open/repository-options.ts';
 
 /** What a program that is to be killed does. */
 export interface KilledPlan {

@@ -1,5 +1,5 @@
+import type { BlockRange } from '../../../src/common/block-range.ts';
 import type { BackupError } from '../../../src/common/errors.ts';
-import type { BlockRange } from '../../../src/state/block-range.ts';
 import type { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
 import type { VolumeEvents } from '../../../src/volume/volume-events.ts';
 import type { VolumeSnapshot } from '../../../src/volume/volume-snapshot.ts';

@@ -1,6 +1,6 @@
 import { BackupError } from '../../../../src/common/errors.ts';
 import { verifyLog } from '../../../../src/repository/log/open-log.ts';
-import type { MemoryTarget } from '../../../../src/target/memory-target.ts';
+import type { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { seededFaults } from '../../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../../src/testing/seeded-random.ts';

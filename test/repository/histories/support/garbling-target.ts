@@ -1,5 +1,5 @@
-import type { CloudTarget, GetOptions } from '../../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+import type { CloudTarget, GetOptions } from '../../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 
 /** Flips a bit in one answer of a pack, so many bytes before its end. */
 export class GarblingTarget extends ForwardingTarget {

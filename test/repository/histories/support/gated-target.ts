@@ -1,5 +1,5 @@
-import type { CloudTarget, PutOptions } from '../../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+import type { CloudTarget, PutOptions } from '../../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 
 /** A put that is being held. */
 export interface HeldPut {

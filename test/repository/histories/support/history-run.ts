@@ -1,5 +1,5 @@
 import { MemoryDevice } from '../../../../src/device/memory-device.ts';
-import type { BackupOptions } from '../../../../src/repository/jobs/backup-job.ts';
+import type { BackupOptions } from '../../../../src/repository/backup/backup-job.ts';
 import { BLOCK } from '../../support/repositories.ts';
 import type { Guest } from './guest.ts';
 import type { Host } from './host.ts';

@@ -1,6 +1,6 @@
-import { openRepository } from '../../../../src/repository/opening/open-repository.ts';
-import { checkTuning } from '../../../../src/repository/opening/repository-options.ts';
-import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import { openRepository } from '../../../../src/repository/open/open-repository.ts';
+import { checkTuning } from '../../../../src/repository/open/repository-options.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import { SMALL, unlockOf } from '../../support/repositories.ts';
 
 /** The sessions that hold a volume, by what the log says. */

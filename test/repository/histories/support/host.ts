@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../../../src/common/abort.ts';
 import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
-import { checkUnlock } from '../../../../src/repository/keys/unlock.ts';
-import { createRepository } from '../../../../src/repository/opening/create-repository.ts';
-import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import { checkUnlock } from '../../../../src/repository/crypto/unlock.ts';
+import { createRepository } from '../../../../src/repository/open/create-repository.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
 import { AT_ONCE, encryptionOf, openIn } from '../../support/repositories.ts';
 import { ImpatientTarget } from './impatient-target.ts';

@@ -8,8 +8,8 @@ import type {
   ObjectInfo,
   PutOptions,
   RemoveLeftoversOptions,
-} from '../../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+} from '../../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 
 /** Gives every request so many milliseconds, as targets on a network do. One in memory answers at once or never. */
 export class ImpatientTarget extends ForwardingTarget {

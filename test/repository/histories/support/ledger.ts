@@ -1,5 +1,5 @@
-import type { BackupInfo } from '../../../../src/repository/backup-info.ts';
 import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
+import type { BackupInfo } from '../../../../src/repository/context/backup-info.ts';
 import { BLOCK } from '../../support/repositories.ts';
 
 /** A backup as it must be. */

@@ -1,4 +1,4 @@
-import type { TargetOperation } from '../../../../src/target/forwarding-target.ts';
+import type { TargetOperation } from '../../../../src/targets/decorators/forwarding-target.ts';
 import type { Fault, FaultCall, FaultKind, FaultPlan } from '../../../../src/testing/faults.ts';
 
 /** What befalls some of the next calls. */

@@ -1,7 +1,7 @@
 import { BackupError } from '../../../../src/common/errors.ts';
 import { MemoryDevice } from '../../../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../../../src/repository/backup-repository.ts';
-import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import type { RandomSource } from '../../../../src/testing/seeded-random.ts';
 import { BLOCK, openIn } from '../../support/repositories.ts';
 import { attempt, type Outcome } from './attempt.ts';

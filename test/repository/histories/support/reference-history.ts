@@ -1,7 +1,7 @@
 import { BackupError } from '../../../../src/common/errors.ts';
 import { MemoryDevice } from '../../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../../src/repository/backup-repository.ts';
-import { MemoryTarget } from '../../../../src/target/memory-target.ts';
+import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { BLOCK, encryptionOf, openIn, SMALL } from '../../support/repositories.ts';
 import { attempt, type Outcome } from './attempt.ts';
 import { Guest } from './guest.ts';

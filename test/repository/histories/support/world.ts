@@ -1,6 +1,6 @@
 import type { BackupError } from '../../../../src/common/errors.ts';
-import type { BackupJob, BackupOptions } from '../../../../src/repository/jobs/backup-job.ts';
-import { MemoryTarget } from '../../../../src/target/memory-target.ts';
+import type { BackupJob, BackupOptions } from '../../../../src/repository/backup/backup-job.ts';
+import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { BLOCK, openIn } from '../../support/repositories.ts';
 import { attempt, type Outcome } from './attempt.ts';
 import { Guest } from './guest.ts';

@@ -6,9 +6,9 @@ import type {
   LogFactOf,
   PackTable,
   Relocation,
-} from '../../../../src/repository/log/log-entry.ts';
-import { EMPTY_STATE, type LogState } from '../../../../src/repository/log/log-state.ts';
-import type { Location, PackName } from '../../../../src/repository/records/record.ts';
+} from '../../../../src/repository/format/log-entry.ts';
+import { EMPTY_STATE, type LogState } from '../../../../src/repository/format/log-state.ts';
+import type { Location, PackName } from '../../../../src/repository/format/record.ts';
 import { randomBytes } from '../../../support/randomness.ts';
 import { applyEntry } from './fold-at-once.ts';
 

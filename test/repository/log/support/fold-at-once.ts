@@ -1,6 +1,6 @@
+import type { LogEntry } from '../../../../src/repository/format/log-entry.ts';
+import type { LogState } from '../../../../src/repository/format/log-state.ts';
 import { folding, type HashedEntry } from '../../../../src/repository/log/fold.ts';
-import type { LogEntry } from '../../../../src/repository/log/log-entry.ts';
-import type { LogState } from '../../../../src/repository/log/log-state.ts';
 
 /** The state after one more entry, without waiting. */
 export function applyEntry(state: LogState, entry: LogEntry, hash: Uint8Array): LogState {

@@ -1,6 +1,6 @@
 import { zstdCompressSync } from 'node:zlib';
 import { encodePlain } from '../../../../src/common/bounded-msgpack.ts';
-import { sealObject } from '../../../../src/repository/log/sealed-object.ts';
+import { sealObject } from '../../../../src/repository/format/log-object.ts';
 import { randomBytesFrom, seededRandom } from '../../../../src/testing/seeded-random.ts';
 
 /**

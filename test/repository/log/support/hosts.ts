@@ -1,12 +1,12 @@
 import { expect } from 'vitest';
-import type { LogFact } from '../../../../src/repository/log/log-entry.ts';
+import type { LogFact } from '../../../../src/repository/format/log-entry.ts';
 import { LogReader } from '../../../../src/repository/log/log-reader.ts';
 import type { LogSource } from '../../../../src/repository/log/log-source.ts';
 import { LogWriter, type LogWriterOptions } from '../../../../src/repository/log/log-writer.ts';
 import type { OpenLogOptions } from '../../../../src/repository/log/open-log.ts';
-import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
-import type { TargetOperation } from '../../../../src/target/forwarding-target.ts';
-import { MemoryTarget } from '../../../../src/target/memory-target.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
+import type { TargetOperation } from '../../../../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { type FaultPlan, scriptedFaults } from '../../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
 

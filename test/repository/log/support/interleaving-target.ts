@@ -5,8 +5,8 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
-} from '../../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+} from '../../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 import type { RandomSource } from '../../../../src/testing/seeded-random.ts';
 
 /** Holds every request, and its answer, until chance lets it go: one at a time, in an order that the seed gives. */

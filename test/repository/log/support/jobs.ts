@@ -1,9 +1,9 @@
-import { decideCommit } from '../../../../src/repository/log/commit-decision.ts';
-import type { BackupRecord, CommittedPack } from '../../../../src/repository/log/log-entry.ts';
-import type { LogState } from '../../../../src/repository/log/log-state.ts';
+import type { BackupRecord, CommittedPack } from '../../../../src/repository/format/log-entry.ts';
+import type { LogState } from '../../../../src/repository/format/log-state.ts';
+import { type PackName, packKey } from '../../../../src/repository/format/record.ts';
+import { decideCommit } from '../../../../src/repository/log/entries/commit-decision.ts';
+import { decideOpen } from '../../../../src/repository/log/entries/sessions.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';
-import { decideOpen } from '../../../../src/repository/log/sessions.ts';
-import { type PackName, packKey } from '../../../../src/repository/records/record.ts';
 import { randomBytes } from '../../../support/randomness.ts';
 import { backup, hexId, pack } from './facts.ts';
 

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { decodePlain, encodePlain } from '../../../../src/common/bounded-msgpack.ts';
+import type { BlockEntry, MapDescriptor } from '../../../../src/repository/format/map-descriptor.ts';
+import { decodeDescriptor, encodeDescriptor } from '../../../../src/repository/format/map-descriptor-codec.ts';
 import { BlockMap, type BlockMapOptions } from '../../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../../src/repository/map/changes.ts';
-import type { BlockEntry, MapDescriptor } from '../../../../src/repository/map/descriptor.ts';
-import { decodeDescriptor, encodeDescriptor } from '../../../../src/repository/map/descriptor-codec.ts';
 import { writeBlockMap } from '../../../../src/repository/map/write-block-map.ts';
 import { packNamed, plainIds, type RecordStore } from './record-store.ts';
 

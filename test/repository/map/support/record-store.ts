@@ -8,7 +8,7 @@ import {
   type RecordKind,
   type RecordReader,
   type RecordWriter,
-} from '../../../../src/repository/records/record.ts';
+} from '../../../../src/repository/format/record.ts';
 
 /** Ids as a plain repository makes them: `docs/FORMAT.md`, section 4. */
 export const plainIds: RecordIds = {

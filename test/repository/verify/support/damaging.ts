@@ -1,12 +1,12 @@
 import { BackupError } from '../../../../src/common/errors.ts';
-import { openRepository } from '../../../../src/repository/opening/open-repository.ts';
-import { checkTuning } from '../../../../src/repository/opening/repository-options.ts';
-import type { FooterRow } from '../../../../src/repository/pack/pack-footer.ts';
-import { readPackFooter } from '../../../../src/repository/pack/pack-reader.ts';
-import { packKey, type RecordKind } from '../../../../src/repository/records/record.ts';
-import type { RepositoryContext } from '../../../../src/repository/repository-context.ts';
-import type { CloudTarget } from '../../../../src/target/cloud-target.ts';
-import { ForwardingTarget } from '../../../../src/target/forwarding-target.ts';
+import type { RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
+import type { FooterRow } from '../../../../src/repository/format/pack-footer.ts';
+import { packKey, type RecordKind } from '../../../../src/repository/format/record.ts';
+import { openRepository } from '../../../../src/repository/open/open-repository.ts';
+import { checkTuning } from '../../../../src/repository/open/repository-options.ts';
+import { readPackFooter } from '../../../../src/repository/packs/pack-reader.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 import { encryptionOf, SMALL } from '../../support/repositories.ts';
 
 /** Ways to damage what a repository has stored. */

@@ -1,0 +1,88 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { inRanges } from '../../common/block-ranges.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
+import type { RecordReader } from '../format/record.ts';
+import { BlockMap } from '../map/block-map.ts';
+import type { BaseContents } from './block-pipeline.ts';
+import { damagedBlocksOf } from './quarantined-base.ts';
+
+/** Thrown and caught here only: the record is not in memory. */
+const NOT_IN_MEMORY = new BackupError('OBJECT_NOT_FOUND', 'not in memory');
+
+/**
+ * What stands in the base, for a job to compare with.
+ *
+ * Where change tracking says what was written, comparing could only save storing a block that was overwritten with what it
+ * held; for that the map's nodes are used if they are in memory, and not fetched: a request costs more than it saves.
+ */
+export class ComparedBase implements BaseContents {
+  readonly map: BlockMap;
+  readonly #inMemory: BlockMap;
+  #isFetched: boolean;
+  readonly #context: RepositoryContext;
+  readonly #size: number;
+  /** A bit for each block that is as it was in the base. */
+  readonly #same: Uint8Array;
+
+  constructor(context: RepositoryContext, map: BlockMap, options: { size: number; isFetched: boolean }) {
+    this.map = map;
+    this.#isFetched = options.isFetched;
+    this.#inMemory = inMemory(context, map);
+    this.#context = context;
+    this.#size = options.size;
+    this.#same = new Uint8Array(Math.ceil(options.size / map.descriptor.blockSize / 8));
+  }
+
+  async idsOf(
+    firstBlock: number,
+    blockCount: number,
+    { signal, mayFetch = this.#isFetched }: AbortOptions & { readonly mayFetch?: boolean },
+  ): Promise<(Uint8Array | undefined | 'unknown')[]> {
+    const { geometry } = this.map;
+    const inBase = Math.max(0, Math.min(blockCount, geometry.blockCount - firstBlock));
+    const ids: (Uint8Array | undefined | 'unknown')[] = new Array(blockCount).fill(undefined);
+    if (inBase === 0) return ids;
+    let entries: Awaited<ReturnType<BlockMap['lookup']>>['entries'];
+    try {
+      ({ entries } = await (mayFetch ? this.map : this.#inMemory).lookup(firstBlock, inBase, { signal }));
+    } catch (error) {
+      if (error !== NOT_IN_MEMORY) throw error;
+      return ids.fill('unknown', 0, inBase);
+    }
+    // What a pack in quarantine holds is stored again (P10), and so is what the base has lost.
+    const damaged = await damagedBlocksOf(this.#context, this.map, { signal });
+    entries.forEach((entry, index) => {
+      const block = firstBlock + index;
+      const { blockSize } = geometry;
+      const wasResized = geometry.blockLength(block) !== Math.min(blockSize, this.#size - block * blockSize);
+      ids[index] = inRanges(damaged, block) || wasResized || this.map.isLost(block) ? 'unknown' : entry?.id;
+    });
+    return ids;
+  }
+
+  /** Change tracking is not to be believed: from now on contents are compared, whatever it takes. */
+  fetchFromNowOn(): void {
+    this.#isFetched = true;
+  }
+
+  same(block: number): void {
+    this.#same[block >>> 3]! |= 1 << (block & 7);
+  }
+
+  isSame(block: number): boolean {
+    return (this.#same[block >>> 3]! & (1 << (block & 7))) !== 0;
+  }
+}
+
+/** The same map over what is in memory of it. */
+function inMemory({ records, keys, format }: RepositoryContext, { descriptor }: BlockMap): BlockMap {
+  const reader: RecordReader = {
+    read: async (_kind, _id, location) => {
+      const raw = records.peek(location);
+      if (raw === undefined) throw NOT_IN_MEMORY;
+      return raw;
+    },
+  };
+  return new BlockMap(descriptor, format.fanOut, reader, keys, { cacheBytes: 0 });
+}

@@ -1,0 +1,156 @@
+import type { BlockEntry } from '../format/map-descriptor.ts';
+import type { Codec, Location, PackName } from '../format/record.ts';
+
+const ID_BYTES = 32;
+const FIRST_CAPACITY = 1024;
+const NONE = -1;
+
+/**
+ * The entries of blocks that a job has stored or found to be zeroes, in whatever order they come: 56 bytes each, in flat
+ * arrays. The map is written behind the sweep, a leaf's worth of neighbouring blocks (a group) at a time; what has been
+ * taken for it is kept only while there is room for it, so that memory follows what is stored out of order and not the
+ * volume.
+ */
+export class PlacedBlocks {
+  readonly #groupBlocks: number;
+  readonly #maxKept: number;
+  /** By group: the first of its slots. */
+  readonly #heads: Int32Array;
+  #blocks = new Uint32Array(FIRST_CAPACITY);
+  #next = new Int32Array(FIRST_CAPACITY);
+  #ids = new Uint8Array(FIRST_CAPACITY * ID_BYTES);
+  /** By slot: number of the pack + 1 (0: zeroes), offset, stored length | codec << 24, raw length. */
+  #places = new Uint32Array(FIRST_CAPACITY * 4);
+  #everUsed = 0;
+  #free = NONE;
+  #count = 0;
+  readonly #taken: number[] = [];
+  #takenAt = 0;
+  readonly #packs: PackName[] = [];
+  readonly #packNumbers = new Map<string, number>();
+
+  /**
+   * @param groupBlocks - blocks of a leaf
+   * @param maxKept - entries that have been taken are forgotten while there are more than so many
+   */
+  constructor(blockCount: number, groupBlocks: number, maxKept = 2 ** 18) {
+    this.#groupBlocks = groupBlocks;
+    this.#maxKept = maxKept;
+    this.#heads = new Int32Array(Math.ceil(blockCount / groupBlocks)).fill(NONE);
+  }
+
+  /** Entries that are kept now. */
+  get size(): number {
+    return this.#count;
+  }
+
+  /** Adds a block; each block once. `undefined`: it reads as zeroes. */
+  add(block: number, entry: BlockEntry | undefined): void {
+    const slot = this.#takeSlot();
+    const group = Math.floor(block / this.#groupBlocks);
+    this.#blocks[slot] = block;
+    this.#next[slot] = this.#heads[group] as number;
+    this.#heads[group] = slot;
+    if (entry === undefined) {
+      this.#places[slot * 4] = 0;
+      return;
+    }
+    const { pack, offset, storedLength, codec, rawLength } = entry.location;
+    this.#ids.set(entry.id, slot * ID_BYTES);
+    this.#places.set([this.#packNumber(pack) + 1, offset, storedLength | (codec << 24), rawLength], slot * 4);
+  }
+
+  has(block: number): boolean {
+    return this.#find(block) !== NONE;
+  }
+
+  /** A block's entry; `undefined` for zeroes, and where there is none. */
+  get(block: number): BlockEntry | undefined {
+    const slot = this.#find(block);
+    return slot === NONE ? undefined : this.#entry(slot);
+  }
+
+  /** The entries of a group, by block. From now on they may be forgotten. */
+  take(group: number): [block: number, entry: BlockEntry | undefined][] {
+    const entries: [number, BlockEntry | undefined][] = [];
+    for (let slot = this.#heads[group] as number; slot !== NONE; slot = this.#next[slot] as number) {
+      // Copied: its slot may have another block before the map's writer has come to it.
+      const entry = this.#entry(slot);
+      entries.push([this.#blocks[slot] as number, entry && { ...entry, id: entry.id.slice() }]);
+    }
+    if (entries.length > 0) this.#taken.push(group);
+    while (this.#count > this.#maxKept && this.#takenAt < this.#taken.length) this.#forgetGroup();
+    return entries.sort(([a], [b]) => a - b);
+  }
+
+  #forgetGroup(): void {
+    const group = this.#taken[this.#takenAt++] as number;
+    for (let slot = this.#heads[group] as number; slot !== NONE; ) {
+      const next = this.#next[slot] as number;
+      this.#next[slot] = this.#free;
+      this.#free = slot;
+      this.#count--;
+      slot = next;
+    }
+    this.#heads[group] = NONE;
+    if (this.#takenAt > 1024) {
+      this.#taken.splice(0, this.#takenAt);
+      this.#takenAt = 0;
+    }
+  }
+
+  #find(block: number): number {
+    let slot = this.#heads[Math.floor(block / this.#groupBlocks)] as number;
+    while (slot !== NONE && this.#blocks[slot] !== block) slot = this.#next[slot] as number;
+    return slot;
+  }
+
+  #entry(slot: number): BlockEntry | undefined {
+    const at = slot * 4;
+    const pack = this.#places[at] as number;
+    if (pack === 0) return undefined;
+    const lengthAndCodec = this.#places[at + 2] as number;
+    const location: Location = {
+      pack: this.#packs[pack - 1] as PackName,
+      offset: this.#places[at + 1] as number,
+      storedLength: lengthAndCodec & 0xffffff,
+      codec: (lengthAndCodec >>> 24) as Codec,
+      rawLength: this.#places[at + 3] as number,
+    };
+    return { id: this.#ids.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES), location };
+  }
+
+  #packNumber(pack: PackName): number {
+    const key = `${pack.session}/${pack.random}`;
+    let number = this.#packNumbers.get(key);
+    if (number === undefined) {
+      number = this.#packs.push(pack) - 1;
+      this.#packNumbers.set(key, number);
+    }
+    return number;
+  }
+
+  #takeSlot(): number {
+    this.#count++;
+    if (this.#free !== NONE) {
+      const slot = this.#free;
+      this.#free = this.#next[slot] as number;
+      return slot;
+    }
+    if (this.#everUsed === this.#blocks.length) this.#grow();
+    return this.#everUsed++;
+  }
+
+  #grow(): void {
+    const capacity = this.#blocks.length * 2;
+    this.#blocks = grown(this.#blocks, new Uint32Array(capacity));
+    this.#next = grown(this.#next, new Int32Array(capacity));
+    this.#ids = grown(this.#ids, new Uint8Array(capacity * ID_BYTES));
+    this.#places = grown(this.#places, new Uint32Array(capacity * 4));
+  }
+}
+
+function grown<T extends Uint8Array | Uint32Array | Int32Array>(from: T, into: T): T {
+  into.set(from);
+  return into;
+}

@@ -1,0 +1,43 @@
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { RepositoryKeys } from '../crypto/repository-keys.ts';
+import type { RepositoryFormat } from '../format/format-object.ts';
+import type { MapDescriptor } from '../format/map-descriptor.ts';
+import type { RecordReader } from '../format/record.ts';
+import type { LogWriter } from '../log/log-writer.ts';
+import { BlockMap, type BlockMapOptions } from '../map/block-map.ts';
+import type { RecordStore } from '../packs/record-store.ts';
+
+/** What every operation of an open repository works with. */
+export interface RepositoryContext {
+  /** Every request goes through it, and is charged to the operation that makes it. */
+  readonly target: CloudTarget;
+  readonly format: RepositoryFormat;
+  readonly keys: RepositoryKeys;
+  readonly log: LogWriter;
+  readonly records: RecordStore;
+  readonly readOnly: boolean;
+  /** Of this host and process, for people who look who holds a volume. */
+  readonly owner: string;
+  /** Milliseconds since 1970. Never decides what is right, only what is tried. */
+  readonly now: () => number;
+  /** Makes requests of the target, and may make them again. @defaultValue once */
+  readonly insist?: Insist | undefined;
+}
+
+/** Does `work`, and does it again where it failed in a way that may pass. */
+export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => boolean) => Promise<T>;
+
+/** Does it once. */
+export const once: Insist = (work) => work();
+
+/** The map of a backup. */
+export function openMap(
+  context: RepositoryContext,
+  descriptor: MapDescriptor,
+  options: BlockMapOptions = {},
+): BlockMap {
+  const { records, insist } = context;
+  const reader: RecordReader =
+    insist === undefined ? records : { read: (...record) => insist(() => records.read(...record)) };
+  return new BlockMap(descriptor, context.format.fanOut, reader, context.keys, options);
+}

@@ -1,0 +1,116 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { bytesArgument, functionArgument, optionsArgument, textArgument } from '../../common/arguments.ts';
+import { KEY_BYTES } from '../format/derivation.ts';
+
+/**
+ * Wraps the key of a repository in a way of its own: a key management service, a hardware token, an operating
+ * system's keychain.
+ *
+ * @public
+ */
+export interface KeyProvider {
+  /**
+   * Kept in the key slot in the clear, and must be the same whenever that slot is opened. It names the kind of
+   * provider, and may name the master key; not a secret.
+   */
+  readonly id: string;
+  /**
+   * Makes of a repository's key, 32 bytes, what a key slot stores: 1 byte to 16 KiB. The array is zeroed once the
+   * call has settled. A `BackupError` is passed on as it is; any other failure, and any other answer, is `KEY_REFUSED`.
+   * A call that does not heed the signal is left behind when it aborts.
+   */
+  wrap(key: Uint8Array, options?: AbortOptions): Promise<Uint8Array>;
+  /**
+   * The key again. A `BackupError` of another code than `KEY_REFUSED` is passed on as it is (a service that can't be
+   * reached, say); any other failure, and any answer but 32 bytes, is taken for a refusal. A call that does not heed the
+   * signal is left behind when it aborts.
+   */
+  unwrap(wrapped: Uint8Array, options?: AbortOptions): Promise<Uint8Array>;
+}
+
+/**
+ * What a repository is unlocked with.
+ *
+ * - `passphrase`: text that is not empty. Its Unicode form does not matter. Bytes are UTF-8, for callers who want to
+ *   zero them afterwards
+ * - `key`: 32 bytes of good randomness, not a passphrase
+ * - `provider`: somebody else wraps the key
+ *
+ * @public
+ */
+export type Unlock =
+  | {
+      /** Text that is not empty, or its UTF-8 bytes. */
+      passphrase: string | Uint8Array;
+    }
+  | {
+      /** 32 bytes. */
+      key: Uint8Array;
+    }
+  | {
+      /** Wraps and unwraps the repository's key. */
+      provider: KeyProvider;
+    };
+
+export const SLOT_KINDS = ['passphrase', 'key', 'provider'] as const;
+
+export type SlotKind = (typeof SLOT_KINDS)[number];
+
+/** An {@link Unlock}, checked, with the passphrase as the bytes that scrypt takes. */
+export type CheckedUnlock =
+  | { readonly kind: 'passphrase'; readonly passphrase: Uint8Array }
+  | { readonly kind: 'key'; readonly key: Uint8Array }
+  | { readonly kind: 'provider'; readonly provider: KeyProvider };
+
+const KNOWN = { passphrase: true, key: true, provider: true } as const;
+
+/**
+ * @param name - how errors call the argument
+ * @throws TypeError where it is none of the three, or empty, or of a wrong length; the message never quotes it
+ */
+export function checkUnlock(unlock: Unlock, name = 'unlock'): CheckedUnlock {
+  const choices = `${name} must be an object with exactly one of passphrase, key and provider`;
+  // Before anything describes it: a bare string is a passphrase at the wrong place.
+  if (typeof unlock !== 'object') throw new TypeError(choices);
+  const { passphrase, key, provider } = optionsArgument<Partial<Record<SlotKind, unknown>>>(name, unlock, KNOWN);
+  const given = [passphrase, key, provider].filter((value) => value !== undefined);
+  if (given.length !== 1) throw new TypeError(choices);
+  if (passphrase !== undefined) {
+    return { kind: 'passphrase', passphrase: passphraseBytes(passphrase, `${name}.passphrase`) };
+  }
+  if (provider !== undefined) return { kind: 'provider', provider: checkProvider(provider, `${name}.provider`) };
+  if (typeof key === 'string' || bytesArgument(`${name}.key`, key).length !== KEY_BYTES) {
+    throw new TypeError(`${name}.key must be a Uint8Array of ${KEY_BYTES} bytes`);
+  }
+  return { kind: 'key', key: key as Uint8Array };
+}
+
+/** UTF-8 in NFC, so that a passphrase opens on every system, however its keyboard composes letters. */
+function passphraseBytes(passphrase: unknown, name: string): Uint8Array {
+  let text: string;
+  if (typeof passphrase === 'string') text = passphrase;
+  else {
+    if (typeof passphrase !== 'object') throw new TypeError(`${name} must be a string or a Uint8Array`);
+    const bytes = bytesArgument(name, passphrase);
+    if (bytes.length > 0 && bytes.every((byte) => byte < 0x80)) return bytes; // Never becomes a string.
+    try {
+      text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    } catch {
+      throw new TypeError(`${name} must be UTF-8 where it is given as bytes`);
+    }
+  }
+  if (text.length === 0) throw new TypeError(`${name} must not be empty`);
+  // Encoding would turn every lone surrogate into the same character, so that other passphrases opened the slot too.
+  if (!text.isWellFormed()) throw new TypeError(`${name} must be well-formed Unicode`);
+  return new TextEncoder().encode(text.normalize('NFC'));
+}
+
+/** A provider may be an instance of any class, so names that are not known here are its own. */
+function checkProvider(provider: unknown, name: string): KeyProvider {
+  if (typeof provider !== 'object' || provider === null) throw new TypeError(`${name} must be an object`);
+  const { id, wrap, unwrap } = provider as Partial<KeyProvider>;
+  textArgument(`${name}.id`, id);
+  functionArgument(`${name}.wrap`, wrap);
+  functionArgument(`${name}.unwrap`, unwrap);
+  return provider as KeyProvider;
+}

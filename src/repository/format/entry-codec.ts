@@ -1,0 +1,141 @@
+import { BackupError } from '../../common/errors.ts';
+import type { InSteps } from '../../common/event-loop-turns.ts';
+import { hedgedHex } from '../../common/hedged-random.ts';
+import { hashing } from '../../common/long-bytes.ts';
+import { decodingPlain } from '../../common/plain-reader.ts';
+import { encodingPlain, PlainEncoded, PlainFields, PlainList } from '../../common/plain-writer.ts';
+import { isBytes } from '../../common/realms.ts';
+import { logCorrupt } from './corrupt.ts';
+import { bytesOf, checkVersion, idBytes, idOf, mapOf, seqOf, timeOf } from './decode-values.ts';
+import { factIn, factPlain } from './fact-codec.ts';
+import type { LogEntry, LogFact } from './log-entry.ts';
+import { opening, sealing } from './log-object.ts';
+
+/**
+ * Entries and their objects: `docs/FORMAT.md`, section 8. An entry may have some megabytes, so everything here is done in
+ * steps, for `inTurns`.
+ */
+
+/** Most bytes of an entry's object. */
+export const MAX_ENTRY_BYTES = 8 * 1024 * 1024;
+/** Most entries of a tail. */
+export const MAX_TAIL = 64;
+/** A writer leaves out the oldest entries of a tail that would be longer: it is there to save requests, not to cost bytes. */
+export const MAX_TAIL_BYTES = 1024 * 1024;
+
+/** An entry as it stands in its object. */
+export interface DecodedEntry {
+  readonly entry: LogEntry;
+  /** Newest first: the entries from `seq - 1` down. */
+  readonly tail: readonly LogEntry[];
+  /** SHA-256 of the object. */
+  readonly hash: Uint8Array;
+  /** Of the object. */
+  readonly sizeBytes: number;
+}
+
+/** Seal, the name of the tail and the head of its array: less than this. */
+const MAX_OVERHEAD = 64;
+const NO_HASH = new Uint8Array(32);
+
+/**
+ * The object of an entry. What it would be decoded to comes with it: an entry stays for ever, so nothing is written that
+ * would not be read.
+ *
+ * @param logKey - 32 bytes, of an encrypted repository
+ * @param tail - newest first; what does not fit is left out at its old end
+ * @param formatCopy - of a plain repository: the body of its `format`, which nothing else has a copy of
+ * @throws `LOG_CORRUPT` for an entry that no reader would take, `LIMIT_EXCEEDED` for one that is too large
+ */
+export function* encodingEntry(
+  logKey: Uint8Array | undefined,
+  entry: LogEntry,
+  tail: readonly LogEntry[],
+  formatCopy?: Uint8Array,
+): InSteps<DecodedEntry & { readonly bytes: Uint8Array<ArrayBuffer> }> {
+  const fields = entryFields(entry);
+  const copy = formatCopy === undefined ? {} : { format: formatCopy };
+  const { length } = yield* encodingPlain(new PlainFields({ ...fields, ...copy }));
+  const kept = yield* keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - length);
+  const body = yield* encodingPlain(new PlainFields({ ...fields, ...copy, tail: kept }));
+  const bytes = yield* sealing(logKey, 'cow1 log', entry.seq, body);
+  if (bytes.length > MAX_ENTRY_BYTES) {
+    throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
+  }
+  return { ...(yield* decodingEntry(logKey, entry.seq, bytes)), bytes };
+}
+
+function* keptTail(tail: readonly LogEntry[], room: number): InSteps<PlainList> {
+  const kept: PlainEncoded[] = [];
+  let left = Math.min(MAX_TAIL_BYTES, room);
+  for (const earlier of tail.slice(0, MAX_TAIL)) {
+    const bytes = yield* encodingPlain(new PlainFields(entryFields(earlier)));
+    left -= bytes.length;
+    if (left < 0) break;
+    kept.push(new PlainEncoded(bytes));
+  }
+  return PlainList.of(kept.length, kept);
+}
+
+/**
+ * @throws `LOG_CORRUPT` unless this is the entry of number `seq`, whole and valid in every field; `REPOSITORY_UNSUPPORTED`
+ * for one of a version or type that is not known, also in its tail
+ */
+export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): InSteps<DecodedEntry> {
+  const what = `entry ${seq}`;
+  if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
+  const body = yield* opening(logKey, 'cow1 log', seq, bytes);
+  const fields = mapOf(yield* decodingPlain(body, 'LOG_CORRUPT'), what);
+  const entry = yield* entryIn(fields);
+  if (entry.seq !== seq) throw logCorrupt(`${what} says that it is number ${entry.seq}`);
+  const plainTail: unknown = fields.tail;
+  if (!Array.isArray(plainTail) || plainTail.length > MAX_TAIL) {
+    throw logCorrupt(`the tail of ${what} is not an array, or too long`);
+  }
+  const tail: LogEntry[] = [];
+  for (const plain of plainTail as readonly unknown[]) {
+    const earlier = yield* entryIn(plain);
+    tail.push(earlier);
+    if (earlier.seq !== seq - tail.length) throw logCorrupt(`the tail of ${what} leaves an entry out`);
+  }
+  return { entry, tail, hash: yield* hashing(bytes), sizeBytes: bytes.length };
+}
+
+/** The copy of `format` in an entry of a plain log; `undefined` for what is no such entry, or has none. */
+export function* formatCopyIn(bytes: Uint8Array): InSteps<Uint8Array | undefined> {
+  try {
+    const body = yield* opening(undefined, 'cow1 log', 0, bytes);
+    const { format } = mapOf(yield* decodingPlain(body, 'LOG_CORRUPT'), 'an entry');
+    return isBytes(format) ? format : undefined;
+  } catch (error) {
+    if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
+    throw error;
+  }
+}
+
+/** A commit id that copies of one process memory share only for an entry that says the same. */
+export function* commitIdFor(
+  logKey: Uint8Array | undefined,
+  entry: Omit<LogEntry, 'commitId'> & LogFact,
+): InSteps<string> {
+  const bytes = yield* encodingPlain(new PlainFields(entryFields({ ...entry, commitId: '0'.repeat(32) })));
+  return hedgedHex(16, logKey, 'cow1 commit id', yield* hashing(bytes));
+}
+
+function entryFields(entry: LogEntry): Record<string, unknown> {
+  const { seq, prev, commitId, at } = entry;
+  return { v: 1, seq, prev, id: idBytes(commitId), at, ...factPlain(entry) };
+}
+
+function* entryIn(value: unknown): InSteps<LogEntry> {
+  const fields = mapOf(value, 'an entry');
+  checkVersion(fields.v, 'an entry of the log');
+  const head = {
+    seq: seqOf(fields.seq, "an entry's number"),
+    prev: bytesOf(fields.prev, 32, "an entry's link"),
+    commitId: idOf(fields.id, "an entry's commit id"),
+    at: timeOf(fields.at, "an entry's time"),
+  };
+  if (head.seq === 1 && Buffer.compare(head.prev, NO_HASH) !== 0) throw logCorrupt('the first entry follows another');
+  return { ...head, ...(yield* factIn(fields)) };
+}

@@ -1,0 +1,110 @@
+import type { MapDescriptor } from './map-descriptor.ts';
+import type { Location, PackName } from './record.ts';
+
+/** Entries of the commit log, as `docs/FORMAT.md`, section 8, has them. Ids of backups and commits are 32 hex digits here. */
+
+interface EntryHead {
+  readonly seq: number;
+  /** SHA-256 of the object bytes of the entry before; zeroes for the first. */
+  readonly prev: Uint8Array;
+  readonly commitId: string;
+  /** Milliseconds since 1970 by the writer's clock; informational. */
+  readonly at: number;
+}
+
+/** What became true. */
+export type LogFact =
+  | {
+      readonly type: 'open';
+      readonly owner: string;
+      /** By volume: the pinned base. None in a repacker's session. */
+      readonly volumes: ReadonlyMap<string, string | undefined>;
+      readonly fence: readonly number[];
+      readonly adopt: readonly number[];
+    }
+  | {
+      readonly type: 'commit';
+      readonly session: number;
+      readonly backups: readonly BackupRecord[];
+      /** The session's packs and those that it took over from adopted ones, here or in tables. */
+      readonly packs: readonly CommittedPack[];
+      readonly packTables: readonly PackTable[];
+    }
+  | { readonly type: 'abort'; readonly session: number }
+  | { readonly type: 'forget'; readonly backups: readonly string[] }
+  /** Backups that nobody forgets before they are released; of one that is held already the reason is replaced. */
+  | { readonly type: 'hold'; readonly backups: readonly string[]; readonly reason: string | undefined }
+  | { readonly type: 'release'; readonly backups: readonly string[] }
+  | {
+      readonly type: 'collect';
+      /** Of a repacker: it ends with this entry. */
+      readonly session: number | undefined;
+      /** A repacker's packs, which become known. */
+      readonly newPacks: readonly CommittedPack[];
+      /** Condemned. */
+      readonly packs: readonly PackName[];
+      /** Sessions of which every pack not known otherwise is condemned. */
+      readonly sessions: readonly number[];
+      readonly fence: readonly number[];
+      readonly relocate: readonly Relocation[];
+      /** Condemned earlier, and seen to be gone: the fold no longer carries them. */
+      readonly gonePacks: readonly PackName[];
+      readonly goneSessions: readonly number[];
+      /**
+       * Open and fenced sessions, and collections that condemned what is not gone yet, that count from this entry on: their
+       * own times lay ahead of the collector's, or were another host's.
+       */
+      readonly redated: readonly number[];
+    }
+  | { readonly type: 'keys'; readonly added: readonly string[]; readonly removed: readonly string[] }
+  | { readonly type: 'config'; readonly quarantine: readonly PackName[]; readonly release: readonly PackName[] };
+
+export type LogFactOf<Type extends LogFact['type']> = Extract<LogFact, { readonly type: Type }>;
+
+/** One entry without its tail. */
+export type LogEntry = EntryHead & LogFact;
+
+/** A pack as it was uploaded. */
+export interface PackRecord {
+  readonly random: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly sha256: Uint8Array;
+}
+
+/** A pack that an entry makes known. An adopted session's packs keep the place that they were uploaded to. */
+export interface CommittedPack extends PackRecord {
+  readonly session: number;
+}
+
+/** A record of kind 5: packs of a commit that are too many to list in its entry. */
+export interface PackTable {
+  readonly id: Uint8Array;
+  readonly location: Location;
+  /** How many it lists. */
+  readonly packs: number;
+}
+
+/** A record of kind 6: where everything that is still needed of a condemned pack stands now. */
+export interface Relocation {
+  /** The condemned pack. */
+  readonly pack: PackName;
+  readonly id: Uint8Array;
+  readonly location: Location;
+}
+
+/** A backup as its commit entry tells of it. */
+export interface BackupRecord {
+  readonly id: string;
+  readonly volume: string;
+  readonly parent: string | undefined;
+  readonly base: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly frozenAt: number;
+  readonly trackingId: string;
+  readonly point: number;
+  readonly intact: boolean;
+  readonly descriptor: MapDescriptor;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly stats: { readonly storedBytes: number; readonly changedBlocks: number };
+}

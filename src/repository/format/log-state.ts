@@ -1,0 +1,180 @@
+import type { BackupRecord, PackTable, Relocation } from './log-entry.ts';
+import { type PackName, packKey } from './record.ts';
+
+/**
+ * What is true after the log through one number: the fold of its entries. Nothing here is ever changed; `fold.ts` makes
+ * the next one.
+ *
+ * Everything that a commit may rest on is known positively (P4, P6: "known", not "not condemned"): a session or a pack
+ * that the state does not name can't be used, so names of what was deleted long ago need not be carried.
+ */
+export interface LogState {
+  /** Entries folded. */
+  readonly seq: number;
+  /** Of entry `seq`; zeroes before the first. */
+  readonly hash: Uint8Array;
+  /** Those that are not forgotten, by id, oldest first. */
+  readonly backups: ReadonlyMap<string, StoredBackup>;
+  /** Forgotten ones that an open session has pinned as its base (P3). */
+  readonly pinned: ReadonlyMap<string, StoredBackup>;
+  /** By volume: its newest backup, also a forgotten one. */
+  readonly heads: ReadonlyMap<string, string>;
+  /** Open ones. */
+  readonly sessions: ReadonlyMap<number, Session>;
+  /** Fenced and not condemned: what may still be adopted (P6). */
+  readonly fenced: ReadonlyMap<number, Session>;
+  /** By session: those of its packs that a commit or a repacker's collection made known, and that are not condemned. */
+  readonly known: ReadonlyMap<number, KnownPacks>;
+  /** By pack key: condemned, and not yet seen to be gone. */
+  readonly condemned: ReadonlyMap<string, CondemnedPack>;
+  /** Sessions of which every pack that is not known is condemned. */
+  readonly condemnedSessions: ReadonlyMap<number, Condemnation>;
+  /** By the key of the condemned pack: its newest table. */
+  readonly relocations: ReadonlyMap<string, Relocation>;
+  /**
+   * By the key of the condemned pack: tables of it that a collection replaced or ended, the newest first. They lead to what that
+   * collection condemned, so they stay as long as any of it may be there, for who has a forgotten backup open.
+   */
+  readonly formerRelocations: ReadonlyMap<string, readonly FormerRelocation[]>;
+  /** Keys of packs that dedup leaves alone (P10). */
+  readonly quarantined: ReadonlyMap<string, PackName>;
+  /** Key slots that an entry added and none removed. The one that the repository was made with stands in `format`. */
+  readonly keySlots: ReadonlySet<string>;
+  /** Key slots that an entry removed permanently: their objects may be there still. */
+  readonly removedSlots: ReadonlySet<string>;
+}
+
+/** A backup and the entry that committed it. */
+export interface StoredBackup extends BackupRecord {
+  /** Number of that entry: the one order of backups that does not rest on clocks. */
+  readonly seq: number;
+  /** Milliseconds since 1970 by the clock of who committed it. */
+  readonly committedAt: number;
+  readonly session: number;
+  /** While it is held: it can't be forgotten. */
+  readonly hold?: BackupHold | undefined;
+}
+
+/** Why a backup must not be forgotten, and since when. */
+export interface BackupHold {
+  /** Milliseconds since 1970 by the clock of who held it; informational. */
+  readonly at: number;
+  readonly reason: string | undefined;
+}
+
+/** As its `open` entry tells of it. */
+export interface Session {
+  /** Number of its `open` entry. */
+  readonly seq: number;
+  /** Milliseconds since 1970 by its owner's clock. */
+  readonly at: number;
+  readonly owner: string;
+  /** By volume: the pinned base. */
+  readonly volumes: ReadonlyMap<string, string | undefined>;
+  readonly adopted: readonly number[];
+  /** The collection that it counts from, where its own time said nothing. */
+  readonly dated?: EntryTime | undefined;
+  /** Of a fenced one: the entry that fenced it, and the owner of that entry's session; none where it was a collection. */
+  readonly fencedBy?: (EntryTime & { readonly owner: string | undefined }) | undefined;
+}
+
+/** An entry and its writer's time. */
+export interface EntryTime {
+  readonly seq: number;
+  readonly at: number;
+}
+
+/** Packs of one session. */
+export interface KnownPacks {
+  /** Names that an entry listed. */
+  readonly packs: ReadonlySet<string>;
+  /**
+   * Tables that list more, perhaps together with other sessions' packs. They hold as long as the packs that they
+   * themselves lie in are not condemned.
+   */
+  readonly tables: readonly PackTable[];
+  /** Condemned ones that a table may list. */
+  readonly dead: ReadonlySet<string>;
+}
+
+/** The `collect` entry that condemned something, or a later one that it counts from. Only the grace towards readers goes by it. */
+export interface Condemnation extends EntryTime {}
+
+export interface CondemnedPack extends Condemnation {
+  readonly pack: PackName;
+}
+
+/** A table that is out of date. */
+export interface FormerRelocation extends Relocation {
+  /** The collection that replaced or ended it, as {@link Condemnation}. */
+  readonly by: Condemnation;
+}
+
+/** Before the first entry. */
+export const EMPTY_STATE: LogState = {
+  seq: 0,
+  hash: new Uint8Array(32),
+  backups: new Map(),
+  pinned: new Map(),
+  heads: new Map(),
+  sessions: new Map(),
+  fenced: new Map(),
+  known: new Map(),
+  condemned: new Map(),
+  condemnedSessions: new Map(),
+  relocations: new Map(),
+  formerRelocations: new Map(),
+  quarantined: new Map(),
+  keySlots: new Set(),
+  removedSlots: new Set(),
+};
+
+/**
+ * P4: whether a commit or a collection made the pack known, and none condemned it. Where its session's packs are listed
+ * in tables, the name must come from a table or a committed map: any other name seems known too.
+ */
+export function isKnown(state: Pick<LogState, 'known'>, { session, random }: PackName): boolean {
+  const known = state.known.get(session);
+  if (known === undefined || known.dead.has(random)) return false;
+  return known.packs.has(random) || known.tables.length > 0;
+}
+
+/** What condemned the pack, if anything did: by its name, or as one of its session that is not known. */
+export function condemnationOf(
+  state: Pick<LogState, 'known' | 'condemned' | 'condemnedSessions'>,
+  pack: PackName,
+): Condemnation | undefined {
+  const byName = state.condemned.get(packKey(pack));
+  if (byName !== undefined) return byName;
+  return isKnown(state, pack) ? undefined : state.condemnedSessions.get(pack.session);
+}
+
+/** P10: whether dedup may refer to the pack. */
+export function mayDedup(state: LogState, pack: PackName): boolean {
+  // @mutation dedup-knows-the-pack
+  return isKnown(state, pack) && !state.quarantined.has(packKey(pack));
+}
+
+/** The session itself and those whose packs it may use. */
+export function ownSessions(session: Session): ReadonlySet<number> {
+  return new Set([session.seq, ...session.adopted]);
+}
+
+/** P7: sessions whose packs collectors leave alone: open ones and those that they adopted. */
+export function sparedSessions(state: Pick<LogState, 'sessions'>): Set<number> {
+  // @mutation open-sessions-are-spared
+  return new Set([...state.sessions.values()].flatMap((session) => [session.seq, ...session.adopted]));
+}
+
+/** Ids of the bases that open sessions have pinned. */
+export function pinnedIds(sessions: Iterable<Session>): Set<string> {
+  const ids = new Set<string>();
+  for (const { volumes } of sessions) for (const base of volumes.values()) if (base !== undefined) ids.add(base);
+  return ids;
+}
+
+/** P3, P7: every backup whose map a collector marks: those that are not forgotten, and the bases of open sessions. */
+export function markedBackups(state: LogState): StoredBackup[] {
+  // @mutation pinned-bases-are-marked
+  return [...state.backups.values(), ...state.pinned.values()];
+}

@@ -1,0 +1,109 @@
+import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { mapCorrupt } from './map-corrupt.ts';
+import type { PackName } from './record.ts';
+
+/**
+ * The packs that a record's location part names: u16 number of packs, then u64 session and 16 random bytes for each, in
+ * the order in which the rest first refers to them.
+ */
+export const PACK_BYTES = 24;
+/** As many as a u16 counts. */
+export const MAX_PACKS = 65_535;
+const MAX_SESSION_HIGH = 2 ** 21; // Sessions are integers up to 2^53 - 1.
+
+/** A table as it is in a record. Names are made when they are asked for: most never are. */
+export class PackTable {
+  readonly count: number;
+  /** Bytes of it in the record. */
+  readonly byteLength: number;
+  readonly #raw: Uint8Array;
+  readonly #view: DataView;
+  readonly #at: number;
+  readonly #names: (PackName | undefined)[] = [];
+  #seen = 0;
+
+  constructor(raw: Uint8Array, view: DataView, at: number) {
+    this.#raw = raw;
+    this.#view = view;
+    this.#at = at + 2;
+    this.count = view.getUint16(at, true);
+    this.byteLength = 2 + this.count * PACK_BYTES;
+    if (at + this.byteLength > raw.length) throw mapCorrupt('more packs than there are bytes');
+    for (let i = 0; i < this.count; i++) {
+      if (view.getUint32(this.#at + i * PACK_BYTES + 4, true) >= MAX_SESSION_HIGH) throw mapCorrupt('no such session');
+    }
+  }
+
+  name(index: number): PackName {
+    const known = this.#names[index];
+    if (known !== undefined) return known;
+    const at = this.#at + index * PACK_BYTES;
+    const session = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
+    const random = Buffer.from(this.#raw.buffer, this.#raw.byteOffset + at + 8, 16).toString('hex');
+    const name: PackName = { session, random };
+    this.#names[index] = name;
+    return name;
+  }
+
+  /** Called by decoders with each index in the order of the bytes. */
+  check(index: number): void {
+    if (index > this.#seen || index >= this.count) throw mapCorrupt('a pack out of order');
+    if (index === this.#seen) this.#seen++;
+  }
+
+  /** Called by decoders in the end. */
+  checkAllNamed(): void {
+    if (this.#seen !== this.count) throw mapCorrupt('a pack that nothing refers to');
+  }
+}
+
+/** Makes a table while a record is encoded. */
+export class PackTableBuilder {
+  readonly names: PackName[] = [];
+  readonly #byObject = new Map<PackName, number>();
+  readonly #byText = new Map<string, number>();
+  #last: PackName | undefined;
+  #lastIndex = 0;
+
+  get byteLength(): number {
+    return 2 + this.names.length * PACK_BYTES;
+  }
+
+  index(pack: PackName): number {
+    if (pack === this.#last) return this.#lastIndex;
+    let index = this.#byObject.get(pack);
+    if (index === undefined) {
+      const text = packText(pack);
+      index = this.#byText.get(text);
+      if (index === undefined) {
+        index = this.names.push(pack) - 1;
+        this.#byText.set(text, index);
+      }
+      this.#byObject.set(pack, index);
+    }
+    this.#last = pack;
+    this.#lastIndex = index;
+    return index;
+  }
+
+  /** Returns where it ends. */
+  *writing(raw: Uint8Array, view: DataView, at: number): InSteps<number> {
+    view.setUint16(at, this.names.length, true);
+    const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.length);
+    const steps = new Steps();
+    let end = at + 2;
+    for (const { session, random } of this.names) {
+      view.setUint32(end, session % 2 ** 32, true);
+      view.setUint32(end + 4, Math.floor(session / 2 ** 32), true);
+      bytes.write(random, end + 8, 'hex');
+      end += PACK_BYTES;
+      if (steps.isDue()) yield;
+    }
+    return end;
+  }
+}
+
+/** What two names of one pack have in common. */
+export function packText(pack: PackName): string {
+  return `${pack.session}/${pack.random}`;
+}

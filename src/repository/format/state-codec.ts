@@ -1,0 +1,265 @@
+import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import type { PlainReader } from '../../common/plain-reader.ts';
+import { PlainFields, PlainList } from '../../common/plain-writer.ts';
+import { isBytes } from '../../common/realms.ts';
+import { collectionsPlain, namesBySession, namesPlain, tuple } from './condemned-codec.ts';
+import { logCorrupt } from './corrupt.ts';
+import { bytesOf, checkVersion, idBytes, idOf, listIn, seqOf, textOf, timeOf, tupleOf } from './decode-values.ts';
+import { relocationOf, relocationPlain, sessionsIn, slotOf, tableOf, tablePlain } from './fact-codec.ts';
+import type { Condemnation, FormerRelocation, KnownPacks, LogState } from './log-state.ts';
+import { type PackName, packKey } from './record.ts';
+import { fencedOf, fencedPlain, openOf, openPlain } from './session-codec.ts';
+import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.ts';
+import { storedOf, storedPlain } from './stored-backup-codec.ts';
+
+/**
+ * The state as a checkpoint has it: `docs/FORMAT.md`, section 9. A state may be large, so it is written and read in steps;
+ * and each part is checked as it is read, so that wrong ones take no memory.
+ */
+
+/** Names that stand one after another in a byte string are read so many at a time. */
+const NAMES_AT_ONCE = 256;
+/** The state in parts, for `encodingPlain`. */
+export function* statePlain(state: LogState): InSteps<PlainFields> {
+  return new PlainFields({
+    v: 1,
+    seq: state.seq,
+    hash: state.hash,
+    backups: listOfValues(state.backups, storedPlain),
+    pinned: listOfValues(state.pinned, storedPlain),
+    heads: PlainList.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
+    sessions: listOfValues(state.sessions, openPlain),
+    fenced: listOfValues(state.fenced, fencedPlain),
+    known: PlainList.of(state.known.size, state.known, ([session, { packs, tables, dead }]) =>
+      tuple(
+        session,
+        namesPlain(packs.size, packs),
+        PlainList.of(tables.length, tables, tablePlain),
+        namesPlain(dead.size, dead),
+      ),
+    ),
+    condemned: yield* collectionsPlain(state),
+    relocations: listOfValues(state.relocations, relocationPlain),
+    quarantined: yield* namesBySession(state.quarantined.values()),
+    keySlots: PlainList.of(state.keySlots.size, state.keySlots),
+    removedSlots: PlainList.of(state.removedSlots.size, state.removedSlots),
+  });
+}
+
+/**
+ * Reads a state.
+ *
+ * @param mostWeight - that it may have: `state-weight.ts`
+ * @throws `LOG_CORRUPT` unless it is valid in every field, and no heavier; `REPOSITORY_UNSUPPORTED`
+ */
+export function* stateFrom(reader: PlainReader, mostWeight: number): InSteps<LogState> {
+  const draft = new StateDraft(reader, mostWeight);
+  yield* reader.map((name) => draft.read(name));
+  reader.end();
+  return draft.done();
+}
+
+type Fields = { -readonly [Name in keyof LogState]: LogState[Name] };
+
+/** A state, of which fields come in any order. */
+class StateDraft {
+  readonly #reader: PlainReader;
+  readonly #fields: Partial<Fields & { v: true }> = {};
+  #weightLeft: number;
+
+  constructor(reader: PlainReader, mostWeight: number) {
+    this.#reader = reader;
+    this.#weightLeft = mostWeight;
+  }
+
+  *read(name: string): InSteps<void> {
+    const fields = this.#fields;
+    const reader = this.#reader;
+    switch (name) {
+      case 'v':
+        checkVersion(reader.short(), 'a checkpoint');
+        fields.v = true;
+        return;
+      case 'seq':
+        fields.seq = seqOf(reader.short(), "a checkpoint's number");
+        return;
+      case 'hash':
+        fields.hash = bytesOf(reader.short(), 32, "a checkpoint's hash");
+        return;
+      case 'backups':
+      case 'pinned':
+        fields[name] = yield* this.#byKey(storedOf, ({ id }) => id, backupWeight);
+        return;
+      case 'heads':
+        return yield* this.#heads();
+      case 'sessions':
+        fields.sessions = yield* this.#byKey(openOf, ({ seq }) => seq, sessionWeight);
+        return;
+      case 'fenced':
+        fields.fenced = yield* this.#byKey(fencedOf, ({ seq }) => seq, sessionWeight);
+        return;
+      case 'known':
+        fields.known = yield* this.#known();
+        return;
+      case 'condemned':
+        return yield* this.#condemned();
+      case 'relocations':
+        fields.relocations = yield* this.#byKey(
+          relocationOf,
+          ({ pack }) => packKey(pack),
+          () => WEIGHT.relocation,
+        );
+        return;
+      case 'quarantined':
+        fields.quarantined = yield* this.#quarantined();
+        return;
+      case 'keySlots':
+      case 'removedSlots':
+        fields[name] = yield* this.#slots();
+        return;
+      default: // What a later version adds and this one need not know.
+        yield* reader.skip();
+    }
+  }
+
+  done(): LogState {
+    const { v, ...fields } = this.#fields;
+    if (v === undefined || Object.keys(fields).length !== FIELD_COUNT) throw logCorrupt('a checkpoint lacks a field');
+    return fields as LogState;
+  }
+
+  /** Before anything is kept: what there is no room for is refused. */
+  #weigh(weight: number): void {
+    this.#weightLeft -= weight;
+    // @mutation checkpoint-is-weighed
+    if (this.#weightLeft < 0) throw logCorrupt('a checkpoint would take more memory than its length allows');
+  }
+
+  *#byKey<K, V>(read: (item: unknown) => V, key: (item: V) => K, weightOf: (item: V) => number): InSteps<Map<K, V>> {
+    const items = new Map<K, V>();
+    yield* this.#reader.list((item) => {
+      const value = read(item);
+      this.#weigh(weightOf(value));
+      items.set(key(value), value);
+    });
+    return items;
+  }
+
+  *#heads(): InSteps<void> {
+    const heads = new Map<string, string>();
+    yield* this.#reader.list((item) => {
+      const [volume, id] = headOf(item);
+      this.#weigh(WEIGHT.head + textWeight(volume));
+      heads.set(volume, id);
+    });
+    this.#fields.heads = heads;
+  }
+
+  *#slots(): InSteps<Set<string>> {
+    const slots = new Set<string>();
+    yield* this.#reader.list((item) => {
+      this.#weigh(WEIGHT.slot);
+      slots.add(slotOf(item));
+    });
+    return slots;
+  }
+
+  *#known(): InSteps<Map<number, KnownPacks>> {
+    const known = new Map<number, KnownPacks>();
+    const namesIn = (value: unknown) => this.#namesIn(value);
+    const weigh = (weight: number) => this.#weigh(weight);
+    yield* this.#reader.list(function* (item) {
+      const [session, packs, tables, dead] = tupleOf(item, 4, 'known packs');
+      weigh(WEIGHT.known);
+      weigh(WEIGHT.table * countOf(tables));
+      known.set(seqOf(session, "a pack's session"), {
+        packs: yield* namesIn(packs),
+        tables: yield* listIn(tables, 'tables', tableOf),
+        dead: yield* namesIn(dead),
+      });
+    });
+    return known;
+  }
+
+  *#condemned(): InSteps<void> {
+    const condemned = new Map<string, Condemnation & { pack: PackName }>();
+    const condemnedSessions = new Map<number, Condemnation>();
+    const steps = new Steps();
+    const former = new Map<string, FormerRelocation[]>();
+    const eachPack = (value: unknown, take: (pack: PackName) => void) => this.#eachCondemned(value, take);
+    const weigh = (weight: number) => this.#weigh(weight);
+    yield* this.#reader.list(function* (item) {
+      const hasTables = Array.isArray(item) && item.length === 5;
+      const [number, time, packs, sessions, tables] = tupleOf(item, hasTables ? 5 : 4, 'a collection');
+      const by = { seq: seqOf(number, 'a collection'), at: timeOf(time, "a collection's time") };
+      yield* eachPack(packs, (pack) => condemned.set(packKey(pack), { pack, ...by }));
+      weigh(WEIGHT.condemnedSession * countOf(sessions));
+      weigh(WEIGHT.relocation * countOf(tables));
+      for (const session of yield* sessionsIn(sessions)) condemnedSessions.set(session, by);
+      for (const table of hasTables ? yield* listIn(tables, 'former relocations', relocationOf) : []) {
+        const key = packKey(table.pack);
+        const ofPack = former.get(key);
+        if (ofPack === undefined) former.set(key, [{ ...table, by }]);
+        else ofPack.push({ ...table, by });
+      }
+    });
+    // A pack is moved again by a later session: that table is the newer one.
+    for (const tables of former.values()) {
+      tables.sort((one, other) => other.location.pack.session - one.location.pack.session);
+      if (steps.isDue()) yield;
+    }
+    Object.assign(this.#fields, { condemned, condemnedSessions, formerRelocations: former });
+  }
+
+  *#quarantined(): InSteps<Map<string, PackName>> {
+    const packs = new Map<string, PackName>();
+    yield* this.#reader.list((item) =>
+      this.#eachPackOf(item, WEIGHT.quarantined, (pack) => packs.set(packKey(pack), pack)),
+    );
+    return packs;
+  }
+
+  *#namesIn(value: unknown): InSteps<Set<string>> {
+    const names = new Set<string>();
+    yield* this.#eachName(value, WEIGHT.name, (name) => names.add(name));
+    return names;
+  }
+
+  *#eachCondemned(value: unknown, take: (pack: PackName) => void): InSteps<void> {
+    if (!Array.isArray(value)) throw logCorrupt('packs are not an array');
+    for (const item of value as readonly unknown[]) yield* this.#eachPackOf(item, WEIGHT.condemnedPack, take);
+  }
+
+  *#eachPackOf(item: unknown, weight: number, take: (pack: PackName) => void): InSteps<void> {
+    const [number, names] = tupleOf(item, 2, 'packs of a session');
+    const session = seqOf(number, "a pack's session");
+    yield* this.#eachName(names, weight, (random) => take({ session, random }));
+  }
+
+  *#eachName(value: unknown, weight: number, take: (name: string) => void): InSteps<void> {
+    if (!isBytes(value) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
+    this.#weigh((weight * value.length) / 16);
+    const names = Buffer.from(value.buffer, value.byteOffset, value.length);
+    for (let at = 0; at < names.length; at += 16) {
+      take(names.toString('hex', at, at + 16));
+      if (at % (NAMES_AT_ONCE * 16) === 0) yield;
+    }
+  }
+}
+
+/** All but the version. */
+const FIELD_COUNT = 15;
+
+/** Elements of what is read as an array next. */
+function countOf(value: unknown): number {
+  return Array.isArray(value) ? value.length : 0;
+}
+
+function headOf(value: unknown): [string, string] {
+  const [volume, id] = tupleOf(value, 2, 'a head');
+  return [textOf(volume, "a volume's name", 1), idOf(id, 'a head')];
+}
+
+function listOfValues<T>(items: ReadonlyMap<unknown, T>, plainOf: (item: T) => unknown): PlainList {
+  return PlainList.of(items.size, items.values(), plainOf);
+}

@@ -1,0 +1,65 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { getBounded } from '../../targets/bounded-get.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { MAX_SLOT_BYTES } from '../crypto/key-slot.ts';
+import type { StoredSlot } from '../crypto/unlock-repository.ts';
+import type { RepositoryFormat } from '../format/format-object.ts';
+import type { LogState } from '../format/log-state.ts';
+import { isSlotName, KEYS_PREFIX, slotKey } from '../format/object-keys.ts';
+
+/** So many slots are looked at. A page of a listing has as many; nobody has that many ways to unlock a repository. */
+const MAX_SLOTS = 1000;
+
+/**
+ * The key slots of a repository. Names and sizes are all that is listed; a slot is read when its turn comes, and no more of
+ * it than was listed.
+ */
+export async function listSlots(target: CloudTarget, { signal }: AbortOptions): Promise<StoredSlot[]> {
+  const slots: StoredSlot[] = [];
+  for await (const { key, size } of target.list(KEYS_PREFIX, { signal })) {
+    const name = key.slice(KEYS_PREFIX.length);
+    if (!isSlotName(name)) continue;
+    slots.push({ name, read: (options) => readSlot(target, key, size, options) });
+    if (slots.length === MAX_SLOTS) break;
+  }
+  return slots;
+}
+
+/** Names of the slots that should be there: that of the creation and those that the log added, without those that it removed. */
+export function recordedSlots(
+  { keySlot }: Pick<RepositoryFormat, 'keySlot'>,
+  { keySlots, removedSlots }: Pick<LogState, 'keySlots' | 'removedSlots'>,
+): ReadonlySet<string> {
+  return keySlot === undefined || removedSlots.has(keySlot) ? keySlots : new Set([keySlot, ...keySlots]);
+}
+
+/** The same with slots that are known by name, also where so many slots of a stranger's were listed that they were not reached. */
+export function withNamed(
+  target: CloudTarget,
+  slots: readonly StoredSlot[],
+  names: Iterable<string | undefined>,
+): readonly StoredSlot[] {
+  if (slots.length < MAX_SLOTS) return slots;
+  const listed = new Set<string | undefined>(slots.map(({ name }) => name)).add(undefined);
+  const unlisted = [...names].filter((name) => !listed.has(name)) as string[];
+  return [...unlisted.map((name) => namedSlot(target, name)), ...slots];
+}
+
+/** A slot that may be there. To read one that is not is `OBJECT_NOT_FOUND`. */
+export function namedSlot(target: CloudTarget, name: string): StoredSlot {
+  const key = slotKey(name);
+  const read = async (options: AbortOptions) => {
+    const info = await target.stat(key, options);
+    if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `${key} is not there`);
+    return readSlot(target, key, info.size, options);
+  };
+  return { name, read };
+}
+
+async function readSlot(target: CloudTarget, key: string, size: number, options: AbortOptions): Promise<Uint8Array> {
+  const fits = size > 0 && size <= MAX_SLOT_BYTES;
+  const bytes = fits ? await getBounded(target, key, size, options) : undefined;
+  if (bytes !== undefined) return bytes;
+  throw new BackupError('KEY_SLOT_CORRUPT', `${key} is damaged: it has ${fits ? 'fewer' : size} bytes`);
+}

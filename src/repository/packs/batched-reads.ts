@@ -1,0 +1,118 @@
+import { type AbortOptions, abortable } from '../../common/abort.ts';
+import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
+import { packKey } from '../format/record.ts';
+import { ownBytes } from '../map/map-tree.ts';
+import type { RecordFetcher } from './record-fetcher.ts';
+import type { WantedRecord } from './record-spans.ts';
+
+/** One record that is being read, for one caller or several. */
+interface Read extends WantedRecord {
+  readonly key: string;
+  readonly result: PromiseWithResolvers<Uint8Array>;
+  readonly batch: Batch;
+  /** Callers that have not given up. */
+  waiting: number;
+}
+
+/** Reads that go out together. */
+interface Batch {
+  readonly reads: Read[];
+  isSent: boolean;
+  /** Ends their requests when nobody waits any more. */
+  readonly abandoned: AbortController;
+  /** Reads that somebody waits for. */
+  waiting: number;
+}
+
+/** Reads of one operation: only they share requests, so that each pays for its own and meets only its own budget. */
+interface Account {
+  /** By kind, id and place: from being asked for until they are settled. */
+  readonly underWay: Map<string, Read>;
+  /** Not sent yet. */
+  next: Batch | undefined;
+}
+
+/**
+ * Single records, asked for one by one. Those asked for in one turn of the event loop go out together, so that neighbours
+ * share a request; those that are under way already are shared. Whoever gives up does not take them from the others.
+ */
+export class GatheredReads {
+  readonly #fetcher: RecordFetcher;
+  readonly #accounts = new Map<RequestMeter | undefined, Account>();
+
+  constructor(fetcher: RecordFetcher) {
+    this.#fetcher = fetcher;
+  }
+
+  /** The raw bytes, to be shared and not to be changed. @throws as {@link RecordFetcher.fetch} */
+  async read(wanted: WantedRecord, { signal }: AbortOptions): Promise<Uint8Array> {
+    signal?.throwIfAborted();
+    const read = this.#join(wanted);
+    if (read.waiting++ === 0) read.batch.waiting++;
+    const giveUp = () => this.#giveUp(read);
+    signal?.addEventListener('abort', giveUp, { once: true });
+    try {
+      return await abortable(read.result.promise, signal);
+    } finally {
+      signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
+  #join({ kind, id, location }: WantedRecord): Read {
+    const meter = currentMeter();
+    const account = this.#accounts.get(meter) ?? { underWay: new Map<string, Read>(), next: undefined };
+    this.#accounts.set(meter, account);
+    const { offset, storedLength, codec, rawLength } = location;
+    const key = [kind, Buffer.from(id).toString('hex'), packKey(location.pack), offset, storedLength, codec, rawLength];
+    const known = account.underWay.get(key.join());
+    if (known !== undefined) return known;
+    if (account.next === undefined) {
+      account.next = { reads: [], isSent: false, abandoned: new AbortController(), waiting: 0 };
+      setImmediate(() => metered(meter, () => this.#send(meter, account)));
+    }
+    const result = Promise.withResolvers<Uint8Array>();
+    result.promise.catch(() => {}); // All may have given up.
+    const batch = account.next;
+    // Ids are often views of what their owners fill again.
+    const read: Read = { kind, id: id.slice(), location, key: key.join(), result, batch, waiting: 0 };
+    batch.reads.push(read);
+    account.underWay.set(read.key, read);
+    return read;
+  }
+
+  #giveUp(read: Read): void {
+    if (--read.waiting > 0 || --read.batch.waiting > 0) return;
+    if (read.batch.isSent) read.batch.abandoned.abort();
+  }
+
+  async #send(meter: RequestMeter | undefined, account: Account): Promise<void> {
+    const batch = account.next as Batch;
+    account.next = undefined;
+    batch.isSent = true;
+    const { reads } = batch;
+    const { signal } = batch.abandoned;
+    const settled = (read: Read) => {
+      if (account.underWay.get(read.key) === read) account.underWay.delete(read.key);
+      if (account.underWay.size === 0 && account.next === undefined && this.#accounts.get(meter) === account) {
+        this.#accounts.delete(meter);
+      }
+    };
+    // Whoever asks from now on begins anew.
+    signal.addEventListener('abort', () => reads.forEach(settled), { once: true });
+    const failed = (read: Read, error: unknown) => {
+      settled(read);
+      read.result.reject(error);
+    };
+    const deliver = (read: Read, raw: Uint8Array) => {
+      settled(read);
+      read.result.resolve(ownBytes(raw)); // A view would keep the whole request's bytes in memory.
+    };
+    const wanted = reads.filter(({ waiting }) => waiting > 0);
+    for (const read of reads) if (read.waiting === 0) failed(read, signal.reason);
+    try {
+      await this.#fetcher.fetch(wanted, deliver, { onFailed: failed, signal });
+    } catch (error) {
+      for (const read of wanted) failed(read, error);
+    }
+  }
+}

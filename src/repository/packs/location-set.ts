@@ -1,0 +1,38 @@
+import { type PackName, packKey } from '../format/record.ts';
+
+/** Places in packs, a few bytes each: a repository has a million map nodes and more. */
+export class PlaceSet {
+  readonly #byPack = new Map<string, Set<number>>();
+  #last: PackName | undefined;
+  #offsets = new Set<number>();
+
+  /** Returns whether it is new. */
+  add({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {
+    const offsets = this.#of(pack);
+    if (offsets.has(offset)) return false;
+    offsets.add(offset);
+    return true;
+  }
+
+  remove({ pack, offset }: { readonly pack: PackName; readonly offset: number }): void {
+    this.#of(pack).delete(offset);
+  }
+
+  has({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {
+    return this.#of(pack).has(offset);
+  }
+
+  #of(pack: PackName): Set<number> {
+    // Nodes that follow each other mostly name one pack, by one object.
+    if (pack === this.#last) return this.#offsets;
+    const key = packKey(pack);
+    let offsets = this.#byPack.get(key);
+    if (offsets === undefined) {
+      offsets = new Set();
+      this.#byPack.set(key, offsets);
+    }
+    this.#last = pack;
+    this.#offsets = offsets;
+    return offsets;
+  }
+}

@@ -1,0 +1,48 @@
+import { BackupError } from '../../common/errors.ts';
+import { inTurns } from '../../common/event-loop-turns.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
+import { type PackName, packKey } from '../format/record.ts';
+
+/** What a pack's end is read with at first; most footers fit. */
+const TAIL_GUESS_BYTES = 64 * 1024;
+
+/** Bytes of a pack, exactly. @throws `PACK_MISSING` when the pack is not there or is shorter, and what the target gives */
+export async function readPackBytes(
+  target: CloudTarget,
+  pack: PackName,
+  offset: number,
+  length: number,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  try {
+    return await target.get(packKey(pack), { range: { offset, length }, signal });
+  } catch (error) {
+    if (BackupError.is(error, 'OBJECT_NOT_FOUND') || BackupError.is(error, 'RANGE_UNSATISFIABLE')) {
+      throw new BackupError('PACK_MISSING', `${packKey(pack)} does not have bytes ${offset} to ${offset + length}`, {
+        cause: error,
+      });
+    }
+    throw error;
+  }
+}
+
+/** A pack's table of contents, read from its end without any index: one request, two for a long one. */
+export async function readPackFooter(
+  target: CloudTarget,
+  pack: PackName,
+  packBytes: number,
+  footerKey: Uint8Array | undefined,
+  signal?: AbortSignal,
+): Promise<FooterRow[]> {
+  if (packBytes < HEAD_BYTES + TRAILER_BYTES) {
+    throw new BackupError('PACK_CORRUPT', `${packKey(pack)} is too short to be a pack`);
+  }
+  const guess = Math.min(packBytes, TAIL_GUESS_BYTES);
+  let end = await readPackBytes(target, pack, packBytes - guess, guess, signal);
+  const sealedBytes = footerLength(end.subarray(end.length - TRAILER_BYTES), packBytes);
+  const wanted = sealedBytes + TRAILER_BYTES;
+  if (wanted > end.length) end = await readPackBytes(target, pack, packBytes - wanted, wanted, signal);
+  const sealed = end.subarray(end.length - wanted, end.length - TRAILER_BYTES);
+  return await inTurns(openingFooter(sealed, pack, packBytes, footerKey));
+}

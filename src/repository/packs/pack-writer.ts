@@ -1,0 +1,206 @@
+import { abortable } from '../../common/abort.ts';
+import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
+import { hedgedHex } from '../../common/hedged-random.ts';
+import { hashing } from '../../common/long-bytes.ts';
+import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { PackRecord } from '../format/log-entry.ts';
+import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealingFooter } from '../format/pack-footer.ts';
+import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import { createPack, type PackBody } from './create-pack.ts';
+
+/** A record that is sealed already. */
+export interface SealedRecord {
+  readonly kind: RecordKind;
+  readonly id: Uint8Array;
+  readonly codec: Codec;
+  readonly rawLength: number;
+  /** Copied before the call returns. */
+  readonly bytes: Uint8Array;
+  readonly hint: number;
+}
+
+/** How packs are filled and sent. */
+export interface PackWriterOptions {
+  readonly target: CloudTarget;
+  readonly session: number;
+  /** The footer key of an encrypted repository. */
+  readonly footerKey: Uint8Array | undefined;
+  /** A pack is closed when the next record would take it past this, in bytes. */
+  readonly packBytes: number;
+  /** Packs on their way at one time, in addition to the one being filled. */
+  readonly parallelPuts: number;
+  /** Whether packs are created only where they are absent: `false` in a repository for a single writer. */
+  readonly createOnly: boolean;
+  /** Told when the store has a pack: its records are safe. */
+  readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
+  /** Told when more of a pack has been sent, by targets that tell. */
+  readonly onSent?: (() => void) | undefined;
+  /** Makes a put, and may make it again. @defaultValue once */
+  readonly insist?: ((put: () => Promise<void>) => Promise<void>) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Gathers sealed records into packs and sends them, a bounded number at a time. A pack's name is fresh randomness each
+ * time one is begun, so nothing is ever overwritten. After a failure nothing more is taken: the owner of the writer
+ * gives the session up, or stores what is missing through another one.
+ */
+export class PackWriter {
+  /** Packs that the store has acknowledged. */
+  readonly stored: PackRecord[] = [];
+  readonly #options: PackWriterOptions;
+  readonly #sending = new Set<Promise<void>>();
+  /** By key: how much of a pack on its way has been sent, from 0 to 1. */
+  readonly #shares = new Map<string, number>();
+  /** Memory of packs that the store has, to be filled again: waiting for it to be collected would cost as much once more. */
+  readonly #idle: Uint8Array<ArrayBuffer>[] = [];
+  #filling: FillingPack | undefined;
+  /** Whether the pack being filled is to be sent as soon as there is a turn for it. */
+  #isHurried = false;
+  #failure: { error: unknown } | undefined;
+
+  constructor(options: PackWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Whose packs they are. */
+  get session(): number {
+    return this.#options.session;
+  }
+
+  /** The pack that has been begun and is not on its way yet. */
+  get filling(): PackName | undefined {
+    return this.#filling?.name;
+  }
+
+  /** How much of a pack has been sent: from 0 to 1 while it is on its way. */
+  sentShare(key: string): number {
+    return this.#shares.get(key) ?? 0;
+  }
+
+  /** Adds a record and says where it will stand. Waits while too many packs are on their way. */
+  async add(record: SealedRecord): Promise<Location> {
+    for (;;) {
+      this.#throwFailure();
+      // Looked at afresh after every wait: other callers fill and close packs meanwhile.
+      if (this.#filling?.hasRoom(record.bytes.length) === true) return this.#filling.add(record);
+      this.#close();
+      if (this.#sending.size < this.#options.parallelPuts) {
+        const { session, packBytes } = this.#options;
+        const least = HEAD_BYTES + record.bytes.length + sealedFooterBytes(1);
+        const memory = least <= packBytes ? this.#idle.pop() : undefined;
+        // Copies of one process may draw the same numbers: their packs have different names as soon as they begin differently.
+        // @mutation pack-names-are-hedged
+        const random = hedgedHex(16, this.#options.footerKey, session, record.id, record.bytes);
+        this.#filling = new FillingPack({ session, random }, memory ?? new Uint8Array(Math.max(packBytes, least)));
+      } else {
+        await Promise.race(this.#sending);
+      }
+    }
+  }
+
+  /** Sends what has been gathered as soon as there is a turn for it, however little it is. Waits for nothing. */
+  hurry(): void {
+    this.#isHurried = this.#filling !== undefined;
+    this.#sendHurried();
+  }
+
+  /** Sends what has been gathered, and resolves when the store has everything. */
+  async flush(): Promise<void> {
+    this.#close();
+    while (this.#sending.size > 0) await Promise.race(this.#sending);
+    this.#throwFailure();
+  }
+
+  #close(): void {
+    const pack = this.#filling;
+    if (pack === undefined) return;
+    this.#filling = undefined;
+    this.#isHurried = false;
+    const sending: Promise<void> = this.#send(pack)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => {
+        this.#sending.delete(sending);
+        this.#sendHurried();
+      });
+    this.#sending.add(sending);
+  }
+
+  #sendHurried(): void {
+    if (this.#isHurried && this.#sending.size < this.#options.parallelPuts) this.#close();
+  }
+
+  async #send(pack: FillingPack): Promise<void> {
+    const { footerKey, onStored, signal, insist = (put) => put() } = this.#options;
+    const key = packKey(pack.name);
+    const body = await inTurns(pack.finishing(footerKey));
+    const sha256 = await inTurns(hashing(body));
+    let attempts = 0;
+    await insist(() => {
+      attempts++;
+      let sent = 0;
+      const onSent = (bytes: number) => {
+        sent += bytes;
+        this.#shares.set(key, Math.min(1, sent / body.length));
+        this.#options.onSent?.();
+      };
+      // A target that ignores the signal must not keep a job from ending.
+      return abortable(this.#put({ key, bytes: body, sha256 }, onSent), signal);
+    });
+    this.#shares.delete(key);
+    // Only now, and only if no put was rejected: somebody might still be reading it.
+    if (attempts === 1 && pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
+    const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
+    this.stored.push(record);
+    onStored?.(record, pack.rows);
+  }
+
+  #put(pack: PackBody, onSent: (bytes: number) => void): Promise<void> {
+    const { target, createOnly, signal } = this.#options;
+    const options = { signal, onSent };
+    return createOnly ? createPack(target, pack, options) : target.put(pack.key, pack.bytes, options);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}
+
+/** Rows of a pack's footer; a reader takes more. Tiny records fill a pack before its bytes do. */
+const MOST_ROWS = 2 ** 16;
+
+/** One pack being filled. */
+class FillingPack {
+  readonly name: PackName;
+  readonly rows: FooterRow[] = [];
+  readonly memory: Uint8Array<ArrayBuffer>;
+  #used = HEAD_BYTES;
+
+  constructor(name: PackName, memory: Uint8Array<ArrayBuffer>) {
+    this.name = name;
+    this.memory = memory;
+    memory.set(packHead());
+  }
+
+  hasRoom(recordBytes: number): boolean {
+    const rows = this.rows.length + 1;
+    return rows <= MOST_ROWS && this.#used + recordBytes + sealedFooterBytes(rows) <= this.memory.length;
+  }
+
+  add({ kind, id, codec, rawLength, bytes, hint }: SealedRecord): Location {
+    const offset = this.#used;
+    this.memory.set(bytes, offset);
+    this.#used += bytes.length;
+    // Ids often are views of buffers that their owners fill again.
+    this.rows.push({ kind, id: id.slice(), offset, storedLength: bytes.length, codec, rawLength, hint });
+    return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
+  }
+
+  *finishing(footerKey: Uint8Array | undefined): InSteps<Uint8Array<ArrayBuffer>> {
+    const footer = yield* sealingFooter(this.rows, this.name, footerKey);
+    this.memory.set(footer, this.#used);
+    return this.memory.subarray(0, this.#used + footer.length);
+  }
+}

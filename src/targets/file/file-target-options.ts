@@ -1,0 +1,32 @@
+import { booleanArgument, integerArgument, optionsArgument } from '../../common/arguments.ts';
+
+/** Options of {@link FileTarget}. @public */
+export interface FileTargetOptions {
+  /**
+   * Whether the first put may make the folder, or begin in one that holds no objects. Set it to false on a disk or share
+   * that may not be mounted: what is there then, nothing or an empty mount point, is `FOLDER_NOT_FOUND`.
+   *
+   * @defaultValue true
+   */
+  createFolder?: boolean | undefined;
+  /** The permissions of objects, under any umask. Without meaning on Windows. @defaultValue 0o600 */
+  fileMode?: number | undefined;
+  /** The permissions of directories that are made, under any umask; those that are there keep theirs. @defaultValue 0o700 */
+  directoryMode?: number | undefined;
+}
+
+const KNOWN = { createFolder: true, fileMode: true, directoryMode: true } as const;
+
+/** Options with their defaults, or a `TypeError`. */
+export function checkFileTargetOptions(options: FileTargetOptions | undefined): {
+  readonly createFolder: boolean;
+  readonly fileMode: number;
+  readonly directoryMode: number;
+} {
+  const { createFolder = true, fileMode = 0o600, directoryMode = 0o700 } = optionsArgument('options', options, KNOWN);
+  return {
+    createFolder: booleanArgument('createFolder', createFolder),
+    fileMode: integerArgument('fileMode', fileMode, 0, 0o7777),
+    directoryMode: integerArgument('directoryMode', directoryMode, 0, 0o7777),
+  };
+}
