@@ -7,7 +7,7 @@
 import { randomFillSync } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { isMainThread, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
-import { isZero } from '../src/common/zero-block.ts';
+import { isZero } from '../src/common/bytes.ts';
 import { RepositoryKeys } from '../src/repository/crypto/repository-keys.ts';
 import { contentId } from '../src/repository/format/derivation.ts';
 import { RecordKind } from '../src/repository/format/record.ts';

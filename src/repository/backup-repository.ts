@@ -30,7 +30,7 @@ import { checkBackupOptions, groupRequests } from './backup/job-requests.ts';
 import { endSession, type SessionInfo, sessionsOf } from './backup/list-sessions.ts';
 import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
 import { type BackupInfo, backupInfo } from './context/backup-info.ts';
-import { openMap, type RepositoryContext } from './context/repository-context.ts';
+import { openMap, type RepositoryContext, requireWritable } from './context/repository-context.ts';
 import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
 import type { LogState, StoredBackup } from './format/log-state.ts';
 import {
@@ -669,6 +669,6 @@ export class BackupRepository implements AsyncDisposable {
 
   #requireWritable(): void {
     this.#requireOpen();
-    if (this.#context.readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
+    requireWritable(this.#context);
   }
 }

@@ -1,3 +1,4 @@
+import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
 import type { RepositoryFormat } from '../format/format-object.ts';
@@ -29,6 +30,11 @@ export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => b
 
 /** Does it once. */
 export const once: Insist = (work) => work();
+
+/** @throws `READ_ONLY` */
+export function requireWritable({ readOnly }: RepositoryContext): void {
+  if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
+}
 
 /** The map of a backup. */
 export function openMap(

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
-import type { Appended, Decide } from '../log/log-writer.ts';
+import type { Decide } from '../log/entries/decision.ts';
+import type { Appended } from '../log/log-writer.ts';
 import type { RepositoryContext } from './repository-context.ts';
 
 /**

@@ -37,3 +37,9 @@ export interface BlockEntry {
   readonly id: Uint8Array;
   readonly location: Location;
 }
+
+/** A block that has content. Its id is a view: copy what is kept for long. */
+export interface MappedBlock {
+  readonly block: number;
+  readonly entry: BlockEntry;
+}

@@ -19,18 +19,10 @@ import {
   type SentEntry,
   type Waiting,
 } from './create-entry.ts';
+import type { Decide } from './entries/decision.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogReader } from './log-reader.ts';
 import { keyOfEntry, type LogPosition } from './log-source.ts';
-
-/** What is to become true, by the state that it is decided on; an error for "it may not"; `undefined` for "nothing to say". */
-export type Decision<Fact extends LogFact = LogFact> = Fact | BackupError | undefined;
-
-/**
- * Decides what to append. Called anew for every number that is tried (P4, P7), and has no other source of truth than
- * the state. It may be asynchronous, but others of this process wait meanwhile.
- */
-export type Decide<Fact extends LogFact = LogFact> = (state: LogState) => Decision<Fact> | Promise<Decision<Fact>>;
 
 export interface AppendOptions extends AbortOptions {
   /**

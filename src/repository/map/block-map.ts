@@ -5,7 +5,7 @@ import { clipRanges, inRanges } from '../../common/block-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
-import type { BlockEntry, MapDescriptor } from '../format/map-descriptor.ts';
+import type { BlockEntry, MapDescriptor, MappedBlock } from '../format/map-descriptor.ts';
 import { MapGeometry } from '../format/map-geometry.ts';
 import type { RecordIds, RecordReader } from '../format/record.ts';
 import type { RunChunk } from '../format/run-chunk.ts';
@@ -33,12 +33,6 @@ export interface MapSlice {
   readonly entries: (BlockEntry | undefined)[];
   /** Blocks of the range whose content could not be kept. They must not be read as zeroes. */
   readonly lost: BlockRange[];
-}
-
-/** A block that has content. Its id is a view: copy what is kept for long. */
-export interface MappedBlock {
-  readonly block: number;
-  readonly entry: BlockEntry;
 }
 
 const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;

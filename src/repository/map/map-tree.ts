@@ -1,4 +1,5 @@
 import { abortable } from '../../common/abort.ts';
+import { ownBytes } from '../../common/bytes.ts';
 import { NodeCache } from '../../common/lru-cache.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
@@ -169,9 +170,4 @@ export class MapTree {
 /** Where a node is says which it is, in one map. */
 function key(level: number, index: number): number {
   return level * 2 ** 33 + index;
-}
-
-/** A record that is a small part of a large buffer would keep all of it in memory. */
-export function ownBytes(raw: Uint8Array): Uint8Array {
-  return raw.buffer.byteLength > raw.byteLength * 2 + 1024 ? new Uint8Array(raw) : raw;
 }

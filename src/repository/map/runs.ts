@@ -1,3 +1,4 @@
+import { ownBytes } from '../../common/bytes.ts';
 import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
@@ -13,7 +14,7 @@ import {
   RunChunk,
   type SortedEntries,
 } from '../format/run-chunk.ts';
-import { ownBytes, type RecordSource } from './map-tree.ts';
+import type { RecordSource } from './map-tree.ts';
 
 /** Reading and writing whole runs. */
 

@@ -10,7 +10,7 @@ import { checkUnlock, type Unlock } from '../crypto/unlock.ts';
 import { wipeBytes } from '../format/derivation.ts';
 import type { LogState } from '../format/log-state.ts';
 import { slotKey } from '../format/object-keys.ts';
-import type { Decision } from '../log/log-writer.ts';
+import type { Decision } from '../log/entries/decision.ts';
 import { createObject, type Patience } from './create-object.ts';
 import { examineSlot } from './examine-slot.ts';
 import { listSlots, recordedSlots, withNamed } from './stored-slots.ts';

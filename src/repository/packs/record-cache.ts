@@ -1,6 +1,6 @@
+import { ownBytes } from '../../common/bytes.ts';
 import { NodeCache } from '../../common/lru-cache.ts';
 import { type Location, packKey, type RecordKind } from '../format/record.ts';
-import { ownBytes } from '../map/map-tree.ts';
 
 /** What is held for each record besides its bytes, roughly. */
 const OVERHEAD_BYTES = 400;

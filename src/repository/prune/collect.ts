@@ -10,7 +10,7 @@ import type { LogState } from '../format/log-state.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { packKey, RecordKind } from '../format/record.ts';
 import { type CollectPlan, collecting, packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
-import type { Decision } from '../log/log-writer.ts';
+import type { Decision } from '../log/entries/decision.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
 import { Marker } from './marker.ts';

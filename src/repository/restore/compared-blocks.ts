@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { isZero } from '../../common/bytes.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { isZero } from '../../common/zero-block.ts';
 import type { RestoreDevice } from './restore-device.ts';
 import type { RestoreSource } from './restore-source.ts';
 import type { PlacedBlock } from './restore-windows.ts';

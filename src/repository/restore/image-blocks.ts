@@ -1,7 +1,7 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
+import { ownBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
-import { ownBytes } from '../map/map-tree.ts';
 import type { BlockContent, ImageSource, LiveBlock, StoredBlock } from './image-source.ts';
 
 /** A block's content, `undefined` for zeroes. */

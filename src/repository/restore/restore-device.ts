@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ByteRange } from '../../common/byte-range.ts';
-import { isZero } from '../../common/zero-block.ts';
+import { isZero } from '../../common/bytes.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { byteDevice } from '../../device/byte-device.ts';
 

@@ -1,13 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ByteRanges } from '../../common/byte-ranges.ts';
+import { isZero } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { tell } from '../../common/tell.ts';
-import { isZero } from '../../common/zero-block.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
 import { knownTotal } from '../context/progress.ts';
-import type { MappedBlock } from '../map/block-map.ts';
+import type { MappedBlock } from '../format/map-descriptor.ts';
 import { BlockSet } from './block-set.ts';
 import { differingBlocks } from './compared-blocks.ts';
 import { RestoreDevice } from './restore-device.ts';

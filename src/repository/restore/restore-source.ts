@@ -2,8 +2,8 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { BlockRange } from '../../common/block-range.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import type { BlockEntry } from '../format/map-descriptor.ts';
-import type { BlockMap, MappedBlock } from '../map/block-map.ts';
+import type { BlockEntry, MappedBlock } from '../format/map-descriptor.ts';
+import type { BlockMap } from '../map/block-map.ts';
 import type { Deliver } from '../packs/record-store.ts';
 import { forgottenOr } from './forgotten-or.ts';
 

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
+import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/record.ts';
@@ -11,7 +11,6 @@ import { neededOf } from '../prune/damaged-backups.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';
 import { TableTargets } from '../prune/relocated.ts';
-import { requireWritable } from './forget.ts';
 import { applyPolicy, type CheckedPolicy, checkPolicy, type RetentionPolicy } from './retention-policy.ts';
 import { Worth } from './worth.ts';
 

@@ -1,7 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { described, optionsArgument, signalArgument } from '../../common/arguments.ts';
-import { BackupError } from '../../common/errors.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
+import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { decideForget } from '../log/entries/sessions.ts';
 
@@ -25,11 +24,6 @@ export async function forgetBackups(
   requireWritable(context);
   if (wanted.length === 0) return;
   await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
-}
-
-/** @throws `READ_ONLY` */
-export function requireWritable({ readOnly }: RepositoryContext): void {
-  if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
 }
 
 /** Ids of backups as callers give them: an array of strings that are not empty. @throws TypeError */

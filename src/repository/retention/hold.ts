@@ -1,9 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
+import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { MAX_TEXT } from '../format/decode-values.ts';
 import { decideHold, decideRelease } from '../log/entries/sessions.ts';
-import { idsArgument, requireWritable } from './forget.ts';
+import { idsArgument } from './forget.ts';
 
 /** Options of `BackupRepository.hold`. @public */
 export interface HoldOptions extends AbortOptions {

@@ -11,6 +11,7 @@ import {
   tableKey,
 } from '../../../src/repository/log/entries/collect-decision.ts';
 import { type CommitPlan, decideCommit, unusablePacks } from '../../../src/repository/log/entries/commit-decision.ts';
+import type { Decision } from '../../../src/repository/log/entries/decision.ts';
 import { decideRepack, type RepackPlan } from '../../../src/repository/log/entries/repack-decision.ts';
 import {
   decideAbort,
@@ -19,7 +20,6 @@ import {
   mayReuseNodes,
   type OpenPlan,
 } from '../../../src/repository/log/entries/sessions.ts';
-import type { Decision } from '../../../src/repository/log/log-writer.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import {
   after,

@@ -1,7 +1,7 @@
 import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { isZero } from '../../../src/common/bytes.ts';
 import { BackupError } from '../../../src/common/errors.ts';
-import { isZero } from '../../../src/common/zero-block.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
 import { checkLevel } from '../../../src/repository/format/compression.ts';
 import { identityPart } from '../../../src/repository/format/identity-part.ts';

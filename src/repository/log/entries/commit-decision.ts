@@ -2,7 +2,7 @@ import { BackupError } from '../../../common/errors.ts';
 import type { BackupRecord, CommittedPack, LogFactOf, PackTable } from '../../format/log-entry.ts';
 import { condemnationOf, isKnown, type LogState, ownSessions, type Session } from '../../format/log-state.ts';
 import { type PackName, packKey } from '../../format/record.ts';
-import type { Decision } from '../log-writer.ts';
+import type { Decision } from './decision.ts';
 import { endedSession } from './sessions.ts';
 
 /** A session's commit as a decision on a state: rules P2, P3, P4, P12. */

@@ -1,7 +1,7 @@
 import { BackupError } from '../../../common/errors.ts';
 import type { LogFactOf } from '../../format/log-entry.ts';
 import type { LogState, Session } from '../../format/log-state.ts';
-import type { Decision } from '../log-writer.ts';
+import type { Decision } from './decision.ts';
 
 /** How sessions open and end, as decisions on a state: rules P1, P2, P3, P6. */
 

@@ -1,4 +1,4 @@
-import { isZero } from '../../../common/zero-block.ts';
+import { isZero } from '../../../common/bytes.ts';
 import { contentId } from '../../format/derivation.ts';
 import { RecordKind } from '../../format/record.ts';
 import { sealRecordInto } from '../record-sealing.ts';

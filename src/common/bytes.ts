@@ -8,3 +8,8 @@ export function isZero(bytes: Uint8Array): boolean {
   }
   return true;
 }
+
+/** A copy of `raw` where it is a small part of a large buffer, which it would keep in memory as a whole. */
+export function ownBytes(raw: Uint8Array): Uint8Array {
+  return raw.buffer.byteLength > raw.byteLength * 2 + 1024 ? new Uint8Array(raw) : raw;
+}
