@@ -4,6 +4,8 @@ import { unionRanges } from '../../common/block-ranges.ts';
 import { isDamage } from '../../common/damage.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
+import { FreshRecords, movedPlace } from '../context/fresh-records.ts';
+import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import type { LogState } from '../format/log-state.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
@@ -11,8 +13,6 @@ import { type Location, packKey } from '../format/record.ts';
 import type { RunChunk } from '../format/run-chunk.ts';
 import type { BlockMap } from '../map/block-map.ts';
 import { Overlay } from '../map/overlay.ts';
-import { FreshRecords, movedPlace } from '../verify/fresh-records.ts';
-import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../verify/map-walk.ts';
 
 /**
  * What the quarantine means to who backs a volume up against a base. Without a quarantine nothing is read at all.

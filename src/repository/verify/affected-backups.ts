@@ -1,6 +1,8 @@
 import { isDamage } from '../../common/damage.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
+import type { FreshRecords } from '../context/fresh-records.ts';
+import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import type { LogState, StoredBackup } from '../format/log-state.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import { type Location, packKey, RecordKind } from '../format/record.ts';
@@ -8,8 +10,6 @@ import type { BlockMap } from '../map/block-map.ts';
 import { Overlay } from '../map/overlay.ts';
 import { PlaceSet } from '../packs/location-set.ts';
 import type { Damages } from './damages.ts';
-import type { FreshRecords } from './fresh-records.ts';
-import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from './map-walk.ts';
 
 /** A block of a leaf or run chunk whose record is damaged. */
 interface BadBlock {

@@ -1,7 +1,7 @@
 import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
+import type { FreshRecords } from '../context/fresh-records.ts';
 import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
-import type { FreshRecords } from './fresh-records.ts';
 import type { Damage } from './pack-check.ts';
 
 interface KnownDamage {

@@ -1,12 +1,12 @@
 import { isDamage } from '../../common/damage.ts';
 import { inTurns } from '../../common/event-loop-turns.ts';
 import { readAhead } from '../../common/map-concurrently.ts';
+import type { FreshRecords } from '../context/fresh-records.ts';
 import type { LogState } from '../format/log-state.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { type PackName, packKey, RecordKind } from '../format/record.ts';
 import { packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
 import type { Damages } from './damages.ts';
-import type { FreshRecords } from './fresh-records.ts';
 import type { NeededPacks } from './needed-packs.ts';
 import type { LoggedPacks } from './whole-log.ts';
 

@@ -1,6 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
 import { sortedInTurns } from '../../common/sorted-in-turns.ts';
 import type { TargetClock } from '../../targets/clock.ts';
+import { FreshRecords } from '../context/fresh-records.ts';
+import { walkMap } from '../context/map-walk.ts';
 import { watched } from '../context/progress.ts';
 import { ProgressTeller } from '../context/progress-reporter.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
@@ -13,8 +15,6 @@ import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
 import { AffectedBackups } from './affected-backups.ts';
 import { Damages } from './damages.ts';
 import { expectedPacks } from './expected-packs.ts';
-import { FreshRecords } from './fresh-records.ts';
-import { walkMap } from './map-walk.ts';
 import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
 import type { ExpectedPack } from './pack-check.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { inRanges } from '../../../src/common/block-ranges.ts';
 import { damagedBlocksOf, needsRebuild } from '../../../src/repository/backup/quarantined-base.ts';
+import { FreshRecords } from '../../../src/repository/context/fresh-records.ts';
 import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { type Location, packKey, RecordKind } from '../../../src/repository/format/record.ts';
 import { packTables } from '../../../src/repository/log/entries/collect-decision.ts';
@@ -8,7 +9,6 @@ import { StoredRecords } from '../../../src/repository/packs/stored-records.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { FreshRecords } from '../../../src/repository/verify/fresh-records.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import type { VerifyDepth } from '../../../src/repository/verify/verify-options.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';

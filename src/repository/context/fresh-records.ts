@@ -2,7 +2,6 @@ import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { type InSteps, inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
 import {
@@ -17,6 +16,7 @@ import { decodingRelocationTable, findRelocation, type RelocationRow } from '../
 import { BlockMap } from '../map/block-map.ts';
 import { readPackBytes } from '../packs/pack-reader.ts';
 import { openRecord } from '../packs/record-sealing.ts';
+import type { RepositoryContext } from './repository-context.ts';
 
 /** A record that is wanted. */
 export interface WantedRecord {
