@@ -1,6 +1,6 @@
 import type { Mutation } from './mutation.ts';
 
-const opening = (name: string) => [`test/repository/opening/${name}.test.ts`];
+const opening = (name: string) => [`test/repository/open/${name}.test.ts`];
 
 /** What keeps a repository's key, its format and its creation safe: decisions 037, 044 to 046, 104 and 105. */
 export const OPENING_MUTATIONS: readonly Mutation[] = [
