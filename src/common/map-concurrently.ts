@@ -1,8 +1,8 @@
 /**
- * Applies `work` to what `source` gives, up to `width` at a time, and yields the results in order. Whoever stops early
- * waits for nothing: work under way is left to end by itself.
+ * Applies `work` to the items of `source`, at most `width` at a time, and yields the results in the order of the items. A
+ * consumer that stops early does not wait: the work that has begun ends by itself, and its failures are ignored.
  */
-export async function* readAhead<T, R>(
+export async function* mapConcurrently<T, R>(
   source: AsyncIterable<T> | Iterable<T>,
   work: (item: T) => Promise<R>,
   width: number,
@@ -18,7 +18,7 @@ export async function* readAhead<T, R>(
           ended = true;
         } else {
           const result = work(next.value);
-          result.catch(() => {}); // It is reported when its turn comes.
+          result.catch(() => {}); // The failure is thrown when the consumer reaches this item.
           pending.push(result);
         }
       }

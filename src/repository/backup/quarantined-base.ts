@@ -3,7 +3,7 @@ import type { BlockRange } from '../../common/block-range.ts';
 import { unionRanges } from '../../common/block-ranges.ts';
 import { isDamage } from '../../common/damage.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { FreshRecords, movedPlace } from '../context/fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
@@ -121,7 +121,7 @@ class Examination {
       if ('error' in node) this.#breaksNode(level, index);
       else await this.#lookAtNodes(await childrenOf(node.value, index, this.#map.geometry.fanOut), level - 1);
     };
-    for await (const _ of readAhead(siblings, look, NODES_AT_A_TIME)) this.#signal?.throwIfAborted();
+    for await (const _ of mapConcurrently(siblings, look, NODES_AT_A_TIME)) this.#signal?.throwIfAborted();
   }
 
   /** Leaves are read where their content, or they themselves, may be in quarantine. */

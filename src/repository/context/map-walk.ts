@@ -1,7 +1,7 @@
 import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { isError } from '../../common/realms.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { InnerNode, NodeRef } from '../format/inner-node.ts';
@@ -74,7 +74,7 @@ class MapWalk {
       ref,
       chunk: await readTwice(() => loadChunk(this.#map, this.#records, ref)),
     });
-    for await (const { ref, chunk } of readAhead(refs, load, NODES_AT_A_TIME)) {
+    for await (const { ref, chunk } of mapConcurrently(refs, load, NODES_AT_A_TIME)) {
       this.#options.signal?.throwIfAborted();
       if ('error' in chunk) await this.#sink.failed(ref.location, chunk.error);
       else await this.#sink.blocks(await entriesOf(chunk.value));
@@ -88,7 +88,7 @@ class MapWalk {
     for (const { ref } of fresh) await this.#sink.record(kind, ref.id, ref.location);
     if (level === 0) return this.#leaves(fresh);
     const visit = (at: NodeAt) => this.#inner(at, level);
-    for await (const _ of readAhead(fresh, visit, NODES_AT_A_TIME)) this.#options.signal?.throwIfAborted();
+    for await (const _ of mapConcurrently(fresh, visit, NODES_AT_A_TIME)) this.#options.signal?.throwIfAborted();
   }
 
   async #inner({ ref, index }: NodeAt, level: number): Promise<void> {

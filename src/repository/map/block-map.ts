@@ -3,7 +3,7 @@ import { integerArgument } from '../../common/arguments.ts';
 import type { BlockRange } from '../../common/block-range.ts';
 import { clipRanges, inRanges } from '../../common/block-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { BlockEntry, MapDescriptor, MappedBlock } from '../format/map-descriptor.ts';
 import { MapGeometry } from '../format/map-geometry.ts';
@@ -130,7 +130,7 @@ export class BlockMap {
     }
     const load = async (index: number) => ({ index, leaf: await this.tree.leaf(index, options) });
     const wanted = leavesWanted(settled, firstBlock, this.geometry.fanOut);
-    for await (const { index, leaf } of readAhead(wanted, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
+    for await (const { index, leaf } of mapConcurrently(wanted, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
       const first = index * this.geometry.fanOut;
       for (let slot = Math.max(0, firstBlock - first); slot < this.geometry.fanOut && first + slot < end; slot++) {
         const at = first + slot - firstBlock;
@@ -158,7 +158,7 @@ export class BlockMap {
       signal: options.signal,
     });
     let at = firstBlock;
-    for await (const { index, leaf } of readAhead(refs, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
+    for await (const { index, leaf } of mapConcurrently(refs, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
       const first = index * fanOut;
       yield* this.#merged(overlay, undefined, 0, at, Math.min(first, end));
       yield* this.#merged(overlay, leaf, first, Math.max(first, firstBlock), Math.min(first + fanOut, end));

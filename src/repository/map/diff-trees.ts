@@ -1,4 +1,4 @@
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { InnerNode, NodeRef } from '../format/inner-node.ts';
 import type { MapTree } from './map-tree.ts';
 
@@ -62,7 +62,7 @@ export async function* differingLeaves(
       yield* children.map(leafOf);
       return;
     }
-    for await (const child of readAhead(children, open, WIDTH)) yield* below(child);
+    for await (const child of mapConcurrently(children, open, WIDTH)) yield* below(child);
   }
 }
 

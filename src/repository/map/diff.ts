@@ -1,7 +1,7 @@
 import type { BlockRange } from '../../common/block-range.ts';
 import { Coalescer, clipRanges, unionRanges } from '../../common/block-ranges.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { BlockMap } from './block-map.ts';
 import { type DifferingLeaf, differingLeaves } from './diff-trees.ts';
@@ -94,7 +94,7 @@ async function* differingBlocks(
     return { job, leafA: shared, leafB: shared };
   };
   const jobs = mergeJobs(a, b, common, { signal, exact }, overA, overB);
-  for await (const { job, leafA, leafB } of readAhead(jobs, load, width)) {
+  for await (const { job, leafA, leafB } of mapConcurrently(jobs, load, width)) {
     await letOthersRun();
     yield compareLeaf(
       job,

@@ -1,7 +1,7 @@
 import { abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { NodeCache } from '../../common/lru-cache.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import { InnerNode, type NodeRef } from '../format/inner-node.ts';
 import { decodeLeaf } from '../format/leaf.ts';
@@ -107,7 +107,7 @@ export class MapTree {
     enter: (node: PlacedNode) => boolean,
     options: LoadOptions,
   ): AsyncGenerator<OpenNode> {
-    const opened = readAhead(siblings.filter(enter), (at) => this.#open(at, options), INNER_WIDTH * INNER_WIDTH);
+    const opened = mapConcurrently(siblings.filter(enter), (at) => this.#open(at, options), INNER_WIDTH * INNER_WIDTH);
     for await (const at of opened) {
       yield at;
       if (at.level > 1) yield* this.#innerBelow(await this.#children(at.node, at.index), enter, options);
@@ -124,7 +124,7 @@ export class MapTree {
       return;
     }
     // The next nodes are on their way while those before them are walked.
-    const opened = readAhead(children, (child) => this.#open(child, options), INNER_WIDTH);
+    const opened = mapConcurrently(children, (child) => this.#open(child, options), INNER_WIDTH);
     for await (const child of opened) yield* this.#leavesBelow(child, first, end, options);
   }
 

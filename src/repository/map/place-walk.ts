@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { NodeRef } from '../format/inner-node.ts';
 import { type Location, type PackName, packKey } from '../format/record.ts';
@@ -118,7 +118,7 @@ export async function walkPlaces(
       }
     }
     const load = (at: (typeof leaves)[number]) => tree.loadLeaf(at.leaf, at.index, { signal, keep: false });
-    for await (const leaf of readAhead(leaves, load, LEAVES_AT_A_TIME)) {
+    for await (const leaf of mapConcurrently(leaves, load, LEAVES_AT_A_TIME)) {
       await letOthersRun();
       noteAll(leaf);
     }

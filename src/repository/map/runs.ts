@@ -1,6 +1,6 @@
 import { ownBytes } from '../../common/bytes.ts';
 import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
 import { mapCorrupt } from '../format/map-corrupt.ts';
 import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
@@ -32,7 +32,7 @@ export async function loadRuns(
     index,
     chunk: await loadChunk(ref, geometry, source),
   });
-  for await (const { index, chunk } of readAhead(chunks, load, CHUNKS_AT_A_TIME)) loaded[index]!.push(chunk);
+  for await (const { index, chunk } of mapConcurrently(chunks, load, CHUNKS_AT_A_TIME)) loaded[index]!.push(chunk);
   return loaded;
 }
 

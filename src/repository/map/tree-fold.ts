@@ -1,5 +1,5 @@
 import { inTurns } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { type EncodedRecord, EntryColumns } from '../format/entry-columns.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import { encodingInnerNode, type NodeRef, type PackBytes } from '../format/inner-node.ts';
@@ -49,7 +49,7 @@ export async function foldTree(
     if (edit.changes.length === geometry.slots(0, edit.index)) return { ...edit, ref, leaf: undefined };
     return { ...edit, ref, leaf: ref && (await previous?.loadLeaf(ref, edit.index, { signal, keep: false })) };
   };
-  for await (const edit of readAhead(leafEdits(batches, geometry, previous), load, LEAVES_AHEAD)) {
+  for await (const edit of mapConcurrently(leafEdits(batches, geometry, previous), load, LEAVES_AHEAD)) {
     signal?.throwIfAborted();
     await builder.edit(edit);
   }

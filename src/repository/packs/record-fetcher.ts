@@ -1,7 +1,7 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
 import type { Relocation } from '../format/log-entry.ts';
@@ -247,7 +247,7 @@ class Fetch<T extends WantedRecord> {
       if (others.length > 0) moved.push({ key, records: others, tables });
     }
     const follow = ({ key, records, tables }: (typeof moved)[number]) => this.#follow(key, records, tables, looks);
-    for await (const found of readAhead(moved, follow, TABLES_AT_A_TIME)) {
+    for await (const found of mapConcurrently(moved, follow, TABLES_AT_A_TIME)) {
       for (const record of found) placed.push(record);
     }
     return placed;

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { inTurns } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { CommittedPack, LogFactOf } from '../format/log-entry.ts';
@@ -136,7 +136,7 @@ async function readTables(
     }
   };
   const rows = new Map<string, readonly CommittedPack[]>();
-  for await (const table of readAhead(packTables(state), read, TABLES_AT_A_TIME)) {
+  for await (const table of mapConcurrently(packTables(state), read, TABLES_AT_A_TIME)) {
     if (table !== undefined) rows.set(table.key, table.packs);
   }
   return rows;

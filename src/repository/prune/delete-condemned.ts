@@ -1,5 +1,5 @@
 import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
 import type { Condemnation, LogState } from '../format/log-state.ts';
 import { packKey } from '../format/record.ts';
@@ -57,7 +57,7 @@ async function unlocked(run: PruneRun, packs: readonly ListedPack[]): Promise<Li
   if (!checkLocks) return [...packs];
   const free: ListedPack[] = [];
   const look = async (pack: ListedPack) => ({ pack, info: await run.context.target.stat(packKey(pack), { signal }) });
-  for await (const { pack, info } of readAhead(packs, look, STATS_AT_A_TIME)) {
+  for await (const { pack, info } of mapConcurrently(packs, look, STATS_AT_A_TIME)) {
     if (!isLocked(info?.retainUntil, run.now)) free.push(pack);
   }
   return free;

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
 import { inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
@@ -90,7 +90,7 @@ export async function liveOf(
     bytes,
     packs: await targetsOf(relocation),
   });
-  for await (const { relocation, bytes, packs } of readAhead(moved, look, TABLES_AT_A_TIME)) {
+  for await (const { relocation, bytes, packs } of mapConcurrently(moved, look, TABLES_AT_A_TIME)) {
     options.signal?.throwIfAborted();
     await letOthersRun();
     const { pack, storedLength } = relocation.location;

@@ -1,4 +1,4 @@
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { hostOf, livenessOf } from '../backup/session-owner.ts';
 import type { LogState, Session } from '../format/log-state.ts';
 import { type Age, condemningCollections } from './ages.ts';
@@ -42,9 +42,10 @@ export async function judgeTimes(run: PruneRun, state: LogState, listing: PackLi
   };
   const { open, dead } = mayBeSilent(run, state);
   for (const seq of dead) fence.add(seq);
-  for await (const _ of readAhead(open, lookAtOpen, AT_A_TIME)) signal?.throwIfAborted();
-  for await (const _ of readAhead(state.fenced.values(), lookAtFenced, AT_A_TIME)) signal?.throwIfAborted();
-  for await (const _ of readAhead(condemningCollections(state), lookAtCollection, AT_A_TIME)) signal?.throwIfAborted();
+  for await (const _ of mapConcurrently(open, lookAtOpen, AT_A_TIME)) signal?.throwIfAborted();
+  for await (const _ of mapConcurrently(state.fenced.values(), lookAtFenced, AT_A_TIME)) signal?.throwIfAborted();
+  for await (const _ of mapConcurrently(condemningCollections(state), lookAtCollection, AT_A_TIME))
+    signal?.throwIfAborted();
   return { fence: [...fence], keepFenced, redate: [...redate] };
 }
 

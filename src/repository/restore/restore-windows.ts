@@ -3,7 +3,7 @@ import type { BlockRange } from '../../common/block-range.ts';
 import type { ByteRange } from '../../common/byte-range.ts';
 import type { ByteRanges } from '../../common/byte-ranges.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { BlockSet } from './block-set.ts';
 import type { RestoreSource } from './restore-source.ts';
@@ -47,7 +47,7 @@ export async function eachWindow(
     await letOthersRun();
     return each.flat();
   };
-  const windows = readAhead(cutsOf(blocks, source.blockSize), look, LOOKED_UP_AHEAD);
+  const windows = mapConcurrently(cutsOf(blocks, source.blockSize), look, LOOKED_UP_AHEAD);
   const loop = async () => {
     try {
       for (;;) {

@@ -1,6 +1,6 @@
 import { isDamage } from '../../common/damage.ts';
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import type { LogState, StoredBackup } from '../format/log-state.ts';
@@ -140,7 +140,7 @@ export class AffectedBackups {
       return isClean;
     };
     let areClean = true;
-    for await (const isClean of readAhead(open, look, NODES_AT_A_TIME)) {
+    for await (const isClean of mapConcurrently(open, look, NODES_AT_A_TIME)) {
       this.#signal.throwIfAborted();
       areClean &&= isClean;
     }

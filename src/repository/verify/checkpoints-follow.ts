@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
 import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { logCorrupt } from '../format/corrupt.ts';
 import { checkpointKey } from '../format/log-keys.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
@@ -43,7 +43,7 @@ export async function checkCheckpoints(
   const hashOf = (seq: number) => (seq === below ? first.entry.prev : entries[seq - below - 1]?.hash);
   const within = listing.checkpoints.filter((seq) => seq >= below && seq <= last).reverse();
   const fetch = (seq: number) => fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
-  for await (const found of readAhead(within, fetch, CHECKPOINTS_AHEAD)) {
+  for await (const found of mapConcurrently(within, fetch, CHECKPOINTS_AHEAD)) {
     options.signal?.throwIfAborted();
     // One that can't be read, or names another entry, nobody believes: it is only a cache.
     if (found === undefined || Buffer.compare(found.hash, hashOf(found.seq) as Uint8Array) !== 0) continue;

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { type PackName, packKey } from '../format/record.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
@@ -46,6 +46,6 @@ export async function expectedPacks(
     }
     expected.push(each);
   };
-  for await (const _ of readAhead([...needed.packs()], look, STATS_AT_A_TIME)) signal.throwIfAborted();
+  for await (const _ of mapConcurrently([...needed.packs()], look, STATS_AT_A_TIME)) signal.throwIfAborted();
   return expected;
 }

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { TargetClock } from '../../targets/clock.ts';
 import type { CloudTarget, TargetMember } from '../../targets/cloud-target.ts';
 import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
@@ -124,7 +124,7 @@ class MemberCheck {
         if (damage !== undefined) this.#note(key, damage.error);
       }
     };
-    for await (const _ of readAhead(expected, check, PACKS_AT_A_TIME)) signal.throwIfAborted();
+    for await (const _ of mapConcurrently(expected, check, PACKS_AT_A_TIME)) signal.throwIfAborted();
   }
 
   #note(object: string, error: BackupError): void {

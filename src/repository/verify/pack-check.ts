@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { PackRecord } from '../format/log-entry.ts';
@@ -70,7 +70,11 @@ export async function checkPack(
       ...chunk,
       bytes: await readPackBytes(target, pack, chunk.start, chunk.end - chunk.start, signal),
     });
-    for await (const { start, bytes, rows: inChunk } of readAhead(chunksOf(rows, listedBytes), read, CHUNKS_AHEAD)) {
+    for await (const { start, bytes, rows: inChunk } of mapConcurrently(
+      chunksOf(rows, listedBytes),
+      read,
+      CHUNKS_AHEAD,
+    )) {
       signal?.throwIfAborted();
       hash.update(bytes);
       if (start === 0 && Buffer.compare(bytes.subarray(0, packHead().length), packHead()) !== 0) {

@@ -1,4 +1,4 @@
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { sortedInTurns } from '../../common/sorted-in-turns.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { ProgressTeller } from '../context/progress-reporter.ts';
@@ -62,7 +62,7 @@ export class PackChecks {
       }
       if (await this.#isGood(each, false)) this.withoutChecksum++; // Whatever it is that the store keeps there.
     };
-    for await (const _ of readAhead(expected, check, STATS_AT_A_TIME)) this.#parts.signal.throwIfAborted();
+    for await (const _ of mapConcurrently(expected, check, STATS_AT_A_TIME)) this.#parts.signal.throwIfAborted();
   }
 
   async checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
@@ -75,7 +75,7 @@ export class PackChecks {
     const saveEvery = this.#parts.saveEveryPacks ?? SAVE_EVERY_PACKS;
     const check = async (each: ExpectedPack) => ({ ...each, isGood: await this.#isGood(each, true) });
     let unsaved = 0;
-    for await (const { pack, listedBytes, isGood } of readAhead(order, check, PACKS_AT_A_TIME)) {
+    for await (const { pack, listedBytes, isGood } of mapConcurrently(order, check, PACKS_AT_A_TIME)) {
       this.#parts.signal.throwIfAborted();
       if (!isGood || this.#parts.damages.has(packKey(pack))) continue; // It stays among those that come first.
       this.good.push(pack);

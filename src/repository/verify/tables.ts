@@ -1,6 +1,6 @@
 import { isDamage } from '../../common/damage.ts';
 import { inTurns } from '../../common/event-loop-turns.ts';
-import { readAhead } from '../../common/map-concurrently.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
 import type { LogState } from '../format/log-state.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
@@ -42,7 +42,7 @@ export async function readTables(
       await damages.addRecord(location, error);
     }
   };
-  for await (const _ of readAhead(packTables(state), readPacks, TABLES_AT_A_TIME)) signal.throwIfAborted();
+  for await (const _ of mapConcurrently(packTables(state), readPacks, TABLES_AT_A_TIME)) signal.throwIfAborted();
   const readMoved = async (relocation: Parameters<FreshRecords['readTable']>[0]) => {
     await needed.record(RecordKind.relocation, relocation.id, relocation.location);
     try {
@@ -52,7 +52,7 @@ export async function readTables(
       await damages.addRecord(relocation.location, error);
     }
   };
-  for await (const _ of readAhead([...state.relocations.values()], readMoved, TABLES_AT_A_TIME)) {
+  for await (const _ of mapConcurrently([...state.relocations.values()], readMoved, TABLES_AT_A_TIME)) {
     signal.throwIfAborted();
   }
   return tables;
