@@ -1,4 +1,3 @@
-import { BackupError } from '../../../../src/common/errors.ts';
 import type { RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
 import type { FooterRow } from '../../../../src/repository/format/pack-footer.ts';
 import { packKey, type RecordKind } from '../../../../src/repository/format/record.ts';
@@ -109,5 +108,3 @@ export class Interrupted extends ForwardingTarget {
     return invoke();
   }
 }
-
-export const codeOf = (error: unknown): string | undefined => (BackupError.is(error) ? error.code : undefined);
