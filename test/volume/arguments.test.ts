@@ -4,20 +4,14 @@ import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CopyOnWriteVolume, FileDevice, MemoryDevice, type VolumeOptions } from '../../src/index.ts';
-import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, numberBlocks, turn } from './support/bytes.ts';
-import { ScriptedSyncDevice } from './support/scripted-device.ts';
+import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, turn } from './support/bytes.ts';
+import { openSyncVolume } from './support/open-volume.ts';
 
 /** What callers pass in is checked at the volume's doors, and again just before the device is called. */
 
 const BLOCKS = 8;
 
-async function open() {
-  const device = new ScriptedSyncDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK });
-  onTestFinished(() => volume.close());
-  return { device, volume, initial: device.bytes.slice() };
-}
+const open = () => openSyncVolume(BLOCKS);
 
 /** Memory of WebAssembly, which detaches its old buffer when it grows. */
 interface WasmMemory {

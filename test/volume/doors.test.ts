@@ -4,6 +4,7 @@ import {
   byteDevice,
   CopyOnWriteVolume,
   MemoryDevice,
+  type PreserveOptions,
   pageDevice,
   type VolumeSnapshot,
 } from '../../src/index.ts';
@@ -17,21 +18,16 @@ import {
   expectSame,
   filled,
   isSettled,
-  numberBlocks,
   turn,
 } from './support/bytes.ts';
+import { openSyncVolume } from './support/open-volume.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /** The synchronous and the asynchronous door of one volume, in use at once. */
 
 const BLOCKS = 8;
 
-async function open(preserve: NonNullable<Parameters<typeof CopyOnWriteVolume.open>[1]>['preserve'] = {}) {
-  const device = new ScriptedSyncDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK, preserve });
-  return { device, volume };
-}
+const open = (preserve: PreserveOptions = {}) => openSyncVolume(BLOCKS, { preserve });
 
 describe('what doors a volume has', () => {
   test('over a device with a synchronous door it has one too, over any other it has none', async () => {

@@ -3,20 +3,15 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CopyOnWriteVolume, MemoryDevice, type PreserveOptions } from '../../src/index.ts';
-import { BLOCK, codesOf, contentOf, expectFilled, filled, numberBlocks, turn } from './support/bytes.ts';
+import { BLOCK, codesOf, contentOf, expectFilled, filled, turn } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
-import { ScriptedSyncDevice } from './support/scripted-device.ts';
+import { openSyncVolume } from './support/open-volume.ts';
 
 /** What a volume tells its host, and that nothing the host does with it comes back to a write. */
 
 const BLOCKS = 16;
 
-async function open(preserve: PreserveOptions = {}) {
-  const device = new ScriptedSyncDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK, preserve });
-  return { device, volume };
-}
+const open = (preserve: PreserveOptions = {}) => openSyncVolume(BLOCKS, { preserve });
 
 /** Gives everything that is published on the volume's channels from now on. */
 function published(): { channel: string; message: Record<string, unknown> }[] {

@@ -1,20 +1,11 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, type PreserveFailure, type VolumeSnapshot } from '../../src/index.ts';
-import {
-  BLOCK,
-  codesOf,
-  contentOf,
-  errorOf,
-  expectSame,
-  filled,
-  isSettled,
-  numberBlocks,
-  turn,
-} from './support/bytes.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectSame, filled, isSettled, turn } from './support/bytes.ts';
 import { mountSmallDisk } from './support/full-disk.ts';
 import { type Door, openGuest } from './support/guest.ts';
 import { type Heard, listenTo } from './support/heard.ts';
+import { numberedDevice } from './support/open-volume.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /** Each policy under each cause for which a pre-image can't be kept, through each door. */
@@ -60,12 +51,6 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function source(): ScriptedSyncDevice {
-  const device = new ScriptedSyncDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  return device;
-}
-
 async function passDeadline(write: Promise<void>): Promise<void> {
   await vi.advanceTimersByTimeAsync(DEADLINE_MS - 1);
   expect(await isSettled(write)).toBe(false);
@@ -78,7 +63,7 @@ const CAUSES: readonly Cause[] = [
     doors: ['async', 'sync'],
     codes: ['DEVICE_IO'],
     open: () => {
-      const device = source();
+      const device = numberedDevice(BLOCKS);
       let end = () => {};
       return {
         device,
@@ -99,7 +84,7 @@ const CAUSES: readonly Cause[] = [
       const spillDevice = new ScriptedSyncDevice(2 * BLOCK);
       let end = () => {};
       return {
-        device: source(),
+        device: numberedDevice(BLOCKS),
         preserve: { memoryBytes: USED * BLOCK, spillDevice },
         roomBlocks: USED + 2,
         begin: () => {
@@ -117,7 +102,7 @@ const CAUSES: readonly Cause[] = [
           doors: ['async', 'sync'],
           codes: ['SPILL_FAILED', 'NO_SPACE'],
           open: () => ({
-            device: source(),
+            device: numberedDevice(BLOCKS),
             preserve: {
               memoryBytes: USED * BLOCK,
               spillPath: join(smallDisk.folder, 'spill'),
@@ -135,7 +120,7 @@ const CAUSES: readonly Cause[] = [
     codes: ['PRESERVE_DEADLINE'],
     open: () => {
       vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-      const device = source();
+      const device = numberedDevice(BLOCKS);
       let end = () => {};
       return {
         device,
@@ -159,7 +144,7 @@ const CAUSES: readonly Cause[] = [
       const spillDevice = new ScriptedDevice(2 * BLOCK);
       let end = () => {};
       return {
-        device: source(),
+        device: numberedDevice(BLOCKS),
         preserve: { memoryBytes: USED * BLOCK, spillDevice },
         roomBlocks: USED + 2,
         begin: () => {
@@ -175,7 +160,7 @@ const CAUSES: readonly Cause[] = [
     doors: ['async', 'sync'],
     codes: ['PREIMAGE_SPACE'],
     open: () => ({
-      device: source(),
+      device: numberedDevice(BLOCKS),
       preserve: { memoryBytes: USED * BLOCK, spillBytes: 0 },
       roomBlocks: USED,
       begin: () => {},
@@ -187,7 +172,7 @@ const CAUSES: readonly Cause[] = [
     doors: ['async', 'sync'],
     codes: ['PREIMAGE_SPACE'],
     open: () => ({
-      device: source(),
+      device: numberedDevice(BLOCKS),
       preserve: { memoryBytes: BLOCK, spillDevice: new ScriptedSyncDevice(8 * BLOCK), spillBytes: (USED - 1) * BLOCK },
       roomBlocks: USED,
       begin: () => {},
@@ -393,7 +378,7 @@ test.each(['lose-block', 'break-snapshot'] as const)(
   'an error that comes after the deadline, under %s, concerns nobody any more',
   async (onFailure) => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const device = source();
+    const device = numberedDevice(BLOCKS);
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,
       preserve: { deadlineMs: DEADLINE_MS, onFailure },
@@ -418,7 +403,7 @@ test.each(['lose-block', 'break-snapshot'] as const)(
 
 describe('the synchronous door with a spill device that has none', () => {
   test.each(POLICIES)('under %s is a failure of the spill', async (onFailure) => {
-    const device = source();
+    const device = numberedDevice(BLOCKS);
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,
       preserve: { memoryBytes: 0, spillDevice: new ScriptedDevice(BLOCK), onFailure },
@@ -438,7 +423,7 @@ describe('the synchronous door with a spill device that has none', () => {
 
 describe.each(POLICIES)('a spill that reads back wrong, under %s', (onFailure) => {
   async function prepared() {
-    const device = source();
+    const device = numberedDevice(BLOCKS);
     const spill = new ScriptedSyncDevice(4 * BLOCK);
     const volume = await CopyOnWriteVolume.open(device, {
       blockSize: BLOCK,
@@ -508,7 +493,7 @@ describe.each(POLICIES)('a spill that reads back wrong, under %s', (onFailure) =
 });
 
 test('a spilled copy that reads back wrong before its block was overwritten loses nothing: the device has it', async () => {
-  const device = source();
+  const device = numberedDevice(BLOCKS);
   const spill = new ScriptedDevice(4 * BLOCK);
   const volume = await CopyOnWriteVolume.open(device, {
     blockSize: BLOCK,

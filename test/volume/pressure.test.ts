@@ -1,7 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { CopyOnWriteVolume, type PreimageUse } from '../../src/index.ts';
-import { BLOCK, filled, numberBlocks, turn } from './support/bytes.ts';
+import type { PreimageUse } from '../../src/index.ts';
+import { BLOCK, turn } from './support/bytes.ts';
+import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 
 /** How much room pre-images take up, and the event that comes before it is used up. */
@@ -9,17 +10,10 @@ import { ScriptedDevice } from './support/scripted-device.ts';
 const BLOCKS = 16;
 
 async function open() {
-  const device = new ScriptedDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
   const spillDevice = new ScriptedDevice(6 * BLOCK);
-  const volume = await CopyOnWriteVolume.open(device, {
-    blockSize: BLOCK,
-    preserve: { memoryBytes: 2 * BLOCK, spillDevice },
-  });
-  onTestFinished(() => volume.close());
+  const { volume, overwrite } = await openVolume(BLOCKS, { preserve: { memoryBytes: 2 * BLOCK, spillDevice } });
   const pressed: PreimageUse[] = [];
   volume.events.on('preimagePressure', (use) => pressed.push(use));
-  const overwrite = (block: number) => volume.write(block * BLOCK, filled(0xaa));
   return { volume, overwrite, pressed };
 }
 

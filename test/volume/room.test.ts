@@ -1,5 +1,5 @@
-import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { CopyOnWriteVolume, type PreserveFailure } from '../../src/index.ts';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { PreserveFailure } from '../../src/index.ts';
 import {
   BLOCK,
   codesOf,
@@ -9,10 +9,10 @@ import {
   expectSame,
   filled,
   isSettled,
-  numberBlocks,
   turn,
 } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
+import { openSyncVolume } from './support/open-volume.ts';
 import { ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /** R13: a claim that finds no room waits for some, within its deadline, while there is something that may bring it. */
@@ -26,20 +26,16 @@ afterEach(() => {
 
 async function open(onFailure: PreserveFailure = 'break-snapshot', roomBlocks = 1) {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-  const device = new ScriptedSyncDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
   const spillDevice = new ScriptedSyncDevice(0);
-  const volume = await CopyOnWriteVolume.open(device, {
-    blockSize: BLOCK,
+  const opened = await openSyncVolume(BLOCKS, {
     preserve: { memoryBytes: roomBlocks * BLOCK, spillDevice, onFailure, deadlineMs: DEADLINE_MS },
   });
-  onTestFinished(() => volume.close());
-  const overwrite = (block: number, byte = 0xaa) => {
-    const writing = volume.write(block * BLOCK, filled(byte));
+  const overwrite = (block: number, byte?: number) => {
+    const writing = opened.overwrite(block, byte);
     writing.catch(() => {});
     return writing;
   };
-  return { device, volume, overwrite, initial: device.bytes.slice() };
+  return { ...opened, overwrite };
 }
 
 async function passDeadline(write: Promise<void>): Promise<void> {

@@ -7,29 +7,15 @@ import {
   type VolumeSnapshot,
 } from '../../src/index.ts';
 import { randomForTest } from '../support/randomness.ts';
-import {
-  BLOCK,
-  contentOf,
-  errorOf,
-  expectFilled,
-  expectSame,
-  filled,
-  isSettled,
-  numberBlocks,
-  turn,
-} from './support/bytes.ts';
+import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled, turn } from './support/bytes.ts';
+import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /** A snapshot as a device, the writes that are not called write, and how volumes and snapshots end. */
 
 const BLOCKS = 8;
 
-async function open(preserve: PreserveOptions = {}, closeDevice = false) {
-  const device = new ScriptedDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK, preserve, closeDevice });
-  return { device, volume, initial: device.bytes.slice() };
-}
+const open = (preserve: PreserveOptions = {}, closeDevice = false) => openVolume(BLOCKS, { preserve, closeDevice });
 
 describe.each(['discard', 'writeZeroes'] as const)('%s is a write', (kind) => {
   const left = kind === 'discard' ? 0xdd : 0;

@@ -17,6 +17,7 @@ import {
   numberBlocks,
   turn,
 } from './support/bytes.ts';
+import { openVolume } from './support/open-volume.ts';
 import { scratchFolder } from './support/scratch.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 
@@ -28,17 +29,11 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-async function open(preserve: PreserveOptions) {
+function open(preserve: PreserveOptions) {
   const isSpillNamed = preserve.spillDevice !== undefined || preserve.spillPath !== undefined;
-  const device = new ScriptedDevice(BLOCKS * BLOCK);
-  numberBlocks(device.bytes);
-  const volume = await CopyOnWriteVolume.open(device, {
-    blockSize: BLOCK,
+  return openVolume(BLOCKS, {
     preserve: { onFailure: 'fail-write', ...(isSpillNamed ? {} : { spillBytes: 0 }), ...preserve },
   });
-  onTestFinished(() => volume.close());
-  const overwrite = (block: number, byte = 0xaa) => volume.write(block * BLOCK, filled(byte));
-  return { device, volume, overwrite, initial: device.bytes.slice() };
 }
 
 async function expectFull(overwrite: () => Promise<void>): Promise<void> {

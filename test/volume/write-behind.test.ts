@@ -1,5 +1,5 @@
-import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { BackupError, CopyOnWriteVolume, type PreserveOptions } from '../../src/index.ts';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { BackupError, type PreserveOptions, type VolumeSnapshot } from '../../src/index.ts';
 import {
   BLOCK,
   codesOf,
@@ -9,10 +9,10 @@ import {
   expectSame,
   filled,
   isSettled,
-  numberBlocks,
   turn,
 } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
+import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 
 /** The spill is written behind: a write waits until its pre-image has been read, and the spill has its time. */
@@ -27,20 +27,16 @@ afterEach(() => {
 });
 
 async function open(preserve: PreserveOptions = {}, blockSize = BLOCK) {
-  const device = new ScriptedDevice(BLOCKS * blockSize);
-  numberBlocks(device.bytes, 1, blockSize);
   const spill = new ScriptedDevice(BLOCKS * blockSize);
-  const volume = await CopyOnWriteVolume.open(device, {
+  const opened = await openVolume(BLOCKS, {
     blockSize,
     preserve: { memoryBytes: 0, spillDevice: spill, onFailure: 'lose-block', ...preserve },
   });
-  onTestFinished(() => volume.close());
-  const overwrite = (block: number, byte = 0xaa) => volume.write(block * blockSize, filled(byte));
-  const finish = (snapshot: Awaited<ReturnType<typeof volume.createSnapshot>>, block: number) => {
+  const finish = (snapshot: VolumeSnapshot, block: number) => {
     snapshot.mark(block, 'storing');
     snapshot.mark(block, 'stored');
   };
-  return { device, spill, volume, overwrite, finish, initial: device.bytes.slice() };
+  return { ...opened, spill, finish };
 }
 
 const spillError = () => new BackupError('NO_SPACE', 'injected');
