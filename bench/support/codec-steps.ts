@@ -11,13 +11,14 @@ import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository
 import { sealing } from '../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState, type StoredBackup } from '../../src/repository/format/log-state.ts';
 import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
+import { packKey, VERIFIED_KEY } from '../../src/repository/format/object-keys.ts';
 import { openingFooter, sealingFooter, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
 import {
   decodingPackTable,
   encodingPackTable,
   MAX_TABLE_PACKS,
 } from '../../src/repository/format/pack-table-record.ts';
-import { type Location, type PackName, packKey, RecordKind } from '../../src/repository/format/record.ts';
+import { type Location, type PackName, RecordKind } from '../../src/repository/format/record.ts';
 import {
   decodingRelocationTable,
   encodingRelocationTable,
@@ -25,7 +26,7 @@ import {
 } from '../../src/repository/format/relocation-table.ts';
 import { encodingRunChunk, RunChunk } from '../../src/repository/format/run-chunk.ts';
 import { openRecord, sealRecord } from '../../src/repository/packs/record-sealing.ts';
-import { VERIFIED_KEY, VerifiedTimes } from '../../src/repository/verify/verified-times.ts';
+import { VerifiedTimes } from '../../src/repository/verify/verified-times.ts';
 import { fillRandom } from './random.ts';
 
 type Step = <T>(name: string, operation: () => Promise<T> | T) => Promise<T>;

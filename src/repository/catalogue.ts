@@ -3,8 +3,8 @@ import { BackupError } from '../common/errors.ts';
 import { letOthersRun } from '../common/event-loop-turns.ts';
 import { type BackupInfo, backupInfo } from './context/backup-info.ts';
 import type { RepositoryContext } from './context/repository-context.ts';
-import { LOG_PREFIX } from './format/log-keys.ts';
 import { condemnationOf, isKnown, type LogState, type StoredBackup } from './format/log-state.ts';
+import { LOG_PREFIX } from './format/object-keys.ts';
 import { listPacks } from './prune/pack-listing.ts';
 
 /** What a repository holds, for people and monitoring. */

@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { RESERVE_KEY } from '../../src/repository/context/reserve.ts';
+import { RESERVE_KEY } from '../../src/repository/format/object-keys.ts';
 import { CopyOnWriteVolume, type SyncVolumeAccess } from '../../src/volume/copy-on-write-volume.ts';
 import { attempt } from '../repository/histories/support/attempt.ts';
 import { BLOCK, createIn, openIn } from '../repository/support/repositories.ts';

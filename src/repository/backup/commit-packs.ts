@@ -1,8 +1,9 @@
 import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { CommittedPack, PackTable } from '../format/log-entry.ts';
+import { packKey } from '../format/object-keys.ts';
 import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.ts';
-import { packKey, RecordKind } from '../format/record.ts';
+import { RecordKind } from '../format/record.ts';
 import type { CommitPlan } from '../log/entries/commit-decision.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
 import type { PackWriter } from '../packs/pack-writer.ts';

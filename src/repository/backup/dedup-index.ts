@@ -1,5 +1,6 @@
 import { type LogState, mayDedup } from '../format/log-state.ts';
-import { type Location, type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, PackName } from '../format/record.ts';
 
 /** Contents of the session itself that are remembered. */
 const MAX_OWN = 2 ** 17;

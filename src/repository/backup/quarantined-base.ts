@@ -9,7 +9,8 @@ import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../co
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import type { LogState } from '../format/log-state.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
-import { type Location, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location } from '../format/record.ts';
 import type { RunChunk } from '../format/run-chunk.ts';
 import type { BlockMap } from '../map/block-map.ts';
 import { Overlay } from '../map/overlay.ts';

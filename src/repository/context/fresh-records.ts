@@ -4,14 +4,8 @@ import { type InSteps, inTurns, letOthersRun, Steps } from '../../common/event-l
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
-import {
-  type Location,
-  type PackName,
-  packKey,
-  type RecordIds,
-  RecordKind,
-  type RecordReader,
-} from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import { type Location, type PackName, type RecordIds, RecordKind, type RecordReader } from '../format/record.ts';
 import { decodingRelocationTable, findRelocation, type RelocationRow } from '../format/relocation-table.ts';
 import { BlockMap } from '../map/block-map.ts';
 import { readPackBytes } from '../packs/pack-reader.ts';

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
+import { CACHE_PREFIX, RESERVE_KEY } from '../format/object-keys.ts';
 import type { Decide } from '../log/entries/decision.ts';
 import type { Appended } from '../log/log-writer.ts';
 import type { RepositoryContext } from './repository-context.ts';
@@ -12,12 +13,8 @@ import type { RepositoryContext } from './repository-context.ts';
  * the first prune that finds room again.
  */
 
-/** Its key. */
-export const RESERVE_KEY = 'reserve';
 /** Bytes of it by default: an entry without a tail has at most 8 MiB and mostly a few KB. */
 export const RESERVE_BYTES = 2 ** 20;
-
-const CACHE_PREFIX = 'cache/';
 
 type Place = Pick<RepositoryContext, 'target' | 'log'>;
 

@@ -1,8 +1,8 @@
 import type { InSteps } from '../../common/event-loop-turns.ts';
 import { isBytes } from '../../common/realms.ts';
 import { logCorrupt, madeByNewer } from './corrupt.ts';
-import { MAX_SEQ } from './log-keys.ts';
 import { decodeLocation } from './map-descriptor-codec.ts';
+import { MAX_SEQ } from './object-keys.ts';
 import type { Location, PackName } from './record.ts';
 
 /** Reading decoded MessagePack of the log: each value is checked as it is taken, once, here. */

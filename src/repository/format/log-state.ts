@@ -1,5 +1,6 @@
 import type { BackupRecord, PackTable, Relocation } from './log-entry.ts';
-import { type PackName, packKey } from './record.ts';
+import { packKey } from './object-keys.ts';
+import type { PackName } from './record.ts';
 
 /**
  * What is true after the log through one number: the fold of its entries. Nothing here is ever changed; `fold.ts` makes

@@ -1,14 +1,84 @@
-/** Keys of a repository's objects besides those of the log and the packs themselves: `docs/FORMAT.md`, section 1. */
+import type { PackName } from './record.ts';
+
+/**
+ * The keys of a repository's objects: `docs/FORMAT.md`, section 1.
+ *
+ * This folder is the stored format: one file for each kind of object or record, with its limits, its encoder and its
+ * decoder. Nothing in it reads or writes a store, so every function can be tested with bytes alone. Work that may be long
+ * is a generator, which stops where other work of the process may run (`common/event-loop-turns.ts`).
+ */
 
 export const FORMAT_KEY = 'format';
 export const KEYS_PREFIX = 'keys/';
+export const LOG_PREFIX = 'log/';
 export const PACKS_PREFIX = 'packs/';
+/** Objects of tests whether the store creates atomically. */
+export const PROBES_PREFIX = 'probe/';
+/** Objects that any program may delete, because they can be made again. */
+export const CACHE_PREFIX = 'cache/';
+export const VERIFIED_KEY = `${CACHE_PREFIX}verified`;
+export const VERIFIED_LOG_KEY = `${CACHE_PREFIX}verified-log`;
+export const RESERVE_KEY = 'reserve';
+
+/** The largest number of a log entry. */
+export const MAX_SEQ = 2 ** 52 - 2;
+
+const LOG_KEY = /^log\/([0-9a-f]{13})(?:-(c|[0-9a-f]{32}))?$/;
+const PACK_KEY = /^packs\/([0-9a-f]{13})\/([0-9a-f]{32})$/;
+const SUFFIX_DIGITS = 32;
+
+/** What a key under `log/` means. Objects with other keys are not part of the log, and are left alone. */
+export type LogKey =
+  | { readonly kind: 'entry'; readonly seq: number; readonly suffix: string | undefined }
+  | { readonly kind: 'checkpoint'; readonly seq: number };
 
 export function slotKey(slot: string): string {
   return `${KEYS_PREFIX}${slot}`;
 }
 
-/** Whether these are the 16 hex digits of a slot's name. */
 export function isSlotName(name: string): boolean {
   return /^[0-9a-f]{16}$/.test(name);
+}
+
+/** A pack's key. Maps and sets of packs use it as well. */
+export function packKey({ session, random }: PackName): string {
+  return `${PACKS_PREFIX}${session.toString(16).padStart(13, '0')}/${random}`;
+}
+
+/** The pack of a key, `undefined` where it is not the key of a pack. */
+export function parsePackKey(key: string): PackName | undefined {
+  const match = PACK_KEY.exec(key);
+  if (match === null) return undefined;
+  return { session: Number.parseInt(match[1] as string, 16), random: match[2] as string };
+}
+
+/**
+ * The key of an entry.
+ *
+ * @param hash - of the entry, in single-writer mode (P13): then two entries of one number have different keys
+ */
+export function entryKey(seq: number, hash?: Uint8Array): string {
+  // @mutation keys-end-in-the-hash
+  return `${LOG_PREFIX}${inverted(seq)}${hash === undefined ? '' : `-${suffixOf(hash)}`}`;
+}
+
+export function checkpointKey(seq: number): string {
+  return `${LOG_PREFIX}${inverted(seq)}-c`;
+}
+
+export function parseLogKey(key: string): LogKey | undefined {
+  const match = LOG_KEY.exec(key);
+  if (match === null) return undefined;
+  const seq = 2 ** 52 - 1 - Number.parseInt(match[1] as string, 16);
+  if (seq < 1 || seq > MAX_SEQ) return undefined;
+  return match[2] === 'c' ? { kind: 'checkpoint', seq } : { kind: 'entry', seq, suffix: match[2] };
+}
+
+function suffixOf(hash: Uint8Array): string {
+  return Buffer.from(hash).toString('hex').slice(0, SUFFIX_DIGITS);
+}
+
+/** Listings are in the order of the keys, so newer entries come first. */
+function inverted(seq: number): string {
+  return (2 ** 52 - 1 - seq).toString(16).padStart(13, '0');
 }

@@ -3,7 +3,8 @@ import { BackupError } from '../../common/errors.ts';
 import { atOnce, type InSteps, Steps } from '../../common/event-loop-turns.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
 import { hashing, PIECE_BYTES, piecesOf } from '../../common/long-bytes.ts';
-import { Codec, MAX_RAW_LENGTH, type PackName, packKey, type RecordKind } from './record.ts';
+import { packKey } from './object-keys.ts';
+import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 
 /** A pack's table of contents: `docs/FORMAT.md`, section 5. */
 

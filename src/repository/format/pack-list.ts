@@ -1,5 +1,6 @@
 import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
 import { mapCorrupt } from './map-corrupt.ts';
+import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 
 /**
@@ -7,8 +8,6 @@ import type { PackName } from './record.ts';
  * the order in which the rest first refers to them.
  */
 export const PACK_BYTES = 24;
-/** As many as a u16 counts. */
-export const MAX_PACKS = 65_535;
 const MAX_SESSION_HIGH = 2 ** 21; // Sessions are integers up to 2^53 - 1.
 
 /** A table as it is in a record. Names are made when they are asked for: most never are. */
@@ -73,7 +72,7 @@ export class PackTableBuilder {
     if (pack === this.#last) return this.#lastIndex;
     let index = this.#byObject.get(pack);
     if (index === undefined) {
-      const text = packText(pack);
+      const text = packKey(pack);
       index = this.#byText.get(text);
       if (index === undefined) {
         index = this.names.push(pack) - 1;
@@ -101,9 +100,4 @@ export class PackTableBuilder {
     }
     return end;
   }
-}
-
-/** What two names of one pack have in common. */
-export function packText(pack: PackName): string {
-  return `${pack.session}/${pack.random}`;
 }

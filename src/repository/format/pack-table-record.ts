@@ -1,7 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
 import { atOnce, type InSteps, Steps } from '../../common/event-loop-turns.ts';
 import type { CommittedPack } from './log-entry.ts';
-import { MAX_SEQ } from './log-keys.ts';
+import { MAX_SEQ } from './object-keys.ts';
 import { MAX_RAW_LENGTH } from './record.ts';
 
 /** Tables of packs, kind 5: `docs/FORMAT.md`, section 8. u64 session, 16 random, u32 size, 32 SHA-256. */

@@ -74,8 +74,3 @@ export interface RecordIds {
   /** 32 bytes. */
   recordId(kind: RecordKind, identityPart: Uint8Array): Uint8Array;
 }
-
-/** A pack's name as a map key and as the last part of its object key. */
-export function packKey({ session, random }: PackName): string {
-  return `packs/${session.toString(16).padStart(13, '0')}/${random}`;
-}

@@ -2,7 +2,7 @@ import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { tell } from '../../common/tell.ts';
 import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
-import { checkpointKey } from '../format/log-keys.ts';
+import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
 
 /** From so many entries on a checkpoint is due. */

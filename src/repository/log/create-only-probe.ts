@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { PROBES_PREFIX } from '../format/object-keys.ts';
 
 /** Options of {@link probeCreateOnly}. */
 export interface ProbeOptions extends AbortOptions {
@@ -10,8 +11,6 @@ export interface ProbeOptions extends AbortOptions {
   /** How many take part in each. @defaultValue 8 */
   readonly contenders?: number | undefined;
 }
-
-const PROBE_PREFIX = 'probe/';
 
 /**
  * Finds out whether a target really creates only what is absent, before anything is built on it: several PUTs of one
@@ -25,7 +24,7 @@ export async function probeCreateOnly(target: CloudTarget, options: ProbeOptions
   const { rounds = 3, contenders = 8, signal } = options;
   if (!target.capabilities.createOnly) throw unsupported('the target says so itself');
   for (let round = 0; round < rounds; round++) {
-    const key = `${PROBE_PREFIX}${randomBytes(16).toString('hex')}`;
+    const key = `${PROBES_PREFIX}${randomBytes(16).toString('hex')}`;
     try {
       await race(target, key, contenders, signal);
     } finally {

@@ -2,7 +2,7 @@ import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
 import { logCorrupt } from '../format/corrupt.ts';
 import type { LogEntry, LogFactOf } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { foldCollect } from './entries/fold-collect.ts';
 import { foldCommit } from './entries/fold-commit.ts';
 import { FoldDraft } from './entries/fold-draft.ts';

@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
-import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/log-keys.ts';
+import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 import { type LogSource, truncated } from './log-source.ts';
 
 /** As many as one page of an object store's listing holds. */

@@ -7,8 +7,8 @@ import { decodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/corrupt.ts';
 import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { RepositoryMode } from '../format/format-object.ts';
-import { entryKey } from '../format/log-keys.ts';
 import type { LogState } from '../format/log-state.ts';
+import { entryKey } from '../format/object-keys.ts';
 import type { LogListing, NamedObject } from './log-listing.ts';
 
 /** Where a log is, and how to read it. */

@@ -1,5 +1,6 @@
 import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
-import { type Location, type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, PackName } from '../format/record.ts';
 import type { BlockMap } from './block-map.ts';
 
 /** By pack key: bytes as stored. */

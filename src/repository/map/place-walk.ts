@@ -3,7 +3,8 @@ import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts'
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { NodeRef } from '../format/inner-node.ts';
-import { type Location, type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, PackName } from '../format/record.ts';
 import type { BlockMap } from './block-map.ts';
 
 /** What a collector asks of maps: where they need something, without reading more of them than it takes. */

@@ -5,7 +5,7 @@ import { EntryColumns } from '../format/entry-columns.ts';
 import { mapCorrupt } from '../format/map-corrupt.ts';
 import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
 import type { MapGeometry } from '../format/map-geometry.ts';
-import { packText } from '../format/pack-list.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../format/record.ts';
 import {
   chunkHasRoom,
@@ -62,7 +62,7 @@ export async function writeRun(entries: SortedEntries, writer: RecordWriter, ids
       columns.set(count, entry);
       if (entry !== undefined && entry.location.pack !== last) {
         last = entry.location.pack;
-        packs.add(packText(last));
+        packs.add(packKey(last));
       }
       if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
     }

@@ -16,8 +16,7 @@ import {
   formatObject,
   type RepositoryFormat,
 } from '../format/format-object.ts';
-import { LOG_PREFIX } from '../format/log-keys.ts';
-import { FORMAT_KEY, PACKS_PREFIX, slotKey } from '../format/object-keys.ts';
+import { FORMAT_KEY, LOG_PREFIX, PACKS_PREFIX, slotKey } from '../format/object-keys.ts';
 import { probeCreateOnly } from '../log/create-only-probe.ts';
 import type { CheckedNewRepository } from './check-options.ts';
 import { createObject, PATIENCE, type Patience, persistently } from './create-object.ts';

@@ -13,8 +13,7 @@ import {
   type RepositoryFormat,
   type StoredFormat,
 } from '../format/format-object.ts';
-import { LOG_PREFIX, parseLogKey } from '../format/log-keys.ts';
-import { FORMAT_KEY, PACKS_PREFIX } from '../format/object-keys.ts';
+import { FORMAT_KEY, LOG_PREFIX, PACKS_PREFIX, parseLogKey } from '../format/object-keys.ts';
 
 /**
  * The object `format`, or where it is gone what is left of it: every key slot has a copy, and in a plain repository every log

@@ -1,5 +1,5 @@
 import { bytesArgument, integerArgument, optionsArgument } from '../../common/arguments.ts';
-import { MAX_SEQ } from '../format/log-keys.ts';
+import { MAX_SEQ } from '../format/object-keys.ts';
 import type { LogPosition } from '../log/log-source.ts';
 
 /** Positions of the log as hosts keep them: checked where they come in, and as text that goes into a file or a column. */

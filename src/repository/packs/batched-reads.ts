@@ -1,7 +1,7 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import type { RecordFetcher } from './record-fetcher.ts';
 import type { WantedRecord } from './record-spans.ts';
 

@@ -1,4 +1,5 @@
-import { type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { PackName } from '../format/record.ts';
 
 /** Places in packs, a few bytes each: a repository has a million map nodes and more. */
 export class PlaceSet {

@@ -1,8 +1,9 @@
 import { BackupError } from '../../common/errors.ts';
 import { inTurns } from '../../common/event-loop-turns.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import type { PackName } from '../format/record.ts';
 
 /** What a pack's end is read with at first; most footers fit. */
 const TAIL_GUESS_BYTES = 64 * 1024;

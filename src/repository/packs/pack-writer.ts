@@ -4,8 +4,9 @@ import { hedgedHex } from '../../common/hedged-random.ts';
 import { hashing } from '../../common/long-bytes.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { PackRecord } from '../format/log-entry.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealingFooter } from '../format/pack-footer.ts';
-import { type Codec, type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import type { Codec, Location, PackName, RecordKind } from '../format/record.ts';
 import { createPack, type PackBody } from './create-pack.ts';
 
 /** A record that is sealed already. */

@@ -1,6 +1,7 @@
 import { ownBytes } from '../../common/bytes.ts';
 import { NodeCache } from '../../common/lru-cache.ts';
-import { type Location, packKey, type RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, RecordKind } from '../format/record.ts';
 
 /** What is held for each record besides its bytes, roughly. */
 const OVERHEAD_BYTES = 400;

@@ -1,4 +1,5 @@
-import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, PackName, RecordKind } from '../format/record.ts';
 
 /** Which requests it takes to read some records. */
 

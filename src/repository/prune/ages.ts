@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
-import { entryKey, LOG_PREFIX, parseLogKey } from '../format/log-keys.ts';
 import type { LogState, Session } from '../format/log-state.ts';
+import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 
 /**
  * How long ago things happened, for deciding what is tried (P8). No age here is the difference of two hosts' clocks:

@@ -1,8 +1,9 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
+import { packKey } from '../format/object-keys.ts';
 import type { FooterRow } from '../format/pack-footer.ts';
-import { type Location, type PackName, packKey } from '../format/record.ts';
+import type { Location, PackName } from '../format/record.ts';
 import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
 import type { PackWriter } from '../packs/pack-writer.ts';
 import { openRecord } from '../packs/record-sealing.ts';

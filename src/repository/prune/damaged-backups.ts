@@ -3,7 +3,7 @@ import type { BackupError } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import { type LogState, markedBackups, type StoredBackup } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type DamagedMap, Marker } from './marker.ts';
 import { type Live, liveOf, type TableTargets } from './relocated.ts';
 

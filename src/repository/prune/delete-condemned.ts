@@ -2,7 +2,7 @@ import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
 import type { Condemnation, LogState } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { PROBES_PREFIX, packKey } from '../format/object-keys.ts';
 import { findingDeletable } from '../log/entries/collect-decision.ts';
 import type { Marking } from './collect.ts';
 import { isLocked, type ListedPack } from './pack-listing.ts';
@@ -77,7 +77,7 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   const { target } = run.context;
   const { signal, dryRun } = run.options;
   const keys: string[] = [];
-  for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES, { signal })) {
+  for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES_PREFIX, { signal })) {
     await letOthersRun();
     const ageMs = run.ages.ofObject(modifiedAt);
     if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.now)) continue;
@@ -88,5 +88,4 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   run.result.deletedObjects += keys.length;
 }
 
-const PROBES = 'probe/';
 const PROBE_MS = 86_400_000;

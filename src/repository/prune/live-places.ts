@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { walkPlaces } from '../map/place-walk.ts';
 import { PlaceSet } from '../packs/location-set.ts';
 import type { PlacedRecords } from './placed-records.ts';

@@ -1,7 +1,8 @@
 import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import { PACKS_PREFIX, packKey, parsePackKey } from '../format/object-keys.ts';
+import type { PackName } from '../format/record.ts';
 import type { Ages, SessionLife } from './ages.ts';
 
 /** A pack that a listing showed. */
@@ -22,9 +23,6 @@ export interface PackListing {
   locked(now: number): Set<string>;
 }
 
-const PACKS = 'packs/';
-const KEY = /^packs\/([0-9a-f]{13})\/([0-9a-f]{32})$/;
-
 /** All packs that are there. What else lies under their prefix is nobody's business. */
 export async function listPacks(
   { target }: Pick<RepositoryContext, 'target'>,
@@ -36,7 +34,7 @@ export async function listPacks(
   const lives = new Map<number, SessionLife>();
   let bytes = 0;
   const steps = new Steps();
-  for await (const info of target.list(PACKS, { signal })) {
+  for await (const info of target.list(PACKS_PREFIX, { signal })) {
     if (steps.isDue()) await letOthersRun();
     const pack = listedPack(info);
     if (pack === undefined) continue;
@@ -67,7 +65,6 @@ export function isLocked(retainUntil: Date | undefined, now: number): boolean {
 }
 
 function listedPack({ key, size, retainUntil }: ObjectInfo): ListedPack | undefined {
-  const parts = KEY.exec(key);
-  if (parts === null) return undefined;
-  return { session: Number.parseInt(parts[1] as string, 16), random: parts[2] as string, size, retainUntil };
+  const pack = parsePackKey(key);
+  return pack && { ...pack, size, retainUntil };
 }

@@ -6,7 +6,8 @@ import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
-import { type PackName, packKey, RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import { type PackName, RecordKind } from '../format/record.ts';
 import { decodingRelocationTable, type RelocationRow } from '../format/relocation-table.ts';
 import type { NamedPack } from './marker.ts';
 

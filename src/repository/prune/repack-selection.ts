@@ -1,6 +1,7 @@
 import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
 import { isKnown, type LogState, sparedSessions } from '../format/log-state.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { PackName } from '../format/record.ts';
 import { packTables } from '../log/entries/collect-decision.ts';
 import type { Marking } from './collect.ts';
 import { isLocked } from './pack-listing.ts';

@@ -6,7 +6,8 @@ import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import { type LogState, markedBackups } from '../format/log-state.ts';
-import { type PackName, packKey, RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import { type PackName, RecordKind } from '../format/record.ts';
 import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
 import { decideRepack, type RepackPlan } from '../log/entries/repack-decision.ts';
 import { decideAbort, decideOpen } from '../log/entries/sessions.ts';

@@ -1,6 +1,6 @@
 import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
 import type { LogState } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { KnownNames, type TableRows } from '../log/entries/collect-decision.ts';
 import type { ListedPack } from './pack-listing.ts';
 

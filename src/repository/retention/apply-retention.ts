@@ -5,7 +5,7 @@ import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { decideForget } from '../log/entries/sessions.ts';
 import { neededOf } from '../prune/damaged-backups.ts';
 import { Marker } from '../prune/marker.ts';

@@ -1,7 +1,8 @@
 import { isDamage } from '../../common/damage.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
-import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { Location, PackName, RecordKind } from '../format/record.ts';
 import type { Damage } from './pack-check.ts';
 
 interface KnownDamage {

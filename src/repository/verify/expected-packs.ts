@@ -1,7 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { PackName } from '../format/record.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
 import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';

@@ -1,6 +1,7 @@
 import type { CloudTarget } from '../../targets/cloud-target.ts';
+import { packKey } from '../format/object-keys.ts';
 import type { FooterRow } from '../format/pack-footer.ts';
-import { type Location, type PackName, packKey, type RecordKind } from '../format/record.ts';
+import type { Location, PackName, RecordKind } from '../format/record.ts';
 import { readPackFooter } from '../packs/pack-reader.ts';
 
 /** Rows kept, some 150 bytes each. */

@@ -4,7 +4,7 @@ import type { TargetClock } from '../../targets/clock.ts';
 import type { CloudTarget, TargetMember } from '../../targets/cloud-target.ts';
 import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
-import { packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
 import { listPacks } from '../prune/pack-listing.ts';
 import { checkPack, type ExpectedPack } from './pack-check.ts';
 import { Patience } from './patience.ts';

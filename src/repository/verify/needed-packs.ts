@@ -4,7 +4,8 @@ import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts'
 import { type FreshRecords, movedPlace } from '../context/fresh-records.ts';
 import { type MapSink, readTwice } from '../context/map-walk.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
-import { type Location, type PackName, packKey, RecordKind } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import { type Location, type PackName, RecordKind } from '../format/record.ts';
 import type { Damages } from './damages.ts';
 import { agrees, Footers } from './footers.ts';
 import { corrupt } from './pack-check.ts';

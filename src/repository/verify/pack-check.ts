@@ -6,8 +6,9 @@ import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { PackRecord } from '../format/log-entry.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, packHead } from '../format/pack-footer.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import type { PackName } from '../format/record.ts';
 import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
 import { openRecord } from '../packs/record-sealing.ts';
 

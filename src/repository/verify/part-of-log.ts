@@ -3,6 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { openObject, sealObject } from '../format/log-object.ts';
+import { VERIFIED_LOG_KEY } from '../format/object-keys.ts';
 import type { HashedEntry } from '../log/fold.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { LogListing } from '../log/log-listing.ts';
@@ -11,7 +12,6 @@ import { lowestFork } from '../log/sound-entries.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */
 
-export const VERIFIED_LOG_KEY = 'cache/verified-log';
 const VERSION = 1;
 const BODY_BYTES = 1 + 6 + 32 + 6;
 const LABEL = 'cow1 verified log';

@@ -2,7 +2,8 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { LogFactOf } from '../format/log-entry.ts';
 import { isKnown, type LogState } from '../format/log-state.ts';
-import { type PackName, packKey } from '../format/record.ts';
+import { packKey } from '../format/object-keys.ts';
+import type { PackName } from '../format/record.ts';
 
 /** An entry has 8 MiB, and a name takes some 27 bytes. What is left out the next verification notes. */
 const MAX_NAMES = 50_000;

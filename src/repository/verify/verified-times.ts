@@ -3,12 +3,12 @@ import { inTurns } from '../../common/event-loop-turns.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { opening, sealing } from '../format/log-object.ts';
+import { VERIFIED_KEY } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 import { nameOf, VerifiedRows } from './verified-rows.ts';
 
 /** When packs were verified last: `docs/FORMAT.md`, section 10. A cache that everybody may lose. */
 
-export const VERIFIED_KEY = 'cache/verified';
 const MAX_BYTES = 2 ** 25;
 /** Times that are kept until they can be saved: the oldest are let go, which only has their packs verified again sooner. */
 const MAX_NOTED = 8192;

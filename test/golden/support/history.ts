@@ -4,8 +4,7 @@ import type { BackupRepository } from '../../../src/repository/backup-repository
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import type { Unlock } from '../../../src/repository/crypto/unlock.ts';
 import type { LogFact, LogFactOf } from '../../../src/repository/format/log-entry.ts';
-import { checkpointKey } from '../../../src/repository/format/log-keys.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { checkpointKey, packKey } from '../../../src/repository/format/object-keys.ts';
 import { addKeySlot, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
 import { type RandomSource, randomBytesFrom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { verifyLog } from '../../../src/repository/log/open-log.ts';
 import { openRepository } from '../../../src/repository/open/open-repository.ts';
 import { checkTuning } from '../../../src/repository/open/repository-options.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { checkpointKey } from '../../../src/repository/format/log-keys.ts';
+import { checkpointKey } from '../../../src/repository/format/object-keys.ts';
 import { contentOfBackup, createIn, notedTarget, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 
 /** Objects that are no part of the repository, put there by somebody who can write to the store and has no key. */

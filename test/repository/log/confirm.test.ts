@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { entryKey } from '../../../src/repository/format/log-keys.ts';
+import { entryKey } from '../../../src/repository/format/object-keys.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';

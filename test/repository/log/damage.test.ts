@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/format/log-keys.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted } from '../../../src/testing/faults.ts';

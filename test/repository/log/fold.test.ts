@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { CommittedPack, LogFact } from '../../../src/repository/format/log-entry.ts';
 import { condemnationOf, EMPTY_STATE, isKnown, markedBackups } from '../../../src/repository/format/log-state.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import {
   after,
   backup,

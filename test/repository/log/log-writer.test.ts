@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/format/log-keys.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { verifyLog } from '../../../src/repository/log/open-log.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';

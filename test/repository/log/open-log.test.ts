@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/format/log-keys.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { LogListing } from '../../../src/repository/log/log-listing.ts';
 import { LogReader } from '../../../src/repository/log/log-reader.ts';
 import type { LogPosition } from '../../../src/repository/log/log-source.ts';

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { isKnown, type LogState, markedBackups, mayDedup } from '../../../src/repository/format/log-state.ts';
-import { type PackName, packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
+import type { PackName } from '../../../src/repository/format/record.ts';
 import {
   type CollectPlan,
   decideCollect,

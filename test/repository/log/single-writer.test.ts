@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/log-keys.ts';
+import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
-import { packKey, type RecordKind } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
+import type { RecordKind } from '../../../src/repository/format/record.ts';
 import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import { property, withinMs } from '../../support/randomness.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { openMap } from '../../../src/repository/context/repository-context.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { type UsageSink, walkPlaces, walkUsage } from '../../../src/repository/map/place-walk.ts';
 import { PlaceSet } from '../../../src/repository/packs/location-set.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';

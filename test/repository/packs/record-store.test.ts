@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { type Location, packKey, RecordKind } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
+import { type Location, RecordKind } from '../../../src/repository/format/record.ts';
 import { RecordStore } from '../../../src/repository/packs/record-store.ts';
 import { MeteredTarget } from '../../../src/targets/decorators/metered-target.ts';
 import { metered, RequestMeter } from '../../../src/targets/decorators/request-meter.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
 import { applyRetention } from '../../../src/repository/retention/apply-retention.ts';

@@ -3,7 +3,7 @@ import { BackupError } from '../../../src/common/errors.ts';
 import { dropSession, holdSession, ownerName, SessionClaim } from '../../../src/repository/backup/session-owner.ts';
 import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { EMPTY_STATE } from '../../../src/repository/format/log-state.ts';
-import { packKey } from '../../../src/repository/format/record.ts';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { entryKey } from '../../../src/repository/format/log-keys.ts';
-import { VERIFIED_LOG_KEY } from '../../../src/repository/verify/part-of-log.ts';
+import { entryKey, VERIFIED_LOG_KEY } from '../../../src/repository/format/object-keys.ts';
 import type { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { errorOf } from '../../volume/support/bytes.ts';
 import { createIn, notedTarget, openIn, openVolume, writeBlock } from '../support/repositories.ts';

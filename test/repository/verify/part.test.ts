@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { VERIFIED_KEY } from '../../../src/repository/format/object-keys.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { VERIFIED_KEY } from '../../../src/repository/verify/verified-times.ts';
 import { verifyRepository } from '../../../src/repository/verify/verify.ts';
 import type { VerifyOptions } from '../../../src/repository/verify/verify-options.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';

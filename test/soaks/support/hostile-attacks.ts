@@ -1,6 +1,6 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
-import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/log-keys.ts';
+import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { signObject } from '../../../src/repository/format/signed-object.ts';
 import { craftedMaps } from './hostile-maps.ts';
 import { bombedMap, hashOf, messagePackBomb, mutatedPlain, sealPlain } from './hostile-values.ts';

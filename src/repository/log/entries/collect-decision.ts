@@ -2,7 +2,8 @@ import { BackupError } from '../../../common/errors.ts';
 import { atOnce, type InSteps, Steps } from '../../../common/event-loop-turns.ts';
 import type { LogFactOf, PackTable } from '../../format/log-entry.ts';
 import { type Condemnation, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
-import { type PackName, packKey } from '../../format/record.ts';
+import { packKey } from '../../format/object-keys.ts';
+import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
 
 /** A collection as a decision on a state: rules P6, P7, P8. */

@@ -1,7 +1,8 @@
 import { BackupError } from '../../../common/errors.ts';
 import type { BackupRecord, CommittedPack, LogFactOf, PackTable } from '../../format/log-entry.ts';
 import { condemnationOf, isKnown, type LogState, ownSessions, type Session } from '../../format/log-state.ts';
-import { type PackName, packKey } from '../../format/record.ts';
+import { packKey } from '../../format/object-keys.ts';
+import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
 import { endedSession } from './sessions.ts';
 

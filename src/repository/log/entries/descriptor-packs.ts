@@ -1,5 +1,6 @@
 import type { BackupRecord } from '../../format/log-entry.ts';
-import { type PackName, packKey } from '../../format/record.ts';
+import { packKey } from '../../format/object-keys.ts';
+import type { PackName } from '../../format/record.ts';
 
 /** The packs in which maps begin, and how many times each. */
 export class DescriptorPacks {

@@ -2,7 +2,7 @@ import type { InSteps } from '../../../common/event-loop-turns.ts';
 import { logCorrupt } from '../../format/corrupt.ts';
 import type { BackupRecord, CommittedPack, LogEntry, PackTable } from '../../format/log-entry.ts';
 import { condemnationOf, isKnown, ownSessions, type Session } from '../../format/log-state.ts';
-import { packKey } from '../../format/record.ts';
+import { packKey } from '../../format/object-keys.ts';
 import { descriptorPacks } from './descriptor-packs.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import { openSession } from './fold-sessions.ts';

@@ -10,7 +10,8 @@ import {
   type Session,
   type StoredBackup,
 } from '../../format/log-state.ts';
-import { type PackName, packKey } from '../../format/record.ts';
+import { packKey } from '../../format/object-keys.ts';
+import type { PackName } from '../../format/record.ts';
 import { DescriptorPacks } from './descriptor-packs.ts';
 import { OpenSessions } from './open-sessions.ts';
 

@@ -1,6 +1,7 @@
 import type { BackupRecord, CommittedPack } from '../../../../src/repository/format/log-entry.ts';
 import type { LogState } from '../../../../src/repository/format/log-state.ts';
-import { type PackName, packKey } from '../../../../src/repository/format/record.ts';
+import { packKey } from '../../../../src/repository/format/object-keys.ts';
+import type { PackName } from '../../../../src/repository/format/record.ts';
 import { decideCommit } from '../../../../src/repository/log/entries/commit-decision.ts';
 import { decideOpen } from '../../../../src/repository/log/entries/sessions.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';

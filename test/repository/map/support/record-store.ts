@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { BackupError } from '../../../../src/common/errors.ts';
-import {
-  type Location,
-  type PackName,
-  packKey,
-  type RecordIds,
-  type RecordKind,
-  type RecordReader,
-  type RecordWriter,
+import { packKey } from '../../../../src/repository/format/object-keys.ts';
+import type {
+  Location,
+  PackName,
+  RecordIds,
+  RecordKind,
+  RecordReader,
+  RecordWriter,
 } from '../../../../src/repository/format/record.ts';
 
 /** Ids as a plain repository makes them: `docs/FORMAT.md`, section 4. */

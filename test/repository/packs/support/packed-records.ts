@@ -3,7 +3,8 @@ import { RepositoryKeys } from '../../../../src/repository/crypto/repository-key
 import type { Relocation } from '../../../../src/repository/format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../../../../src/repository/format/log-state.ts';
 import type { MappedBlock } from '../../../../src/repository/format/map-descriptor.ts';
-import { type Location, type PackName, packKey, RecordKind } from '../../../../src/repository/format/record.ts';
+import { packKey } from '../../../../src/repository/format/object-keys.ts';
+import { type Location, type PackName, RecordKind } from '../../../../src/repository/format/record.ts';
 import { encodeRelocationTable } from '../../../../src/repository/format/relocation-table.ts';
 import { PackWriter } from '../../../../src/repository/packs/pack-writer.ts';
 import { sealRecord } from '../../../../src/repository/packs/record-sealing.ts';

@@ -1,6 +1,7 @@
 import type { RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
+import { packKey } from '../../../../src/repository/format/object-keys.ts';
 import type { FooterRow } from '../../../../src/repository/format/pack-footer.ts';
-import { packKey, type RecordKind } from '../../../../src/repository/format/record.ts';
+import type { RecordKind } from '../../../../src/repository/format/record.ts';
 import { openRepository } from '../../../../src/repository/open/open-repository.ts';
 import { checkTuning } from '../../../../src/repository/open/repository-options.ts';
 import { readPackFooter } from '../../../../src/repository/packs/pack-reader.ts';
