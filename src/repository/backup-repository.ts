@@ -53,8 +53,9 @@ import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions }
 import { prune } from './prune/prune.ts';
 import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prune-options.ts';
 import { BackupImage } from './restore/backup-image.ts';
+import { BackupReader } from './restore/backup-reader.ts';
 import { JobImage } from './restore/job-image.ts';
-import { restoreBackup } from './restore/restore.ts';
+import { restoreBackup, restoreJob } from './restore/restore.ts';
 import {
   checkOpenBackupOptions,
   checkRestoreOptions,
@@ -66,8 +67,6 @@ import {
   type RestoreToFileOptions,
 } from './restore/restore-options.ts';
 import { restoreToNewFile } from './restore/restore-to-file.ts';
-import { rollBack } from './restore/roll-back.ts';
-import { StoredImage } from './restore/stored-image.ts';
 import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
 import { type ForgetOptions, forgetBackups } from './retention/forget.ts';
 import { type HoldOptions, holdBackups, releaseBackups } from './retention/hold.ts';
@@ -372,10 +371,10 @@ export class BackupRepository implements AsyncDisposable {
    * A backup as a read-only device: blocks are fetched as they are read, and read ahead when reads follow one another. With
    * `allowLost` lost blocks read as zeroes.
    *
-   * A backup that is on its way here opens together with its `survivor`, the volume that it is made of: the frozen instant,
-   * whatever has been written since. Once it is committed the device goes on with what was stored.
+   * A backup that is under way in this process opens together with `liveVolume`, the volume that it is made of. The device shows
+   * the frozen instant, whatever has been written since; once the backup is committed, the device reads from the repository.
    *
-   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `BACKUP_INCOMPLETE` for one that is on its way, without its survivor;
+   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `BACKUP_INCOMPLETE` for one that is under way, without its `liveVolume`;
    * `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
    */
   async openBackup(id: string, options: OpenBackupOptions = {}): Promise<OpenedBackup> {
@@ -386,8 +385,7 @@ export class BackupRepository implements AsyncDisposable {
     if (job !== undefined) return this.#openJob(job, options);
     const { allowLost = false, cacheBytes = DEFAULT_IMAGE_CACHE_BYTES, signal } = options;
     const [backup] = await this.#find([id], { signal });
-    const { descriptor } = backup as StoredBackup;
-    const source = new StoredImage(this.#context, id, openMap(this.#context, descriptor));
+    const source = new BackupReader(this.#context, backup as StoredBackup);
     await source.load({ signal });
     this.#requireOpen();
     const image = new BackupImage(source, { allowLost, cacheBytes, onClose: () => this.#images.delete(image) });
@@ -410,7 +408,7 @@ export class BackupRepository implements AsyncDisposable {
     deviceArgument('onto', onto);
     checkRestoreOptions(options);
     const job = [...this.#jobs.running].find((each) => each.id === id);
-    if (job !== undefined) return rollBack(this.#openJob(job, options), job.snapshot.volume, onto, options);
+    if (job !== undefined) return restoreJob(this.#openJob(job, options), job.snapshot.volume, onto, options);
     const [backup] = await this.#find([id], options);
     return restoreBackup(this.#context, backup as StoredBackup, onto, options);
   }
@@ -620,10 +618,10 @@ export class BackupRepository implements AsyncDisposable {
     yield* sessionsOf(this.#context, await this.#current({ signal }));
   }
 
-  #openJob(job: JobHandle, { survivor, ...options }: OpenBackupOptions): JobImage {
+  #openJob(job: JobHandle, { liveVolume, ...options }: OpenBackupOptions): JobImage {
     const { id, snapshot, backup } = job;
-    if (survivor !== snapshot.volume) {
-      const message = `backup ${id} is under way: it opens only together with the volume that it is made of`;
+    if (liveVolume !== snapshot.volume) {
+      const message = `backup ${id} is under way: pass the volume that it is made of as liveVolume, or wait until it is committed`;
       throw new BackupError('BACKUP_INCOMPLETE', message);
     }
     const committed = async () => {

@@ -3,7 +3,7 @@ import { tell } from '../../src/common/tell.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
 import type { Progress } from '../../src/repository/context/progress.ts';
-import { watched } from '../../src/repository/context/progress.ts';
+import { withProgress } from '../../src/repository/context/progress.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { createIn, openVolume } from './support/repositories.ts';
 
@@ -29,7 +29,7 @@ async function operations(): Promise<{ repository: BackupRepository; each: Recor
     rollback: async (onProgress) => {
       const job = await repository.startBackup(volume, { volume: 'a' });
       await volume.write(0, new Uint8Array(4096).fill(3));
-      await repository.restore(job.id, volume, { onProgress, survivor: volume });
+      await repository.restore(job.id, volume, { onProgress, liveVolume: volume });
       await job.cancel();
     },
   };
@@ -91,7 +91,7 @@ test('an operation that is over is not heard any more, though its work goes on b
   const progress = (doneBytes: number): Progress => {
     return { phase: 'x', doneBytes, totalBytes: undefined, transferredBytes: 0, requests: 0 };
   };
-  await watched({ onProgress: ({ doneBytes }) => told.push(doneBytes) }, async ({ onProgress }) => {
+  await withProgress({ onProgress: ({ doneBytes }) => told.push(doneBytes) }, async ({ onProgress }) => {
     tell('onProgress', onProgress, progress(1));
     late = () => tell('onProgress', onProgress, progress(2));
   });

@@ -36,7 +36,7 @@ export interface ReadBlocksOptions extends AbortOptions {
  * The one place that reads what packs hold: records of maps, and blocks; wherever they are now (P9), opened and checked
  * against their ids.
  *
- * What misses a pack fails with `PACK_MISSING` only after the newest entries of the log have been read: `forgottenOr` tells
+ * What misses a pack fails with `PACK_MISSING` only after the newest entries of the log have been read: `explainMissingPack` says
  * whether it is missing because its backup was forgotten.
  */
 export class RecordStore implements RecordReader {

@@ -1,4 +1,4 @@
-import { ProgressTeller } from '../context/progress-reporter.ts';
+import { ProgressReporter } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Ages } from './ages.ts';
 import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
@@ -30,13 +30,13 @@ export class PruneRun {
   readonly deleted = new Set<string>();
   /** Whether the store was seen to be full. */
   isFull = false;
-  readonly #progress: ProgressTeller;
+  readonly #progress: ProgressReporter;
 
   constructor(context: RepositoryContext, options: CheckedPruneOptions, ages: Ages) {
     this.context = context;
     this.options = options;
     this.ages = ages;
-    this.#progress = new ProgressTeller(options.onProgress);
+    this.#progress = new ProgressReporter(options.onProgress);
   }
 
   /** When it began, by the store's clock where it has one: decides what is tried, never what is right. */

@@ -1,7 +1,7 @@
 import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { isForsaken } from '../backup/session-owner.ts';
-import { watched } from '../context/progress.ts';
+import { withProgress } from '../context/progress.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom, keepReserve } from '../context/reserve.ts';
 import type { LogState, Session } from '../format/log-state.ts';
@@ -25,7 +25,7 @@ import { type Candidate, selectCandidates } from './repack-selection.ts';
  * entry; `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target give
  */
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
-  return watched(checkPruneOptions(options), (checked) => pruned(context, checked));
+  return withProgress(checkPruneOptions(options), (checked) => pruned(context, checked));
 }
 
 async function pruned(context: RepositoryContext, checked: CheckedPruneOptions): Promise<PruneResult> {

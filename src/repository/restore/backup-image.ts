@@ -4,9 +4,8 @@ import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import type { Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
+import type { BlockSource } from './backup-reader.ts';
 import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
-import type { ImageSource } from './image-source.ts';
-import { ReadStreams } from './read-streams.ts';
 import type { OpenedBackup } from './restore-options.ts';
 
 /** How an image is read. */
@@ -29,13 +28,13 @@ export class BackupImage implements OpenedBackup {
   readonly size: number;
   readonly sectorSize = 1;
   readonly readOnly = true;
-  readonly #source: ImageSource;
+  readonly #source: BlockSource;
   readonly #blocks: ImageBlocks;
   readonly #streams: ReadStreams;
   readonly #onClose: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(source: ImageSource, options: ImageOptions) {
+  constructor(source: BlockSource, options: ImageOptions) {
     const { size, blockSize } = source;
     this.size = size;
     this.#source = source;
@@ -139,5 +138,70 @@ export class BackupImage implements OpenedBackup {
   #check(offset: number, length: number): void {
     if (this.#closing !== undefined) throw new BackupError('CLOSED', 'the image is closed');
     checkSpan(this, offset, length);
+  }
+}
+
+/** Most readers that are followed. */
+const MAX_STREAMS = 8;
+/** Most blocks by which reads of one reader may overtake each other. */
+const SLACK_BLOCKS = 16;
+/** Blocks that are read ahead at first; each time that they are then read, twice as many. */
+const FIRST_AHEAD_BLOCKS = 4;
+
+interface Stream {
+  /** The block after the last one that was read. */
+  next: number;
+  /** The block after the last one that was read ahead. */
+  aheadEnd: number;
+  aheadBlocks: number;
+}
+
+/** Finds sequential reads, of several readers at once, and decides what to read ahead for them. */
+export class ReadStreams {
+  readonly #blockCount: number;
+  readonly #mostAhead: number;
+  /** The most recently used stream is the last one. */
+  readonly #streams: Stream[] = [];
+
+  /** @param mostAhead - most blocks to read ahead of one reader; 0 reads none ahead */
+  constructor(blockCount: number, mostAhead: number) {
+    this.#blockCount = blockCount;
+    this.#mostAhead = mostAhead;
+  }
+
+  /**
+   * Notes that blocks are being read.
+   *
+   * @param mayReadAhead - if it is false, nothing is read ahead before the next read
+   * @returns the blocks to read ahead now, if there are any
+   */
+  follow(
+    first: number,
+    count: number,
+    mayReadAhead = true,
+  ): { readonly first: number; readonly count: number } | undefined {
+    if (this.#mostAhead === 0) return undefined;
+    const end = first + count;
+    const at = this.#streams.findIndex(
+      ({ next, aheadEnd }) => first >= next - SLACK_BLOCKS && first <= Math.max(next, aheadEnd),
+    );
+    if (at < 0) {
+      this.#streams.push({ next: end, aheadEnd: end, aheadBlocks: FIRST_AHEAD_BLOCKS });
+      if (this.#streams.length > MAX_STREAMS) this.#streams.shift();
+      return undefined;
+    }
+    const [stream] = this.#streams.splice(at, 1) as [Stream];
+    this.#streams.push(stream);
+    if (end <= stream.next) return undefined; // The same block again, or one that was overtaken.
+    stream.next = end;
+    stream.aheadEnd = Math.max(stream.aheadEnd, end);
+    const ahead = Math.min(stream.aheadBlocks, this.#mostAhead);
+    // Half of it at a time: one block at a time would be one request for each block.
+    if (!mayReadAhead || stream.aheadEnd - end > ahead / 2) return undefined;
+    const wanted = { first: stream.aheadEnd, count: Math.min(end + ahead, this.#blockCount) - stream.aheadEnd };
+    if (wanted.count <= 0) return undefined;
+    stream.aheadEnd += wanted.count;
+    stream.aheadBlocks = Math.min(stream.aheadBlocks * 2, this.#mostAhead);
+    return wanted;
   }
 }

@@ -2,7 +2,8 @@ import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
-import type { BlockContent, ImageSource, LiveBlock, StoredBlock } from './image-source.ts';
+import type { MappedBlock } from '../format/map-descriptor.ts';
+import type { BlockSource } from './backup-reader.ts';
 
 /** A block's content, `undefined` for zeroes. */
 type Content = Uint8Array | undefined;
@@ -14,7 +15,6 @@ const LOOKUP_GAP_BLOCKS = 16;
 const MAX_LOOKUP_BLOCKS = 1024;
 /** Blocks read ahead are worth a few requests at a time, not more: those that somebody waits for come first. */
 const AHEAD_AT_A_TIME = 4;
-const LIVE_READS_AT_A_TIME = 8;
 
 interface Block {
   readonly number: number;
@@ -23,6 +23,12 @@ interface Block {
   bytes: number | undefined;
   /** Readers that have not given up. */
   waiting: number;
+}
+
+/** A block that has to be fetched. */
+interface Found {
+  readonly block: Block;
+  readonly stored: MappedBlock;
 }
 
 export interface ImageBlocksOptions {
@@ -37,7 +43,7 @@ export interface ImageBlocksOptions {
  * whoever wants it, and some kept. A block that can't be read fails its own readers and nobody else's.
  */
 export class ImageBlocks {
-  readonly #source: ImageSource;
+  readonly #source: BlockSource;
   readonly #options: ImageBlocksOptions;
   /** Requests are charged to who opened the image, not to whose read happens to come first. */
   readonly #meter: RequestMeter | undefined = currentMeter();
@@ -46,12 +52,12 @@ export class ImageBlocks {
   #keptBytes = 0;
   /** Wanted, and not looked up yet. */
   #wanted: Block[] = [];
-  #found: { readonly block: Block; readonly stored: StoredBlock }[] = [];
+  #found: Found[] = [];
   readonly #closing = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
   #readingAhead = 0;
 
-  constructor(source: ImageSource, options: ImageBlocksOptions) {
+  constructor(source: BlockSource, options: ImageBlocksOptions) {
     this.#source = source;
     this.#options = options;
   }
@@ -146,49 +152,28 @@ export class ImageBlocks {
   }
 
   /** Settles blocks that need no request, and tells where the others are. */
-  async #lookUp(blocks: readonly Block[]): Promise<{ readonly block: Block; readonly stored: StoredBlock }[]> {
+  async #lookUp(blocks: readonly Block[]): Promise<Found[]> {
     const first = (blocks[0] as Block).number;
     const count = (blocks.at(-1) as Block).number - first + 1;
     const { signal } = this.#closing;
-    let contents: readonly BlockContent[];
+    let contents: Awaited<ReturnType<BlockSource['lookup']>>;
     try {
       contents = await abortable(this.#source.lookup(first, count, { signal }), signal);
     } catch (error) {
       for (const block of blocks) this.#fail(block, error);
       return [];
     }
-    const found: { readonly block: Block; readonly stored: StoredBlock }[] = [];
-    const live: { readonly block: Block; readonly from: LiveBlock }[] = [];
+    const found: Found[] = [];
     for (const block of blocks) {
-      const content = contents[block.number - first] as BlockContent;
+      const content = contents[block.number - first] as (typeof contents)[number];
       if (content === 'zero' || (content === 'lost' && this.#options.allowLost)) this.#settle(block, undefined);
       else if (content === 'lost') this.#fail(block, lostError(block.number));
-      else if ('location' in content) found.push({ block, stored: { block: block.number, entry: content } });
-      else live.push({ block, from: content });
+      else found.push({ block, stored: { block: block.number, entry: content } });
     }
-    if (live.length > 0) this.#inBackground(() => this.#readLive(live));
     return found;
   }
 
-  async #readLive(live: { readonly block: Block; readonly from: LiveBlock }[]): Promise<void> {
-    const { size, blockSize } = this.#source;
-    const { signal } = this.#closing;
-    const queue = live.values();
-    const work = async () => {
-      for (const { block, from } of queue) {
-        const bytes = new Uint8Array(Math.min(blockSize, size - block.number * blockSize));
-        try {
-          await from.read(bytes, { signal });
-          this.#settle(block, bytes);
-        } catch (error) {
-          this.#fail(block, error);
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: LIVE_READS_AT_A_TIME }, work));
-  }
-
-  async #fetch(found: readonly { readonly block: Block; readonly stored: StoredBlock }[]): Promise<void> {
+  async #fetch(found: readonly Found[]): Promise<void> {
     if (found.length === 0) return;
     // A reader may have given up and another begun anew: then there are two of one number, and both are answered.
     const blocks = new Map<number, Block[]>();

@@ -38,7 +38,7 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
    * The volume that a backup under way is made of: with it that backup can be restored before it is complete. Restoring it onto
    * the volume itself is a rollback, which undoes everything written since the instant.
    */
-  survivor?: CopyOnWriteVolume | undefined;
+  liveVolume?: CopyOnWriteVolume | undefined;
   /** Write zeroes where the backup has lost blocks, instead of failing before anything is written. @defaultValue false */
   allowLost?: boolean | undefined;
   /**
@@ -60,7 +60,7 @@ export interface RestoreToFileOptions
 /** Options of `BackupRepository.openBackup`. @public */
 export interface OpenBackupOptions extends AbortOptions {
   /** The volume that a backup under way is made of. */
-  survivor?: CopyOnWriteVolume | undefined;
+  liveVolume?: CopyOnWriteVolume | undefined;
   /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
   allowLost?: boolean | undefined;
   /** Size of the cache for content that is read again, in bytes. @defaultValue 32 MiB */
@@ -92,7 +92,7 @@ const RESTORE_OPTIONS = {
   ranges: true,
   deviceHolds: true,
   resume: true,
-  survivor: true,
+  liveVolume: true,
   allowLost: true,
   verifyWrites: true,
   budget: true,
@@ -112,8 +112,8 @@ const TO_FILE_OPTIONS = {
 /** What lies outside of the backup is refused when its size is known. @throws TypeError */
 export function checkRestoreOptions(options: RestoreOptions): RestoreOptions {
   optionsArgument('options', options, RESTORE_OPTIONS);
-  const { ranges, deviceHolds, resume, survivor } = options;
-  checkSurvivor(survivor);
+  const { ranges, deviceHolds, resume, liveVolume } = options;
+  checkLiveVolume(liveVolume);
   if (deviceHolds !== undefined) textArgument('deviceHolds', deviceHolds);
   if (resume !== undefined) booleanArgument('resume', resume);
   if (ranges !== undefined) {
@@ -138,17 +138,17 @@ export function checkRestoreToFileOptions(options: RestoreToFileOptions): Restor
 
 /** @throws TypeError */
 export function checkOpenBackupOptions(options: OpenBackupOptions): void {
-  const known = { survivor: true, allowLost: true, cacheBytes: true, signal: true } as const;
-  const { allowLost, cacheBytes, signal, survivor } = optionsArgument('options', options, known);
-  checkSurvivor(survivor);
+  const known = { liveVolume: true, allowLost: true, cacheBytes: true, signal: true } as const;
+  const { allowLost, cacheBytes, signal, liveVolume } = optionsArgument('options', options, known);
+  checkLiveVolume(liveVolume);
   if (allowLost !== undefined) booleanArgument('allowLost', allowLost);
   if (cacheBytes !== undefined) integerArgument('cacheBytes', cacheBytes, 0);
   signalArgument('signal', signal);
 }
 
-function checkSurvivor(survivor: unknown): void {
-  if (survivor === undefined || isVolume(survivor)) return;
-  throw new TypeError(`survivor must be a CopyOnWriteVolume, not ${described(survivor)}`);
+function checkLiveVolume(liveVolume: unknown): void {
+  if (liveVolume === undefined || isVolume(liveVolume)) return;
+  throw new TypeError(`liveVolume must be a CopyOnWriteVolume, not ${described(liveVolume)}`);
 }
 
 function checkCommon(options: Pick<RestoreOptions, 'allowLost' | 'verifyWrites' | 'onProgress' | 'signal'>): void {

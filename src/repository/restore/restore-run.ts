@@ -3,44 +3,39 @@ import type { ByteRanges } from '../../common/byte-ranges.ts';
 import { isZero } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
-import { tell } from '../../common/tell.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
-import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
-import { knownTotal } from '../context/progress.ts';
-import type { MappedBlock } from '../format/map-descriptor.ts';
+import { ProgressReporter } from '../context/progress.ts';
+import type { ComparableSource } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
-import { differingBlocks } from './compared-blocks.ts';
 import { RestoreDevice } from './restore-device.ts';
-import type { RestoreOptions, RestoreResult } from './restore-options.ts';
-import type { RestoreSource } from './restore-source.ts';
-import { eachWindow, type PlacedBlock } from './restore-windows.ts';
+import type { RestoreOptions } from './restore-options.ts';
+import { eachWindow, type WindowBlock } from './restore-windows.ts';
+import { differingBlocks } from './skip-unchanged.ts';
 
-const TELL_EVERY_MS = 100;
+const REPORT_EVERY_MS = 100;
 
-/** One restore while it lasts: what it reads from, what it writes to, and what it has done so far. */
-export class RestoreRun {
+/** Copies blocks from a source to a device and reads them back: the engine of every restore and of the rollback. */
+export class RestoreRun<Entry> {
   readonly device: RestoreDevice;
   readonly ranges: ByteRanges;
-  /** Blocks of which anything is asked for. */
+  /** The blocks that lie at least partly within the requested ranges. */
   readonly requested: BlockSet;
+  readonly progress: ProgressReporter;
   readonly warnings: BackupError[] = [];
-  readonly #source: RestoreSource;
-  readonly #options: Pick<RestoreOptions, 'signal' | 'onProgress'> & { readonly meter: RequestMeter };
-  /** For reading back. */
+  readonly #source: ComparableSource<Entry>;
+  readonly #signal: AbortSignal | undefined;
+  /** The blocks to read back. */
   readonly #written: BlockSet;
-  #phase = 'checking';
-  #doneBytes = 0;
-  #totalBytes: number | undefined;
-  #toldAt = 0;
 
   constructor(
-    source: RestoreSource,
+    source: ComparableSource<Entry>,
     onto: BlockDevice,
     ranges: ByteRanges,
-    options: Pick<RestoreOptions, 'signal' | 'onProgress'> & { readonly meter: RequestMeter },
+    { signal, onProgress }: Pick<RestoreOptions, 'signal' | 'onProgress'>,
   ) {
     this.#source = source;
-    this.#options = options;
+    this.#signal = signal;
+    this.progress = new ProgressReporter(onProgress, REPORT_EVERY_MS);
     this.ranges = ranges;
     this.device = new RestoreDevice(onto);
     const { size, blockSize } = source;
@@ -52,25 +47,25 @@ export class RestoreRun {
     }
   }
 
-  /** Writes blocks; where they are compared first, only those that the device does not hold. */
+  /** Writes blocks. With `isCompared` the device is read first, and only blocks that it does not hold are fetched and written. */
   async write(blocks: BlockSet, isCompared: boolean): Promise<void> {
-    this.begin('restoring', await this.#bytesOf(blocks));
+    this.progress.begin('restoring', await this.#bytesOf(blocks));
     await this.#each(blocks, async (window, options) => {
       const wanted = isCompared ? await differingBlocks(this.#source, this.device, window, options) : window;
-      if (isCompared) this.#advance(bytesOf(window) - bytesOf(wanted));
+      if (isCompared) this.progress.advance(bytesOf(window) - bytesOf(wanted));
       for (const { block } of wanted) this.#written.add({ firstBlock: block, blockCount: 1 });
       await this.#zero(wanted, options);
-      await this.#fetch(wanted, options);
+      await this.#fetch(wanted, (block, bytes) => this.#writeParts(block, bytes, options), options);
     });
   }
 
   async flush(): Promise<void> {
-    await this.device.flush({ signal: this.#options.signal });
+    await this.device.flush({ signal: this.#signal });
   }
 
   /** Reads back what was written. @throws `VERIFY_MISMATCH` */
   async verify(): Promise<void> {
-    this.begin('verifying', await this.#bytesOf(this.#written));
+    this.progress.begin('verifying', await this.#bytesOf(this.#written));
     await this.#each(this.#written, async (window, options) => {
       const [differing] = await differingBlocks(
         this.#source,
@@ -83,43 +78,22 @@ export class RestoreRun {
         window.filter(({ isWhole }) => !isWhole),
         options,
       );
-      this.#advance(bytesOf(window));
+      this.progress.advance(bytesOf(window));
     });
-  }
-
-  /** What it is doing from now on, and how much of it there is. */
-  begin(phase: string, totalBytes?: number): void {
-    this.#phase = phase;
-    this.#doneBytes = 0;
-    this.#totalBytes = knownTotal(totalBytes);
-    this.#tell();
-  }
-
-  result(): RestoreResult {
-    this.#tell();
-    const { meter } = this.#options;
-    const { writtenBytes } = this.device;
-    return {
-      writtenBytes,
-      skippedBytes: this.ranges.totalBytes - writtenBytes,
-      fetchedBytes: meter.downloadBytes,
-      requests: meter.requests,
-      warnings: this.warnings,
-    };
   }
 
   #each(
     blocks: BlockSet,
-    work: (window: readonly PlacedBlock[], options: { readonly signal: AbortSignal }) => Promise<void>,
+    work: (window: readonly WindowBlock<Entry>[], options: { readonly signal: AbortSignal }) => Promise<void>,
   ): Promise<void> {
-    return eachWindow(this.#source, this.ranges, blocks, work, { signal: this.#options.signal });
+    return eachWindow(this.#source, this.ranges, blocks, work, { signal: this.#signal });
   }
 
-  async #zero(window: readonly PlacedBlock[], options: AbortOptions): Promise<void> {
+  async #zero(window: readonly WindowBlock<Entry>[], options: AbortOptions): Promise<void> {
     let run = { offset: 0, length: 0 };
     const end = async () => {
       if (run.length > 0) await this.device.zero(run.offset, run.length, options);
-      this.#advance(run.length);
+      this.progress.advance(run.length);
     };
     for (const { entry, parts } of window) {
       if (entry !== undefined) continue;
@@ -135,25 +109,30 @@ export class RestoreRun {
     await end();
   }
 
-  async #fetch(window: readonly PlacedBlock[], options: { readonly signal: AbortSignal }): Promise<void> {
-    const stored = storedOf(window);
-    await this.#source.fetch(
-      [...stored.values()].map(({ mapped }) => mapped),
-      async (block, bytes) => {
-        const { placed } = stored.get(block) as StoredPlace;
-        for (const { offset, length } of placed.parts) {
-          const at = offset - placed.span.offset;
-          await this.device.write(offset, bytes.subarray(at, at + length), options);
-          this.#advance(length);
-        }
-      },
-      options,
-    );
+  async #writeParts({ span, parts }: WindowBlock<Entry>, bytes: Uint8Array, options: AbortOptions): Promise<void> {
+    for (const { offset, length } of parts) {
+      const at = offset - span.offset;
+      await this.device.write(offset, bytes.subarray(at, at + length), options);
+      this.progress.advance(length);
+    }
   }
 
-  /** Of a part of a block only the block itself tells what it should be. */
-  async #verifyParts(window: readonly PlacedBlock[], options: AbortOptions): Promise<void> {
-    const verify = async ({ span, parts }: PlacedBlock, content: Uint8Array | undefined) => {
+  /** Delivers the content of the blocks of a window that have an entry. */
+  async #fetch(
+    window: readonly WindowBlock<Entry>[],
+    deliver: (block: WindowBlock<Entry>, bytes: Uint8Array) => Promise<void>,
+    options: AbortOptions,
+  ): Promise<void> {
+    type Stored = WindowBlock<Entry> & { readonly entry: Entry };
+    const stored = window.filter((each): each is Stored => each.entry !== undefined);
+    const byNumber = new Map(stored.map((each) => [each.block, each]));
+    const found = (block: number, bytes: Uint8Array) => deliver(byNumber.get(block) as Stored, bytes);
+    await this.#source.fetch(stored, found, options);
+  }
+
+  /** The bytes of a part of a block have no id to compare with, so the content of the block is fetched again. */
+  async #verifyParts(window: readonly WindowBlock<Entry>[], options: AbortOptions): Promise<void> {
+    const verify = async ({ span, parts }: WindowBlock<Entry>, content: Uint8Array | undefined) => {
       for (const { offset, length } of parts) {
         const found = new Uint8Array(length);
         await this.device.read(offset, found, options);
@@ -163,13 +142,8 @@ export class RestoreRun {
         if (!isRight) throw mismatch(offset);
       }
     };
-    for (const placed of window) if (placed.entry === undefined) await verify(placed, undefined);
-    const stored = storedOf(window);
-    await this.#source.fetch(
-      [...stored.values()].map(({ mapped }) => mapped),
-      (block, bytes) => verify((stored.get(block) as StoredPlace).placed, bytes),
-      options,
-    );
+    for (const each of window) if (each.entry === undefined) await verify(each, undefined);
+    await this.#fetch(window, verify, options);
   }
 
   async #bytesOf(blocks: BlockSet): Promise<number> {
@@ -183,40 +157,9 @@ export class RestoreRun {
     }
     return bytes;
   }
-
-  #advance(bytes: number): void {
-    this.#doneBytes += bytes;
-    if (performance.now() - this.#toldAt >= TELL_EVERY_MS) this.#tell();
-  }
-
-  #tell(): void {
-    const { onProgress, meter } = this.#options;
-    this.#toldAt = performance.now();
-    tell('onProgress', onProgress, {
-      phase: this.#phase,
-      doneBytes: this.#doneBytes,
-      totalBytes: this.#totalBytes,
-      transferredBytes: meter.downloadBytes,
-      requests: meter.requests,
-    });
-  }
 }
 
-interface StoredPlace {
-  readonly placed: PlacedBlock;
-  readonly mapped: MappedBlock;
-}
-
-function storedOf(window: readonly PlacedBlock[]): Map<number, StoredPlace> {
-  const stored = new Map<number, StoredPlace>();
-  for (const placed of window) {
-    const { block, entry } = placed;
-    if (entry !== undefined) stored.set(block, { placed, mapped: { block, entry } });
-  }
-  return stored;
-}
-
-function bytesOf(window: readonly PlacedBlock[]): number {
+function bytesOf(window: readonly WindowBlock<unknown>[]): number {
   let bytes = 0;
   for (const { parts } of window) for (const { length } of parts) bytes += length;
   return bytes;

@@ -5,45 +5,49 @@ import type { ByteRanges } from '../../common/byte-ranges.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
+import type { BlockSource } from './backup-reader.ts';
 import type { BlockSet } from './block-set.ts';
-import type { RestoreSource } from './restore-source.ts';
 
-/** A restore goes through a volume window by window, so that it needs no more memory for a large one. */
+/**
+ * A restore goes through a volume in windows of up to 32 MiB, so that its memory does not grow with the volume. While two
+ * windows are worked on, the next ones are looked up.
+ */
 
-/** A block that is to be restored, or a part of it. */
-export interface PlacedBlock {
+/** A block that is to be restored, in whole or in part. */
+export interface WindowBlock<Entry = BlockEntry> {
   readonly block: number;
-  /** `undefined` for zeroes. */
-  readonly entry: BlockEntry | undefined;
-  /** All of its bytes, on the device. */
+  /** `undefined` for zeroes, and for a lost block, which is restored as zeroes. */
+  readonly entry: Entry | undefined;
+  /** All bytes of the block, by their offset on the device. */
   readonly span: ByteRange;
-  /** Those of them that are asked for. */
+  /** The requested bytes of the block, by their offset on the device. */
   readonly parts: readonly ByteRange[];
+  /** Whether all of its bytes are requested. */
   readonly isWhole: boolean;
 }
 
-/** Raw bytes of a window: large enough for its blocks to have neighbours in their packs. */
+/** Raw bytes of a window. It is large so that blocks that are neighbours in a pack fall into one window. */
 const WINDOW_BYTES = 32 * 1024 * 1024;
-/** A scattered window has fewer blocks: each of its ranges is looked up by itself. */
+/** Each range of a window is looked up by itself, so a window of scattered blocks has fewer of them. */
 const MAX_WINDOW_RANGES = 256;
 const LOOKED_UP_AHEAD = 4;
 const WINDOWS_AT_A_TIME = 2;
 
 /**
- * Calls `work` for the blocks of a set, ascending by window, two windows at a time. Once something has failed nothing new
- * begins; rejects with that when all that had begun has ended.
+ * Calls `work` for the blocks of a set, ascending by window, two windows at a time. After a failure no new window begins; the
+ * promise rejects with the first failure once all windows that had begun have ended.
  */
-export async function eachWindow(
-  source: RestoreSource,
+export async function eachWindow<Entry>(
+  source: BlockSource<Entry>,
   ranges: ByteRanges,
   blocks: BlockSet,
-  work: (window: readonly PlacedBlock[], options: { readonly signal: AbortSignal }) => Promise<void>,
+  work: (window: readonly WindowBlock<Entry>[], options: { readonly signal: AbortSignal }) => Promise<void>,
   { signal: given }: AbortOptions,
 ): Promise<void> {
   const failed = new AbortController();
   const signal = given === undefined ? failed.signal : AbortSignal.any([given, failed.signal]);
-  const look = async (cut: readonly BlockRange[]): Promise<PlacedBlock[]> => {
-    const each = await Promise.all(cut.map((range) => placed(source, ranges, range, signal)));
+  const look = async (cut: readonly BlockRange[]): Promise<WindowBlock<Entry>[]> => {
+    const each = await Promise.all(cut.map((range) => windowBlocks(source, ranges, range, signal)));
     await letOthersRun();
     return each.flat();
   };
@@ -55,10 +59,10 @@ export async function eachWindow(
         const next = await windows.next();
         if (next.done === true) return;
         await work(next.value, { signal });
-        await letOthersRun(); // A device and a target in memory answer without a turn of the event loop.
+        await letOthersRun(); // A device or target in memory may answer without yielding to the event loop.
       }
     } catch (error) {
-      failed.abort(error); // Only the first one counts: others are consequences of its abort.
+      failed.abort(error); // Only the first failure counts: later ones follow from this abort.
     }
   };
   await Promise.all(Array.from({ length: WINDOWS_AT_A_TIME }, loop));
@@ -67,19 +71,20 @@ export async function eachWindow(
   failed.signal.throwIfAborted();
 }
 
-async function placed(
-  source: RestoreSource,
+async function windowBlocks<Entry>(
+  source: BlockSource<Entry>,
   ranges: ByteRanges,
   { firstBlock, blockCount }: BlockRange,
   signal: AbortSignal,
-): Promise<PlacedBlock[]> {
+): Promise<WindowBlock<Entry>[]> {
   const { blockSize, size } = source;
-  const entries = await source.lookup(firstBlock, blockCount, { signal });
-  return entries.map((entry, index): PlacedBlock => {
+  const contents = await source.lookup(firstBlock, blockCount, { signal });
+  return contents.map((content, index): WindowBlock<Entry> => {
     const block = firstBlock + index;
     const offset = block * blockSize;
     const span = { offset, length: Math.min(blockSize, size - offset) };
     const parts = ranges.within(offset, offset + span.length);
+    const entry = content === 'zero' || content === 'lost' ? undefined : content;
     return { block, entry, span, parts, isWhole: parts[0]?.length === span.length };
   });
 }
@@ -103,4 +108,21 @@ function* cutsOf(blocks: BlockSet, blockSize: number): Generator<readonly BlockR
     }
   }
   if (cut.length > 0) yield cut;
+}
+
+/** Groups blocks with consecutive numbers, up to `mostBlocks` of them. */
+export function* neighbours<T extends { readonly block: number }>(
+  blocks: readonly T[],
+  mostBlocks: number,
+): Generator<T[]> {
+  let group: T[] = [];
+  for (const each of blocks) {
+    const last = group.at(-1);
+    if (last !== undefined && (each.block !== last.block + 1 || group.length + 1 > mostBlocks)) {
+      yield group;
+      group = [];
+    }
+    group.push(each);
+  }
+  if (group.length > 0) yield group;
 }

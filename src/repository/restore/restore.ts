@@ -4,25 +4,34 @@ import { ByteRanges } from '../../common/byte-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';
-import { watched } from '../context/progress.ts';
+import { withProgress } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import { missingBackup } from '../log/entries/sessions.ts';
+import type { Deliver } from '../packs/record-store.ts';
+import { BackupReader, type ComparableSource } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
-import { blocksToWrite, findUnlike } from './held-content.ts';
+import type { JobImage } from './job-image.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
 import { RestoreRun } from './restore-run.ts';
-import { StoredSource } from './restore-source.ts';
+import { neighbours } from './restore-windows.ts';
+import { blocksToWrite, findMismatch } from './skip-unchanged.ts';
 
 /**
- * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. What the device has besides is
- * left alone; it may be larger than the backup. When this rejects no call to the device is in flight any more, and any part
- * of what was asked for may have been written.
+ * This folder reads backups: it restores them onto devices and to files, rolls a live volume back, and opens backups as
+ * read-only devices. `BackupReader` looks blocks up in the map of a backup and fetches them, `RestoreRun` copies them to a
+ * device, and `BackupImage` serves reads from them.
+ */
+
+/**
+ * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. All other bytes of the device
+ * are left alone; the device may be larger than the backup. When this rejects, no call to the device is in flight any more, and
+ * any part of the requested ranges may have been written.
  *
- * @throws TypeError; before anything is written `READ_ONLY`, `OUT_OF_RANGE` (a device that is too small, a range outside the
- * backup), `BLOCK_LOST`, `BACKUP_NOT_FOUND` and `BACKUP_FORGOTTEN` (of `deviceHolds`); then `VERIFY_MISMATCH`,
+ * @throws TypeError; before anything is written `READ_ONLY`, `OUT_OF_RANGE` (the device is too small, or a range is outside the
+ * backup), `BLOCK_LOST`, `BACKUP_NOT_FOUND` and `BACKUP_FORGOTTEN` (for `deviceHolds`); then `VERIFY_MISMATCH`,
  * `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `BUDGET_EXCEEDED`, `signal.reason`, and what the
- * device and the target give
+ * device and the target throw
  */
 export async function restoreBackup(
   context: RepositoryContext,
@@ -30,54 +39,90 @@ export async function restoreBackup(
   onto: BlockDevice,
   options: RestoreOptions = {},
 ): Promise<RestoreResult> {
+  const source = new BackupReader(context, backup);
+  const { deviceHolds, resume = false, signal } = options;
+  return restoring(source, onto, options, async (run) => {
+    if (options.allowLost !== true) await checkLost(source, run.requested);
+    if (deviceHolds === undefined) return run.write(run.requested, resume);
+    const held = deviceHolds === 'zeroes' ? deviceHolds : await backupOf(context, deviceHolds, { signal });
+    const difference = await trustedDifference(context, source, held, run, { signal });
+    return run.write(difference ?? run.requested, resume || difference === undefined);
+  });
+}
+
+/**
+ * Writes the frozen instant of a backup under way to a device, with the help of the live volume that it is made of. If the
+ * device is that volume itself, this is a rollback: only blocks that were written since the instant are written back.
+ *
+ * @throws TypeError for `deviceHolds` and `resume`, which need a committed backup; before anything is written `READ_ONLY`,
+ * `OUT_OF_RANGE`, `BLOCK_LOST`; then `VERIFY_MISMATCH`, and what the devices and the image throw
+ */
+export async function restoreJob(
+  image: JobImage,
+  liveVolume: BlockDevice,
+  onto: BlockDevice,
+  options: RestoreOptions,
+): Promise<RestoreResult> {
+  const { deviceHolds, resume, allowLost = false } = options;
+  if (deviceHolds !== undefined || resume === true) {
+    throw new TypeError('deviceHolds and resume need a committed backup, and this backup is still under way');
+  }
+  const source = new JobSource(image, allowLost);
+  return restoring(source, onto, options, async (run) => {
+    if (!allowLost && image.lostBlocks > 0) throw lostError(`${image.lostBlocks} blocks`);
+    const overwritten = onto === liveVolume ? await image.overwritten() : undefined;
+    if (overwritten === undefined) return run.write(run.requested, false);
+    const wanted = new BlockSet(run.requested.blockCount);
+    for (const range of overwritten) await wanted.addCommon(range, run.requested);
+    return run.write(wanted, false);
+  });
+}
+
+/** What all restores have in common. `write` writes the blocks that the device needs. */
+async function restoring<Entry>(
+  source: ComparableSource<Entry>,
+  onto: BlockDevice,
+  options: RestoreOptions,
+  write: (run: RestoreRun<Entry>) => Promise<void>,
+): Promise<RestoreResult> {
   options.signal?.throwIfAborted();
-  const source = new StoredSource(context, backup);
   const ranges = new ByteRanges(options.ranges ?? [{ offset: 0, length: source.size }], source.size);
   checkDevice(onto, ranges);
   const meter = new RequestMeter(options.budget);
-  const work = async (heard: RestoreOptions) => {
-    const run = new RestoreRun(source, onto, ranges, { ...heard, meter });
-    if (options.allowLost !== true) await checkLost(source, run.requested);
-    await restore(context, source, run, options);
-    return run.result();
+  const work = async (watched: RestoreOptions) => {
+    const run = new RestoreRun(source, onto, ranges, watched);
+    await write(run);
+    await run.flush();
+    if (options.verifyWrites === true) await run.verify();
+    run.progress.report();
+    const { writtenBytes } = run.device;
+    return {
+      writtenBytes,
+      skippedBytes: ranges.totalBytes - writtenBytes,
+      fetchedBytes: meter.downloadBytes,
+      requests: meter.requests,
+      warnings: run.warnings,
+    };
   };
-  return watched(options, (heard) => metered(meter, () => work(heard)));
+  return withProgress(options, (watched) => metered(meter, () => work(watched)));
 }
 
-async function restore(
+/** The blocks that differ from what the device is said to hold; `undefined` if they cannot be told from the maps. */
+async function trustedDifference(
   context: RepositoryContext,
-  source: StoredSource,
-  run: RestoreRun,
-  options: RestoreOptions,
-): Promise<void> {
-  const { deviceHolds, resume = false, signal } = options;
-  if (deviceHolds === undefined) {
-    await run.write(run.requested, resume);
-  } else {
-    const held = deviceHolds === 'zeroes' ? deviceHolds : await backupOf(context, deviceHolds, { signal });
-    const differing = await believed(context, source, held, run, { signal });
-    await run.write(differing ?? run.requested, resume || differing === undefined);
-  }
-  await run.flush();
-  if (options.verifyWrites === true) await run.verify();
-}
-
-/** What differs from what the device is said to hold, `undefined` where that can't be told. */
-async function believed(
-  context: RepositoryContext,
-  source: StoredSource,
+  source: BackupReader,
   held: StoredBackup | 'zeroes',
-  run: RestoreRun,
+  run: RestoreRun<unknown>,
   options: AbortOptions,
 ): Promise<BlockSet | undefined> {
   const { device, ranges, requested } = run;
-  run.begin('checking');
+  run.progress.begin('checking');
   const differing = await blocksToWrite(context, source, held, requested, ranges, options);
   if (differing === undefined) return undefined;
-  const unlike = await findUnlike(source, device, await requested.without(differing), ranges, options);
-  if (unlike === undefined) return differing;
-  const what = held === 'zeroes' ? 'zeroes' : `backup ${held.id}`;
-  const message = `deviceHolds said that the device holds ${what}, but block ${unlike} differs; the whole device was compared instead`;
+  const mismatch = await findMismatch(source, device, await requested.without(differing), ranges, options);
+  if (mismatch === undefined) return differing;
+  const what = held === 'zeroes' ? "deviceHolds: 'zeroes'" : `deviceHolds: backup ${held.id}`;
+  const message = `${what} is wrong: block ${mismatch} of the device differs from it. The whole device was compared with the backup instead.`;
   run.warnings.push(new BackupError('DEVICE_DIFFERS', message));
   return undefined;
 }
@@ -99,13 +144,65 @@ function checkDevice(device: BlockDevice, { end }: ByteRanges): void {
   }
 }
 
-async function checkLost({ lost }: StoredSource, requested: BlockSet): Promise<void> {
-  const lostAndRequested = new BlockSet(requested.blockCount);
-  for (const range of lost) await lostAndRequested.addCommon(range, requested);
-  for (const { firstBlock } of lostAndRequested.ranges()) {
-    throw new BackupError(
-      'BLOCK_LOST',
-      `the backup has lost block ${firstBlock}, and perhaps more; nothing was written: pass allowLost: true to restore the rest`,
-    );
+async function checkLost({ map }: BackupReader, requested: BlockSet): Promise<void> {
+  const lost = new BlockSet(requested.blockCount);
+  for (const range of map.descriptor.lost) await lost.addCommon(range, requested);
+  for (const { firstBlock } of lost.ranges()) throw lostError(`block ${firstBlock}, and perhaps more`);
+}
+
+function lostError(what: string): BackupError {
+  const message = `the backup has lost ${what}; nothing was written: pass allowLost: true to restore the rest`;
+  return new BackupError('BLOCK_LOST', message);
+}
+
+/** Bytes read from the image with one call. */
+const READ_BYTES = 1024 * 1024;
+
+/** A backup under way as a source. Every block is read from its image; the entry of a block is its number. */
+class JobSource implements ComparableSource<number> {
+  readonly size: number;
+  readonly blockSize: number;
+  readonly #image: JobImage;
+  readonly #allowLost: boolean;
+
+  constructor(image: JobImage, allowLost: boolean) {
+    ({ size: this.size, blockSize: this.blockSize } = image);
+    this.#image = image;
+    this.#allowLost = allowLost;
+  }
+
+  async lookup(firstBlock: number, count: number): Promise<number[]> {
+    return Array.from({ length: count }, (_, index) => firstBlock + index);
+  }
+
+  /** One read at a time: when a rollback rejects, no call to its volume may be in flight. */
+  async fetch(blocks: readonly { readonly block: number }[], deliver: Deliver, options: AbortOptions): Promise<void> {
+    const { blockSize } = this;
+    for (const run of neighbours(blocks, READ_BYTES / blockSize)) {
+      const bytes = await this.#read((run[0] as { readonly block: number }).block, run.length, options);
+      for (const [index, { block }] of run.entries()) {
+        await deliver(block, bytes.subarray(index * blockSize, (index + 1) * blockSize));
+      }
+    }
+  }
+
+  async isContent(block: number, bytes: Uint8Array, options: AbortOptions): Promise<boolean> {
+    return Buffer.compare(await this.#read(block, 1, options), bytes) === 0;
+  }
+
+  async #read(block: number, count: number, options: AbortOptions): Promise<Uint8Array> {
+    const { blockSize, size } = this;
+    const offset = block * blockSize;
+    const bytes = new Uint8Array(Math.min(count * blockSize, size - offset));
+    try {
+      await this.#image.read(offset, bytes, { signal: options.signal });
+    } catch (error) {
+      // Blocks may get lost at any time: the writes of a rollback need pre-images too.
+      if (!this.#allowLost || !BackupError.is(error, 'BLOCK_LOST')) throw error;
+      bytes.fill(0);
+      if (count === 1) return bytes;
+      for (let at = 0; at < count; at++) bytes.set(await this.#read(block + at, 1, options), at * blockSize);
+    }
+    return bytes;
   }
 }

@@ -1,7 +1,7 @@
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { sortedInTurns } from '../../common/sorted-in-turns.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import type { ProgressTeller } from '../context/progress-reporter.ts';
+import type { ProgressReporter } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
@@ -16,7 +16,7 @@ export interface PackChecksParts {
   /** The context's, tried again. */
   readonly target: CloudTarget;
   readonly damages: Damages;
-  readonly progress: ProgressTeller;
+  readonly progress: ProgressReporter;
   readonly signal: AbortSignal;
   /** Verified packs between two notes of which they are. @defaultValue 64 */
   readonly saveEveryPacks?: number | undefined;

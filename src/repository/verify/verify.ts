@@ -3,8 +3,7 @@ import { sortedInTurns } from '../../common/sorted-in-turns.ts';
 import type { TargetClock } from '../../targets/clock.ts';
 import { FreshRecords } from '../context/fresh-records.ts';
 import { walkMap } from '../context/map-walk.ts';
-import { watched } from '../context/progress.ts';
-import { ProgressTeller } from '../context/progress-reporter.ts';
+import { ProgressReporter, withProgress } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { isKnown, type LogState, type StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -61,7 +60,7 @@ export async function verifyRepository(
   tuning: VerifyTuning = {},
 ): Promise<VerifyResult> {
   const checked = checkVerifyOptions(options);
-  return watched(checked, (heard) => verified(context, heard, tuning));
+  return withProgress(checked, (heard) => verified(context, heard, tuning));
 }
 
 async function verified(
@@ -85,7 +84,7 @@ class Verification {
   readonly #patience: Patience;
   readonly #records: FreshRecords;
   readonly #damages: Damages;
-  readonly #progress: ProgressTeller;
+  readonly #progress: ProgressReporter;
   readonly #packs: PackChecks;
   #unreferenced: Unreferenced = { packs: 0, bytes: 0, sessions: [] };
   readonly #tuning: VerifyTuning;
@@ -103,7 +102,7 @@ class Verification {
       signal,
     );
     this.#damages = new Damages(this.#records);
-    this.#progress = new ProgressTeller(options.onProgress);
+    this.#progress = new ProgressReporter(options.onProgress);
     this.#packs = new PackChecks({
       context,
       target: this.#patience.target,

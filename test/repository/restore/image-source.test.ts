@@ -1,11 +1,10 @@
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupImage } from '../../../src/repository/restore/backup-image.ts';
-import type { BlockContent, ImageSource } from '../../../src/repository/restore/image-source.ts';
-import { StoredImage } from '../../../src/repository/restore/stored-image.ts';
+import { BackupReader, type BlockContent, type BlockSource } from '../../../src/repository/restore/backup-reader.ts';
 import { errorOf, expectSame, filled, MIB, turn } from '../../volume/support/bytes.ts';
 import { BLOCK_SIZE, entryOf, writeStep } from '../map/support/naive-map.ts';
-import { RecordStore } from '../map/support/record-store.ts';
+import { plainIds, RecordStore } from '../map/support/record-store.ts';
 
 /** Images of whatever a source says: what real repositories seldom hold. */
 
@@ -20,7 +19,7 @@ function sourceOf(blockSize: number, contents: BlockContent[], size = contents.l
   const lookups: string[] = [];
   let onTheWay = 0;
   const counted = { most: 0 };
-  const source: ImageSource = {
+  const source: BlockSource = {
     size,
     blockSize,
     lookup: async (first, count) => {
@@ -65,40 +64,6 @@ test('lost blocks are BLOCK_LOST to who reads them and to nobody else, or zeroes
   expect(kinds).toEqual(['data 0+300', 'zero 300+100']);
 });
 
-describe('live blocks', () => {
-  const live = (byte: number, failure: { error: Error | undefined } = { error: undefined }) => ({
-    reads: 0,
-    async read(into: Uint8Array) {
-      this.reads++;
-      if (failure.error !== undefined) throw failure.error;
-      into.fill(byte);
-    },
-  });
-
-  test('come from where they are, stored ones from the repository', async () => {
-    const [one, two] = [live(71), live(72)];
-    const { source, fetched } = sourceOf(100, [one, entry, two, 'zero'], 350);
-    await using image = new BackupImage(source, OPTIONS);
-    const expected = Buffer.concat([filled(71, 100), filled(2, 100), filled(72, 100), filled(0, 50)]);
-    expectSame(await read(image, 0, 350), expected);
-    expectSame(await read(image, 10, 240), expected.subarray(10, 250));
-    expect(fetched).toEqual([[1]]);
-    expect([one.reads, two.reads]).toEqual([1, 1]);
-  });
-
-  test('are looked up again when reading one failed: it may have been stored meanwhile', async () => {
-    const failure = { error: new BackupError('BLOCK_RELEASED', 'gone') as Error | undefined };
-    const contents: BlockContent[] = [live(71, failure), live(72)];
-    const { source } = sourceOf(100, contents);
-    await using image = new BackupImage(source, OPTIONS);
-    const [bad, good] = [read(image, 0, 100), read(image, 100, 100)];
-    await errorOf(bad, 'BLOCK_RELEASED');
-    expectSame(await good, filled(72, 100));
-    contents[0] = entry;
-    expectSame(await read(image, 0, 100), filled(1, 100));
-  });
-});
-
 test('a long read holds a part of itself at a time', async () => {
   const blocks = 100;
   const { source, counted, fetched } = sourceOf(MIB, new Array(blocks).fill(entry));
@@ -141,7 +106,7 @@ test('what failed while it was read ahead is tried again by who wants it', async
   const { fetch } = source;
   source.fetch = async (blocks, deliver, options) => {
     if (blocks.every(({ block }) => block < 2)) return fetch(blocks, deliver, options);
-    for (const { block } of blocks) options.onFailed(block, new BackupError('TARGET_ERROR', 'no'));
+    for (const { block } of blocks) options.onFailed?.(block, new BackupError('TARGET_ERROR', 'no'));
   };
   await using image = new BackupImage(source, OPTIONS);
   await read(image, 0, 100);
@@ -165,8 +130,10 @@ test('who reads long and on is read ahead of after what he reads', async () => {
 
 test('a backup’s source tells of content, zeroes and what was lost', async () => {
   const changes: [number, ReturnType<typeof entryOf>][] = [1, 2, 30].map((block) => [block, entryOf(block)]);
-  const map = await writeStep(new RecordStore(), 8, { size: 40 * BLOCK_SIZE, changes, lost: [3, 4, 20] });
-  const source = new StoredImage({} as never, 'backup', map);
+  const records = new RecordStore();
+  const map = await writeStep(records, 8, { size: 40 * BLOCK_SIZE, changes, lost: [3, 4, 20] });
+  const context = { records, keys: plainIds, format: { fanOut: 8 } } as never;
+  const source = new BackupReader(context, { id: 'backup', descriptor: map.descriptor });
   const kinds = (await source.lookup(1, 35, {})).map((content) => (typeof content === 'string' ? content : 'stored'));
   const at = (kind: string) => kinds.flatMap((each, index) => (each === kind ? [index + 1] : []));
   expect([at('stored'), at('lost'), at('zero').length]).toEqual([[1, 2, 30], [3, 4, 20], 29]);
@@ -191,7 +158,7 @@ test('closing tells once, and whoever waits for a lookup too', async () => {
 
 test('extents of a large image let the event loop turn, though nothing of it needs a request', async () => {
   const blocks = 2 ** 22;
-  const source: ImageSource = {
+  const source: BlockSource = {
     size: blocks * 4096,
     blockSize: 4096,
     lookup: async (_first, count) => new Array<BlockContent>(count).fill('zero'),

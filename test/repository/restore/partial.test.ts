@@ -14,15 +14,15 @@ async function contentOf(device: { size: number; read(offset: number, into: Uint
   return bytes;
 }
 
-test('is refused without its survivor, and with another volume', async () => {
+test('is refused without its live volume, and with another volume', async () => {
   const repository = await createIn(new MemoryTarget());
   const { volume } = await openVolume();
   const other = await openVolume();
   const job = await repository.startBackup(volume, { volume: 'disk' });
   await errorOf(repository.openBackup(job.id), 'BACKUP_INCOMPLETE');
-  await errorOf(repository.openBackup(job.id, { survivor: other.volume }), 'BACKUP_INCOMPLETE');
+  await errorOf(repository.openBackup(job.id, { liveVolume: other.volume }), 'BACKUP_INCOMPLETE');
   await job.cancel();
-  await errorOf(repository.openBackup(job.id, { survivor: volume }), 'BACKUP_NOT_FOUND');
+  await errorOf(repository.openBackup(job.id, { liveVolume: volume }), 'BACKUP_NOT_FOUND');
 });
 
 describe.each(['full', 'incremental'])('a lazy %s backup', (kind) => {
@@ -40,7 +40,7 @@ describe.each(['full', 'incremental'])('a lazy %s backup', (kind) => {
     }
     const frozen = device.bytes.slice();
     const job = await repository.startBackup(volume, { volume: 'disk' });
-    await using image = await repository.openBackup(job.id, { survivor: volume });
+    await using image = await repository.openBackup(job.id, { liveVolume: volume });
     expectSame(await contentOf(image), frozen, 'at first');
     await volume.write(0, randomBytes(60 * BLOCK));
     expectSame(await contentOf(image), frozen, 'while blocks are stored');
@@ -57,7 +57,7 @@ describe.each(['full', 'incremental'])('a lazy %s backup', (kind) => {
     const repository = await createIn(new MemoryTarget());
     const { volume } = await openVolume();
     const job = await repository.startBackup(volume, { volume: 'disk' });
-    const image = await repository.openBackup(job.id, { survivor: volume });
+    const image = await repository.openBackup(job.id, { liveVolume: volume });
     await job.cancel();
     await errorOf(image.read(0, new Uint8Array(BLOCK)), 'BACKUP_INCOMPLETE');
     expect(image.readOnly).toBe(true);
@@ -77,23 +77,49 @@ test('is restored onto another device, and rolls its own volume back', async () 
   const copy = new MemoryDevice(device.size + 5000);
   copy.bytes.fill(9);
   await errorOf(repository.restore(job.id, copy), 'BACKUP_INCOMPLETE');
-  const whole = await repository.restore(job.id, copy, { survivor: volume, verifyWrites: true });
+  const whole = await repository.restore(job.id, copy, { liveVolume: volume, verifyWrites: true });
   expect(whole).toMatchObject({ writtenBytes: device.size, skippedBytes: 0 });
   expectSame(copy.bytes.subarray(0, device.size), frozen);
   expectSame(copy.bytes.subarray(device.size), new Uint8Array(5000).fill(9));
 
   await repository.restore(job.id, volume, {
-    survivor: volume,
+    liveVolume: volume,
     ranges: [{ offset: 5 * BLOCK + 10, length: 2 * BLOCK }],
   });
   expectSame(device.bytes.subarray(5 * BLOCK + 10, 7 * BLOCK + 10), frozen.subarray(5 * BLOCK + 10, 7 * BLOCK + 10));
-  const back = await repository.restore(job.id, volume, { survivor: volume });
+  const back = await repository.restore(job.id, volume, { liveVolume: volume });
   expect(back).toMatchObject({ writtenBytes: 40 * BLOCK, skippedBytes: device.size - 40 * BLOCK });
   expectSame(device.bytes, frozen);
   const small = new MemoryDevice(BLOCK);
-  await errorOf(repository.restore(job.id, small, { survivor: volume }), 'OUT_OF_RANGE');
+  await errorOf(repository.restore(job.id, small, { liveVolume: volume }), 'OUT_OF_RANGE');
   const { id } = await job.sweep().done;
   const after = new MemoryDevice(device.size);
   await repository.restore(id, after);
   expectSame(after.bytes, frozen);
+});
+
+test('with blocks that were lost is refused, or restored with zeroes in their place', async () => {
+  const repository = await createIn(new MemoryTarget());
+  const { device, volume } = await openVolume(80, {
+    preserve: { memoryBytes: BLOCK, spillBytes: 0, onFailure: 'lose-block' },
+  });
+  const expected = device.bytes.slice();
+  const snapshot = await volume.createSnapshot();
+  for (const block of [6, 7, 11]) await writeBlock(volume, block); // Only the first pre-image has room.
+  const job = await repository.startBackup(snapshot, { volume: 'disk' });
+  const copy = new MemoryDevice(device.size);
+  await errorOf(repository.restore(job.id, copy, { liveVolume: volume }), 'BLOCK_LOST');
+  expectSame(copy.bytes, new Uint8Array(device.size), 'nothing is written before the refusal');
+  for (const block of [7, 11]) expected.fill(0, block * BLOCK, (block + 1) * BLOCK);
+  const options = { liveVolume: volume, allowLost: true, verifyWrites: true };
+  // Ranges that overlap are written once.
+  const ranges = [
+    { offset: 0, length: 9 * BLOCK },
+    { offset: 7 * BLOCK + 5, length: device.size - 7 * BLOCK - 5 },
+  ];
+  const result = await repository.restore(job.id, copy, { ...options, ranges });
+  expect(result).toMatchObject({ writtenBytes: device.size, skippedBytes: 0, warnings: [] });
+  expectSame(copy.bytes, expected);
+  await errorOf(repository.restore(job.id, copy, { ...options, ranges: [{ offset: -1, length: 1 }] }), 'OUT_OF_RANGE');
+  await job.cancel();
 });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ReadStreams } from '../../../src/repository/restore/read-streams.ts';
+import { ReadStreams } from '../../../src/repository/restore/backup-image.ts';
 
 test('one read is no stream, and neither are reads here and there', () => {
   const streams = new ReadStreams(10_000, 64);

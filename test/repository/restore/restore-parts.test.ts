@@ -108,10 +108,8 @@ describe('windows', () => {
   const source = (blocks: number, blockSize = MIB) => ({
     size: blocks * blockSize,
     blockSize,
-    lost: [],
-    lookup: async (_first: number, count: number) => new Array(count).fill(undefined),
+    lookup: async (_first: number, count: number) => new Array(count).fill('zero'),
     fetch: async () => {},
-    contentId: (bytes: Uint8Array) => bytes,
   });
 
   async function windowsOf(blocks: number, isIn: (block: number) => boolean, blockSize = MIB) {

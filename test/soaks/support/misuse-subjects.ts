@@ -304,7 +304,7 @@ export const SUBJECTS: readonly Subject[] = [
       stats: [SIGNAL],
       latestBackup: [text('volume', 'disk'), options({ before: date, signal })],
       diff: [id('from'), id('to'), SIGNAL],
-      openBackup: [id('id'), options({ survivor: plain, allowLost: boolean, cacheBytes: number, signal })],
+      openBackup: [id('id'), options({ liveVolume: plain, allowLost: boolean, cacheBytes: number, signal })],
       restore: [
         id('id'),
         object('onto', () => new main.MemoryDevice(16 * BLOCK)),
@@ -320,7 +320,7 @@ export const SUBJECTS: readonly Subject[] = [
           ],
           deviceHolds: [null, 5, {}, ''],
           resume: boolean,
-          survivor: plain,
+          liveVolume: plain,
           allowLost: boolean,
           verifyWrites: boolean,
           budget: NO_BUDGET,
@@ -417,7 +417,7 @@ export const SUBJECTS: readonly Subject[] = [
     is: [],
     make: async (world) => {
       const job = await heldJob(world);
-      return world.repository.openBackup(job.id, { survivor: world.volume });
+      return world.repository.openBackup(job.id, { liveVolume: world.volume });
     },
     methods: { ...DEVICE_METHODS, write: [], ...EXTENTS },
     lacks: ['extents'],

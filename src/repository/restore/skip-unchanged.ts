@@ -1,33 +1,38 @@
 import { randomInt } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import type { ByteRanges } from '../../common/byte-ranges.ts';
+import { isZero } from '../../common/bytes.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import { BlockMap } from '../map/block-map.ts';
+import { type BackupReader, type ComparableSource, explainMissingPack } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
-import { differingBlocks } from './compared-blocks.ts';
-import { forgottenOr } from './forgotten-or.ts';
 import type { RestoreDevice } from './restore-device.ts';
-import type { StoredSource } from './restore-source.ts';
-import { eachWindow } from './restore-windows.ts';
+import { eachWindow, neighbours, type WindowBlock } from './restore-windows.ts';
 
-/** What a device is said to hold: what has to be written then, and whether it is so. */
+/**
+ * How a restore skips blocks that the device already holds: by comparing the maps of two backups, when the caller says which
+ * backup the device holds (a sample of blocks then checks that claim), or by reading the device.
+ */
 
-/** One in so many of the blocks that are left alone is looked at. */
+/** One in so many of the skipped blocks is checked. */
 const SAMPLED_ONE_IN = 64;
 const LEAST_SAMPLE = 64;
 const MOST_SAMPLE = 4096;
-/** In a large volume neighbours are looked at together: every leaf of the map that is needed costs a request. */
+/** In a large volume so many neighbours are checked together, because every leaf of the map costs a request. */
 const NEIGHBOURS = 16;
 
+/** Bytes read from a device with one call. */
+const READ_BYTES = 1024 * 1024;
+
 /**
- * The blocks of `requested` that differ between what the device is said to hold and the backup; those of which only a part
- * is requested are always among them. `undefined` where the two can't be compared by their maps.
+ * The blocks of `requested` that differ between the backup and what the device holds according to the caller. Blocks of
+ * which only a part is requested are always included. `undefined` if the maps cannot be compared.
  */
 export async function blocksToWrite(
   context: RepositoryContext,
-  source: StoredSource,
+  source: BackupReader,
   held: StoredBackup | 'zeroes',
   requested: BlockSet,
   ranges: ByteRanges,
@@ -55,38 +60,38 @@ export async function blocksToWrite(
       }
     });
   } catch (error) {
-    throw forgottenOr(context.log.state, held.id, error);
+    throw explainMissingPack(context.log.state, held.id, error);
   }
   return differ;
 }
 
 /**
- * Reads a sample of blocks that would be left alone: the first, the last, and some by chance that are spread over the volume.
+ * Reads a sample of the blocks that would be skipped: the first, the last, and random ones spread over the volume.
  *
- * @returns the first one that is found not to be what it should, if any
+ * @returns the first block that does not have the content of the backup, if there is one
  */
-export async function findUnlike(
-  source: StoredSource,
+export async function findMismatch(
+  source: BackupReader,
   device: RestoreDevice,
   unchanged: BlockSet,
   ranges: ByteRanges,
   options: AbortOptions,
 ): Promise<number | undefined> {
-  const unlike: number[] = [];
+  const mismatches: number[] = [];
   await eachWindow(
     source,
     ranges,
     await sampleOf(unchanged),
     async (window, each) => {
-      if (unlike.length > 0) return;
-      for (const { block } of await differingBlocks(source, device, window, each)) unlike.push(block);
+      if (mismatches.length > 0) return;
+      for (const { block } of await differingBlocks(source, device, window, each)) mismatches.push(block);
     },
     options,
   );
-  return unlike.length === 0 ? undefined : Math.min(...unlike);
+  return mismatches.length === 0 ? undefined : Math.min(...mismatches);
 }
 
-/** Blocks at the edges of what is requested. */
+/** The blocks that lie only partly within the requested ranges. */
 function partlyRequested(ranges: ByteRanges, blockSize: number, size: number): BlockSet {
   const partly = new BlockSet(Math.ceil(size / blockSize));
   for (const { offset, length } of ranges) {
@@ -103,7 +108,7 @@ async function sampleOf(blocks: BlockSet): Promise<BlockSet> {
   const neighbours = size <= MOST_SAMPLE ? 1 : NEIGHBOURS;
   const groups = Math.ceil(count / neighbours);
   const sample = new BlockSet(blocks.blockCount);
-  // Places among the blocks of the set, in order: a group by chance in each of as many equal parts.
+  // `from` and `to` count the blocks of the set: a random group in each of equally large parts of it.
   const wanted: { from: number; to: number }[] = [{ from: 0, to: 1 }];
   for (let group = 0; group < groups; group++) {
     const begin = Math.floor((group * size) / groups);
@@ -116,7 +121,7 @@ async function sampleOf(blocks: BlockSet): Promise<BlockSet> {
   let before = 0;
   for (const { firstBlock, blockCount } of blocks.ranges()) {
     for (let group = wanted[next]; group !== undefined && group.from < before + blockCount; group = wanted[++next]) {
-      // Neighbours end where their range does.
+      // A group does not go beyond the end of its range.
       const to = Math.min(group.to, before + blockCount);
       sample.add({ firstBlock: firstBlock + group.from - before, blockCount: to - group.from });
     }
@@ -124,4 +129,29 @@ async function sampleOf(blocks: BlockSet): Promise<BlockSet> {
     await letOthersRun();
   }
   return sample;
+}
+
+/** The blocks of a window that the device does not hold, compared by all of their bytes. */
+export async function differingBlocks<Entry>(
+  source: ComparableSource<Entry>,
+  device: RestoreDevice,
+  window: readonly WindowBlock<Entry>[],
+  options: AbortOptions,
+): Promise<WindowBlock<Entry>[]> {
+  const differing: WindowBlock<Entry>[] = [];
+  for (const run of neighbours(window, READ_BYTES / source.blockSize)) {
+    const start = (run[0] as WindowBlock<Entry>).span.offset;
+    const last = (run.at(-1) as WindowBlock<Entry>).span;
+    // A device may end within the last block if only a part of it is requested: then what the device has is compared.
+    const found = new Uint8Array(Math.min(last.offset + last.length, device.size) - start);
+    await device.read(start, found, options);
+    for (const each of run) {
+      const { entry, span } = each;
+      const bytes = found.subarray(span.offset - start, span.offset - start + span.length);
+      const isSame = entry === undefined ? isZero(bytes) : await source.isContent(entry, bytes, options);
+      if (!isSame) differing.push(each);
+      await letOthersRun();
+    }
+  }
+  return differing;
 }
