@@ -11,12 +11,12 @@ import { systemCalls } from '../../src/device/system-calls.ts';
 import { deviceConformance } from '../../src/testing/device-conformance.ts';
 import { FaultyDevice } from '../../src/testing/faulty-device.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
+import { folderForFile } from '../support/folders.ts';
 import { asyncOnly, limited } from './support/doors.ts';
-import { testFolder } from './support/folder.ts';
 import { makeLoopDevice, sayLoudly } from './support/loop-device.ts';
 import { SparseDevice } from './support/sparse-device.ts';
 
-const folder = testFolder();
+const folder = folderForFile();
 
 /** What a kind of device has that cases may skip for. A case that is skipped without cause is a case that is lost. */
 type Ability = 'sectors' | 'writes' | 'sync' | 'discard' | 'writeZeroes' | 'extents' | 'bigTransfers';

@@ -7,10 +7,10 @@ import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { FileDevice } from '../../src/device/file-device.ts';
 import { fileError } from '../../src/device/file-errors.ts';
-import { testFolder } from './support/folder.ts';
+import { folderForFile } from '../support/folders.ts';
 import { sayLoudly } from './support/loop-device.ts';
 
-const folder = testFolder();
+const folder = folderForFile();
 const newPath = () => join(folder, randomUUID());
 const code = (name: string) => expect.objectContaining({ name: 'BackupError', code: name });
 

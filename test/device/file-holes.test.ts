@@ -8,10 +8,10 @@ import { FileDevice } from '../../src/device/file-device.ts';
 import { holesAndData } from '../../src/device/file-holes.ts';
 import { ERRNO, type SystemCalls, systemCalls } from '../../src/device/system-calls.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
-import { testFolder } from './support/folder.ts';
+import { folderForFile } from '../support/folders.ts';
 import { sayLoudly } from './support/loop-device.ts';
 
-const folder = testFolder();
+const folder = folderForFile();
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 

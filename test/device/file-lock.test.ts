@@ -6,10 +6,10 @@ import { describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
 import type { FileDeviceOptions } from '../../src/device/file-device-options.ts';
 import { systemCalls } from '../../src/device/system-calls.ts';
-import { testFolder } from './support/folder.ts';
+import { folderForFile } from '../support/folders.ts';
 import { openElsewhere } from './support/other-process.ts';
 
-const folder = testFolder();
+const folder = folderForFile();
 const busy = expect.objectContaining({ name: 'BackupError', code: 'DEVICE_BUSY' });
 
 function newImage(): string {

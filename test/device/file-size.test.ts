@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
 import { blockSpecialShape, lastReadableByte } from '../../src/device/file-size.ts';
-import { testFolder } from './support/folder.ts';
+import { folderForFile } from '../support/folders.ts';
 import { makeLoopDevice, sayLoudly } from './support/loop-device.ts';
 
-const folder = testFolder();
+const folder = folderForFile();
 const image = join(folder, 'image');
 const NO_SYSFS = join(folder, 'nothing-here');
 

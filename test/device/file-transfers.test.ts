@@ -4,11 +4,11 @@ import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
-import { testFolder } from './support/folder.ts';
+import { folderForFile } from '../support/folders.ts';
 
 /** What FileDevice asks of the system, seen and answered in the system's place. */
 
-const folder = testFolder();
+const folder = folderForFile();
 const real = { read: fs.read, write: fs.write, readSync: fs.readSync, writeSync: fs.writeSync };
 const GIB = 2 ** 30;
 

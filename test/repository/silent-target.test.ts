@@ -1,13 +1,13 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import type { CloudTarget, ObjectInfo } from '../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import type { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
+import { folderForTest } from '../support/folders.ts';
 import { BLOCK, createIn, openIn, openVolume, SMALL, unlockOf, writeBlock } from './support/repositories.ts';
 
 /**
@@ -160,9 +160,8 @@ async function storedTrial(
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cow-silent-'));
+  folder = await folderForTest();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('a target that never answers, and takes no heed of signals, holds up no', () => {
   test.each(calls)('%s', async (_name, call) => {

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { randomBytesFrom } from '../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
+import { folderForFile } from '../support/folders.ts';
 import { randomForTest, testSeed, times, withinMs } from '../support/randomness.ts';
 import { runAndKill } from './support/kill.ts';
 import type { KilledPlan, Word } from './support/killed-words.ts';
@@ -26,8 +26,7 @@ const VOLUMES = ['a', 'b'];
 /** What is there when all is forgotten. A killed creation's probe may be deleted after a day. */
 const LEFT = /^(format|keys\/\w+|log\/[\w-]+|cache\/verified|reserve|probe\/\w{32}|\.cow-cloud-backup\/folder-\w{32})$/;
 
-const root = await mkdtemp(join(tmpdir(), 'kills-'));
-afterAll(() => rm(root, { recursive: true, force: true }));
+const root = folderForFile();
 
 type Encryption = KilledPlan['encryption'];
 

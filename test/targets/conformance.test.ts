@@ -1,7 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { describe, expect } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import type { CloudTarget } from '../../src/targets/cloud-target.ts';
 import { fanOut } from '../../src/targets/decorators/fan-out.ts';
@@ -16,6 +14,7 @@ import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../src/testing/faults.ts';
 import { FaultyTarget } from '../../src/testing/faulty-target.ts';
 import { conforms } from '../support/conforms.ts';
+import { folderForFile } from '../support/folders.ts';
 
 /** As `conforms`, over one store in memory that is opened anew each time. */
 function decoratorConforms(decorate: (inner: CloudTarget) => CloudTarget): void {
@@ -74,11 +73,7 @@ describe('MemoryTarget', () => conforms(() => new MemoryTarget()));
 describe('MemoryTarget without createOnly', () => conforms(() => new MemoryTarget({ createOnly: false })));
 
 describe('FileTarget', () => {
-  let folder: string;
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'cow-file-target-'));
-  });
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  const folder = folderForFile();
   conforms(() => new FileTarget(join(folder, 'not', 'there', 'yet')));
 });
 

@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { CloudTarget } from '../../src/targets/cloud-target.ts';
 import { fanOut } from '../../src/targets/decorators/fan-out.ts';
 import { readOnlyTarget } from '../../src/targets/decorators/read-only.ts';
@@ -12,6 +10,7 @@ import { withTracing } from '../../src/targets/decorators/with-tracing.ts';
 import { deleteAll } from '../../src/targets/delete-all.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
+import { folderForFile } from '../support/folders.ts';
 import { bytes, keysOf } from './decorators/decorator-support.ts';
 
 const decorators: [string, (inner: CloudTarget, options?: never) => CloudTarget][] = [
@@ -64,8 +63,7 @@ describe('the door of', () => {
   });
 });
 
-const folder = mkdtempSync(join(tmpdir(), 'cow-doors-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = folderForFile();
 let folders = 0;
 
 /** Of every target and decorator that needs no server. */

@@ -3,6 +3,7 @@ import { systemClock } from '../../src/targets/clock.ts';
 import { withBandwidthLimit } from '../../src/targets/decorators/with-bandwidth-limit.ts';
 import { withConcurrencyLimit } from '../../src/targets/decorators/with-concurrency-limit.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
+import { turn } from '../support/turn.ts';
 import { bytes, jumpingClock, keysOf } from './decorators/decorator-support.ts';
 
 /** Calls hang until they are let go, one by one. */
@@ -27,8 +28,6 @@ class GatedTarget extends MemoryTarget {
     }
   }
 }
-
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe('a wait longer than one timer of Node', () => {
   afterEach(() => void vi.useRealTimers());

@@ -3,13 +3,13 @@ import { BackupError } from '../../src/common/errors.ts';
 import type { CloudTarget, ObjectInfo } from '../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { targetConformance } from '../../src/testing/target-conformance.ts';
+import { turn } from '../support/turn.ts';
 
 type Put = Parameters<MemoryTarget['put']>;
 type Get = Parameters<MemoryTarget['get']>;
 type List = Parameters<MemoryTarget['list']>;
 type Listing = ReturnType<MemoryTarget['list']>;
 
-const turn = () => new Promise((resolve) => setImmediate(resolve));
 const notFound = () => new BackupError('OBJECT_NOT_FOUND', 'not found');
 
 async function* fromArray(infos: Iterable<ObjectInfo>): Listing {

@@ -1,10 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CopyOnWriteVolume, FileDevice, MemoryDevice, type VolumeOptions } from '../../src/index.ts';
-import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, turn } from './support/bytes.ts';
+import { folderForTest } from '../support/folders.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled } from './support/bytes.ts';
 import { openSyncVolume } from './support/open-volume.ts';
 
 /** What callers pass in is checked at the volume's doors, and again just before the device is called. */
@@ -60,8 +60,7 @@ const NO_BYTES = [
 
 describe('a volume over a file', () => {
   test('refuses offsets and bytes that are none, at every door, and writes nothing', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'cow-arguments-'));
-    onTestFinished(() => rm(folder, { recursive: true }));
+    const folder = await folderForTest();
     const device = await FileDevice.open(join(folder, 'image'), { create: { sizeBytes: BLOCKS * BLOCK } });
     const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK, closeDevice: true });
     onTestFinished(() => volume.close());

@@ -9,17 +9,8 @@ import {
   type VolumeSnapshot,
 } from '../../src/index.ts';
 import { randomForTest } from '../support/randomness.ts';
-import {
-  BLOCK,
-  codesOf,
-  contentOf,
-  errorOf,
-  expectFilled,
-  expectSame,
-  filled,
-  isSettled,
-  turn,
-} from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
 import { openSyncVolume } from './support/open-volume.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 

@@ -3,7 +3,8 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CopyOnWriteVolume, MemoryDevice, type PreserveOptions } from '../../src/index.ts';
-import { BLOCK, codesOf, contentOf, expectFilled, filled, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, codesOf, contentOf, expectFilled, filled } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { openSyncVolume } from './support/open-volume.ts';
 

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, type PreserveFailure, type VolumeSnapshot } from '../../src/index.ts';
-import { BLOCK, codesOf, contentOf, errorOf, expectSame, filled, isSettled, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectSame, filled, isSettled } from './support/bytes.ts';
 import { mountSmallDisk } from './support/full-disk.ts';
 import { type Door, openGuest } from './support/guest.ts';
 import { type Heard, listenTo } from './support/heard.ts';

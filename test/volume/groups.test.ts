@@ -11,7 +11,8 @@ import {
   type VolumeSnapshot,
 } from '../../src/index.ts';
 import { randomForTest } from '../support/randomness.ts';
-import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 

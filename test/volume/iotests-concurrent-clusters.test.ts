@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { expectSame, filled, KIB, MIB, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { expectSame, filled, KIB, MIB } from './support/bytes.ts';
 import { expectFrozen, openGuest, type Pattern } from './support/guest.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { PreserveFailure } from '../../src/index.ts';
-import { codesOf, contentOf, errorOf, expectFilled, expectSame, filled, KIB, MIB, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { codesOf, contentOf, errorOf, expectFilled, expectSame, filled, KIB, MIB } from './support/bytes.ts';
 import { openGuest } from './support/guest.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FileDevice, MemoryDevice } from '../../src/index.ts';
-import { contentOf, errorOf, expectFilled, expectSame, filled, KIB, MIB, turn } from './support/bytes.ts';
+import { folderForTest } from '../support/folders.ts';
+import { turn } from '../support/turn.ts';
+import { contentOf, errorOf, expectFilled, expectSame, filled, KIB, MIB } from './support/bytes.ts';
 import { type Door, expectFrozen, expectPatterns, type Guest, openGuest, type Pattern } from './support/guest.ts';
-import { scratchFolder } from './support/scratch.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /**
@@ -60,14 +61,14 @@ const SETUPS: readonly Setup[] = [
     door: 'async',
     open: async () =>
       openGuest(new MemoryDevice(SIZE), 'async', {
-        preserve: { memoryBytes: 0, spillPath: join(await scratchFolder(), 'spill') },
+        preserve: { memoryBytes: 0, spillPath: join(await folderForTest(), 'spill') },
       }),
   },
   {
     name: 'a sparse image file, pre-images in memory and then in a spill file',
     door: 'async',
     open: async () => {
-      const folder = await scratchFolder();
+      const folder = await folderForTest();
       const image = await FileDevice.open(join(folder, 'base.img'), { create: { sizeBytes: SIZE } });
       return openGuest(image, 'async', {
         closeDevice: true,
@@ -85,7 +86,7 @@ const SETUPS: readonly Setup[] = [
     door: 'sync',
     open: async () =>
       openGuest(new MemoryDevice(SIZE, { sectorSize: 512 }), 'sync', {
-        preserve: { memoryBytes: 0, spillPath: join(await scratchFolder(), 'spill') },
+        preserve: { memoryBytes: 0, spillPath: join(await folderForTest(), 'spill') },
       }),
   },
 ];

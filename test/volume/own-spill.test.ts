@@ -9,9 +9,10 @@ import { SpillArea } from '../../src/volume/spill-area.ts';
 import { openSpill } from '../../src/volume/spill-file.ts';
 import { findSpillPlace, spillFolders } from '../../src/volume/spill-place.ts';
 import { checkVolumeOptions } from '../../src/volume/volume-options.ts';
-import { BLOCK, contentOf, errorOf, expectSame, filled, numberBlocks, turn } from './support/bytes.ts';
+import { folderForTest } from '../support/folders.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, contentOf, errorOf, expectSame, filled, numberBlocks } from './support/bytes.ts';
 import { mountSmallDisk } from './support/full-disk.ts';
-import { scratchFolder } from './support/scratch.ts';
 
 /** The spill that a volume has of its own when none is named. */
 
@@ -21,7 +22,7 @@ const before = process.env.TMPDIR;
 afterAll(() => smallDisk?.unmount());
 let folder = '';
 beforeEach(async () => {
-  folder = await scratchFolder();
+  folder = await folderForTest();
   process.env.TMPDIR = folder;
 });
 afterEach(() => {

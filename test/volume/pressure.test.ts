@@ -1,7 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { PreimageUse } from '../../src/index.ts';
-import { BLOCK, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK } from './support/bytes.ts';
 import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 

@@ -1,16 +1,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { PreserveFailure } from '../../src/index.ts';
-import {
-  BLOCK,
-  codesOf,
-  contentOf,
-  errorOf,
-  expectFilled,
-  expectSame,
-  filled,
-  isSettled,
-  turn,
-} from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { openSyncVolume } from './support/open-volume.ts';
 import { ScriptedSyncDevice } from './support/scripted-device.ts';

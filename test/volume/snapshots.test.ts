@@ -7,7 +7,8 @@ import {
   type VolumeSnapshot,
 } from '../../src/index.ts';
 import { randomForTest } from '../support/randomness.ts';
-import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled, turn } from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
 import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice, ScriptedSyncDevice } from './support/scripted-device.ts';
 

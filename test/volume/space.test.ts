@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, MemoryDevice, type PreserveOptions } from '../../src/index.ts';
+import { folderForTest } from '../support/folders.ts';
+import { turn } from '../support/turn.ts';
 import {
   BLOCK,
   codesOf,
@@ -15,10 +17,8 @@ import {
   filled,
   isSettled,
   numberBlocks,
-  turn,
 } from './support/bytes.ts';
 import { openVolume } from './support/open-volume.ts';
-import { scratchFolder } from './support/scratch.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';
 
 /** Where pre-images go, what they count, and that their room comes back. */
@@ -504,7 +504,7 @@ describe('the spill', () => {
 
 describe('the spill file', () => {
   test('has no name while the volume is open where the system allows that, and is gone when it closes', async () => {
-    const folder = await scratchFolder();
+    const folder = await folderForTest();
     const { volume, overwrite, initial } = await open({ memoryBytes: 0, spillPath: join(folder, 'spill') });
     const snapshot = await volume.createSnapshot();
     for (let block = 0; block < BLOCKS; block++) await overwrite(block);
@@ -515,7 +515,7 @@ describe('the spill file', () => {
   });
 
   test('is gone after SIGKILL', async () => {
-    const folder = await scratchFolder();
+    const folder = await folderForTest();
     const program = fileURLToPath(new URL('support/spilling-process.ts', import.meta.url));
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, join(folder, 'spill')], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -529,7 +529,7 @@ describe('the spill file', () => {
   });
 
   test('must not be there yet: DEVICE_EXISTS, and it is left as it was', async () => {
-    const folder = await scratchFolder();
+    const folder = await folderForTest();
     const spillPath = join(folder, 'precious');
     await writeFile(spillPath, 'precious');
     const device = new ScriptedDevice(BLOCK);

@@ -1,16 +1,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { BackupError, type PreserveOptions, type VolumeSnapshot } from '../../src/index.ts';
-import {
-  BLOCK,
-  codesOf,
-  contentOf,
-  errorOf,
-  expectFilled,
-  expectSame,
-  filled,
-  isSettled,
-  turn,
-} from './support/bytes.ts';
+import { turn } from '../support/turn.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { openVolume } from './support/open-volume.ts';
 import { ScriptedDevice } from './support/scripted-device.ts';

@@ -1,9 +1,9 @@
 import type { BlockDevice } from '../../../src/device/block-device.ts';
+import { turn } from '../../support/turn.ts';
 
 /** A device's asynchronous door alone, which takes a turn of the event loop for every read and write. */
 export function asyncOnly(device: BlockDevice): BlockDevice & { close(): Promise<void> } {
   const { discard, writeZeroes, extents } = device;
-  const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
   return {
     size: device.size,
     sectorSize: device.sectorSize,

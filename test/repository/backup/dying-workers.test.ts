@@ -1,16 +1,12 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, test } from 'vitest';
+import { test } from 'vitest';
 import { BackupRepository, CopyOnWriteVolume, MemoryDevice, MemoryTarget } from '../../../src/index.ts';
+import { folderForFile } from '../../support/folders.ts';
 import { errorOf, expectSame, numberBlocks } from '../../volume/support/bytes.ts';
 
-let folder: string;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'dying-workers-'));
-});
-afterAll(() => rm(folder, { recursive: true }));
+const folder = folderForFile();
 
 /** A program that does its tasks well, up to the one that it dies over. */
 async function dyingProgram(tasks: number): Promise<URL> {

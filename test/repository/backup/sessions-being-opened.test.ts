@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { PutOptions } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
 import { contentOfBackup, createIn, openIn, openVolume } from '../support/repositories.ts';
 
 /** A store whose answer to the next put of a log entry is late: others see the entry before its writer learns of it. */

@@ -1,15 +1,14 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { folderForFile } from '../../support/folders.ts';
 
 /** Programs that end while a job is open, each in a process of its own. */
 
-const folder = mkdtempSync(join(tmpdir(), 'unfinished-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folder = folderForFile();
 
 const library = pathToFileURL(join(import.meta.dirname, '../../../src/index.ts'));
 const program = (end: string) => `

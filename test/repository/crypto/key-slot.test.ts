@@ -14,6 +14,7 @@ import { encodeFormat } from '../../../src/repository/format/format-object.ts';
 import { isSlotName } from '../../../src/repository/format/object-keys.ts';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { randomBytes, testSeed } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { bytes, gcm, hkdf256, readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
 
 const CHEAP = { n: 2, r: 1, p: 1 };
@@ -46,7 +47,6 @@ const make = (unlock: Unlock, wrapped: Uint8Array = key) =>
 const open = async (slot: Uint8Array, unlock: Unlock, at = name, options = {}) =>
   (await openKeySlot(decodeKeySlot(slot), checkUnlock(unlock), at, options)).key;
 const fieldsOf = (slot: Uint8Array) => readMap(slotBody(slot));
-const withCode = (code: string) => expect.objectContaining({ code });
 
 describe.each(Object.entries(UNLOCKS))('a slot of kind %s', (kind, unlock) => {
   test('gives the key back', async () => {

@@ -7,6 +7,7 @@ import { checkUnlock, type Unlock } from '../../../src/repository/crypto/unlock.
 import { type StoredSlot, unlockRepository } from '../../../src/repository/crypto/unlock-repository.ts';
 import { encodeFormat } from '../../../src/repository/format/format-object.ts';
 import { randomBytes } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { readMap, sealedSlot, slotBody } from '../format/support/format-text.ts';
 
 const key = randomBytes(32);
@@ -18,7 +19,6 @@ const formatOf = (id: Uint8Array) =>
   });
 const ours: Unlock = { key: randomBytes(32) };
 const theirs: Unlock = { key: randomBytes(32) };
-const withCode = (code: string) => expect.objectContaining({ code });
 const slotName = (index: number) => index.toString(16).padStart(16, '0');
 
 /** Slots of which every read is noted. */

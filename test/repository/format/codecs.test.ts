@@ -10,9 +10,10 @@ import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey, MAX_SEQ, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { property } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { after, backup, commit, entryAfter, everyFact, hexId, id32, open, pack } from '../log/support/facts.ts';
 import { applyEntry } from '../log/support/fold-at-once.ts';
-import { LOG_KEY, withCode } from '../log/support/hosts.ts';
+import { LOG_KEY } from '../log/support/hosts.ts';
 import { decodeEntry, encodeEntry, entryPlain } from './support/codecs-at-once.ts';
 
 const corrupt = withCode('LOG_CORRUPT');

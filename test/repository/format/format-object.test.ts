@@ -13,6 +13,7 @@ import {
 } from '../../../src/repository/format/format-object.ts';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { randomBytes, testSeed } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { readMap, sha256 } from './support/format-text.ts';
 
 const key = Uint8Array.from(randomBytes(32));
@@ -29,7 +30,6 @@ const encrypted: FormatFields = {
 };
 const plain: FormatFields = { ...encrypted, encrypted: false, keySlot: undefined, mode: 'single-writer', fanOut: 8 };
 const keyOf = (format: FormatFields) => (format.encrypted ? key : undefined);
-const withCode = (code: string) => expect.objectContaining({ code });
 const bodyOf = (format: FormatFields) => encodeFormat(format).body;
 const objectOf = (format: FormatFields) => formatObject(encodeFormat(format), keyOf(format));
 const changed = (changes: object) => encodePlain({ ...readMap(bodyOf(encrypted)), ...changes });

@@ -4,7 +4,8 @@ import { entryKey } from '../../../src/repository/format/object-keys.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { counted, host, logOf, objectsOf, targetOf, withCode } from './support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
+import { counted, host, logOf, objectsOf, targetOf } from './support/hosts.ts';
 import { idsOf, runJob } from './support/jobs.ts';
 
 /** A success is believed after a listing that shows the entry, and those before it. */

@@ -6,7 +6,8 @@ import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-tar
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { counted, objectsOf, withCode } from './support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
+import { counted, objectsOf } from './support/hosts.ts';
 import { InterleavingTarget } from './support/interleaving-target.ts';
 
 type Put = (inner: MemoryTarget, key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions) => Promise<void>;

@@ -6,8 +6,9 @@ import { checkpointKey, entryKey } from '../../../src/repository/format/object-k
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted } from '../../../src/testing/faults.ts';
+import { withCode } from '../../support/with-code.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
-import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf, withCode } from './support/hosts.ts';
+import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf } from './support/hosts.ts';
 import { runJob } from './support/jobs.ts';
 
 /** What is damaged, forged or of a newer program at the newest end of the log. */

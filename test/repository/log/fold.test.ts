@@ -3,6 +3,7 @@ import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/form
 import type { CommittedPack, LogFact } from '../../../src/repository/format/log-entry.ts';
 import { condemnationOf, EMPTY_STATE, isKnown, markedBackups } from '../../../src/repository/format/log-state.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
+import { withCode } from '../../support/with-code.ts';
 import {
   after,
   backup,
@@ -20,7 +21,6 @@ import {
   relocation,
 } from './support/facts.ts';
 import { applyEntry } from './support/fold-at-once.ts';
-import { withCode } from './support/hosts.ts';
 
 const corrupt = withCode('LOG_CORRUPT');
 const first = backup(pack(1, 'a'));

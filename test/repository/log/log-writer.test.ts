@@ -8,9 +8,10 @@ import { verifyLog } from '../../../src/repository/log/open-log.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type Fault, type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
+import { withCode } from '../../support/with-code.ts';
 import { decodeEntry } from '../format/support/codecs-at-once.ts';
 import { open } from './support/facts.ts';
-import { counted, type HostOptions, host, LOG_KEY, sourceOf, withCode } from './support/hosts.ts';
+import { counted, type HostOptions, host, LOG_KEY, sourceOf } from './support/hosts.ts';
 import { idsOf, runJob } from './support/jobs.ts';
 
 const keysFact: LogFact = { type: 'keys', added: [], removed: [] };

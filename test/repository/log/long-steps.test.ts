@@ -11,8 +11,9 @@ import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-s
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { stateFrom, statePlain } from '../../../src/repository/format/state-codec.ts';
 import { randomBytes } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack } from './support/facts.ts';
-import { LOG_KEY, withCode } from './support/hosts.ts';
+import { LOG_KEY } from './support/hosts.ts';
 
 /** What is long is done in steps, of which none does more than a bounded part: the event loop turns in between. */
 

@@ -10,8 +10,9 @@ import { prefetchLog } from '../../../src/repository/log/prefetch.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted, scriptedFaults } from '../../../src/testing/faults.ts';
+import { withCode } from '../../support/with-code.ts';
 import { backup, commit, everyFact, hexId, open, pack } from './support/facts.ts';
-import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf, withCode } from './support/hosts.ts';
+import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf } from './support/hosts.ts';
 
 const KEYS = describe.each([
   ['plain', undefined],

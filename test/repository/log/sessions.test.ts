@@ -22,6 +22,7 @@ import {
   type OpenPlan,
 } from '../../../src/repository/log/entries/sessions.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import {
   after,
   backup,
@@ -36,7 +37,7 @@ import {
   pack,
   relocation,
 } from './support/facts.ts';
-import { host, withCode } from './support/hosts.ts';
+import { host } from './support/hosts.ts';
 
 /** Decisions on states, and by the name of its rule every trace of the protocol that concerns log and sessions. */
 

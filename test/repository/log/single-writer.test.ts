@@ -4,7 +4,8 @@ import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/fo
 import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
-import { counted, host, objectsOf, sourceOf, withCode } from './support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
+import { counted, host, objectsOf, sourceOf } from './support/hosts.ts';
 import { runJob } from './support/jobs.ts';
 
 /** P13, decision 022: without create-only. */

@@ -6,6 +6,7 @@ import { KEYS_PREFIX } from '../../../src/repository/format/object-keys.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
+import { withCode } from '../../support/with-code.ts';
 import { readMap, slotBody, withChecksum } from '../format/support/format-text.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { openVolume, SMALL } from '../support/repositories.ts';
@@ -23,8 +24,6 @@ import {
   ScriptedTarget,
   THEIRS,
 } from './support/creations.ts';
-
-const withCode = (code: string) => expect.objectContaining({ code });
 
 async function requestsOfCreation(kind: Kind): Promise<number> {
   const counting = new ScriptedTarget(new MemoryTarget(), (_index, invoke) => invoke());

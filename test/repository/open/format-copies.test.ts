@@ -1,13 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import { expectSame } from '../../volume/support/bytes.ts';
 import { contentOfBackup, openVolume, writeBlock } from '../support/repositories.ts';
 import { ENCRYPTED, KINDS, type Kind, OURS, objectsOf, openCreating, opened, PLAIN } from './support/creations.ts';
 
 /** `format` is one small object, without which no other could be read: it can be made again out of its copies. */
-
-const withCode = (code: string) => expect.objectContaining({ code });
 
 async function withBackups(kind: Kind, count = 3) {
   const target = new MemoryTarget();

@@ -17,12 +17,12 @@ import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { testSeed, times } from '../../support/randomness.ts';
+import { withCode } from '../../support/with-code.ts';
 import { readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 
 const ROUNDS = times(40);
 const CHEAP = { n: 2, r: 1, p: 1 };
-const withCode = (code: string) => expect.objectContaining({ code });
 
 /** A raw key, told apart by its first byte. */
 const keyOf = (first: number): { key: Uint8Array } => ({ key: new Uint8Array(32).fill(9).fill(first, 0, 1) });

@@ -3,10 +3,10 @@ import { expect, test } from 'vitest';
 import type { LogPosition } from '../../../src/repository/log/log-source.ts';
 import { formatPosition, parsePosition } from '../../../src/repository/open/log-position.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import { openVolume } from '../support/repositories.ts';
 import { KINDS, objectsOf, open, openCreating, opened } from './support/creations.ts';
 
-const withCode = (code: string) => expect.objectContaining({ code });
 const ZERO = `0-${'00'.repeat(32)}`;
 
 test('a position goes into text and back', () => {

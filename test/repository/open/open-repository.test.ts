@@ -12,6 +12,7 @@ import { slotKey } from '../../../src/repository/format/object-keys.ts';
 import type { OpenOptions } from '../../../src/repository/open/repository-options.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import { withChecksum } from '../format/support/format-text.ts';
 import { openVolume, SMALL } from '../support/repositories.ts';
 import {
@@ -28,7 +29,6 @@ import {
   THEIRS,
 } from './support/creations.ts';
 
-const withCode = (code: string) => expect.objectContaining({ code });
 const invert = async (data: Uint8Array) => data.map((byte) => byte ^ 0xff);
 
 async function withBackup(kind: Kind): Promise<MemoryTarget> {

@@ -16,7 +16,7 @@ import { RESERVED } from '../../../src/targets/file/file-path.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { QuotaTarget } from '../../support/quota-target.ts';
-import { withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 

@@ -12,7 +12,7 @@ import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { QuotaTarget } from '../../support/quota-target.ts';
 import { randomBytes } from '../../support/randomness.ts';
-import { withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
 import { BLOCK, contentOfBackup, createIn, openIn, openVolume } from '../support/repositories.ts';
 
 const AT_ONCE = { graceMs: 0, repackBelow: 0 } as const;

@@ -10,7 +10,7 @@ import { prune } from '../../../src/repository/prune/prune.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes } from '../../support/randomness.ts';
-import { withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
 const packs = (count: number, session = 7): CommittedPack[] =>

@@ -14,7 +14,7 @@ import type {
 } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
 import { createIn, openVolume } from '../support/repositories.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
 

@@ -13,7 +13,8 @@ import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-tar
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type Fault, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { objectsOf, targetOf, withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
+import { objectsOf, targetOf } from '../log/support/hosts.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
 
 const DAY_MS = 86_400_000;

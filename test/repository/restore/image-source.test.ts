@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupImage } from '../../../src/repository/restore/backup-image.ts';
 import { BackupReader, type BlockContent, type BlockSource } from '../../../src/repository/restore/backup-reader.ts';
-import { errorOf, expectSame, filled, MIB, turn } from '../../volume/support/bytes.ts';
+import { turn } from '../../support/turn.ts';
+import { errorOf, expectSame, filled, MIB } from '../../volume/support/bytes.ts';
 import { BLOCK_SIZE, entryOf, writeStep } from '../map/support/naive-map.ts';
 import { plainIds, RecordStore } from '../map/support/record-store.ts';
 

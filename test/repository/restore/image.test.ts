@@ -4,7 +4,8 @@ import type { BlockDevice } from '../../../src/device/block-device.ts';
 import { metered, RequestMeter } from '../../../src/targets/decorators/request-meter.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
-import { errorOf, expectSame, isSettled, turn } from '../../volume/support/bytes.ts';
+import { turn } from '../../support/turn.ts';
+import { errorOf, expectSame, isSettled } from '../../volume/support/bytes.ts';
 import { WatchedTarget } from '../packs/support/packed-records.ts';
 import { BLOCK, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 

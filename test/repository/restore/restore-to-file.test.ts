@@ -1,20 +1,19 @@
-import { lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { FileDevice } from '../../../src/device/file-device.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
+import { folderForTest } from '../../support/folders.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'restore-to-file-'));
+  folder = await folderForTest();
 });
-afterEach(() => rm(folder, { recursive: true }));
 
 test('a backup becomes a new file with its name once it is whole', async () => {
   const repository = await createIn(new MemoryTarget());

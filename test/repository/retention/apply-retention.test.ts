@@ -7,7 +7,8 @@ import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { type HoldOptions, holdBackups, releaseBackups } from '../../../src/repository/retention/hold.ts';
 import type { RetentionPolicy } from '../../../src/repository/retention/retention-policy.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { objectsOf, withCode } from '../log/support/hosts.ts';
+import { withCode } from '../../support/with-code.ts';
+import { objectsOf } from '../log/support/hosts.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from '../prune/support/repository.ts';
 
 const DAY_MS = 86_400_000;

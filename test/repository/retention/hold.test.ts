@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import { after, commit, from, open, pack, backup as record } from '../log/support/facts.ts';
-import { withCode } from '../log/support/hosts.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 
 test('a held backup is shown as such by every host, and a repository without it reads on', async () => {

@@ -13,13 +13,13 @@ import { checkSmallObjects } from '../../../src/repository/verify/small-objects.
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
+import { withCode } from '../../support/with-code.ts';
 import { readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
 import { create, ENCRYPTED, KINDS, type Kind, opened, optionsFor, PLAIN, THEIRS } from '../open/support/creations.ts';
 import { SMALL } from '../support/repositories.ts';
 
 /** What every backup rests on, and nobody reads while the repository is open. */
 
-const withCode = (code: string) => expect.objectContaining({ code });
 const CHEAP = { n: 2, r: 1, p: 1 };
 const NOTHING: LogFact = { type: 'config', quarantine: [], release: [] };
 const SOUND = { damagedObjects: [], restored: [], unrecordedKeySlots: [] };

@@ -10,25 +10,23 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { DurableFiles } from '../../../src/targets/file/durable-file.ts';
 import { TargetFolder } from '../../../src/targets/file/file-folder.ts';
 import { placeOf, RESERVED } from '../../../src/targets/file/file-path.ts';
 import { putFile } from '../../../src/targets/file/file-put.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
+import { folderForTest } from '../../support/folders.ts';
 
 const body = (length = 3) => new Uint8Array(length).fill(7);
 
 let parent: string;
 let folder: string;
 beforeEach(async () => {
-  parent = await mkdtemp(join(tmpdir(), 'cow-file-folder-'));
+  parent = await folderForTest();
   folder = join(parent, 'folder');
 });
-afterEach(() => rm(parent, { recursive: true, force: true }));
 
 /** What every call rejects with, or `resolved`. */
 async function codes(target: FileTarget): Promise<unknown[]> {

@@ -1,10 +1,9 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { fanOut } from '../../../src/targets/decorators/fan-out.ts';
 import { readOnlyTarget } from '../../../src/targets/decorators/read-only.ts';
 import { withRetries } from '../../../src/targets/decorators/with-retries.ts';
@@ -12,6 +11,7 @@ import { RESERVED } from '../../../src/targets/file/file-path.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { writerProcess } from '../../../src/targets/file/writer-process.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { folderForTest } from '../../support/folders.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const body = (length = 3) => new Uint8Array(length).fill(7);
@@ -20,10 +20,9 @@ const digits = (digit: string) => digit.repeat(32);
 let folder: string;
 let reserved: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cow-leftovers-'));
+  folder = await folderForTest();
   reserved = join(folder, RESERVED);
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 function leave(name: string, ageMs = 0): void {
   mkdirSync(reserved, { recursive: true });

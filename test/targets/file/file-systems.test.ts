@@ -1,12 +1,12 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
+import { folderForTest } from '../../support/folders.ts';
 
 /** File systems that refuse what others do: SMB, DrvFs, FUSE, FAT, and those of Windows. */
 
@@ -29,13 +29,12 @@ const body = (length = 3) => new Uint8Array(length).fill(7);
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cow-file-systems-'));
+  folder = await folderForTest();
 });
 afterEach(async () => {
   system.link = undefined;
   system.rename = undefined;
   vi.restoreAllMocks();
-  await rm(folder, { recursive: true, force: true });
 });
 
 /** Lets no directory be synced: handles of directories fail with `code`. */

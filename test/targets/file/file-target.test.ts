@@ -10,14 +10,14 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { mkdtemp, open, realpath, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open, realpath, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { fileError } from '../../../src/targets/file/file-errors.ts';
 import { RESERVED } from '../../../src/targets/file/file-path.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { readFully, writeFully } from '../../../src/targets/file/file-transfer.ts';
+import { folderForTest } from '../../support/folders.ts';
 import { bodyOf, KEYS } from './put-forever.ts';
 
 /** For the Node versions that need to be asked to run TypeScript. */
@@ -26,9 +26,8 @@ const body = (length = 3) => new Uint8Array(length).fill(7);
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'cow-file-target-'));
+  folder = await folderForTest();
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 async function keysOf(target: FileTarget, prefix = ''): Promise<string[]> {
   const keys: string[] = [];

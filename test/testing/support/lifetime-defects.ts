@@ -1,6 +1,7 @@
 import { BackupError } from '../../../src/common/errors.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
-import { type Defect, turn } from './defect.ts';
+import { turn } from '../../support/turn.ts';
+import type { Defect } from './defect.ts';
 
 /** What goes wrong with flushing, other kinds of writes, extents, aborting and closing. */
 export const lifetimeDefects: readonly Defect[] = [

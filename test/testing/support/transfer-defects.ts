@@ -1,6 +1,7 @@
 import { BackupError } from '../../../src/common/errors.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
-import { type Defect, turn } from './defect.ts';
+import { turn } from '../../support/turn.ts';
+import type { Defect } from './defect.ts';
 
 const SECTOR = { sectorSize: 512 };
 

@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import { BackupError, type BackupErrorCode } from '../../../src/common/errors.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
+import { turn } from '../../support/turn.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
@@ -62,11 +63,6 @@ export async function errorOf(work: Promise<unknown> | (() => unknown), code: Ba
 /** The codes of an error and of what caused it, outermost first. */
 export function codesOf(error: unknown): string[] {
   return BackupError.is(error) ? [error.code, ...codesOf(error.cause)] : [];
-}
-
-/** Lets everything that waits for nothing but its turn run. */
-export async function turn(): Promise<void> {
-  await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Whether a promise has settled by now. */

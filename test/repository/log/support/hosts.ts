@@ -1,4 +1,3 @@
-import { expect } from 'vitest';
 import type { LogFact } from '../../../../src/repository/format/log-entry.ts';
 import { LogReader } from '../../../../src/repository/log/log-reader.ts';
 import type { LogSource } from '../../../../src/repository/log/log-source.ts';
@@ -54,5 +53,3 @@ export async function targetOf(objects: ReadonlyMap<string, Uint8Array<ArrayBuff
   for (const [key, body] of objects) await target.put(key, body);
   return target;
 }
-
-export const withCode = (code: string) => expect.objectContaining({ code });

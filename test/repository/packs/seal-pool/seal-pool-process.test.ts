@@ -1,17 +1,17 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { build, type Options } from 'tsup';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import config from '../../../../tsup.config.ts';
+import { folderForFile } from '../../../support/folders.ts';
 
 /** The pool in a process of its own: from the sources, and from the bundle that the package's build makes. */
 
 const root = join(import.meta.dirname, '../../../..');
-const folder = mkdtempSync(join(tmpdir(), 'seal-pool-'));
+const folder = folderForFile();
 const MODULES = {
   pool: 'src/repository/packs/seal-pool/seal-pool.ts',
   keys: 'src/repository/crypto/repository-keys.ts',
@@ -23,8 +23,6 @@ beforeAll(async () => {
   const entry = { ...(options.entry as Record<string, string>), ...MODULES };
   await build({ ...options, config: false, entry, outDir: join(folder, 'dist'), clean: false, silent: true });
 });
-
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 test.each([
   ['the sources', join(root, MODULES.pool), join(root, MODULES.keys)],
