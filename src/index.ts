@@ -72,8 +72,7 @@ export type {
   RestoreToFileOptions,
 } from './repository/restore/restore-options.ts';
 export type { ApplyRetentionOptions } from './repository/retention/apply-retention.ts';
-export type { ForgetOptions } from './repository/retention/forget.ts';
-export type { HoldOptions } from './repository/retention/hold.ts';
+export type { ForgetOptions, HoldOptions } from './repository/retention/forget.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
 export type { DamagedObject } from './repository/verify/small-objects.ts';
 export type {

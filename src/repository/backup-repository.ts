@@ -68,8 +68,13 @@ import {
 } from './restore/restore-options.ts';
 import { restoreToNewFile } from './restore/restore-to-file.ts';
 import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
-import { type ForgetOptions, forgetBackups } from './retention/forget.ts';
-import { type HoldOptions, holdBackups, releaseBackups } from './retention/hold.ts';
+import {
+  type ForgetOptions,
+  forgetBackups,
+  type HoldOptions,
+  holdBackups,
+  releaseBackups,
+} from './retention/forget.ts';
 import type { RetentionPolicy } from './retention/retention-policy.ts';
 import { verifyRepository } from './verify/verify.ts';
 import { VERIFY_OPTIONS, type VerifyOptions, type VerifyResult } from './verify/verify-options.ts';

@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
+import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
@@ -10,22 +11,21 @@ import { decideForget } from '../log/entries/sessions.ts';
 import { neededOf } from '../prune/damaged-backups.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';
-import { TableTargets } from '../prune/relocated.ts';
+import { liveOf, TableTargets } from '../prune/relocated.ts';
 import { applyPolicy, type CheckedPolicy, checkPolicy, type RetentionPolicy } from './retention-policy.ts';
-import { Worth } from './worth.ts';
 
 /**
- * Options of `applyRetention`. One of `volume` and `allVolumes` is needed: a repository may hold the volumes of other hosts,
- * which have policies of their own.
+ * Options of `applyRetention`. Either `volume` or `allVolumes` is needed, because a repository may hold volumes of other hosts
+ * with policies of their own.
  *
  * @public
  */
 export interface ApplyRetentionOptions extends AbortOptions {
   /** Only the backups of this volume. */
   readonly volume?: string | undefined;
-  /** The backups of every volume in the repository, each volume by itself. @defaultValue false */
+  /** The backups of every volume in the repository; the policy is applied to each volume separately. @defaultValue false */
   readonly allVolumes?: boolean | undefined;
-  /** Only say what would be forgotten, and what that would free. @defaultValue false */
+  /** Only report which backups would be forgotten, and how much a prune could then free. @defaultValue false */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -36,14 +36,14 @@ const KNOWN_OPTIONS: Readonly<Record<keyof ApplyRetentionOptions, true>> = {
   signal: true,
 };
 
-/** What became of backups, or would. */
+/** Which backups were kept and forgotten, or with `dryRun` would be. */
 export interface AppliedRetention {
-  /** Newest first, by volume. */
+  /** Volume by volume, the newest backup of each first. */
   readonly kept: readonly StoredBackup[];
   readonly forgotten: readonly StoredBackup[];
   /**
-   * Only with `dryRun`: bytes of packs that a forgotten backup needs and no other. Pruning frees them; where it repacks
-   * sparse packs too, more.
+   * Only with `dryRun`: bytes of packs that are needed by a forgotten backup and by no other. Pruning frees them, and more if
+   * it repacks sparse packs.
    */
   readonly freeableBytes: number | undefined;
 }
@@ -51,31 +51,31 @@ export interface AppliedRetention {
 /** A checked call of `applyRetention`. */
 interface Request {
   readonly policy: CheckedPolicy;
-  /** `undefined`: every volume. */
+  /** `undefined` means every volume. */
   readonly volume: string | undefined;
   readonly dryRun: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
 /**
- * Applies a policy to each volume's backups and forgets those that no rule keeps, in one entry, chosen on the state that it
- * follows.
+ * Applies a policy to each volume's backups and forgets those that no rule keeps, in one log entry. They are chosen by the
+ * log state that the entry follows.
  *
- * @throws TypeError for a policy that keeps nothing, for unknown names, and where neither `volume` nor `allVolumes` says
- * whose backups are meant; `READ_ONLY`, `COMMIT_UNKNOWN`, and what the log gives; what reading maps gives with `dryRun`, and
- * while a pack is in quarantine
+ * @throws TypeError for a policy that keeps nothing, for unknown names, and unless exactly one of `volume` and `allVolumes`
+ * is given; `READ_ONLY`, `COMMIT_UNKNOWN`, and what the log throws; with `dryRun`, and while a pack is in quarantine, what
+ * reading maps throws
  */
 export async function applyRetention(
   context: RepositoryContext,
   policy: RetentionPolicy,
   options: ApplyRetentionOptions,
 ): Promise<AppliedRetention> {
-  const request = checkRequest(policy, options); // Refused before anything is asked of the store.
+  const request = checkRequest(policy, options); // Misuse is refused before the first request to the store.
   const { dryRun, signal } = request;
-  const worth = new Worth(context);
+  const broken = new BrokenBackups(context);
   if (dryRun) {
     const state = await context.log.catchUp({ signal });
-    const choice = await choose(context, state, request, worth);
+    const choice = await choose(context, state, request, broken);
     return { ...choice, freeableBytes: await freeableBytes(context, state, choice.forgotten, { signal }) };
   }
   requireWritable(context);
@@ -83,7 +83,7 @@ export async function applyRetention(
   await appendInLittleRoom(
     context,
     async (state) => {
-      choice = await choose(context, state, request, worth);
+      choice = await choose(context, state, request, broken);
       return decideForget(
         state,
         choice.forgotten.map(({ id }) => id),
@@ -91,7 +91,7 @@ export async function applyRetention(
     },
     { signal },
   );
-  if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log asked for no decision');
+  if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log was appended to without a decision');
   return { ...choice, freeableBytes: undefined };
 }
 
@@ -117,7 +117,7 @@ async function choose(
   context: RepositoryContext,
   state: LogState,
   { policy, volume, signal }: Request,
-  worth: Worth,
+  broken: BrokenBackups,
 ): Promise<Choice> {
   const candidates = [...state.backups.values()].filter((backup) => volume === undefined || backup.volume === volume);
   const kept: StoredBackup[] = [];
@@ -128,7 +128,7 @@ async function choose(
     for (const stored of backups) {
       await letOthersRun();
       signal?.throwIfAborted();
-      const isBroken = await worth.isBroken(state, stored, { signal });
+      const isBroken = await broken.has(state, stored, { signal });
       judged.push({ stored, frozenAt: new Date(stored.frozenAt), isBroken, isHeld: stored.hold !== undefined });
     }
     for (const { backup, keptBy } of applyPolicy(policy, judged, now)) {
@@ -139,15 +139,15 @@ async function choose(
   return { kept, forgotten };
 }
 
-/** Bytes of the packs that only some backups need. */
-export async function freeableBytes(
+/** Bytes of the packs that only the forgotten backups need. */
+async function freeableBytes(
   context: RepositoryContext,
   state: LogState,
   forgotten: readonly StoredBackup[],
   options: AbortOptions,
 ): Promise<number> {
   if (forgotten.length === 0) return 0;
-  // What a backup under way builds on stays until that has ended.
+  // The base of a backup under way is kept until that backup has ended.
   const pinned = pinnedIds(state.sessions.values());
   const going = new Set(forgotten.map(({ id }) => id).filter((id) => !pinned.has(id)));
   const marker = new Marker(context);
@@ -165,4 +165,51 @@ export async function freeableBytes(
     if (needed.has(key) && !kept.has(key) && pack.session > neededThrough) bytes += pack.size;
   }
   return bytes;
+}
+
+/**
+ * Knows which backups lack something: blocks that were lost when they were made, or records of a pack that `verify` put into
+ * quarantine. Maps are only read while a pack is in quarantine.
+ */
+class BrokenBackups {
+  readonly #context: RepositoryContext;
+  /** By id of a backup, the keys of the packs that it needs; `undefined` if its map can't be read. */
+  readonly #needs = new Map<string, ReadonlySet<string> | undefined>();
+
+  constructor(context: RepositoryContext) {
+    this.#context = context;
+  }
+
+  /**
+   * Whether the backup is known to lack something.
+   *
+   * @throws what the target throws when it does not answer, which says nothing about what is stored
+   */
+  async has(state: LogState, backup: StoredBackup, options: AbortOptions): Promise<boolean> {
+    if (!backup.intact || backup.descriptor.lost.length > 0) return true;
+    if (state.quarantined.size === 0) return false;
+    const needed = await this.#needed(state, backup, options);
+    if (needed === undefined) return true;
+    for (const key of state.quarantined.keys()) if (needed.has(key)) return true;
+    return false;
+  }
+
+  /** The answer is kept for newer states too: a pack that was moved in between was sound when it was moved. */
+  async #needed(
+    state: LogState,
+    backup: StoredBackup,
+    options: AbortOptions,
+  ): Promise<ReadonlySet<string> | undefined> {
+    if (this.#needs.has(backup.id)) return this.#needs.get(backup.id);
+    let needed: ReadonlySet<string> | undefined;
+    try {
+      const marker = new Marker(this.#context);
+      await marker.mark([backup], options);
+      needed = (await liveOf(state, marker.named, new TableTargets(this.#context), options)).live;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+    }
+    this.#needs.set(backup.id, needed);
+    return needed;
+  }
 }

@@ -1,17 +1,28 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { described, optionsArgument, signalArgument } from '../../common/arguments.ts';
+import { described, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
-import { decideForget } from '../log/entries/sessions.ts';
+import { MAX_TEXT } from '../format/decode-values.ts';
+import { decideForget, decideHold, decideRelease } from '../log/entries/sessions.ts';
+
+/**
+ * Forgets backups, and holds them so that nobody forgets them. Each call is one log entry for all of its backups, or none.
+ */
 
 /** Options of `BackupRepository.forget`. @public */
 export interface ForgetOptions extends AbortOptions {}
 
+/** Options of `BackupRepository.hold`. @public */
+export interface HoldOptions extends AbortOptions {
+  /** The reason, as text for people: at most 1,024 characters. It is shown to all who list the backups. */
+  readonly reason?: string | undefined;
+}
+
 /**
- * Forgets backups, all of them or none. From then on they can't be opened; what only they need goes with later prunes.
+ * Forgets backups, all of them or none. They can't be opened any more, and later prunes delete the packs that only they need.
  *
  * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BACKUP_HELD`, `READ_ONLY`, `COMMIT_UNKNOWN`, `NO_SPACE`, and
- * what the log gives
+ * what the log throws
  */
 export async function forgetBackups(
   context: RepositoryContext,
@@ -19,14 +30,48 @@ export async function forgetBackups(
   options: ForgetOptions = {},
 ): Promise<void> {
   const { signal } = optionsArgument('options', options, { signal: true });
+  const wanted = checkCall(context, ids, signal);
+  if (wanted.length > 0) await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
+}
+
+/**
+ * Keeps backups from being forgotten, by `forget` and by any policy, until they are released.
+ *
+ * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is held), `READ_ONLY`, `COMMIT_UNKNOWN`, and what the
+ * log throws
+ */
+export async function holdBackups(
+  context: RepositoryContext,
+  ids: readonly string[],
+  options: HoldOptions = {},
+): Promise<void> {
+  const { reason, signal } = optionsArgument('options', options, { reason: true, signal: true });
+  if (reason !== undefined && (textArgument('reason', reason).length > MAX_TEXT || !reason.isWellFormed())) {
+    throw new TypeError(`reason must be a well-formed string of at most ${MAX_TEXT} characters`);
+  }
+  const wanted = checkCall(context, ids, signal);
+  if (wanted.length > 0) await context.log.append((state) => decideHold(state, wanted, reason), { signal });
+}
+
+/** Lets backups be forgotten again. A backup that is not held is left alone. @throws as {@link holdBackups} */
+export async function releaseBackups(
+  context: RepositoryContext,
+  ids: readonly string[],
+  options: AbortOptions = {},
+): Promise<void> {
+  const { signal } = optionsArgument('options', options, { signal: true });
+  const wanted = checkCall(context, ids, signal);
+  if (wanted.length > 0) await context.log.append((state) => decideRelease(state, wanted), { signal });
+}
+
+function checkCall(context: RepositoryContext, ids: unknown, signal: unknown): string[] {
   const wanted = idsArgument('ids', ids);
   signalArgument('signal', signal);
   requireWritable(context);
-  if (wanted.length === 0) return;
-  await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
+  return wanted;
 }
 
-/** Ids of backups as callers give them: an array of strings that are not empty. @throws TypeError */
+/** Ids of backups as a caller gives them: an array of strings that are not empty. @throws TypeError */
 export function idsArgument(name: string, value: unknown): string[] {
   if (!Array.isArray(value)) throw new TypeError(`${name} must be an array of ids of backups, not ${described(value)}`);
   return value.map((id: unknown) => {

@@ -1,27 +1,27 @@
-/** Instants as the clocks and calendars of a time zone show them: which hour, day, week, month and year they belong to. */
+/** Computes to which hour, day, week, month and year of a time zone an instant belongs. */
 
-/** Of one instant. Two instants belong to one period exactly when its texts are equal. */
+/** The periods of one instant. Two instants belong to the same period exactly when the texts are equal. */
 export interface Periods {
-  /** With the offset from UTC, so that the hour that a clock shows twice when daylight saving ends is two. */
+  /** It includes the offset from UTC, so that the hour that clocks show twice when daylight saving ends counts as two. */
   readonly hour: string;
   readonly day: string;
-  /** ISO 8601: weeks begin on Monday, and belong to the year that has their Thursday. */
+  /** As in ISO 8601, weeks begin on Monday and belong to the year of their Thursday. */
   readonly week: string;
   readonly month: string;
   readonly year: string;
 }
 
 const DAY_MS = 86_400_000;
-/** The first and the last instant that a `Date` can hold. */
+/** A `Date` can hold instants up to this far before and after 1970. */
 const MAX_DATE_MS = 8.64e15;
 
-/** Reads instants in one time zone. */
+/** The calendar and clock of one time zone. */
 export class LocalCalendar {
   readonly #format: Intl.DateTimeFormat;
 
   /**
    * @param timeZone - an IANA name, such as `Europe/Vienna`, or `UTC`
-   * @throws TypeError for a name that is none
+   * @throws TypeError if there is no time zone of that name
    */
   constructor(timeZone: unknown) {
     if (typeof timeZone !== 'string' || timeZone.length === 0) {
@@ -44,7 +44,7 @@ export class LocalCalendar {
     }
   }
 
-  /** @param at - milliseconds since 1970; what no `Date` holds counts as the nearest instant that one does */
+  /** @param at - milliseconds since 1970; a time that no `Date` can hold counts as the nearest one that it can hold */
   periods(at: number): Periods {
     const instant = Math.min(MAX_DATE_MS, Math.max(-MAX_DATE_MS, at));
     const parts: Partial<Record<Intl.DateTimeFormatPartTypes, string>> = {};
@@ -62,10 +62,10 @@ export class LocalCalendar {
   }
 }
 
-/** Of a date in the proleptic Gregorian calendar. */
+/** The ISO week of a date in the proleptic Gregorian calendar. */
 function isoWeek(year: number, month: number, day: number): string {
   const midnight = new Date(0);
-  midnight.setUTCFullYear(year, month - 1, day); // `Date.UTC` takes years below 100 for those of the 20th century.
+  midnight.setUTCFullYear(year, month - 1, day); // `Date.UTC` would read years below 100 as years of the 20th century.
   const days = Math.round(midnight.getTime() / DAY_MS);
   const sinceMonday = (((days + 3) % 7) + 7) % 7; // 1970-01-01 was a Thursday.
   const thursday = new Date((days - sinceMonday + 3) * DAY_MS);

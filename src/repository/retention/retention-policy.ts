@@ -1,24 +1,24 @@
 import { integerArgument, optionsArgument } from '../../common/arguments.ts';
 import { LocalCalendar, type Periods } from './local-calendar.ts';
-import { timesByLog } from './log-times.ts';
 
 /**
- * Which backups of one volume to keep, as restic's users know it: for each rule, the newest backup of each of the newest
- * so many hours, days, ISO weeks, months and years that have one. A backup that any rule keeps is kept.
+ * Which backups of one volume to keep. The rules are those of restic: each rule names a kind of period and a number n, and
+ * keeps the newest backup of each of the newest n periods that have a backup. A backup that any rule keeps is kept.
  *
- * Newer and older is what was committed later or earlier, whatever the clocks of hosts said; times only say which period a
- * backup belongs to. Whatever the policy says, a volume's newest backup, its newest whole one and held ones are kept.
+ * A backup is newer than another if it was committed later, whatever the clocks of hosts showed; times only decide to which
+ * period a backup belongs. Independently of the policy, a volume's newest backup, its newest whole backup and its held backups
+ * are kept.
  *
- * A rule is met by whole backups. One that lost blocks, or needs a pack that `verify` found damaged, takes no place of a
- * rule. It is kept while no newer whole backup exists; after that it stays only where it stands in a period that the rule
- * reaches and that has no whole backup.
+ * A backup is whole unless it lost blocks or needs a pack that `verify` found damaged. Only whole backups count for the number
+ * of a rule. A backup that is not whole is kept while no newer whole backup exists; after that it is kept only in a period that
+ * the rule reaches and that has no whole backup.
  *
  * Source of the rules: restic, "Removing backup snapshots", https://restic.readthedocs.io/en/stable/060_forget.html
  *
  * @public
  */
 export interface RetentionPolicy {
-  /** The newest so many, whenever they were made. */
+  /** Keeps the newest n backups, whenever they were made. */
   keepLast?: number | undefined;
   keepHourly?: number | undefined;
   keepDaily?: number | undefined;
@@ -26,35 +26,35 @@ export interface RetentionPolicy {
   keepMonthly?: number | undefined;
   keepYearly?: number | undefined;
   /**
-   * All that were frozen within so many milliseconds before now, or before the volume's newest backup where that is older:
-   * a volume that is backed up no more keeps its last ones.
+   * Keeps all backups that were frozen within this many milliseconds before now, or before the volume's newest backup if that
+   * is older. So a volume that is no longer backed up keeps its last backups.
    */
   keepWithin?: number | undefined;
   /**
-   * The time zone by whose calendar and clock hours, days, weeks, months and years begin: an IANA name such as
-   * `Europe/Vienna`. Give every host the same one. @defaultValue `UTC`
+   * The time zone in which hours, days, weeks, months and years begin: an IANA name such as `Europe/Vienna`. All hosts should
+   * use the same one. @defaultValue `UTC`
    */
   timeZone?: string | undefined;
 }
 
-/** What a rule sees of a backup. */
+/** What the rules know about a backup. */
 export interface Dated {
   readonly frozenAt: Date;
-  /** Whether it is known to lack something. @defaultValue false */
+  /** Whether the backup is known to lack something. @defaultValue false */
   readonly isBroken?: boolean | undefined;
-  /** Whether it must not be forgotten. @defaultValue false */
+  /** Whether the backup must not be forgotten. @defaultValue false */
   readonly isHeld?: boolean | undefined;
 }
 
 type RuleName = Exclude<keyof RetentionPolicy, 'timeZone'>;
 
-/** Why a backup is kept: the name of a rule, or what no policy overrules. */
+/** Why a backup is kept: the name of a rule, or a reason that no policy overrules. */
 export type KeptBy = RuleName | 'newest' | 'newest whole' | 'no newer whole' | 'held';
 
-/** What is to become of a backup, and why. */
+/** What the policy decides about a backup. */
 export interface RetentionChoice<B extends Dated> {
   readonly backup: B;
-  /** Why it is kept; nothing: it goes. */
+  /** Why the backup is kept. If this is empty, the backup is to be forgotten. */
   readonly keptBy: readonly KeptBy[];
 }
 
@@ -79,15 +79,15 @@ const KNOWN_POLICY: Readonly<Record<keyof RetentionPolicy, true>> = {
   timeZone: true,
 };
 
-/** A policy that was checked. */
+/** A policy whose values were checked. */
 export interface CheckedPolicy {
-  /** Most periods by rule; rules that keep nothing are left out. */
+  /** The number of each rule; rules that keep nothing are left out. */
   readonly counts: ReadonlyMap<Exclude<RuleName, 'keepWithin'>, number>;
   readonly keepWithinMs: number | undefined;
   readonly calendar: LocalCalendar;
 }
 
-/** @throws TypeError, also for a policy that keeps nothing at all: that is no policy but a slip */
+/** @throws TypeError, also for a policy that keeps nothing at all, which can only be a mistake */
 export function checkPolicy(policy: RetentionPolicy): CheckedPolicy {
   const { timeZone = 'UTC', keepWithin, ...rules } = optionsArgument('policy', policy, KNOWN_POLICY);
   const counts = new Map<Exclude<RuleName, 'keepWithin'>, number>();
@@ -97,15 +97,16 @@ export function checkPolicy(policy: RetentionPolicy): CheckedPolicy {
     if (count > 0) counts.set(name, count);
   }
   const keepWithinMs = keepWithin === undefined ? undefined : integerArgument('keepWithin', keepWithin, 1);
-  if (counts.size === 0 && keepWithinMs === undefined) throw new TypeError('a retention policy must keep something');
+  if (counts.size === 0 && keepWithinMs === undefined)
+    throw new TypeError('a retention policy must keep something: set at least one rule to 1 or more');
   return { counts, keepWithinMs, calendar: new LocalCalendar(timeZone) };
 }
 
 /**
- * Applies a policy to the backups of one volume; the answer is newest first.
+ * Applies a policy to the backups of one volume. Yields the newest backup first.
  *
  * @param backups - in the order of the log, oldest first
- * @param now - milliseconds since 1970, by the clock of who applies it
+ * @param now - milliseconds since 1970, by the clock of this host
  */
 export function* applyPolicy<B extends Dated>(
   policy: CheckedPolicy,
@@ -132,7 +133,7 @@ export function* applyPolicy<B extends Dated>(
 
 interface Rule {
   readonly name: RuleName;
-  /** Called once for each backup, newest first. */
+  /** This is called once for each backup, the newest first. */
   keeps(instant: Instant, isBroken: boolean): boolean;
 }
 
@@ -156,7 +157,7 @@ function rulesOf({ counts, keepWithinMs }: CheckedPolicy, reference: number): Ru
   return rules;
 }
 
-/** An instant of which the periods are looked up once, and only when a rule asks. */
+/** An instant whose periods are computed when a rule first asks for them. */
 class Instant {
   readonly at: number;
   readonly #calendar: LocalCalendar;
@@ -171,4 +172,48 @@ class Instant {
     this.#periods ??= this.#calendar.periods(this.at);
     return this.#periods;
   }
+}
+
+/**
+ * The times of one volume's backups, with those corrected that contradict the order of the log.
+ *
+ * A time is only what some host's clock showed, while the order of the log is certain. The longest series of times that agrees
+ * with that order is trusted. A time between two trusted ones that is not within them came from a clock that was wrong for a
+ * while, and is replaced by the nearer of the two. Times before the first and after the last trusted one stay as they are: the
+ * order does not show which clock was wrong, and a clock that was finally set right must not move all earlier backups into
+ * one period.
+ *
+ * @param times - milliseconds since 1970, oldest commit first
+ */
+export function timesByLog(times: readonly number[]): number[] {
+  const trusted = longestAscending(times);
+  const corrected = [...times];
+  for (let index = 1; index < trusted.length; index++) {
+    const [from, to] = [trusted[index - 1] as number, trusted[index] as number];
+    for (let at = from + 1; at < to; at++) {
+      corrected[at] = Math.min(times[to] as number, Math.max(times[from] as number, times[at] as number));
+    }
+  }
+  return corrected;
+}
+
+/** The indexes of a longest series that never descends, found by patience sorting in O(n log n). */
+function longestAscending(values: readonly number[]): number[] {
+  /** At index n: the index of the least value that ends a series of length n + 1. */
+  const ends: number[] = [];
+  const before: (number | undefined)[] = [];
+  for (const [index, value] of values.entries()) {
+    let low = 0;
+    let high = ends.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((values[ends[middle] as number] as number) <= value) low = middle + 1;
+      else high = middle;
+    }
+    before[index] = ends[low - 1];
+    ends[low] = index;
+  }
+  const series: number[] = [];
+  for (let at = ends.at(-1); at !== undefined; at = before[at]) series.push(at);
+  return series.reverse();
 }

@@ -3,8 +3,12 @@ import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import { type ApplyRetentionOptions, applyRetention } from '../../../src/repository/retention/apply-retention.ts';
-import { forgetBackups } from '../../../src/repository/retention/forget.ts';
-import { type HoldOptions, holdBackups, releaseBackups } from '../../../src/repository/retention/hold.ts';
+import {
+  forgetBackups,
+  type HoldOptions,
+  holdBackups,
+  releaseBackups,
+} from '../../../src/repository/retention/forget.ts';
 import type { RetentionPolicy } from '../../../src/repository/retention/retention-policy.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';

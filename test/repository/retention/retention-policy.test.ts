@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { timesByLog } from '../../../src/repository/retention/log-times.ts';
 import {
   applyPolicy,
   checkPolicy,
   type Dated,
   type RetentionPolicy,
+  timesByLog,
 } from '../../../src/repository/retention/retention-policy.ts';
 import { property } from '../../support/randomness.ts';
 
