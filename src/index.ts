@@ -34,10 +34,10 @@ export type {
   JobStatus,
   WatchOptions,
 } from './repository/backup/backup-job.ts';
-export type { Outage } from './repository/backup/job-patience.ts';
+export type { ChangeSource } from './repository/backup/backup-plan.ts';
 export type { SessionInfo } from './repository/backup/list-sessions.ts';
+export type { Outage } from './repository/backup/outage-retries.ts';
 export type { SessionLiveness } from './repository/backup/session-owner.ts';
-export type { ChangeSource } from './repository/backup/volume-backup.ts';
 export type { ChangeReason } from './repository/backup/witnessed-commits.ts';
 export {
   type BackupGroup,

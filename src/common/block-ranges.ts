@@ -29,6 +29,24 @@ export class Coalescer {
   }
 }
 
+/** Collects single blocks, most of which follow the one before: a pack full of small blocks is a few ranges. */
+export class RangeCollector {
+  /** The number of blocks. */
+  count = 0;
+  readonly #ranges: { firstBlock: number; blockCount: number }[] = [];
+
+  get ranges(): readonly BlockRange[] {
+    return this.#ranges;
+  }
+
+  add(block: number): void {
+    this.count++;
+    const last = this.#ranges.at(-1);
+    if (last !== undefined && last.firstBlock + last.blockCount === block) last.blockCount++;
+    else this.#ranges.push({ firstBlock: block, blockCount: 1 });
+  }
+}
+
 /** Every block that is in any of `lists`, in whatever order their ranges are. */
 export function unionRanges(...lists: (readonly BlockRange[])[]): BlockRange[] {
   return [...unionOf(lists.flat().sort((a, b) => a.firstBlock - b.firstBlock))];

@@ -7,8 +7,8 @@ import type { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BackupInfo } from '../context/backup-info.ts';
 import type { Progress, ProgressOptions } from '../context/progress.ts';
-import type { Outage } from './job-patience.ts';
-import type { ChangeSource } from './volume-backup.ts';
+import type { ChangeSource } from './backup-plan.ts';
+import type { Outage } from './outage-retries.ts';
 import type { ChangeReason } from './witnessed-commits.ts';
 
 /** What a backup is made of: a snapshot, or a volume that is frozen for it. @public */

@@ -1,21 +1,36 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
-import type { BackupError } from '../../common/errors.ts';
+import { BackupError } from '../../common/errors.ts';
 import { metered, type RequestBudget, RequestMeter } from '../../targets/decorators/request-meter.ts';
-import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { backupInfo } from '../context/backup-info.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
+import type { BackupRecord } from '../format/log-entry.ts';
 import type { StoredBackup } from '../format/log-state.ts';
+import type { MapDescriptor } from '../format/map-descriptor.ts';
 import { SealPool } from '../packs/seal-pool/seal-pool.ts';
 import type { BackupResult } from './backup-job.ts';
-import { BackupRun, type RunMember } from './backup-run.ts';
+import { planBackup } from './backup-plan.ts';
 import { BackupSession, type PinnedPart, type StoringOptions } from './backup-session.ts';
-import { ContentIndex } from './dedup-index.ts';
-import { type Ending, JobHandle } from './job-handle.ts';
-import { DEFAULT_OUTAGE_MS, JobPatience } from './job-patience.ts';
+import { DedupIndex } from './dedup-index.ts';
+import { JobEnding } from './job-ending.ts';
+import { JobHandle, type SharedParts } from './job-handle.ts';
+import { JobProgress } from './job-progress.ts';
 import { checkRequests, type FrozenRequest, freeze, type JobRequest } from './job-requests.ts';
+import { openSession } from './open-session.ts';
+import { DEFAULT_OUTAGE_MS, OutageRetries } from './outage-retries.ts';
 import { VolumeBackup } from './volume-backup.ts';
+import { witnessCommit } from './witnessed-commits.ts';
 
-/** How jobs store, as the repository was opened with. */
+/**
+ * A backup under way is three objects, each with a life of its own:
+ *
+ * - the job (`JobHandle`), which the host holds: it lives as long as the host keeps it
+ * - the session (`BackupSession`), which the log knows: it lives as long as its `open` entry is open
+ * - the volume's backup (`VolumeBackup`), which does the work: it lives as long as the sweep of its volume
+ *
+ * A group has one session, and a job and a volume's backup for each volume. All of them share one `JobProgress`.
+ */
+
+/** How jobs store; the repository was opened with it. */
 export interface JobSettings extends StoringOptions {
   readonly threads: number | undefined;
   readonly compressionLevel: number | undefined;
@@ -23,44 +38,36 @@ export interface JobSettings extends StoringOptions {
   readonly workerUrl: URL | undefined;
 }
 
-/** What holds for all backups of one run. */
+/** Options of all jobs of one session. */
 export interface StartOptions extends AbortOptions {
   readonly budget?: RequestBudget | undefined;
   readonly outageMs?: number | undefined;
 }
 
-interface Preparation {
-  readonly context: RepositoryContext;
-  readonly session: BackupSession;
-  readonly frozen: readonly FrozenRequest[];
-  readonly onMoved: () => void;
-  readonly signal: AbortSignal;
+/** One backup of a session. */
+interface Member {
+  readonly id: string;
+  readonly request: FrozenRequest;
+  readonly part: PinnedPart;
+  readonly backup: VolumeBackup;
 }
 
-interface Start extends Omit<Preparation, 'context' | 'signal'> {
-  readonly backups: readonly VolumeBackup[];
-  readonly meter: RequestMeter;
-  readonly patience: JobPatience;
-  readonly lifetime: AbortController;
-  /** The host's. */
-  readonly signal: AbortSignal | undefined;
-}
+/** The most that closing the repository waits for sessions to be ended. */
+const MAX_LEAVE_WAIT_MS = 5_000;
+/** Ending a session is given up after this. The session then stays open, and the next start takes it over. */
+const LEAVE_TIMEOUT_MS = 60_000;
 
-const LONGEST_GOODBYE_MS = 5_000;
-/** A session that could not be given up by then is left open: the next start takes it over. */
-const GOODBYE_GIVEN_UP_MS = 60_000;
-
-/** The backups that are on their way in one repository, and what they share. */
+/** The backups that are under way in one repository, and what they share. It lives as long as the open repository. */
 export class BackupJobs {
   readonly running = new Set<JobHandle>();
   readonly #context: RepositoryContext;
   readonly #settings: JobSettings;
-  readonly #contents = new ContentIndex();
+  readonly #index = new DedupIndex();
+  /** By block size. */
   readonly #pools = new Map<number, SealPool>();
-  /** Sessions being given up, which takes a request. */
-  readonly #goodbyes = new Set<Promise<unknown>>();
-  /** Starts that are under way. */
-  readonly #starting = new Map<AbortController, Promise<unknown>>();
+  /** Requests that end sessions. */
+  readonly #leaving = new Set<Promise<unknown>>();
+  readonly #starting = new Map<JobEnding, Promise<unknown>>();
 
   constructor(context: RepositoryContext, settings: JobSettings) {
     this.#context = context;
@@ -70,36 +77,39 @@ export class BackupJobs {
   /** Starts backups that are committed together: one of each volume, all frozen at one instant. */
   async start(requests: readonly JobRequest[], options: StartOptions): Promise<JobHandle[]> {
     checkRequests(requests);
-    const meter = new RequestMeter(options.budget);
     options.signal?.throwIfAborted();
-    const lifetime = new AbortController();
-    const started = metered(meter, () => this.#start(requests, options, meter, lifetime));
-    this.#starting.set(lifetime, started);
+    const progress = new JobProgress();
+    const ending = new JobEnding();
+    const { outageMs = DEFAULT_OUTAGE_MS } = options;
+    const outages = new OutageRetries({ outageMs, signal: ending.signal, onChange: () => progress.moved() });
+    const shared = { progress, ending, outages, meter: new RequestMeter(options.budget) };
+    const started = metered(shared.meter, () => this.#start(requests, options.signal, shared));
+    this.#starting.set(ending, started);
     try {
       return await started;
     } finally {
-      this.#starting.delete(lifetime);
+      this.#starting.delete(ending);
     }
   }
 
-  /** Gives up all starts that are under way, however silent the target is. */
+  /** Ends all starts that are under way, even if the target does not answer. */
   async cancelStarts(reason: unknown): Promise<void> {
     const starts = [...this.#starting];
-    for (const [lifetime] of starts) lifetime.abort(reason);
+    for (const [ending] of starts) ending.fail(reason);
     await Promise.allSettled(starts.map(([, started]) => started));
   }
 
-  /** Gives up the jobs of a session. */
+  /** Cancels the jobs of a session. */
   async cancelSession(seq: number): Promise<void> {
     const jobs = [...this.running].filter((job) => job.session === seq);
     await Promise.all(jobs.map((job) => job.cancel()));
   }
 
-  /** Waits a while for requests that give sessions up: the log does without them. */
+  /** Waits a while for requests that end sessions. They are a courtesy: the log works without them. */
   async settled(): Promise<void> {
     const wait = Promise.withResolvers<void>();
-    const timer = setTimeout(wait.resolve, LONGEST_GOODBYE_MS);
-    await Promise.race([Promise.allSettled(this.#goodbyes), wait.promise]);
+    const timer = setTimeout(wait.resolve, MAX_LEAVE_WAIT_MS);
+    await Promise.race([Promise.allSettled(this.#leaving), wait.promise]);
     clearTimeout(timer);
   }
 
@@ -109,28 +119,22 @@ export class BackupJobs {
 
   async #start(
     requests: readonly JobRequest[],
-    { signal, outageMs = DEFAULT_OUTAGE_MS }: StartOptions,
-    meter: RequestMeter,
-    lifetime: AbortController,
+    signal: AbortSignal | undefined,
+    shared: SharedParts,
   ): Promise<JobHandle[]> {
-    const handles: JobHandle[] = [];
-    const onMoved = () => {
-      for (const handle of handles) handle.moved();
-    };
-    const patience = new JobPatience({ outageMs, signal: lifetime.signal, onChange: onMoved });
-    const context = { ...this.#context, insist: patience.through.bind(patience) };
-    const onAbort = () => lifetime.abort(signal?.reason);
+    const { ending, outages } = shared;
+    const context = { ...this.#context, insist: outages.run.bind(outages) };
+    const onAbort = () => ending.fail(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
     let frozen: FrozenRequest[] = [];
     let session: BackupSession | undefined;
     try {
-      frozen = await freeze(requests, lifetime.signal);
-      session = await this.#openSession(context, frozen, lifetime.signal);
-      const backups = await this.#prepare({ context, session, frozen, onMoved, signal: lifetime.signal });
-      handles.push(...this.#run({ session, frozen, backups, meter, patience, lifetime, signal, onMoved }));
-      return handles;
+      frozen = await freeze(requests, ending.signal);
+      session = await this.#openSession(context, frozen, shared);
+      const members = await this.#prepare(context, session, frozen, shared);
+      return this.#run(session, members, shared, signal);
     } catch (error) {
-      lifetime.abort(error);
+      ending.fail(error);
       for (const { snapshot } of frozen) await snapshot.close();
       if (session !== undefined) this.#leave(session);
       throw error;
@@ -142,7 +146,7 @@ export class BackupJobs {
   async #openSession(
     context: RepositoryContext,
     frozen: readonly FrozenRequest[],
-    signal: AbortSignal,
+    { progress, ending: { signal } }: SharedParts,
   ): Promise<BackupSession> {
     const parts = frozen.map(({ options, snapshot }) => ({
       volume: options.volume,
@@ -150,81 +154,70 @@ export class BackupJobs {
       blockSize: snapshot.blockSize,
     }));
     const takeOver = frozen.some(({ options }) => options.takeOver === true);
-    const opening = BackupSession.open(context, parts, this.#settings, this.#contents, { signal, takeOver });
+    const tools = { storing: this.#settings, index: this.#index, progress, signal };
+    const opening = openSession(context, parts, { signal, takeOver }).then(
+      (opened) => new BackupSession(context, opened, tools),
+    );
     try {
       return await abortable(opening, signal);
     } catch (error) {
-      // Its entry may still be on its way: a target that ignores the signal must not hold the host's snapshot.
+      // The entry may still be under way: a target that ignores the signal must not keep the host's snapshot open.
       opening.then((late) => this.#leave(late)).catch(() => {});
       throw error;
     }
   }
 
-  /** What has to be stored of each volume. */
-  async #prepare({ context, session, frozen, onMoved, signal }: Preparation): Promise<VolumeBackup[]> {
-    const preparing = frozen.map(({ options: { sampleBlocks }, snapshot }, index) => {
+  /** Decides what has to be stored of each volume. */
+  async #prepare(
+    context: RepositoryContext,
+    session: BackupSession,
+    frozen: readonly FrozenRequest[],
+    { progress, ending: { signal } }: SharedParts,
+  ): Promise<Member[]> {
+    const preparing = frozen.map(async (request, index): Promise<Member> => {
+      const { options, snapshot } = request;
       const part = session.parts[index] as PinnedPart;
       const pool = this.#pool(snapshot.blockSize);
-      return VolumeBackup.prepare({ context, session, part, snapshot, pool, sampleBlocks, signal, onMoved });
+      const plan = await planBackup({ context, part, snapshot, pool, sampleBlocks: options.sampleBlocks, signal });
+      const backup = new VolumeBackup({ context, session, snapshot, pool, plan, progress, signal });
+      return { id: session.newBackupId(options.volume), request, part, backup };
     });
     return await abortable(Promise.all(preparing), signal);
   }
 
-  #run(start: Start): JobHandle[] {
-    const { session, frozen, backups, meter, patience, lifetime, signal, onMoved } = start;
-    const members = backups.map((backup, index) =>
-      memberOf(session, frozen[index] as FrozenRequest, session.parts[index] as PinnedPart, backup),
-    );
-    const run = new BackupRun({ session, members, meter, signal: lifetime.signal, onMoved });
-    const ending = endingOf(lifetime);
-    const unlisten = endWith(frozen, run, ending, signal);
-    const handles: JobHandle[] = [];
-    run.committed
+  #run(
+    session: BackupSession,
+    members: readonly Member[],
+    shared: SharedParts,
+    signal: AbortSignal | undefined,
+  ): JobHandle[] {
+    const { progress, ending, meter } = shared;
+    const snapshots = members.map(({ backup }) => backup.snapshot);
+    const unfollow = ending.follow(snapshots, signal, () => progress.phase === 'storing');
+    const committed = metered(meter, () => storeAndCommit(session, members, shared)).finally(unfollow);
+    const handles = members.map(({ id, request: { options }, backup }, index) => {
+      const result = committed.then((stored) => resultOf(stored[index] as StoredBackup, backup, meter));
+      const { volume, onProgress } = options;
+      return new JobHandle({ ...shared, id, volume, session: session.seq, backup, result, onProgress });
+    });
+    for (const handle of handles) this.running.add(handle);
+    committed
       .catch((error: unknown) => {
-        lifetime.abort(error); // Whatever is still on its way.
+        ending.fail(error); // Stops what is still under way.
         this.#leave(session);
       })
       .finally(() => {
-        unlisten();
-        for (const { snapshot } of frozen) void snapshot.close();
+        for (const snapshot of snapshots) void snapshot.close();
         for (const handle of handles) this.running.delete(handle);
       });
-    members.forEach(({ id, backup }, index) => {
-      const { snapshot, options } = frozen[index] as FrozenRequest;
-      const result = run.committed.then((stored) => resultOf(stored[index] as StoredBackup, backup, meter));
-      const { volume, onProgress } = options;
-      const handle = new JobHandle({
-        id,
-        volume,
-        session: session.seq,
-        snapshot,
-        backup,
-        run,
-        meter,
-        patience,
-        result,
-        ending,
-        onProgress,
-      });
-      handles.push(handle);
-      this.running.add(handle);
-    });
     return handles;
   }
 
   #pool(blockSize: number): SealPool {
     let pool = this.#pools.get(blockSize);
     if (pool === undefined) {
-      const { threads, compressionLevel, sealMemoryBytes, workerUrl } = this.#settings;
-      const { keys } = this.#context;
-      pool = new SealPool({
-        keys,
-        blockSize,
-        threads,
-        level: compressionLevel,
-        memoryBytes: sealMemoryBytes,
-        workerUrl,
-      });
+      const { threads, compressionLevel: level, sealMemoryBytes: memoryBytes, workerUrl } = this.#settings;
+      pool = new SealPool({ keys: this.#context.keys, blockSize, threads, level, memoryBytes, workerUrl });
       this.#pools.set(blockSize, pool);
     }
     return pool;
@@ -232,88 +225,80 @@ export class BackupJobs {
 
   #leave(session: BackupSession): void {
     const giveUp = new AbortController();
-    // Nobody else ends it, and a store that never answers would keep the log's turn from all who come after.
-    const timer = setTimeout(() => giveUp.abort(), GOODBYE_GIVEN_UP_MS).unref();
-    const goodbye = session.abort({ signal: giveUp.signal }).catch(() => {});
-    this.#goodbyes.add(goodbye);
-    void goodbye.finally(() => {
+    // A store that never answers would otherwise block all later entries of this process.
+    const timer = setTimeout(() => giveUp.abort(), LEAVE_TIMEOUT_MS).unref();
+    const leaving = session.abort({ signal: giveUp.signal }).catch(() => {});
+    this.#leaving.add(leaving);
+    void leaving.finally(() => {
       clearTimeout(timer);
-      this.#goodbyes.delete(goodbye);
+      this.#leaving.delete(leaving);
     });
   }
 }
 
-/** Ends a run with what it depends on: the host's signal, and the life of its snapshots. */
-function endWith(
-  frozen: readonly FrozenRequest[],
-  run: BackupRun,
-  ending: Ending,
-  signal: AbortSignal | undefined,
-): () => void {
-  // Once everything is stored the commit needs no snapshot.
-  const isNeeded = (of: VolumeSnapshot, snapshot: VolumeSnapshot) => of === snapshot && run.phase === 'storing';
-  const onAbort = () => ending.cancel(signal?.reason);
-  signal?.addEventListener('abort', onAbort, { once: true });
-  if (signal?.aborted === true) onAbort();
-  const undo = frozen.map(({ snapshot }) => {
-    const { events } = snapshot.volume;
-    const onBroken = (of: VolumeSnapshot, error: BackupError) => {
-      if (isNeeded(of, snapshot)) ending.fail(error);
-    };
-    const onClosed = (of: VolumeSnapshot) => {
-      if (isNeeded(of, snapshot)) ending.cancel(new DOMException('the volume was closed', 'AbortError'));
-    };
-    events.on('snapshotBroken', onBroken).on('snapshotClosed', onClosed);
-    if (snapshot.status === 'broken') ending.fail(snapshot.error);
-    if (snapshot.status === 'closed') onClosed(snapshot);
-    return () => events.off('snapshotBroken', onBroken).off('snapshotClosed', onClosed);
-  });
-  return () => {
-    signal?.removeEventListener('abort', onAbort);
-    for (const each of undo) each();
-  };
-}
-
-function endingOf(lifetime: AbortController): Ending {
-  const ending: Ending = {
-    isCancelled: false,
-    cancel: (reason) => {
-      if (lifetime.signal.aborted) return;
-      ending.isCancelled = true;
-      lifetime.abort(reason);
-    },
-    fail: (error) => lifetime.abort(error),
-  };
-  return ending;
-}
-
-function memberOf(
+/** Takes a session's backups from their first block to their one commit: all of them, or none (P12). */
+async function storeAndCommit(
   session: BackupSession,
-  { options, snapshot }: FrozenRequest,
-  part: PinnedPart,
-  backup: VolumeBackup,
-): RunMember {
-  const { volume, metadata = {} } = options;
-  const { trackingId, epoch } = snapshot.point;
-  const facts = {
+  members: readonly Member[],
+  { progress, ending: { signal } }: SharedParts,
+): Promise<StoredBackup[]> {
+  const descriptors = await storeAll(session, members, signal).catch(async (error: unknown) => {
+    throw await session.explain(error, { signal });
+  });
+  signal.throwIfAborted();
+  progress.enter('uploading');
+  const packs = await session.upload();
+  signal.throwIfAborted();
+  progress.enter('committing');
+  const records = members.map((member, index) => {
+    const { newBytes } = member.backup.pipeline.tally;
+    return recordOf(member, descriptors[index] as MapDescriptor, members.length > 1 ? newBytes : packs.bytes);
+  });
+  const state = await session.commit(records, packs, { signal });
+  return members.map(({ id, backup: { snapshot } }) => {
+    const backup = state.backups.get(id);
+    if (backup === undefined)
+      throw new BackupError('LOG_CORRUPT', `the log has the commit of backup ${id}, but not the backup`);
+    witnessCommit(snapshot.volume, session.repositoryId, backup, snapshot.point);
+    return backup;
+  });
+}
+
+/** Stores all volumes at once. If one fails the others stop; an abort rejects at once, even while a device is busy. */
+async function storeAll(
+  session: BackupSession,
+  members: readonly Member[],
+  signal: AbortSignal,
+): Promise<MapDescriptor[]> {
+  try {
+    const storing = members.map(({ backup }) => backup.run(() => session.flushSoon()));
+    return await abortable(Promise.all(storing), signal);
+  } catch (error) {
+    for (const { backup } of members) backup.stop();
+    throw error;
+  }
+}
+
+function recordOf({ id, request, part, backup }: Member, descriptor: MapDescriptor, storedBytes: number): BackupRecord {
+  const { volume, metadata = {} } = request.options;
+  const { frozenAt, point } = backup.snapshot;
+  return {
+    id,
     volume,
     parent: part.parent,
     base: part.pinned?.id,
-    frozenAt: snapshot.frozenAt.getTime(),
-    trackingId,
-    point: epoch,
+    frozenAt: frozenAt.getTime(),
+    trackingId: point.trackingId,
+    point: point.epoch,
     metadata: { ...metadata },
+    intact: descriptor.lost.length === 0,
+    descriptor,
+    stats: { storedBytes, changedBlocks: backup.pipeline.tally.changedBlocks },
   };
-  return { id: session.newBackupId(volume), backup, facts };
 }
 
-function resultOf(stored: StoredBackup, backup: VolumeBackup, meter: RequestMeter): BackupResult {
-  return {
-    ...backupInfo(stored),
-    changeSource: backup.changeSource,
-    changeReason: backup.changeReason,
-    readBytes: backup.pipeline.tally.readBytes,
-    requests: meter.requests,
-    warnings: backup.warnings,
-  };
+function resultOf(stored: StoredBackup, { plan, pipeline }: VolumeBackup, meter: RequestMeter): BackupResult {
+  const { changeSource, changeReason, warnings } = plan;
+  const { readBytes } = pipeline;
+  return { ...backupInfo(stored), changeSource, changeReason, readBytes, requests: meter.requests, warnings };
 }

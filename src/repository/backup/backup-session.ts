@@ -2,36 +2,50 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { encodePlain } from '../../common/bounded-msgpack.ts';
 import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
+import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
 import { metered } from '../../targets/decorators/request-meter.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { backupPlain } from '../format/backup-codec.ts';
-import type { BackupRecord, CommittedPack } from '../format/log-entry.ts';
+import type { BackupRecord, CommittedPack, PackTable } from '../format/log-entry.ts';
 import type { LogState, StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import type { PackName, RecordWriter } from '../format/record.ts';
-import { decideCommit } from '../log/entries/commit-decision.ts';
+import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.ts';
+import { type PackName, RecordKind, type RecordWriter } from '../format/record.ts';
+import { type CommitPlan, decideCommit } from '../log/entries/commit-decision.ts';
 import type { Decide } from '../log/entries/decision.ts';
-import { decideAbort, decideOpen, endedSession, missingBackup } from '../log/entries/sessions.ts';
-import type { Appended } from '../log/log-writer.ts';
+import { decideAbort, endedSession } from '../log/entries/sessions.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
 import { INTERCEPTED_PACK_BYTES } from '../packs/pack-sizes.ts';
 import { PackWriter } from '../packs/pack-writer.ts';
 import type { Lane } from './block-feed.ts';
-import { commitPacks, type TabledPacks } from './commit-packs.ts';
-import { type ContentIndex, KnownContents } from './dedup-index.ts';
-import { isOutage } from './job-patience.ts';
-import { holderText } from './list-sessions.ts';
-import { deadSessions, dropSession, holdSession, SessionClaim } from './session-owner.ts';
+import { type DedupIndex, SessionDedup } from './dedup-index.ts';
+import type { JobProgress } from './job-progress.ts';
+import { isOutage } from './outage-retries.ts';
+import { dropSession } from './session-owner.ts';
 
 /** One volume of a session. */
 export interface SessionPart {
   readonly volume: string;
-  /** A backup's id, or how to choose. */
+  /** The id of a backup, or how to choose one. */
   readonly base: string | 'latest' | 'none';
-  /** A base of another block size is of no use. */
+  /** A base with another block size can't be used. */
   readonly blockSize: number;
+}
+
+/** What a session has pinned for one volume. */
+export interface PinnedPart extends SessionPart {
+  readonly pinned: StoredBackup | undefined;
+  readonly parent: string | undefined;
+}
+
+/** An `open` entry that is in the log. */
+export interface OpenedSession {
+  readonly seq: number;
+  /** The hash of the entry. */
+  readonly hash: Uint8Array;
+  readonly parts: readonly PinnedPart[];
 }
 
 /** How sessions store. */
@@ -40,72 +54,75 @@ export interface StoringOptions {
   readonly parallelPuts: number;
 }
 
-/** The signal is the job's: it ends the session's requests too. */
-export interface OpenSessionOptions extends AbortOptions {
-  /** Fence the sessions that hold one of the volumes. */
-  readonly takeOver?: boolean | undefined;
-  /** Earlier sessions of the same job. */
-  readonly resume?: readonly number[] | undefined;
+/** What a session works with. */
+export interface SessionTools {
+  readonly storing: StoringOptions;
+  readonly index: DedupIndex;
+  readonly progress: JobProgress;
+  /** The job's; it ends the session's requests too. */
+  readonly signal: AbortSignal;
 }
 
-/** What a session has stored, as its commit tells of it. */
+/** What a session has stored, as its commit says it. */
 export interface UploadedPacks {
   readonly references: readonly PackName[];
-  readonly listed: TabledPacks;
-  /** Of all packs. */
+  readonly listed: ListedPacks;
+  /** The size of all packs together. */
   readonly bytes: number;
 }
 
-/** What a session pinned for one volume. */
-export interface PinnedPart extends SessionPart {
-  readonly pinned: StoredBackup | undefined;
-  readonly parent: string | undefined;
+/** The part of a `CommitPlan` that lists packs. */
+export interface ListedPacks extends Pick<CommitPlan, 'packs'> {
+  readonly packTables: readonly PackTable[];
+  /** Keys of the packs that the tables list. */
+  readonly tabled: ReadonlySet<string>;
 }
 
-/** A session of the log: what a backup, or a group of them, stores under, and its one commit (P1 to P5, P12). */
+/** More packs than this are listed in tables: an entry is never deleted, and each of its packs takes some 60 bytes of it. */
+const MAX_LISTED_PACKS = 64;
+
+/** How long intercepted blocks wait for others to share a pack with. */
+const INTERCEPTED_WAIT_MS = 30_000;
+
+/**
+ * The log's part of a backup, or of a group of backups: the packs that they are stored in, and their one commit (P1 to P5,
+ * P12).
+ *
+ * A session lives as long as its `open` entry is open: it ends by its commit, by `abort`, or by a fence of another host.
+ */
 export class BackupSession {
   readonly seq: number;
   readonly parts: readonly PinnedPart[];
   readonly packs: Readonly<Record<Lane, PackWriter>>;
-  readonly known: KnownContents;
-  /** Told of every pack that the store has. */
+  readonly dedup: SessionDedup;
+  /** Called with the key of every pack that the store has. */
   readonly storedListeners: ((key: string) => void)[] = [];
-  /** Told when more of a pack has been sent. */
-  readonly sentListeners: (() => void)[] = [];
   readonly #context: RepositoryContext;
   readonly #nodes: Readonly<Record<Lane, NodeWriter>>;
-  /** Of its `open` entry. */
+  /** Of the `open` entry. */
   readonly #hash: Uint8Array;
+  #flushTimer: NodeJS.Timeout | undefined;
   #hasEnded = false;
 
-  private constructor(
-    context: RepositoryContext,
-    { seq, hash }: { readonly seq: number; readonly hash: Uint8Array },
-    parts: readonly PinnedPart[],
-    storing: StoringOptions,
-    contents: ContentIndex,
-    signal: AbortSignal | undefined,
-  ) {
-    this.known = new KnownContents(contents, () => context.log.state);
+  constructor(context: RepositoryContext, opened: OpenedSession, { storing, index, progress, signal }: SessionTools) {
+    this.dedup = new SessionDedup(index, () => context.log.state);
     this.#context = context;
-    this.seq = seq;
-    this.#hash = hash;
-    this.parts = parts;
+    this.seq = opened.seq;
+    this.#hash = opened.hash;
+    this.parts = opened.parts;
     const packBytes = Math.min(storing.packBytes, context.target.capabilities.maxObjectBytes ?? storing.packBytes);
     const writer = (most: number, parallelPuts: number) =>
       new PackWriter({
         target: context.target,
-        session: seq,
+        session: this.seq,
         footerKey: context.keys.footerKey,
         createOnly: context.format.mode === 'shared',
         packBytes: Math.min(packBytes, most),
         parallelPuts,
         onStored: ({ random }) => {
-          for (const listener of this.storedListeners) listener(packKey({ session: seq, random }));
+          for (const listener of this.storedListeners) listener(packKey({ session: this.seq, random }));
         },
-        onSent: () => {
-          for (const listener of this.sentListeners) listener();
-        },
+        onSent: () => progress.moved(),
         insist: context.insist,
         signal,
       });
@@ -116,67 +133,7 @@ export class BackupSession {
     };
   }
 
-  /**
-   * Opens a session, with the bases that it pins chosen on the state that it is opened on.
-   *
-   * @throws `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of a base), `COMMIT_UNKNOWN`, and what the log gives
-   */
-  static async open(
-    context: RepositoryContext,
-    parts: readonly SessionPart[],
-    storing: StoringOptions,
-    contents: ContentIndex,
-    options: OpenSessionOptions,
-  ): Promise<BackupSession> {
-    const { signal, takeOver = false, resume } = options;
-    const { repositoryId } = context.format;
-    const { insist = once } = context;
-    const decideAs =
-      (claim: SessionClaim): Decide =>
-      (state) => {
-        const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
-        if (missing !== undefined) return missingBackup(state, missing.base);
-        const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
-        const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
-        return decideOpen(state, {
-          owner: claim.ownerOn(state),
-          volumes,
-          resume,
-          takeOver: others,
-          holderText: (session) => holderText(session, context.now()),
-        });
-      };
-    // An entry whose outcome was not learned has opened a session that nobody holds: the next try takes it over.
-    // A state that is behind loses the number, and the commit's look confirms the session too.
-    const appending = { signal, lookFirst: false, confirm: false };
-    let claim: SessionClaim | undefined;
-    const tryOnce = () => {
-      claim?.settle();
-      claim = new SessionClaim(context.owner, repositoryId);
-      return context.log.append(decideAs(claim), appending);
-    };
-    let opened: Appended | undefined;
-    try {
-      opened = await insist(tryOnce, mayBeSentAgain);
-      if (opened !== undefined) holdSession(repositoryId, opened.entry.seq);
-    } finally {
-      claim?.settle();
-    }
-    if (opened?.entry.type !== 'open') throw new BackupError('SESSION_ENDED', 'the session could not be opened');
-    const { entry, state } = opened;
-    const id = { seq: entry.seq, hash: state.hash };
-    const pinned = parts.map((part): PinnedPart => {
-      const base = entry.volumes.get(part.volume);
-      return {
-        ...part,
-        pinned: base === undefined ? undefined : state.backups.get(base),
-        parent: state.heads.get(part.volume),
-      };
-    });
-    return new BackupSession(context, id, pinned, storing, contents, signal);
-  }
-
-  /** An id for one of its backups. A copy of this process that draws the same numbers has another session. */
+  /** An id for one of its backups. It differs even from that of a cloned process, which has another session. */
   newBackupId(volume: string): string {
     return hedgedHex(16, undefined, this.seq, this.#hash, volume);
   }
@@ -185,7 +142,7 @@ export class BackupSession {
     return this.#context.format.repositoryId;
   }
 
-  /** Where map records go: into the pack that is being filled, so that a small backup is one pack. */
+  /** Writes map records, to the pack that is being filled, so that a small backup is one pack. */
   get nodes(): RecordWriter {
     const { records } = this.#context;
     return {
@@ -204,7 +161,22 @@ export class BackupSession {
     await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
   }
 
-  /** What a failure is told as: to who was given up meanwhile, what it builds on may look damaged, and is only gone. */
+  /**
+   * Sends intercepted blocks before long, however few they are. A lazy job gathers them slowly, and their pre-images take
+   * up room until they are stored.
+   */
+  flushSoon(): void {
+    const { intercepted } = this.packs;
+    if (this.#flushTimer !== undefined || this.#hasEnded || intercepted.filling === undefined) return;
+    const flush = () => {
+      this.#flushTimer = undefined;
+      // A failure is reported by the next block that is stored, or by the commit.
+      intercepted.flush().catch(() => {});
+    };
+    this.#flushTimer = setTimeout(flush, INTERCEPTED_WAIT_MS).unref();
+  }
+
+  /** Replaces an error that says "damaged" if the session was fenced: then its base may be gone, and nothing is damaged. */
   async explain(error: unknown, options: AbortOptions = {}): Promise<unknown> {
     if (!isDamage(error)) return error;
     const state = await this.#context.log.catchUp(options).catch(() => undefined);
@@ -213,23 +185,23 @@ export class BackupSession {
     return new BackupError(code, message, { cause: error });
   }
 
-  /** Sends everything, and resolves with what the commit says of it once the store has all of it. */
+  /** Sends everything, and resolves with what the commit says of it when the store has all of it. */
   async upload(): Promise<UploadedPacks> {
     await this.flush();
     const own = this.#ownPacks();
     const listed = await commitPacks(this.#context, this.packs.swept, own);
-    // Whatever else the maps name came through the pinned bases (P3).
-    const references = [...own, ...this.known.referred];
+    // All other packs that the maps name are held by the pinned bases (P3).
+    const references = [...own, ...this.dedup.referred];
     return { references, listed, bytes: this.#ownPacks().reduce((sum, { size }) => sum + size, 0) };
   }
 
   /**
-   * Makes the backups true, all of them or none. Resolves with the state of which they are part.
+   * Commits the backups, all of them or none. Resolves with the state that contains them.
    *
-   * An entry whose outcome could not be learned may be there, or may yet come: it is looked for, and is sent again only
-   * to a number at which it would have lost.
+   * If the outcome of an entry could not be learned, the entry may be in the log, or may still arrive. So it is looked for
+   * first, and sent again only under a number at which the earlier one would have lost.
    *
-   * @throws `COMMIT_UNKNOWN` while that is so when patience or the job ends
+   * @throws `COMMIT_UNKNOWN` if the outcome is still unknown when the time for retries is over or the job ends
    */
   async commit(backups: readonly BackupRecord[], packs: UploadedPacks, options: AbortOptions = {}): Promise<LogState> {
     const { log, insist = once } = this.#context;
@@ -241,7 +213,7 @@ export class BackupSession {
       try {
         return await log.append(decide, { ...options, lookFirst: unknown !== undefined });
       } catch (error) {
-        // Noted here: after an abort nobody asks whether it may pass.
+        // Noted here, because after an abort `insist` does not ask whether the error may pass.
         if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
         throw error;
       }
@@ -252,11 +224,11 @@ export class BackupSession {
     });
     const { state } = appended ?? log;
     this.#end();
-    this.known.committed();
+    this.dedup.committed();
     return state;
   }
 
-  /** Gives the session up. What it has stored is collected one day. Needs the network, so nobody waits for it. */
+  /** Ends the session without a commit; a later prune collects its packs. Takes a request, so no job waits for it. */
   async abort({ signal }: AbortOptions = {}): Promise<void> {
     if (this.#hasEnded) return;
     this.#end();
@@ -273,20 +245,44 @@ export class BackupSession {
 
   #end(): void {
     this.#hasEnded = true;
+    clearTimeout(this.#flushTimer);
     dropSession(this.#context.format.repositoryId, this.seq);
   }
 }
 
-/** The base that a session would pin. */
-export function chooseBase(state: LogState, { volume, base, blockSize }: SessionPart): string | undefined {
-  if (isId(base)) return base;
-  if (base === 'none') return undefined;
-  let latest: StoredBackup | undefined;
-  for (const backup of state.backups.values()) if (backup.volume === volume) latest = backup; // Oldest first.
-  return latest?.descriptor.blockSize === blockSize ? latest.id : undefined;
+/**
+ * Decides whether a commit lists its packs in its entry or in tables (record kind 5), and stores the tables. Resolves when
+ * the store has everything that `writer` was given.
+ *
+ * @param writer - a writer of the session: a table is in a pack of the session itself, which the entry lists
+ * @param packs - all packs, each acknowledged, those that `writer` has stored and those of adopted sessions included
+ * @throws what `writer` throws
+ */
+export async function commitPacks(
+  context: Pick<RepositoryContext, 'keys'>,
+  writer: PackWriter,
+  packs: readonly CommittedPack[],
+): Promise<ListedPacks> {
+  await writer.flush();
+  const given = new Set(packs.map(packKey));
+  const ownPacks = () => writer.stored.map((pack): CommittedPack => ({ ...pack, session: writer.session }));
+  const all = [...packs, ...ownPacks().filter((pack) => !given.has(packKey(pack)))];
+  if (all.length <= MAX_LISTED_PACKS) return { packs: all, packTables: [], tabled: new Set() };
+  const tabled = new Set(all.map(packKey));
+  const nodes = new NodeWriter(context.keys, writer);
+  const packTables: PackTable[] = [];
+  for (let from = 0; from < all.length; from += MAX_TABLE_PACKS) {
+    const listed = all.slice(from, from + MAX_TABLE_PACKS);
+    const raw = await inTurns(encodingPackTable(listed));
+    await letOthersRun();
+    const id = context.keys.recordId(RecordKind.table, raw);
+    packTables.push({ id, location: await nodes.write(RecordKind.table, id, raw, 0), packs: listed.length });
+  }
+  await writer.flush();
+  return { packs: ownPacks().filter((pack) => !tabled.has(packKey(pack))), packTables, tabled };
 }
 
-/** Whether the very same backups are in the log. A copy of this process may have made others under these ids. */
+/** Whether exactly these backups are in the log: a cloned process may have made others with the same ids. */
 function areCommitted(state: LogState, backups: readonly BackupRecord[]): boolean {
   return backups.every((backup) => {
     const stored = state.backups.get(backup.id);
@@ -296,16 +292,12 @@ function areCommitted(state: LogState, backups: readonly BackupRecord[]): boolea
   });
 }
 
-/** Whether the log says that a commit is not there, and can't come any more. */
+/** Whether the log proves that a commit is not there and can't arrive any more. */
 function isAnswer(error: unknown): boolean {
   return BackupError.is(error) && ['SESSION_FENCED', 'SESSION_ENDED', 'PARENT_CHANGED'].includes(error.code);
 }
 
-/** Whether an entry may be sent again: to a number that it can't get twice. */
-function mayBeSentAgain(error: unknown): boolean {
+/** Whether an entry may be sent again: it can't get two numbers. */
+export function mayBeSentAgain(error: unknown): boolean {
   return isOutage(error) || BackupError.is(error, 'COMMIT_UNKNOWN');
-}
-
-function isId(base: string): boolean {
-  return base !== 'none' && base !== 'latest';
 }

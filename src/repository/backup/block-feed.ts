@@ -1,37 +1,41 @@
 import type { BlockRange } from '../../common/block-range.ts';
+import { RangeCollector } from '../../common/block-ranges.ts';
 import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { type BlockStates, maskOf, nextInStates } from '../../state/block-state-map.ts';
 
-/** Where a batch came from; each lane fills packs of its own. */
+/** Which blocks a batch consists of: overwritten ones, or the next ones of the sweep. Each lane fills its own packs. */
 export type Lane = 'intercepted' | 'swept';
 
-/** Blocks to be stored together. They need not be neighbours: a batch costs as much as a few dozen blocks. */
+/** Blocks that are stored together. They need not be neighbours: each batch costs as much as a few dozen blocks. */
 export interface Batch {
   readonly lane: Lane;
   /** Ascending and coalesced, not empty. */
   readonly runs: readonly BlockRange[];
-  /** Of all runs. */
+  /** The blocks of all runs. */
   readonly blockCount: number;
 }
 
-/** Blocks that have to be looked at, from `at` on. */
+/** A range of blocks of which those from `at` on have not been looked at. */
 interface Stretch {
   at: number;
   readonly end: number;
 }
 
 const MASKS = { pending: maskOf(['pending']), preserved: maskOf(['preserved']) };
-/** So many blocks are looked for in one step of the event loop: less than a millisecond. */
+/** Blocks that are looked for in one turn of the event loop, which takes less than a millisecond. */
 const LOOKED_AT_ONCE = 2 ** 14;
 
 /**
- * Which blocks are stored next: those that were preserved, as they come, since they take up room until they are stored;
- * and once the sweep has begun, the remaining ones in order.
+ * Decides which blocks are stored next: first those that were preserved, because their pre-images take up room until they
+ * are stored; then, once the sweep has begun, the remaining ones in order.
+ *
+ * A block is given out at most once: `take` has it marked `storing` in the same step in which it finds it. The sweep does not
+ * race the host's writes, because reading a snapshot's block checks afterwards whether it was overwritten (R4).
  */
 export class BlockFeed {
   readonly #states: BlockStates;
   readonly #maxBatchBlocks: number;
-  /** What was preserved, the oldest first; those before `#preservedFrom` are done with. */
+  /** Preserved ranges, oldest first; those before `#preservedFrom` have been given out. */
   #preserved: Stretch[] = [];
   #preservedFrom = 0;
   readonly #sweep: Stretch;
@@ -51,19 +55,19 @@ export class BlockFeed {
     return this.#isSweeping;
   }
 
-  /** Whether every block has been given out, or need not be. */
+  /** Whether no block is left to be given out. */
   get isExhausted(): boolean {
     const { pending, preserved } = this.#states.counts;
     return pending === 0 && preserved === 0;
   }
 
-  /** Blocks have been preserved. */
+  /** Reports that blocks were preserved. */
   preserved({ firstBlock, blockCount }: BlockRange): void {
     this.#preserved.push({ at: firstBlock, end: firstBlock + blockCount });
     this.#wakeAll();
   }
 
-  /** Blocks may have been preserved that nobody has told of. */
+  /** Looks for blocks that were preserved before anything reported them. */
   lookForPreserved(): void {
     const { counts, blockCount } = this.#states;
     if (counts.preserved > 0) this.preserved({ firstBlock: 0, blockCount });
@@ -79,32 +83,32 @@ export class BlockFeed {
     this.#wakeAll();
   }
 
-  /** Blocks changed state without passing through here: those that wait look again. */
+  /** Makes waiting calls of `take` look again, after blocks changed their state elsewhere. */
   look(): void {
     this.#wakeAll();
   }
 
-  /** Nothing more is wanted. */
+  /** Ends the feed: `take` gives nothing more. */
   end(): void {
     this.#isEnded = true;
     this.#wakeAll();
   }
 
   /**
-   * The next blocks; waits for some to come. `undefined` when none can come any more.
+   * The next batch; waits until there is one. `undefined` when there will be no more.
    *
-   * @param claim - marks them `storing`, in the same step: a moment later they might be given out again
+   * @param claim - marks the blocks `storing`, in the same step, so that they are not given out again
    * @param onIdle - called before each wait
-   * @param lane - only blocks of this lane
+   * @param lane - if given, only blocks of this lane
    */
   async take(claim: (batch: Batch) => void, onIdle: () => void, lane?: 'intercepted'): Promise<Batch | undefined> {
     for (;;) {
-      await letOthersRun(); // What is looked at adds up, over the loops of a job and its jobs.
+      await letOthersRun(); // The loops of all jobs together could stall the event loop.
       if (this.#isEnded || this.isExhausted) return undefined;
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {
         claim(batch);
-        if (this.isExhausted) this.#wakeAll(); // Whoever else waits is done.
+        if (this.isExhausted) this.#wakeAll(); // The other waiting calls can return.
         return batch;
       }
       if (this.#hasMoreToLookAt(lane)) continue;
@@ -129,7 +133,7 @@ export class BlockFeed {
       const first = this.#preserved[this.#preservedFrom];
       if (first === undefined || first.at < first.end) return first;
       this.#preservedFrom++;
-      // Not by `shift`, which moves all the others each time. So each is moved once, on average.
+      // `shift` would move all others each time. This way each range is moved once, on average.
       if (this.#preservedFrom * 2 >= this.#preserved.length) {
         this.#preserved = this.#preserved.slice(this.#preservedFrom);
         this.#preservedFrom = 0;
@@ -143,7 +147,7 @@ export class BlockFeed {
     return this.#gather('pending', 'swept', () => (this.#sweep.at < this.#sweep.end ? this.#sweep : undefined));
   }
 
-  /** Blocks in a state, as many as make a batch or are found in one step. */
+  /** Blocks in a state: as many as make a batch or are found in one turn. */
   #gather(state: 'pending' | 'preserved', lane: Lane, next: () => Stretch | undefined): Batch | undefined {
     const blocks: number[] = [];
     for (let looked = 0; looked < LOOKED_AT_ONCE && blocks.length < this.#maxBatchBlocks; looked++) {
@@ -157,13 +161,12 @@ export class BlockFeed {
 }
 
 function batchOf(lane: Lane, blocks: number[]): Batch {
-  const runs: { firstBlock: number; blockCount: number }[] = [];
-  for (const block of blocks.sort((a, b) => a - b)) {
-    const last = runs.at(-1);
-    if (last !== undefined && block === last.firstBlock + last.blockCount) last.blockCount++;
-    // One that was told of twice, and not given out in between.
-    else if (last === undefined || block > last.firstBlock + last.blockCount)
-      runs.push({ firstBlock: block, blockCount: 1 });
-  }
-  return { lane, runs, blockCount: runs.reduce((sum, { blockCount }) => sum + blockCount, 0) };
+  const collector = new RangeCollector();
+  // A block that was reported as preserved twice, and not given out in between, is there twice.
+  for (const block of new Set(blocks.sort((a, b) => a - b))) collector.add(block);
+  return { lane, runs: collector.ranges, blockCount: collector.count };
+}
+
+export function blocksOf({ firstBlock, blockCount }: BlockRange): number[] {
+  return Array.from({ length: blockCount }, (_, index) => firstBlock + index);
 }

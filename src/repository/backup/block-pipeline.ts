@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { BlockRange } from '../../common/block-range.ts';
-import { subtractRanges } from '../../common/block-ranges.ts';
+import { RangeCollector } from '../../common/block-ranges.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
@@ -9,76 +9,80 @@ import { RecordKind } from '../format/record.ts';
 import type { PackWriter } from '../packs/pack-writer.ts';
 import type { SealedBlock, SealPool } from '../packs/seal-pool/seal-pool.ts';
 import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';
-import type { Batch, BlockFeed, Lane } from './block-feed.ts';
-import { BlockRuns } from './block-runs.ts';
-import type { KnownContents } from './dedup-index.ts';
-import type { PlacedBlocks } from './placed-blocks.ts';
+import { BatchReader } from './batch-reader.ts';
+import type { BlockEntries } from './block-entries.ts';
+import { type Batch, type BlockFeed, blocksOf, type Lane } from './block-feed.ts';
+import type { SessionDedup } from './dedup-index.ts';
+import type { JobProgress } from './job-progress.ts';
 import { isPressing } from './preimage-pressure.ts';
-import { holesOf } from './snapshot-holes.ts';
 
-/** What a pipeline works with. */
+/** The parts that a pipeline works with. */
 export interface PipelineParts {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
-  /** What stands in the base: what it has at the same place is not stored again. */
+  /** The contents of the base: a block that is the same there is not stored again. */
   readonly base: BaseContents | undefined;
   readonly pool: SealPool;
   readonly packs: Readonly<Record<Lane, PackWriter>>;
-  readonly placed: PlacedBlocks;
-  /** Contents that need not be stored again. */
-  readonly known: KnownContents;
-  /** Told whenever a block has got further. */
-  readonly onMoved: () => void;
+  readonly entries: BlockEntries;
+  readonly dedup: SessionDedup;
+  readonly progress: JobProgress;
   readonly signal: AbortSignal;
 }
 
-/** The base's blocks, as far as it is worth while to know them. */
+/** The contents of the base's blocks, where finding them out costs less than storing the blocks again. */
 export interface BaseContents {
   /**
-   * The content id of each block of a range; `undefined` for one of zeroes, `'unknown'` where it was lost, is damaged or
-   * would cost more to find out than to store the block again.
+   * The content id of each block of a range; `undefined` for a block of zeroes; `'unknown'` for one that was lost, is
+   * damaged, or would cost more to look up than to store again.
    */
   idsOf(firstBlock: number, blockCount: number, options: AbortOptions): Promise<(Uint8Array | undefined | 'unknown')[]>;
-  /** A block has been read and is as it was in the base. */
+  /** Notes that a block was read and does not differ from the base. */
   same(block: number): void;
 }
 
-/** What a pipeline has done. */
+/** What a pipeline has done so far. */
 export interface PipelineTally {
-  readBytes: number;
-  /** Sealed bytes of blocks that were not known. */
+  /** Sealed bytes of blocks whose content was new. */
   newBytes: number;
-  /** Blocks that differ from the base; without one, all that are not zeroes. */
+  /** Blocks that differ from the base; without a base, all that are not zeroes. */
   changedBlocks: number;
 }
 
-/** One call that kills so many threads would kill all others too. */
-const MOST_THREADS = 4;
-/** Runs of a batch that are read at one time. */
-const READS_AT_ONCE = 16;
-/** What the base has between two runs is looked up with them up to this: a look-up costs as much as some dozen entries. */
+/** A call that has killed this many threads is given up: it would kill all others too. */
+const MAX_KILLED_THREADS = 4;
+/** Runs closer than this are looked up in the base together: a look-up costs as much as some dozens of entries. */
 const MAX_GAP_BLOCKS = 64;
 
 /**
- * read → zero test → id → known? → compress → encrypt → pack → upload, for a batch at a time in each of several loops. The
- * slots of the pool bound how much is under way; a pack writer that has too many packs on their way holds the loops up,
- * and so the sweep, never the host's writes.
+ * Stores one volume's blocks: read → zero test → content id → known? → compress → encrypt → pack → upload, for one batch at
+ * a time in each of several loops. The slots of the seal pool bound how much is under way. A pack writer with too many
+ * uploads under way holds up the loops, and with them the sweep, but never the host's writes.
+ *
+ * A pipeline lives as long as its {@link VolumeBackup}.
  */
 export class BlockPipeline {
-  readonly tally: PipelineTally = { readBytes: 0, newBytes: 0, changedBlocks: 0 };
+  readonly tally: PipelineTally = { newBytes: 0, changedBlocks: 0 };
   readonly #parts: PipelineParts;
-  /** Blocks that are safe once the store has a pack, by the pack's key. */
-  readonly #awaiting = new Map<string, BlockRuns>();
+  readonly #reader: BatchReader;
+  /** By the key of a pack: the blocks that are safe once the store has the pack. */
+  readonly #awaiting = new Map<string, RangeCollector>();
   readonly #storedPacks = new Set<string>();
 
   constructor(parts: PipelineParts) {
     this.#parts = parts;
+    this.#reader = new BatchReader(parts.snapshot, parts.signal);
+  }
+
+  /** Bytes read from the snapshot so far. */
+  get readBytes(): number {
+    return this.#reader.readBytes;
   }
 
   /**
-   * Stores what the feed gives until it gives nothing more. Several may run at once.
+   * Stores what the feed gives until it gives nothing more. Several of these loops run at once.
    *
-   * @param lane - only blocks of this lane: a sweep that is held up by its uploads must not keep pre-images from being stored
+   * @param lane - if given, only blocks of this lane: pre-images must be stored even while uploads hold up the sweep
    */
   async run(onIdle: () => void, lane?: 'intercepted'): Promise<void> {
     const { feed, pool, snapshot, signal } = this.#parts;
@@ -94,15 +98,21 @@ export class BlockPipeline {
     }
   }
 
-  /** The store has a pack: what waited for it is safe. */
+  /** The store has a pack: the blocks that waited for it are safe. */
   packStored(key: string): void {
     this.#storedPacks.add(key);
-    for (const run of this.#awaiting.get(key)?.runs ?? []) this.#parts.snapshot.mark(run, 'stored');
+    for (const run of this.#awaiting.get(key)?.ranges ?? []) this.#parts.snapshot.mark(run, 'stored');
     this.#awaiting.delete(key);
-    this.#parts.onMoved();
+    this.moved();
   }
 
-  /** Bytes of blocks that are on their way in packs, as far as those have been sent. */
+  /** Reports that blocks have changed their state, and sends packs that take up too much room. */
+  moved(): void {
+    this.relieve();
+    this.#parts.progress.moved();
+  }
+
+  /** Bytes of blocks in packs that are being uploaded, in proportion to how much of each pack was sent. */
   get sentBytes(): number {
     const { snapshot, packs } = this.#parts;
     let blocks = 0;
@@ -112,7 +122,7 @@ export class BlockPipeline {
     return Math.floor(blocks * snapshot.blockSize);
   }
 
-  /** Sends packs that are being filled where pre-images press: room for them comes back only with what is stored. */
+  /** Sends unfinished packs if pre-images need room: only stored blocks give room back. */
   relieve(): void {
     const { snapshot, packs } = this.#parts;
     for (const lane of ['intercepted', 'swept'] as const) {
@@ -127,7 +137,7 @@ export class BlockPipeline {
     const { snapshot, pool, signal } = this.#parts;
     const blocks = batch.runs.flatMap(blocksOf);
     const lengths = blocks.map((block) => this.#lengthOf(block));
-    const { isRead, isHole } = await this.#read(batch, slot);
+    const { isRead, isHole } = await this.#reader.read(batch, slot);
     const identify = () => onSomeThread(() => pool.identify(slot, lengths, { signal }));
     const [before, ids] = await Promise.all([
       this.#idsInBase(batch),
@@ -146,20 +156,20 @@ export class BlockPipeline {
         this.#changed(block, undefined);
         snapshot.mark(block, 'zero');
       } else {
-        const known = this.#parts.known.get(id);
+        const known = this.#parts.dedup.find(id);
         if (known === undefined) fresh.push(at);
-        else this.#place(block, { id, location: known });
+        else this.#stored(block, { id, location: known });
       }
     }
-    this.#parts.onMoved();
+    this.moved();
     const seal = () => onSomeThread(() => pool.seal(slot, fresh, { signal }));
     for (const sealed of fresh.length === 0 ? [] : await seal()) {
       await this.#pack(batch.lane, blocks[sealed.block] as number, sealed, ids[sealed.block] as Uint8Array);
     }
-    this.#parts.onMoved();
+    this.moved();
   }
 
-  /** What the base has at the places of a batch; of runs that are close together it is looked up at once. */
+  /** The content ids that the base has for the blocks of a batch; `undefined` without a base. */
   async #idsInBase({ runs }: Batch): Promise<(Uint8Array | undefined | 'unknown')[] | undefined> {
     const { base, signal } = this.#parts;
     if (base === undefined) return undefined;
@@ -175,74 +185,6 @@ export class BlockPipeline {
     });
   }
 
-  /** Reads a batch into a slot, and says of each block whether it is there, and whether the device says that it is zeroes. */
-  async #read({ runs, blockCount, lane }: Batch, slot: SealSlot): Promise<{ isRead: boolean[]; isHole: boolean[] }> {
-    const isRead = new Array<boolean>(blockCount).fill(true);
-    const isHole = new Array<boolean>(blockCount).fill(false);
-    const places: { run: BlockRange; at: number }[] = [];
-    let at = 0;
-    for (const run of runs) {
-      places.push({ run, at });
-      at += run.blockCount;
-    }
-    for (let from = 0; from < places.length; from += READS_AT_ONCE) {
-      const some = places.slice(from, from + READS_AT_ONCE);
-      const reads = some.map(({ run, at }) => this.#readUnlessHole(run, slot, at, { isRead, isHole, lane }));
-      // All settle first: a slot that is given back must not be read into any more.
-      const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected');
-      if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
-    }
-    return { isRead, isHole };
-  }
-
-  /** Reads neighbours, all but those that the device says are zeroes: of a sparse image they are most of it. */
-  async #readUnlessHole(
-    run: BlockRange,
-    slot: SealSlot,
-    at: number,
-    { isRead, isHole, lane }: { isRead: boolean[]; isHole: boolean[]; lane: Lane },
-  ): Promise<void> {
-    const { snapshot, signal } = this.#parts;
-    const holes = lane === 'swept' ? await holesOf(snapshot, run, { signal }) : [];
-    for (const { firstBlock, blockCount } of holes) {
-      const from = at + firstBlock - run.firstBlock;
-      isHole.fill(true, from, from + blockCount);
-      slot.input.fill(0, from * snapshot.blockSize, (from + blockCount) * snapshot.blockSize);
-    }
-    for (const rest of subtractRanges([run], holes)) {
-      await this.#readRun(rest, slot, at + rest.firstBlock - run.firstBlock, isRead);
-    }
-  }
-
-  /** Reads neighbours to place `at` of a slot; one that has been lost meanwhile says so and is left out. */
-  async #readRun(run: BlockRange, slot: SealSlot, at: number, isRead: boolean[]): Promise<void> {
-    const { snapshot } = this.#parts;
-    try {
-      await this.#readInto(slot, at, run);
-      return;
-    } catch (error) {
-      if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
-    }
-    for (const [index, block] of blocksOf(run).entries()) {
-      try {
-        await this.#readInto(slot, at + index, { firstBlock: block, blockCount: 1 });
-      } catch (error) {
-        if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
-        isRead[at + index] = false;
-        snapshot.mark(block, 'failed'); // There is no way back: it becomes lost.
-      }
-    }
-  }
-
-  async #readInto(slot: SealSlot, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
-    const { snapshot, signal } = this.#parts;
-    const { blockSize, size } = snapshot;
-    const start = firstBlock * blockSize;
-    const length = Math.min(size, start + blockCount * blockSize) - start;
-    await snapshot.read(start, slot.input.subarray(at * blockSize, at * blockSize + length), { signal });
-    this.tally.readBytes += length;
-  }
-
   async #pack(lane: Lane, block: number, sealed: SealedBlock, id: Uint8Array): Promise<void> {
     const location = await this.#parts.packs[lane].add({
       kind: RecordKind.block,
@@ -253,25 +195,25 @@ export class BlockPipeline {
       hint: block,
     });
     this.tally.newBytes += sealed.storedLength;
-    this.#parts.known.add(id, location);
-    this.#place(block, { id, location });
+    this.#parts.dedup.add(id, location);
+    this.#stored(block, { id, location });
   }
 
-  #place(block: number, entry: BlockEntry): void {
+  #stored(block: number, entry: BlockEntry): void {
     this.#changed(block, entry);
     const key = packKey(entry.location.pack);
-    if (this.#storedPacks.has(key) || this.#parts.known.isReferred(entry.location.pack)) {
+    if (this.#storedPacks.has(key) || this.#parts.dedup.isReferred(entry.location.pack)) {
       this.#parts.snapshot.mark(block, 'stored');
       return;
     }
-    const awaiting = this.#awaiting.get(key) ?? new BlockRuns();
+    const awaiting = this.#awaiting.get(key) ?? new RangeCollector();
     this.#awaiting.set(key, awaiting);
     awaiting.add(block);
   }
 
   #changed(block: number, entry: BlockEntry | undefined): void {
     if (entry !== undefined || this.#parts.base !== undefined) this.tally.changedBlocks++;
-    this.#parts.placed.add(block, entry);
+    this.#parts.entries.add(block, entry);
   }
 
   #lengthOf(block: number): number {
@@ -280,22 +222,18 @@ export class BlockPipeline {
   }
 }
 
-/** What a thread had that died, perhaps since memory was short, is given to another: no reason to give hours of work up. */
+/** Repeats a call whose thread died, perhaps for lack of memory: that is no reason to discard hours of work. */
 async function onSomeThread<T>(call: () => Promise<T>): Promise<T> {
-  for (let threads = 1; ; threads++) {
+  for (let killed = 1; ; killed++) {
     try {
       return await call();
     } catch (error) {
-      if (!BackupError.is(error, 'WORKER_FAILED') || !error.retryable || threads === MOST_THREADS) throw error;
+      if (!BackupError.is(error, 'WORKER_FAILED') || !error.retryable || killed === MAX_KILLED_THREADS) throw error;
     }
   }
 }
 
-function blocksOf({ firstBlock, blockCount }: BlockRange): number[] {
-  return Array.from({ length: blockCount }, (_, index) => firstBlock + index);
-}
-
-/** Ranges that hold all of `runs`, and little else. */
+/** Ranges that contain all of `runs`, with only small gaps. */
 function spansOf(runs: readonly BlockRange[]): BlockRange[] {
   const spans: { firstBlock: number; blockCount: number }[] = [];
   for (const { firstBlock, blockCount } of runs) {

@@ -2,24 +2,25 @@ import { type LogState, mayDedup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName } from '../format/record.ts';
 
-/** Contents of the session itself that are remembered. */
+/** How many contents of one session are remembered. */
 const MAX_OWN = 2 ** 17;
-/** Contents of committed backups that are remembered, of all volumes together: 4 GiB of 64 KiB blocks. */
+/** How many contents of committed backups are remembered, for all volumes together: 4 GiB of 64 KiB blocks. */
 const MAX_COMMITTED = 2 ** 16;
 
 /**
- * Where contents are that backups of this process have committed, of whatever volume. Bounded: a miss costs space, never
- * correctness; and what it says is believed only as far as the log does (P10).
+ * Where the contents are that backups of this process have committed, of any volume. It lives as long as the open
+ * repository, and is bounded: a miss costs space, never correctness. What it finds counts only if the log still allows
+ * deduplication against that pack (P10).
  */
-export class ContentIndex {
-  /** The oldest first. */
+export class DedupIndex {
+  /** Oldest first. */
   readonly #locations = new Map<string, Location>();
 
   find(key: string, state: LogState): Location | undefined {
     const location = this.#locations.get(key);
     if (location === undefined) return undefined;
     if (mayDedup(state, location.pack)) return location;
-    this.#locations.delete(key); // Condemned, moved or damaged since.
+    this.#locations.delete(key); // The pack was condemned, moved or quarantined.
     return undefined;
   }
 
@@ -35,29 +36,29 @@ export class ContentIndex {
   }
 }
 
-/** Where contents are that a session need not store: those that it has stored already, and those of the index. */
-export class KnownContents {
-  readonly #index: ContentIndex;
+/** Where the contents are that a session need not store: its own, and those of the {@link DedupIndex}. */
+export class SessionDedup {
+  readonly #index: DedupIndex;
   readonly #state: () => LogState;
   readonly #own = new Map<string, Location>();
   readonly #referred = new Map<string, PackName>();
 
-  constructor(index: ContentIndex, state: () => LogState) {
+  constructor(index: DedupIndex, state: () => LogState) {
     this.#index = index;
     this.#state = state;
   }
 
-  /** Packs of others that were told of: the commit is refused if one of them has been condemned by then (P4). */
+  /** Packs of other sessions that this one refers to: if one is condemned before the commit, the commit is refused (P4). */
   get referred(): Iterable<PackName> {
     return this.#referred.values();
   }
 
-  /** Whether what was told lies in a pack that is committed, and so safe already. */
+  /** Whether a pack is one of `referred`, and so committed and safe already. */
   isReferred(pack: PackName): boolean {
     return this.#referred.has(packKey(pack));
   }
 
-  get(id: Uint8Array): Location | undefined {
+  find(id: Uint8Array): Location | undefined {
     const key = keyOf(id);
     const own = this.#own.get(key);
     if (own !== undefined) return own;
@@ -66,12 +67,12 @@ export class KnownContents {
     return found;
   }
 
-  /** The session has put a content into a pack of its own. */
+  /** Notes that the session has put a content into one of its own packs. */
   add(id: Uint8Array, location: Location): void {
     if (this.#own.size < MAX_OWN) this.#own.set(keyOf(id), location);
   }
 
-  /** What the session has stored is committed. */
+  /** Notes that what the session has stored is committed. */
   committed(): void {
     this.#index.add(this.#own);
     this.#own.clear();

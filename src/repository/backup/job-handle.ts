@@ -8,74 +8,78 @@ import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { knownTotal } from '../context/progress.ts';
 import type { BackupJob, BackupOptions, BackupProgress, BackupResult, JobStatus, WatchOptions } from './backup-job.ts';
-import type { BackupRun } from './backup-run.ts';
-import type { JobPatience } from './job-patience.ts';
-import { noteFinished, noteUnfinished } from './unfinished-jobs.ts';
+import type { JobEnding } from './job-ending.ts';
+import type { JobProgress } from './job-progress.ts';
+import type { OutageRetries } from './outage-retries.ts';
 import type { VolumeBackup } from './volume-backup.ts';
 
 const FAILED = channel('cow-cloud-backup:job:failed');
+const UNFINISHED_CODE = 'COW_BACKUP_UNFINISHED';
 const DEFAULT_INTERVAL_MS = 250;
 const WATCH_OPTIONS: Readonly<Record<keyof WatchOptions, true>> = { signal: true, intervalMs: true };
 
-/** What a handle shows and steers. */
-export interface JobParts {
+/** What the jobs of one session share. */
+export interface SharedParts {
+  readonly progress: JobProgress;
+  readonly ending: JobEnding;
+  readonly outages: OutageRetries;
+  readonly meter: RequestMeter;
+}
+
+/** What a job shows and controls. */
+export interface JobParts extends SharedParts {
   readonly id: string;
   readonly volume: string;
+  /** The number of its session. */
   readonly session: number;
-  readonly snapshot: VolumeSnapshot;
   readonly backup: VolumeBackup;
-  readonly run: BackupRun;
-  readonly meter: RequestMeter;
-  readonly patience: JobPatience;
   readonly result: Promise<BackupResult>;
-  readonly ending: Ending;
   readonly onProgress: BackupOptions['onProgress'];
 }
 
-/** How all jobs of a run are given up, and whether somebody wished so. */
-export interface Ending {
-  isCancelled: boolean;
-  readonly cancel: (reason: unknown) => void;
-  readonly fail: (error: unknown) => void;
-}
-
-/** The host's handle on one backup that is on its way. */
+/**
+ * The host's handle on one backup that is under way. It shows and controls the work of a {@link VolumeBackup}, and does none
+ * itself. It lives as long as the host keeps it: after the end it still has the result, the states and the final progress.
+ */
 export class JobHandle implements BackupJob {
   readonly id: string;
   readonly volume: string;
   readonly snapshot: VolumeSnapshot;
-  #parts: JobParts;
+  readonly #parts: JobParts;
   readonly #done: Promise<BackupResult>;
   #ended: 'committed' | 'failed' | 'cancelled' | undefined;
   #isPaused = false;
   #isObserved = false;
   #doneBytes = 0;
-  #toldAt = Number.NEGATIVE_INFINITY;
-  #tellTimer: NodeJS.Timeout | undefined;
-  #moved = Promise.withResolvers<void>();
+  #reportedAt = Number.NEGATIVE_INFINITY;
+  #reportTimer: NodeJS.Timeout | undefined;
+  #unlisten = () => {};
 
   constructor(parts: JobParts) {
     this.#parts = parts;
     this.id = parts.id;
     this.volume = parts.volume;
-    this.snapshot = parts.snapshot;
-    // The end is told before the promise settles: afterwards the host hears nothing any more.
+    this.snapshot = parts.backup.snapshot;
+    // The end is reported before the promise settles: after that the host's callback is never called again.
     this.#done = parts.result.then(
       (result) => {
         this.#end('committed');
         return result;
       },
       (error: unknown) => {
-        // Of a commit whose outcome is not known nobody can say that it was cancelled.
+        // A commit whose outcome is not known may be in the log, so it does not count as cancelled.
         const isCancelled = parts.ending.isCancelled && !BackupError.is(error, 'COMMIT_UNKNOWN');
         this.#end(isCancelled ? 'cancelled' : 'failed');
-        if (!this.#isObserved && !isCancelled) setImmediate(() => this.#report(error));
+        if (!this.#isObserved && !isCancelled) setImmediate(() => this.#warnOfFailure(error));
         throw error;
       },
     );
     this.#done.catch(() => {});
     noteUnfinished(this);
-    this.moved();
+    if (parts.onProgress !== undefined) {
+      this.#unlisten = parts.progress.listen(() => this.#reportSoon());
+      this.#reportSoon();
+    }
   }
 
   get status(): JobStatus {
@@ -100,7 +104,7 @@ export class JobHandle implements BackupJob {
     const bytes = (blocks: number) => Math.min(size, blocks * blockSize);
     const totalBytes = bytes(this.states.blockCount - counts.inherited);
     const safeBytes = bytes(counts.stored + counts.zero + counts.lost);
-    // What is sent anew counts only once it goes further than before.
+    // A repeated upload counts only when it gets further than the one before.
     this.#doneBytes = Math.max(
       this.#doneBytes,
       Math.min(totalBytes, safeBytes + this.#parts.backup.pipeline.sentBytes),
@@ -108,7 +112,7 @@ export class JobHandle implements BackupJob {
     return {
       phase: this.#phase,
       status: this.status,
-      outage: this.#ended === undefined ? this.#parts.patience.outage : undefined,
+      outage: this.#ended === undefined ? this.#parts.outages.outage : undefined,
       counts,
       doneBytes: this.#doneBytes,
       totalBytes: knownTotal(totalBytes),
@@ -126,19 +130,19 @@ export class JobHandle implements BackupJob {
   async *#watch(intervalMs: number, signal: AbortSignal | undefined) {
     for (;;) {
       signal?.throwIfAborted();
-      const moved = this.#moved.promise;
+      const moved = this.#parts.progress.next();
       const isOver = this.#ended !== undefined;
       yield this.progress();
       if (isOver) return;
       await abortable(moved, signal);
-      // Nothing keeps the process alive while nothing moves; this does while something does.
+      // While nothing moves, a watcher does not keep the process alive; after a movement this wait does.
       if (this.#ended === undefined) await abortable(this.#pause(intervalMs), signal);
     }
   }
 
   sweep(): this {
     this.#parts.backup.feed.sweep();
-    this.moved();
+    this.#parts.progress.moved();
     return this;
   }
 
@@ -166,7 +170,7 @@ export class JobHandle implements BackupJob {
     return this.cancel();
   }
 
-  /** As `cancel`, with a reason of one's own. @internal */
+  /** As `cancel`, with another reason. @internal */
   async abandon(reason: unknown): Promise<void> {
     if (this.#ended !== undefined) return;
     this.#parts.ending.cancel(reason);
@@ -183,32 +187,25 @@ export class JobHandle implements BackupJob {
     return this.#parts.backup;
   }
 
-  /** There is progress. @internal */
-  moved(): void {
-    this.#moved.resolve();
-    this.#moved = Promise.withResolvers();
-    this.#tellSoon();
-  }
-
   get #phase(): string {
     if (this.#ended !== undefined) return this.#ended;
-    const { patience, run } = this.#parts;
-    if (patience.outage !== undefined) return 'waiting';
-    return run.phase === 'uploading' || run.phase === 'committing' ? run.phase : this.status;
+    const { outages, progress } = this.#parts;
+    if (outages.outage !== undefined) return 'waiting';
+    return progress.phase === 'storing' ? this.status : progress.phase;
   }
 
-  /** Tells the host's callback: at once, or when it has not been told for a while. */
-  #tellSoon(): void {
-    if (this.#parts.onProgress === undefined || this.#tellTimer !== undefined) return;
-    const waitMs = this.#toldAt + DEFAULT_INTERVAL_MS - performance.now();
-    if (waitMs <= 0) this.#tell();
-    else this.#tellTimer = setTimeout(() => this.#tell(), waitMs).unref();
+  /** Calls the host's callback: at once, or when `DEFAULT_INTERVAL_MS` have passed since the last call. */
+  #reportSoon(): void {
+    if (this.#reportTimer !== undefined) return;
+    const waitMs = this.#reportedAt + DEFAULT_INTERVAL_MS - performance.now();
+    if (waitMs <= 0) this.#report();
+    else this.#reportTimer = setTimeout(() => this.#report(), waitMs).unref();
   }
 
-  #tell(): void {
-    clearTimeout(this.#tellTimer);
-    this.#tellTimer = undefined;
-    this.#toldAt = performance.now();
+  #report(): void {
+    clearTimeout(this.#reportTimer);
+    this.#reportTimer = undefined;
+    this.#reportedAt = performance.now();
     tell('onProgress', this.#parts.onProgress, this.progress());
   }
 
@@ -216,25 +213,25 @@ export class JobHandle implements BackupJob {
     if (this.#ended !== undefined) return;
     this.#isPaused = isPaused;
     this.#parts.backup.feed.pause(isPaused);
-    this.moved();
+    this.#parts.progress.moved();
   }
 
   #end(how: 'committed' | 'failed' | 'cancelled'): void {
     this.#ended = how;
     noteFinished(this);
-    this.#tell();
-    this.#parts = { ...this.#parts, onProgress: undefined };
-    this.moved();
+    this.#unlisten();
+    this.#report();
+    this.#parts.progress.moved();
   }
 
-  /** Waits, but not longer than the job lasts. */
+  /** Waits, at most until the job ends. */
   #pause(intervalMs: number): Promise<unknown> {
     const waiting = Promise.withResolvers<void>();
     const timer = setTimeout(waiting.resolve, intervalMs);
     return Promise.race([waiting.promise, this.#done.catch(() => {})]).finally(() => clearTimeout(timer));
   }
 
-  #report(error: unknown): void {
+  #warnOfFailure(error: unknown): void {
     FAILED.publish({ job: this, error });
     process.emitWarning(
       `the backup of volume ${this.volume} failed, and the program did not handle the rejection of job.done: ${String(error)}`,
@@ -243,4 +240,40 @@ export class JobHandle implements BackupJob {
       },
     );
   }
+}
+
+/**
+ * The jobs that are under way in this process. A lazy job does not keep the process alive, so a program that forgets to
+ * sweep would end without a backup and without an error. It gets one warning.
+ */
+const unfinished = new Set<BackupJob>();
+let hasWarned = false;
+
+function noteUnfinished(job: BackupJob): void {
+  if (unfinished.size === 0) process.on('beforeExit', warnEarly).on('exit', warnLate);
+  unfinished.add(job);
+}
+
+function noteFinished(job: BackupJob): void {
+  unfinished.delete(job);
+  if (unfinished.size === 0) process.off('beforeExit', warnEarly).off('exit', warnLate);
+}
+
+/** For a program that has nothing left to do. */
+function warnEarly(): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  process.emitWarning(unfinishedText(), { code: UNFINISHED_CODE });
+}
+
+/** For a program that called `process.exit`: a process warning is queued, and would not be shown any more. */
+function warnLate(): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  process.stderr.write(`(cow-cloud-backup) [${UNFINISHED_CODE}] Warning: ${unfinishedText()}\n`);
+}
+
+function unfinishedText(): string {
+  const jobs = [...unfinished].map(({ volume, status }) => `${JSON.stringify(volume)} (${status})`);
+  return `the process ends while backups are under way, and they are lost: ${jobs.join(', ')}; call job.sweep() and await job.done, or close the job`;
 }

@@ -9,29 +9,34 @@ import {
   signalArgument,
   textArgument,
 } from '../../common/arguments.ts';
+import { encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
 import { checkBudget } from '../../targets/decorators/request-meter.ts';
 import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import { checkMetadata } from '../format/backup-codec.ts';
+import { backupPlain, checkMetadata } from '../format/backup-codec.ts';
+import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
+import type { BackupRecord } from '../format/log-entry.ts';
+import { MAX_RUNS } from '../format/map-descriptor.ts';
+import { MAX_RUN_ENTRIES } from '../format/map-descriptor-codec.ts';
 import type { BackupOptions, BackupSource, GroupOptions, GroupPart } from './backup-job.ts';
-import { checkCommitSize } from './commit-size.ts';
 import { checkPreimageRoom } from './preimage-pressure.ts';
 
-/** A volume to be backed up, and how. */
+/** A source to back up, with the options of its backup. */
 export interface JobRequest {
   readonly source: BackupSource;
   readonly options: BackupOptions;
 }
 
-/** A request with the job's own handle on the instant. */
+/** A request whose volume is frozen. The snapshot is the job's own handle on the instant. */
 export interface FrozenRequest {
   readonly options: BackupOptions;
   readonly snapshot: VolumeSnapshot;
 }
 
-/** Of a volume's name, in characters. */
-const MAX_NAME = 1024;
+const MAX_NAME_CHARACTERS = 1024;
+/** The most volumes of one `open` entry: `docs/FORMAT.md`, section 8. */
+const MAX_PARTS = 16_384;
 
 const BACKUP_OPTIONS: Readonly<Record<keyof BackupOptions, true>> = {
   volume: true,
@@ -47,7 +52,7 @@ const BACKUP_OPTIONS: Readonly<Record<keyof BackupOptions, true>> = {
 
 const GROUP_OPTIONS: Readonly<Record<keyof GroupOptions, true>> = { budget: true, outageMs: true, signal: true };
 
-/** What a host asks for, at the door. @throws TypeError; `LIMIT_EXCEEDED` where one commit could not hold it all */
+/** Checks what the host gave. @throws TypeError; `LIMIT_EXCEEDED` if one commit could not hold all of it */
 export function checkRequests(requests: readonly JobRequest[]): void {
   for (const { source, options } of requests) {
     checkSource(source);
@@ -56,7 +61,10 @@ export function checkRequests(requests: readonly JobRequest[]): void {
   }
   const names = requests.map(({ options }) => options.volume);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw new TypeError(`volume ${JSON.stringify(twice)} is in the group twice`);
+  if (twice !== undefined)
+    throw new TypeError(
+      `volume ${JSON.stringify(twice)} is in the group twice: give each source a volume name of its own`,
+    );
   checkCommitSize(
     requests.map(({ source, options: { volume, metadata } }) => {
       return { volume, metadata, blockCount: Math.ceil(source.size / source.blockSize) };
@@ -69,8 +77,8 @@ export function checkBackupOptions(options: BackupOptions): void {
   optionsArgument('options', options, BACKUP_OPTIONS);
   const { volume, base, metadata, budget, sampleBlocks, takeOver, outageMs, onProgress, signal } = options ?? {};
   textArgument('volume', volume);
-  if (volume.length > MAX_NAME || !volume.isWellFormed()) {
-    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME} characters`);
+  if (volume.length > MAX_NAME_CHARACTERS || !volume.isWellFormed()) {
+    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME_CHARACTERS} characters`);
   }
   if (base !== undefined) textArgument('base', base);
   if (metadata !== undefined) checkMetadata(metadata);
@@ -82,10 +90,7 @@ export function checkBackupOptions(options: BackupOptions): void {
   signalArgument('signal', signal);
 }
 
-/** An `open` entry names so many volumes at most: `docs/FORMAT.md`, section 8. */
-const MAX_PARTS = 16_384;
-
-/** The requests of a group, and what holds for all of it. @throws TypeError */
+/** The requests of a group, checked. @throws TypeError; `LIMIT_EXCEEDED` for more volumes than one commit can hold */
 export function groupRequests(parts: readonly GroupPart[], options: GroupOptions): JobRequest[] {
   optionsArgument('options', options, GROUP_OPTIONS);
   signalArgument('signal', options.signal);
@@ -107,7 +112,7 @@ export function groupRequests(parts: readonly GroupPart[], options: GroupOptions
   });
 }
 
-/** A handle of the job's own on each instant; volumes that were given as such are frozen together. */
+/** Freezes the volumes together, and shares the snapshots that were given as such. */
 export async function freeze(requests: readonly JobRequest[], signal: AbortSignal): Promise<FrozenRequest[]> {
   const volumes = requests.flatMap(({ source }) => (isVolumeSnapshot(source) ? [] : [source]));
   const snapshots = volumes.length === 0 ? [] : await CopyOnWriteVolume.createSnapshots(volumes, { signal });
@@ -129,4 +134,55 @@ export async function freeze(requests: readonly JobRequest[], signal: AbortSigna
 export function checkSource(source: BackupSource): void {
   if (isVolume(source) || isVolumeSnapshot(source)) return;
   throw new TypeError(`source must be a CopyOnWriteVolume or a VolumeSnapshot, not ${described(source)}`);
+}
+
+/** What determines the size of one backup in a commit entry. */
+interface CommitPart {
+  readonly volume: string;
+  readonly metadata: Readonly<Record<string, string>> | undefined;
+  readonly blockCount: number;
+}
+
+/** The entry's own fields, its seal, 64 packs and some tables. */
+const OTHER_COMMIT_BYTES = 64 * 1024;
+/** A run chunk in a descriptor, and the least number of entries of a full chunk. */
+const CHUNK_REF_BYTES = 128;
+const FULL_CHUNK_ENTRIES = 2 ** 15;
+/** Numbers in their longest form, and a root. */
+const DESCRIPTOR_BYTES = 256;
+
+/**
+ * Refuses backups whose one commit would not fit into an entry of the log, before anything is uploaded. Lost blocks are not
+ * counted, because they are not known yet.
+ *
+ * @throws `LIMIT_EXCEEDED`
+ */
+function checkCommitSize(parts: readonly CommitPart[]): void {
+  const bytes = parts.reduce((sum, part) => sum + mostBytes(part), OTHER_COMMIT_BYTES);
+  if (bytes <= MAX_ENTRY_BYTES) return;
+  throw new BackupError(
+    'LIMIT_EXCEEDED',
+    `the commit of these ${parts.length} backups may take ${bytes} bytes, and a log entry has at most ${MAX_ENTRY_BYTES}: ` +
+      'give them less metadata, or put fewer volumes into one group',
+  );
+}
+
+function mostBytes({ volume, metadata = {}, blockCount }: CommitPart): number {
+  const id = 'f'.repeat(32);
+  const most = Number.MAX_SAFE_INTEGER;
+  const record: BackupRecord = {
+    id,
+    volume,
+    parent: id,
+    base: id,
+    frozenAt: most,
+    trackingId: id + id,
+    point: most,
+    intact: true,
+    descriptor: { size: most, blockSize: 4096, root: undefined, runs: [], lost: [] },
+    metadata,
+    stats: { storedBytes: most, changedBlocks: most },
+  };
+  const chunks = MAX_RUNS + Math.ceil(Math.min(MAX_RUN_ENTRIES, blockCount) / FULL_CHUNK_ENTRIES);
+  return encodePlain(backupPlain(record)).length + DESCRIPTOR_BYTES + chunks * CHUNK_REF_BYTES;
 }

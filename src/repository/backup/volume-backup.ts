@@ -5,124 +5,73 @@ import { gatheredRanges, letOthersRun } from '../../common/event-loop-turns.ts';
 import { BLOCK_STATES } from '../../state/block-state.ts';
 import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import { openMap, type RepositoryContext } from '../context/repository-context.ts';
+import type { RepositoryContext } from '../context/repository-context.ts';
 import type { BlockEntry, MapDescriptor } from '../format/map-descriptor.ts';
 import { MAX_LOST_RANGES } from '../format/map-descriptor-codec.ts';
 import { writeBlockMap } from '../map/write-block-map.ts';
 import type { SealPool } from '../packs/seal-pool/seal-pool.ts';
-import type { BackupSession, PinnedPart } from './backup-session.ts';
-import { ComparedBase } from './base-comparison.ts';
+import { type BackupPlan, unchangedBlocks } from './backup-plan.ts';
+import type { BackupSession } from './backup-session.ts';
+import type { ComparedBase } from './base-comparison.ts';
+import { BlockEntries } from './block-entries.ts';
 import { BlockFeed } from './block-feed.ts';
 import { BlockPipeline } from './block-pipeline.ts';
-import { PlacedBlocks } from './placed-blocks.ts';
-import { damagedBlocksOf, needsRebuild } from './quarantined-base.ts';
-import { findLies } from './tracking-check.ts';
-import { type ChangeReason, writtenSinceBase } from './witnessed-commits.ts';
+import type { JobProgress } from './job-progress.ts';
 
-/** Where the knowledge of what changed came from. @public */
-export type ChangeSource = 'tracked' | 'compared' | 'everything';
-
+/** The parts that a volume's backup works with. */
 export interface VolumeBackupParts {
   readonly context: RepositoryContext;
   readonly session: BackupSession;
-  readonly part: PinnedPart;
-  /** The job's own handle. */
+  /** The job's own handle on the instant. */
   readonly snapshot: VolumeSnapshot;
   readonly pool: SealPool;
-  /** How many blocks that change tracking calls unchanged are read and compared; see `BackupOptions`. */
-  readonly sampleBlocks: number | undefined;
+  readonly plan: BackupPlan;
+  readonly progress: JobProgress;
   readonly signal: AbortSignal;
-  /** Told whenever blocks have got further. */
-  readonly onMoved: () => void;
 }
 
-/** What a volume's part of a commit says. */
-export interface StoredVolume {
-  readonly descriptor: MapDescriptor;
-  readonly lostNow: readonly BlockRange[];
-}
-
-/** Marking takes a moment for each pre-image among the blocks. */
-const MARKED_AT_ONCE = 2 ** 20;
-const TAKEN_UP = maskOf(BLOCK_STATES.filter((state) => state !== 'pending' && state !== 'preserved'));
 const NOT_INHERITED = maskOf(BLOCK_STATES.filter((state) => state !== 'inherited'));
 const ZERO = maskOf(['zero']);
 const UNSETTLED = maskOf(['pending', 'preserved', 'storing']);
 const MAX_BATCH_BYTES = 1024 * 1024;
 
 /**
- * One volume on its way into a session: what of its snapshot is stored, in which order, and the map of it. The map is
- * written behind the blocks, as soon as all of a leaf's are placed, so that memory does not grow with the volume.
+ * The work of one job: stores what its plan says of one volume's snapshot, and writes the map of it. The map is written
+ * behind the blocks, one leaf at a time as soon as all of the leaf's blocks have their entries, so that memory does not grow
+ * with the volume.
+ *
+ * It lives as long as the sweep of its volume: it works from `run` until everything is in packs, or until the job is given
+ * up. What it leaves behind (entries, counts, warnings) is read until the job's result is made.
  */
 export class VolumeBackup {
+  readonly plan: BackupPlan;
   readonly feed: BlockFeed;
-  readonly placed: PlacedBlocks;
+  readonly entries: BlockEntries;
   readonly pipeline: BlockPipeline;
-  readonly warnings: BackupError[] = [];
-  changeSource: ChangeSource = 'everything';
-  /** Why change tracking is not used; `undefined` where it is. */
-  changeReason: ChangeReason | undefined;
   readonly #parts: VolumeBackupParts;
-  readonly #base: ComparedBase | undefined;
-  /** What tracking says was written since the base. */
-  #changed: readonly BlockRange[] | undefined;
-  #moved: PromiseWithResolvers<void> = Promise.withResolvers();
   #hasEnded = false;
   #unlisten = () => {};
 
-  /** @param changes - what was written since the base, or why that is not known */
-  private constructor(parts: VolumeBackupParts, changes: readonly BlockRange[] | ChangeReason) {
-    const { snapshot, session, pool, part, context, signal } = parts;
+  constructor(parts: VolumeBackupParts) {
+    const { snapshot, session, pool, plan, context, progress, signal } = parts;
     this.#parts = parts;
+    this.plan = plan;
     const { blockCount } = snapshot.states;
     const batchBlocks = Math.min(pool.blocksPerSlot, Math.max(1, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
     this.feed = new BlockFeed(snapshot.states, batchBlocks);
-    this.placed = new PlacedBlocks(blockCount, context.format.fanOut);
-    const changed = typeof changes === 'string' ? undefined : changes;
-    this.changeReason = typeof changes === 'string' ? changes : undefined;
-    const isUsable = changes !== 'no-base' && changes !== 'base-damaged';
-    if (part.pinned !== undefined && isUsable) {
-      this.#changed = changed;
-      this.changeSource = changed === undefined ? 'compared' : 'tracked';
-      this.#base = new ComparedBase(context, openMap(context, part.pinned.descriptor), {
-        size: snapshot.size,
-        isFetched: changed === undefined,
-      });
-    }
+    this.entries = new BlockEntries(blockCount, context.format.fanOut);
     this.pipeline = new BlockPipeline({
       snapshot,
       feed: this.feed,
-      base: this.#base,
+      base: plan.base,
       pool,
       packs: session.packs,
-      placed: this.placed,
-      known: session.known,
-      onMoved: () => this.#onMoved(),
+      entries: this.entries,
+      dedup: session.dedup,
+      progress,
       signal,
     });
-    session.sentListeners.push(parts.onMoved);
     session.storedListeners.push((key) => this.pipeline.packStored(key));
-  }
-
-  /** Decides what has to be stored. Nothing is in its way until it is decided: blocks stay wanted. */
-  static async prepare(parts: VolumeBackupParts): Promise<VolumeBackup> {
-    const { context, part, snapshot, signal } = parts;
-    const { pinned } = part;
-    if (pinned === undefined) return new VolumeBackup(parts, 'no-base');
-    const map = openMap(context, pinned.descriptor);
-    if (await needsRebuild(context, map, { signal })) return new VolumeBackup(parts, 'base-damaged');
-    const written = await writtenSinceBase(snapshot.volume, snapshot.point, {
-      repositoryId: context.format.repositoryId,
-      base: pinned,
-      newest: part.parent,
-    });
-    if (typeof written === 'string') return new VolumeBackup(parts, written);
-    // R11: what the base has lost, or holds in packs that are damaged, is stored again.
-    const damaged = await damagedBlocksOf(context, map, { signal });
-    const changed = await gatheredRanges(unionOf(written, pinned.descriptor.lost, damaged));
-    const backup = new VolumeBackup(parts, changed);
-    await backup.#inherit(changed);
-    return backup;
   }
 
   get snapshot(): VolumeSnapshot {
@@ -130,22 +79,27 @@ export class VolumeBackup {
   }
 
   get base(): ComparedBase | undefined {
-    return this.#base;
+    return this.plan.base;
   }
 
   /** Whether a block is known not to differ from the base. */
   isAsInBase(block: number): boolean {
-    if (this.#base === undefined) return false;
-    return this.snapshot.states.get(block) === 'inherited' || this.#base.isSame(block);
+    if (this.base === undefined) return false;
+    return this.snapshot.states.get(block) === 'inherited' || this.base.isSame(block);
   }
 
-  /** Stores all blocks and the map. Resolves when everything is placed, perhaps in packs that are not sent yet. */
-  async run(onIdle: () => void): Promise<StoredVolume> {
+  /**
+   * Stores all blocks and the map, and resolves with the map's descriptor when all of it is in packs, some of which may not
+   * have been sent yet.
+   *
+   * @param onIdle - called when there is nothing to store for now
+   */
+  async run(onIdle: () => void): Promise<MapDescriptor> {
     this.#listen();
     const { context, session, snapshot, pool, signal } = this.#parts;
     const stop = new AbortController();
     const map = writeBlockMap({
-      previous: this.#base?.map,
+      previous: this.base?.map,
       size: snapshot.size,
       blockSize: snapshot.blockSize,
       fanOut: context.format.fanOut,
@@ -159,12 +113,12 @@ export class VolumeBackup {
       return this.pipeline.run(onIdle, index > 0 ? undefined : 'intercepted');
     });
     if (pool.slotCount === 1) loops.push(this.pipeline.run(onIdle));
-    const storing = Promise.all(loops).finally(() => this.#end());
+    const storing = Promise.all(loops).finally(() => this.stop());
     try {
       const [descriptor] = await Promise.all([map, storing]);
-      return await this.#stored(descriptor);
+      return await this.#withLost(descriptor);
     } catch (error) {
-      this.#end();
+      this.stop();
       stop.abort(error);
       await Promise.allSettled([map, ...loops]);
       throw error;
@@ -173,76 +127,37 @@ export class VolumeBackup {
     }
   }
 
-  /** Makes everything that waits look whether it is still wanted. */
+  /** Ends the feed, and makes everything that waits for a movement notice. */
   stop(): void {
-    this.#end();
+    this.#hasEnded = true;
+    this.feed.end();
+    this.pipeline.moved();
   }
 
-  async #stored(descriptor: MapDescriptor): Promise<StoredVolume> {
+  async #withLost(descriptor: MapDescriptor): Promise<MapDescriptor> {
     const { snapshot } = this.#parts;
     const lost = await gatheredRanges(snapshot.states.ranges('lost'));
-    // What was not written since the base is there, whatever became of this snapshot's copy.
-    const isThere = this.#changed === undefined ? [] : await this.#unchanged(this.#changed);
-    const lostNow = await gatheredRanges(subtractionOf(lost, isThere));
+    // The base has what was not written since, even where this snapshot has lost its copy.
+    const { changed } = this.plan;
+    const inBase = changed === undefined ? [] : await unchangedBlocks(snapshot, changed);
+    const lostNow = await gatheredRanges(subtractionOf(lost, inBase));
     const all = await gatheredRanges(unionOf(descriptor.lost, lostNow));
     if (all.length > MAX_LOST_RANGES)
       throw new BackupError(
         'LIMIT_EXCEEDED',
-        `the backup has lost blocks in ${all.length} separate ranges, and at most ${MAX_LOST_RANGES} can be recorded`,
+        `the backup has lost blocks in ${all.length} separate ranges, and a backup can record ${MAX_LOST_RANGES}: start another backup, with more room for pre-images (memoryBytes, spillBytes)`,
       );
-    return { descriptor: { ...descriptor, lost: all }, lostNow };
+    return { ...descriptor, lost: all };
   }
 
-  #unchanged(changed: readonly BlockRange[]): Promise<BlockRange[]> {
-    const { blockCount } = this.#parts.snapshot.states;
-    return gatheredRanges(subtractionOf([{ firstBlock: 0, blockCount }], changed));
-  }
-
-  /** Gives up what the base has, once a sample of it has been looked at. */
-  async #inherit(changed: readonly BlockRange[]): Promise<void> {
-    const { snapshot, pool, signal, sampleBlocks } = this.#parts;
-    const unchanged = await this.#unchanged(changed);
-    const lies = await findLies({ snapshot, pool, signal, base: this.#base as ComparedBase, unchanged, sampleBlocks });
-    if (lies.length > 0) {
-      // Who wrote past the volume once may have done so anywhere: all that was called unchanged is read.
-      const blocks = lies.join(', ');
-      const message = `change tracking reported blocks ${blocks} as unchanged, but they have changed; all contents were compared instead`;
-      this.warnings.push(new BackupError('CHANGE_TRACKING_WRONG', message));
-      this.#changed = undefined;
-      this.changeSource = 'compared';
-      this.changeReason = 'tracking-wrong';
-      this.#base?.fetchFromNowOn();
-      return;
-    }
-    for (const range of unchanged) await this.#markInherited(range);
-  }
-
-  /** What an earlier handle has found zero, or lost, of a shared snapshot stays so, and is as in the base all the same. */
-  async #markInherited({ firstBlock, blockCount }: BlockRange): Promise<void> {
-    const { snapshot } = this.#parts;
-    const { states } = snapshot;
-    const end = firstBlock + blockCount;
-    for (let block = firstBlock; block < end; ) {
-      const state = states.get(block);
-      if (state === 'pending' || state === 'preserved') {
-        const next = nextInStates(states, block, Math.min(end, block + MARKED_AT_ONCE), TAKEN_UP);
-        snapshot.mark({ firstBlock: block, blockCount: next - block }, 'inherited');
-        block = next;
-      } else {
-        this.#base?.same(block++);
-      }
-      await letOthersRun();
-    }
-  }
-
-  /** What differs from the base, by block, each as soon as all blocks of its leaf are placed. */
+  /** The blocks that differ from the base, with their entries, as soon as all blocks of their leaf are settled. */
   async *#changes(): AsyncGenerator<[number, BlockEntry | undefined]> {
     const { context, snapshot } = this.#parts;
     const { states } = snapshot;
     const { fanOut } = context.format;
     for (let first = 0; first < states.blockCount; first += fanOut) {
-      if (this.#base !== undefined) {
-        // The base has what is inherited: however much that is, it is passed over at once.
+      if (this.base !== undefined) {
+        // Inherited blocks are in the base: they are skipped in one step, however many there are.
         const block = nextInStates(states, first, states.blockCount, NOT_INHERITED);
         if (block === states.blockCount) break;
         first = Math.floor(block / fanOut) * fanOut;
@@ -250,7 +165,7 @@ export class VolumeBackup {
       const end = Math.min(states.blockCount, first + fanOut);
       await this.#settled(first, end);
       await this.#findSameZeroes(first, end);
-      await letOthersRun(); // Of a large volume most leaves have nothing to wait for.
+      await letOthersRun(); // Most leaves of a large volume have nothing to wait for.
       yield* this.#changesOf(first, end);
       await letOthersRun();
     }
@@ -258,8 +173,8 @@ export class VolumeBackup {
 
   *#changesOf(first: number, end: number): Generator<[number, BlockEntry | undefined]> {
     const { states } = this.#parts.snapshot;
-    const entries = this.placed.take(Math.floor(first / this.#parts.context.format.fanOut));
-    if (this.#base === undefined) {
+    const entries = this.entries.take(Math.floor(first / this.#parts.context.format.fanOut));
+    if (this.base === undefined) {
       for (const change of entries) if (change[1] !== undefined) yield change;
       return;
     }
@@ -269,58 +184,45 @@ export class VolumeBackup {
         yield entries[at++] as [number, BlockEntry | undefined];
         continue;
       }
-      // Found zero, or lost, before it passed through the pipeline.
+      // These were found zero, or lost, before they passed through the pipeline.
       const state = states.get(block);
-      if ((state === 'zero' || state === 'lost') && !this.#base.isSame(block)) {
+      if ((state === 'zero' || state === 'lost') && !this.base.isSame(block)) {
         this.pipeline.tally.changedBlocks++;
         yield [block, undefined];
       }
     }
   }
 
-  /** Blocks that were found to be zeroes when they were preserved have not been compared with the base yet. */
+  /** Compares blocks with the base that were found to be zeroes when they were preserved: the pipeline never saw them. */
   async #findSameZeroes(first: number, end: number): Promise<void> {
-    const base = this.#base;
+    const { base } = this;
     if (base === undefined) return;
     const { snapshot, signal } = this.#parts;
     let ids: Awaited<ReturnType<ComparedBase['idsOf']>> | undefined;
     for (let block = first; ; block++) {
       block = nextInStates(snapshot.states, block, end, ZERO);
       if (block === end) return;
-      if (base.isSame(block) || this.placed.has(block)) continue;
+      if (base.isSame(block) || this.entries.has(block)) continue;
       ids ??= await base.idsOf(first, end - first, { signal });
       if (ids[block - first] === undefined) base.same(block);
     }
   }
 
-  /** Waits until no block of the range can get another place any more. */
+  /** Waits until the entry of no block of the range can change any more. */
   async #settled(first: number, end: number): Promise<void> {
     const { states } = this.#parts.snapshot;
     for (let block = first; ; ) {
       block = nextInStates(states, block, end, UNSETTLED);
       if (block === end) return;
       const state = states.get(block);
-      if (state === 'storing' && this.placed.has(block)) {
+      if (state === 'storing' && this.entries.has(block)) {
         block++;
         continue;
       }
       this.#parts.signal.throwIfAborted();
       if (this.#hasEnded) throw new BackupError('CLOSED', `block ${block} was not stored: it is ${state}`);
-      await this.#moved.promise;
+      await this.#parts.progress.next();
     }
-  }
-
-  #onMoved(): void {
-    this.pipeline.relieve();
-    this.#moved.resolve();
-    this.#moved = Promise.withResolvers();
-    this.#parts.onMoved();
-  }
-
-  #end(): void {
-    this.#hasEnded = true;
-    this.feed.end();
-    this.#onMoved();
   }
 
   #listen(): void {
@@ -329,19 +231,19 @@ export class VolumeBackup {
     const onPreserved = (of: VolumeSnapshot, blocks: BlockRange) => {
       if (of !== snapshot) return;
       this.feed.preserved(blocks);
-      this.#onMoved();
+      this.pipeline.moved();
     };
     const onLost = (of: VolumeSnapshot) => {
       if (of !== snapshot) return;
       this.feed.look();
-      this.#onMoved();
+      this.pipeline.moved();
     };
     const onPressure = () => this.pipeline.relieve();
     events.on('blockPreserved', onPreserved).on('blockLost', onLost).on('preimagePressure', onPressure);
     this.#unlisten = () => {
       events.off('blockPreserved', onPreserved).off('blockLost', onLost).off('preimagePressure', onPressure);
     };
-    // What was told of before anybody listened.
+    // Blocks may have been preserved before this was listening.
     this.feed.lookForPreserved();
   }
 }

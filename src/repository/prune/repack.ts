@@ -1,7 +1,7 @@
 import { isDamage } from '../../common/damage.ts';
 import { BackupError } from '../../common/errors.ts';
 import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
-import { JobPatience } from '../backup/job-patience.ts';
+import { OutageRetries } from '../backup/outage-retries.ts';
 import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { Relocation } from '../format/log-entry.ts';
@@ -110,7 +110,7 @@ class Repacker {
     const { maxObjectBytes = Number.POSITIVE_INFINITY } = context.target.capabilities;
     const { signal = new AbortController().signal } = options;
     // No decorator repeats what is created only where it is absent.
-    const patience = new JobPatience({ outageMs: PUT_PATIENCE_MS, signal, onChange: () => {} });
+    const retries = new OutageRetries({ outageMs: PUT_PATIENCE_MS, signal, onChange: () => {} });
     const writer = (packBytes: number) =>
       new PackWriter({
         target: context.target,
@@ -119,7 +119,7 @@ class Repacker {
         createOnly: context.format.mode === 'shared',
         packBytes: Math.min(packBytes, maxObjectBytes),
         parallelPuts: PARALLEL_PUTS,
-        insist: (put) => patience.through(put),
+        insist: (put) => retries.run(put),
         signal: options.signal,
       });
     this.#writer = writer(options.packBytes);

@@ -121,7 +121,7 @@ export class JobImage implements OpenedBackup {
   /** Where a block that the snapshot has released is stored; `undefined` for zeroes. */
   async #entryOf(block: number, options: AbortOptions): Promise<BlockEntry | undefined> {
     const { backup, id } = this.#parts;
-    if (backup.placed.has(block)) return backup.placed.get(block);
+    if (backup.entries.has(block)) return backup.entries.get(block);
     const { base } = backup;
     if (base !== undefined && backup.isAsInBase(block)) return (await base.map.lookup(block, 1, options)).entries[0];
     // Of large volumes the sweep lets go of what it has written to the map.

@@ -1,4 +1,4 @@
-import { commitPacks } from '../../../src/repository/backup/commit-packs.ts';
+import { commitPacks } from '../../../src/repository/backup/backup-session.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { commitPacks } from '../../../src/repository/backup/commit-packs.ts';
+import { commitPacks } from '../../../src/repository/backup/backup-session.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { commitPacks } from '../../../../src/repository/backup/commit-packs.ts';
+import { commitPacks } from '../../../../src/repository/backup/backup-session.ts';
 import type { RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
 import { makeKeySlot } from '../../../../src/repository/crypto/key-slot.ts';
 import { RepositoryKeys } from '../../../../src/repository/crypto/repository-keys.ts';

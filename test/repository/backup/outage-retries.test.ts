@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { JobPatience, type Outage } from '../../../src/repository/backup/job-patience.ts';
+import { type Outage, OutageRetries } from '../../../src/repository/backup/outage-retries.ts';
 
 const failing = (code: string, retryAfterMs?: number) =>
   new BackupError(code, 'it did not answer', { retryable: true, retryAfterMs });
 
-/** Patience on a clock on which only sleeping takes time, and that remembers how long each sleep was. */
-function patient(outageMs: number) {
+/** Retries on a clock on which only sleeping takes time, and that remembers how long each sleep was. */
+function retriesFor(outageMs: number) {
   let now = 0;
   const pauses: number[] = [];
   const changes: (Outage | undefined)[] = [];
@@ -19,14 +19,14 @@ function patient(outageMs: number) {
       now += delayMs;
     },
   };
-  const patience: JobPatience = new JobPatience({
+  const retries: OutageRetries = new OutageRetries({
     outageMs,
     signal: controller.signal,
-    onChange: () => changes.push(patience.outage),
+    onChange: () => changes.push(retries.outage),
     clock,
     random: () => 1,
   });
-  return { patience, pauses, changes, controller, passed: () => now };
+  return { retries, pauses, changes, controller, passed: () => now };
 }
 
 /** Fails so many times with these, and then succeeds. */
@@ -37,28 +37,28 @@ function failsWith(...errors: unknown[]): () => Promise<string> {
   };
 }
 
-describe('patience', () => {
+describe('outage retries', () => {
   test('waits out failures that pass, ever longer, and says so', async () => {
-    const { patience, pauses, changes } = patient(60_000);
+    const { retries, pauses, changes } = retriesFor(60_000);
     const unreachable = failing('TARGET_UNREACHABLE');
     const timeout = failing('TARGET_TIMEOUT');
-    expect(await patience.through(failsWith(unreachable, unreachable, timeout))).toBe('done');
+    expect(await retries.run(failsWith(unreachable, unreachable, timeout))).toBe('done');
     expect(pauses).toEqual([250, 500, 1000]);
     expect(changes).toEqual([{ since: expect.any(Date), error: unreachable }, undefined]);
   });
 
   test('ends when the time is over, with the last failure', async () => {
-    const { patience, passed } = patient(10_000);
+    const { retries, passed } = retriesFor(10_000);
     const error = failing('TARGET_UNAVAILABLE');
-    await expect(patience.through(() => Promise.reject(error))).rejects.toBe(error);
+    await expect(retries.run(() => Promise.reject(error))).rejects.toBe(error);
     expect(passed()).toBe(10_000);
-    expect(patience.outage).toBeUndefined();
+    expect(retries.outage).toBeUndefined();
   });
 
   test('is counted anew for each request', async () => {
-    const { patience, passed } = patient(1_000);
+    const { retries, passed } = retriesFor(1_000);
     const error = failing('TARGET_UNREACHABLE');
-    for (let round = 0; round < 3; round++) await patience.through(failsWith(error, error));
+    for (let round = 0; round < 3; round++) await retries.run(failsWith(error, error));
     expect(passed()).toBe(3 * 750);
   });
 
@@ -69,34 +69,34 @@ describe('patience', () => {
     ['PACK_CONDEMNED', true],
     ['SESSION_SHARED', true],
   ])('%s is not waited for', async (code, retryable) => {
-    const { patience, pauses } = patient(60_000);
+    const { retries, pauses } = retriesFor(60_000);
     const error = new BackupError(code, 'no', { retryable });
-    await expect(patience.through(() => Promise.reject(error))).rejects.toBe(error);
+    await expect(retries.run(() => Promise.reject(error))).rejects.toBe(error);
     expect(pauses).toEqual([]);
   });
 
   test('what says nothing of an outage is tried a few times only', async () => {
-    const { patience, pauses } = patient(Number.POSITIVE_INFINITY);
+    const { retries, pauses } = retriesFor(Number.POSITIVE_INFINITY);
     const error = failing('CHECKSUM_MISMATCH');
-    await expect(patience.through(() => Promise.reject(error))).rejects.toBe(error);
+    await expect(retries.run(() => Promise.reject(error))).rejects.toBe(error);
     expect(pauses).toHaveLength(7);
   });
 
   test('comes back no earlier than it was asked to, and not at all if that is too late', async () => {
-    const { patience, pauses } = patient(20_000);
-    await patience.through(failsWith(failing('TARGET_THROTTLED', 5_000)));
+    const { retries, pauses } = retriesFor(20_000);
+    await retries.run(failsWith(failing('TARGET_THROTTLED', 5_000)));
     expect(pauses).toEqual([5_000]);
     const late = failing('TARGET_THROTTLED', 60_000);
-    await expect(patience.through(() => Promise.reject(late))).rejects.toBe(late);
+    await expect(retries.run(() => Promise.reject(late))).rejects.toBe(late);
   });
 
   test('ends at once when the job does, also in the middle of a wait', async () => {
     const controller = new AbortController();
-    const patience = new JobPatience({ outageMs: 60_000, signal: controller.signal, onChange: () => {} });
+    const retries = new OutageRetries({ outageMs: 60_000, signal: controller.signal, onChange: () => {} });
     const reason = new Error('enough');
-    const work = patience.through(() => Promise.reject(failing('TARGET_UNREACHABLE')));
+    const work = retries.run(() => Promise.reject(failing('TARGET_UNREACHABLE')));
     setImmediate(() => controller.abort(reason));
     await expect(work).rejects.toBe(reason);
-    expect(patience.outage).toBeUndefined();
+    expect(retries.outage).toBeUndefined();
   });
 });

@@ -6,21 +6,21 @@ const FIRST_CAPACITY = 1024;
 const NONE = -1;
 
 /**
- * The entries of blocks that a job has stored or found to be zeroes, in whatever order they come: 56 bytes each, in flat
- * arrays. The map is written behind the sweep, a leaf's worth of neighbouring blocks (a group) at a time; what has been
- * taken for it is kept only while there is room for it, so that memory follows what is stored out of order and not the
+ * The map entries of blocks that a job has stored or found to be zeroes, in any order. They take 56 bytes each, in flat
+ * arrays. The map is written behind the sweep, one group (the blocks of one leaf) at a time. Groups that were taken for the
+ * map are kept only while there is room for them, so that memory grows with what is stored out of order and not with the
  * volume.
  */
-export class PlacedBlocks {
+export class BlockEntries {
   readonly #groupBlocks: number;
   readonly #maxKept: number;
-  /** By group: the first of its slots. */
+  /** For each group: its first slot. Slots of a group are linked by `#next`. */
   readonly #heads: Int32Array;
   #blocks = new Uint32Array(FIRST_CAPACITY);
   #next = new Int32Array(FIRST_CAPACITY);
   #ids = new Uint8Array(FIRST_CAPACITY * ID_BYTES);
-  /** By slot: number of the pack + 1 (0: zeroes), offset, stored length | codec << 24, raw length. */
-  #places = new Uint32Array(FIRST_CAPACITY * 4);
+  /** For each slot: number of the pack + 1 (0: zeroes), offset, stored length | codec << 24, raw length. */
+  #locations = new Uint32Array(FIRST_CAPACITY * 4);
   #everUsed = 0;
   #free = NONE;
   #count = 0;
@@ -30,8 +30,8 @@ export class PlacedBlocks {
   readonly #packNumbers = new Map<string, number>();
 
   /**
-   * @param groupBlocks - blocks of a leaf
-   * @param maxKept - entries that have been taken are forgotten while there are more than so many
+   * @param groupBlocks - the blocks of one leaf
+   * @param maxKept - groups that were taken are dropped, the oldest first, while there are more entries than this
    */
   constructor(blockCount: number, groupBlocks: number, maxKept = 2 ** 18) {
     this.#groupBlocks = groupBlocks;
@@ -39,51 +39,51 @@ export class PlacedBlocks {
     this.#heads = new Int32Array(Math.ceil(blockCount / groupBlocks)).fill(NONE);
   }
 
-  /** Entries that are kept now. */
+  /** The number of entries that are kept now. */
   get size(): number {
     return this.#count;
   }
 
-  /** Adds a block; each block once. `undefined`: it reads as zeroes. */
+  /** Adds the entry of a block, which must not have one yet; `undefined` for a block of zeroes. */
   add(block: number, entry: BlockEntry | undefined): void {
-    const slot = this.#takeSlot();
+    const slot = this.#allocateSlot();
     const group = Math.floor(block / this.#groupBlocks);
     this.#blocks[slot] = block;
     this.#next[slot] = this.#heads[group] as number;
     this.#heads[group] = slot;
     if (entry === undefined) {
-      this.#places[slot * 4] = 0;
+      this.#locations[slot * 4] = 0;
       return;
     }
     const { pack, offset, storedLength, codec, rawLength } = entry.location;
     this.#ids.set(entry.id, slot * ID_BYTES);
-    this.#places.set([this.#packNumber(pack) + 1, offset, storedLength | (codec << 24), rawLength], slot * 4);
+    this.#locations.set([this.#packNumber(pack) + 1, offset, storedLength | (codec << 24), rawLength], slot * 4);
   }
 
   has(block: number): boolean {
     return this.#find(block) !== NONE;
   }
 
-  /** A block's entry; `undefined` for zeroes, and where there is none. */
+  /** The entry of a block; `undefined` for a block of zeroes and for a block without an entry. */
   get(block: number): BlockEntry | undefined {
     const slot = this.#find(block);
     return slot === NONE ? undefined : this.#entry(slot);
   }
 
-  /** The entries of a group, by block. From now on they may be forgotten. */
+  /** The entries of a group, in the order of blocks. From now on they may be dropped. */
   take(group: number): [block: number, entry: BlockEntry | undefined][] {
     const entries: [number, BlockEntry | undefined][] = [];
     for (let slot = this.#heads[group] as number; slot !== NONE; slot = this.#next[slot] as number) {
-      // Copied: its slot may have another block before the map's writer has come to it.
+      // Copied: the slot may hold another block's entry before the map's writer uses this one.
       const entry = this.#entry(slot);
       entries.push([this.#blocks[slot] as number, entry && { ...entry, id: entry.id.slice() }]);
     }
     if (entries.length > 0) this.#taken.push(group);
-    while (this.#count > this.#maxKept && this.#takenAt < this.#taken.length) this.#forgetGroup();
+    while (this.#count > this.#maxKept && this.#takenAt < this.#taken.length) this.#dropGroup();
     return entries.sort(([a], [b]) => a - b);
   }
 
-  #forgetGroup(): void {
+  #dropGroup(): void {
     const group = this.#taken[this.#takenAt++] as number;
     for (let slot = this.#heads[group] as number; slot !== NONE; ) {
       const next = this.#next[slot] as number;
@@ -107,15 +107,15 @@ export class PlacedBlocks {
 
   #entry(slot: number): BlockEntry | undefined {
     const at = slot * 4;
-    const pack = this.#places[at] as number;
+    const pack = this.#locations[at] as number;
     if (pack === 0) return undefined;
-    const lengthAndCodec = this.#places[at + 2] as number;
+    const lengthAndCodec = this.#locations[at + 2] as number;
     const location: Location = {
       pack: this.#packs[pack - 1] as PackName,
-      offset: this.#places[at + 1] as number,
+      offset: this.#locations[at + 1] as number,
       storedLength: lengthAndCodec & 0xffffff,
       codec: (lengthAndCodec >>> 24) as Codec,
-      rawLength: this.#places[at + 3] as number,
+      rawLength: this.#locations[at + 3] as number,
     };
     return { id: this.#ids.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES), location };
   }
@@ -130,7 +130,7 @@ export class PlacedBlocks {
     return number;
   }
 
-  #takeSlot(): number {
+  #allocateSlot(): number {
     this.#count++;
     if (this.#free !== NONE) {
       const slot = this.#free;
@@ -146,7 +146,7 @@ export class PlacedBlocks {
     this.#blocks = grown(this.#blocks, new Uint32Array(capacity));
     this.#next = grown(this.#next, new Int32Array(capacity));
     this.#ids = grown(this.#ids, new Uint8Array(capacity * ID_BYTES));
-    this.#places = grown(this.#places, new Uint32Array(capacity * 4));
+    this.#locations = grown(this.#locations, new Uint32Array(capacity * 4));
   }
 }
 

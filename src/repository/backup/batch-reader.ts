@@ -1,0 +1,135 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { subtractRanges } from '../../common/block-ranges.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';
+import { type Batch, blocksOf } from './block-feed.ts';
+
+/** What became of each block of a batch, in the order of the batch. */
+export interface ReadBatch {
+  /** `false`: the block was lost before it could be read. */
+  readonly isRead: boolean[];
+  /** `true`: the device reports zeroes for the whole block, so it was not read. */
+  readonly isHole: boolean[];
+}
+
+/** Runs of one batch that are read at the same time. */
+const READS_AT_ONCE = 16;
+/** Below this, asking the device for its extents costs as much as reading. */
+const LEAST_ASKED_BYTES = 32 * 1024;
+
+/** Reads batches of a snapshot's blocks into slots of the seal pool, and skips what the device reports as zeroes. */
+export class BatchReader {
+  /** Bytes read from the snapshot so far. */
+  readBytes = 0;
+  readonly #snapshot: VolumeSnapshot;
+  readonly #signal: AbortSignal;
+
+  constructor(snapshot: VolumeSnapshot, signal: AbortSignal) {
+    this.#snapshot = snapshot;
+    this.#signal = signal;
+  }
+
+  async read({ runs, blockCount, lane }: Batch, slot: SealSlot): Promise<ReadBatch> {
+    const outcome = {
+      isRead: new Array<boolean>(blockCount).fill(true),
+      isHole: new Array<boolean>(blockCount).fill(false),
+    };
+    let next = 0;
+    const indexed = runs.map((run) => {
+      const at = next;
+      next += run.blockCount;
+      return { run, at };
+    });
+    for (let from = 0; from < indexed.length; from += READS_AT_ONCE) {
+      const reads = indexed.slice(from, from + READS_AT_ONCE).map(async ({ run, at }) => {
+        const holes = lane === 'swept' ? await this.#skipHoles(run, slot, at, outcome.isHole) : [];
+        for (const rest of subtractRanges([run], holes)) {
+          await this.#readRun(rest, slot, at + rest.firstBlock - run.firstBlock, outcome.isRead);
+        }
+      });
+      // All reads settle before a failure is thrown: nothing may be read into a slot that was given back.
+      const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected');
+      if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+    }
+    return outcome;
+  }
+
+  /** Zeroes the holes of a run in the slot, without reading them: a sparse image consists mostly of holes. */
+  async #skipHoles(run: BlockRange, slot: SealSlot, at: number, isHole: boolean[]): Promise<BlockRange[]> {
+    const { blockSize } = this.#snapshot;
+    const holes = await holesOf(this.#snapshot, run, { signal: this.#signal });
+    for (const { firstBlock, blockCount } of holes) {
+      const from = at + firstBlock - run.firstBlock;
+      isHole.fill(true, from, from + blockCount);
+      slot.input.fill(0, from * blockSize, (from + blockCount) * blockSize);
+    }
+    return holes;
+  }
+
+  /** Reads neighbouring blocks to index `at` of the slot. If one of them was lost, the others are read one by one. */
+  async #readRun(run: BlockRange, slot: SealSlot, at: number, isRead: boolean[]): Promise<void> {
+    try {
+      await this.#readInto(slot, at, run);
+      return;
+    } catch (error) {
+      if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
+    }
+    for (const [index, block] of blocksOf(run).entries()) {
+      try {
+        await this.#readInto(slot, at + index, { firstBlock: block, blockCount: 1 });
+      } catch (error) {
+        if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
+        isRead[at + index] = false;
+        this.#snapshot.mark(block, 'failed'); // The block can't be read again, so this makes it lost.
+      }
+    }
+  }
+
+  async #readInto(slot: SealSlot, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
+    const { blockSize, size } = this.#snapshot;
+    const start = firstBlock * blockSize;
+    const length = Math.min(size, start + blockCount * blockSize) - start;
+    const into = slot.input.subarray(at * blockSize, at * blockSize + length);
+    await this.#snapshot.read(start, into, { signal: this.#signal });
+    this.readBytes += length;
+  }
+}
+
+/**
+ * The blocks of a range that the device reports as zeroes at the snapshot's instant, ascending; none if the device can't
+ * say. Like a read, the snapshot's answer is checked again for blocks that were overwritten in the meantime (R4).
+ */
+async function holesOf(
+  snapshot: VolumeSnapshot,
+  { firstBlock, blockCount }: BlockRange,
+  options: AbortOptions,
+): Promise<BlockRange[]> {
+  const { blockSize, size, volume } = snapshot;
+  const start = firstBlock * blockSize;
+  const end = Math.min(size, start + blockCount * blockSize);
+  if (volume.extents === undefined || end - start < LEAST_ASKED_BYTES) return [];
+  const holes: BlockRange[] = [];
+  let hole = { from: start, to: start };
+  const close = () => {
+    const first = Math.ceil(hole.from / blockSize);
+    // The volume's last block may be short.
+    const past = hole.to === size ? Math.ceil(size / blockSize) : Math.floor(hole.to / blockSize);
+    if (past > first) holes.push({ firstBlock: first, blockCount: past - first });
+  };
+  try {
+    for await (const { offset, length, kind } of snapshot.extents(start, end - start, options)) {
+      if (kind !== 'zero') continue;
+      if (offset !== hole.to) {
+        close();
+        hole = { from: offset, to: offset };
+      }
+      hole.to = offset + length;
+    }
+    close();
+  } catch {
+    return []; // If the blocks can't be read at all, reading them reports why.
+  }
+  return holes;
+}

@@ -1,0 +1,86 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { once, type RepositoryContext } from '../context/repository-context.ts';
+import type { LogState, StoredBackup } from '../format/log-state.ts';
+import type { Decide } from '../log/entries/decision.ts';
+import { decideOpen, missingBackup } from '../log/entries/sessions.ts';
+import type { Appended } from '../log/log-writer.ts';
+import { mayBeSentAgain, type OpenedSession, type PinnedPart, type SessionPart } from './backup-session.ts';
+import { holderText } from './list-sessions.ts';
+import { deadSessions, holdSession, SessionClaim } from './session-owner.ts';
+
+/** The signal is the job's. */
+export interface OpenSessionOptions extends AbortOptions {
+  /** Fence the sessions that hold one of the volumes. */
+  readonly takeOver: boolean;
+}
+
+/**
+ * Appends an `open` entry that pins a base for each volume. The bases are chosen on the very state that the entry follows.
+ *
+ * @throws `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of a base), `COMMIT_UNKNOWN`, and what the log throws
+ */
+export async function openSession(
+  context: RepositoryContext,
+  parts: readonly SessionPart[],
+  { signal, takeOver }: OpenSessionOptions,
+): Promise<OpenedSession> {
+  const { repositoryId } = context.format;
+  const { insist = once } = context;
+  const decideAs =
+    (claim: SessionClaim): Decide =>
+    (state) => {
+      const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
+      if (missing !== undefined) return missingBackup(state, missing.base);
+      const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
+      const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
+      return decideOpen(state, {
+        owner: claim.ownerOn(state),
+        volumes,
+        takeOver: others,
+        holderText: (session) => holderText(session, context.now()),
+      });
+    };
+  // If the outcome of an entry was not learned, it may have opened a session that no job holds: the next attempt takes it
+  // over. No look at the log is needed before (an outdated state loses the number) or after (the commit looks).
+  const appending = { signal, lookFirst: false, confirm: false };
+  let claim: SessionClaim | undefined;
+  const tryOnce = () => {
+    claim?.settle();
+    claim = new SessionClaim(context.owner, repositoryId);
+    return context.log.append(decideAs(claim), appending);
+  };
+  let opened: Appended | undefined;
+  try {
+    opened = await insist(tryOnce, mayBeSentAgain);
+    if (opened !== undefined) holdSession(repositoryId, opened.entry.seq);
+  } finally {
+    claim?.settle();
+  }
+  if (opened?.entry.type !== 'open') {
+    throw new BackupError('SESSION_ENDED', 'the session could not be opened: start the backup again');
+  }
+  const { entry, state } = opened;
+  const pinned = parts.map((part): PinnedPart => {
+    const base = entry.volumes.get(part.volume);
+    return {
+      ...part,
+      pinned: base === undefined ? undefined : state.backups.get(base),
+      parent: state.heads.get(part.volume),
+    };
+  });
+  return { seq: entry.seq, hash: state.hash, parts: pinned };
+}
+
+/** The base that a session would pin. */
+export function chooseBase(state: LogState, { volume, base, blockSize }: SessionPart): string | undefined {
+  if (isId(base)) return base;
+  if (base === 'none') return undefined;
+  let latest: StoredBackup | undefined;
+  for (const backup of state.backups.values()) if (backup.volume === volume) latest = backup; // Oldest first.
+  return latest?.descriptor.blockSize === blockSize ? latest.id : undefined;
+}
+
+function isId(base: string): boolean {
+  return base !== 'none' && base !== 'latest';
+}
