@@ -1,7 +1,6 @@
 import { ALLOWED, BLOCK_STATES } from './block-state.ts';
-import { endOfEqualBytes } from './equal-bytes.ts';
+import { endOfEqualBytes, firstDifference } from './equal-bytes.ts';
 import { MixedChunks, type StateMask } from './mixed-chunks.ts';
-import { skipEqual } from './skip-equal.ts';
 
 /** So many blocks are kept together. Their number in one state fits into 16 bits. */
 export const CHUNK_BITS = 9;
@@ -162,7 +161,7 @@ export class StateChunks {
           ? next
           : Math.min(
               next,
-              next - this.#length(chunk) + skipEqual(before.#wordsOf(a), this.#wordsOf(b), a, b, at & IN_CHUNK),
+              next - this.#length(chunk) + firstDifference(before.#wordsOf(a), this.#wordsOf(b), a, b, at & IN_CHUNK),
             );
       if (found < next) return found;
       at = next;

@@ -5,11 +5,10 @@ import type { SyncBlockDevice } from '../device/block-device.ts';
 import { checkBytes, checkLength } from '../device/door.ts';
 import { SETTLED } from '../device/settled.ts';
 import { checkSpan, isMultiple } from '../device/span.ts';
-import { Claims, isAllZero, preserveError } from './preimage-copies.ts';
-import type { Room } from './preimage-space.ts';
+import type { PendingCopies } from './preimage-copies.ts';
 import type { VolumeCore } from './volume-core.ts';
 
-/** A write over many blocks preserves so many at a time. */
+/** How many blocks a write preserves at a time. */
 const MAX_CLAIMS_A_WRITE = 16;
 
 /**
@@ -18,50 +17,32 @@ const MAX_CLAIMS_A_WRITE = 16;
  * For block b and the newest live snapshot's epoch N:
  *
  *     epoch[b] >= N                           the write goes to the device at once
- *     epoch[b] <  N, and nobody wants b       the same
+ *     epoch[b] <  N, no snapshot wants b      the same
  *     epoch[b] <  N, with an open pre-image   the same; what the pre-image serves ends here
  *     epoch[b] <  N otherwise                 claim b, wait, test everything again
  *
  * The last test of all blocks, the setting of their epochs, the removal of claims and the call of the device are one
- * synchronous step; nothing of it is undone when the write fails, since a failed write may have torn the block. Rule
+ * synchronous step. Nothing of it is undone when the write fails, since a failed write may have torn the block. Rule
  * R2. Hence the invariant R3: while `epoch[b] < s.epoch`, no write to b is in flight and the device holds b as of s,
  * which is what lets readers go to the device without any lock.
  */
-export class WriteInterceptor {
-  readonly claims: Claims;
+export class CopyBeforeWrite {
+  readonly #copies: PendingCopies;
   readonly #core: VolumeCore;
 
-  constructor(core: VolumeCore) {
+  constructor(core: VolumeCore, copies: PendingCopies) {
     this.#core = core;
-    this.claims = new Claims({
-      device: core.device,
-      space: core.space,
-      deadlineMs: core.deadlineMs,
-      blockSpan: (block) => core.blockSpan(block),
-      register: (block, room) => core.snapshots.register(block, room),
-      // @mutation spills-behind
-      spillsBehind: core.onFailure !== 'fail-write',
-      takeToSlot: (preimage, room) =>
-        core.preimages.takeToSlot(preimage, room, (cause) =>
-          core.snapshots.decideInTransit(preimage, preserveError(preimage.block, cause)),
-        ),
-      decide: (block, error) => core.snapshots.decide(block, error),
-      needsPreimage: (block) => core.snapshots.needsPreimage(block),
-      get isRoomToCome() {
-        return core.snapshots.areStored || core.preimages.areFreedOnesRead || core.preimages.areFreed;
-      },
-    });
-    core.snapshots.onReleased = () => this.claims.look();
+    this.#copies = copies;
   }
 
-  /** The plain write, which has a way of its own so that it allocates nothing when nothing is needed. */
+  /** The plain write. It has a path of its own, which allocates nothing when no pre-image is needed. */
   write(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
     const core = this.#core;
     if (typeof offset !== 'number' || !(from instanceof Uint8Array)) return this.#writeChecked(offset, from, options);
     const { length } = from;
     const first = Math.floor(offset * core.blocksPerByte);
     const last = Math.floor((offset + length - 1) * core.blocksPerByte);
-    // What the device will not refuse and needs no pre-image goes straight on.
+    // A write that the device will not refuse, and that needs no pre-image, goes straight to the device.
     const passes =
       core.isWritable &&
       options === undefined &&
@@ -84,8 +65,8 @@ export class WriteInterceptor {
   }
 
   /**
-   * A write of any kind, which may have to wait: `call` hands it to the device, unless `checkAgain`, which is called just
-   * before, throws.
+   * A write of any kind, which may have to wait. `call` passes it to the device; `checkAgain` is called just before, and
+   * throws to refuse the write.
    */
   writeOtherwise(
     offset: number,
@@ -110,7 +91,7 @@ export class WriteInterceptor {
     }
     const { device } = this.#core;
     const { length } = from;
-    // What is preserved and tracked is what the device is handed, though the buffer may be resized while the write waits.
+    // The buffer may be resized while the write waits: then the device would get blocks that were not preserved.
     const checkAgain = () => checkLength('from', from, length);
     return this.writeOtherwise(offset, length, options, () => device.write(offset, from, options), checkAgain);
   }
@@ -121,7 +102,7 @@ export class WriteInterceptor {
     const { blocksPerByte, snapshots } = core;
     checkBytes('from', from);
     const { length } = from;
-    if (!core.isWritable) this.#check(offset, length); // Says why not.
+    if (!core.isWritable) this.#check(offset, length); // Throws the reason.
     checkSpan(core, offset, length);
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
@@ -129,7 +110,7 @@ export class WriteInterceptor {
     if (!this.#overwritesAtOnce(first, last)) {
       const end = last + 1;
       for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {
-        this.#preserveSync(device, block);
+        this.#copies.copySync(device, block);
       }
       checkLength('from', from, length);
       this.#overwrite(first, last);
@@ -165,8 +146,8 @@ export class WriteInterceptor {
     // @mutation preserving-write-is-not-in-flight
     let next = first;
     for (;;) {
-      // Whoever awaited anything tests again first (rule R2), and issues nothing while an instant is being waited for:
-      // a write that has been preserving would make the drain longer by as long as that took.
+      // After an await everything is tested again (rule R2), and nothing is issued while an instant is being taken: a write
+      // that was preserving would lengthen the drain.
       // @mutation held-write-waits
       if (!gate.isOpen) await gate.pass(options?.signal);
       this.#core.requireOpen();
@@ -176,7 +157,7 @@ export class WriteInterceptor {
         next = snapshots.nextNeeding(next, last + 1);
         if (next > last) break;
         // @mutation claim-joined
-        claims.push(this.claims.join(next));
+        claims.push(this.#copies.join(next));
         next++;
       }
       if (claims.length > 0) {
@@ -186,7 +167,7 @@ export class WriteInterceptor {
       } else if (this.#needsNothing(first, last)) {
         break;
       } else {
-        next = first; // Something has changed since a block was looked at.
+        next = first; // Something has changed since a block was tested.
       }
     }
     // @mutation length-compared-again
@@ -208,27 +189,27 @@ export class WriteInterceptor {
     return snapshots.newestEpoch === 0 || snapshots.nextNeeding(first, last + 1) > last;
   }
 
-  /** Marks blocks as written now, unless one needs a pre-image first; says whether it did. */
+  /** Marks blocks as written now, unless one of them needs a pre-image first. Returns whether it did. */
   #overwritesAtOnce(first: number, last: number): boolean {
     const { blocks, current } = this.#core.epochs;
-    // Most writes are to a block that has been written since the newest instant: one look, and nothing to do.
+    // Most writes are to a block that was written after the newest instant: one comparison, and nothing to do.
     if (first === last && blocks.isSince(first, current)) return true;
     if (!this.#needsNothing(first, last)) return false;
     this.#overwrite(first, last);
     return true;
   }
 
-  /** Marks blocks as written now: claims on them end, and so does what their open pre-images serve. */
+  /** Marks blocks as written now: claims on them are removed, and the intervals of their open pre-images end. */
   #overwrite(first: number, last: number): void {
     const { epochs, snapshots } = this.#core;
     const end = last + 1;
     // @mutation current-epoch
     const { current } = epochs;
-    // Blocks that have been written since the newest instant have neither a claim nor an open pre-image.
+    // Blocks that were written after the newest instant have neither a claim nor an open pre-image.
     if (epochs.blocks.nextBefore(current, first, end) === end) return;
     epochs.blocks.set(first, end, current);
     // @mutation claim-ends
-    this.claims.remove(first, end);
+    this.#copies.remove(first, end);
     snapshots.overwritten(first, end, current);
   }
 
@@ -237,49 +218,14 @@ export class WriteInterceptor {
       this.#core.gate.leave();
       return done;
     }
-    // A device that answers with no promise, against its obligations, must not leave a write in flight for ever.
+    // A device that returns no promise, against its obligations, must not leave a write in flight.
     return Promise.resolve(done).then(this.#landed, this.#failed);
   }
 
-  // Bound once, so that a write in flight allocates no closure.
+  // Created once, so that a write in flight allocates no closure.
   readonly #landed = (): void => this.#core.gate.leave();
   readonly #failed = (error: unknown): never => {
     this.#core.gate.leave();
     throw error;
   };
-
-  #preserveSync(device: SyncBlockDevice, block: number): void {
-    const { preimages, space, snapshots } = this.#core;
-    let room = space.take();
-    if (room === undefined) {
-      preimages.freeNow();
-      room = space.take();
-    }
-    let isZero: boolean;
-    try {
-      if (room === undefined) throw space.fullError();
-      isZero = this.#fillSync(device, block, room);
-    } catch (cause) {
-      if (room !== undefined) space.give(room);
-      snapshots.decide(block, preserveError(block, cause));
-      return;
-    }
-    if (isZero) space.give(room);
-    // @mutation synchronous-claim-ends
-    this.claims.remove(block, block + 1);
-    snapshots.register(block, isZero ? undefined : room);
-  }
-
-  /** Reads a block into its room, and says whether it is all zeroes. */
-  #fillSync(device: SyncBlockDevice, block: number, room: Room): boolean {
-    const { blockSize, space } = this.#core;
-    const { offset, length } = this.#core.blockSpan(block);
-    const buffer = room.kind === 'memory' ? room.bytes : Buffer.allocUnsafeSlow(blockSize);
-    const bytes = buffer.subarray(0, length);
-    device.readSync(offset, bytes);
-    if (isAllZero(bytes)) return true;
-    if (length < blockSize) buffer.fill(0, length);
-    if (room.kind === 'spill') space.writeSync(room.slot, buffer);
-    return false;
-  }
 }

@@ -14,28 +14,32 @@ import { hasBrand } from '../common/realms.ts';
 import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
 import { checkTransfer } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
-import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import { WriteInterceptor } from './copy-before-write.ts';
-import { freezeSync, freezeTogether, type SnapshotOptions } from './freeze.ts';
-import { PreimageSpace, type PreimageUse } from './preimage-space.ts';
-import { type OpenSpill, openSpill } from './spill-file.ts';
+import { underlyingDevice } from '../device/underlying.ts';
+import { CopyBeforeWrite } from './copy-before-write.ts';
+import type { ChangePoint } from './epoch-map.ts';
+import { EventQueue } from './event-queue.ts';
+import { freezeSync, freezeTogether, refuseStacked, type SnapshotOptions } from './freeze.ts';
+import { PreimageBuffers, type PreimageUse } from './preimage-buffers.ts';
+import { PendingCopies } from './preimage-copies.ts';
+import type { SnapshotRecord } from './snapshot-record.ts';
+import { openSpill, type Spill } from './spill.ts';
 import { VolumeCore } from './volume-core.ts';
-import { EventQueue, type VolumeEvents } from './volume-events.ts';
 import {
   type CheckedVolumeOptions,
   checkVolumeOptions,
   type PreserveFailure,
   type VolumeOptions,
 } from './volume-options.ts';
-import type { VolumeSnapshot } from './volume-snapshot.ts';
+import { snapshotOf, type Volume, type VolumeEvents, type VolumeSnapshot } from './volume-snapshot.ts';
 
-/** An instant of one volume that changes can be asked against. Plain data: it may be kept anywhere. @public */
-export interface ChangePoint {
-  /** Which tracking the epoch belongs to: a volume that was not open the whole time has another one. */
-  readonly trackingId: string;
-  /** A serial number, never given out twice under one `trackingId`. */
-  readonly epoch: number;
-}
+/**
+ * `volume/` is a block device that sees every write before it lands and can freeze any instant (rules R1 to R11 and R13).
+ *
+ * This file and `volume-snapshot.ts` are its public face: they check arguments and pass calls on. The core below knows neither
+ * of them. `copy-before-write.ts` is the path of every write, `preimage-copies.ts` copies what a write is about to overwrite,
+ * `live-snapshots.ts` decides what must be copied and for whom, `freeze.ts` takes an instant, and `snapshot-reader.ts`
+ * reads a snapshot while writes go on.
+ */
 
 /** The synchronous door of a volume over a device that has one. @public */
 export interface SyncVolumeAccess extends SyncAccess {
@@ -47,7 +51,7 @@ export interface SyncVolumeAccess extends SyncAccess {
   createSnapshotSync(options?: SnapshotOptions): VolumeSnapshot;
 }
 
-/** What a second volume writes to a device the first one would not see. */
+/** A device can have one volume only: what a second one wrote, the first would not see. */
 const devicesInUse = new WeakSet<BlockDevice>();
 
 const BRAND = Symbol.for('cow-cloud-backup.CopyOnWriteVolume');
@@ -65,7 +69,7 @@ export function isVolume(value: unknown): value is CopyOnWriteVolume {
  *
  * @public
  */
-export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
+export class CopyOnWriteVolume implements Volume {
   /** Bytes. */
   readonly size: number;
   /** Bytes; every offset and length is a multiple of it. */
@@ -89,18 +93,23 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
   /** @internal */
   protected readonly core: VolumeCore;
   /** @internal */
-  protected readonly interceptor: WriteInterceptor;
-  readonly #spill: OpenSpill | undefined;
+  protected readonly writes: CopyBeforeWrite;
+  readonly #copies: PendingCopies;
+  readonly #spill: Spill | undefined;
   readonly #closeDevice: boolean;
   #closing: Promise<void> | undefined;
 
   /** @internal */
-  protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: OpenSpill | undefined) {
-    const events = new EventQueue(() => this);
-    const space = new PreimageSpace(options.blockSize, options.memoryBytes, spill?.area);
-    space.onPressure = () => events.pressure(() => space.use);
-    this.core = new VolumeCore(device, options, space, events);
-    this.interceptor = new WriteInterceptor(this.core);
+  protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: Spill | undefined) {
+    const events = new EventQueue({
+      volume: () => this,
+      snapshotOf: (record) => this.snapshotOf(record),
+    });
+    const buffers = new PreimageBuffers(options.blockSize, options.memoryBytes, spill);
+    buffers.onPressure = () => events.pressure(() => buffers.use);
+    this.core = new VolumeCore(device, options, buffers, events);
+    this.#copies = new PendingCopies(this.core);
+    this.writes = new CopyBeforeWrite(this.core, this.#copies);
     this.#spill = spill;
     this.#closeDevice = options.closeDevice;
     this.size = device.size;
@@ -110,7 +119,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     this.blockSize = options.blockSize;
     this.name = options.name;
     this.trackingId = randomUUID();
-    this.events = events.emitter;
+    this.events = events.emitter as EventEmitter<VolumeEvents>;
     const { discard, writeZeroes, extents } = device;
     if (discard !== undefined) this.discard = this.#otherWrite(discard.bind(device));
     if (writeZeroes !== undefined) this.writeZeroes = this.#otherWrite(writeZeroes.bind(device));
@@ -173,11 +182,15 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     options: SnapshotOptions = {},
   ): Promise<{ -readonly [K in keyof V]: VolumeSnapshot }> {
     if (!Array.isArray(volumes)) throw new TypeError(`volumes must be an array, not ${described(volumes)}`);
-    const members = Array.from(volumes, (volume: V[number]) => {
-      if (typeof volume === 'object' && volume !== null && #closeDevice in volume) return { volume, core: volume.core };
+    const members: CopyOnWriteVolume[] = Array.from(volumes);
+    for (const volume of members) {
+      if (typeof volume === 'object' && volume !== null && #closeDevice in volume) continue;
       throw new TypeError(`volumes must hold CopyOnWriteVolume objects only, not ${described(volume)}`);
-    });
-    const snapshots = await freezeTogether(members, options);
+    }
+    refuseStacked(members);
+    const cores = members.map(({ core }) => core);
+    const records = await freezeTogether(cores, options);
+    const snapshots = records.map((record, index) => (members[index] as CopyOnWriteVolume).snapshotOf(record));
     return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
   }
 
@@ -188,7 +201,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
 
   /** The open snapshot handles. */
   get snapshots(): readonly VolumeSnapshot[] {
-    return this.core.snapshots.records.map((record) => record.handle);
+    return this.core.snapshots.records.map((record) => this.snapshotOf(record));
   }
 
   /** What happens when a pre-image can't be kept, as the volume was opened with. */
@@ -198,7 +211,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
 
   /** How much room pre-images take up at this moment, and how much they may. */
   get preimages(): PreimageUse {
-    return this.core.space.use;
+    return this.core.buffers.use;
   }
 
   read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
@@ -214,7 +227,7 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
 
   /** @throws `PRESERVE_FAILED` under `fail-write`, `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and what the device gives */
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
-    return this.interceptor.write(offset, from, options);
+    return this.writes.write(offset, from, options);
   }
 
   flush(options?: AbortOptions): Promise<void> {
@@ -270,11 +283,16 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
     return this.close();
   }
 
+  /** @internal */
+  protected snapshotOf(record: SnapshotRecord): VolumeSnapshot {
+    return snapshotOf(this, this.core, record);
+  }
+
   async #close(): Promise<void> {
     const { snapshots, gate, device } = this.core;
     this.core.close();
     for (const record of [...snapshots.records]) snapshots.retire(record, 'closed');
-    await this.interceptor.claims.close();
+    await this.#copies.close();
     await gate.landed();
     try {
       await this.#spill?.close();
@@ -286,14 +304,14 @@ export class CopyOnWriteVolume implements BlockDevice, WrappingDevice {
 
   #otherWrite(call: (offset: number, length: number, options?: AbortOptions) => Promise<void>) {
     return (offset: number, length: number, options?: AbortOptions): Promise<void> =>
-      this.interceptor.writeOtherwise(offset, length, options, () => call(offset, length, options));
+      this.writes.writeOtherwise(offset, length, options, () => call(offset, length, options));
   }
 }
 
 class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
   readonly #device: SyncBlockDevice;
 
-  constructor(device: SyncBlockDevice, options: CheckedVolumeOptions, spill: OpenSpill | undefined) {
+  constructor(device: SyncBlockDevice, options: CheckedVolumeOptions, spill: Spill | undefined) {
     super(device, options, spill);
     this.#device = device;
   }
@@ -305,7 +323,7 @@ class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
   }
 
   writeSync(offset: number, from: Uint8Array): void {
-    this.interceptor.writeSync(this.#device, offset, from);
+    this.writes.writeSync(this.#device, offset, from);
   }
 
   flushSync(): void {
@@ -314,6 +332,6 @@ class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
   }
 
   createSnapshotSync(options: SnapshotOptions = {}): VolumeSnapshot {
-    return freezeSync({ volume: this, core: this.core }, options);
+    return this.snapshotOf(freezeSync(this.core, options));
   }
 }

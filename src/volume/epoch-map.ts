@@ -2,7 +2,15 @@ import type { BlockRange } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { BlockEpochs } from './block-epochs.ts';
 
-/** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes nor returns. */
+/** An instant of one volume, to ask for the changes since then. It is plain data and may be stored anywhere. @public */
+export interface ChangePoint {
+  /** The tracking to which the epoch belongs: a volume that was not open the whole time has another one. */
+  readonly trackingId: string;
+  /** A serial number, never used twice under one `trackingId`. */
+  readonly epoch: number;
+}
+
+/** An instant that changes can be asked against. `epoch` is renumbered now and then; `serial` never changes and is never reused. */
 export interface KeptPoint {
   readonly serial: number;
   epoch: number;
@@ -12,19 +20,19 @@ export interface KeptPoint {
 
 const MAX_EPOCH = 255;
 const MAX_KEPT_POINTS = 254;
-/** A longer run is given in parts, so that no step of going through changes takes long. */
+/** A longer run is returned in parts, so that no step of an iteration over changes takes long. */
 const MAX_RUN_BLOCKS = 2 ** 20;
-/** Points dropped at a time once there are too many, so that renumbering a large map stays rare. */
+/** How many points are dropped at a time once there are too many, so that renumbering a large map stays rare. */
 const DROPPED_AT_ONCE = 32;
 
 /**
- * An epoch for each block: the number of the newest snapshot that existed when the block was last written. It answers both
- * what changed since any kept point and whether an overwrite needs a pre-image. Rules R1 and R10.
+ * An epoch for each block: the number of the newest instant that had passed when the block was last written. It answers
+ * both what changed since any kept point and whether an overwrite needs a pre-image. Rules R1 and R10.
  */
 export class EpochMap {
   /** Only ever set to `current`. */
   readonly blocks: BlockEpochs;
-  /** The newest epoch ever given out. */
+  /** The newest epoch. */
   current = 0;
   #points: KeptPoint[] = [];
   #lastSerial = 0;
@@ -51,9 +59,9 @@ export class EpochMap {
   }
 
   /**
-   * Takes the next epoch, after dropping the oldest points that nobody holds and renumbering if it must. At an instant
-   * only, and after `requireRoom`. Renumbering and the next epoch are one step: in between, blocks of dropped points
-   * would pass for written just now. What else keeps epochs is told how to translate them.
+   * Takes the next epoch, after dropping the oldest points that are not held and renumbering if it must. It is called at
+   * an instant only, and after `requireRoom`. Renumbering and the next epoch are one step: in between, blocks of dropped
+   * points would count as just written. `renumbered` must translate all epochs that are kept elsewhere.
    */
   advance(renumbered: (newEpoch: Uint8Array) => void): KeptPoint {
     if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
@@ -66,11 +74,11 @@ export class EpochMap {
   }
 
   /**
-   * Blocks written since a point. One that is no longer kept rounds down to an older kept one, so that the answer may
-   * hold too much and never too little; `undefined` where there is none, or the serial was never given out.
+   * The blocks written since a point. A point that is no longer kept rounds down to an older kept one, so that the answer
+   * may contain too much and never too little. It is `undefined` if there is no older one, or if the serial was never used.
    *
-   * Nothing is looked at before it is asked for, and chunks without changes are passed over: a step costs no more than the
-   * chunks of one run.
+   * Blocks are examined only when the iteration reaches them, and chunks without changes are skipped: a step costs no more
+   * than the chunks of one run.
    */
   changedSince(serial: number): Iterable<BlockRange> | undefined {
     if (serial > this.#lastSerial || this.#epochOf(serial) === undefined) return undefined;
@@ -101,8 +109,9 @@ export class EpochMap {
   }
 
   /**
-   * A chunk is looked at in one step, before anything of it is given out: whoever goes through the changes may let an
-   * instant pass between two of them, which renumbers epochs (rule R10) or drops the point. Then all may have changed.
+   * A chunk is examined in one step, before any of its changes is yielded: between two of them the caller may let an
+   * instant pass, which renumbers epochs (rule R10) or drops the point. If the point was dropped, every block counts as
+   * changed.
    */
   #changesIn(first: number, end: number, serial: number): { firstBlock: number; blockCount: number }[] {
     const { blocks } = this;

@@ -1,11 +1,13 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
 import { functionArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import type { BlockDevice } from '../device/block-device.ts';
 import { deviceStack } from '../device/underlying.ts';
-import type { CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import type { EpochMap } from './epoch-map.ts';
+import type { LiveSnapshots } from './live-snapshots.ts';
 import { SnapshotRecord } from './snapshot-record.ts';
-import type { VolumeCore } from './volume-core.ts';
-import { VolumeSnapshot } from './volume-snapshot.ts';
+
+/** Freezing: hold new writes, wait for those at the device (the drain), move the epoch, and let go. Rule R9. */
 
 /** Options of `createSnapshot`. @public */
 export interface SnapshotOptions extends AbortOptions {
@@ -16,27 +18,103 @@ export interface SnapshotOptions extends AbortOptions {
   atInstant?: (() => void) | undefined;
 }
 
-/** A volume and its parts. */
-export interface Member {
-  readonly volume: CopyOnWriteVolume;
-  readonly core: VolumeCore;
+/**
+ * Holds new writes while an instant is taken, and knows when those at the device have landed.
+ *
+ * Only writes at the device lengthen a hold. A write that is still preserving when a hold begins continues to preserve and
+ * then waits here like a new one: it has issued nothing yet, and tests its blocks again.
+ */
+export class WriteGate {
+  /** The number of writes at the device. */
+  inFlight = 0;
+  #holds = 0;
+  #isShut = false;
+  #opened: PromiseWithResolvers<void> | undefined;
+  #landed: PromiseWithResolvers<void> | undefined;
+
+  /** Whether a write may pass at once. */
+  get isOpen(): boolean {
+    // @mutation gate-holds
+    return this.#holds === 0;
+  }
+
+  /** Holds new writes until the returned function is called. There may be several holds at once. */
+  hold(): () => void {
+    this.#holds++;
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      this.#holds--;
+      if (this.#holds === 0) {
+        this.#opened?.resolve();
+        this.#opened = undefined;
+      }
+    };
+  }
+
+  /** The volume closes: waiting writes continue, and find out that it is closed. */
+  shut(): void {
+    this.#isShut = true;
+    this.#opened?.resolve();
+  }
+
+  /** Waits until there is no hold, or the gate is shut. */
+  async pass(signal: AbortSignal | undefined): Promise<void> {
+    while (!this.isOpen && !this.#isShut) {
+      this.#opened ??= Promise.withResolvers<void>();
+      await abortable(this.#opened.promise, signal);
+    }
+  }
+
+  /** A write goes to the device. */
+  enter(): void {
+    this.inFlight++;
+  }
+
+  /** A write at the device has settled, successfully or not. */
+  leave(): void {
+    this.inFlight--;
+    if (this.inFlight === 0 && this.#landed !== undefined) {
+      this.#landed.resolve();
+      this.#landed = undefined;
+    }
+  }
+
+  /** Resolves when no write is at the device; by the time that the caller continues there may be one again. */
+  landed(): Promise<void> {
+    if (this.inFlight === 0) return Promise.resolve();
+    this.#landed ??= Promise.withResolvers<void>();
+    return this.#landed.promise;
+  }
 }
 
-/** Freezes all members at one instant: hold, drain, and then one synchronous step. Rule R9. */
-export async function freezeTogether(members: readonly Member[], options: SnapshotOptions): Promise<VolumeSnapshot[]> {
+/** The parts of a volume's core that freezing needs. */
+export interface Freezable {
+  readonly gate: WriteGate;
+  readonly epochs: EpochMap;
+  readonly snapshots: LiveSnapshots;
+  readonly blockCount: number;
+  requireOpen(): void;
+}
+
+/** Freezes several volumes at one instant: holds, drains, and then freezes all of them in one synchronous step. */
+export async function freezeTogether(
+  volumes: readonly Freezable[],
+  options: SnapshotOptions,
+): Promise<SnapshotRecord[]> {
   const { signal, atInstant } = checkSnapshotOptions(options);
-  refuseStacked(members);
-  for (const { core } of members) core.requireOpen();
-  const releases = members.map(({ core }) => core.gate.hold());
+  for (const volume of volumes) volume.requireOpen();
+  const releases = volumes.map(({ gate }) => gate.hold());
   try {
     for (;;) {
-      // Looked at together and synchronously: only when no member has a write at its device is it the instant.
-      const busy = members.find(({ core }) => core.gate.inFlight > 0);
+      // All gates are examined in one step: it is the instant only if no volume has a write at its device.
+      const busy = volumes.find(({ gate }) => gate.inFlight > 0);
       // @mutation drain
       if (busy === undefined) break;
-      await abortable(busy.core.gate.landed(), signal);
+      await abortable(busy.gate.landed(), signal);
     }
-    return freezeNow(members, atInstant);
+    return freezeNow(volumes, atInstant);
   } finally {
     // @mutation holds-released
     for (const release of releases) release();
@@ -44,19 +122,35 @@ export async function freezeTogether(members: readonly Member[], options: Snapsh
 }
 
 /** Freezes one volume without waiting. */
-export function freezeSync(member: Member, options: SnapshotOptions): VolumeSnapshot {
+export function freezeSync(volume: Freezable, options: SnapshotOptions): SnapshotRecord {
   const { atInstant } = checkSnapshotOptions(options);
-  if (member.core.gate.inFlight > 0) {
-    const message = `${member.core.gate.inFlight} asynchronous writes are at the device`;
+  const { inFlight } = volume.gate;
+  if (inFlight > 0) {
+    const message = `${inFlight} asynchronous writes are at the device`;
     throw new BackupError('WRITES_IN_FLIGHT', message, { retryable: true });
   }
-  const [snapshot] = freezeNow([member], atInstant);
-  return snapshot as VolumeSnapshot;
+  return freezeNow([volume], atInstant)[0] as SnapshotRecord;
+}
+
+/** While it is held for the instant, a volume can't finish a write that another volume of the group waits for. */
+export function refuseStacked(volumes: readonly BlockDevice[]): void {
+  const group = new Set(volumes);
+  if (group.size !== volumes.length) throw new TypeError('volumes must not hold a volume twice');
+  for (const volume of volumes) {
+    for (const device of deviceStack(volume)) {
+      if (device !== volume && group.has(device)) {
+        throw new BackupError(
+          'VOLUME_STACKED',
+          'one volume of the group stands on another; freeze only one of the two',
+        );
+      }
+    }
+  }
 }
 
 const SNAPSHOT_OPTIONS = { signal: true, atInstant: true } as const satisfies Record<keyof SnapshotOptions, true>;
 
-/** Throws the signal's reason too, when it has aborted. */
+/** Also throws the signal's reason if it has aborted. */
 function checkSnapshotOptions(options: SnapshotOptions): SnapshotOptions {
   const { signal, atInstant } = optionsArgument('options', options, SNAPSHOT_OPTIONS);
   if (atInstant !== undefined) functionArgument('options.atInstant', atInstant);
@@ -64,49 +158,35 @@ function checkSnapshotOptions(options: SnapshotOptions): SnapshotOptions {
   return { signal, atInstant };
 }
 
-function freezeNow(members: readonly Member[], atInstant: (() => void) | undefined): VolumeSnapshot[] {
-  // Whatever can be refused is refused before any epoch moves.
-  for (const { core } of members) {
-    core.requireOpen();
-    core.snapshots.requireRoom();
+function freezeNow(volumes: readonly Freezable[], atInstant: (() => void) | undefined): SnapshotRecord[] {
+  // Every reason to refuse is checked before any epoch moves.
+  for (const volume of volumes) {
+    volume.requireOpen();
+    volume.epochs.requireRoom();
   }
   // @mutation instant-after-epoch
   const frozenAt = new Date();
-  const begun: { core: VolumeCore; record: SnapshotRecord; snapshot: VolumeSnapshot }[] = [];
+  const records: SnapshotRecord[] = [];
   try {
-    for (const { volume, core } of members) {
-      const record = new SnapshotRecord(core.snapshots.takePoint(), core.blockCount, frozenAt);
-      const snapshot = new VolumeSnapshot(volume, core, record);
-      core.snapshots.add(record);
-      begun.push({ core, record, snapshot });
+    for (const { snapshots, blockCount } of volumes) {
+      const record = new SnapshotRecord(snapshots.takePoint(), blockCount, frozenAt);
+      snapshots.add(record);
+      records.push(record);
     }
     runAtInstant(atInstant);
   } catch (error) {
-    for (const { core, record } of begun) core.snapshots.retire(record, 'closed');
+    for (const [index, record] of records.entries()) volumes[index]?.snapshots.retire(record, 'closed');
     throw error;
   }
-  for (const { core, record } of begun) core.snapshots.begun(record);
-  return begun.map(({ snapshot }) => snapshot);
+  for (const [index, record] of records.entries()) volumes[index]?.snapshots.announce(record);
+  return records;
 }
 
-/** An asynchronous function would run on after writes have been let go: it is refused rather than misunderstood. */
+/** An asynchronous function would continue after writes have been let go, so it is refused. */
 function runAtInstant(atInstant: (() => void) | undefined): void {
   const returned: unknown = atInstant?.();
   // Not by its class: a promise of another realm is one too.
   if (typeof (returned as PromiseLike<unknown> | undefined)?.then !== 'function') return;
   Promise.resolve(returned).catch(() => {});
   throw new TypeError('atInstant must be synchronous');
-}
-
-/** A volume held for the instant can't finish a write for another one that waits for it. */
-function refuseStacked(members: readonly Member[]): void {
-  const volumes = new Set(members.map(({ volume }) => volume));
-  if (volumes.size !== members.length) throw new TypeError('a volume is in the group twice');
-  for (const volume of volumes) {
-    for (const device of deviceStack(volume)) {
-      if (device !== volume && volumes.has(device as CopyOnWriteVolume)) {
-        throw new BackupError('VOLUME_STACKED', 'a volume of the group stands on another one of it');
-      }
-    }
-  }
 }

@@ -2,28 +2,26 @@ import { BackupError } from '../common/errors.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
-import { keysIn } from './keys-in.ts';
-import { preserveError } from './preimage-copies.ts';
-import type { InTransit, Room } from './preimage-space.ts';
-import { FREED_AT_ONCE, type Preimage, type Preimages } from './preimages.ts';
+import type { EventQueue } from './event-queue.ts';
+import type { Allocation, InTransit } from './preimage-buffers.ts';
+import { FREED_AT_ONCE, type Preimage, type Preimages, serves } from './preimages.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
-import type { EventQueue } from './volume-events.ts';
 import type { PreserveFailure } from './volume-options.ts';
 
 const PENDING = maskOf(['pending']);
 const NOT_STORING = maskOf(BLOCK_STATES.filter((state) => state !== 'storing'));
 
-/** What a snapshot's user may say of blocks; see `VolumeSnapshot.mark`. @public */
+/** How far the user of a snapshot reports a block to be; see `VolumeSnapshot.mark`. @public */
 export type BlockMark = 'storing' | 'stored' | 'failed' | 'inherited' | 'zero';
 
 /**
- * The snapshots that are live, and what follows from there being any: which blocks must be preserved before they are
- * overwritten, whom a pre-image serves and when it goes, what becomes of a block that could not be preserved.
- * Everything here is synchronous, so each call is one step of the protocol.
+ * The live snapshots, and what depends on them: which blocks must be preserved before they are overwritten, which
+ * snapshots a pre-image serves and when it is freed, and what happens to a block that could not be preserved. Everything
+ * here is synchronous, so each call is one step of the protocol.
  */
 export class LiveSnapshots {
   readonly records: SnapshotRecord[] = [];
-  /** Epoch of the newest live snapshot, 0 if none: the whole test of a write that needs nothing. Rule R1. */
+  /** The epoch of the newest live snapshot, or 0. Most writes compare nothing else with their blocks' epochs. Rule R1. */
   newestEpoch = 0;
   /** Called when blocks may no longer need a pre-image. */
   onReleased: () => void = () => {};
@@ -39,13 +37,7 @@ export class LiveSnapshots {
     this.#onFailure = onFailure;
   }
 
-  // --- instants -----------------------------------------------------------------------------------------------
-
-  /** @throws `SNAPSHOT_LIMIT` when `takePoint` could not follow */
-  requireRoom(): void {
-    this.#epochs.requireRoom();
-  }
-
+  /** Takes the point of a new instant, after `requireRoom` of the epochs. */
   takePoint(): KeptPoint {
     // @mutation preimages-renumbered
     const point = this.#epochs.advance((newEpoch) => this.#preimages.renumber(newEpoch));
@@ -59,7 +51,7 @@ export class LiveSnapshots {
     this.#findNewest();
   }
 
-  /** Ends a snapshot handle; what only it needed is freed. */
+  /** Ends a snapshot. Pre-images that only it needed are freed. */
   retire(record: SnapshotRecord, status: 'broken' | 'closed', error?: BackupError): void {
     if (record.status === 'live') {
       this.records.splice(this.records.indexOf(record), 1);
@@ -67,36 +59,41 @@ export class LiveSnapshots {
       this.#findNewest();
       this.#preimages.freeUnless((preimage) => this.#isNeeded(preimage));
     }
-    if (status === 'closed' && record.status !== 'closed' && record.isTold) {
-      this.#events.snapshot('snapshotClosed', record.handle);
+    if (status === 'closed' && record.status !== 'closed' && record.isAnnounced) {
+      this.#events.snapshot('snapshotClosed', record);
     }
     record.status = status;
     record.error ??= error;
     this.onReleased();
   }
 
-  /** The instant has come about: its snapshot is told of. */
-  begun(record: SnapshotRecord): void {
-    record.isTold = true;
-    this.#events.snapshot('snapshotBegun', record.handle);
+  announce(record: SnapshotRecord): void {
+    record.isAnnounced = true;
+    this.#events.snapshot('snapshotBegun', record);
   }
 
-  /** Whether somebody stores blocks of a snapshot, perhaps between two of them just now: that brings room. */
+  /** Another handle on the same instant. */
+  share(record: SnapshotRecord): SnapshotRecord {
+    record.requireLive();
+    const shared = record.share(this.#epochs, this.#preimages);
+    this.add(shared);
+    return shared;
+  }
+
+  /** Whether the blocks of a snapshot are being stored, though perhaps none at this moment. Storing frees room. */
   get areStored(): boolean {
     return this.records.some((record) => record.isStored);
   }
 
-  // --- before an overwrite ------------------------------------------------------------------------------------
-
-  /** Whether some snapshot would miss the block's content if it were overwritten now. */
+  /** Whether a snapshot would lose the block's content if the block were overwritten now. */
   needsPreimage(block: number): boolean {
     const epoch = this.#epochs.blocks.get(block);
     return epoch < this.newestEpoch && this.records.some((record) => this.#misses(record, block, epoch));
   }
 
   /**
-   * The first block from `from` on, and before `end`, that needs a pre-image; `end` if there is none. Stretches that have
-   * been overwritten since the newest instant, or that nobody wants, are passed over.
+   * The first block from `from` on, and before `end`, that needs a pre-image; `end` if there is none. Ranges that were
+   * overwritten after the newest instant, or that no snapshot wants, are skipped as a whole.
    */
   nextNeeding(from: number, end: number): number {
     for (let block = from; ; ) {
@@ -109,14 +106,17 @@ export class LiveSnapshots {
     }
   }
 
-  /** A pre-image has been read. Whom it serves is computed now, and again at the overwrite. Rule R6. */
-  register(block: number, room: Room | InTransit | undefined): Preimage {
-    const preimage = this.#preimages.add(block, this.#epochs.blocks.get(block), room);
+  /**
+   * Adds a pre-image that was read; `allocation` is `undefined` if it is all zeroes. Which snapshots it serves is computed
+   * now, and again at the overwrite. Rule R6.
+   */
+  register(block: number, allocation: Allocation | InTransit | undefined): Preimage {
+    const preimage = this.#preimages.add(block, this.#epochs.blocks.get(block), allocation);
     this.#serve(preimage);
     return preimage;
   }
 
-  /** Blocks are being overwritten: what their open pre-images serve ends here. */
+  /** Blocks are being overwritten: the intervals of their open pre-images end. */
   overwritten(first: number, end: number, epoch: number): void {
     for (const block of this.#preimages.blocksIn(first, end)) {
       const open = this.#preimages.findOpen(block);
@@ -128,8 +128,9 @@ export class LiveSnapshots {
     }
   }
 
-  /** A pre-image could not be kept: the host's choice, for the snapshots that want the block. */
-  decide(block: number, error: BackupError): void {
+  /** A block could not be preserved: applies the host's policy to the snapshots that need it. Throws to refuse the write. */
+  decide(block: number, cause: unknown): void {
+    const error = preserveError(block, cause);
     const epoch = this.#epochs.blocks.get(block);
     const concerned = this.records.filter((record) => this.#misses(record, block, epoch));
     if (concerned.length === 0) return;
@@ -138,21 +139,19 @@ export class LiveSnapshots {
   }
 
   /**
-   * A pre-image did not arrive in the spill: the host's choice, for the snapshots that it serves. Writes have been let
-   * go on the strength of it, so there is none left to refuse: under `fail-write` nothing is spilled behind.
+   * A pre-image could not be written to the spill: applies the host's policy to the snapshots that it serves. The write
+   * has already continued and can't be refused, which is why nothing is spilled behind under `fail-write`.
    */
-  decideInTransit(preimage: Preimage, error: BackupError): void {
+  decideInTransit(preimage: Preimage, cause: unknown): void {
     // @mutation freed-in-transit
     if (preimage.isFreed) return;
     const { block } = preimage;
-    const concerned = this.records.filter((record) => serves(preimage, record) && record.wants(block));
+    const concerned = this.records.filter((record) => needs(record, preimage));
     this.#preimages.free(preimage);
-    this.#giveUp(concerned, block, error);
+    this.#giveUp(concerned, block, preserveError(block, cause));
   }
 
-  // --- afterwards ---------------------------------------------------------------------------------------------
-
-  /** Moves blocks of a snapshot on, or back when storing failed. Does nothing on one that is not live. Rule R8. */
+  /** Moves blocks to another state, or back when storing failed. Does nothing if the snapshot is not live. Rule R8. */
   mark(record: SnapshotRecord, first: number, count: number, to: BlockMark): void {
     // @mutation late-mark
     if (record.status !== 'live') return;
@@ -170,14 +169,13 @@ export class LiveSnapshots {
     this.onReleased();
   }
 
-  /** A kept pre-image does not read back as it was written. */
+  /** A pre-image does not read back as it was written. */
   loseUnreadable(preimage: Preimage, error: BackupError): void {
     if (preimage.isFreed) return;
-    // Before the overwrite the device has the content still, and another copy of it will be made.
+    // Before the overwrite the device still has the content, and the block will be copied again.
     const isGone = this.#preimages.findOpen(preimage.block) !== preimage;
     for (const record of this.records) {
-      if (!isGone || !serves(preimage, record) || !record.wants(preimage.block)) continue;
-      this.#giveUpOrLose(record, preimage.block, error);
+      if (isGone && needs(record, preimage)) this.#giveUpOrLose(record, preimage.block, error);
     }
     this.#preimages.free(preimage);
   }
@@ -188,14 +186,14 @@ export class LiveSnapshots {
     );
   }
 
-  /** Tells every snapshot that a pre-image now serves; drops one that nobody needs. */
+  /** Moves the block to its next state in every snapshot that the pre-image serves; frees it if none needs it. */
   #serve(preimage: Preimage): void {
     const { block } = preimage;
-    const reached = preimage.room === undefined ? 'zero' : 'preserved';
+    const reached = preimage.allocation === undefined ? 'zero' : 'preserved';
     for (const record of this.records) {
-      if (serves(preimage, record) && record.states.get(block) === 'pending') {
+      if (serves(preimage, record.point.epoch) && record.states.get(block) === 'pending') {
         record.states.set(block, reached);
-        this.#events.block('blockPreserved', record.handle, block);
+        this.#events.block('blockPreserved', record, block);
       }
     }
     // @mutation unneeded-freed
@@ -203,13 +201,13 @@ export class LiveSnapshots {
   }
 
   #isNeeded(preimage: Preimage): boolean {
-    return this.records.some((record) => serves(preimage, record) && record.wants(preimage.block));
+    return this.records.some((record) => needs(record, preimage));
   }
 
-  /** Frees a record's pre-images of blocks unless another snapshot needs them; very many in later turns. */
+  /** Frees a record's pre-images of blocks unless another snapshot needs them; a large number in later turns. */
   #release(record: SnapshotRecord, first: number, count: number): void {
     const end = first + count;
-    forgetGivenUp(record, first, end);
+    record.forgetGivenUp(first, end);
     if (Math.min(count, this.#preimages.blockCount) > FREED_AT_ONCE) {
       this.#preimages.freeUnless((preimage) => this.#isNeeded(preimage));
       return;
@@ -223,7 +221,7 @@ export class LiveSnapshots {
   #fallBack(record: SnapshotRecord, first: number, count: number): void {
     const { states } = record;
     const end = first + count;
-    if (count > 0) states.get(end - 1); // Refuses what is no block.
+    if (count > 0) states.get(end - 1); // Throws if it is out of range.
     const other = nextInStates(states, first, end, NOT_STORING);
     if (other < end) {
       throw new BackupError(
@@ -231,16 +229,16 @@ export class LiveSnapshots {
         `block ${other} is ${states.get(other)}, and only blocks in the state storing can be marked failed`,
       );
     }
-    // All are where most of them are, and then each of the others is put right: that is one step a pre-image.
+    // All of them become `pending` at once, and then those with a pre-image are corrected: one step for each of these.
     states.set({ firstBlock: first, blockCount: count }, 'pending');
     const { epoch } = record.point;
     for (const block of this.#preimages.blocksIn(first, end)) {
       const preimage = this.#preimages.find(block, epoch);
       if (preimage === undefined) continue;
-      states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
+      states.set(block, preimage.allocation === undefined ? 'zero' : 'preserved');
       if (!this.#isNeeded(preimage)) this.#preimages.free(preimage);
     }
-    // What has been overwritten and has no pre-image is gone.
+    // A block that was overwritten and has no pre-image is lost.
     const { blocks } = this.#epochs;
     for (let at = first; ; ) {
       const overwritten = blocks.nextSince(epoch, at, end);
@@ -252,7 +250,7 @@ export class LiveSnapshots {
         this.#lose(record, block, record.givenUp.get(block) ?? preserveError(block, undefined));
       }
     }
-    forgetGivenUp(record, first, end);
+    record.forgetGivenUp(first, end);
   }
 
   #giveUp(concerned: readonly SnapshotRecord[], block: number, error: BackupError): void {
@@ -262,7 +260,7 @@ export class LiveSnapshots {
     }
   }
 
-  /** On its way to the store a block may still arrive; nothing is lost before it is told to have failed. Rule R8. */
+  /** A block on its way to the store may still arrive: it is lost only when it is marked `failed`. Rule R8. */
   #giveUpOrLose(record: SnapshotRecord, block: number, error: BackupError): void {
     if (record.states.get(block) === 'storing') record.givenUp.set(block, error);
     else this.#lose(record, block, error);
@@ -270,7 +268,7 @@ export class LiveSnapshots {
 
   #lose(record: SnapshotRecord, block: number, error: BackupError): void {
     record.states.set(block, 'lost');
-    this.#events.block('blockLost', record.handle, block, error);
+    this.#events.block('blockLost', record, block, error);
   }
 
   #break(record: SnapshotRecord, cause: BackupError): void {
@@ -278,7 +276,7 @@ export class LiveSnapshots {
       cause,
     });
     this.retire(record, 'broken', error);
-    this.#events.snapshot('snapshotBroken', record.handle, error);
+    this.#events.snapshot('snapshotBroken', record, error);
   }
 
   #findNewest(): void {
@@ -286,10 +284,15 @@ export class LiveSnapshots {
   }
 }
 
-function forgetGivenUp({ givenUp }: SnapshotRecord, first: number, end: number): void {
-  for (const block of keysIn(givenUp, first, end)) givenUp.delete(block);
+function needs(record: SnapshotRecord, preimage: Preimage): boolean {
+  return serves(preimage, record.point.epoch) && record.wants(preimage.block);
 }
 
-function serves(preimage: Preimage, record: SnapshotRecord): boolean {
-  return preimage.from < record.point.epoch && record.point.epoch <= preimage.to;
+/** The error for writers and listeners. Its cause is the error of the device, of the spill or of the limits. */
+function preserveError(block: number, cause: unknown): BackupError {
+  const why = BackupError.is(cause, 'PREIMAGE_SPACE') ? `: ${cause.message}` : '';
+  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be preserved${why}`, {
+    cause,
+    retryable: true,
+  });
 }

@@ -1,18 +1,20 @@
+import { isZero } from '../common/bytes.ts';
 import { BackupError } from '../common/errors.ts';
-import type { BlockDevice } from '../device/block-device.ts';
-import { type Deadline, Deadlines } from './deadlines.ts';
-import { keysIn } from './keys-in.ts';
-import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
-import type { Preimage } from './preimages.ts';
+import type { SyncBlockDevice } from '../device/block-device.ts';
+import type { Allocation, InTransit } from './preimage-buffers.ts';
+import { keysIn } from './preimages.ts';
+import type { VolumeCore } from './volume-core.ts';
 
 /**
- * One block's pre-image on its way from the device to where it is kept. Rule R5: whoever needs the block overwritten
- * waits for `settled` and tests again; a claim that has been removed from the table registers nothing, and gives its
- * room back only when its I/O has come to rest.
+ * The copying of a block's pre-image from the device to where it is kept: by a claim, which writes wait for, or in one step
+ * for the synchronous door.
  *
- * Rule R13: a claim that finds no room waits for some, in the order of claims and within its deadline, while there is
- * something from which room may come; a block that reaches the store meanwhile needs none any more. Where there is nothing
- * to wait for, and once a wait has been in vain until some room has come back, the host's choice is taken at once.
+ * Rule R5: a write that needs the block overwritten waits for `settled` and tests again. A claim that was removed from the
+ * table is discarded: it registers no pre-image, and its allocation is released only after its I/O has finished.
+ *
+ * Rule R13: a claim that finds no room waits for some, in the order of claims and within its deadline, while something may
+ * free room; if the block reaches the store meanwhile, it needs none any more. If nothing can free room, or after a wait in
+ * vain until some room has become free, the host's policy decides at once.
  */
 interface Claim {
   readonly block: number;
@@ -20,71 +22,45 @@ interface Claim {
   deadline: Deadline | undefined;
 }
 
-/** What the volume does about claims. */
-export interface ClaimOwner {
-  readonly device: BlockDevice;
-  readonly space: PreimageSpace;
-  readonly deadlineMs: number;
-  /** Whether a write may go on once the pre-image has been read, while the spill is still to take it. */
-  readonly spillsBehind: boolean;
-  /** A block's place on the device, in bytes; the last one may be short. */
-  blockSpan(block: number): { offset: number; length: number };
-  /** Takes over a pre-image; `room` is `undefined` when it is all zeroes. */
-  register(block: number, room: Room | InTransit | undefined): Preimage;
-  /** Writes a registered pre-image to its slot, and decides what becomes of it if that fails. Does not reject. */
-  takeToSlot(preimage: Preimage, room: InTransit): Promise<void>;
-  /** Whether the block must still be preserved before it is overwritten. */
-  needsPreimage(block: number): boolean;
-  /** Whether somebody stores blocks of a snapshot, or pre-images that nobody needs are read or about to be freed. */
-  readonly isRoomToCome: boolean;
-  /** Decides what becomes of a block that could not be preserved; throws if the write must not go on. */
-  decide(block: number, error: BackupError): void;
-}
-
-/** The claims of a volume: at most one a block. */
-export class Claims {
-  readonly #owner: ClaimOwner;
+/** The claims of a volume, at most one for each block, and the synchronous copy. */
+export class PendingCopies {
+  readonly #core: VolumeCore;
   readonly #deadlines: Deadlines;
+  /** Whether a write may continue once its pre-image is in memory, while the spill is being written. */
+  readonly #spillsBehind: boolean;
   readonly #table = new Map<number, Claim>();
   /** Claims in the table that have no room yet, in their order. */
   readonly #waiting = new Set<Claim>();
-  /** A claim has waited for room until its deadline, and none has come back since: one wait an outage is enough. */
+  /** A claim has waited for room until its deadline, and none has become free since: one wait an outage is enough. */
   #hasWaitedInVain = false;
-  #isLooking = false;
-  /** Claims whose I/O has not come to rest, in the table or not. */
+  #isRetrying = false;
+  /** Claims whose I/O has not finished, in the table or not. */
   #atWork = 0;
   #whenAtRest: PromiseWithResolvers<void> | undefined;
 
-  constructor(owner: ClaimOwner) {
-    this.#owner = owner;
-    this.#deadlines = new Deadlines(owner.deadlineMs);
-    owner.space.onGiven = () => {
+  constructor(core: VolumeCore) {
+    this.#core = core;
+    this.#deadlines = new Deadlines(core.deadlineMs);
+    // @mutation spills-behind
+    this.#spillsBehind = core.onFailure !== 'fail-write';
+    core.buffers.onReleased = () => {
       this.#hasWaitedInVain = false;
-      this.look();
+      this.#retryWaiting();
     };
+    core.snapshots.onReleased = () => this.#retryWaiting();
   }
 
-  /** Those that wait for room look again, once the running step has ended. */
-  look(): void {
-    if (this.#waiting.size === 0 || this.#isLooking) return;
-    this.#isLooking = true;
-    queueMicrotask(() => {
-      this.#isLooking = false;
-      for (const claim of this.#waiting) this.#lookAgain(claim);
-    });
-  }
-
-  /** Waits for a block's pre-image, which is begun if nobody has begun it. Rejects when the write must not go on. */
+  /** Waits for a block's pre-image, and begins the copy if there is none. Rejects if the write must be refused. */
   join(block: number): Promise<void> {
     return (this.#table.get(block) ?? this.#begin(block)).settled.promise;
   }
 
-  /** Blocks are overwritten, or preserved otherwise, or no longer matter. */
+  /** Removes the claims on blocks that are being overwritten or were preserved otherwise. */
   remove(first: number, end: number): void {
     for (const block of keysIn(this.#table, first, end)) this.#settle(this.#table.get(block) as Claim);
   }
 
-  /** Removes all, and waits for their I/O to come to rest. */
+  /** Removes all claims, and waits for their I/O to finish. */
   async close(): Promise<void> {
     this.remove(0, Number.POSITIVE_INFINITY);
     this.#deadlines.close();
@@ -93,21 +69,56 @@ export class Claims {
     await this.#whenAtRest.promise;
   }
 
+  /** Preserves a block in one step, or lets the host's policy decide. Rule R7. */
+  copySync(device: SyncBlockDevice, block: number): void {
+    const { buffers, preimages, snapshots } = this.#core;
+    let allocation = buffers.allocate();
+    if (allocation === undefined) {
+      preimages.freeNow();
+      allocation = buffers.allocate();
+    }
+    let isZeroes: boolean;
+    try {
+      if (allocation === undefined) throw buffers.fullError();
+      isZeroes = this.#readSync(device, block, allocation);
+    } catch (cause) {
+      if (allocation !== undefined) buffers.release(allocation);
+      snapshots.decide(block, cause);
+      return;
+    }
+    if (isZeroes) buffers.release(allocation);
+    // @mutation synchronous-claim-ends
+    this.remove(block, block + 1);
+    snapshots.register(block, isZeroes ? undefined : allocation);
+  }
+
+  /** Copies a block to its allocation, and returns whether it is all zeroes. */
+  #readSync(device: SyncBlockDevice, block: number, allocation: Allocation): boolean {
+    const { blockSize } = this.#core;
+    const { offset, length } = this.#core.blockSpan(block);
+    const buffer = allocation.kind === 'memory' ? allocation.bytes : Buffer.allocUnsafeSlow(blockSize);
+    const bytes = buffer.subarray(0, length);
+    device.readSync(offset, bytes);
+    if (isZero(bytes)) return true;
+    if (length < blockSize) buffer.fill(0, length);
+    if (allocation.kind === 'spill') allocation.spill.writeSync(allocation.slot, buffer);
+    return false;
+  }
+
   #begin(block: number): Claim {
     const claim: Claim = { block, settled: Promise.withResolvers<void>(), deadline: undefined };
-    claim.settled.promise.catch(() => {}); // Whoever joined hears of it; perhaps nobody has any more.
+    claim.settled.promise.catch(() => {}); // The writes that have joined see the error; there may be none left.
     this.#table.set(block, claim);
-    const { deadlineMs } = this.#owner;
-    const room = this.#waiting.size === 0 ? this.#owner.space.take() : undefined;
-    if (room === undefined) {
+    const allocation = this.#waiting.size === 0 ? this.#core.buffers.allocate() : undefined;
+    if (allocation === undefined) {
       this.#waitForRoom(claim);
       return claim;
     }
-    // Timers run before I/O is looked at: after a stretch of other work the answer may be there already.
+    // Timers run before I/O is polled: after a long step the answer may have arrived in time and not been seen yet.
     // @mutation room-of-removed-claim
-    const expire = () => setImmediate(() => this.#expire(claim, deadlineMs));
+    const expire = () => setImmediate(() => this.#expire(claim));
     claim.deadline = this.#deadlines.start(expire);
-    void this.#preserve(claim, room);
+    void this.#preserve(claim, allocation);
     return claim;
   }
 
@@ -115,77 +126,90 @@ export class Claims {
     // @mutation room-waited-for
     const isWorthWhile = this.#isRoomToCome();
     if (!isWorthWhile) {
-      this.#fail(claim, this.#owner.space.fullError());
+      this.#fail(claim, this.#core.buffers.fullError());
       return;
     }
     this.#waiting.add(claim);
-    claim.deadline = this.#deadlines.start(() => setImmediate(() => this.#expire(claim, this.#owner.deadlineMs)));
+    claim.deadline = this.#deadlines.start(() => setImmediate(() => this.#expire(claim)));
   }
 
   #isRoomToCome(): boolean {
-    return !this.#hasWaitedInVain && (this.#atWork > 0 || this.#owner.isRoomToCome);
+    const { preimages, snapshots } = this.#core;
+    return !this.#hasWaitedInVain && (this.#atWork > 0 || snapshots.areStored || preimages.isRoomToCome);
   }
 
-  #lookAgain(claim: Claim): void {
+  /** Lets the claims that wait for room try again, after the current step. */
+  #retryWaiting(): void {
+    if (this.#waiting.size === 0 || this.#isRetrying) return;
+    this.#isRetrying = true;
+    queueMicrotask(() => {
+      this.#isRetrying = false;
+      for (const claim of this.#waiting) this.#retry(claim);
+    });
+  }
+
+  #retry(claim: Claim): void {
+    const { buffers, snapshots } = this.#core;
     // @mutation stored-while-waiting
-    if (!this.#owner.needsPreimage(claim.block)) {
+    if (!snapshots.needsPreimage(claim.block)) {
       this.#settle(claim);
       return;
     }
-    const room = this.#owner.space.take();
-    if (room !== undefined) {
+    const allocation = buffers.allocate();
+    if (allocation !== undefined) {
       this.#waiting.delete(claim);
-      void this.#preserve(claim, room);
+      void this.#preserve(claim, allocation);
     } else if (!this.#isRoomToCome()) {
-      this.#fail(claim, this.#owner.space.fullError());
+      this.#fail(claim, buffers.fullError());
     }
   }
 
-  async #preserve(claim: Claim, room: Room): Promise<void> {
-    const { device, space } = this.#owner;
-    const { offset, length } = this.#owner.blockSpan(claim.block);
+  async #preserve(claim: Claim, allocation: Allocation): Promise<void> {
+    const { device, buffers, snapshots } = this.#core;
+    const { offset, length } = this.#core.blockSpan(claim.block);
     let transit: Uint8Array | undefined;
-    let registered = false;
+    let isRegistered = false;
     this.#atWork++;
     try {
-      if (room.kind === 'spill') transit = space.idleTransitBuffer() ?? (await space.transitBuffer());
-      const buffer = room.kind === 'memory' ? room.bytes : (transit as Uint8Array);
+      if (allocation.kind === 'spill') transit = buffers.idleTransitBuffer() ?? (await buffers.transitBuffer());
+      const buffer = allocation.kind === 'memory' ? allocation.bytes : (transit as Uint8Array);
       if (!this.#isCurrent(claim)) return;
       const bytes = length === buffer.length ? buffer : buffer.subarray(0, length);
       await device.read(offset, bytes);
-      const isZero = isAllZero(bytes);
-      // Past the end of a short last block there is what this memory held before, which is nobody else's business.
+      const isZeroes = isZero(bytes);
+      // Beyond a short last block the buffer still has what this memory held before, which must not be exposed.
       if (length < buffer.length) buffer.fill(0, length);
-      if (room.kind === 'spill' && !isZero && this.#isCurrent(claim)) {
-        if (this.#owner.spillsBehind) {
-          registered = true;
-          await this.#spillBehind(claim, { kind: 'transit', slot: room.slot, bytes: buffer });
+      if (allocation.kind === 'spill' && !isZeroes && this.#isCurrent(claim)) {
+        if (this.#spillsBehind) {
+          isRegistered = true;
+          await this.#spillBehind(claim, { kind: 'transit', to: allocation, bytes: buffer });
           return;
         }
-        await space.write(room.slot, buffer);
+        await allocation.spill.write(allocation.slot, buffer);
       }
       // @mutation removed-claim
       if (!this.#isCurrent(claim)) return;
-      this.#owner.register(claim.block, isZero ? undefined : room);
-      registered = !isZero;
+      snapshots.register(claim.block, isZeroes ? undefined : allocation);
+      isRegistered = !isZeroes;
       this.#settle(claim);
     } catch (error) {
       this.#fail(claim, error);
     } finally {
-      if (transit !== undefined) space.giveTransitBuffer(transit);
-      if (!registered) space.give(room);
+      if (transit !== undefined) buffers.releaseTransitBuffer(transit);
+      if (!isRegistered) buffers.release(allocation);
       this.#atWork--;
-      this.look();
+      this.#retryWaiting();
       if (this.#atWork === 0) this.#whenAtRest?.resolve();
     }
   }
 
-  /** The pre-image serves from memory at once, and the write that waits goes on while the spill is at work. */
-  async #spillBehind(claim: Claim, room: InTransit): Promise<void> {
-    const preimage = this.#owner.register(claim.block, room);
+  /** The pre-image is read from memory at once, and the waiting write continues while the spill is being written. */
+  async #spillBehind(claim: Claim, inTransit: InTransit): Promise<void> {
+    const { preimages, snapshots } = this.#core;
+    const preimage = snapshots.register(claim.block, inTransit);
     this.#settle(claim);
     // @mutation transit-buffer
-    await this.#owner.takeToSlot(preimage, room);
+    await preimages.writeToSlot(preimage, inTransit, (cause) => snapshots.decideInTransit(preimage, cause));
   }
 
   #settle(claim: Claim): void {
@@ -193,12 +217,13 @@ export class Claims {
     claim.settled.resolve();
   }
 
-  #expire(claim: Claim, deadlineMs: number): void {
+  #expire(claim: Claim): void {
+    const { buffers, deadlineMs } = this.#core;
     if (this.#waiting.has(claim)) {
       // @mutation one-wait-an-outage
       this.#hasWaitedInVain = true;
-      this.#fail(claim, this.#owner.space.fullError(deadlineMs));
-      this.look();
+      this.#fail(claim, buffers.fullError(deadlineMs));
+      this.#retryWaiting();
       return;
     }
     const message = `block ${claim.block} was not preserved within ${deadlineMs} ms`;
@@ -219,7 +244,7 @@ export class Claims {
     if (!this.#isCurrent(claim)) return;
     this.#drop(claim);
     try {
-      this.#owner.decide(claim.block, preserveError(claim.block, cause));
+      this.#core.snapshots.decide(claim.block, cause);
       claim.settled.resolve();
     } catch (error) {
       claim.settled.reject(error);
@@ -227,20 +252,52 @@ export class Claims {
   }
 }
 
-/** What writers and listeners are told, with the device's, the spill's or the limits' own error as its cause. */
-export function preserveError(block: number, cause: unknown): BackupError {
-  const why = BackupError.is(cause, 'PREIMAGE_SPACE') ? `: ${cause.message}` : '';
-  return new BackupError('PRESERVE_FAILED', `the pre-image of block ${block} could not be preserved${why}`, {
-    cause,
-    retryable: true,
-  });
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+interface Deadline {
+  readonly timer: NodeJS.Timeout;
+  /** `undefined` once the deadline was stopped. */
+  expired: (() => void) | undefined;
+  hasFired: boolean;
 }
 
-let zeroes = new Uint8Array(64 * 1024);
+/**
+ * Deadlines of equal length that are hardly ever reached. Creating and clearing a timer is a large part of what a claim costs
+ * apart from its I/O, so the timer of a stopped deadline keeps running and is refreshed for the next claim.
+ */
+export class Deadlines {
+  readonly #ms: number;
+  readonly #stopped: Deadline[] = [];
 
-/** Compares at memory speed, and ends at the first difference. */
-export function isAllZero(bytes: Uint8Array): boolean {
-  if (bytes[0] !== 0) return bytes.length === 0;
-  if (zeroes.length < bytes.length) zeroes = new Uint8Array(bytes.length);
-  return Buffer.compare(bytes, zeroes.subarray(0, bytes.length)) === 0;
+  constructor(ms: number) {
+    this.#ms = ms;
+  }
+
+  start(expired: () => void): Deadline | undefined {
+    if (this.#ms === Number.POSITIVE_INFINITY) return undefined;
+    for (let stopped = this.#stopped.pop(); stopped !== undefined; stopped = this.#stopped.pop()) {
+      if (stopped.hasFired) continue;
+      stopped.expired = expired;
+      stopped.timer.ref().refresh();
+      return stopped;
+    }
+    const fire = () => {
+      deadline.hasFired = true;
+      deadline.expired?.();
+    };
+    const timer = setTimeout(fire, Math.min(this.#ms, LONGEST_TIMER_MS));
+    const deadline: Deadline = { timer, expired, hasFired: false };
+    return deadline;
+  }
+
+  stop(deadline: Deadline): void {
+    deadline.expired = undefined;
+    if (deadline.hasFired) return;
+    deadline.timer.unref(); // An idle timer keeps no process alive.
+    this.#stopped.push(deadline);
+  }
+
+  close(): void {
+    for (const { timer } of this.#stopped.splice(0)) clearTimeout(timer);
+  }
 }

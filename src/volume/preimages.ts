@@ -1,7 +1,6 @@
-import { keysIn } from './keys-in.ts';
-import type { InTransit, PreimageSpace, Room } from './preimage-space.ts';
+import type { Allocation, InTransit, PreimageBuffers } from './preimage-buffers.ts';
 
-/** Blocks whose pre-images are counted together. */
+/** Blocks in groups of this size: for each group it is known how many of its blocks have pre-images. */
 const CHUNK_BITS = 12;
 const NONE: readonly number[] = [];
 
@@ -10,7 +9,7 @@ const NOT_YET = 256;
 
 /**
  * A block's content as it was from one overwrite to the next. It serves every snapshot whose epoch lies in
- * `from < epoch <= to`, however many they are and whenever they come. Rule R6.
+ * `from < epoch <= to`, however many there are and whenever they are taken. Rule R6.
  */
 export interface Preimage {
   readonly block: number;
@@ -19,51 +18,67 @@ export interface Preimage {
   /** The epoch at the overwrite that ended it. */
   to: number;
   /** `undefined`: the content is all zeroes and takes no room. */
-  room: Room | InTransit | undefined;
-  /** Reads of the room that have not settled; it is given back after the last one. */
+  allocation: Allocation | InTransit | undefined;
+  /** Reads of the allocation that have not settled; it is released after the last one. */
   pins: number;
   isFreed: boolean;
-  /** The next older one of the same block. */
+  /** The next older pre-image of the same block. */
   older: Preimage | undefined;
 }
 
-/** Looked at in one step: a few milliseconds, also where most are freed. */
+/** How many pre-images are examined in one step. It takes a few milliseconds, even if most are freed. */
 export const FREED_AT_ONCE = 4096;
 
-/** The freeing of what nobody needs, on its way. */
+/** A sweep over all pre-images that frees those that no snapshot needs. */
 interface Sweep {
   left: MapIterator<Preimage>;
   readonly isNeeded: (preimage: Preimage) => boolean;
-  /** Whether it has to go over all once more: what was needed when it was passed may not be any more. */
+  /** Whether another pass must follow: a pre-image that was needed when it was examined may not be needed any more. */
   isOnceMore: boolean;
 }
 
-/** All pre-images of a volume, by block. Knows intervals and room; who wants what is decided by its caller. */
+export function serves({ from, to }: Preimage, epoch: number): boolean {
+  return from < epoch && epoch <= to;
+}
+
+/** The keys of a map from `first` to before `end`, unordered, found by the keys or by the numbers, whichever are fewer. */
+export function keysIn(map: ReadonlyMap<number, unknown>, first: number, end: number): readonly number[] {
+  if (map.size === 0) return NONE;
+  const keys: number[] = [];
+  if (end - first < map.size) {
+    for (let key = first; key < end; key++) if (map.has(key)) keys.push(key);
+  } else {
+    for (const key of map.keys()) if (key >= first && key < end) keys.push(key);
+  }
+  return keys;
+}
+
+/** All pre-images of a volume, by block. The class knows intervals and allocations; its caller decides what is needed. */
 export class Preimages {
   readonly #newest = new Map<number, Preimage>();
-  /** By chunk: how many of its blocks have any. */
+  /** By chunk: how many of its blocks have pre-images. */
   readonly #inChunk: Uint32Array;
-  /** Freed ones whose room is still being read. */
+  /** How many freed pre-images are still being read. */
   #freedAndRead = 0;
   #sweep: Sweep | undefined;
-  readonly #space: PreimageSpace;
+  readonly #buffers: PreimageBuffers;
 
-  constructor(space: PreimageSpace, blockCount: number) {
-    this.#space = space;
+  constructor(buffers: PreimageBuffers, blockCount: number) {
+    this.#buffers = buffers;
     this.#inChunk = new Uint32Array(Math.ceil(blockCount / 2 ** CHUNK_BITS));
   }
 
-  /** Whether room is held only by reads of what nobody needs any more. */
-  get areFreedOnesRead(): boolean {
-    return this.#freedAndRead > 0;
+  /** Whether room will become free without further calls: pre-images are about to be freed, or freed ones are being read. */
+  get isRoomToCome(): boolean {
+    return this.#freedAndRead > 0 || this.#sweep !== undefined;
   }
 
-  /** How many blocks have any. */
+  /** How many blocks have pre-images. */
   get blockCount(): number {
     return this.#newest.size;
   }
 
-  /** The blocks from `first` to before `end` that have any. */
+  /** The blocks from `first` to before `end` that have pre-images. */
   blocksIn(first: number, end: number): readonly number[] {
     if (this.#newest.size === 0) return NONE;
     if (end - first === 1) return this.#newest.has(first) ? [first] : NONE;
@@ -80,44 +95,45 @@ export class Preimages {
     return blocks;
   }
 
-  /** The one that holds a block's content as of an epoch. */
+  /** The pre-image that holds a block's content as of an epoch. */
   find(block: number, epoch: number): Preimage | undefined {
     for (let one = this.#newest.get(block); one !== undefined; one = one.older) {
-      if (one.from < epoch && epoch <= one.to) return one;
+      if (serves(one, epoch)) return one;
     }
     return undefined;
   }
 
-  /** The one whose content is still also the device's. */
+  /** The pre-image whose block has not been overwritten yet. */
   findOpen(block: number): Preimage | undefined {
     const newest = this.#newest.get(block);
     return newest?.to === NOT_YET ? newest : undefined;
   }
 
-  /** One in transit has to be taken to its slot, however soon it is freed: only then its room is given back. */
-  add(block: number, from: number, room: Room | InTransit | undefined): Preimage {
+  /** One in transit must be passed to `writeToSlot`, even if it is freed before: only that releases its slot. */
+  add(block: number, from: number, allocation: Allocation | InTransit | undefined): Preimage {
     const older = this.#newest.get(block);
-    const preimage: Preimage = { block, from, to: NOT_YET, room, pins: 0, isFreed: false, older };
+    const preimage: Preimage = { block, from, to: NOT_YET, allocation, pins: 0, isFreed: false, older };
     if (older === undefined) this.#inChunk[block >>> CHUNK_BITS]!++;
     this.#newest.set(block, preimage);
     return preimage;
   }
 
   /**
-   * Writes one in transit to its slot, where it is read from then on; the buffer is free when this settles. `failed` is
-   * told in the same step in which the write has failed, and frees it, before anybody could look into the slot.
+   * Writes a pre-image in transit to its slot, from which it is read afterwards. The buffer may be reused when this
+   * settles. `failed` is called in the step in which the write fails, and must free the pre-image: the slot must not be
+   * read.
    */
-  async takeToSlot(preimage: Preimage, { slot, bytes }: InTransit, failed: (cause: unknown) => void): Promise<void> {
+  async writeToSlot(preimage: Preimage, { to, bytes }: InTransit, failed: (cause: unknown) => void): Promise<void> {
     // @mutation spill-read-when-written
     try {
       // @mutation unwanted-not-written
-      if (!preimage.isFreed) await this.#space.write(slot, bytes);
+      if (!preimage.isFreed) await to.spill.write(to.slot, bytes);
     } catch (cause) {
       // @mutation spill-failed
       failed(cause);
     } finally {
-      preimage.room = { kind: 'spill', slot };
-      this.#giveRoom(preimage);
+      preimage.allocation = to;
+      this.#release(preimage);
     }
   }
 
@@ -126,15 +142,15 @@ export class Preimages {
     preimage.isFreed = true;
     if (preimage.pins > 0) this.#freedAndRead++;
     this.#unlink(preimage);
-    this.#giveRoom(preimage);
+    this.#release(preimage);
   }
 
   /**
-   * Frees every one that nobody needs any more: some thousands at once, the others in later turns of the event loop. Until
-   * then they take up room and are true all the same, so whoever finds one may use it.
+   * Frees every pre-image that is not needed any more: some thousands at once, the others in later turns of the event
+   * loop. Until then they take up room, and may still be used.
    */
   freeUnless(isNeeded: (preimage: Preimage) => boolean): void {
-    // One that is under way is not begun anew: if that was asked for in every turn, it would never get to the end.
+    // A sweep under way is not restarted: if this were called in every turn, it would never end.
     if (this.#sweep !== undefined) {
       this.#sweep.isOnceMore = true;
       return;
@@ -143,17 +159,12 @@ export class Preimages {
     this.#sweepOn();
   }
 
-  /** Whether there are some that will be freed before long. */
-  get areFreed(): boolean {
-    return this.#sweep !== undefined;
-  }
-
-  /** Frees those that are left now, for one who can't wait. */
+  /** Completes the sweep at once, for a caller that can't wait. */
   freeNow(): void {
     while (this.#sweep !== undefined) this.#sweepSome(this.#sweep);
   }
 
-  /** Resolves when `freeUnless` is over. */
+  /** Resolves when no sweep is under way. */
   async freed(): Promise<void> {
     while (this.#sweep !== undefined) await new Promise((resolve) => setImmediate(resolve));
   }
@@ -185,24 +196,24 @@ export class Preimages {
 
   /** Copies a part of the content; `start` is in bytes from the start of the block. */
   async read(preimage: Preimage, start: number, into: Uint8Array): Promise<void> {
-    const { room } = preimage;
-    if (room === undefined) {
+    const { allocation } = preimage;
+    if (allocation === undefined) {
       into.fill(0);
-    } else if (room.kind !== 'spill') {
-      into.set(room.bytes.subarray(start, start + into.length));
+    } else if (allocation.kind !== 'spill') {
+      into.set(allocation.bytes.subarray(start, start + into.length));
     } else {
       preimage.pins++;
       try {
-        await this.#space.read(room.slot, start, into);
+        await allocation.spill.read(allocation.slot, start, into);
       } finally {
         preimage.pins--;
         if (preimage.isFreed && preimage.pins === 0) this.#freedAndRead--;
-        this.#giveRoom(preimage);
+        this.#release(preimage);
       }
     }
   }
 
-  /** Epochs have been renumbered. */
+  /** Translates all epochs, after they were renumbered. Rule R10. */
   renumber(newEpoch: Uint8Array): void {
     for (const newest of this.#newest.values()) {
       for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
@@ -227,11 +238,11 @@ export class Preimages {
     }
   }
 
-  #giveRoom(preimage: Preimage): void {
-    const { room } = preimage;
+  #release(preimage: Preimage): void {
+    const { allocation, isFreed, pins } = preimage;
     // @mutation room-in-transit
-    if (!preimage.isFreed || preimage.pins > 0 || room === undefined || room.kind === 'transit') return;
+    if (!isFreed || pins > 0 || allocation === undefined || allocation.kind === 'transit') return;
     // @mutation room-given
-    this.#space.give(room);
+    this.#buffers.release(allocation);
   }
 }

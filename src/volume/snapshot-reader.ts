@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { Extent } from '../device/block-device.ts';
 import { checkLength, fixedView } from '../device/door.ts';
@@ -7,29 +8,22 @@ import type { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
 
 /**
- * Reading a snapshot while the volume is written, without ever holding a writer up. Rule R4: what was read from the
- * device counts only if, once the read has settled, the snapshot is live, there is no pre-image and
- * `epoch[b] < s.epoch`; otherwise it is dropped and the answer is looked for again. A block only ever moves from the
- * device to a pre-image, so this ends.
+ * Reading a snapshot while the volume is written, without ever delaying a writer; the sweep of a backup reads like this
+ * too. Rule R4: bytes from the device count only if, once the read has settled, the snapshot is live, the block has no
+ * pre-image and `epoch[b] < s.epoch`. Otherwise they are discarded and the block is read again from where it is now. A
+ * block only ever moves from the device to a pre-image, so this ends.
  */
 
 /** Where a block's content as of a snapshot is. */
-type Place = 'device' | 'zero' | Preimage;
+type Origin = 'device' | 'zero' | Preimage;
 
-/** A stretch of the range asked for. */
-interface Stretch {
-  readonly offset: number;
-  readonly length: number;
+/** A part of a range, with the origin of its blocks. */
+interface Part<O> extends ByteRange {
+  readonly origin: O;
 }
 
-/** Throws unless the snapshot can be read. */
-export function requireLive(record: SnapshotRecord): void {
-  if (record.status === 'live') return;
-  throw record.error ?? new BackupError('CLOSED', 'the snapshot is closed');
-}
-
-/** @throws `BLOCK_LOST`, `BLOCK_RELEASED` when the content is nowhere any more */
-function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place {
+/** @throws `BLOCK_LOST`, `BLOCK_RELEASED` when the content does not exist any more */
+function originOf(core: VolumeCore, record: SnapshotRecord, block: number): Origin {
   const { epoch } = record.point;
   const preimage = core.preimages.find(block, epoch);
   if (preimage !== undefined) return preimage;
@@ -39,15 +33,15 @@ function placeOf(core: VolumeCore, record: SnapshotRecord, block: number): Place
   if (state === 'lost' || record.givenUp.has(block)) {
     throw new BackupError('BLOCK_LOST', `block ${block} is lost: its pre-image could not be preserved`);
   }
-  throw new BackupError('BLOCK_RELEASED', `block ${block} is ${state}; it has been overwritten since`);
+  throw new BackupError('BLOCK_RELEASED', `block ${block} is ${state}, and was overwritten after the instant`);
 }
 
-/** Whether a part's content is now somewhere else than where it was read. */
-function isElsewhere(core: VolumeCore, record: SnapshotRecord, { offset, place }: Part): boolean {
+/** Whether the content of a part is now somewhere else than where it was read. */
+function isElsewhere(core: VolumeCore, record: SnapshotRecord, { offset, origin }: Part<Origin>): boolean {
   const block = Math.floor(offset / core.blockSize);
   const { epoch } = record.point;
   const preimage = core.preimages.find(block, epoch);
-  return preimage === undefined ? core.epochs.blocks.get(block) < epoch : preimage !== place;
+  return preimage === undefined ? core.epochs.blocks.get(block) < epoch : preimage !== origin;
 }
 
 /** Fills `into` with the snapshot's bytes from `offset` on. */
@@ -58,49 +52,45 @@ export async function readSnapshot(
   buffer: Uint8Array,
   options: AbortOptions | undefined,
 ): Promise<void> {
-  // A buffer that grows meanwhile is filled as far as was asked; one that is detached or shrinks is found out at the end.
+  // A buffer that grows meanwhile is filled to the length that was checked; one that is detached or shrinks fails at the end.
   const into = fixedView(buffer);
   const { length } = into;
-  let missing: Stretch[] = length === 0 ? [] : [{ offset, length }];
+  let missing: ByteRange[] = length === 0 ? [] : [{ offset, length }];
   while (missing.length > 0) {
-    requireLive(record);
+    record.requireLive();
     const { parts, rest } = nextParts(core, record, missing);
     const buffers = parts.map((part) => into.subarray(part.offset - offset, part.offset - offset + part.length));
-    // All settle before anything is decided: no read may still be filling the caller's buffer when this one ends.
+    // All reads settle first: none may still write to the caller's buffer when this call settles.
     const outcomes = await Promise.allSettled(
       parts.map((part, index) => fill(core, part, buffers[index] as Uint8Array, options)),
     );
     options?.signal?.throwIfAborted();
-    requireLive(record);
+    record.requireLive();
     missing = [...parts.flatMap((part, index) => stillMissing(core, record, part, outcomes[index])), ...rest];
   }
   checkLength('into', into, length);
 }
 
-interface Part extends Stretch {
-  readonly place: Place;
-}
-
-/** Reads under way at a time for one call, so that what they need besides the caller's buffer stays bounded. */
+/** How many reads one call makes at a time, so that the memory they need in addition to the caller's buffer is bounded. */
 const MAX_PARTS = 16;
 
-/** Cuts what is missing by place, as far as can be read at a time; neighbouring blocks on the device stay together. */
+/** Divides what is missing by origin, as much as is read at a time; neighbouring blocks on the device stay together. */
 function nextParts(
   core: VolumeCore,
   record: SnapshotRecord,
-  missing: readonly Stretch[],
-): { parts: Part[]; rest: Stretch[] } {
-  const parts: { offset: number; length: number; place: Place }[] = [];
-  for (const [index, stretch] of missing.entries()) {
-    for (const { block, offset, length } of blocksOf(core, stretch)) {
-      const place = placeOf(core, record, block);
+  missing: readonly ByteRange[],
+): { parts: Part<Origin>[]; rest: ByteRange[] } {
+  const parts: { offset: number; length: number; origin: Origin }[] = [];
+  for (const [index, range] of missing.entries()) {
+    for (const { block, offset, length } of blocksOf(core, range)) {
+      const origin = originOf(core, record, block);
       const last = parts.at(-1);
-      if (place === 'device' && last?.place === 'device' && last.offset + last.length === offset) {
+      if (origin === 'device' && last?.origin === 'device' && last.offset + last.length === offset) {
         last.length += length;
       } else if (parts.length < MAX_PARTS) {
-        parts.push({ offset, length, place });
+        parts.push({ offset, length, origin });
       } else {
-        const left = { offset, length: stretch.offset + stretch.length - offset };
+        const left = { offset, length: range.offset + range.length - offset };
         return { parts, rest: [left, ...missing.slice(index + 1)] };
       }
     }
@@ -108,7 +98,7 @@ function nextParts(
   return { parts, rest: [] };
 }
 
-function* blocksOf({ blockSize }: VolumeCore, { offset, length }: Stretch) {
+function* blocksOf({ blockSize }: VolumeCore, { offset, length }: ByteRange) {
   const end = offset + length;
   for (let at = offset; at < end; ) {
     const block = Math.floor(at / blockSize);
@@ -118,46 +108,51 @@ function* blocksOf({ blockSize }: VolumeCore, { offset, length }: Stretch) {
   }
 }
 
-async function fill(core: VolumeCore, part: Part, into: Uint8Array, options: AbortOptions | undefined): Promise<void> {
-  const { place } = part;
-  if (place === 'zero') {
+async function fill(
+  core: VolumeCore,
+  part: Part<Origin>,
+  into: Uint8Array,
+  options: AbortOptions | undefined,
+): Promise<void> {
+  const { origin } = part;
+  if (origin === 'zero') {
     into.fill(0);
-  } else if (place === 'device') {
+  } else if (origin === 'device') {
     await core.device.read(part.offset, into, options);
   } else {
     try {
-      await core.preimages.read(place, part.offset - place.block * core.blockSize, into);
+      await core.preimages.read(origin, part.offset - origin.block * core.blockSize, into);
     } catch (error) {
-      if (BackupError.is(error, 'SPILL_CORRUPT')) core.snapshots.loseUnreadable(place, error);
+      if (BackupError.is(error, 'SPILL_CORRUPT')) core.snapshots.loseUnreadable(origin, error);
       throw error;
     }
   }
 }
 
-/** What of a part has to be read again, now that its read has settled. */
+/** What must be read again of a part whose read has settled. */
 function stillMissing(
   core: VolumeCore,
   record: SnapshotRecord,
-  part: Part,
+  part: Part<Origin>,
   outcome: PromiseSettledResult<void> | undefined,
-): Stretch[] {
+): ByteRange[] {
   const failed = outcome?.status === 'rejected';
-  if (part.place !== 'device') {
+  if (part.origin !== 'device') {
     if (!failed) return [];
-    // A copy found corrupt before its block was overwritten: the device has the content still, or another copy does.
+    // If the copy was found corrupt before its block was overwritten, the device or another copy has the content.
     if (BackupError.is(outcome.reason, 'SPILL_CORRUPT') && isElsewhere(core, record, part)) return [part];
     throw outcome.reason;
   }
   const blocks = [...blocksOf(core, part)];
   // @mutation looked-again
-  const moved = blocks.filter(({ block }) => placeOf(core, record, block) !== 'device');
-  // The read may have failed because of what is no longer the device's to answer.
+  const moved = blocks.filter(({ block }) => originOf(core, record, block) !== 'device');
+  // The read may have failed only because of blocks that have moved from the device to a pre-image.
   // @mutation read-error
   if (failed && moved.length === 0) throw outcome.reason;
   return failed ? [part] : moved;
 }
 
-/** What is known of a range of the snapshot without reading it, by the same rule. */
+/** What is known of a range of the snapshot without reading it, by the same rule R4. */
 export async function* snapshotExtents(
   core: VolumeCore,
   record: SnapshotRecord,
@@ -167,10 +162,11 @@ export async function* snapshotExtents(
 ): AsyncGenerator<Extent> {
   for (const piece of pieces(core, { offset, length })) {
     options?.signal?.throwIfAborted();
-    requireLive(record);
-    for (const part of byPlaceOrData(core, record, piece)) {
-      if (part.place !== 'device') {
-        const isZero = part.place === 'zero' || (typeof part.place === 'object' && part.place.room === undefined);
+    record.requireLive();
+    for (const part of byOrigin(core, record, piece)) {
+      const { origin } = part;
+      if (origin !== 'device') {
+        const isZero = origin === 'zero' || (typeof origin === 'object' && origin.allocation === undefined);
         yield { offset: part.offset, length: part.length, kind: isZero ? 'zero' : 'data' };
       } else if (core.device.extents === undefined) {
         yield { offset: part.offset, length: part.length, kind: 'data' };
@@ -178,9 +174,9 @@ export async function* snapshotExtents(
         const asking = Array.fromAsync(core.device.extents(part.offset, part.length, options));
         const [outcome] = await Promise.allSettled([asking]);
         options?.signal?.throwIfAborted();
-        requireLive(record);
+        record.requireLive();
         // @mutation extents-looked-again
-        const unmoved = byPlaceOrData(core, record, part).every(({ place }) => place === 'device');
+        const unmoved = byOrigin(core, record, part).every(({ origin }) => origin === 'device');
         if (!unmoved) yield { offset: part.offset, length: part.length, kind: 'data' };
         else if (outcome.status === 'fulfilled') yield* outcome.value;
         else throw outcome.reason;
@@ -189,10 +185,10 @@ export async function* snapshotExtents(
   }
 }
 
-/** Extents are asked for so many blocks at a time, so that one overwrite does not void the answer for all. */
+/** Extents are requested for this many blocks at a time, so that one overwrite does not invalidate the whole answer. */
 const BLOCKS_A_PIECE = 256;
 
-function* pieces({ blockSize }: VolumeCore, { offset, length }: Stretch): Generator<Stretch> {
+function* pieces({ blockSize }: VolumeCore, { offset, length }: ByteRange): Generator<ByteRange> {
   const pieceBytes = BLOCKS_A_PIECE * blockSize;
   for (let at = offset; at < offset + length; ) {
     const next = Math.min(offset + length, (Math.floor(at / pieceBytes) + 1) * pieceBytes);
@@ -201,25 +197,17 @@ function* pieces({ blockSize }: VolumeCore, { offset, length }: Stretch): Genera
   }
 }
 
-/** As `byPlace`, but a block that can't be read any more is data like any other: extents promise no content. */
-function byPlaceOrData(
-  core: VolumeCore,
-  record: SnapshotRecord,
-  stretch: Stretch,
-): (Stretch & { place: Place | 'data' })[] {
-  return [...blocksOf(core, stretch)].reduce<{ offset: number; length: number; place: Place | 'data' }[]>(
-    (parts, { block, offset, length }) => {
-      let place: Place | 'data';
-      try {
-        place = placeOf(core, record, block);
-      } catch {
-        place = 'data';
-      }
-      const last = parts.at(-1);
-      if (last !== undefined && last.place === place) last.length += length;
-      else parts.push({ offset, length, place });
-      return parts;
-    },
-    [],
-  );
+/** Divides a range by origin. A block that can't be read any more counts as data: extents promise no content. */
+function byOrigin(core: VolumeCore, record: SnapshotRecord, range: ByteRange): Part<Origin | 'data'>[] {
+  const parts: { offset: number; length: number; origin: Origin | 'data' }[] = [];
+  for (const { block, offset, length } of blocksOf(core, range)) {
+    let origin: Origin | 'data' = 'data';
+    try {
+      origin = originOf(core, record, block);
+    } catch {}
+    const last = parts.at(-1);
+    if (last?.origin === origin) last.length += length;
+    else parts.push({ offset, length, origin });
+  }
+  return parts;
 }

@@ -1,84 +1,298 @@
-import { unlink } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import * as fs from 'node:fs';
+import { access, constants, statfs, unlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { BackupError } from '../common/errors.ts';
-import type { BlockDevice } from '../device/block-device.ts';
-import { FileDevice } from '../device/file-device.ts';
-import { LazySpillFile } from './lazy-spill-file.ts';
-import { SpillArea } from './spill-area.ts';
-import { findSpillPlace, type NoPlace, spillFolders } from './spill-place.ts';
-import type { CheckedVolumeOptions } from './volume-options.ts';
+import type { BlockDevice, SyncBlockDevice } from '../device/block-device.ts';
+import { isFileDevice } from '../device/file-device.ts';
+import { fileError } from '../device/file-errors.ts';
+import { deviceStack } from '../device/underlying.ts';
 
-/** A spill, and what has to be undone when the volume closes. */
-export interface OpenSpill {
-  readonly area: SpillArea;
-  close(): Promise<void>;
+/** A volume's own spill file: in which folder it is created, and the file itself. */
+
+/** A folder on a disk in which a spill may be created. */
+export interface SpillFolder {
+  readonly folder: string;
+  /** Bytes that were free when the folder was examined. */
+  readonly freeBytes: number;
 }
 
-/** A volume's own spill takes no more than this, and no more than a quarter of what is free when the volume opens. */
-const MOST_BYTES = 32 * 1024 ** 3;
-/** Each pre-image takes some 150 bytes of memory, wherever its content is. */
-const MOST_BLOCKS = 2 ** 20;
-const SHARE_OF_FREE = 1 / 4;
+/** Why a spill can't be created in a folder. */
+export interface UnusableFolder {
+  readonly folder: string;
+  readonly reason: string;
+}
 
-/** Opens what the options name; if they name nothing, prepares a file of the volume's own that is made when it is needed. */
-export async function openSpill(
-  device: BlockDevice,
-  options: CheckedVolumeOptions,
-  folders: readonly string[] = spillFolders(device),
-): Promise<OpenSpill | undefined> {
-  const { spillPath, spillDevice, spillBytes, verifySpill, blockSize } = options;
-  if (spillBytes === 0) return undefined;
-  if (spillDevice !== undefined) {
-    const bytes = spillBytes ?? spillDevice.size;
-    return { area: new SpillArea(spillDevice, blockSize, bytes, verifySpill), close: async () => {} };
+/** The types by which `statfs` names filesystems in memory: tmpfs, ramfs and hugetlbfs, of <linux/magic.h>. */
+const MEMORY_FILESYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6, 0x958458f6]);
+
+/** The folders in which a volume's own spill may be created, best first: those for temporary files, then that of the image. */
+export function spillFolders(device: BlockDevice): string[] {
+  const folders = process.platform === 'win32' ? [tmpdir()] : [tmpdir(), '/var/tmp'];
+  // Last: a spill there takes up the room that a sparse image grows into.
+  for (const each of deviceStack(device)) if (isFileDevice(each)) folders.push(dirname(each.path));
+  // Absolute, because the file is created later, when the process may have another working directory.
+  return [...new Set(folders.map((folder) => resolve(folder)))];
+}
+
+/**
+ * Finds the first folder that can be written to, is not in memory and has enough free; if none has enough, the one with
+ * the most. If no folder is usable, the result says why.
+ */
+export async function findSpillFolder(
+  folders: readonly string[],
+  wantedFreeBytes: number,
+): Promise<SpillFolder | readonly UnusableFolder[]> {
+  const refused: UnusableFolder[] = [];
+  let best: SpillFolder | undefined;
+  for (const folder of folders) {
+    const found = await examine(folder);
+    if ('reason' in found) refused.push(found);
+    else if (found.freeBytes >= wantedFreeBytes) return found;
+    else if (found.freeBytes > (best?.freeBytes ?? 0)) best = found;
+    else refused.push({ folder, reason: 'is full' });
   }
-  const wanted = wholeBlocks(spillBytes ?? Math.ceil(device.size / blockSize) * blockSize, blockSize);
-  if (spillPath !== undefined) return openSpillFile(spillPath, wanted, options);
-  const most = spillBytes === undefined ? Math.min(wanted, MOST_BYTES, MOST_BLOCKS * blockSize) : wanted;
-  const found = await findSpillPlace(folders, spillBytes === undefined ? most / SHARE_OF_FREE : most);
-  if (!('folder' in found)) return refuseOrWarn(device, options, found);
-  // What the host has asked for is not bounded by anything else.
-  const bounded = spillBytes === undefined ? Math.min(most, found.freeBytes * SHARE_OF_FREE) : most;
-  const bytes = wholeBlocks(bounded, blockSize);
-  if (bytes === 0) return refuseOrWarn(device, options, [{ folder: found.folder, reason: 'is full' }]);
-  const file = new LazySpillFile(found.folder, bytes, { freeBytes: found.freeBytes });
-  return {
-    area: new SpillArea(file, blockSize, bytes, verifySpill, file),
-    close: () => file[Symbol.asyncDispose](),
-  };
+  return best ?? refused;
 }
 
-async function openSpillFile(path: string, sizeBytes: number, options: CheckedVolumeOptions): Promise<OpenSpill> {
-  const file = await FileDevice.open(path, { create: { sizeBytes }, shared: true });
-  // Where the system allows it the file has no name from here on, so that nothing is left however the process ends.
-  const isUnlinked = await unlink(path).then(
-    () => true,
-    () => false,
-  );
-  return {
-    area: new SpillArea(file, options.blockSize, sizeBytes, options.verifySpill),
-    close: async () => {
-      await file.close();
+async function examine(folder: string): Promise<SpillFolder | UnusableFolder> {
+  try {
+    await access(folder, constants.W_OK | constants.X_OK);
+    const { type, bsize, bavail } = await statfs(folder);
+    if (isInMemory(folder, type)) return { folder, reason: 'is, or may be, in memory' };
+    return { folder, freeBytes: bsize * bavail };
+  } catch (error) {
+    return { folder, reason: (error as NodeJS.ErrnoException).code ?? String(error) };
+  }
+}
+
+function isInMemory(folder: string, type: number): boolean {
+  if (process.platform === 'linux') return MEMORY_FILESYSTEMS.has(type >>> 0);
+  // macOS and Windows keep temporary files on the disk unless a RAM disk was set up. On other systems `type` says nothing,
+  // and only /var/tmp, which must outlive a restart, is certainly on a disk.
+  return process.platform !== 'darwin' && process.platform !== 'win32' && folder === tmpdir() && folder !== '/var/tmp';
+}
+
+const FLAGS = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL;
+const READABLE_BY_OWNER_ONLY = 0o600;
+
+/** What the spill leaves free on its disk, for others. */
+const RESERVE_BYTES = 64 * 1024 * 1024;
+const STALE_MS = 100;
+
+/** What is known of the disk, and how more is found out. */
+export interface SpillFileOptions {
+  /** Bytes that were free when the volume opened; `undefined` where that is not known. */
+  readonly freeBytes?: number | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+  readonly statfs?: ((folder: string) => Promise<{ readonly bavail: number; readonly bsize: number }>) | undefined;
+}
+
+type Moved = (error: Error | null, count: number) => void;
+type Transfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number, done: Moved) => void;
+type SyncTransfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number) => number;
+
+/**
+ * A file that is created when something is first written to it, so that a volume that never needs a spill has none. Where
+ * the system allows it the file has no name from then on: nothing is left however the process ends, and no other process
+ * can open it.
+ */
+export class SpillFile implements SyncBlockDevice {
+  readonly size: number;
+  readonly sectorSize = 1;
+  readonly #folder: string;
+  #fd: number | undefined;
+  #opening: Promise<number> | undefined;
+  /** The path of the file, where the system did not allow its name to be removed. */
+  #pathLeft: string | undefined;
+  #closing: Promise<unknown> = Promise.resolve();
+  #inFlight = 0;
+  #whenIdle: (() => void) | undefined;
+  /** Called when a measurement finds the space that was refused before. */
+  onSpace: (() => void) | undefined;
+  readonly #now: () => number;
+  readonly #statfs: NonNullable<SpillFileOptions['statfs']>;
+  #freeBytes: number | undefined;
+  /** Reserved since the disk was measured. */
+  #reservedBytes = 0;
+  #refusedBytes: number | undefined;
+  #measuredAt: number;
+  #isMeasuring = false;
+
+  constructor(folder: string, size: number, disk: SpillFileOptions = {}) {
+    this.size = size;
+    this.#folder = folder;
+    this.#now = disk.now ?? (() => performance.now());
+    this.#statfs = disk.statfs ?? ((path) => statfs(path));
+    this.#freeBytes = disk.freeBytes;
+    this.#measuredAt = disk.freeBytes === undefined ? Number.NEGATIVE_INFINITY : this.#now();
+  }
+
+  /**
+   * Sets bytes of the disk aside, unless too little would be left for others. It answers at once, by the last measurement
+   * and what was reserved since: a synchronous call to a filesystem that hangs would stop the process.
+   */
+  reserve(bytes: number): boolean {
+    this.measureIfStale();
+    if (!this.#hasSpace(bytes)) {
+      this.#refusedBytes = bytes;
+      return false;
+    }
+    this.#reservedBytes += bytes;
+    return true;
+  }
+
+  measureIfStale(): void {
+    if (!this.#isMeasuring && this.#now() - this.#measuredAt >= STALE_MS) void this.measure();
+  }
+
+  /** Finds out how much is free. Does not reject. */
+  async measure(): Promise<void> {
+    this.#isMeasuring = true;
+    this.#measuredAt = this.#now();
+    const reserved = this.#reservedBytes;
+    try {
+      const { bavail, bsize } = await this.#statfs(this.#folder);
+      this.#freeBytes = bavail * bsize;
+    } catch {
+      this.#freeBytes = undefined;
+    }
+    this.#isMeasuring = false;
+    this.#reservedBytes -= reserved;
+    if (this.#refusedBytes === undefined || !this.#hasSpace(this.#refusedBytes)) return;
+    this.#refusedBytes = undefined;
+    this.onSpace?.();
+  }
+
+  #hasSpace(bytes: number): boolean {
+    if (this.#freeBytes === undefined) return true; // Unknown: the write will show it.
+    return this.#freeBytes - this.#reservedBytes >= bytes + Math.min(RESERVE_BYTES, this.size);
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    await this.#moveAll('read', fs.read as Transfer, offset, into);
+  }
+
+  async write(offset: number, from: Uint8Array): Promise<void> {
+    await this.#moveAll('write', fs.write as Transfer, offset, from);
+  }
+
+  async flush(): Promise<void> {} // Nothing in it outlives the process.
+
+  readSync(offset: number, into: Uint8Array): void {
+    this.#moveAllSync('read', fs.readSync as SyncTransfer, offset, into);
+  }
+
+  writeSync(offset: number, from: Uint8Array): void {
+    this.#moveAllSync('write', fs.writeSync as SyncTransfer, offset, from);
+  }
+
+  flushSync(): void {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // A descriptor that is closed during a call may already belong to another file.
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
+    this.reset();
+    await this.#closing;
+  }
+
+  /** Gives the space back to the disk; nothing may be in use. The next write creates another file. */
+  reset(): void {
+    const [fd, path] = [this.#fd, this.#pathLeft];
+    if (fd === undefined) return;
+    this.#fd = undefined;
+    this.#pathLeft = undefined;
+    // In the background, because freeing the blocks of a large file takes a while.
+    const closing = promisify(fs.close)(fd)
+      .then(() => (path === undefined ? undefined : unlink(path)))
+      .catch(() => {});
+    this.#closing = Promise.all([this.#closing, closing]);
+  }
+
+  async #moveAll(verb: 'read' | 'write', some: Transfer, offset: number, buffer: Uint8Array): Promise<void> {
+    this.#inFlight++;
+    try {
+      const fd = this.#fd ?? (await this.#opened());
+      for (let moved = 0; moved < buffer.length; ) {
+        const count = await new Promise<number>((resolve, reject) => {
+          const done: Moved = (error, some) => (error === null ? resolve(some) : reject(error));
+          some(fd, buffer, moved, buffer.length - moved, offset + moved, done);
+        });
+        if (count === 0) throw this.#short(verb);
+        moved += count;
+      }
+    } catch (error) {
+      throw fileError(verb, `the spill in ${this.#folder}`, error);
+    } finally {
+      this.#inFlight--;
+      if (this.#inFlight === 0) this.#whenIdle?.();
+    }
+  }
+
+  #moveAllSync(verb: 'read' | 'write', some: SyncTransfer, offset: number, buffer: Uint8Array): void {
+    try {
+      this.#fd ??= this.#openSync();
+      for (let moved = 0; moved < buffer.length; ) {
+        const count = some(this.#fd, buffer, moved, buffer.length - moved, offset + moved);
+        if (count === 0) throw this.#short(verb);
+        moved += count;
+      }
+    } catch (error) {
+      throw fileError(verb, `the spill in ${this.#folder}`, error);
+    }
+  }
+
+  #opened(): Promise<number> {
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #open(): Promise<number> {
+    const path = this.#newPath();
+    const fd = await promisify(fs.open)(path, FLAGS, READABLE_BY_OWNER_ONLY);
+    const isUnlinked = await unlink(path).then(
+      () => true,
+      () => false,
+    );
+    if (this.#fd !== undefined) {
+      // The synchronous door has created one in the meantime.
+      await promisify(fs.close)(fd);
       if (!isUnlinked) await unlink(path).catch(() => {});
-    },
-  };
-}
+      return this.#fd;
+    }
+    this.#fd = fd;
+    if (!isUnlinked) this.#pathLeft = path;
+    return fd;
+  }
 
-let hasWarned = false;
+  #openSync(): number {
+    const path = this.#newPath();
+    const fd = fs.openSync(path, FLAGS, READABLE_BY_OWNER_ONLY);
+    try {
+      fs.unlinkSync(path);
+    } catch {
+      this.#pathLeft = path;
+    }
+    return fd;
+  }
 
-/** Memory only, then; once a process it says so, where memory could be too little. */
-function refuseOrWarn(device: BlockDevice, options: CheckedVolumeOptions, places: readonly NoPlace[]): undefined {
-  const why = places.map(({ folder, reason }) => `${folder} (${reason})`).join(', ');
-  const message = `no folder on a disk was found for a spill of pre-images: ${why}; name one by preserve.spillPath`;
-  if (options.memoryBytes < options.blockSize) throw new BackupError('PREIMAGE_SPACE', message);
-  if (hasWarned || device.size <= options.memoryBytes) return;
-  hasWarned = true;
-  const limit = `only ${options.memoryBytes} bytes of pre-images are kept, in memory`;
-  process.emitWarning(`${message}, or set preserve.spillBytes to 0 to do without; ${limit}`, {
-    type: 'BackupWarning',
-    code: 'NO_SPILL',
-  });
-}
+  #newPath(): string {
+    return join(this.#folder, `cow-cloud-backup-${randomUUID()}.spill`);
+  }
 
-function wholeBlocks(bytes: number, blockSize: number): number {
-  return Math.floor(bytes / blockSize) * blockSize;
+  #short(verb: 'read' | 'write'): BackupError {
+    return new BackupError(
+      verb === 'read' ? 'SHORT_READ' : 'SHORT_WRITE',
+      `the spill in ${this.#folder} ends in the middle of a ${verb}`,
+    );
+  }
 }

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { AbortOptions } from '../common/abort.ts';
 import { abortOptionsArgument, choiceArgument } from '../common/arguments.ts';
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
@@ -7,18 +8,15 @@ import type { BlockDevice, Extent } from '../device/block-device.ts';
 import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import { BLOCK_STATES } from '../state/block-state.ts';
-import { type BlockStateMap, type BlockStates, maskOf, nextInStates } from '../state/block-state-map.ts';
-import type { ChangePoint, CopyOnWriteVolume } from './copy-on-write-volume.ts';
+import type { BlockStates } from '../state/block-state-map.ts';
+import type { ChangePoint } from './epoch-map.ts';
+import type { SnapshotOptions } from './freeze.ts';
 import type { BlockMark } from './live-snapshots.ts';
-import { readSnapshot, requireLive, snapshotExtents } from './snapshot-reader.ts';
-import { SnapshotRecord } from './snapshot-record.ts';
+import type { PreimageUse } from './preimage-buffers.ts';
+import { readSnapshot, snapshotExtents } from './snapshot-reader.ts';
+import type { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
-
-const PENDING = maskOf(['pending']);
-const NOT_PENDING = maskOf(BLOCK_STATES.filter((state) => state !== 'pending'));
-const ZERO = maskOf(['zero']);
-const NOT_ZERO = maskOf(BLOCK_STATES.filter((state) => state !== 'zero'));
+import type { PreserveFailure } from './volume-options.ts';
 
 const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited', 'zero'];
 
@@ -30,17 +28,65 @@ export function isVolumeSnapshot(value: unknown): value is VolumeSnapshot {
 }
 
 /**
+ * The volume of a snapshot, which is always a {@link CopyOnWriteVolume}: its members are documented there.
+ *
+ * @public
+ */
+export interface Volume extends BlockDevice, WrappingDevice {
+  readonly blockSize: number;
+  readonly name: string | undefined;
+  readonly trackingId: string;
+  readonly events: EventEmitter<VolumeEvents>;
+  readonly snapshots: readonly VolumeSnapshot[];
+  readonly onPreserveFailure: PreserveFailure;
+  readonly preimages: PreimageUse;
+  createSnapshot(options?: SnapshotOptions): Promise<VolumeSnapshot>;
+  changedSince(point: ChangePoint): Iterable<BlockRange> | undefined;
+  close(): Promise<void>;
+}
+
+/**
+ * The events of a volume, on `volume.events` and on `node:diagnostics_channel` channels named
+ * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`,
+ * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`, and `...:preimage-pressure` with
+ * `{ volume, preimages }`.
+ *
+ * Events are emitted shortly after what they report, never in the middle of a write. There is no `error` event.
+ *
+ * @public
+ */
+export interface VolumeEvents {
+  /** An instant has been frozen. */
+  snapshotBegun: [snapshot: VolumeSnapshot];
+  /** A pre-image could not be kept under `break-snapshot`; `error` is `SNAPSHOT_BROKEN`. */
+  snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
+  /** A handle has been given up, by its `close` or its volume's; also one that was broken before. */
+  snapshotClosed: [snapshot: VolumeSnapshot];
+  /** Neighbouring blocks were `pending` and are about to be overwritten; they are `preserved` now, or `zero`. */
+  blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
+  /**
+   * Blocks have become `lost`, because their pre-images could not be kept under `lose-block`. The spill may also fail after
+   * `blockPreserved` was emitted. A block that was `storing` at that moment may still arrive, and is lost only when it is
+   * marked `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
+   */
+  blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
+  /**
+   * Pre-images take up half of their limit: it is time to store what is preserved, before writes have to wait for room.
+   * It is emitted again only after usage has fallen to three eighths of the limit.
+   */
+  preimagePressure: [preimages: PreimageUse];
+}
+
+/**
  * A volume as it was at one instant: a read-only device that can be read while the volume is written.
  *
- * It is a handle. Each handle has its own states and its own wants: a block that its user has marked `stored`,
- * `inherited` or `zero` is no longer preserved for it, and after being overwritten reads as `BLOCK_RELEASED`
- * (`zero`: as zeroes).
+ * It is a handle, and each handle has states of its own. A block that its user has marked `stored`, `inherited` or `zero`
+ * is no longer preserved for it, and once overwritten reads as `BLOCK_RELEASED` (as zeroes, if it was marked `zero`).
  *
  * @public
  */
 export class VolumeSnapshot implements BlockDevice, WrappingDevice {
-  /** What it is a snapshot of. */
-  readonly volume: CopyOnWriteVolume;
+  readonly volume: Volume;
   /** @internal */
   readonly [BRAND] = true;
   readonly readOnly = true;
@@ -51,13 +97,13 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /** Bytes; the unit of `states` and `mark`. The last block may be short. */
   readonly blockSize: number;
   readonly maxTransferBytes: number | undefined;
-  /** What `volume.changedSince` takes to tell what was written since. */
+  /** The instant, for `volume.changedSince`. */
   readonly point: ChangePoint;
   readonly #core: VolumeCore;
   readonly #record: SnapshotRecord;
 
   /** @internal */
-  constructor(volume: CopyOnWriteVolume, core: VolumeCore, record: SnapshotRecord) {
+  constructor(volume: Volume, core: VolumeCore, record: SnapshotRecord) {
     this.volume = volume;
     this.#core = core;
     this.#record = record;
@@ -66,15 +112,14 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     this.maxTransferBytes = core.device.maxTransferBytes;
     this.blockSize = core.blockSize;
     this.point = Object.freeze({ trackingId: volume.trackingId, epoch: record.point.serial });
-    record.handle = this;
   }
 
-  /** When, by this machine's clock. */
+  /** The time of the instant by this machine's clock. */
   get frozenAt(): Date {
-    return new Date(this.#record.frozenAt); // A copy: the backup is dated by it.
+    return new Date(this.#record.frozenAt); // A copy, because a backup is dated by the original.
   }
 
-  /** What it stands on, for code that follows a stack of devices. */
+  /** The volume, for code that follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.volume;
   }
@@ -89,7 +134,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     return this.#record.error;
   }
 
-  /** Where every block has got. Lives on; `clone` it to keep a record of a moment. */
+  /** The state of every block. It changes as blocks do; `clone` it to keep the states of one moment. */
   get states(): BlockStates {
     return this.#record.states;
   }
@@ -97,13 +142,13 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   /**
    * Bytes as of the instant.
    *
-   * @throws `BLOCK_LOST`, `BLOCK_RELEASED`, `SNAPSHOT_BROKEN`, `CLOSED`, `SPILL_FAILED`, `SPILL_CORRUPT`, and whatever
-   * the device gives
+   * @throws `BLOCK_LOST`, `BLOCK_RELEASED`, `SNAPSHOT_BROKEN`, `CLOSED`, `SPILL_FAILED`, `SPILL_CORRUPT`, and the
+   * errors of the device
    */
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
     checkBytes('into', into);
     abortOptionsArgument(options);
-    requireLive(this.#record);
+    this.#record.requireLive();
     checkSpan(this, offset, into.length);
     await readSnapshot(this.#core, this.#record, offset, into, options);
   }
@@ -113,13 +158,13 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     throw new BackupError('READ_ONLY', 'a snapshot is read-only');
   }
 
-  /** There is nothing to flush. */
+  /** Does nothing: there is nothing to flush. */
   async flush(options?: AbortOptions): Promise<void> {
     abortOptionsArgument(options);
-    requireLive(this.#record);
+    this.#record.requireLive();
   }
 
-  /** Which parts are known to be zeroes: as the device says, where it can, and by the blocks' states. */
+  /** Which parts are known to be zeroes, from the extents of the device, if it has them, and from the blocks' states. */
   extents(offset: number, length: number, options?: AbortOptions): AsyncIterable<Extent> {
     checkSpan(this, offset, length);
     abortOptionsArgument(options);
@@ -127,16 +172,16 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   }
 
   /**
-   * Says how far blocks have got: all of them, or none if one may not go there.
+   * Moves blocks to another state: all of them, or none if one of them may not go there.
    *
-   * - `storing`: on its way. If it is overwritten meanwhile it is preserved still
-   * - `stored`, after `storing`: safe. It is no longer preserved and its pre-image is freed
-   * - `failed`, after `storing`: it falls back to `preserved` or `pending`, to `lost` when its content is gone
-   * - `inherited`: the base has it, so it is not wanted
-   * - `zero`: it was read and is all zeroes
+   * - `storing`: the block is on its way to the store. If it is overwritten meanwhile, it is still preserved
+   * - `stored`, after `storing`: the block is safe. It is no longer preserved, and its pre-image is freed
+   * - `failed`, after `storing`: the block goes back to `preserved` or `pending`, or to `lost` if its content is gone
+   * - `inherited`: the base has the block, so it is not wanted
+   * - `zero`: the block was read and is all zeroes
    *
-   * May be called while `ranges` or `diff` of its states are being walked. Does nothing once the snapshot is closed or
-   * broken: code that waits for blocks to become stored must also watch `status`.
+   * It may be called during an iteration over `ranges` or `diff` of the states. It does nothing once the snapshot is closed
+   * or broken: code that waits for blocks to become stored must also watch `status`.
    *
    * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
    */
@@ -147,36 +192,17 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   }
 
   /**
-   * Another handle on the same instant, with wants and states of its own. Blocks whose content has been released and
-   * overwritten by now are `lost` in it.
+   * Another handle on the same instant, with states of its own. Blocks whose content has been released and overwritten by
+   * now are `lost` in it.
    *
    * @throws `SNAPSHOT_BROKEN`, `CLOSED`
    */
   share(): VolumeSnapshot {
-    requireLive(this.#record);
-    const { epochs, preimages, blockCount, snapshots } = this.#core;
-    const own = this.#record;
-    const record = new SnapshotRecord(own.point, blockCount, own.frozenAt);
-    const { epoch } = own.point;
-    const { blocks } = epochs;
-    for (const block of preimages.blocksIn(0, blockCount)) {
-      const preimage = blocks.get(block) < epoch ? undefined : preimages.find(block, epoch);
-      if (preimage !== undefined) record.states.set(block, preimage.room === undefined ? 'zero' : 'preserved');
-    }
-    for (let end = 0; ; ) {
-      const first = blocks.nextSince(epoch, end, blockCount);
-      if (first === blockCount) break;
-      end = blocks.nextBefore(epoch, first, blockCount);
-      if (end === first + 1 && record.states.get(first) !== 'pending') continue; // It has a pre-image, as most have.
-      shareOverwritten(own.states, record.states, first, end);
-    }
-    const handle = new VolumeSnapshot(this.volume, this.#core, record);
-    snapshots.add(record);
-    record.isTold = true;
-    return handle;
+    const record = this.#core.snapshots.share(this.#record);
+    return snapshotOf(this.volume, this.#core, record);
   }
 
-  /** Gives the snapshot up. What only this handle needed is freed. Idempotent. */
+  /** Ends the snapshot. Pre-images that only this handle needed are freed. Idempotent. */
   async close(): Promise<void> {
     this.#core.snapshots.retire(this.#record, 'closed');
     await this.#core.preimages.freed();
@@ -187,17 +213,11 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   }
 }
 
-/** Of blocks that have been overwritten since the instant and have no pre-image, only what they read as is known still. */
-function shareOverwritten(own: BlockStateMap, shared: BlockStateMap, first: number, end: number): void {
-  for (let block = nextInStates(shared, first, end, PENDING); block < end; ) {
-    const isZero = own.get(block) === 'zero';
-    // As far as neither map changes.
-    const ends = [
-      nextInStates(shared, block, end, NOT_PENDING),
-      nextInStates(own, block, end, isZero ? NOT_ZERO : ZERO),
-    ];
-    const next = Math.min(...ends);
-    shared.set({ firstBlock: block, blockCount: next - block }, isZero ? 'zero' : 'lost');
-    block = nextInStates(shared, next, end, PENDING);
-  }
+const handles = new WeakMap<SnapshotRecord, VolumeSnapshot>();
+
+/** The handle of a record, which is created when it is first asked for. */
+export function snapshotOf(volume: Volume, core: VolumeCore, record: SnapshotRecord): VolumeSnapshot {
+  const handle = handles.get(record) ?? new VolumeSnapshot(volume, core, record);
+  handles.set(record, handle);
+  return handle;
 }

@@ -89,7 +89,7 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     what: 'the room of a removed claim is given back before its I/O has come to rest',
     edits: {
       'room-of-removed-claim':
-        'const expire = () => {\nthis.#owner.space.give(room);\nthis.#expire(claim, deadlineMs);\n};',
+        'const expire = () => {\nthis.#core.buffers.release(allocation);\nthis.#expire(claim);\n};',
     },
     tests: { files, names: "does not become the next snapshot's" },
   },
@@ -103,15 +103,15 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     rule: 'R5',
     what: 'the slot of a pre-image in transit is given back when it is freed',
     edits: {
-      'room-in-transit': 'if (!preimage.isFreed || preimage.pins > 0 || room === undefined) return;',
-      'room-given': "this.#space.give(room.kind === 'transit' ? { kind: 'spill', slot: room.slot } : room);",
+      'room-in-transit': 'if (!isFreed || pins > 0 || allocation === undefined) return;',
+      'room-given': "this.#buffers.release(allocation.kind === 'transit' ? allocation.to : allocation);",
     },
     tests: { files, names: 'counts against the limit until then' },
   },
   {
     rule: 'R5',
     what: 'the spill is read before it has been written',
-    edits: { 'spill-read-when-written': (write) => `preimage.room = { kind: 'spill', slot };\n${write}` },
+    edits: { 'spill-read-when-written': (write) => `preimage.allocation = to;\n${write}` },
     tests: { files, names: 'read from memory' },
   },
   {
@@ -135,13 +135,13 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
   {
     rule: 'R5',
     what: 'a pre-image that nobody wants by the time that it has been read is written all the same',
-    edits: { 'unwanted-not-written': 'await this.#space.write(slot, bytes);' },
+    edits: { 'unwanted-not-written': 'await to.spill.write(to.slot, bytes);' },
     tests: { files, names: 'is not written when nobody wants it' },
   },
   {
     rule: 'R5',
     what: 'the spill is written behind under every policy',
-    edits: { 'spills-behind': 'spillsBehind: true' },
+    edits: { 'spills-behind': 'this.#spillsBehind = Boolean(true);' },
     tests: { files, names: 'under fail-write a write waits' },
   },
   {

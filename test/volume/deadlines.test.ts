@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Deadlines } from '../../src/volume/deadlines.ts';
+import { Deadlines } from '../../src/volume/preimage-copies.ts';
 
 describe('deadlines', () => {
   beforeEach(() => {
@@ -66,7 +66,7 @@ describe('deadlines', () => {
 });
 
 test('a process ends without waiting for a deadline that was stopped, and not before one that was not', () => {
-  const source = new URL('../../src/volume/deadlines.ts', import.meta.url).href;
+  const source = new URL('../../src/volume/preimage-copies.ts', import.meta.url).href;
   const program = (rest: string) => `
     import { Deadlines } from ${JSON.stringify(source)};
     const deadlines = new Deadlines(${rest === '' ? 600_000 : 50});

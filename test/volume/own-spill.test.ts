@@ -4,10 +4,8 @@ import { syncBuiltinESMExports } from 'node:module';
 import { isAbsolute, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, FileDevice, MemoryDevice, type PreserveOptions } from '../../src/index.ts';
-import { LazySpillFile } from '../../src/volume/lazy-spill-file.ts';
-import { SpillArea } from '../../src/volume/spill-area.ts';
-import { openSpill } from '../../src/volume/spill-file.ts';
-import { findSpillPlace, spillFolders } from '../../src/volume/spill-place.ts';
+import { openSpill, Spill } from '../../src/volume/spill.ts';
+import { findSpillFolder, SpillFile, spillFolders } from '../../src/volume/spill-file.ts';
 import { checkVolumeOptions } from '../../src/volume/volume-options.ts';
 import { folderForTest } from '../support/folders.ts';
 import { turn } from '../support/turn.ts';
@@ -95,7 +93,7 @@ describe("a volume's own spill", () => {
     expect(given.volume.preimages.spill.limitBytes).toBe(3 * BLOCK);
     const none = await open({ spillBytes: 0, memoryBytes: BLOCK });
     expect(none.volume.preimages.spill.limitBytes).toBe(0);
-    const place = await findSpillPlace([folder], 0);
+    const place = await findSpillFolder([folder], 0);
     if (!('freeBytes' in place)) expect.fail('the scratch folder is in memory');
     const huge = {
       size: 2 ** 45,
@@ -128,34 +126,34 @@ describe('the disk of a spill', () => {
   test('that has become full is no room, and no failure: what waits for room may still get some', async () => {
     let hasRoom = true;
     const slot = 65_536;
-    const area = new SpillArea({ ...nowhere, size: 2048 * slot }, slot, 2048 * slot, false, {
-      hasRoomFor: () => hasRoom,
-    });
-    expect(area.slotCount).toBe(2048);
-    const slots = Array.from({ length: 1024 }, () => area.take());
+    const size = 2048 * slot;
+    const settings = { slotBytes: slot, limitBytes: size, isVerified: false, disk: { reserve: () => hasRoom } };
+    const spill = new Spill({ ...nowhere, size }, settings);
+    expect(spill.slotCount).toBe(2048);
+    const slots = Array.from({ length: 1024 }, () => spill.allocate());
     hasRoom = false;
-    while (slots.at(-1) !== undefined) slots.push(area.take());
+    while (slots.at(-1) !== undefined) slots.push(spill.allocate());
     expect(slots.length).toBeLessThan(2048);
-    expect(area.slotCount).toBe(slots.length - 1); // The gauge says it, so that packs are sent.
-    area.give(5);
-    expect(area.take()).toBe(5);
-    expect(area.take()).toBe(undefined);
+    expect(spill.slotCount).toBe(slots.length - 1); // The gauge says it, so that packs are sent.
+    spill.release(5);
+    expect(spill.allocate()).toBe(5);
+    expect(spill.allocate()).toBe(undefined);
     hasRoom = true;
-    expect(area.take()).toBe(slots.length - 1);
-    expect(area.slotCount).toBe(2048);
+    expect(spill.allocate()).toBe(slots.length - 1);
+    expect(spill.slotCount).toBe(2048);
   });
 
   test.runIf(smallDisk !== undefined)('is asked before it is written to, and left a part for others', async () => {
     let now = 0;
-    const file = new LazySpillFile(smallDisk?.folder ?? '', 256 * 1024, { now: () => now });
+    const file = new SpillFile(smallDisk?.folder ?? '', 256 * 1024, { now: () => now });
     onTestFinished(() => file[Symbol.asyncDispose]());
-    await file.look();
-    expect(file.hasRoomFor(1000 * 1024)).toBe(false);
-    expect(file.hasRoomFor(256 * 1024)).toBe(true);
+    await file.measure();
+    expect(file.reserve(1000 * 1024)).toBe(false);
+    expect(file.reserve(256 * 1024)).toBe(true);
     smallDisk?.fill();
     now = 200;
-    await file.look();
-    expect(file.hasRoomFor(4096)).toBe(false);
+    await file.measure();
+    expect(file.reserve(4096)).toBe(false);
     smallDisk?.clear();
   });
 
@@ -169,37 +167,33 @@ describe('the disk of a spill', () => {
       return asked.promise;
     };
     const MIB = 2 ** 20;
-    const file = new LazySpillFile(folder, 2 ** 30, { freeBytes: 100 * MIB, now: () => now, statfs: look });
+    const file = new SpillFile(folder, 2 ** 30, { freeBytes: 100 * MIB, now: () => now, statfs: look });
     let told = 0;
-    file.onRoom = () => told++;
+    file.onSpace = () => told++;
     // 64 MiB are left to others.
-    expect([file.hasRoomFor(16 * MIB), file.hasRoomFor(16 * MIB), file.hasRoomFor(16 * MIB)]).toEqual([
-      true,
-      true,
-      false,
-    ]);
+    expect([file.reserve(16 * MIB), file.reserve(16 * MIB), file.reserve(16 * MIB)]).toEqual([true, true, false]);
     expect(looks).toHaveLength(0); // Known well enough.
     now = 100;
-    file.lookAgain();
-    expect(file.hasRoomFor(16 * MIB)).toBe(false);
+    file.measureIfStale();
+    expect(file.reserve(16 * MIB)).toBe(false);
     now = 10_000;
-    file.lookAgain();
+    file.measureIfStale();
     expect(looks).toHaveLength(1); // One at a time, however long it takes.
     answer(70);
     await turn();
-    file.lookAgain();
+    file.measureIfStale();
     expect(looks).toHaveLength(1);
-    expect([file.hasRoomFor(16 * MIB), told]).toEqual([false, 0]);
+    expect([file.reserve(16 * MIB), told]).toEqual([false, 0]);
     answer(80);
     await turn();
     expect(told).toBe(1); // Those who wait for room hear of it.
-    expect([file.hasRoomFor(16 * MIB), file.hasRoomFor(1)]).toEqual([true, false]);
+    expect([file.reserve(16 * MIB), file.reserve(1)]).toEqual([true, false]);
     now = 20_000;
-    file.lookAgain();
+    file.measureIfStale();
     looks.shift()?.reject(new Error('gone'));
     await turn();
     expect(told).toBe(2);
-    expect(file.hasRoomFor(2 ** 40)).toBe(true); // Not known: the write will tell.
+    expect(file.reserve(2 ** 40)).toBe(true); // Not known: the write will tell.
   });
 
   test.runIf(process.platform === 'linux')('has its room back once nothing of a large spill is in use', async () => {
@@ -235,9 +229,9 @@ const nowhere = {
 
 describe('the place of a spill', () => {
   test.runIf(smallDisk !== undefined)('is never a filesystem in memory', async () => {
-    const found = await findSpillPlace([smallDisk?.folder ?? '', folder], 0);
+    const found = await findSpillFolder([smallDisk?.folder ?? '', folder], 0);
     expect(found).toMatchObject({ folder });
-    expect(await findSpillPlace([smallDisk?.folder ?? ''], 0)).toEqual([
+    expect(await findSpillFolder([smallDisk?.folder ?? ''], 0)).toEqual([
       { folder: smallDisk?.folder, reason: 'is, or may be, in memory' },
     ]);
   });
@@ -255,7 +249,7 @@ describe('the place of a spill', () => {
     const [missing, locked] = [join(folder, 'missing'), join(folder, 'locked')];
     await mkdir(locked);
     await chmod(locked, 0o500);
-    const found = await findSpillPlace([missing, locked], 0);
+    const found = await findSpillFolder([missing, locked], 0);
     const isRoot = process.getuid?.() === 0;
     if (isRoot) expect(found).toMatchObject({ folder: locked });
     else
@@ -282,7 +276,7 @@ describe('the place of a spill', () => {
       vi.restoreAllMocks();
       syncBuiltinESMExports();
     });
-    const best = (wanted: number) => findSpillPlace([folder, other], wanted);
+    const best = (wanted: number) => findSpillFolder([folder, other], wanted);
     expect(await best(50 * 1024)).toMatchObject({ folder });
     expect(await best(200 * 1024)).toMatchObject({ folder: other });
     expect(await best(2 ** 30)).toMatchObject({ folder: other });
@@ -292,7 +286,7 @@ describe('the place of a spill', () => {
     free.set(other, 1000);
     const opened = await openSpill(nowhere, checkVolumeOptions(nowhere, {}), [folder, other]);
     onTestFinished(() => opened?.close());
-    expect(opened?.area.slotCount).toBe(Math.floor((1000 * 1024) / 4 / 65_536));
+    expect(opened?.slotCount).toBe(Math.floor((1000 * 1024) / 4 / 65_536));
   });
 
   test('is absolute, since the file is made later', () => {

@@ -284,9 +284,9 @@ describe('R5: a removed claim registers nothing, and keeps its room until its I/
     expect(first.states.get(0)).toBe('lost');
     const second = await volume.createSnapshot();
     const rooms = () => {
-      const { space } = coreOf(volume);
-      const taken = [space.take(), space.take(), space.take()].filter((room) => room !== undefined);
-      for (const room of taken) space.give(room);
+      const { buffers } = coreOf(volume);
+      const taken = [1, 2, 3].map(() => buffers.allocate()).filter((room) => room !== undefined);
+      for (const room of taken) buffers.release(room);
       return taken.length;
     };
     expect(rooms()).toBe(1); // One of two is still the late read's.
@@ -310,7 +310,7 @@ describe('R6: whom a pre-image serves is computed when it is there, and again at
     await snapshot.close();
     await completeAll(device);
     await writing;
-    expect(coreOf(volume).space.take()).toBeDefined();
+    expect(coreOf(volume).buffers.allocate()).toBeDefined();
     expect(coreOf(volume).preimages.find(0, 1)).toBeUndefined();
   });
 

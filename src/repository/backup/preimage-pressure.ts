@@ -1,4 +1,4 @@
-import type { CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
+import type { Volume } from '../../volume/volume-snapshot.ts';
 import type { Lane } from './block-feed.ts';
 
 /**
@@ -19,7 +19,7 @@ const LEAST_BYTES = 1024 * 1024;
  *
  * @param waitingBytes - raw bytes of the volume's blocks that become safe with the pack being filled
  */
-export function isPressing(volume: CopyOnWriteVolume, lane: Lane, waitingBytes: number): boolean {
+export function isPressing(volume: Volume, lane: Lane, waitingBytes: number): boolean {
   if (waitingBytes === 0) return false;
   const { heldBytes, limitBytes, memory } = volume.preimages;
   // Of swept blocks only those that are overwritten meanwhile take up room: without a sign of that their packs fill up.
@@ -30,7 +30,7 @@ export function isPressing(volume: CopyOnWriteVolume, lane: Lane, waitingBytes: 
 }
 
 /** Refuses a volume whose limits would break any snapshot of it at the first busy moment. @throws TypeError */
-export function checkPreimageRoom(volume: CopyOnWriteVolume): void {
+export function checkPreimageRoom(volume: Volume): void {
   // Who would rather lose blocks than memory may have any limit.
   if (volume.onPreserveFailure === 'lose-block') return;
   const { blockSize, size } = volume;

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import type { BlockRange } from '../../common/block-range.ts';
 import { encodePlain } from '../../common/bounded-msgpack.ts';
 import { gatheredRanges } from '../../common/event-loop-turns.ts';
-import type { ChangePoint, CopyOnWriteVolume } from '../../volume/copy-on-write-volume.ts';
+import type { ChangePoint } from '../../volume/epoch-map.ts';
+import type { Volume } from '../../volume/volume-snapshot.ts';
 import { backupPlain } from '../format/backup-codec.ts';
 import type { BackupRecord } from '../format/log-entry.ts';
 
@@ -20,7 +21,7 @@ interface WitnessedCommit {
 }
 
 /** By volume: by repository and name in it, the newest commit. */
-const witnessedCommits = new WeakMap<CopyOnWriteVolume, Map<string, WitnessedCommit>>();
+const witnessedCommits = new WeakMap<Volume, Map<string, WitnessedCommit>>();
 
 /**
  * Why change tracking was not used for a backup.
@@ -55,7 +56,7 @@ export interface TrackedBase {
 
 /** Remembers a commit whose outcome is known. */
 export function witnessCommit(
-  volume: CopyOnWriteVolume,
+  volume: Volume,
   repositoryId: Uint8Array,
   backup: BackupRecord,
   point: ChangePoint,
@@ -71,7 +72,7 @@ export function witnessCommit(
  * @param instant - what is being backed up; `undefined` for an instant that is yet to come
  */
 export async function writtenSinceBase(
-  volume: CopyOnWriteVolume,
+  volume: Volume,
   instant: ChangePoint | undefined,
   { repositoryId, base, newest }: TrackedBase,
 ): Promise<readonly BlockRange[] | ChangeReason> {

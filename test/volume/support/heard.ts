@@ -1,8 +1,7 @@
 import type { BlockRange } from '../../../src/common/block-range.ts';
 import type { BackupError } from '../../../src/common/errors.ts';
 import type { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
-import type { VolumeEvents } from '../../../src/volume/volume-events.ts';
-import type { VolumeSnapshot } from '../../../src/volume/volume-snapshot.ts';
+import type { VolumeEvents, VolumeSnapshot } from '../../../src/volume/volume-snapshot.ts';
 
 /** One event as a listener got it. */
 export interface Heard {

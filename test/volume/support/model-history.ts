@@ -289,9 +289,9 @@ class HistoryRun {
     deepStrictEqual(this.#device.writesInFlight, []);
     this.#assertAcknowledged();
     const bytes = this.#device.bytes.slice();
-    const newest = coreOf(this.#volume).snapshots.records.at(-1);
+    const newest = this.#volume.snapshots.at(-1);
     ok(newest);
-    this.#begun(newest.handle, bytes);
+    this.#begun(newest, bytes);
     return bytes;
   }
 
@@ -422,9 +422,9 @@ class HistoryRun {
   }
 
   #assertRoomReturned(): void {
-    const { space } = coreOf(this.#volume);
+    const { buffers } = coreOf(this.#volume);
     let rooms = 0;
-    while (space.take() !== undefined) rooms++;
+    while (buffers.allocate() !== undefined) rooms++;
     deepStrictEqual(rooms, this.#shape.memoryBlocks + this.#shape.spillBlocks, 'room for pre-images has leaked');
   }
 }

@@ -22,8 +22,8 @@ export function assertInvariant(
   expected: readonly Expected[],
 ): void {
   const { epochs, snapshots, blockCount } = coreOf(volume);
-  for (const record of snapshots.records) {
-    const bytes = expected.find(({ snapshot }) => snapshot === record.handle)?.bytes;
+  for (const [index, record] of snapshots.records.entries()) {
+    const bytes = expected.find(({ snapshot }) => snapshot === volume.snapshots[index])?.bytes;
     ok(bytes, 'every live snapshot is known to the test');
     for (let block = 0; block < blockCount; block++) {
       if (epochs.blocks.get(block) >= record.point.epoch) continue;

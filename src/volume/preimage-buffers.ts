@@ -1,27 +1,36 @@
 import { BackupError } from '../common/errors.ts';
-import type { SpillArea } from './spill-area.ts';
+import type { Spill } from './spill.ts';
 
-/** Room for one pre-image: a buffer, or a slot of the spill. */
-export type Room =
-  | { readonly kind: 'memory'; readonly bytes: Uint8Array }
-  | { readonly kind: 'spill'; readonly slot: number };
+/** Where the content of one pre-image is kept: in a buffer, or in a slot of the spill. */
+export type Allocation = MemoryAllocation | SpillAllocation;
 
-/** Where a pre-image is until its slot has been written: in a transit buffer, which is not its own to keep. */
-export interface InTransit {
-  readonly kind: 'transit';
-  readonly slot: number;
+interface MemoryAllocation {
+  readonly kind: 'memory';
   readonly bytes: Uint8Array;
 }
 
-/** What may be on its way to the spill at one time: so many bytes, or blocks if that is more. All memory besides the limit. */
+export interface SpillAllocation {
+  readonly kind: 'spill';
+  readonly spill: Spill;
+  readonly slot: number;
+}
+
+/** Where a pre-image is until its slot has been written: in a transit buffer, which is needed again afterwards. */
+export interface InTransit {
+  readonly kind: 'transit';
+  readonly to: SpillAllocation;
+  readonly bytes: Uint8Array;
+}
+
+/** How much may be on its way to the spill at a time: bytes, or blocks if that is more. This memory is beyond the limit. */
 const TRANSIT_BYTES = 1024 * 1024;
-const LEAST_IN_TRANSIT = 4;
+const MIN_TRANSIT_BUFFERS = 4;
 /** Buffers kept for reuse, in bytes. */
 const MAX_IDLE_BYTES = 8 * 1024 * 1024;
 
 /**
- * What a volume's pre-images take up, in whole blocks of room that is taken: also by those that are being read just now.
- * A snapshot of a moment; see `CopyOnWriteVolume.preimages`.
+ * How much room a volume's pre-images take up, counted in whole blocks. Pre-images that are being read or written at the
+ * moment are included. The numbers do not change later; see `CopyOnWriteVolume.preimages`.
  *
  * @public
  */
@@ -32,18 +41,18 @@ export interface PreimageUse {
   readonly limitBytes: number;
   readonly memory: { readonly heldBytes: number; readonly limitBytes: number };
   readonly spill: { readonly heldBytes: number; readonly limitBytes: number };
-  /** Whether half of the limit has been reached, and not a good part of it been given back since. */
+  /** Whether half of the limit has been reached, and usage has not fallen to three eighths of it since. */
   readonly isPressed: boolean;
 }
 
-/** Where pre-images go: memory up to its limit, then the spill up to its own. */
-export class PreimageSpace {
-  /** Called when half of the limit is reached; again only when an eighth of the limit had been given back below it. */
+/** Allocates room for pre-images: memory up to its limit, then the spill up to its own. */
+export class PreimageBuffers {
+  /** Called when half of the limit is reached, and again only after usage has fallen to three eighths of it. */
   onPressure: () => void = () => {};
-  /** Called whenever room has come back. */
-  onGiven: () => void = () => {};
+  /** Called when room may have become free. */
+  onReleased: () => void = () => {};
   readonly #blockSize: number;
-  readonly #spill: SpillArea | undefined;
+  readonly #spill: Spill | undefined;
   readonly #bufferCount: number;
   #buffersLeft: number;
   #held = 0;
@@ -53,12 +62,12 @@ export class PreimageSpace {
   #transitMade = 0;
   readonly #transitWaiters: ((buffer: Uint8Array) => void)[] = [];
 
-  constructor(blockSize: number, memoryBytes: number, spill: SpillArea | undefined) {
+  constructor(blockSize: number, memoryBytes: number, spill: Spill | undefined) {
     this.#blockSize = blockSize;
     this.#bufferCount = Math.floor(memoryBytes / blockSize);
     this.#buffersLeft = this.#bufferCount;
     this.#spill = spill;
-    if (spill !== undefined) spill.onRoom = () => this.onGiven();
+    if (spill !== undefined) spill.onSpace = () => this.onReleased();
   }
 
   get use(): PreimageUse {
@@ -74,86 +83,73 @@ export class PreimageSpace {
     });
   }
 
-  /** Takes room, `undefined` when both limits are reached. */
-  take(): Room | undefined {
-    const room = this.#takeRoom();
-    if (room === undefined) return undefined;
+  /** Room for one block, or `undefined` when both limits are reached. */
+  allocate(): Allocation | undefined {
+    const allocation = this.#allocate();
+    if (allocation === undefined) return undefined;
     this.#held++;
     if (!this.#isPressed && this.#held * 2 >= this.#count) {
       this.#isPressed = true;
       this.onPressure();
     }
-    return room;
+    return allocation;
   }
 
-  give(room: Room): void {
+  release(allocation: Allocation): void {
     this.#held--;
     if (this.#isPressed && this.#held * 8 <= this.#count * 3) this.#isPressed = false;
-    if (room.kind === 'spill') {
-      this.#spill?.give(room.slot);
+    if (allocation.kind === 'spill') {
+      allocation.spill.release(allocation.slot);
     } else {
       this.#buffersLeft++;
-      if (this.#idle.length * this.#blockSize < MAX_IDLE_BYTES) this.#idle.push(room.bytes);
+      if (this.#idle.length * this.#blockSize < MAX_IDLE_BYTES) this.#idle.push(allocation.bytes);
     }
-    this.onGiven();
+    this.onReleased();
   }
 
-  /** Why `take` gave nothing, with the numbers that can be raised; `afterMs` is how long room was waited for. */
+  /** Why `allocate` returned nothing, with the options that can be raised; `afterMs` is how long a write waited for room. */
   fullError(afterMs?: number): BackupError {
     const { memory, spill } = this.use;
     const limits = `${memory.limitBytes} bytes of memory and ${spill.limitBytes} bytes of spill`;
-    const waited = afterMs === undefined ? '' : `, and ${afterMs} ms have brought none back`;
-    const message = `all room for pre-images is taken (${limits})${waited}; raise preserve.spillBytes or preserve.memoryBytes`;
+    const waited = afterMs === undefined ? '' : `, and none became free within ${afterMs} ms`;
+    const message = `all room for pre-images is in use (${limits})${waited}; raise preserve.spillBytes or preserve.memoryBytes`;
     return new BackupError('PREIMAGE_SPACE', message, { retryable: true });
   }
 
-  /** One of the few buffers for blocks on their way to the spill, `undefined` while all are in use. */
+  /** One of the few buffers for blocks on their way to the spill, or `undefined` while all are in use. */
   idleTransitBuffer(): Uint8Array | undefined {
     const idle = this.#transit.pop();
     if (idle !== undefined) return idle;
-    if (this.#transitMade >= Math.max(LEAST_IN_TRANSIT, TRANSIT_BYTES / this.#blockSize)) return undefined;
+    if (this.#transitMade >= Math.max(MIN_TRANSIT_BUFFERS, TRANSIT_BYTES / this.#blockSize)) return undefined;
     this.#transitMade++;
     return this.#newBuffer();
   }
 
-  /** Waits for the next such buffer that is given back. The wait is for local I/O only. */
+  /** Waits for the next transit buffer that is released. The wait is for local I/O only. */
   transitBuffer(): Promise<Uint8Array> {
     return new Promise((resolve) => {
       this.#transitWaiters.push(resolve);
     });
   }
 
-  /** Gives back what either of these gave. */
-  giveTransitBuffer(buffer: Uint8Array): void {
+  releaseTransitBuffer(buffer: Uint8Array): void {
     const waiter = this.#transitWaiters.shift();
     if (waiter === undefined) this.#transit.push(buffer);
     else waiter(buffer);
   }
 
-  write(slot: number, bytes: Uint8Array): Promise<void> {
-    return this.#spill?.write(slot, bytes) ?? Promise.resolve();
-  }
-
-  writeSync(slot: number, bytes: Uint8Array): void {
-    this.#spill?.writeSync(slot, bytes);
-  }
-
-  async read(slot: number, start: number, into: Uint8Array): Promise<void> {
-    await this.#spill?.read(slot, start, into);
-  }
-
-  /** Blocks that there is room for in all. */
+  /** The number of blocks that both limits allow. */
   get #count(): number {
     return this.#bufferCount + (this.#spill?.slotCount ?? 0);
   }
 
-  #takeRoom(): Room | undefined {
+  #allocate(): Allocation | undefined {
     if (this.#buffersLeft > 0) {
       this.#buffersLeft--;
       return { kind: 'memory', bytes: this.#idle.pop() ?? this.#newBuffer() };
     }
-    const slot = this.#spill?.take();
-    return slot === undefined ? undefined : { kind: 'spill', slot };
+    const slot = this.#spill?.allocate();
+    return slot === undefined ? undefined : { kind: 'spill', spill: this.#spill as Spill, slot };
   }
 
   #newBuffer(): Uint8Array {
