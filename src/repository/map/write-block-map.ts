@@ -60,7 +60,7 @@ export async function writeBlockMap(options: WriteBlockMapOptions): Promise<MapD
     const { root, runs } =
       previous === undefined
         ? { root: await fold(options, geometry, batchesOf(stream)), runs: [] }
-        : await update(options, previous, geometry, stream);
+        : await update(options, previous, geometry, stream, resized >= 0);
     if (resized >= 0 && !stream.sawWatched && (await previous?.lookup(resized, 1, options))?.entries[0] !== undefined) {
       throw new TypeError(`block ${resized} has another length than in the base, so it must be among the changes`);
     }
@@ -88,12 +88,17 @@ async function update(
   previous: BlockMap,
   geometry: MapGeometry,
   stream: ChangeStream,
+  isResized: boolean,
 ): Promise<Parts> {
   const { root, runs } = previous.descriptor;
   const buffer = new ChangeBuffer(geometry);
-  // Runs end where the volume ends, and a tree is as high as its volume needs: reshaping is the fold's work.
+  // Runs end where the volume ends, and a tree is as high as its volume needs: reshaping is the fold's work. So is a block
+  // that has another length now: a reader checks the entries of a leaf or run by the lengths of its own volume, and would
+  // refuse one that still has the old entry, although a newer run hides it.
   const reshaped =
-    geometry.blockCount < previous.geometry.blockCount || geometry.rootLevel !== previous.geometry.rootLevel;
+    isResized ||
+    geometry.blockCount < previous.geometry.blockCount ||
+    geometry.rootLevel !== previous.geometry.rootLevel;
   if (!reshaped && options.fold !== true) {
     const sizes = runs.map(entriesOf);
     const room = maxRunEntries(geometry) - sizes.reduce((sum, size) => sum + size, 0);

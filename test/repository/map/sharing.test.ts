@@ -104,6 +104,31 @@ describe('what an incremental writes', () => {
   });
 });
 
+describe('a volume whose last block was short', () => {
+  const short = 1000;
+  const before = size - BLOCK_SIZE + short;
+  const last = BLOCKS - 1;
+  const sizes = [
+    { change: 'grows', after: size + 5 * BLOCK_SIZE },
+    { change: 'grows within its last block', after: before + 500 },
+    { change: 'shrinks within its last block', after: before - 500 },
+  ];
+
+  test.each(sizes)(
+    'and $change is read: no node that is kept says that the block is as long as it was',
+    async ({ after }) => {
+      const store = new RecordStore();
+      // Neither is compressed: a reader refuses one that is stored in another length than the block's.
+      const everyBlock: Change[] = [...everything.slice(0, last), [last, entryOf(4000, short)]];
+      const map = await writeStep(store, FAN_OUT, { size: before, changes: everyBlock });
+      const nowLong = Math.min(BLOCK_SIZE, after - last * BLOCK_SIZE);
+      const next = await writeStep(store, FAN_OUT, { size: after, changes: [[last, entryOf(8000, nowLong)]] }, map);
+      const { entries } = await next.lookup(last - 1, 2);
+      expect(entries.map((entry) => entry?.location.rawLength)).toEqual([BLOCK_SIZE, nowLong]);
+    },
+  );
+});
+
 describe('what reading costs', () => {
   test('a lookup reads one path; again, nothing', async () => {
     const { store, map } = await full();

@@ -12,9 +12,11 @@ export const BLOCK_SIZE = 4096;
 /** The entry of a block that holds "content number n", in a place that depends on `seed`. */
 export function entryOf(content: number, rawLength = BLOCK_SIZE, seed = content): BlockEntry {
   const id = new Uint8Array(createHash('sha256').update(`content ${content} of ${rawLength}`).digest());
-  const storedLength = 1 + ((seed * 7919) % rawLength);
+  // Some do not compress: their length as stored is that of the block.
+  const codec = seed % 4 === 0 || rawLength === 1 ? 0 : 1;
+  const storedLength = codec === 0 ? rawLength : 1 + ((seed * 7919) % (rawLength - 1));
   const pack = packNamed(1 + (seed % 3) * 2 ** 33, seed % 11);
-  return { id, location: { pack, offset: 8 + ((seed * 104_729) % 1_000_000), storedLength, codec: 1, rawLength } };
+  return { id, location: { pack, offset: 8 + ((seed * 104_729) % 1_000_000), storedLength, codec, rawLength } };
 }
 
 /** What a block map should say, as plainly as can be. */
