@@ -33,6 +33,8 @@ export interface Begun {
   readonly content: Uint8Array;
   /** True time. */
   readonly at: number;
+  /** Prunes before it. */
+  readonly prunes: number;
 }
 
 /** A host with a clock of its own, a volume of its own and a repository that it has open. */
@@ -102,10 +104,10 @@ export class ClockHost {
     await this.volume.write(below(this.bytes.length - length), randomBytesFrom(this.#random, length));
   }
 
-  async begin(): Promise<void> {
+  async begin(prunes: number): Promise<void> {
     const content = this.bytes.slice();
     const job = await this.at(() => this.repository.startBackup(this.volume, { volume: this.name }));
-    this.begun = { job, content, at: this.#time.now };
+    this.begun = { job, content, at: this.#time.now, prunes };
   }
 
   /** Resolves with the error of one that failed. */
