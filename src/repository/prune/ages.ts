@@ -1,26 +1,28 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { hostOf, livenessOf } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { LogState, Session } from '../format/log-state.ts';
 import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 
 /**
- * How long ago things happened, for deciding what is tried (P8). No age here is the difference of two hosts' clocks:
+ * Computes how long ago things happened, which decides what a prune tries (P8). No age is the difference of two hosts' clocks:
  *
- * - Where the store has a clock, what happened has the store's time of the object that says so: the log entry, or the newest
- *   pack of a session. Now is what the store's clock shows.
- * - Where it has none, only times that a pruner wrote are compared with this pruner's clock. What another host dated counts
- *   from the first collection that saw it.
+ * - If the store has a clock, an event has the store's time of the object that records it: of the log entry, or of the newest
+ *   pack of a session. The present is what the store's clock shows.
+ * - If it has none, only times that a pruner wrote are compared with this pruner's clock. An event that another host dated
+ *   counts from the first collection that saw it.
  *
- * A time that lies ahead, and one that is not known, is 0 old, and a collection has to date it anew: from then on it counts
- * from that entry, whichever process prunes next.
+ * An event whose time is unknown or lies in the future has the age 0 and has to be dated anew by a collection: from then on it
+ * counts from that entry, whichever process prunes next.
  */
 export class Ages {
-  /** Whether {@link Ages.now} is the store's. */
+  /** Whether {@link Ages.now} is the time of the store's clock. */
   readonly isStores: boolean;
   readonly #context: RepositoryContext;
   readonly #options: AbortOptions;
   #now: number;
-  /** By number of an entry: the store's time of its object. */
+  /** The store's time of the object of each log entry, by sequence number. */
   readonly #entries = new Map<number, Promise<number | undefined>>();
 
   private constructor(context: RepositoryContext, options: AbortOptions, storeNow: Date | undefined) {
@@ -30,20 +32,20 @@ export class Ages {
     this.#now = storeNow?.getTime() ?? context.now();
   }
 
-  /** Milliseconds since 1970, by the store's clock where it has one, else by this host's. */
+  /** Milliseconds since 1970, by the store's clock if it has one, otherwise by this host's. */
   get now(): number {
     return this.#now;
   }
 
-  /** @throws what the target gives */
+  /** Reads the store's clock. @throws what the target throws */
   static async of(context: RepositoryContext, { signal }: AbortOptions): Promise<Ages> {
     // @mutation ages-are-the-stores
     return new Ages(context, { signal }, await context.target.storeTime?.({ signal }));
   }
 
   /**
-   * Asks the store's clock again, before anything is fenced or deleted. Another of its servers may answer: the earliest answer
-   * holds, so that one server whose clock is ahead fences nobody and frees nothing early.
+   * Reads the store's clock again, before anything is fenced or deleted. Another server of the store may answer; the earliest
+   * answer counts, so that one server whose clock is ahead makes no prune fence a session or delete a pack too early.
    */
   async lookAgain(): Promise<void> {
     if (!this.isStores) return;
@@ -51,39 +53,39 @@ export class Ages {
     if (now !== undefined) this.#now = Math.min(this.#now, now.getTime());
   }
 
-  /** Of an open session: how long it has been silent. */
+  /** How long an open session has stored nothing. */
   async ofSession(session: Session, life: SessionLife | undefined): Promise<Age> {
     const { seq, dated } = session;
     if (!this.isStores) return this.#age(dated?.at);
     const opened = await this.#storeTime(dated?.seq ?? seq);
     const age = this.#age(opened ?? dated?.at);
-    // Packs from the future are no sign of life once the session was dated after them.
+    // Packs from the future show no life of a session that a collection has dated since.
     if (life?.isAhead === true && dated === undefined) return { ms: 0, mustBeDated: true };
     if (life?.newestAt === undefined) return age;
     const silentMs = Math.max(0, this.now - life.newestAt);
     return age.mustBeDated || silentMs >= age.ms ? age : { ms: silentMs, mustBeDated: false };
   }
 
-  /** Of a fenced session: how long ago it was given up. */
+  /** How long ago a session was fenced. */
   async ofFence({ seq, dated, fencedBy }: Session): Promise<Age> {
     const by = dated ?? fencedBy;
     const stored = this.isStores ? await this.#storeTime(by?.seq ?? seq) : undefined;
-    // An `open` has the time of the host that took the volume over; a collection has a pruner's.
+    // An `open` entry has the time of the host that took the volume over, a collection has the time of a pruner.
     const isPruners = dated !== undefined || (fencedBy !== undefined && fencedBy.owner === undefined);
     return this.#age(stored ?? (isPruners ? by?.at : undefined));
   }
 
-  /** How long ago a collection condemned something. */
+  /** How long ago a collection was written. */
   async ofCollection({ seq, at }: { readonly seq: number; readonly at: number }): Promise<Age> {
     return this.#age((this.isStores ? await this.#storeTime(seq) : undefined) ?? at);
   }
 
-  /** How long ago an object was written, `undefined` where the store does not say. */
+  /** How long ago an object was written; `undefined` if the store does not say. */
   ofObject(modifiedAt: Date | undefined): number | undefined {
     return this.isStores && modifiedAt !== undefined ? Math.max(0, this.now - modifiedAt.getTime()) : undefined;
   }
 
-  /** Whether a time of the store lies so far ahead that its clock must have been wrong. */
+  /** Whether a time of the store lies so far in the future that its clock must have been wrong. */
   isAhead(at: number): boolean {
     return at > this.now + TOLERANCE_MS;
   }
@@ -108,7 +110,7 @@ export class Ages {
       const info = await target.stat(entryKey(seq), this.#options);
       return info?.modifiedAt?.getTime();
     }
-    // In single-writer mode the key ends in what only the entry says. Its checkpoint begins alike.
+    // In single-writer mode the key ends in a value that only the entry holds. The key of its checkpoint begins in the same way.
     for await (const { key, modifiedAt } of target.list(entryKey(seq), this.#options)) {
       if (parseLogKey(key)?.kind === 'entry' && key.startsWith(LOG_PREFIX)) return modifiedAt?.getTime();
     }
@@ -116,29 +118,119 @@ export class Ages {
   }
 }
 
-/** How old something is. */
+/** How long ago something happened. */
 export interface Age {
-  /** At least 0. */
+  /** Milliseconds, at least 0. */
   readonly ms: number;
-  /** Whether its time is not known, or lies ahead: it counts from the collection that dates it. */
+  /** Whether the time is unknown or lies in the future, so that a collection has to date it. */
   readonly mustBeDated: boolean;
 }
 
-/** What the listing of a session's packs says of its being alive. */
+/** What the listing of a session's packs shows of its activity. */
 export interface SessionLife {
-  /** By the store's clock: the newest of its packs that does not lie ahead. */
+  /** The time of the newest pack that does not lie in the future, by the store's clock. */
   readonly newestAt: number | undefined;
-  /** Whether one lies ahead. */
+  /** Whether a pack lies in the future. */
   readonly isAhead: boolean;
 }
 
-/** The servers of one store differ a little, and some tell whole seconds only. What is ahead by more was dated wrongly. */
+/** The clocks of a store's servers differ a little, and some show whole seconds only. A time that is ahead by more is wrong. */
 const TOLERANCE_MS = 3_600_000;
 
-/** Numbers of the collections that condemned what is not gone yet, with their times. */
-export function condemningCollections(state: LogState): { readonly seq: number; readonly at: number }[] {
+/** The collections that condemned packs or sessions which are not deleted yet. */
+function condemningCollections(state: LogState): { readonly seq: number; readonly at: number }[] {
   const times = new Map<number, number>();
   for (const { seq, at } of state.condemned.values()) times.set(seq, at);
   for (const { seq, at } of state.condemnedSessions.values()) times.set(seq, at);
   return [...times].map(([seq, at]) => ({ seq, at }));
+}
+
+/** What a collection decides by the ages of things. */
+export interface TimeDecisions {
+  /** Open sessions to fence. */
+  readonly fence: readonly number[];
+  /** Fenced sessions that are kept for now: their hosts may come back and adopt them (P6). */
+  readonly keepFenced: ReadonlySet<number>;
+  /** Sessions and collections that have to be dated anew. */
+  readonly redate: readonly number[];
+}
+
+/** What is needed to decide by ages. A wait of 0 ms is over at once, and needs no request. */
+export interface Deciding {
+  readonly context: RepositoryContext;
+  readonly ages: Ages;
+  readonly options: AbortOptions & {
+    readonly graceMs: number;
+    readonly keepFencedMs: number;
+    readonly fenceAfterMs: number;
+  };
+}
+
+const AT_A_TIME = 16;
+
+/** Compares the age of every session and collection with how long it has to wait. */
+export async function decideByAge(
+  deciding: Deciding,
+  state: LogState,
+  lifeOf: (session: number) => SessionLife | undefined,
+): Promise<TimeDecisions> {
+  const { ages, options } = deciding;
+  const { graceMs, keepFencedMs, signal } = options;
+  await ages.lookAgain();
+  const fence = new Set<number>();
+  const keepFenced = new Set<number>();
+  const redate = new Set<number>();
+  const waits = (seq: number, age: Age, waitMs: number) => {
+    if (age.ms >= waitMs) return false;
+    // @mutation what-lies-ahead-is-redated
+    if (age.mustBeDated) redate.add(seq);
+    return true;
+  };
+  const lookAtOpen = async (session: Session) => {
+    if (await isSilent(deciding, session, lifeOf(session.seq), waits)) fence.add(session.seq);
+  };
+  const lookAtFenced = async (session: Session) => {
+    if (keepFencedMs === 0 || !mayComeBack(session)) return;
+    if (waits(session.seq, await ages.ofFence(session), keepFencedMs)) keepFenced.add(session.seq);
+  };
+  const lookAtCollection = async (collection: { readonly seq: number; readonly at: number }) => {
+    if (graceMs > 0) waits(collection.seq, await ages.ofCollection(collection), graceMs);
+  };
+  const { open, dead } = openSessions(deciding, state);
+  for (const seq of dead) fence.add(seq);
+  for await (const _ of mapConcurrently(open, lookAtOpen, AT_A_TIME)) signal?.throwIfAborted();
+  for await (const _ of mapConcurrently(state.fenced.values(), lookAtFenced, AT_A_TIME)) signal?.throwIfAborted();
+  for await (const _ of mapConcurrently(condemningCollections(state), lookAtCollection, AT_A_TIME)) {
+    signal?.throwIfAborted();
+  }
+  return { fence: [...fence], keepFenced, redate: [...redate] };
+}
+
+/** A dead repacker is fenced at once, because nobody comes back for its session. Sessions of this process are left alone. */
+function openSessions({ context }: Deciding, state: LogState): { open: Session[]; dead: number[] } {
+  const open: Session[] = [];
+  const dead: number[] = [];
+  for (const session of state.sessions.values()) {
+    const liveness = livenessOf(session, context.format.repositoryId, context.owner);
+    if (liveness === 'dead' && session.volumes.size === 0) dead.push(session.seq);
+    else if (liveness !== 'own') open.push(session);
+  }
+  return { open, dead };
+}
+
+async function isSilent(
+  { ages, options: { fenceAfterMs } }: Deciding,
+  session: Session,
+  life: SessionLife | undefined,
+  waits: (seq: number, age: Age, waitMs: number) => boolean,
+): Promise<boolean> {
+  if (fenceAfterMs === 0) return true;
+  const isActive = ages.isStores && life?.newestAt !== undefined && ages.now - life.newestAt < fenceAfterMs;
+  if (isActive) return false; // Its other times do not matter then, and need no request.
+  return !waits(session.seq, await ages.ofSession(session, life), fenceAfterMs);
+}
+
+/** Whether a host may still adopt the session: not if it is a repacker's, or if the next session of its own host ended it. */
+function mayComeBack({ owner, volumes, fencedBy }: Session): boolean {
+  return volumes.size > 0 && (fencedBy?.owner === undefined || hostOf(fencedBy.owner) !== hostOf(owner));
 }

@@ -12,13 +12,13 @@ import { decodingPackTable } from '../format/pack-table-record.ts';
 import { RecordKind } from '../format/record.ts';
 import { type CollectPlan, collecting, packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
 import type { Decision } from '../log/entries/decision.ts';
+import { decideByAge } from './ages.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
 import { Marker } from './marker.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { TableTargets } from './relocated.ts';
-import { judgeTimes } from './silence.ts';
 import { unreferenced } from './unreferenced.ts';
 
 /** What a collector found: rule P7. */
@@ -109,7 +109,7 @@ async function mark(run: PruneRun, state: LogState, marker: Marker, targets: Tab
 
 async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise<CollectPlan> {
   const { live, neededThrough, listing, tables } = marking;
-  const times = await judgeTimes(run, state, listing);
+  const times = await decideByAge(run, state, (session) => listing.lifeOf(session));
   return {
     markedAt: state.seq,
     live,

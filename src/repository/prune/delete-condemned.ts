@@ -3,20 +3,29 @@ import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
 import type { Condemnation, LogState } from '../format/log-state.ts';
 import { PROBES_PREFIX, packKey } from '../format/object-keys.ts';
-import { findingDeletable } from '../log/entries/collect-decision.ts';
-import type { Marking } from './collect.ts';
-import { isLocked, type ListedPack } from './pack-listing.ts';
+import { findingDeletable, type TableRows } from '../log/entries/collect-decision.ts';
+import { isLocked, type ListedPack, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 
 const STATS_AT_A_TIME = 16;
 const BATCH_PACKS = 1000;
+const PROBE_MS = 86_400_000;
+
+/** What has to be known before a condemned pack may be deleted. */
+interface Found {
+  readonly listing: PackListing;
+  readonly tables: TableRows;
+  /** Keys of packs that a live map needs. */
+  readonly live: ReadonlySet<string>;
+}
 
 /**
- * P8: deletes what was condemned, by whomever, once its grace is over and no object lock holds. It may be done any number
- * of times, by several at once: what lands late is seen by the next run. One run may do it more than once, as the log goes on.
+ * P8: deletes packs that were condemned, by any host, once their grace period is over and no object lock holds. It may be
+ * called any number of times, also by several hosts at once: a pack that appears later is deleted by the next run. One run may
+ * call it again when the log has new entries.
  */
-export async function deleteCondemned(run: PruneRun, state: LogState, marking: Marking): Promise<void> {
-  const { listing, tables, live } = marking;
+export async function deleteCondemned(run: PruneRun, state: LogState, found: Found): Promise<void> {
+  const { listing, tables, live } = found;
   if (run.options.graceMs > 0) await run.ages.lookAgain();
   const due: ListedPack[] = [];
   let waitingBytes = 0;
@@ -24,7 +33,7 @@ export async function deleteCondemned(run: PruneRun, state: LogState, marking: M
     await letOthersRun();
     const key = packKey(pack);
     if (run.deleted.has(key)) continue;
-    // What a live map needs was never condemned by a correct collector. If it was all the same, it is the last copy.
+    // A correct collector never condemns a pack that a live map needs. If it happened all the same, this is the last copy.
     const mayGo = (await isGraceOver(run, by)) && !live.has(key) && !isLocked(pack.retainUntil, run.now);
     if (mayGo) due.push(pack);
     else waitingBytes += pack.size;
@@ -51,7 +60,7 @@ async function isGraceOver({ ages, options }: PruneRun, by: Condemnation): Promi
   return options.graceMs === 0 || (await ages.ofCollection(by)).ms >= options.graceMs;
 }
 
-/** Leaves out what the store says is locked. A listing does not say it everywhere. */
+/** Leaves out packs that the store says are locked. The listings of many stores don't show locks. */
 async function unlocked(run: PruneRun, packs: readonly ListedPack[]): Promise<ListedPack[]> {
   const { checkLocks, signal } = run.options;
   if (!checkLocks) return [...packs];
@@ -63,7 +72,7 @@ async function unlocked(run: PruneRun, packs: readonly ListedPack[]): Promise<Li
   return free;
 }
 
-/** What killed writers have left where no listing shows it, such as temporary files in a folder. */
+/** Removes leftovers of killed writers that no listing shows, such as temporary files in a folder. */
 export async function removeLeftovers({ context, options, result }: PruneRun): Promise<void> {
   const { signal, dryRun } = options;
   const removed = await context.target.removeLeftovers?.({ dryRun, signal });
@@ -72,7 +81,7 @@ export async function removeLeftovers({ context, options, result }: PruneRun): P
   result.leftoverBytes += removed.bytes;
 }
 
-/** What is left of a try whether the store creates atomically means nothing to anybody after a day. */
+/** Deletes objects of tests whether the store creates atomically, once they are a day old. */
 export async function deleteProbes(run: PruneRun): Promise<void> {
   const { target } = run.context;
   const { signal, dryRun } = run.options;
@@ -87,5 +96,3 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   if (!dryRun && keys.length > 0) await deleteAll(target, keys, { signal });
   run.result.deletedObjects += keys.length;
 }
-
-const PROBE_MS = 86_400_000;
