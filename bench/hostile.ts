@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { zstdDecompressSync } from 'node:zlib';
-import { atOnce } from '../src/common/event-loop-turns.ts';
-import { PlainReader } from '../src/common/plain-reader.ts';
+import { MsgpackReader } from '../src/common/msgpack-reader.ts';
+import { runAtOnce } from '../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
 import type { LogState } from '../src/repository/format/log-state.ts';
 import { stateFrom } from '../src/repository/format/state-codec.ts';
@@ -44,8 +44,8 @@ async function measure(kind: string, collect: () => void): Promise<void> {
   };
   const small = hostileCheckpoint(elements, { seq: 1, maxRawBytes: WEIGHED_BYTES });
   let before = heap();
-  const states: LogState[] = [atOnce(stateFrom(new PlainReader(contentOf(small), 'LOG_CORRUPT'), Infinity))];
-  const perWeight = (heap() - before) / atOnce(stateWeight(states[0] as LogState));
+  const states: LogState[] = [runAtOnce(stateFrom(new MsgpackReader(contentOf(small), 'LOG_CORRUPT'), Infinity))];
+  const perWeight = (heap() - before) / runAtOnce(stateWeight(states[0] as LogState));
   states.pop();
 
   const bytes = hostileCheckpoint(elements, { seq: 1, maxRawBytes: MAX_RAW_BYTES });

@@ -8,6 +8,7 @@
 export { type AbortOptions, abortable } from './common/abort.ts';
 export type { BlockRange } from './common/block-range.ts';
 export type { ByteRange } from './common/byte-range.ts';
+export type { TargetClock } from './common/clock.ts';
 export {
   BackupError,
   type BackupErrorCode,
@@ -15,14 +16,13 @@ export {
   type KnownBackupErrorCode,
 } from './common/errors.ts';
 export type { BlockDevice, Extent, SyncAccess, SyncBlockDevice } from './device/block-device.ts';
+export { underlyingDevice, type WrappingDevice } from './device/block-device.ts';
 export { byteDevice } from './device/byte-device.ts';
 export { FileDevice } from './device/file-device.ts';
 export type { FileDeviceCreateOptions, FileDeviceOptions } from './device/file-device-options.ts';
 export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.ts';
 export { sliceDevice } from './device/slice-device.ts';
-export { type PageStore, pageDevice, syncDevice } from './device/sync-device.ts';
-export { type SyncStore, SyncStoreDevice } from './device/sync-store-device.ts';
-export { underlyingDevice, type WrappingDevice } from './device/underlying.ts';
+export { type PageStore, pageDevice, type SyncStore, SyncStoreDevice, syncDevice } from './device/sync-device.ts';
 export type {
   BackupJob,
   BackupOptions,
@@ -90,7 +90,6 @@ export {
   type StateChange,
   type StateRange,
 } from './state/block-state-map.ts';
-export type { TargetClock } from './targets/clock.ts';
 export type {
   CloudTarget,
   GetOptions,

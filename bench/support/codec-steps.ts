@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { inTurns } from '../../src/common/event-loop-turns.ts';
+import { runInSteps } from '../../src/common/yield-to-event-loop.ts';
 import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
@@ -113,24 +113,26 @@ async function checkpoints(step: Step): Promise<void> {
 
 async function tables(step: Step): Promise<void> {
   const packs = Array.from({ length: MAX_TABLE_PACKS }, (_, n) => ({ ...packOf(n), size: 9, sha256: KEY }));
-  const packTable = await step(`table of ${packs.length} packs: encode`, () => inTurns(encodingPackTable(packs)));
-  await step(`table of ${packs.length} packs: decode`, () => inTurns(decodingPackTable(packTable, packs.length)));
+  const packTable = await step(`table of ${packs.length} packs: encode`, () => runInSteps(encodingPackTable(packs)));
+  await step(`table of ${packs.length} packs: decode`, () => runInSteps(decodingPackTable(packTable, packs.length)));
   const moved = Array.from({ length: MAX_RELOCATION_ROWS }, (_, n) => ({
     offset: 8 + n * 100,
     to: { pack: packOf(n), offset: 8, storedLength: 99 },
   }));
   const relocations = await step(`table of ${moved.length} relocations: encode`, () =>
-    inTurns(encodingRelocationTable(moved)),
+    runInSteps(encodingRelocationTable(moved)),
   );
-  await step(`table of ${moved.length} relocations: decode`, () => inTurns(decodingRelocationTable(relocations)));
+  await step(`table of ${moved.length} relocations: decode`, () => runInSteps(decodingRelocationTable(relocations)));
   for (const count of [2 ** 16, 2 ** 20]) {
     const row = { kind: 1, id: KEY, offset: 0, storedLength: 40, codec: 0, rawLength: 12, hint: 3 } as const;
     const rows = new Array<typeof row>(count).fill(row);
     for (const key of [undefined, KEY]) {
       const what = `footer of ${count} rows${key === undefined ? '' : ', encrypted'}`;
-      const footer = await step(`${what}: seal`, () => inTurns(sealingFooter(rows, packOf(1), key)));
+      const footer = await step(`${what}: seal`, () => runInSteps(sealingFooter(rows, packOf(1), key)));
       const sealed = footer.subarray(0, footer.length - TRAILER_BYTES);
-      await step(`${what}: open`, () => inTurns(openingFooter(sealed, packOf(1), 8 + count * 40 + footer.length, key)));
+      await step(`${what}: open`, () =>
+        runInSteps(openingFooter(sealed, packOf(1), 8 + count * 40 + footer.length, key)),
+      );
     }
   }
 }
@@ -146,7 +148,7 @@ async function nodes(step: Step): Promise<void> {
       usage: Array.from({ length: FAN_OUT }, () => ({ pack: packOf(pack++), bytes: 4000 })),
     }),
   );
-  const { raw } = await step(`inner node of ${pack} packs: encode`, () => inTurns(encodingInnerNode(1, children)));
+  const { raw } = await step(`inner node of ${pack} packs: encode`, () => runInSteps(encodingInnerNode(1, children)));
   const node = await step(`inner node of ${raw.length} bytes: decode`, () => new InnerNode(raw, 1, 0, geometry));
   await step('inner node: all children', () => node.children());
   const count = 59_800;
@@ -154,7 +156,7 @@ async function nodes(step: Step): Promise<void> {
   const blocks = Uint32Array.from({ length: count }, (_, n) => n);
   for (let n = 0; n < count; n++) columns.set(n, { id: KEY, location: { ...locationIn(n), rawLength: 4096 } });
   const chunk = await step(`run chunk of ${count} packs: encode`, () =>
-    inTurns(encodingRunChunk(blocks, columns, count)),
+    runInSteps(encodingRunChunk(blocks, columns, count)),
   );
   const ref = { id: KEY, location: locationIn(1), firstBlock: 0, lastBlock: count - 1, entries: count };
   await step(`run chunk of ${chunk.raw.length} bytes: decode`, () => new RunChunk(chunk.raw, ref, geometry));
@@ -181,7 +183,7 @@ async function verifiedTimes(step: Step): Promise<void> {
   const body = Buffer.alloc(1 + count * 12, 1);
   for (let n = 0; n < count; n++) body.write(name(n).slice(16), 1 + n * 12, 'hex');
   const target = new MemoryTarget();
-  await target.put(VERIFIED_KEY, await inTurns(sealing(KEY, 'cow1 verified', 0, body)));
+  await target.put(VERIFIED_KEY, await runInSteps(sealing(KEY, 'cow1 verified', 0, body)));
   const times = await step(`cache/verified of ${count} packs: read`, () => VerifiedTimes.read(target, KEY, undefined));
   const there = Array.from({ length: count }, (_, n) => ({ session: 1, random: name(n) }));
   for (const pack of there.slice(0, 64)) times.note(pack, 1_800_000_000_000);

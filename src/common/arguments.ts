@@ -1,8 +1,9 @@
-import type { AbortOptions } from './abort.ts';
+/**
+ * Checks of arguments. Every public function checks its arguments once, where they enter; misuse is a `TypeError` that names
+ * the argument. All checks accept values of other realms (Jest, `vm`).
+ */
 
-/** Checks of what callers pass in, so that a wrong type is a `TypeError` where it enters and nowhere else. */
-
-/** Returns `value` when it is an integer from `min` to `max`, else throws a `TypeError` that names it. */
+/** Returns `value` if it is an integer from `min` to `max`, else throws a `TypeError` that names it. */
 export function integerArgument(
   name: string,
   value: unknown,
@@ -15,12 +16,12 @@ export function integerArgument(
   return value;
 }
 
-/** As {@link integerArgument}, and also takes `Infinity`. */
+/** As {@link integerArgument}, but `Infinity` is allowed, too. */
 export function limitArgument(name: string, value: unknown, min: number): number {
   return value === Number.POSITIVE_INFINITY ? value : integerArgument(name, value, min);
 }
 
-/** Returns `value` when it is a string with something in it, else throws a `TypeError` that names it. */
+/** Returns `value` if it is a string that is not empty, else throws a `TypeError` that names it. */
 export function textArgument(name: string, value: unknown): string {
   if (typeof value !== 'string' || value.length === 0) {
     throw new TypeError(`${name} must be a string that is not empty`);
@@ -28,7 +29,7 @@ export function textArgument(name: string, value: unknown): string {
   return value;
 }
 
-/** Returns `value` when it is one of `choices`, else throws a `TypeError` that lists them. */
+/** Returns `value` if it is one of `choices`, else throws a `TypeError` that lists them. */
 export function choiceArgument<T extends string>(name: string, value: unknown, choices: readonly T[]): T {
   if (!choices.includes(value as T)) {
     throw new TypeError(`${name} must be one of ${choices.join(', ')}, not ${described(value)}`);
@@ -37,11 +38,11 @@ export function choiceArgument<T extends string>(name: string, value: unknown, c
 }
 
 /**
- * Returns the options of a public function, or an empty object for `undefined`. Throws a `TypeError` for anything that is
- * no plain object (a `Map` has no keys, so all of its options would be ignored), and for a key that the function does not
- * read: a misspelt option must not switch a protection off in silence.
+ * Returns the options of a public function, or an empty object for `undefined`. Throws a `TypeError` for anything but a plain
+ * object (a `Map` has no keys, so all of its options would be ignored) and for an unknown key, because a misspelt option must
+ * not silently switch off a protection.
  *
- * @param known - all keys of the options' type; the compiler holds the list against the type
+ * @param known - all keys of the options' type, which the compiler checks
  */
 export function optionsArgument<T extends object>(
   name: string,
@@ -56,28 +57,28 @@ export function optionsArgument<T extends object>(
   return value;
 }
 
-/** Returns `value` when it is an object that holds its properties itself, of any realm; else throws a `TypeError`. */
+/** Returns `value` if it is a plain object, else throws a `TypeError` that names it. */
 export function plainObjectArgument(name: string, value: unknown): object {
-  // By its tag, not by its prototype: an object of another realm (Jest, a vm context) is as good.
+  // The tag is the same in all realms, the prototype is not.
   if (typeof value !== 'object' || value === null || Object.prototype.toString.call(value) !== '[object Object]') {
     throw new TypeError(`${name} must be a plain object, not ${described(value)}`);
   }
   return value;
 }
 
-/** Returns `value` when it is `true` or `false`, else throws a `TypeError` that names it. */
+/** Returns `value` if it is `true` or `false`, else throws a `TypeError` that names it. */
 export function booleanArgument(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw new TypeError(`${name} must be true or false, not ${described(value)}`);
   return value;
 }
 
-/** Returns `value` when it is a function, else throws a `TypeError` that names it. */
+/** Returns `value` if it is a function, else throws a `TypeError` that names it. */
 export function functionArgument<T>(name: string, value: T): T {
   if (typeof value !== 'function') throw new TypeError(`${name} must be a function, not ${described(value)}`);
   return value;
 }
 
-/** Returns `value` when it is an `AbortSignal` of any realm or `undefined`, else throws a `TypeError` that names it. */
+/** Returns `value` if it is an `AbortSignal` or `undefined`, else throws a `TypeError` that names it. */
 export function signalArgument(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   const signal = value as AbortSignal;
@@ -91,7 +92,7 @@ export function signalArgument(name: string, value: unknown): AbortSignal | unde
   return signal;
 }
 
-/** Returns `value` when it is a valid `Date` of any realm, else throws a `TypeError` that names it. */
+/** Returns `value` if it is a valid `Date`, else throws a `TypeError` that names it. */
 export function dateArgument(name: string, value: unknown): Date {
   if (Object.prototype.toString.call(value) !== '[object Date]' || Number.isNaN(Number(value))) {
     throw new TypeError(`${name} must be a valid Date, not ${described(value)}`);
@@ -100,16 +101,16 @@ export function dateArgument(name: string, value: unknown): Date {
 }
 
 /**
- * Returns `value` when it is a `Uint8Array` (a `Buffer` is one) of any realm, else throws a `TypeError` that names it. Other
- * views are refused: of a `Uint16Array` the length would count elements, and half of it would be written.
+ * Returns `value` if it is a `Uint8Array` (a `Buffer` is one), else throws a `TypeError` that names it. Other views are
+ * refused: the length of a `Uint16Array` counts elements, so half of it would be written.
  */
 export function bytesArgument(name: string, value: unknown): Uint8Array {
   if (Object.prototype.toString.call(value) !== '[object Uint8Array]' || !ArrayBuffer.isView(value)) {
     throw new TypeError(`${name} must be a Uint8Array, not ${described(value)}`);
   }
   const bytes = value as Uint8Array;
-  // Memory that was detached, or shrank until it ends before the view, looks like no bytes at all: nothing would be written,
-  // and the caller would hear of success.
+  // A view of memory that was detached, or that has shrunk until it ends before the view, has length 0: nothing would be
+  // written, and the call would succeed.
   if (bytes.length === 0 && isOutOfReach(bytes)) {
     throw new TypeError(`${name} is a view of memory that was detached or made smaller`);
   }
@@ -125,17 +126,7 @@ function isOutOfReach(bytes: Uint8Array): boolean {
   }
 }
 
-const ABORT_OPTIONS = { signal: true } as const satisfies Record<keyof AbortOptions, true>;
-
-/** Checks options that are an `AbortSignal` at most, and throws the signal's reason when it has aborted. */
-export function abortOptionsArgument(options: AbortOptions | undefined): AbortSignal | undefined {
-  if (options === undefined) return undefined;
-  const signal = signalArgument('options.signal', optionsArgument('options', options, ABORT_OPTIONS).signal);
-  signal?.throwIfAborted();
-  return signal;
-}
-
-/** For messages: what a value is, in a few words and never its whole content. */
+/** Describes a value in a few words, for messages. The description never holds the whole content of a long value. */
 export function described(value: unknown): string {
   if (typeof value === 'string')
     return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value);
@@ -151,7 +142,7 @@ function unknownOption(name: string, key: string, known: readonly string[]): str
   return `${name} has no option ${described(key)}; ${hint}`;
 }
 
-/** Whether one letter was added, dropped, changed, or swapped with its neighbour. */
+/** Whether the two differ by one letter that was added, dropped, changed, or swapped with its neighbour. */
 function isOneEditAway(a: string, b: string): boolean {
   if (Math.abs(a.length - b.length) > 1) return false;
   let head = 0;

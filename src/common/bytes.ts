@@ -1,6 +1,6 @@
 const ZEROES = Buffer.alloc(64 * 1024);
 
-/** Whether every byte is zero. At memory speed: `memcmp` against zeroes, which stops at the first difference. */
+/** Whether every byte is zero. It runs at memory speed: a `memcmp` against zeroes, which stops at the first difference. */
 export function isZero(bytes: Uint8Array): boolean {
   for (let at = 0; at < bytes.length; at += ZEROES.length) {
     const part = bytes.subarray(at, at + ZEROES.length);
@@ -9,7 +9,7 @@ export function isZero(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** A copy of `raw` where it is a small part of a large buffer, which it would keep in memory as a whole. */
+/** Returns `raw`, or a copy of it if it is a small part of a large buffer, all of which it would keep in memory. */
 export function ownBytes(raw: Uint8Array): Uint8Array {
   return raw.buffer.byteLength > raw.byteLength * 2 + 1024 ? new Uint8Array(raw) : raw;
 }

@@ -1,11 +1,10 @@
 import { booleanArgument, described, optionsArgument, textArgument } from './arguments.ts';
 
 /**
- * Every code that this library gives, with what it means to the caller.
+ * The codes of this library's errors.
  *
- * A code never changes its meaning within a major version; messages may. `docs/errors.md` says for
- * each what to do about it. Misuse that a type checker would have caught (a string for a number, an
- * empty passphrase) is a `TypeError` instead.
+ * A code never changes its meaning within a major version; messages may change. `docs/errors.md` says what each code means
+ * and what to do about it. Misuse (a string for a number, an empty passphrase) is a `TypeError` instead.
  *
  * @public
  */
@@ -104,19 +103,19 @@ export type KnownBackupErrorCode =
   | 'VERIFY_MISMATCH';
 
 /**
- * A {@link KnownBackupErrorCode}, or the code of somebody's own device or target.
+ * A {@link KnownBackupErrorCode}, or a code that a device or target of the host's own has defined.
  *
  * @public
  */
 export type BackupErrorCode = KnownBackupErrorCode | (string & {});
 
-/** What goes with a {@link BackupError} besides its code and message. @public */
+/** Options of a {@link BackupError}. @public */
 export interface BackupErrorOptions {
-  /** What was caught. Never stringified into the message, never dropped. */
+  /** The error that led to this one. It is kept as it is. */
   cause?: unknown;
   /** Whether the same call may succeed if it is made again. @defaultValue false */
   retryable?: boolean | undefined;
-  /** How long the other side asked callers to wait before they try again, in milliseconds. */
+  /** How long the other side has asked callers to wait before the next attempt, in milliseconds. */
   retryAfterMs?: number | undefined;
 }
 
@@ -130,16 +129,16 @@ const KNOWN = { cause: true, retryable: true, retryAfterMs: true } as const;
  */
 export class BackupError extends Error {
   override readonly name = 'BackupError';
-  /** What happened; see `docs/errors.md`. */
+  /** The kind of the error; see `docs/errors.md`. */
   readonly code: BackupErrorCode;
   /** Whether the same call may succeed if it is made again. */
   readonly retryable: boolean;
-  /** How long the other side asked callers to wait before they try again, in milliseconds. */
+  /** How long the other side has asked callers to wait before the next attempt, in milliseconds. */
   readonly retryAfterMs: number | undefined;
   /** @internal */
   readonly [BRAND] = true;
 
-  /** @throws `TypeError` for what is of another type, and an option that is unknown: a misspelt `retryable` would end a job. */
+  /** @throws `TypeError` for an argument of another type and for an unknown option: a misspelt `retryable` would end a job. */
   constructor(code: BackupErrorCode, message: string, options: BackupErrorOptions = {}) {
     const { retryable = false, retryAfterMs } = optionsArgument('options', options, KNOWN);
     if (typeof message !== 'string') throw new TypeError(`message must be a string, not ${described(message)}`);
@@ -153,8 +152,8 @@ export class BackupError extends Error {
   }
 
   /**
-   * Whether `error` is a `BackupError` (with that code, if one is given). Unlike `instanceof` it also
-   * knows those of a second copy of this package in the same process.
+   * Whether `error` is a `BackupError` (with that code, if one is given). Unlike `instanceof`, it also recognises errors of
+   * another copy of this package in the same process.
    */
   static is(error: unknown, code?: BackupErrorCode): error is BackupError {
     return (
@@ -164,4 +163,11 @@ export class BackupError extends Error {
       (code === undefined || (error as BackupError).code === code)
     );
   }
+}
+
+const DAMAGE_CODES = ['PACK_MISSING', 'PACK_CORRUPT', 'RECORD_CORRUPT', 'MAP_CORRUPT'];
+
+/** Whether an error says that a stored object is damaged or missing, rather than that the store did not answer. */
+export function isDamage(error: unknown): error is BackupError {
+  return BackupError.is(error) && DAMAGE_CODES.includes(error.code);
 }

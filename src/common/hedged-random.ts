@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-/** Gives `length` unpredictable bytes. */
+/** Returns `length` unpredictable bytes. */
 export type RandomSource = (length: number) => Uint8Array;
 
 const LABEL = 'cow1 hedged random';
@@ -9,15 +9,16 @@ const BLOCK_BYTES = 64;
 const KINDS: readonly string[] = ['object', 'string', 'number'];
 
 /**
- * Random bytes for a nonce, a name, an id, or a salt: a keyed hash of fresh random bytes and of what they seal or name.
+ * Makes random bytes for a nonce, a name, an id or a salt: a keyed hash of fresh random bytes and of the content that they are
+ * for.
  *
- * Two copies of one process memory (a virtual machine that was cloned, or reverted to a snapshot) draw the same numbers
- * from their random generators. With these bytes they part as soon as what they have to say differs: they never seal two
- * texts under one key and nonce, and never give one name to two objects. Copies that say the same get the same bytes.
+ * Two copies of one process memory (a virtual machine that was cloned, or reverted to a snapshot) draw the same numbers from
+ * their random generators. These bytes differ as soon as the contents differ: the copies never seal two texts under one key
+ * and nonce, and never give one name to two objects. Only copies with the same content get the same bytes.
  *
- * @param length - in bytes
- * @param secret - a key of the repository, where there is one: then the bytes can't be guessed even where the generator can
- * @param what - everything that two uses may differ in: the purpose, the place, and the text (or its digest, where it is long)
+ * @param length - the number of bytes
+ * @param secret - a key of the repository, if it has one; the bytes then can't be guessed even if the generator can
+ * @param what - everything in which two uses may differ: the purpose, the location, and the text (or its digest, if it is long)
  */
 export function hedgedBytes(
   length: number,
@@ -27,7 +28,7 @@ export function hedgedBytes(
   return hedge(randomBytes, length, secret, ...what);
 }
 
-/** As {@link hedgedBytes}, over a random source of the caller's. */
+/** As {@link hedgedBytes}, with a random source of the caller's. */
 export function hedge(
   random: RandomSource,
   length: number,
@@ -39,7 +40,7 @@ export function hedge(
   for (let at = 0, block = 0; at < length; at += BLOCK_BYTES, block++) {
     const mac = createHmac('sha512', secret ?? seed);
     mac.update(LABEL).update(head(length, block)).update(seed);
-    // Each part after its length and kind, so that no two lists of parts are one text.
+    // Each part follows its length and kind, so that two different lists of parts never make the same text.
     for (const part of what) {
       const body = typeof part === 'object' ? part : Buffer.from(String(part));
       mac.update(head(body.length, KINDS.indexOf(typeof part))).update(body);
@@ -50,7 +51,7 @@ export function hedge(
   return bytes;
 }
 
-/** As {@link hedgedBytes}, as hex digits: two for each byte. */
+/** As {@link hedgedBytes}, as two hex digits for each byte. */
 export function hedgedHex(
   length: number,
   secret: Uint8Array | undefined,

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto';
-import type { InSteps } from './event-loop-turns.ts';
+import type { Steps } from './yield-to-event-loop.ts';
 
-/** So many bytes are hashed, encrypted or copied in one step: well under a millisecond. */
+/** The number of bytes that are hashed, encrypted or copied in one step, which takes well under a millisecond. */
 export const PIECE_BYTES = 256 * 1024;
 
-/** Where each piece begins, and the piece. */
+/** The pieces of long bytes, each with its offset. */
 export function* piecesOf(bytes: Uint8Array): Iterable<[number, Uint8Array]> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield [at, bytes.subarray(at, at + PIECE_BYTES)];
 }
 
-/** SHA-256 of the bytes, after a label where there is one. */
-export function* hashing(bytes: Uint8Array, label = ''): InSteps<Uint8Array<ArrayBuffer>> {
+/** The SHA-256 of a label and long bytes. */
+export function* sha256InSteps(bytes: Uint8Array, label = ''): Steps<Uint8Array<ArrayBuffer>> {
   const hash = createHash('sha256').update(label);
   for (const [, piece] of piecesOf(bytes)) {
     hash.update(piece);

@@ -1,35 +1,67 @@
-/** Keeps the most recently used values whose sizes add up to no more than a limit. */
-export class NodeCache<V, K = number> {
-  readonly #limitBytes: number;
-  /** Least recently used first. */
-  readonly #values = new Map<K, { readonly value: V; readonly bytes: number }>();
-  #bytes = 0;
+/**
+ * Keeps the values that were used most recently, as long as their weights (bytes, rows, or 1 for each) add up to no more
+ * than a limit.
+ */
+export class LruCache<K, V> {
+  readonly #limit: number;
+  readonly #keepsNewest: boolean;
+  /** The value that was used least recently comes first. */
+  readonly #entries = new Map<K, { readonly value: V; readonly weight: number }>();
+  #weight = 0;
 
-  constructor(limitBytes: number) {
-    this.#limitBytes = limitBytes;
+  /**
+   * @param keepsNewest - whether the value that was set last is kept even when it alone weighs more than the limit; by
+   * default such a value is not kept
+   */
+  constructor(limit: number, { keepsNewest = false } = {}) {
+    this.#limit = limit;
+    this.#keepsNewest = keepsNewest;
   }
 
+  /** The sum of the weights of all values. */
+  get weight(): number {
+    return this.#weight;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** The value of a key, which counts as used now. */
   get(key: K): V | undefined {
-    const found = this.#values.get(key);
+    const found = this.#entries.get(key);
     if (found === undefined) return undefined;
-    this.#values.delete(key);
-    this.#values.set(key, found);
+    this.#entries.delete(key);
+    this.#entries.set(key, found);
     return found.value;
   }
 
-  /** The key must not be there yet. */
-  add(key: K, value: V, bytes: number): void {
-    if (bytes > this.#limitBytes) return;
-    this.#values.set(key, { value, bytes });
-    this.#bytes += bytes;
-    for (const [oldest, { bytes: freed }] of this.#values) {
-      if (this.#bytes <= this.#limitBytes) break;
-      this.#values.delete(oldest);
-      this.#bytes -= freed;
+  /** The value of a key. This does not count as a use. */
+  peek(key: K): V | undefined {
+    return this.#entries.get(key)?.value;
+  }
+
+  /** Sets the value of a key, in place of any earlier one, and drops what was used least recently until the limit holds. */
+  set(key: K, value: V, weight = 1): void {
+    this.delete(key);
+    if (weight > this.#limit && !this.#keepsNewest) return;
+    this.#entries.set(key, { value, weight });
+    this.#weight += weight;
+    for (const oldest of this.#entries.keys()) {
+      if (this.#weight <= this.#limit || oldest === key) break;
+      this.delete(oldest);
     }
   }
 
-  get bytes(): number {
-    return this.#bytes;
+  delete(key: K): boolean {
+    const found = this.#entries.get(key);
+    if (found === undefined) return false;
+    this.#weight -= found.weight;
+    return this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#weight = 0;
   }
 }

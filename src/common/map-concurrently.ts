@@ -30,3 +30,29 @@ export async function* mapConcurrently<T, R>(
     if (!ended) await iterator.return?.();
   }
 }
+
+/**
+ * Runs `work` for each of `items`, at most `width` at a time, in any order. After a failure it starts no more, waits for the
+ * work that has begun and rejects with the first error.
+ */
+export async function forEachConcurrently<T>(
+  items: Iterable<T> | AsyncIterable<T>,
+  work: (item: T) => Promise<void>,
+  width: number,
+): Promise<void> {
+  const underWay = new Set<Promise<void>>();
+  const failures: unknown[] = [];
+  try {
+    for await (const item of items) {
+      if (failures.length > 0) break;
+      const watched = work(item)
+        .catch((error: unknown) => void failures.push(error))
+        .finally(() => underWay.delete(watched));
+      underWay.add(watched);
+      if (underWay.size >= width) await Promise.race(underWay);
+    }
+  } finally {
+    await Promise.all(underWay);
+  }
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,21 +1,25 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 
-/** When processes were started, where the system tells: on Linux. A number alone says little of a process, it is used again. */
+/**
+ * When processes were started, which identifies them: a process id alone is used again. Only Linux provides it; elsewhere the
+ * functions return `undefined`.
+ */
 
-/** Of the fields after the process's name, which may itself hold blanks and brackets. */
+/** The index of the start time among the fields of `/proc/PID/stat` that follow the process's name. */
 const START_FIELD = 19;
 
 let boot: string | undefined | null = null;
 
-/** What tells one run of this machine's kernel from another. */
+/** The id of this machine's current boot. */
 export function bootId(): string | undefined {
   if (boot === null) boot = contentOf('/proc/sys/kernel/random/boot_id')?.trim();
   return boot;
 }
 
-/** When a process was started, in ticks since the machine was. `undefined` where it is not there or the system does not tell. */
+/** When a process was started, in clock ticks since the boot; `undefined` if there is no such process, too. */
 export function startOf(processId: number): string | undefined {
   const stat = contentOf(`/proc/${processId}/stat`);
+  // The name is in brackets and may hold blanks and brackets itself.
   return stat
     ?.slice(stat.lastIndexOf(')') + 2)
     .split(' ')

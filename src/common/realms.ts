@@ -1,11 +1,11 @@
 /**
- * What a value is, whichever realm it comes from. Jest and `vm` contexts have a `Uint8Array`, an `Error` and a `Promise` of
- * their own, and Node's buffers, errors and promises are not instances of them: `instanceof` says no to every answer of Node.
+ * What a value is, whatever realm it comes from. Jest and `vm` contexts have a `Uint8Array`, an `Error` and a `Promise` of
+ * their own. Node's buffers, errors and promises are no instances of them, so `instanceof` is false for all values from Node.
  */
 
 /** Whether `value` is a `Uint8Array`; a `Buffer` is one. */
 export function isBytes(value: unknown): value is Uint8Array {
-  // First what costs nothing and holds for nearly all.
+  // `instanceof` costs nothing, and is true for nearly all.
   return value instanceof Uint8Array || (ArrayBuffer.isView(value) && tagOf(value) === 'Uint8Array');
 }
 
@@ -19,7 +19,7 @@ export function isError(value: unknown): value is Error {
   return value instanceof Error || tagOf(value) === 'Error';
 }
 
-/** Whether `value` is a `TypeError`, by which this library and Node tell of misuse. */
+/** Whether `value` is a `TypeError`, which is how this library and Node report misuse. */
 export function isTypeError(value: unknown): value is TypeError {
   return isError(value) && value.name === 'TypeError';
 }
@@ -29,7 +29,7 @@ export function isPromise<T>(value: T | PromiseLike<T>): value is PromiseLike<T>
   return typeof (value as Partial<PromiseLike<T>> | null | undefined)?.then === 'function';
 }
 
-/** Whether `value` carries a brand: also of a class of another copy of this package, which `instanceof` does not know. */
+/** Whether `value` carries a brand. Unlike `instanceof`, it recognises classes of another copy of this package. */
 export function hasBrand(value: unknown, brand: symbol): boolean {
   return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[brand] === true;
 }

@@ -1,11 +1,12 @@
+import { open } from 'node:fs/promises';
 import { BackupError } from './errors.ts';
 
-/** The permission model's denial stands beside the system's codes; Node's other `ERR_` codes tell of misuse. */
+/** Codes of the system, and the one of Node's permission model. Node's other `ERR_` codes are about misuse. */
 const SYSTEM_CODE = /^(?:E[A-Z0-9]+|UNKNOWN|ERR_ACCESS_DENIED)$/;
 
 /**
- * The code of an error of `node:fs`, such as `ENOENT`; undefined for anything else. The error may be of another realm
- * (Jest and `vm` have an `Error` of their own), so nothing but its code counts.
+ * The code of an error of `node:fs`, such as `ENOENT`; `undefined` for anything else. Only the code counts, since the error
+ * may be of another realm.
  */
 export function systemCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || BackupError.is(error)) return undefined;
@@ -13,12 +14,12 @@ export function systemCode(error: unknown): string | undefined {
   return typeof code === 'string' && SYSTEM_CODE.test(code) ? code : undefined;
 }
 
-/** Whether a file operation failed because there is nothing of that name. */
+/** Whether a file operation failed because the file does not exist. */
 export function isMissing(error: unknown): boolean {
   return systemCode(error) === 'ENOENT';
 }
 
-/** What says that a directory can't be synced here, not that syncing it failed. SMB, DrvFs and FUSE give these. */
+/** Codes that mean that directories can't be synced here, rather than that syncing one failed. SMB, DrvFs and FUSE use them. */
 const SYNC_UNSUPPORTED: ReadonlySet<string | undefined> = new Set([
   'EINVAL',
   'ENOTSUP',
@@ -31,10 +32,38 @@ const SYNC_UNSUPPORTED: ReadonlySet<string | undefined> = new Set([
   'ERR_ACCESS_DENIED',
 ]);
 
-/** Whether a directory could not be opened or synced because its file system, or this user's rights, do not allow it. */
+/**
+ * Makes the names in a directory durable. Without it, a file that was flushed may be gone after a loss of power. Windows can't
+ * open a directory; nothing is done there.
+ *
+ * @returns `undefined` if the directory was synced, or the code of the system if its file system, or the rights of this user,
+ * do not allow it
+ */
+export async function syncDirectory(path: string): Promise<string | undefined> {
+  if (process.platform === 'win32') return undefined;
+  try {
+    const handle = await open(path, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    return undefined;
+  } catch (error) {
+    if (!isSyncUnsupported(error)) throw error;
+    return systemCode(error);
+  }
+}
+
+/** Whether the file system, or the rights of this user, do not allow that a directory is synced. */
 export function isSyncUnsupported(error: unknown): boolean {
   return SYNC_UNSUPPORTED.has(systemCode(error));
 }
 
-/** Why Node's permission model refused a file. */
+/** Throws an error of `chmod` again, unless it says that the file system has no modes. */
+export function ignoreModesUnsupported(error: unknown): void {
+  if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL'].includes(systemCode(error) ?? '')) throw error;
+}
+
+/** The message for a file that Node's permission model refused. */
 export const DENIED_FILES = "denied by Node's permission model; give --allow-fs-read and --allow-fs-write";

@@ -1,16 +1,20 @@
-import type { AbortOptions } from '../common/abort.ts';
-import { abortOptionsArgument } from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
-import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import {
+  type BlockDevice,
+  type Extent,
+  hasSyncDoor,
+  type SyncBlockDevice,
+  underlyingDevice,
+  type WrappingDevice,
+} from './block-device.ts';
 import { checkBytes, checkLength, closedError, deviceArgument } from './door.ts';
 import { checkSpan, type PartialUnit, splitSpan } from './span.ts';
-import { SpanLock } from './span-lock.ts';
-import { underlyingDevice, type WrappingDevice } from './underlying.ts';
 
 /**
- * A device that takes I/O of any alignment, over one that wants whole sectors: what is missing of the first and last
- * sector is read, and written back together with the new bytes. Writes to the same sectors wait for each other; a
- * synchronous write that would have to wait throws `WRITES_IN_FLIGHT`. All writes must go through this device.
+ * Makes a device for I/O of any alignment over a device that takes whole sectors. The rest of the first and last sector is read
+ * and written back together with the new bytes. Writes to the same sectors wait for each other; a synchronous write that would
+ * have to wait throws `WRITES_IN_FLIGHT`. All writes must go through this device.
  *
  * Closing it does not close `device`.
  *
@@ -28,7 +32,7 @@ export function byteDevice(device: BlockDevice): BlockDevice {
 interface Cover {
   readonly offset: number;
   readonly length: number;
-  /** Sectors of which the range has only a part: none, one or two. */
+  /** The sectors that the range covers only partly: none, one or two. */
   readonly partial: readonly PartialUnit[];
 }
 
@@ -48,7 +52,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     this[underlyingDevice] = device;
     this.size = device.size;
     this.readOnly = device.readOnly;
-    // A range touches at most two sectors more than its own bytes fill.
+    // A range touches at most two more sectors than its bytes fill.
     const most = device.maxTransferBytes;
     this.maxTransferBytes = most === undefined ? undefined : Math.max(1, most - 2 * device.sectorSize);
     const { discard, writeZeroes, extents } = device;
@@ -64,7 +68,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     const cover = this.coverOf('into', offset, into);
     const { length } = into;
     abortOptionsArgument(options);
-    if (cover.length === 0) return; // At any offset; the inner device would want a whole sector's.
+    if (cover.length === 0) return; // The inner device would refuse an offset that is not a whole sector.
     if (cover.partial.length === 0) {
       await this[underlyingDevice].read(offset, into, options);
       return;
@@ -112,13 +116,13 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     return this.cover(offset, bytes.length);
   }
 
-  /** Refused here, and not only by the inner device: a discard of less than a sector never gets that far. */
+  /** Checked here, because a discard of less than a sector never reaches the inner device. */
   protected checkWrite(options: AbortOptions | undefined): void {
     abortOptionsArgument(options);
     if (this.readOnly === true) throw new BackupError('READ_ONLY', 'the device is read-only');
   }
 
-  /** First and last sector of a cover, for the lock. */
+  /** The first and last sector of a cover, for the lock. */
   protected sectors(cover: Cover): [first: number, last: number] {
     const { sectorSize } = this[underlyingDevice];
     return [cover.offset / sectorSize, (cover.offset + cover.length) / sectorSize - 1];
@@ -133,7 +137,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     }
   }
 
-  /** `length` is what the bytes had at the door: others were waited for since, and parts of sectors are read. */
+  /** @param length - the length of the bytes when the call began; there were waits since, in which it may have changed */
   async #writeCover(
     cover: Cover,
     offset: number,
@@ -158,7 +162,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     await device.write(cover.offset, sectors, options);
   }
 
-  /** Discards inside the range what is whole sectors; the rest may keep any content, its own too. */
+  /** Discards the whole sectors in the range. The rest may have any content, so it may keep its own. */
   async #onWholeSectors(
     offset: number,
     length: number,
@@ -248,5 +252,35 @@ class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDev
   flushSync(): void {
     this.cover(0, 0);
     this[underlyingDevice].flushSync();
+  }
+}
+
+interface Holder {
+  readonly first: number;
+  readonly last: number;
+  released: Promise<void>;
+  release: () => void;
+}
+
+/** Locks for ranges of sectors. Overlapping ranges are locked in the order of the requests. */
+class SpanLock {
+  readonly #holders: Holder[] = [];
+
+  /** Whether any sector from `first` to `last` is locked or waited for. */
+  isHeld(first: number, last: number): boolean {
+    return this.#holders.some((holder) => holder.first <= last && first <= holder.last);
+  }
+
+  /** Locks the sectors from `first` to `last`, after all earlier requests for any of them. @returns releases the lock */
+  async acquire(first: number, last: number): Promise<() => void> {
+    const before = this.#holders.filter((holder) => holder.first <= last && first <= holder.last);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const mine: Holder = { first, last, released: promise, release: resolve };
+    this.#holders.push(mine);
+    await Promise.all(before.map((holder) => holder.released));
+    return () => {
+      this.#holders.splice(this.#holders.indexOf(mine), 1);
+      mine.release();
+    };
   }
 }

@@ -3,22 +3,22 @@ import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from './block-device.ts';
 import { type Bounds, checkSpan } from './span.ts';
 
-/** What is checked at the door of every device: the values that callers pass in, and the devices and stores themselves. */
+/** The checks of arguments that all devices share. */
 
-/** Throws unless `bytes` is a `Uint8Array` that is whole sectors and fits at `offset`. */
+/** Throws unless `bytes` is a `Uint8Array` of whole sectors that lies within the device at `offset`. */
 export function checkTransfer(bounds: Bounds, name: 'into' | 'from', offset: number, bytes: Uint8Array): void {
   checkBytes(name, bytes);
   checkSpan(bounds, offset, bytes.length);
 }
 
-/** As `bytesArgument`, which knows those of another realm too and costs as much as a small write to memory. */
+/** Does what `bytesArgument` does, which recognises arrays of other realms, too, but costs as much as a small write to memory. */
 export function checkBytes(name: string, bytes: Uint8Array): void {
   if (!(bytes instanceof Uint8Array && bytes.length > 0)) bytesArgument(name, bytes);
 }
 
 /**
- * Throws unless a buffer is as long as it was at the door. Memory of WebAssembly and resizable buffers change under a
- * call that waits: then more or less than what was checked would be moved.
+ * Throws unless a buffer has the same length as when the call began. Memory of WebAssembly and resizable buffers may change during
+ * a call that waits, and other bytes than those that were checked would be moved.
  */
 export function checkLength(name: 'into' | 'from', bytes: Uint8Array, length: number): void {
   if (bytes.length === length) return;
@@ -26,12 +26,12 @@ export function checkLength(name: 'into' | 'from', bytes: Uint8Array, length: nu
   throw new TypeError(`${name} is a view of memory that was detached or resized during the call: ${now}`);
 }
 
-/** A view of the same bytes that does not grow with its buffer. */
+/** Returns a view of the same bytes that does not grow with its buffer. */
 export function fixedView(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** Returns `value` when it has the obligatory parts of a `BlockDevice`, else throws a `TypeError` that names it. */
+/** Returns `value` if it has the required members of a `BlockDevice`, else throws a `TypeError` that names it. */
 export function deviceArgument(name: string, value: BlockDevice): BlockDevice {
   objectWith(name, 'a BlockDevice', value, ['read', 'write', 'flush', Symbol.asyncDispose]);
   integerArgument(`${name}.sectorSize`, value.sectorSize, 1);
@@ -43,7 +43,7 @@ export function deviceArgument(name: string, value: BlockDevice): BlockDevice {
   return value;
 }
 
-/** Throws unless `value` is an object with these methods, its own or inherited. */
+/** Throws unless `value` is an object with `methods`, which may be inherited. */
 export function objectWith(name: string, what: string, value: unknown, methods: readonly (string | symbol)[]): void {
   if (typeof value !== 'object' || value === null) {
     throw new TypeError(`${name} must be ${what}, not ${described(value)}`);
@@ -55,7 +55,7 @@ export function objectWith(name: string, what: string, value: unknown, methods: 
   }
 }
 
-/** What a closed device answers. */
+/** The error of calls to a closed device. */
 export function closedError(what: string): BackupError {
   return new BackupError('CLOSED', `${what} is closed`);
 }

@@ -2,19 +2,19 @@ import { booleanArgument, integerArgument, optionsArgument, textArgument } from 
 
 /** Options of {@link FileDevice.open}. @public */
 export interface FileDeviceOptions {
-  /** Refuse writes with `READ_ONLY`; several readers may have the file open. @defaultValue false */
+  /** Refuse writes with `READ_ONLY`. Several readers may open the file at once. @defaultValue false */
   readOnly?: boolean | undefined;
-  /** Take no lock: another device or program may have the file open too. @defaultValue false */
+  /** Take no lock, so that other devices and programs may open the file, too. @defaultValue false */
   shared?: boolean | undefined;
-  /** Make the file, sparse. It must not be there yet (`DEVICE_EXISTS`). */
+  /** Create the file, as a sparse one. It must not exist yet (`DEVICE_EXISTS`). */
   create?: FileDeviceCreateOptions | undefined;
 }
 
-/** How {@link FileDevice.open} makes a file. @public */
+/** How {@link FileDevice.open} creates a file. @public */
 export interface FileDeviceCreateOptions {
   /** The size of the device, in bytes. */
   sizeBytes: number;
-  /** The permissions of the file, under any umask. Without meaning on Windows. @defaultValue 0o600 */
+  /** The permissions of the file, whatever the umask. Ignored on Windows. @defaultValue 0o600 */
   mode?: number | undefined;
 }
 
@@ -24,7 +24,7 @@ interface CheckedFileDeviceOptions {
   readonly create: { readonly sizeBytes: number; readonly mode: number } | undefined;
 }
 
-/** Options with their defaults, or a `TypeError`. */
+/** Returns the options with their defaults, or throws a `TypeError`. */
 export function checkFileDeviceOptions(path: string, options: FileDeviceOptions | undefined): CheckedFileDeviceOptions {
   textArgument('path', path);
   const known = { readOnly: true, shared: true, create: true } as const;

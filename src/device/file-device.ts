@@ -1,8 +1,7 @@
 import * as fs from 'node:fs';
 import { unlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import type { AbortOptions } from '../common/abort.ts';
-import { abortOptionsArgument } from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
 import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
@@ -15,7 +14,7 @@ import { makeFile, openDescriptor, shapeOf } from './file-open.ts';
 import { checkSpan } from './span.ts';
 import type { SystemCalls } from './system-calls.ts';
 
-/** Linux moves at most 0x7ffff000 bytes a call, and Node takes lengths of 31 bits. */
+/** The most bytes of one system call. Linux moves at most 0x7ffff000 bytes, and Node takes lengths of 31 bits. */
 const MAX_CALL_BYTES = 1 << 30;
 
 const BRAND = Symbol.for('cow-cloud-backup.FileDevice');
@@ -26,14 +25,14 @@ export function isFileDevice(value: unknown): value is FileDevice {
 }
 
 /**
- * A raw image, sparse or not, or a block special file.
+ * A device over a raw image, which may be sparse, or over a block special file.
  *
- * Exclusive unless `shared` is set: an advisory lock that the kernel drops with the process, and on Linux also
- * `O_EXCL` for block special files, which a mounted one refuses. `flush` is fdatasync(2).
+ * The device is exclusive unless `shared` is set: it takes an advisory lock, which the kernel releases with the process. On Linux it
+ * also opens block special files with `O_EXCL`, which fails if they are mounted. `flush` is fdatasync(2).
  *
- * On Linux the lock is flock(2), which Node can't call: the optional package `koffi` does it, else the `flock` program
- * (util-linux, BusyBox); without both opening fails with `LOCK_UNAVAILABLE`. With `koffi` the device also has `extents`, on
- * ext2 to ext4, XFS, Btrfs and tmpfs: holes are not read. Without it everything is.
+ * On Linux the lock is flock(2), which Node can't call. The optional package `koffi` calls it, or else the program `flock`
+ * (util-linux, BusyBox). Without both, opening fails with `LOCK_UNAVAILABLE`. With `koffi` the device also has `extents` on ext2 to
+ * ext4, XFS, Btrfs and tmpfs, so that holes are not read.
  *
  * @example
  * ```ts
@@ -46,12 +45,12 @@ export class FileDevice implements SyncBlockDevice {
   readonly path: string;
   /** @internal */
   readonly [BRAND] = true;
-  /** Bytes, as found when it was opened. */
+  /** The size in bytes when the file was opened. */
   readonly size: number;
-  /** 1 for a file; a block special file's logical sector. */
+  /** 1 for a file, the logical sector for a block special file. */
   readonly sectorSize: number;
   readonly readOnly: boolean;
-  /** The holes and the data of a range as the kernel tells them at that moment; absent where it can't be asked. */
+  /** Lists the holes and the data of a range as the kernel reports them at that moment. It is absent if the kernel can't be asked. */
   readonly extents?: NonNullable<BlockDevice['extents']>;
   readonly #fd: number;
   #inFlight = 0;
@@ -74,10 +73,10 @@ export class FileDevice implements SyncBlockDevice {
   }
 
   /**
-   * Opens a file or block special file, or makes a file.
+   * Opens a file or block special file, or creates a file.
    *
-   * @throws `DEVICE_NOT_FOUND`, `DEVICE_EXISTS`, `DEVICE_BUSY` (open elsewhere, or mounted), `DEVICE_UNSUPPORTED` (a
-   * folder, a pipe ...), `PERMISSION_DENIED`, `NO_SPACE`, `LOCK_UNAVAILABLE`
+   * @throws `DEVICE_NOT_FOUND`, `DEVICE_EXISTS`, `DEVICE_BUSY` (another program has it open, or it is mounted), `DEVICE_UNSUPPORTED`
+   * (a folder, a pipe ...), `PERMISSION_DENIED`, `NO_SPACE`, `LOCK_UNAVAILABLE`
    */
   static async open(path: string, options: FileDeviceOptions = {}): Promise<FileDevice> {
     const { readOnly, shared, create } = checkFileDeviceOptions(path, options);
@@ -135,7 +134,7 @@ export class FileDevice implements SyncBlockDevice {
     }
   }
 
-  /** Waits for calls in flight and lets the file go. */
+  /** Waits for calls in flight, closes the file and releases the lock. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -175,7 +174,7 @@ export class FileDevice implements SyncBlockDevice {
     fs.write(this.#fd, buffer, at, length, position, done);
   };
 
-  /** Moves all of `buffer`, however many system calls it takes. */
+  /** Reads or writes all of `buffer`, in as many system calls as it takes. */
   #call(
     options: AbortOptions | undefined,
     offset: number,
@@ -208,7 +207,7 @@ export class FileDevice implements SyncBlockDevice {
         return;
       }
       some(buffer, 0, Math.min(length, MAX_CALL_BYTES), offset, step);
-      this.#inFlight++; // Not before: what the system's call refuses is thrown.
+      this.#inFlight++; // Counted only now, because Node throws if it refuses the arguments.
     });
   }
 
@@ -252,9 +251,9 @@ export class FileDevice implements SyncBlockDevice {
   };
 
   #short(verb: 'read' | 'write', moved: number, wanted: number): BackupError {
-    // A file that was cut behind our back reads short; nothing that was not read is passed off as content.
+    // The file was shortened by another program. Bytes that were not read must not pass for content.
     const code = verb === 'read' ? 'SHORT_READ' : 'SHORT_WRITE';
-    return new BackupError(code, `${verb} of ${wanted} bytes ended after ${moved} in ${this.path}`);
+    return new BackupError(code, `${verb} of ${wanted} bytes ended after ${moved} bytes in ${this.path}`);
   }
 
   #settled(): void {

@@ -19,7 +19,7 @@ const CODES: Readonly<Record<string, BackupErrorCode>> = {
   EFBIG: 'NO_SPACE',
 };
 
-/** A system call's error as a coded one: `NO_SPACE`, `PERMISSION_DENIED` ..., else `DEVICE_IO`. */
+/** Translates the error of a system call into a `BackupError`: `NO_SPACE`, `PERMISSION_DENIED` ..., or else `DEVICE_IO`. */
 export function fileError(action: string, path: string, cause: unknown): BackupError {
   if (BackupError.is(cause)) return cause;
   const code = systemCode(cause);

@@ -6,36 +6,36 @@ import type { Extent } from './block-device.ts';
 import { ERRNO, type SystemCalls, systemCalls } from './system-calls.ts';
 
 /**
- * Which parts of an image are holes, as the kernel says at that moment: lseek(2) with SEEK_DATA and SEEK_HOLE. Nothing is
- * inferred from sizes: a file with few blocks may hold data that is not yet allocated.
+ * Which parts of an image are holes, as the kernel reports them at that moment: lseek(2) with SEEK_DATA and SEEK_HOLE. Nothing is
+ * inferred from sizes, because a file with few blocks may hold data that is not allocated yet.
  *
- * A hole is believed only on file systems that are known to count what is written but not yet on disk as data: ext2 to
- * ext4, XFS, Btrfs and tmpfs. OpenZFS before 2.1.14 and 2.2.2 called fresh data a hole, and of FUSE and network
- * file systems it is not known what stands behind them: there everything is data.
+ * Holes are trusted only on file systems that are known to report data that is written but not yet on disk: ext2 to ext4, XFS,
+ * Btrfs and tmpfs. OpenZFS before 2.1.14 and 2.2.2 reported fresh data as a hole, and what is behind FUSE and network file systems
+ * is not known. On these, everything counts as data.
  *
- * What is written while the question is asked, or after it, is the asker's matter: a snapshot looks again (rule R4).
+ * Callers have to handle writes during the call or after it: a snapshot looks again (rule R4).
  */
 
-/** <linux/magic.h> */
+/** Values of <linux/magic.h>. */
 const TRUSTED: ReadonlySet<number> = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994]);
 
 // <unistd.h> of Linux.
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-/** So long a generator may go on without letting the event loop turn. */
+/** How long synchronous calls may follow each other before the event loop has to turn, in milliseconds. */
 const TURN_MS = 4;
 
-/** Runs a call while the descriptor is sure to be open, or throws `CLOSED`: a number that was closed is soon another file's. */
+/** Runs a call while the descriptor is open, or throws `CLOSED`. The number of a closed descriptor soon belongs to another file. */
 export type WhileOpen = <T>(work: () => Promise<T>) => Promise<T>;
 
-/** The calls to find the holes of an open file, undefined where they can't be made or are not to be believed. */
+/** The calls that find the holes of an open file; `undefined` if they are not available or not to be trusted. */
 export async function holeCalls(fd: number): Promise<SystemCalls | undefined> {
   const calls = systemCalls();
   if (calls === undefined) return undefined;
   try {
-    if (!(await promisify(fstat)(fd)).isFile()) return undefined; // Of a block special file everything is data.
-    // The descriptor's own file system, whatever has the path by now.
+    if (!(await promisify(fstat)(fd)).isFile()) return undefined; // A block special file is all data.
+    // This is the file system of the descriptor, even if another file has the path by now.
     const { type } = await statfs(`/proc/self/fd/${fd}`);
     return TRUSTED.has(type) ? calls : undefined;
   } catch {
@@ -56,12 +56,12 @@ export async function* holesAndData(
   for (let at = offset; at < end; ) {
     const data = await seek(at, SEEK_DATA);
     if (data === -ERRNO.ENXIO) {
-      // No data up to the end of the file, which must not be before the end of the range: then the file was cut.
+      // There is no data up to the end of the file. If that is before the end of the range, the file was shortened.
       await requireSize(fd, whileOpen, end);
       yield { kind: 'zero', offset: at, length: end - at };
       return;
     }
-    const dataStart = data < at ? at : Math.min(data, end); // An error: nothing is known, so it is data.
+    const dataStart = data < at ? at : Math.min(data, end); // After an error nothing is known, so it counts as data.
     if (dataStart > at) yield { kind: 'zero', offset: at, length: dataStart - at };
     if (dataStart === end) return;
     const hole = await seek(dataStart, SEEK_HOLE);
@@ -71,7 +71,7 @@ export async function* holesAndData(
   }
 }
 
-/** Asks at once for a few milliseconds, which is long, and then once on a thread, where the event loop turns. */
+/** Makes synchronous calls for a few milliseconds, which are many, and then one on a thread, while the event loop turns. */
 function seeker(calls: SystemCalls, fd: number, whileOpen: WhileOpen): (at: number, whence: number) => Promise<number> {
   let since = Number.NEGATIVE_INFINITY;
   return async (at, whence) => {
@@ -85,5 +85,8 @@ function seeker(calls: SystemCalls, fd: number, whileOpen: WhileOpen): (at: numb
 async function requireSize(fd: number, whileOpen: WhileOpen, end: number): Promise<void> {
   const { size } = await whileOpen(() => promisify(fstat)(fd));
   if (size >= end) return;
-  throw new BackupError('SHORT_READ', `the file ends at ${size}, before byte ${end}: it was cut while it was open`);
+  throw new BackupError(
+    'SHORT_READ',
+    `the file ends at byte ${size}, before byte ${end}: another program has shortened it while it was open`,
+  );
 }

@@ -5,12 +5,12 @@ import { systemCode } from '../common/system-errors.ts';
 import { ERRNO, systemCalls } from './system-calls.ts';
 
 /**
- * Exclusive use of a file, let go by the kernel however the process ends.
+ * Locks for the exclusive use of a file, which the kernel releases however the process ends.
  *
- * Node has no `flock`. On macOS and the BSDs `open` itself takes the lock; on Windows the share mode does. On Linux it
- * is flock(2), which belongs to the open file description: the optional package `koffi` makes the call, else the `flock`
- * program (util-linux, BusyBox) makes it on a descriptor that it inherits from us, and we keep the lock after the program
- * has ended. Both take the same lock, so it holds among them, and between containers that share the file.
+ * Node has no `flock`. On macOS and the BSDs, `open` itself takes the lock; on Windows the share mode has this effect. On Linux the
+ * lock is flock(2), which belongs to the open file description. The optional package `koffi` makes the call. Without it, the program
+ * `flock` (util-linux, BusyBox) makes it on a descriptor that it inherits, and this process keeps the lock after the program has
+ * ended. Both take the same lock, so they exclude each other, and also containers that share the file.
  */
 
 // <fcntl.h> of macOS and the BSDs; not in `fs.constants`.
@@ -23,7 +23,7 @@ const LOCK = { shared: 1, exclusive: 2, nonBlocking: 4 } as const;
 
 const BSD: readonly string[] = ['darwin', 'freebsd', 'openbsd', 'netbsd'];
 
-/** Flags to add to `open` where opening and locking are one step on this platform. */
+/** The flags to add to `open` on platforms where opening and locking are one step. */
 export function lockingOpenFlags(readOnly: boolean): number {
   if (BSD.includes(process.platform)) return (readOnly ? O_SHLOCK : O_EXLOCK) | constants.O_NONBLOCK;
   if (process.platform === 'win32') return readOnly ? 0 : WINDOWS_EXCLUSIVE;
@@ -31,9 +31,9 @@ export function lockingOpenFlags(readOnly: boolean): number {
 }
 
 /**
- * Takes the lock on an open descriptor where opening did not: shared among readers, else exclusive.
+ * Takes the lock on an open descriptor, unless opening has done so: a shared one for readers, or else an exclusive one.
  *
- * @throws `DEVICE_BUSY` when another device or program holds it, `LOCK_UNAVAILABLE` when it can't be taken here at all
+ * @throws `DEVICE_BUSY` if another device or program has the lock, `LOCK_UNAVAILABLE` if this system can't take it
  */
 export async function lockDescriptor(fd: number, path: string, readOnly: boolean): Promise<void> {
   if (lockingOpenFlags(readOnly) !== 0 || process.platform === 'win32') return;
@@ -59,7 +59,7 @@ async function lockByProgram(fd: number, path: string, readOnly: boolean): Promi
 
 function reasonOf(cause: unknown): string {
   const code = systemCode(cause);
-  if (code === 'ENOENT') return 'neither the package koffi nor the program "flock" (package util-linux) is there';
+  if (code === 'ENOENT') return 'neither the package koffi nor the program "flock" (package util-linux) is installed';
   if (code === 'ERR_ACCESS_DENIED') {
     return "Node's permission model denies child processes; give --allow-child-process, or install koffi and give --allow-addons";
   }
@@ -67,10 +67,10 @@ function reasonOf(cause: unknown): string {
 }
 
 function busy(path: string): BackupError {
-  return new BackupError('DEVICE_BUSY', `${path} is in use by another device or program`);
+  return new BackupError('DEVICE_BUSY', `${path} is in use by another device or program; close it there`);
 }
 
 function unavailable(path: string, reason: string, cause?: unknown): BackupError {
-  const message = `can't lock ${path}: ${reason}; shared: true opens it without a lock`;
+  const message = `can't lock ${path}: ${reason}; \`shared: true\` opens it without a lock`;
   return new BackupError('LOCK_UNAVAILABLE', message, cause === undefined ? {} : { cause });
 }

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 
 const read = promisify(readCallback);
 
-/** A block special file's major and minor numbers, from `stat.rdev` as glibc packs it. */
+/** The major and minor number of a block special file, from `stat.rdev` as glibc packs them. */
 function deviceNumbers(rdev: number): string {
   const packed = BigInt(rdev);
   const major = ((packed >> 8n) & 0xfffn) | ((packed >> 32n) & 0xfffff000n);
@@ -12,22 +12,22 @@ function deviceNumbers(rdev: number): string {
   return `${major}:${minor}`;
 }
 
-/** What is known of a block special file, in bytes. */
+/** The size and the sector of a block special file, in bytes. */
 export interface BlockSpecialShape {
   readonly size: number;
   readonly sectorSize: number;
 }
 
 /**
- * Size and logical sector of an open block special file, whose `stat` says 0: from sysfs on Linux, else by looking
- * for the last byte that can be read.
+ * Finds the size and the logical sector of an open block special file, for which `stat` reports 0: from sysfs on Linux, or else by a
+ * search for the last byte that can be read.
  *
- * @param sysfs - where sysfs is mounted
+ * @param sysfs - the folder where sysfs is mounted
  */
 export async function blockSpecialShape(fd: number, rdev: number, sysfs = '/sys'): Promise<BlockSpecialShape> {
   const folder = `${sysfs}/dev/block/${deviceNumbers(rdev)}`;
   try {
-    // sysfs counts in units of 512 bytes whatever the sector is. A partition has its queue a level up.
+    // The unit of sysfs is 512 bytes, whatever the sector is. The queue of a partition is one level up.
     const size = parseCount(await readFile(`${folder}/size`, 'utf8')) * 512;
     const queue = await readFile(`${folder}/queue/logical_block_size`, 'utf8').catch(() =>
       readFile(`${folder}/../queue/logical_block_size`, 'utf8'),
@@ -44,14 +44,14 @@ function parseCount(text: string): number {
   return count;
 }
 
-/** The end of what can be read, by doubling and then halving; works for anything seekable. */
+/** The number of bytes that can be read from a seekable file, by doubling and then halving. */
 export async function lastReadableByte(fd: number): Promise<number> {
   const byte = Buffer.alloc(1);
   const readable = async (offset: number) => {
     try {
       return (await read(fd, byte, 0, 1, offset)).bytesRead === 1;
     } catch {
-      return false; // Past the end some systems give an error instead of nothing.
+      return false; // Some systems throw an error after the end.
     }
   };
   if (!(await readable(0))) return 0;

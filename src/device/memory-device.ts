@@ -1,18 +1,12 @@
-import type { AbortOptions } from '../common/abort.ts';
-import {
-  abortOptionsArgument,
-  bytesArgument,
-  described,
-  integerArgument,
-  optionsArgument,
-} from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
+import { bytesArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { checkSpan } from './span.ts';
-import { SyncStoreDevice } from './sync-store-device.ts';
+import { SyncStoreDevice } from './sync-device.ts';
 
 /** Options of {@link MemoryDevice}. @public */
 export interface MemoryDeviceOptions {
-  /** Bytes. @defaultValue 1 */
+  /** The smallest unit of I/O, in bytes. @defaultValue 1 */
   sectorSize?: number | undefined;
 }
 
@@ -22,7 +16,7 @@ export interface MemoryDeviceOptions {
  * @public
  */
 export class MemoryDevice extends SyncStoreDevice {
-  /** The content itself: a view of what the constructor was given, or memory of its own. */
+  /** The content: a view of the memory that the constructor was given, or memory of its own. */
   readonly bytes: Uint8Array;
 
   /** @param sizeOrBytes - a size in bytes, or the memory to use in place (its length is the device's size) */
@@ -46,7 +40,7 @@ export class MemoryDevice extends SyncStoreDevice {
 
   async writeZeroes(offset: number, length: number, options?: AbortOptions): Promise<void> {
     abortOptionsArgument(options);
-    this.flushSync(); // Refuses when closed.
+    this.flushSync(); // Throws if the device is closed.
     checkSpan(this, offset, length);
     whole(this.bytes, this.size).fill(0, offset, offset + length);
   }
@@ -67,12 +61,12 @@ function memoryOfSize(size: number): Uint8Array {
   try {
     return new Uint8Array(size);
   } catch (cause) {
-    throw new BackupError('LIMIT_EXCEEDED', `this system gives no ${size} bytes of memory in one piece`, { cause });
+    throw new BackupError('LIMIT_EXCEEDED', `this system can't allocate ${size} bytes of memory at once`, { cause });
   }
 }
 
-/** Memory that was given may be detached or made smaller by others; what is left of it is no device. */
+/** Returns `bytes`, or throws if the host has detached the memory or made it smaller. */
 function whole(bytes: Uint8Array, size: number): Uint8Array {
   if (bytes.length >= size) return bytes;
-  throw new BackupError('DEVICE_IO', `of the ${size} bytes of this device's memory, ${bytes.length} are left`);
+  throw new BackupError('DEVICE_IO', `this device's memory had ${size} bytes and has only ${bytes.length} now`);
 }

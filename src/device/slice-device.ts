@@ -1,16 +1,22 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { integerArgument, plainObjectArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
-import { type BlockDevice, type Extent, hasSyncDoor, type SyncBlockDevice } from './block-device.ts';
+import {
+  type BlockDevice,
+  type Extent,
+  hasSyncDoor,
+  type SyncBlockDevice,
+  underlyingDevice,
+  type WrappingDevice,
+} from './block-device.ts';
 import { checkBytes, closedError, deviceArgument } from './door.ts';
 import { checkSpan } from './span.ts';
-import { underlyingDevice, type WrappingDevice } from './underlying.ts';
 
 /**
- * A part of another device, such as a partition, as a device. It has what the other one has: a synchronous door,
- * discard, write-zeroes, extents. Closing it closes only the slice.
+ * Makes a device of a part of another device, such as a partition. It has the optional calls that the other device has: synchronous
+ * ones, discard, write-zeroes, extents. Closing it does not close the other device.
  *
- * @param range - whole sectors within the device
+ * @param range - a range of whole sectors within the device
  * @public
  */
 export function sliceDevice(device: SyncBlockDevice, range: ByteRange): SyncBlockDevice;
@@ -25,10 +31,10 @@ export function sliceDevice(device: BlockDevice, range: ByteRange): BlockDevice 
   const slice = new SliceDevice(device, range);
   if (!hasSyncDoor(device)) return slice;
   return Object.assign(slice, {
-    readSync: (offset: number, into: Uint8Array) => device.readSync(slice.placeOf('into', offset, into), into),
-    writeSync: (offset: number, from: Uint8Array) => device.writeSync(slice.placeOf('from', offset, from), from),
+    readSync: (offset: number, into: Uint8Array) => device.readSync(slice.locateBytes('into', offset, into), into),
+    writeSync: (offset: number, from: Uint8Array) => device.writeSync(slice.locateBytes('from', offset, from), from),
     flushSync: () => {
-      slice.place(0, 0);
+      slice.locate(0, 0);
       device.flushSync();
     },
   });
@@ -54,11 +60,11 @@ class SliceDevice implements BlockDevice, WrappingDevice {
     this.readOnly = device.readOnly;
     this.maxTransferBytes = device.maxTransferBytes;
     if (device.discard !== undefined) {
-      this.discard = async (offset, length, options) => device.discard?.(this.place(offset, length), length, options);
+      this.discard = async (offset, length, options) => device.discard?.(this.locate(offset, length), length, options);
     }
     if (device.writeZeroes !== undefined) {
       this.writeZeroes = async (offset, length, options) =>
-        device.writeZeroes?.(this.place(offset, length), length, options);
+        device.writeZeroes?.(this.locate(offset, length), length, options);
     }
     const extents = device.extents?.bind(device);
     if (extents !== undefined) {
@@ -69,36 +75,36 @@ class SliceDevice implements BlockDevice, WrappingDevice {
         length: number,
         options?: AbortOptions,
       ): AsyncGenerator<Extent> {
-        for await (const extent of extents(this.place(offset, length), length, options)) {
+        for await (const extent of extents(this.locate(offset, length), length, options)) {
           yield { ...extent, offset: extent.offset - start };
         }
       }.bind(this);
     }
   }
 
-  /** Where a range of the slice lies on the device. */
-  place(offset: number, length: number): number {
+  /** The offset of a range of the slice on the device. */
+  locate(offset: number, length: number): number {
     if (this.#closed) throw closedError('the slice');
     checkSpan(this, offset, length);
     return this.#start + offset;
   }
 
-  /** Where the bytes of a call lie on the device. */
-  placeOf(name: 'into' | 'from', offset: number, bytes: Uint8Array): number {
+  /** The offset of the bytes of a call on the device. */
+  locateBytes(name: 'into' | 'from', offset: number, bytes: Uint8Array): number {
     checkBytes(name, bytes);
-    return this.place(offset, bytes.length);
+    return this.locate(offset, bytes.length);
   }
 
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    await this[underlyingDevice].read(this.placeOf('into', offset, into), into, options);
+    await this[underlyingDevice].read(this.locateBytes('into', offset, into), into, options);
   }
 
   async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
-    await this[underlyingDevice].write(this.placeOf('from', offset, from), from, options);
+    await this[underlyingDevice].write(this.locateBytes('from', offset, from), from, options);
   }
 
   async flush(options?: AbortOptions): Promise<void> {
-    this.place(0, 0);
+    this.locate(0, 0);
     await this[underlyingDevice].flush(options);
   }
 

@@ -2,11 +2,11 @@ import { described } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 
 /**
- * The one place where ranges meet sectors and blocks: whether a range is allowed, and how an unaligned one falls
- * into a head, whole units and a tail.
+ * The arithmetic of ranges, sectors and blocks: whether a range is allowed, and how an unaligned range is split into a head, whole
+ * units and a tail.
  */
 
-/** The part of a device that a call needs to know to check its range. */
+/** The facts about a device against which a range is checked. */
 export interface Bounds {
   readonly size: number;
   readonly sectorSize: number;
@@ -14,8 +14,8 @@ export interface Bounds {
 
 /** Throws `OUT_OF_RANGE` or `MISALIGNED` unless the range is whole sectors within the device. */
 export function checkSpan(bounds: Bounds, offset: number, length: number): void {
-  // One test for the usual case; what exactly is wrong is found out only when something is. By type first: `'0'`, `null`
-  // and `[0]` compare like numbers.
+  // One test for the usual case; what exactly is wrong is found out only if it fails. The types come first, because `'0'`,
+  // `null` and `[0]` compare like numbers.
   if (
     typeof offset === 'number' &&
     typeof length === 'number' &&
@@ -48,7 +48,7 @@ function spanError({ size, sectorSize }: Bounds, offset: number, length: number)
   return new BackupError('MISALIGNED', `${length} bytes at ${offset} are not whole sectors of ${sectorSize} bytes`);
 }
 
-/** Part of one unit: `length` bytes from byte `start` of the unit, at byte `offset` of the range's own buffer. */
+/** A part of one unit: `length` bytes from byte `start` of the unit, which are at byte `offset` of the range's buffer. */
 export interface PartialUnit {
   readonly unit: number;
   readonly start: number;
@@ -56,17 +56,17 @@ export interface PartialUnit {
   readonly offset: number;
 }
 
-/** A range as units (sectors or blocks): a partly covered first one, whole ones, a partly covered last one. */
+/** A range in units (sectors or blocks): a partly covered first one, whole ones, and a partly covered last one. */
 export interface Span {
   readonly head: PartialUnit | undefined;
   readonly firstWhole: number;
   readonly wholeCount: number;
-  /** Where the whole units begin in the range's own buffer, in bytes. */
+  /** The offset of the whole units in the range's buffer, in bytes. */
   readonly wholeOffset: number;
   readonly tail: PartialUnit | undefined;
 }
 
-/** Splits a range by units of `unitSize` bytes. A range within one unit that does not cover it is all head. */
+/** Splits a range into units of `unitSize` bytes. A range that covers only a part of one unit is a head. */
 export function splitSpan(offset: number, length: number, unitSize: number): Span {
   const end = offset + length;
   const firstUnit = Math.floor(offset / unitSize);

@@ -1,11 +1,11 @@
 import { createRequire } from 'node:module';
 
 /**
- * Two system calls that Node has no function for: flock(2), and lseek(2) with SEEK_DATA and SEEK_HOLE. They are made by
- * the optional package `koffi`, on Linux; without it locks are taken by a program, and holes are not seen.
+ * Two system calls for which Node has no function: flock(2), and lseek(2) with SEEK_DATA and SEEK_HOLE. On Linux, the optional
+ * package `koffi` makes them. Without it, a program takes the locks, and holes are not detected.
  */
 
-/** What is called of `koffi`. */
+/** The part of `koffi` that is used. */
 interface Koffi {
   load(path: null): { func(definition: string): KoffiFunction };
   errno(): number;
@@ -16,22 +16,21 @@ interface KoffiFunction {
   async(...args: readonly [...number[], (error: unknown, result: number | bigint) => void]): void;
 }
 
-/** A call that failed gives the system's error number, negative; those from 0 are its result. */
+/** The result of a call that failed is the negative error number of the system. */
 export interface SystemCalls {
   flock(fd: number, operation: number): Promise<number>;
-  /** On a thread of its own: what it asks for may have to be read from the disk. */
+  /** Runs on another thread, because the answer may have to be read from the disk. */
   lseek(fd: number, offset: number, whence: number): Promise<number>;
-  /** At once. */
   lseekSync(fd: number, offset: number, whence: number): number;
 }
 
-/** Error numbers of Linux, on every architecture that Node runs on. */
+/** Error numbers of Linux, which are the same on every architecture that Node runs on. */
 export const ERRNO = { ENXIO: 6, EAGAIN: 11 } as const;
 
 let found: SystemCalls | undefined;
 let isLooked = false;
 
-/** The calls, undefined where they can't be made. */
+/** The system calls; `undefined` if they are not available. */
 export function systemCalls(): SystemCalls | undefined {
   if (!isLooked) found = process.platform === 'linux' ? load() : undefined;
   isLooked = true;
@@ -40,15 +39,15 @@ export function systemCalls(): SystemCalls | undefined {
 
 function load(): SystemCalls | undefined {
   try {
-    // Not by `import`: a bundler would want to have it, and in a vm context there may be no way to import. In a bundle of
-    // CommonJS modules there is no `import.meta`.
+    // A bundler would try to resolve an `import`, and a vm context may not support it. A bundle of CommonJS modules has no
+    // `import.meta`.
     return callsOf(createRequire(import.meta.url ?? __filename)('koffi') as Koffi);
   } catch {
-    return undefined; // Not installed, not for this processor, or denied by the permission model (--allow-addons).
+    return undefined; // It is not installed, not built for this processor, or denied by the permission model (--allow-addons).
   }
 }
 
-/** The calls as `koffi` makes them. */
+/** The system calls by means of `koffi`. */
 export function callsOf(koffi: Koffi): SystemCalls {
   const libc = koffi.load(null);
   const flock = libc.func('int flock(int fd, int operation)');
@@ -61,7 +60,7 @@ export function callsOf(koffi: Koffi): SystemCalls {
     const result = await new Promise<number>((resolve, reject) => {
       call.async(...args, (error, value) => (error ? reject(error) : resolve(Number(value))));
     });
-    // The error number belongs to that thread. Made again here the call says why, or succeeds.
+    // The error number belongs to the other thread. The call is repeated on this one, to get it here or to succeed.
     return result === -1 ? sync(call, args) : result;
   };
   return {
@@ -71,7 +70,7 @@ export function callsOf(koffi: Koffi): SystemCalls {
   };
 }
 
-/** Where `lseek` takes 32 bits there is `lseek64`; where there is none (musl) `lseek` takes 64. */
+/** `lseek64`, because `lseek` may take only 32 bits. If it does not exist (musl), `lseek` takes 64 bits. */
 function seeker(libc: ReturnType<Koffi['load']>): KoffiFunction {
   try {
     return libc.func('int64_t lseek64(int fd, int64_t offset, int whence)');

@@ -1,13 +1,6 @@
 import { resolve } from 'node:path';
-import type { AbortOptions } from '../common/abort.ts';
-import {
-  abortOptionsArgument,
-  choiceArgument,
-  described,
-  integerArgument,
-  optionsArgument,
-  textArgument,
-} from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
+import { choiceArgument, described, integerArgument, optionsArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
-import { letOthersRun } from '../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import { type BackupInfo, backupInfo } from './context/backup-info.ts';
 import type { RepositoryContext } from './context/repository-context.ts';
 import { condemnationOf, isKnown, type LogState, type StoredBackup } from './format/log-state.ts';
@@ -86,14 +86,14 @@ export async function repositoryStats(
   for (const pack of packs) {
     if (condemnationOf(state, pack) !== undefined) condemnedBytes += pack.size;
     else if (!isKnown(state, pack)) unreferencedBytes += pack.size;
-    await letOthersRun();
+    await yieldToEventLoop();
   }
   let logObjectCount = 0;
   let logBytes = 0;
   for await (const { size } of context.target.list(LOG_PREFIX, options)) {
     logObjectCount++;
     logBytes += size;
-    await letOthersRun();
+    await yieldToEventLoop();
   }
   const backups = [...state.backups.values()];
   return {

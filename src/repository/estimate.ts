@@ -1,7 +1,6 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { described, optionsArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
-import { unionOf } from '../common/block-ranges.ts';
-import { gatheredRanges } from '../common/event-loop-turns.ts';
+import { collectRanges, unionOf } from '../common/block-range.ts';
 import { metered, RequestMeter } from '../targets/decorators/request-meter.ts';
 import { isVolume } from '../volume/copy-on-write-volume.ts';
 import type { BackupSource } from './backup/backup-job.ts';
@@ -73,7 +72,7 @@ async function changedBlocks(
   const written = await writtenSinceBase(volume, instant, { repositoryId, base, newest });
   if (typeof written === 'string') return undefined;
   let blocks = 0;
-  for (const { blockCount } of await gatheredRanges(unionOf(written, base.descriptor.lost))) blocks += blockCount;
+  for (const { blockCount } of await collectRanges(unionOf(written, base.descriptor.lost))) blocks += blockCount;
   return blocks;
 }
 

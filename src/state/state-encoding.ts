@@ -1,5 +1,5 @@
-import { decodePlain, encodePlain } from '../common/bounded-msgpack.ts';
 import { BackupError } from '../common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
 import { isBytes } from '../common/realms.ts';
 import { BLOCK_STATES } from './block-state.ts';
 
@@ -39,12 +39,12 @@ export function encodeStates(
     }
     bytes[length++] = rest;
   }
-  return encodePlain([VERSION, blockCount, bytes.subarray(0, length)]);
+  return encodeMsgpack([VERSION, blockCount, bytes.subarray(0, length)]);
 }
 
 /** Reads what {@link encodeStates} made; everything is checked before the caller takes memory for it. */
 export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount: number; runs: Iterable<StateRun> } {
-  const value = decodePlain(bytes, 'STATE_CORRUPT');
+  const value = decodeMsgpack(bytes, 'STATE_CORRUPT');
   if (!Array.isArray(value) || value.length !== 3) throw corrupt('not a map of block states');
   const [version, blockCount, runs] = value as unknown[];
   if (version !== VERSION) throw corrupt(`unknown version ${String(version)}`);
@@ -64,7 +64,7 @@ export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount
   }
   if (total !== blockCount) throw corrupt(`the runs cover ${total} of ${blockCount} blocks`);
   // MessagePack writes one number in several ways; only one of them is the encoding of a map.
-  if (Buffer.compare(encodePlain([VERSION, blockCount, runs]), bytes) !== 0)
+  if (Buffer.compare(encodeMsgpack([VERSION, blockCount, runs]), bytes) !== 0)
     throw corrupt('not encoded as it should be');
   return { blockCount, runs: readRuns(runs) };
 }

@@ -3,9 +3,10 @@ import { BackupError } from '../common/errors.ts';
 import type { CloudTarget } from './cloud-target.ts';
 
 /**
- * The first bytes of an object that a stranger may have made as large as they like. `undefined` where it has fewer.
+ * Reads the first `length` bytes of an object, which an attacker may have made arbitrarily large. The result is `undefined` if
+ * the object has fewer bytes.
  *
- * @throws `OBJECT_NOT_FOUND`, and what the target gives
+ * @throws `OBJECT_NOT_FOUND`, and what the target throws
  */
 export async function getBounded(
   target: CloudTarget,

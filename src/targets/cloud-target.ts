@@ -1,119 +1,123 @@
 import type { AbortOptions } from '../common/abort.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 
-/** What a target can do, as data: callers and conformance suites go by it. @public */
+/**
+ * The contract of object stores. This folder holds the contract, a target in memory, and helpers that all targets use; `file/` and
+ * `s3/` hold targets for a folder and for S3; `decorators/` add retries, limits, replicas, tracing and metering to any target.
+ */
+
+/** What a target supports, as data for callers and conformance suites. @public */
 export interface TargetCapabilities {
   /**
-   * Whether `put` with `createOnly` really is atomic. A repository probes it, concurrently, before it
-   * relies on it: some servers accept the header and ignore it.
+   * Whether `put` with `createOnly` is atomic. A repository probes this with concurrent puts before it relies on it, because some
+   * servers accept the header and ignore it.
    */
   readonly createOnly: boolean;
-  /** The largest body that `put` takes, in bytes. Absent: no limit that matters. */
+  /** The largest body that `put` takes, in bytes. If it is absent, there is no relevant limit. */
   readonly maxObjectBytes?: number | undefined;
-  /** Whether `stat` answers the `sha256` that the store itself keeps of a body. `list` may, and often can't. */
+  /** Whether `stat` returns a `sha256` that the store itself keeps. `list` may return it, too, and often can't. */
   readonly checksums?: boolean | undefined;
   /**
-   * Whether the store keeps what is deleted or replaced, as a bucket with versioning does: a deletion frees nothing then.
-   * A store may show it only in its answers, so the value is true from the first answer that shows it on; read it after
-   * deleting. Absent or false: nothing of the kind was seen.
+   * Whether the store keeps objects that are deleted or replaced, as a bucket with versioning does, so that a deletion frees no
+   * space. A store may show this only in its answers: the value becomes true with the first answer that shows it, so read it after
+   * deleting.
    */
   readonly versioned?: boolean | undefined;
   /**
-   * Whether an object whose put has resolved is still there after a loss of power. False where the store can't see to it,
-   * as a file system that does not sync directories; the value may become false with the first put. Absent: it is.
+   * Whether an object whose put has resolved survives a loss of power. It is false if the store can't ensure that, such as a file
+   * system that can't sync directories, and may become false with the first put. Absent means true.
    */
   readonly durableNames?: boolean | undefined;
 }
 
-/** What the store reports about one object. @public */
+/** The facts that a store reports about an object. @public */
 export interface ObjectInfo {
   readonly key: string;
-  /** Bytes. */
+  /** The size in bytes. */
   readonly size: number;
-  /** When the object was last written, by the same clock as {@link CloudTarget.storeTime}. */
+  /** The time at which the object was last written, by the same clock as {@link CloudTarget.storeTime}. */
   readonly modifiedAt?: Date | undefined;
-  /** SHA-256 of the body as the store keeps it, 64 lowercase hex digits. */
+  /** The SHA-256 of the body as the store keeps it, as 64 lowercase hex digits. */
   readonly sha256?: string | undefined;
-  /** Until when an object lock forbids deletion, by the store's clock. */
+  /** The time until which an object lock forbids deletion, by the store's clock. */
   readonly retainUntil?: Date | undefined;
 }
 
 /** Options of {@link CloudTarget.put}. @public */
 export interface PutOptions extends AbortOptions {
-  /** Fail with `OBJECT_EXISTS` if there is an object under this key. @defaultValue false */
+  /** Fail with `OBJECT_EXISTS` if an object with this key exists. @defaultValue false */
   createOnly?: boolean | undefined;
   /**
-   * Called as bytes of the body are sent, each time with the number of further bytes. A target need not call it, and one that
-   * sends a body again counts it again: it is for progress only. An error that it throws must not fail the put: the targets of
-   * this package turn it into one process warning.
+   * Called with the number of further bytes of the body that were sent, to report progress. A target need not call it, and counts
+   * a body again that it sends again. An error that it throws must not fail the put; the targets of this package turn it into one
+   * process warning.
    */
   onSent?: ((bytes: number) => void) | undefined;
 }
 
 /** Options of {@link CloudTarget.get}. @public */
 export interface GetOptions extends AbortOptions {
-  /** Only these bytes. All of them must exist, else `RANGE_UNSATISFIABLE`. */
+  /** Return only these bytes. All of them must exist, else the call rejects with `RANGE_UNSATISFIABLE`. */
   range?: ByteRange | undefined;
 }
 
 /** Options of {@link CloudTarget.list}. @public */
 export interface ListOptions extends AbortOptions {
-  /** Only keys after this one, which is itself left out and need not exist. */
+  /** List only keys after this one, which need not exist. */
   after?: string | undefined;
 }
 
 /** Options of {@link CloudTarget.removeLeftovers}. @public */
 export interface RemoveLeftoversOptions extends AbortOptions {
   /**
-   * How old, by the store's clock, something unfinished must be to count as left over where it can't be known that its
-   * writer is dead. In milliseconds. @defaultValue 86_400_000, a day
+   * The age, by the store's clock, from which on an unfinished put counts as left over if it can't be known whether its writer is
+   * dead, in milliseconds. @defaultValue 86_400_000, a day
    */
   olderThanMs?: number | undefined;
-  /** Only count. @defaultValue false */
+  /** Count the leftovers without removing them. @defaultValue false */
   dryRun?: boolean | undefined;
 }
 
-/** What killed writers have left in a store outside of its objects. @public */
+/** What killed writers have left in a store in addition to its objects. @public */
 export interface Leftovers {
-  /** How many unfinished puts. */
+  /** The number of unfinished puts. */
   readonly count: number;
-  /** Bytes that they take up. */
+  /** The bytes that they take up. */
   readonly bytes: number;
 }
 
 /**
- * An object store, reduced to what backups need. Its obligations:
+ * An object store, reduced to what backups need. Implementations have these obligations:
  *
- * - **Keys** are `/`-separated segments of `a-z 0-9 . _ -`, each beginning with a letter or a digit and not ending in a dot,
- *   at most {@link MAX_KEY_SEGMENT_LENGTH} characters in a segment and {@link MAX_KEY_LENGTH} in all. No segment is a name
- *   that Windows takes for a device, alone or before a dot: `con`, `prn`, `aux`, `nul`, `com0` to `com9`, `lpt0` to `lpt9`.
- *   Others are refused with `INVALID_KEY`. So every key is a path in any file system.
- * - **No object is a folder.** Where `a/b` is an object, `a` is none, and the reverse; callers see to it. A target may
- *   refuse the second put with `INVALID_KEY`, and it may store both; the first object stays as it is.
- * - **Read after write.** Once `put` has resolved, every `get`, `stat` and `list` that begins later sees
- *   that object whole; once `delete` has resolved, none does.
- * - **Nothing partly visible.** An object is absent or complete, also when a `put` failed or the process
- *   died. A `put` that rejected may all the same have happened, or happen later.
- * - **Absent means absent.** `OBJECT_NOT_FOUND` (and `undefined` from `stat`) only when the store says that
- *   the object does not exist. A refused permission, a missing bucket or a timeout is never "not found".
- * - **Create-only.** Of any number of concurrent `put`s with `createOnly` on one key at most one ever takes
- *   effect; one with the very bytes that are there may succeed, so racing writers must differ in theirs.
- *   `OBJECT_EXISTS` may be one's own object after a lost answer: read back before believing the race lost. A
- *   conflict that means "again" is `OBJECT_CONFLICT` with `retryable`, not `OBJECT_EXISTS`. An adapter never repeats a
- *   create-only `put` by itself. Where it can't be had, `createOnly` rejects with `CREATE_ONLY_UNSUPPORTED`.
- * - **Whole answers.** `get` resolves with all the bytes asked for or rejects; an answer cut short is an
- *   error. The array is the caller's to keep and to change.
- * - **Buffers.** `put` is given no view of shared memory. It does not change `body`. Until it has resolved the
- *   caller leaves `body` alone; after a *rejected* `put` the caller never uses that buffer again, since an
- *   abandoned request may still be reading it.
- * - **Listing** is complete, in ascending order of key bytes, and holds objects that existed throughout; of
- *   those put or deleted in the meantime it may hold or leave out. It is consumed lazily and may be left early.
- * - **Deleting** is idempotent: an absent object is a success.
- * - **Errors** are `BackupError`s. `retryable` is true exactly for what may pass by itself: `TARGET_UNREACHABLE`,
- *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (perhaps with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
- *   `CHECKSUM_MISMATCH`. All others are final. No error, nor its cause, holds a credential.
- * - **Time.** `modifiedAt` and `storeTime` are of one clock, the store's.
- * - **Aborting** rejects promptly with `signal.reason`, also when the store never answers.
+ * - **Keys** are `/`-separated segments of `a-z 0-9 . _ -`. A segment begins with a letter or a digit, does not end in a dot, and has
+ *   at most {@link MAX_KEY_SEGMENT_LENGTH} characters; a key has at most {@link MAX_KEY_LENGTH}. No segment is a name that Windows
+ *   takes for a device, alone or before a dot: `con`, `prn`, `aux`, `nul`, `com0` to `com9`, `lpt0` to `lpt9`. Other keys are
+ *   refused with `INVALID_KEY`. Every key is therefore a path in any file system.
+ * - **No object is a folder.** If `a/b` is an object, `a` is not, and the reverse; callers ensure this. A target may refuse the
+ *   second put with `INVALID_KEY` or store both objects. It does not change the first one.
+ * - **Read after write.** Once `put` has resolved, every `get`, `stat` and `list` that begins later sees the whole object. Once
+ *   `delete` has resolved, none of them sees it.
+ * - **Nothing partly visible.** An object is absent or complete, even if a `put` failed or the process died. A `put` that rejected
+ *   may have taken effect, or may take effect later.
+ * - **Absent means absent.** `OBJECT_NOT_FOUND` (and `undefined` from `stat`) is the answer only if the store says that the object
+ *   does not exist. A refused permission, a missing bucket or a timeout is never "not found".
+ * - **Create-only.** Of any number of concurrent `put`s with `createOnly` on one key, at most one ever takes effect. A put of exactly
+ *   the bytes that are stored may succeed, so racing writers must put different bytes. `OBJECT_EXISTS` may be about the caller's
+ *   own object after a lost answer, so callers read it back before they consider the race lost. A conflict that calls for another
+ *   attempt is `OBJECT_CONFLICT` with `retryable`, not `OBJECT_EXISTS`. An adapter never repeats a create-only `put` by itself. If
+ *   the store does not support it, `createOnly` rejects with `CREATE_ONLY_UNSUPPORTED`.
+ * - **Whole answers.** `get` resolves with all the requested bytes or rejects. An answer that was cut off is an error. The caller may
+ *   keep and change the array.
+ * - **Buffers.** `body` is never a view of shared memory. `put` does not change it, and the caller does not change it until `put` has
+ *   resolved. After a `put` that *rejected*, the caller never uses the buffer again, because an abandoned request may still read it.
+ * - **Listings** are complete and in ascending order of key bytes. They hold the objects that existed throughout; objects that are
+ *   put or deleted meanwhile may be included or not. A listing is consumed lazily and may be left early.
+ * - **Deleting** an object that does not exist succeeds.
+ * - **Errors** are `BackupError`s. `retryable` is true exactly for errors that may pass by themselves: `TARGET_UNREACHABLE`,
+ *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (possibly with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
+ *   `CHECKSUM_MISMATCH`. All others are final. Neither an error nor its cause holds a credential.
+ * - **Time.** `modifiedAt` and `storeTime` come from one clock, that of the store.
+ * - **Aborting** rejects promptly with `signal.reason`, even if the store never answers.
  *
  * `targetConformance` in `cow-cloud-backup/testing` checks an adapter against this list.
  *
@@ -121,44 +125,45 @@ export interface Leftovers {
  */
 export interface CloudTarget extends AsyncDisposable {
   readonly capabilities: TargetCapabilities;
-  /** Stores `body` under `key`, replacing what was there unless `createOnly` is set. */
+  /** Stores `body` under `key`, and replaces an earlier object unless `createOnly` is set. */
   put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<void>;
-  /** The body of an object, or of a range of it. Rejects with `OBJECT_NOT_FOUND` when there is none. */
+  /** Returns the body of an object, or a range of it. Rejects with `OBJECT_NOT_FOUND` if there is no such object. */
   get(key: string, options?: GetOptions): Promise<Uint8Array>;
-  /** What the store reports about an object, `undefined` when there is none. */
+  /** Returns what the store reports about an object; `undefined` if there is no such object. */
   stat(key: string, options?: AbortOptions): Promise<ObjectInfo | undefined>;
-  /** All objects whose key begins with `prefix` (any string, also `''`), in key order. */
+  /** Lists all objects whose key begins with `prefix` (any string, which may be empty), in key order. */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>;
-  /** Removes an object; an absent one is a success. */
+  /** Deletes an object. The call succeeds if there is no such object. */
   delete(key: string, options?: AbortOptions): Promise<void>;
-  /** As `delete` for each of `keys`, in fewer requests. Where one fails the call rejects; others may be gone. */
+  /** Deletes several objects in fewer requests. If one can't be deleted the call rejects; others may have been deleted. */
   deleteMany?(keys: readonly string[], options?: AbortOptions): Promise<void>;
   /**
-   * What the store's own clock shows now, `undefined` where the store does not say. Ages of objects are measured on this
-   * clock: the clocks of two hosts may differ by years. It may take a request. It may run back (the store's clock was
-   * set, another server answered), so an age is never less than 0.
+   * Returns the time of the store's own clock; `undefined` if the store does not provide it. Ages of objects are measured on this
+   * clock, because the clocks of two hosts may differ by years. The call may take a request. The time may go backwards (the clock
+   * was set, or another server answered), so a negative age counts as 0.
    */
   storeTime?(options?: AbortOptions): Promise<Date | undefined>;
   /**
-   * Removes what puts that were never finished have left behind in the store, where that is no object and no listing
-   * shows it. Never anything that would make a put fail that is still under way. Absent: nothing is ever left.
+   * Removes what unfinished puts have left in the store, which is not in any listing. It never removes anything that would make a
+   * put fail that is still under way. The method is absent if nothing is ever left.
    */
   removeLeftovers?(options?: RemoveLeftoversOptions): Promise<Leftovers>;
   /**
-   * The targets behind this one when it keeps every object in several, the one that decides first. `verify` reads each.
+   * The targets behind this one if it keeps every object in several targets; the first one is the one that decides. `verify` reads
+   * each of them.
    */
   readonly members?: readonly TargetMember[] | undefined;
 }
 
 /** One of the targets behind a {@link CloudTarget} that keeps every object in several. @public */
 export interface TargetMember {
-  /** Names the member in reports, such as `primary` or `replicas[0]`. */
+  /** The name of the member in reports, such as `primary` or `replicas[0]`. */
   readonly name: string;
   readonly target: CloudTarget;
 }
 
-/** The longest key that a target must take, in characters. S3 takes 1,024 bytes with the adapter's own prefix. @public */
+/** The longest key, in characters. S3 takes 1,024 bytes, including the prefix of the adapter. @public */
 export const MAX_KEY_LENGTH = 512;
 
-/** The longest segment of a key, in characters. Encrypted file systems take names of 143 bytes. @public */
+/** The longest segment of a key, in characters. Encrypted file systems take names of up to 143 bytes. @public */
 export const MAX_KEY_SEGMENT_LENGTH = 128;

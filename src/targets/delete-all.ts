@@ -1,26 +1,26 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { described, integerArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
+import { forEachConcurrently } from '../common/map-concurrently.ts';
 import type { CloudTarget } from './cloud-target.ts';
-import { inParallel } from './in-parallel.ts';
 import { targetArgument } from './target-arguments.ts';
 
 /** Options of {@link deleteAll}. @public */
 export interface DeleteAllOptions extends AbortOptions {
-  /** How many requests are under way at once, from 1. @defaultValue 8 */
+  /** The number of requests that are under way at once, from 1. @defaultValue 8 */
   concurrency?: number | undefined;
-  /** How many keys go into one `deleteMany`. @defaultValue 1000, the most that S3 takes */
+  /** The number of keys in one `deleteMany`. @defaultValue 1000, the most that S3 takes */
   batchSize?: number | undefined;
 }
 
 const KNOWN = { concurrency: true, batchSize: true, signal: true } as const;
 
 /**
- * Deletes many objects: in batches where the target has `deleteMany`, else one by one, several at once. Where one
- * fails it starts no more, waits for those under way and rejects with the first error.
+ * Deletes many objects: in batches if the target has `deleteMany`, or else one by one, several at once. After a failure it starts
+ * no more requests, waits for those under way and rejects with the first error.
  *
- * @throws The first error of `target` (see {@link CloudTarget}), `signal.reason`, or `TypeError` for an option that is
- * unknown or out of range.
- * @param keys - read as they are needed, so a listing may be passed through
+ * @param keys - the keys, which are read as they are needed, so a listing may be passed
+ * @throws The first error of `target` (see {@link CloudTarget}), `signal.reason`, or `TypeError` for an option that is unknown or out
+ * of range.
  * @public
  */
 export async function deleteAll(
@@ -33,17 +33,17 @@ export async function deleteAll(
   integerArgument('options.batchSize', batchSize, 1);
   signalArgument('options.signal', signal);
   targetArgument('target', target);
-  // A text is iterable, and each of its letters would be a key.
+  // A string is iterable, too: each of its characters would be a key.
   if (typeof keys !== 'object' || keys === null || !(Symbol.iterator in keys || Symbol.asyncIterator in keys)) {
     throw new TypeError(`keys must be an iterable of keys, not ${described(keys)}`);
   }
   signal?.throwIfAborted();
   const { deleteMany } = target;
   if (deleteMany === undefined) {
-    await inParallel(unlessAborted(keys, signal), concurrency, (key) => target.delete(key, { signal }));
+    await forEachConcurrently(unlessAborted(keys, signal), (key) => target.delete(key, { signal }), concurrency);
   } else {
     const batches = batchesOf(unlessAborted(keys, signal), batchSize);
-    await inParallel(batches, concurrency, (batch) => deleteMany.call(target, batch, { signal }));
+    await forEachConcurrently(batches, (batch) => deleteMany.call(target, batch, { signal }), concurrency);
   }
 }
 

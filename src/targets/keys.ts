@@ -2,13 +2,13 @@ import { described } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from './cloud-target.ts';
 
-/** Begins with a letter or a digit and does not end in a dot, which Windows drops from the end of a name. */
+/** A segment begins with a letter or a digit and does not end in a dot, which Windows drops from the end of a name. */
 const SEGMENT = /^[a-z0-9](?:[a-z0-9._-]*[a-z0-9_-])?$/;
 
-/** Names that Windows takes for devices, with any extension, in every folder. */
+/** The names that Windows takes for devices, with any extension, in every folder. */
 const DEVICE = /^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)/;
 
-/** Whether `text` may stand between the slashes of a key. */
+/** Whether `text` may be a segment of a key. */
 export function isKeySegment(text: string): boolean {
   return text.length <= MAX_KEY_SEGMENT_LENGTH && SEGMENT.test(text) && !DEVICE.test(text);
 }
@@ -19,10 +19,10 @@ export function isKey(text: unknown): text is string {
 }
 
 /**
- * Returns `key` if it is one (see the obligations of {@link CloudTarget}). Targets of one's own check keys with it, so that
- * what one store refuses every store refuses.
+ * Returns `key` if it is a key (see the obligations of {@link CloudTarget}). Every target should check keys with this function, so
+ * that all stores refuse the same keys.
  *
- * @throws `INVALID_KEY` for another text, `TypeError` for what is no text
+ * @throws `INVALID_KEY` for another string, `TypeError` for anything else
  * @public
  */
 export function checkKey(key: string): string {
@@ -30,16 +30,16 @@ export function checkKey(key: string): string {
   throw new BackupError('INVALID_KEY', `not an object key: ${JSON.stringify(keyText(key).slice(0, 80))}`);
 }
 
-/** Returns `key` if it is a text at all: whether it is a key is for the target to say that stores it. */
+/** Returns `key` if it is a string. Decorators use this check, because the inner target checks whether the string is a key. */
 export function keyText(key: unknown): string {
   if (typeof key !== 'string') throw new TypeError(`key must be a string, not ${described(key)}`);
   return key;
 }
 
-/** The error for a key that stands below an object, or is the beginning of other objects' keys. */
+/** The error for a key that is below another object, or is the beginning of other objects' keys. */
 export function keyInTheWay(key: string, other: string): BackupError {
   return new BackupError(
     'INVALID_KEY',
-    `${key} can't be an object: no object's key may be a folder of other keys (${other})`,
+    `${key} can't be an object, because no object's key may be a folder of other keys (${other})`,
   );
 }

@@ -1,6 +1,6 @@
 import { BackupError } from '../common/errors.ts';
 
-/** What a target remembers of having been closed. */
+/** Whether a target has been closed. */
 export class Lifetime {
   readonly #what: string;
   #closed = false;
@@ -9,12 +9,12 @@ export class Lifetime {
     this.#what = what;
   }
 
-  /** Closing twice is the same as closing once. */
+  /** May be called again. */
   close(): void {
     this.#closed = true;
   }
 
-  /** Throws `CLOSED` after `close`, and the reason of a signal that has aborted already. */
+  /** Throws `CLOSED` after `close`, and the reason of a signal that has aborted. */
   check(signal: AbortSignal | undefined): void {
     if (this.#closed) throw new BackupError('CLOSED', `${this.#what} is closed`);
     signal?.throwIfAborted();

@@ -25,9 +25,9 @@ import {
 
 /** Options of {@link MemoryTarget}. @public */
 export interface MemoryTargetOptions {
-  /** `false` makes a target that can't create only, as some object stores can't. @defaultValue true */
+  /** Set it to `false` for a target without create-only puts, which some object stores do not have. @defaultValue true */
   createOnly?: boolean | undefined;
-  /** The store's clock, in milliseconds since 1970: `storeTime` and `modifiedAt` show it. @defaultValue Date.now */
+  /** The store's clock, in milliseconds since 1970, for `storeTime` and `modifiedAt`. @defaultValue Date.now */
   now?: (() => number) | undefined;
 }
 
@@ -37,10 +37,10 @@ interface StoredObject {
 }
 
 /**
- * Objects in memory: for tests, and for hosts that want a point in time but no storage.
+ * Stores objects in memory, for tests and for hosts that need a point in time but no storage.
  *
- * Calls throw `INVALID_KEY`, `CLOSED`, `signal.reason`; `put` with `createOnly` `OBJECT_EXISTS` or
- * `CREATE_ONLY_UNSUPPORTED`; `get` `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, and `TypeError` for a range that is none.
+ * All calls throw `INVALID_KEY`, `CLOSED` and `signal.reason`. `put` with `createOnly` throws `OBJECT_EXISTS` or
+ * `CREATE_ONLY_UNSUPPORTED`. `get` throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, and `TypeError` for an invalid range.
  *
  * @public
  */
@@ -48,7 +48,7 @@ export class MemoryTarget implements CloudTarget {
   readonly capabilities: TargetCapabilities;
   readonly #lifetime = new Lifetime('this MemoryTarget');
   readonly #objects = new Map<string, StoredObject>();
-  /** Of each beginning of keys, up to a slash, how many objects there are. */
+  /** The number of objects below each folder, by the beginning of their keys up to a slash. */
   readonly #folders = new Map<string, number>();
   readonly #now: () => number;
 
@@ -68,7 +68,7 @@ export class MemoryTarget implements CloudTarget {
       if (!this.capabilities.createOnly) {
         throw new BackupError('CREATE_ONLY_UNSUPPORTED', 'this MemoryTarget was made without createOnly');
       }
-      // Nothing is awaited from here to the `set`: that is what makes it atomic.
+      // Nothing is awaited from here to the `set`, which makes the put atomic.
       if (this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
     }
     const copy = new Uint8Array(given);
@@ -122,7 +122,7 @@ export class MemoryTarget implements CloudTarget {
     return new Date(this.#now());
   }
 
-  /** Drops every object. Calls made later reject with `CLOSED`. */
+  /** Deletes all objects and closes the target: later calls reject with `CLOSED`. */
   async close(): Promise<void> {
     this.#lifetime.close();
     this.#objects.clear();
@@ -133,7 +133,7 @@ export class MemoryTarget implements CloudTarget {
     await this.close();
   }
 
-  /** Refuses a new key that stands below an object or above others, so that tests in memory find those that do. */
+  /** Counts a new key, and refuses one that is below an object or above others, so that tests in memory find such keys. */
   #count(key: string): void {
     if (this.#folders.has(key)) throw keyInTheWay(key, 'others begin with it');
     const above = foldersOf(key);

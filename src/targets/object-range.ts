@@ -2,7 +2,7 @@ import { described, integerArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 
-/** Returns `range` if its fields are offsets and lengths at all, else throws a `TypeError`. */
+/** Returns `range` if its fields are an offset and a length, else throws a `TypeError`. */
 export function checkRange(range: ByteRange | undefined): ByteRange | undefined {
   if (range === undefined) return undefined;
   if (typeof range !== 'object' || range === null) {
@@ -13,26 +13,26 @@ export function checkRange(range: ByteRange | undefined): ByteRange | undefined 
   return range;
 }
 
-/** Room for a body, or `OBJECT_TOO_LARGE` when there is none for so many bytes. */
+/** Allocates the memory for a body. @throws `OBJECT_TOO_LARGE` if there is not enough */
 export function roomFor(what: string, bytes: number): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(bytes);
   } catch (cause) {
     throw new BackupError(
       'OBJECT_TOO_LARGE',
-      `${what}: there is not enough memory for ${bytes} bytes at once: read the object in ranges`,
+      `${what}: there is not enough memory for ${bytes} bytes at once; read the object in ranges`,
       { cause },
     );
   }
 }
 
-/** The bytes that are asked for of an object of `size` bytes: all of them, or a range that must lie within. */
+/** The bytes of an object of `size` bytes that a `get` returns: all of them, or a range that must lie within the object. */
 export function rangeWithin(key: string, size: number, range: ByteRange | undefined): ByteRange {
   if (range === undefined) return { offset: 0, length: size };
   if (range.offset + range.length > size) {
     throw new BackupError(
       'RANGE_UNSATISFIABLE',
-      `bytes ${range.offset} to ${range.offset + range.length} of object ${key}, which has ${size}`,
+      `bytes ${range.offset} to ${range.offset + range.length} do not lie within object ${key}, which has ${size} bytes`,
     );
   }
   return range;

@@ -4,19 +4,20 @@ import {
   bytesArgument,
   described,
   functionArgument,
+  integerArgument,
   optionsArgument,
   signalArgument,
 } from '../common/arguments.ts';
-import { tell } from '../common/tell.ts';
-import type { TargetClock } from './clock.ts';
-import type { CloudTarget, GetOptions, ListOptions, PutOptions } from './cloud-target.ts';
+import type { TargetClock } from '../common/clock.ts';
+import { report } from '../common/report.ts';
+import type { CloudTarget, GetOptions, ListOptions, PutOptions, RemoveLeftoversOptions } from './cloud-target.ts';
 import { checkRange } from './object-range.ts';
 
-/** Checks of what is passed to the methods of a target. Each returns the options, or throws a `TypeError`. */
+/** Checks of the arguments of a target's methods. Each function returns the argument, or throws a `TypeError`. */
 
 /**
- * Returns `body` when it is a `Uint8Array` that stays as it is: of memory that another thread may write to, a part could be
- * sent as it was and the rest as it is.
+ * Returns `body` if it is a `Uint8Array` that is not a view of shared memory: another thread could change that while it is sent,
+ * so that the object would be a mixture.
  */
 export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
   const bytes = bytesArgument('body', body);
@@ -26,7 +27,7 @@ export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }
 
-/** Returns `target` when it has the methods of one, else throws a `TypeError` that names it. */
+/** Returns `target` if it has the methods of a target, else throws a `TypeError` that names it. */
 export function targetArgument(name: string, target: unknown): CloudTarget {
   const given = target as Record<string, unknown> | null | undefined;
   const lacking = METHODS.find((method) => typeof given?.[method] !== 'function');
@@ -42,6 +43,8 @@ const ABORT = { signal: true } as const;
 const PUT = { createOnly: true, onSent: true, signal: true } as const;
 const GET = { range: true, signal: true } as const;
 const LIST = { after: true, signal: true } as const;
+const LEFTOVERS = { olderThanMs: true, dryRun: true, signal: true } as const;
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 export function abortOptions(options: AbortOptions | undefined): AbortOptions {
   const { signal } = optionsArgument('options', options, ABORT);
@@ -54,8 +57,8 @@ export function putOptions(options: PutOptions | undefined): PutOptions {
   if (onSent !== undefined) functionArgument('options.onSent', onSent);
   return {
     createOnly,
-    // Nobody's put may fail by it, and it is called where nobody would catch what it throws.
-    onSent: onSent && ((bytes) => tell('onSent', onSent, bytes)),
+    // An error of the callback must not fail the put, and nothing would catch it where it is called.
+    onSent: onSent && ((bytes) => report('onSent', onSent, bytes)),
     signal: signalArgument('options.signal', signal),
   };
 }
@@ -73,19 +76,34 @@ export function listOptions(options: ListOptions | undefined): ListOptions {
   return { after, signal: signalArgument('options.signal', signal) };
 }
 
-/** Returns `keys` when it is an array; each of them is looked at by itself. */
+/** Options of `removeLeftovers`, with their defaults. */
+export interface CheckedLeftoversOptions extends AbortOptions {
+  readonly olderThanMs: number;
+  readonly dryRun: boolean;
+}
+
+export function leftoversOptions(options: RemoveLeftoversOptions | undefined): CheckedLeftoversOptions {
+  const { olderThanMs = DAY_MS, dryRun = false, signal } = optionsArgument('options', options, LEFTOVERS);
+  return {
+    olderThanMs: integerArgument('olderThanMs', olderThanMs, 0),
+    dryRun: booleanArgument('dryRun', dryRun),
+    signal: signalArgument('signal', signal),
+  };
+}
+
+/** Returns `keys` if it is an array. Its elements are checked one by one later. */
 export function keysArgument(keys: unknown): readonly string[] {
   if (!Array.isArray(keys)) throw new TypeError(`keys must be an array of object keys, not ${described(keys)}`);
   return keys;
 }
 
-/** Returns `prefix` when it is a string, also an empty one. */
+/** Returns `prefix` if it is a string, which may be empty. */
 export function prefixOfList(prefix: unknown): string {
   if (typeof prefix !== 'string') throw new TypeError(`prefix must be a string, not ${described(prefix)}`);
   return prefix;
 }
 
-/** Returns `clock` when it has the methods that are called of it, else throws a `TypeError` that names it. */
+/** Returns `clock` if it has the methods that are needed, else throws a `TypeError` that names it. */
 export function clockArgument<T extends Partial<TargetClock>>(
   name: string,
   clock: T,

@@ -2,15 +2,20 @@ import { isDeepStrictEqual } from 'node:util';
 import { BackupError, type BackupErrorCode } from '../common/errors.ts';
 import { isBytes, isError } from '../common/realms.ts';
 
-/** What a case can tell its runner. @public */
+/**
+ * The base of the conformance suites. This folder holds the suites for devices and targets, whose cases are data that any test
+ * runner can run, and faulty devices and targets for testing what is built on them.
+ */
+
+/** The context that a runner passes to a case. @public */
 export interface ConformanceContext {
-  /** Called when the adapter lacks the capability that the case is about. The case returns right after. */
+  /** Called if the adapter lacks the capability that the case is about. The case returns right after it. */
   skip(reason?: string): void;
 }
 
 /**
- * One obligation of an adapter, as data, for vitest, node:test or any other runner: `run` resolves when
- * the adapter keeps it and rejects, saying what was expected and what was seen, when it does not.
+ * One obligation of an adapter as a test case for vitest, node:test or any other runner. `run` resolves if the adapter fulfils the
+ * obligation, or else rejects with what was expected and what was seen.
  *
  * @example
  * ```ts
@@ -24,7 +29,7 @@ export interface ConformanceCase {
   run(context: ConformanceContext): Promise<void>;
 }
 
-/** What a case rejects with when an obligation is not kept. @public */
+/** The error of a case whose obligation is not fulfilled. @public */
 export class ConformanceError extends Error {
   override readonly name = 'ConformanceError';
 }
@@ -34,14 +39,14 @@ export function expectThat(condition: boolean, message: string): asserts conditi
   if (!condition) throw new ConformanceError(message);
 }
 
-/** Fails the case unless both are deeply equal. */
+/** Fails the case unless both values are deeply equal. */
 export function expectEqual(actual: unknown, expected: unknown, what: string): void {
   if (!isDeepStrictEqual(actual, expected)) {
     throw new ConformanceError(`${what}: expected ${show(expected)}, got ${show(actual)}`);
   }
 }
 
-/** Fails the case unless both hold the same bytes; says where they first differ. */
+/** Fails the case unless both arrays hold the same bytes. The error names the first difference. */
 export function expectBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
   expectThat(isBytes(actual), `${what}: expected a Uint8Array, got ${show(actual)}`);
   expectEqual(actual.byteLength, expected.byteLength, `${what}, length in bytes`);
@@ -50,7 +55,7 @@ export function expectBytes(actual: Uint8Array, expected: Uint8Array, what: stri
   throw new ConformanceError(`${what}: byte ${at} is ${actual[at]}, expected ${expected[at]}`);
 }
 
-/** Fails the case unless `work` rejects with a `BackupError` of that code. */
+/** Fails the case unless `work` rejects with a `BackupError` that has `code`. */
 export async function expectCode(work: Promise<unknown>, code: BackupErrorCode, what: string): Promise<BackupError> {
   const outcome = await outcomeOf(work);
   if (outcome.rejected && BackupError.is(outcome.error, code)) return outcome.error;
@@ -58,7 +63,7 @@ export async function expectCode(work: Promise<unknown>, code: BackupErrorCode, 
   throw new ConformanceError(`${what}: expected a BackupError with code ${code}, but it ${seen}`);
 }
 
-/** What became of a promise. Never rejects. */
+/** The outcome of a promise. It never rejects. */
 export async function outcomeOf<T>(
   work: Promise<T>,
 ): Promise<{ rejected: false; value: T } | { rejected: true; error: unknown }> {

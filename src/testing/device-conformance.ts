@@ -1,24 +1,23 @@
 import { functionArgument, optionsArgument } from '../common/arguments.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { ConformanceCase } from './conformance.ts';
-import { CONFORMANCE_SIZE } from './device-doors.ts';
+import { CONFORMANCE_SIZE } from './device-cases.ts';
 import { deviceLifetimeCases } from './device-lifetime-cases.ts';
-import { deviceRangeCases } from './device-range-cases.ts';
+import { deviceRangeCases, deviceZeroCases } from './device-range-cases.ts';
 import { deviceTransferCases } from './device-transfer-cases.ts';
-import { deviceZeroCases } from './device-zero-cases.ts';
 
 /** How {@link deviceConformance} opens and tests an adapter. @public */
 export interface DeviceConformanceOptions {
   /**
-   * Opens a device of at least `size` bytes (1 MiB), with any content. Each case opens one, overwrites it unless it is
+   * Opens a device of at least `size` bytes (1 MiB) with any content. Each case opens one device, overwrites it unless it is
    * read-only, and disposes of it.
    */
   open(options: { size: number }): Promise<BlockDevice>;
 }
 
 /**
- * The obligations of `BlockDevice` as test cases, for one's own devices as well: both doors where there are two. They
- * skip by capability. A device that never settles a call lets its case hang, so run them with a time limit.
+ * The obligations of `BlockDevice` as test cases, for the synchronous calls, too, if a device has them. Cases about capabilities that
+ * a device lacks are skipped. A case hangs if a call never settles, so run them with a time limit.
  *
  * @public
  */

@@ -1,12 +1,11 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
-import type { DeviceCase } from './device-case.ts';
-import { content, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-doors.ts';
+import { content, type DeviceCase, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
 
 const KIB = 1024;
 
-/** Every call that waits, made with a signal. Writes come last. */
+/** Every call that takes a signal. Writes come last. */
 function abortableCalls(
   device: BlockDevice,
   length: number,
@@ -49,7 +48,7 @@ async function expectClosed(device: BlockDevice): Promise<void> {
   }
 }
 
-/** Aborting and closing. */
+/** Cases about aborting and closing. */
 export const deviceLifetimeCases: readonly DeviceCase[] = [
   {
     name: 'with a signal that has aborted already every call rejects with its reason and does nothing',
@@ -68,7 +67,7 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'a call that is aborted under way is done, or rejects with the reason',
+    name: 'a call that is aborted under way completes, or rejects with the reason',
     async run(device) {
       const length = sectors(device, 256 * KIB);
       for (const [name] of abortableCalls(device, length)) {
@@ -111,7 +110,7 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'an aborted write leaves old and new bytes in its range, nothing of what its buffer held later',
+    name: 'an aborted write leaves old and new bytes in its range, and no bytes that its buffer held later',
     lacks: lacksWrites,
     async run(device) {
       const length = sectors(device, 256 * KIB);
@@ -137,7 +136,7 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'closing twice is closing once; what comes after it rejects with CLOSED',
+    name: 'closing may be repeated, and every later call rejects with CLOSED',
     lacks: (device) => (closeOf(device) ? undefined : 'there is no close'),
     async run(device) {
       if (device.readOnly !== true) await fill(device, 0, pattern(62, sectors(device, 8 * KIB)));
@@ -148,7 +147,7 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'disposing of it is closing it, once or twice',
+    name: 'disposing closes, and may be repeated',
     async run(device) {
       await device[Symbol.asyncDispose]();
       await device[Symbol.asyncDispose]();
@@ -165,7 +164,7 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
       const reads = buffers.map(async (buffer) => {
         const { rejected, error } = { error: undefined, ...(await outcomeOf(device.read(0, buffer))) };
         if (rejected)
-          expectThat(BackupError.is(error), 'a read was cut off by closing with something else than a BackupError');
+          expectThat(BackupError.is(error), 'a read was ended by closing with an error that is not a BackupError');
         else expectBytes(buffer, pattern(63, length), 'a read that was in flight when the device closed');
         buffer.fill(0xb4);
       });

@@ -1,12 +1,11 @@
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { expectBytes, expectThat } from './conformance.ts';
-import type { DeviceCase } from './device-case.ts';
-import { content, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-doors.ts';
+import { content, type DeviceCase, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
 import { seededRandom } from './seeded-random.ts';
 
 const KIB = 1024;
 
-/** Cuts whole sectors into pieces of one to `most` bytes each, at places drawn from a seed. */
+/** Cuts a range into pieces of whole sectors, up to `most` bytes each, whose lengths and order depend on a seed. */
 function pieces(device: BlockDevice, length: number, most: number, seed: number): { offset: number; length: number }[] {
   const random = seededRandom(seed);
   const mostSectors = sectors(device, most) / device.sectorSize;
@@ -17,21 +16,20 @@ function pieces(device: BlockDevice, length: number, most: number, seed: number)
     list.push(piece);
     offset += piece.length;
   }
-  // In no order that a device could count on.
   return list.sort(() => random() - 0.5);
 }
 
-/** Half of what one call moves, in whole sectors. */
+/** Half of the bytes that one call takes, in whole sectors. */
 function halfOf(device: BlockDevice): number {
   return (
     Math.floor(sectors(device, Math.max(16 * KIB, 2 * device.sectorSize)) / 2 / device.sectorSize) * device.sectorSize
   );
 }
 
-/** What reads and writes move, and what becomes of their buffers. */
+/** Cases about the bytes that reads and writes move, and about their buffers. */
 export const deviceTransferCases: readonly DeviceCase[] = [
   {
-    name: 'fills all of the buffer of a read and takes all of the buffer of a write',
+    name: 'fills the whole buffer of a read and writes the whole buffer of a write',
     lacks: lacksWrites,
     async run(device) {
       for (const wanted of [1, 4 * KIB, 60 * KIB, 512 * KIB]) {
@@ -49,7 +47,7 @@ export const deviceTransferCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'honours views: bytes around them are neither read nor written, and what is written is left as it was',
+    name: 'respects views: bytes around them are neither read nor written, and the buffer of a write is not changed',
     lacks: lacksWrites,
     async run(device) {
       const length = sectors(device, 12 * KIB);
@@ -135,11 +133,11 @@ export const deviceTransferCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'takes many calls at once: writes side by side all land, reads at once all see their own bytes',
+    name: 'takes many calls at once: adjacent writes all take effect, and simultaneous reads all get their own bytes',
     lacks: lacksWrites,
     async run(device) {
       for (const most of [3 * device.sectorSize, 32 * KIB]) {
-        const length = sectors(device, Math.min(device.size / 2, 64 * most)); // Some 128 calls.
+        const length = sectors(device, Math.min(device.size / 2, 64 * most)); // About 128 calls.
         const expected = pattern(most, length);
         const writes = pieces(device, length, most, 13);
         await Promise.all(
@@ -178,7 +176,7 @@ export const deviceTransferCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'flushes, also with nothing written and with writes in flight, and changes no content by it',
+    name: 'flushes, even with nothing written or with writes in flight, without changing any content',
     async run(device) {
       const length = sectors(device, 32 * KIB);
       for (const door of doorsOf(device)) await door.flush();
@@ -189,12 +187,12 @@ export const deviceTransferCases: readonly DeviceCase[] = [
     },
   },
   {
-    name: 'both doors may be in use at once and agree',
-    lacks: (device) => lacksWrites(device) ?? (hasSyncDoor(device) ? undefined : 'there is no synchronous door'),
+    name: 'synchronous and asynchronous calls may be in use at once and agree',
+    lacks: (device) => lacksWrites(device) ?? (hasSyncDoor(device) ? undefined : 'there are no synchronous calls'),
     async run(device) {
       if (!hasSyncDoor(device)) return;
       const unit = sectors(device, 8 * KIB);
-      // A device may hold whole pages while a write is in flight, so the two doors keep a distance.
+      // A device may lock whole pages while a write is in flight, so the two kinds of calls keep a distance.
       const place = (index: number) => index * Math.max(unit, 8 * KIB);
       const count = Math.min(12, Math.floor(device.size / place(2)));
       for (let round = 0; round < 6; round++) {
@@ -207,7 +205,7 @@ export const deviceTransferCases: readonly DeviceCase[] = [
           }
           device.flushSync();
         } finally {
-          await Promise.allSettled(inFlight); // Also when the synchronous door fails, so that nothing is left behind.
+          await Promise.allSettled(inFlight); // Even if a synchronous call fails, so that no call is left in flight.
         }
         await Promise.all(inFlight);
         const seen = new Uint8Array(unit);

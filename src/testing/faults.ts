@@ -1,3 +1,4 @@
+import { abortable } from '../common/abort.ts';
 import {
   choiceArgument,
   described,
@@ -12,15 +13,15 @@ import { BackupError, type BackupErrorCode } from '../common/errors.ts';
 import { freshSeed, seededRandom } from './seeded-random.ts';
 
 /**
- * What goes wrong with one call to a faulty target or device.
+ * A fault of one call to a faulty target or device.
  *
- * - `fail-before`: rejects and does nothing.
- * - `fail-after`: does it, then rejects: the answer was lost.
- * - `delay`: does it `delayMs` later.
- * - `truncate`: a read answers, or a write keeps, only the first `keepBytes` (default: half of them). Of a listing:
- *   so many objects (default: one).
- * - `corrupt`: one bit of what is read or written is flipped.
- * - `never-answer`: does nothing and settles only when its signal aborts.
+ * - `fail-before`: the call rejects without any effect.
+ * - `fail-after`: the call takes effect and then rejects, as if the answer was lost.
+ * - `delay`: the call takes effect `delayMs` later.
+ * - `truncate`: a read returns, or a write stores, only the first `keepBytes` bytes (by default half of them). A listing has only
+ *   the first `keepBytes` objects (by default one).
+ * - `corrupt`: one bit of the bytes that are read or written is flipped.
+ * - `never-answer`: the call has no effect and settles only when its signal aborts.
  *
  * @public
  */
@@ -34,36 +35,36 @@ export type Fault =
 /** @public */
 export type FaultKind = Fault['kind'];
 
-/** One call as a plan sees it. @public */
+/** A call for which a plan chooses a fault. @public */
 export interface FaultCall<Operation extends string = string> {
   readonly operation: Operation;
-  /** The object's key, the listing's prefix, or the offset on a device in decimal. */
+  /** The key of the object, the prefix of the listing, or the offset on the device in decimal digits. */
   readonly subject: string;
 }
 
-/** Decides, call by call, what goes wrong. @public */
+/** Decides for each call whether it has a fault. @public */
 export interface FaultPlan<Operation extends string = string> {
-  /** The fault of this call, `undefined` to let it pass. Asked exactly once a call, in the order of calls. */
+  /** Returns the fault of a call; `undefined` for none. It is called exactly once for each call, in the order of the calls. */
   next(call: FaultCall<Operation>): Fault | undefined;
 }
 
-/** One entry of a call log. @public */
+/** An entry of a log of calls. @public */
 export interface FaultedCall<Operation extends string = string> extends FaultCall<Operation> {
   readonly fault: Fault | undefined;
 }
 
-/** One line of a script. @public */
+/** A rule of {@link scriptedFaults}. @public */
 export interface FaultRule<Operation extends string = string> {
-  /** Which operation. Absent: any. */
+  /** The operation of the calls that the rule matches. @defaultValue any */
   readonly operation?: Operation | undefined;
-  /** Which subject, by equality or pattern. Absent: any. */
+  /** The subject of the calls that the rule matches, or a pattern for it. @defaultValue any */
   readonly subject?: string | RegExp | undefined;
-  /** Which of the calls that match, counted from 1, or every one of them. @defaultValue 'every' */
+  /** The number, from 1, of the matching call that has the fault; or every matching call. @defaultValue 'every' */
   readonly nth?: number | 'every' | undefined;
   readonly fault: Fault;
 }
 
-/** A plan that says exactly which calls go wrong. The first rule that applies to a call wins. @public */
+/** Makes a plan from rules that name the calls with faults. The first rule that applies to a call wins. @public */
 export function scriptedFaults<Operation extends string = string>(
   rules: readonly FaultRule<Operation>[],
 ): FaultPlan<Operation> {
@@ -90,7 +91,7 @@ const RULE = { operation: true, subject: true, nth: true, fault: true } as const
 >;
 const KINDS: readonly FaultKind[] = ['fail-before', 'fail-after', 'delay', 'truncate', 'corrupt', 'never-answer'];
 
-/** A misspelt rule would never apply, and the test that stands on it would pass. */
+/** Throws a `TypeError` for an invalid rule: it would never apply, and a test that relies on it would pass. */
 function checkRule(name: string, rule: FaultRule): void {
   const { operation, subject, nth, fault } = optionsArgument(name, rule ?? null, RULE);
   if (operation !== undefined) textArgument(`${name}.operation`, operation);
@@ -124,23 +125,23 @@ function matches(rule: FaultRule, call: FaultCall): boolean {
   if (rule.operation !== undefined && rule.operation !== call.operation) return false;
   if (rule.subject === undefined) return true;
   if (typeof rule.subject === 'string') return rule.subject === call.subject;
-  // `search` takes no heed of the `lastIndex` that a pattern with the g flag keeps between calls.
+  // `search` ignores the `lastIndex` that a pattern with the g flag keeps between calls.
   return call.subject.search(rule.subject) >= 0;
 }
 
 /** Options of {@link seededFaults}. @public */
 export interface SeededFaultsOptions<Operation extends string = string> {
-  /** @defaultValue a fresh one, which the plan tells as `seed` */
+  /** The seed. @defaultValue a new one, which the plan has as `seed` */
   readonly seed?: number | undefined;
-  /** How often each fault befalls each operation, from 0 to 1. */
+  /** The probability of each fault for each operation, from 0 to 1. */
   readonly rates: { readonly [O in Operation]?: { readonly [K in FaultKind]?: number | undefined } | undefined };
   /** The longest `delay`, in milliseconds. @defaultValue 10 */
   readonly maxDelayMs?: number | undefined;
-  /** After so many faults everything passes, so that what is tested can end. @defaultValue no limit */
+  /** The number of faults after which all calls pass, so that a test can end. @defaultValue no limit */
   readonly maxFaults?: number | undefined;
 }
 
-/** A plan drawn from a seed: the same seed and the same calls give the same faults. @public */
+/** Makes a random plan. The same seed and the same calls give the same faults. @public */
 export function seededFaults<Operation extends string = string>(
   options: SeededFaultsOptions<Operation>,
 ): FaultPlan<Operation> & { readonly seed: number } {
@@ -158,7 +159,7 @@ export function seededFaults<Operation extends string = string>(
   return {
     seed,
     next(call) {
-      // Two draws a call, whatever comes of them, so that one call's luck never shifts another's.
+      // Each call takes two numbers in any case, so that the fault of one call does not change those of later calls.
       let draw = random();
       const detail = random();
       const rates: { readonly [K in FaultKind]?: number | undefined } = options.rates[call.operation] ?? {};
@@ -192,18 +193,18 @@ function drawnFault(kind: FaultKind, detail: number, maxDelayMs: number): Fault 
   return { kind };
 }
 
-/** The error of a fault: its own, or else one with `code` that may pass by itself. */
+/** The error of a fault: its own, or else a retryable one with `code`. */
 export function injectedError(fault: Fault, call: FaultCall, code: BackupErrorCode): unknown {
   if ('error' in fault && fault.error !== undefined) return fault.error();
   return new BackupError(code, `injected ${fault.kind} in ${call.operation} of ${call.subject}`, { retryable: true });
 }
 
-/** A copy of the first `keepBytes` of `bytes`, half of them when it is not said how many. */
+/** A copy of the first `keepBytes` of `bytes`, by default half of them. */
 export function truncated(bytes: Uint8Array, keepBytes: number | undefined): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.subarray(0, Math.min(bytes.length, keepBytes ?? Math.floor(bytes.length / 2))));
 }
 
-/** A copy of `bytes` with one bit flipped (bit numbers wrap around); no bytes, no change. */
+/** A copy of `bytes` with one bit flipped. Bit numbers wrap around. */
 export function corrupted(bytes: Uint8Array, bit = 0): Uint8Array<ArrayBuffer> {
   const copy = new Uint8Array(bytes);
   if (copy.length === 0) return copy;
@@ -214,9 +215,5 @@ export function corrupted(bytes: Uint8Array, bit = 0): Uint8Array<ArrayBuffer> {
 
 /** A promise that settles only when `signal` aborts, and then rejects with its reason. */
 export function neverAnswer(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal === undefined) return;
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
+  return abortable(new Promise<never>(() => {}), signal);
 }

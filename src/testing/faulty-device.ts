@@ -1,5 +1,6 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
 import { choiceArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
+import { systemClock, type TargetClock } from '../common/clock.ts';
 import { BackupError } from '../common/errors.ts';
 import {
   type BlockDevice,
@@ -7,59 +8,58 @@ import {
   hasSyncDoor,
   type SyncAccess,
   type SyncBlockDevice,
+  underlyingDevice,
+  type WrappingDevice,
 } from '../device/block-device.ts';
 import { checkBytes, deviceArgument, objectWith } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
-import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
-import { systemClock, type TargetClock } from '../targets/clock.ts';
 import { corrupted, type Fault, type FaultedCall, type FaultPlan, injectedError } from './faults.ts';
 
-/** What a device can be asked, through either door. @public */
+/** An operation of a device, synchronous or asynchronous. @public */
 export type DeviceOperation = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'extents';
 
 const OPERATIONS: readonly DeviceOperation[] = ['read', 'write', 'flush', 'discard', 'writeZeroes', 'extents'];
 
-/** One call of a {@link FaultyDevice}. Its subject is the offset in decimal, of a flush `0`. @public */
+/** A call of a {@link FaultyDevice}. Its subject is the offset in decimal digits, or `0` for a flush. @public */
 export interface FaultedDeviceCall extends FaultedCall<DeviceOperation> {
   readonly offset: number;
-  /** Bytes. */
+  /** The length in bytes. */
   readonly length: number;
   readonly door: 'async' | 'sync';
 }
 
 /** Options of {@link FaultyDevice}. @public */
 export interface FaultyDeviceOptions {
-  /** Replaced in tests that must not wait for `delay`. */
+  /** A clock for tests that must not wait for `delay`. @defaultValue the system's */
   clock?: Pick<TargetClock, 'sleep'> | undefined;
 }
 
 /**
- * A device on which things go wrong as a plan says, for testing what is built on devices. It has the synchronous door
- * and the optional calls that the inner device has, and passes on what the plan lets pass.
+ * A device with faults that a plan chooses, for testing what is built on devices. It has the synchronous and the optional calls that
+ * the inner device has, and passes on calls without a fault.
  *
- * - `fail-before` and `fail-after` reject with the fault's error, else with `DEVICE_IO`, which may be retried.
- * - `truncate` moves the first `keepBytes` only, rounded down to whole sectors, and then rejects with `SHORT_READ` or
- *   `SHORT_WRITE`: a short read, a torn write. Discard and write-zeroes are torn alike; extents end early, with an error.
- * - `corrupt` flips a bit of what is read or written, without an error.
- * - `never-answer` settles only when its signal aborts, or with `CLOSED` when this device closes. It never touches
- *   its buffer.
+ * - `fail-before` and `fail-after` reject with the error of the fault, or else with a retryable `DEVICE_IO`.
+ * - `truncate` moves only the first `keepBytes`, rounded down to whole sectors, and then rejects with `SHORT_READ` or `SHORT_WRITE`.
+ *   This also applies to discard and write-zeroes. Extents end early with an error.
+ * - `corrupt` flips a bit of the bytes that are read or written, without an error.
+ * - `never-answer` settles only when its signal aborts, or with `CLOSED` when this device closes. It never accesses its buffer.
  *
- * `truncate` and `corrupt` do nothing to calls that have no bytes. Through the synchronous door, where nobody can
- * wait, `delay` passes and `never-answer` fails like `fail-before`.
+ * `truncate` and `corrupt` have no effect on calls without bytes. In synchronous calls, which can't wait, `delay` has no effect, and
+ * `never-answer` fails like `fail-before`.
  *
- * Closing it waits for calls in flight and does not close the inner device.
+ * Closing waits for calls in flight and does not close the inner device.
  *
  * @public
  */
 export interface FaultyDevice extends BlockDevice, WrappingDevice {
-  /** Every call so far, in order, with what befell it. */
+  /** All calls so far, in order, with their faults. */
   readonly calls: readonly FaultedDeviceCall[];
-  /** How many calls there were of one operation, or in all. */
+  /** The number of calls of one operation, or of all calls. */
   callCount(operation?: DeviceOperation): number;
   close(): Promise<void>;
 }
 
-/** Over a device with a synchronous door it has one too. @public */
+/** The constructor of {@link FaultyDevice}, which has synchronous calls if the inner device has them. @public */
 export interface FaultyDeviceConstructor {
   new (
     inner: SyncBlockDevice,
@@ -100,7 +100,7 @@ class DeviceWithFaults implements FaultyDevice {
     this.maxTransferBytes = inner.maxTransferBytes;
     this.#plan = plan;
     this.#clock = options.clock ?? systemClock;
-    this.#untilClosed.promise.catch(() => {}); // Nobody need be waiting.
+    this.#untilClosed.promise.catch(() => {}); // No call may be waiting for it.
     if (inner.discard) this.discard = this.#otherWrite('discard', inner.discard.bind(inner));
     if (inner.writeZeroes) this.writeZeroes = this.#otherWrite('writeZeroes', inner.writeZeroes.bind(inner));
     if (inner.extents) this.extents = this.#extents.bind(this, inner.extents.bind(inner));
@@ -114,7 +114,7 @@ class DeviceWithFaults implements FaultyDevice {
 
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
     checkBytes('into', into);
-    return this.#suffer(this.#call('read', offset, into.length), options?.signal, async (bytes, fault) => {
+    return this.#withFault(this.#call('read', offset, into.length), options?.signal, async (bytes, fault) => {
       await this[underlyingDevice].read(offset, into.subarray(0, bytes), options);
       if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
     });
@@ -122,14 +122,14 @@ class DeviceWithFaults implements FaultyDevice {
 
   async write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     checkBytes('from', from);
-    return this.#suffer(this.#call('write', offset, from.length), options?.signal, (bytes, fault) => {
+    return this.#withFault(this.#call('write', offset, from.length), options?.signal, (bytes, fault) => {
       const written = fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes);
       return this[underlyingDevice].write(offset, written, options);
     });
   }
 
   async flush(options?: AbortOptions): Promise<void> {
-    return this.#suffer(this.#call('flush', 0, 0), options?.signal, () => this[underlyingDevice].flush(options));
+    return this.#withFault(this.#call('flush', 0, 0), options?.signal, () => this[underlyingDevice].flush(options));
   }
 
   async close(): Promise<void> {
@@ -147,7 +147,7 @@ class DeviceWithFaults implements FaultyDevice {
     inner: (offset: number, length: number, options?: AbortOptions) => Promise<void>,
   ) {
     return async (offset: number, length: number, options?: AbortOptions): Promise<void> =>
-      this.#suffer(this.#call(operation, offset, length), options?.signal, (bytes) => inner(offset, bytes, options));
+      this.#withFault(this.#call(operation, offset, length), options?.signal, (bytes) => inner(offset, bytes, options));
   }
 
   async *#extents(
@@ -164,7 +164,7 @@ class DeviceWithFaults implements FaultyDevice {
   }
 
   #syncDoor(inner: SyncBlockDevice): SyncAccess {
-    const suffer = (call: Call, work: (bytes: number, fault: Fault | undefined) => void) => {
+    const withFault = (call: Call, work: (bytes: number, fault: Fault | undefined) => void) => {
       const fault = this.#next(call);
       if (fault?.kind === 'fail-before' || fault?.kind === 'never-answer')
         throw injectedError(fault, call, 'DEVICE_IO');
@@ -174,18 +174,18 @@ class DeviceWithFaults implements FaultyDevice {
     return {
       readSync: (offset, into) => {
         checkBytes('into', into);
-        suffer(this.#call('read', offset, into.length, 'sync'), (bytes, fault) => {
+        withFault(this.#call('read', offset, into.length, 'sync'), (bytes, fault) => {
           inner.readSync(offset, into.subarray(0, bytes));
           if (fault?.kind === 'corrupt') into.set(corrupted(into, fault.bit));
         });
       },
       writeSync: (offset, from) => {
         checkBytes('from', from);
-        suffer(this.#call('write', offset, from.length, 'sync'), (bytes, fault) => {
+        withFault(this.#call('write', offset, from.length, 'sync'), (bytes, fault) => {
           inner.writeSync(offset, fault?.kind === 'corrupt' ? corrupted(from, fault.bit) : from.subarray(0, bytes));
         });
       },
-      flushSync: () => suffer(this.#call('flush', 0, 0, 'sync'), () => inner.flushSync()),
+      flushSync: () => withFault(this.#call('flush', 0, 0, 'sync'), () => inner.flushSync()),
     };
   }
 
@@ -193,24 +193,24 @@ class DeviceWithFaults implements FaultyDevice {
     return { operation, subject: String(offset), offset, length, door };
   }
 
-  #suffer(
+  #withFault(
     call: Call,
     signal: AbortSignal | undefined,
     work: (bytes: number, fault: Fault | undefined) => Promise<void>,
   ): Promise<void> {
     if (signal !== undefined) signalArgument('options.signal', signal);
-    const settled = this.#carryOut(call, signal, work).finally(() => this.#inFlight.delete(settled));
+    const settled = this.#runWithFault(call, signal, work).finally(() => this.#inFlight.delete(settled));
     this.#inFlight.add(settled);
     return settled;
   }
 
-  async #carryOut(
+  async #runWithFault(
     call: Call,
     signal: AbortSignal | undefined,
     work: (bytes: number, fault: Fault | undefined) => Promise<void>,
   ): Promise<void> {
     const fault = this.#next(call);
-    if (fault !== undefined) await this.#before(fault, call, signal); // What passes reaches the device at once.
+    if (fault !== undefined) await this.#before(fault, call, signal); // Calls without a fault reach the device at once.
     await work(this.#kept(fault, call), fault);
     this.#after(fault, call);
   }
@@ -228,10 +228,10 @@ class DeviceWithFaults implements FaultyDevice {
     if (fault?.kind === 'delay') await this.#clock.sleep(fault.delayMs, signal);
   }
 
-  /** How many bytes of a call are moved. */
+  /** The number of bytes that a call moves. */
   #kept(fault: Fault | undefined, call: Call): number {
     if (fault?.kind !== 'truncate') return call.length;
-    checkSpan(this, call.offset, call.length); // What is refused is refused whole.
+    checkSpan(this, call.offset, call.length); // An invalid range is refused as a whole.
     const wanted = Math.min(fault.keepBytes ?? call.length / 2, call.length);
     return Math.floor(wanted / this.sectorSize) * this.sectorSize;
   }

@@ -1,17 +1,13 @@
-import type { AbortOptions } from '../common/abort.ts';
 import { choiceArgument, optionsArgument } from '../common/arguments.ts';
+import { systemClock, type TargetClock } from '../common/clock.ts';
 import { objectWith } from '../device/door.ts';
-import { systemClock, type TargetClock } from '../targets/clock.ts';
-import type {
-  CloudTarget,
-  GetOptions,
-  Leftovers,
-  ListOptions,
-  ObjectInfo,
-  PutOptions,
-  RemoveLeftoversOptions,
-} from '../targets/cloud-target.ts';
-import { ForwardingTarget, type TargetOperation } from '../targets/decorators/forwarding-target.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../targets/cloud-target.ts';
+import {
+  ForwardingTarget,
+  TARGET_OPERATIONS,
+  type TargetCall,
+  type TargetOperation,
+} from '../targets/decorators/forwarding-target.ts';
 import { clockArgument, targetArgument } from '../targets/target-arguments.ts';
 import {
   corrupted,
@@ -24,29 +20,18 @@ import {
   truncated,
 } from './faults.ts';
 
-const OPERATIONS: readonly TargetOperation[] = [
-  'put',
-  'get',
-  'stat',
-  'list',
-  'delete',
-  'deleteMany',
-  'storeTime',
-  'removeLeftovers',
-];
-
 /** Options of {@link FaultyTarget}. @public */
 export interface FaultyTargetOptions {
-  /** Replaced in tests that must not wait for `delay`. */
+  /** A clock for tests that must not wait for `delay`. @defaultValue the system's */
   clock?: Pick<TargetClock, 'sleep'> | undefined;
 }
 
 /**
- * A target on which things go wrong as a plan says, for testing what is built on targets.
+ * A target with faults that a plan chooses, for testing what is built on targets.
  *
- * `truncate` and `corrupt` befall the body of a `put` (what is stored is not what was given) and the answer of a
- * `get`; on a `list`, `truncate` ends the listing early without an error. They do nothing to other calls. Errors
- * without one of their own are `TARGET_UNAVAILABLE` and may be retried. `fail-after` on a `list` throws at its end.
+ * `truncate` and `corrupt` change the body that a `put` stores and the answer of a `get`. `truncate` ends a `list` early without an
+ * error. They have no effect on other calls. The default error is a retryable `TARGET_UNAVAILABLE`. `fail-after` on a `list` throws
+ * at its end.
  *
  * @public
  */
@@ -63,19 +48,19 @@ export class FaultyTarget extends ForwardingTarget {
     this.#clock = clockArgument('options.clock', clock, ['sleep']);
   }
 
-  /** Every call so far, in order, with what befell it. */
+  /** All calls so far, in order, with their faults. */
   get calls(): readonly FaultedCall<TargetOperation>[] {
     return this.#calls;
   }
 
-  /** How many calls there were of one operation, or in all. */
+  /** The number of calls of one operation, or of all calls. */
   callCount(operation?: TargetOperation): number {
-    if (operation !== undefined) choiceArgument('operation', operation, OPERATIONS);
+    if (operation !== undefined) choiceArgument('operation', operation, TARGET_OPERATIONS);
     return this.#calls.filter((call) => operation === undefined || call.operation === operation).length;
   }
 
   protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
-    await this.#suffer({ operation: 'put', subject: key }, options.signal, (fault) => {
+    await this.#withFault({ operation: 'put', subject: key }, options.signal, (fault) => {
       let stored = body;
       if (fault?.kind === 'truncate') stored = truncated(body, fault.keepBytes);
       if (fault?.kind === 'corrupt') stored = corrupted(body, fault.bit);
@@ -83,34 +68,14 @@ export class FaultyTarget extends ForwardingTarget {
     });
   }
 
-  protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
-    return this.#suffer({ operation: 'get', subject: key }, options.signal, async (fault) => {
-      const bytes = await this.inner.get(key, options);
-      if (fault?.kind === 'truncate') return truncated(bytes, fault.keepBytes);
-      return fault?.kind === 'corrupt' ? corrupted(bytes, fault.bit) : bytes;
+  protected override around<T>({ operation, subject, signal }: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    if (operation === 'put') return invoke(); // `forwardPut` applies the fault, which may change the body.
+    return this.#withFault({ operation, subject }, signal, async (fault) => {
+      const answer = await invoke();
+      if (operation !== 'get') return answer;
+      if (fault?.kind === 'truncate') return truncated(answer as Uint8Array, fault.keepBytes) as T;
+      return fault?.kind === 'corrupt' ? (corrupted(answer as Uint8Array, fault.bit) as T) : answer;
     });
-  }
-
-  protected override forwardStat(key: string, options: AbortOptions): Promise<ObjectInfo | undefined> {
-    return this.#suffer({ operation: 'stat', subject: key }, options.signal, () => this.inner.stat(key, options));
-  }
-
-  protected override forwardDelete(key: string, options: AbortOptions): Promise<void> {
-    return this.#suffer({ operation: 'delete', subject: key }, options.signal, () => this.inner.delete(key, options));
-  }
-
-  protected override forwardDeleteMany(keys: readonly string[], options: AbortOptions): Promise<void> {
-    const call = { operation: 'deleteMany', subject: `${keys.length} keys` } as const;
-    return this.#suffer(call, options.signal, () => super.forwardDeleteMany(keys, options));
-  }
-
-  protected override forwardStoreTime(options: AbortOptions): Promise<Date | undefined> {
-    return this.#suffer({ operation: 'storeTime', subject: '' }, options.signal, () => super.forwardStoreTime(options));
-  }
-
-  protected override forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
-    const call = { operation: 'removeLeftovers', subject: '' } as const;
-    return this.#suffer(call, options.signal, () => super.forwardRemoveLeftovers(options));
   }
 
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
@@ -129,7 +94,7 @@ export class FaultyTarget extends ForwardingTarget {
     if (fault?.kind === 'fail-after') throw injectedError(fault, call, 'TARGET_UNAVAILABLE');
   }
 
-  async #suffer<T>(
+  async #withFault<T>(
     call: FaultCall<TargetOperation>,
     signal: AbortSignal | undefined,
     work: (fault: Fault | undefined) => Promise<T>,

@@ -1,11 +1,11 @@
 import { functionArgument, integerArgument } from '../common/arguments.ts';
 
-/** Numbers from 0 (included) to 1 (excluded), in the manner of `Math.random`. @public */
+/** Returns numbers from 0 (included) to 1 (excluded), like `Math.random`. @public */
 export type RandomSource = () => number;
 
 /**
- * A small generator (mulberry32) that gives the same numbers for the same seed on every machine. For
- * tests that must be replayed; never for secrets.
+ * Makes a small generator (mulberry32) that returns the same numbers for the same seed on every machine. It is for tests that must be
+ * repeatable and not for secrets.
  *
  * @param seed - any 32-bit unsigned integer
  * @public
@@ -21,12 +21,12 @@ export function seededRandom(seed: number): RandomSource {
   };
 }
 
-/** A seed that nobody chose, to be printed so that its run can be replayed. @public */
+/** Returns a new seed, to be printed so that its run can be repeated. @public */
 export function freshSeed(): number {
   return Math.floor(Math.random() * 2 ** 32);
 }
 
-/** `length` bytes from `random`. @public */
+/** Returns `length` bytes from `random`. @public */
 export function randomBytesFrom(random: RandomSource, length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(integerArgument('length', length, 0, 2 ** 32));
   functionArgument('random', random);

@@ -1,27 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import { functionArgument, optionsArgument } from '../common/arguments.ts';
+import { forEachConcurrently } from '../common/map-concurrently.ts';
 import type { CloudTarget } from '../targets/cloud-target.ts';
 import type { ConformanceCase } from './conformance.ts';
-import { targetAbortCases } from './target-abort-cases.ts';
 import { targetListingCases } from './target-listing-cases.ts';
 import { targetObjectCases } from './target-object-cases.ts';
-import { targetRaceCases } from './target-race-cases.ts';
-import { forEachOf } from './target-trial.ts';
+import { targetAbortCases, targetRaceCases } from './target-race-cases.ts';
 
 /** How {@link targetConformance} opens and tests an adapter. @public */
 export interface TargetConformanceOptions {
-  /** Opens a target of the kind that is tested. Each case opens one and disposes of it. */
+  /** Opens a target. Each case opens one and disposes of it. */
   open(): Promise<CloudTarget>;
   /**
-   * Empties the store before each case. Not needed: every case uses keys of its own, under `conformance/`, and deletes
-   * what it made.
+   * Empties the store before each case. It is not needed, because every case uses keys of its own under `conformance/` and deletes
+   * its objects.
    */
   reset?: (() => Promise<void>) | undefined;
 }
 
 /**
- * The obligations of `CloudTarget` as test cases, for one's own adapters as well. They skip by capability, hold no
- * more than some 40 MiB and make some 2,000 requests in all.
+ * The obligations of `CloudTarget` as test cases. Cases about capabilities that a target lacks are skipped. All cases together take
+ * up to about 40 MiB of memory and make about 2,000 requests.
  *
  * @public
  */
@@ -46,14 +45,14 @@ export function targetConformance(options: TargetConformanceOptions): readonly C
   }));
 }
 
-/** Through a target of its own, since a case may have closed the one it was given. */
+/** Deletes the objects of a case with another target, since the case may have closed its own. */
 async function cleanUp(options: TargetConformanceOptions, prefix: string): Promise<void> {
   if (options.reset !== undefined) return;
   const target = await options.open();
   try {
     const keys: string[] = [];
     for await (const { key } of target.list(prefix)) keys.push(key);
-    await forEachOf(keys, (key) => target.delete(key));
+    await forEachConcurrently(keys, (key) => target.delete(key), 24);
   } finally {
     await target[Symbol.asyncDispose]();
   }

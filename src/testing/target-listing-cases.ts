@@ -1,34 +1,15 @@
+import { forEachConcurrently } from '../common/map-concurrently.ts';
 import type { CloudTarget, ListOptions } from '../targets/cloud-target.ts';
 import { expectEqual, expectThat } from './conformance.ts';
-import { forEachOf, type TargetCase } from './target-trial.ts';
+import type { TargetCase } from './target-object-cases.ts';
 
 /**
- * Names in key order. `-` and `.` come before `/`, digits after it: walking folder by folder, or comparing segment by
- * segment, gives another order.
+ * Names in key order. `-` and `.` come before `/`, and digits after it: an adapter that walks folder by folder, or compares segment
+ * by segment, gets another order.
  */
 const ORDERED = [
-  '0',
-  '00',
-  '00012',
-  '1e5',
-  'a-b',
-  'a-b.d/c',
-  'a.b',
-  'a.c/d',
-  'a/0',
-  'a/b-c',
-  'a/b/c',
-  'a/b0',
-  'a0',
-  'a00/b',
-  'a_b',
-  'aa',
-  'b/c/d/e',
-  'b/c/d0',
-  `c${'x'.repeat(126)}`,
-  `c${'x'.repeat(126)}-`,
-  `c${'x'.repeat(126)}0/d`,
-  `c${'x'.repeat(126)}1`,
+  ...'0 00 00012 1e5 a-b a-b.d/c a.b a.c/d a/0 a/b-c a/b/c a/b0 a0 a00/b a_b aa b/c/d/e b/c/d0'.split(' '),
+  ...['', '-', '0/d', '1'].map((end) => `c${'x'.repeat(126)}${end}`),
   'z',
 ];
 
@@ -38,19 +19,19 @@ async function keysOf(target: CloudTarget, prefix: string, options?: ListOptions
   return keys;
 }
 
-/** Listings: order, prefixes, `after`, length, and leaving early. */
+/** Cases about listings: order, prefixes, `after`, length, and leaving early. */
 export const targetListingCases: readonly TargetCase[] = [
   {
     name: 'a listing is complete and in the order of key bytes',
     async run({ target, prefix, key }) {
-      // Put in another order than they are listed in.
+      // They are put in another order than that of the listing.
       const shuffled = [...ORDERED].sort((one, other) => (hash(one) < hash(other) ? -1 : 1));
       for (const name of shuffled) await target.put(key(name), new Uint8Array(name.length));
       expectEqual(await keysOf(target, prefix), ORDERED.map(key), 'the listing');
       for await (const info of target.list(prefix)) {
         expectEqual(info.size, info.key.length - prefix.length, `the size that is listed of ${info.key}`);
       }
-      // Other objects may be there as well; what matters is the order.
+      // There may be other objects, too; only the order matters.
       const everything = await keysOf(target, '');
       expectEqual(everything, [...everything].sort(), 'the listing of everything');
       expectThat(
@@ -63,21 +44,7 @@ export const targetListingCases: readonly TargetCase[] = [
     name: 'a prefix is any text, also one that ends within a segment',
     async run({ target, prefix, key }) {
       for (const name of ORDERED) await target.put(key(name), new Uint8Array(1));
-      const prefixes = [
-        'a',
-        'a/',
-        'a/b',
-        'a-',
-        'a.',
-        'a0',
-        'b/c/d',
-        'b/c/d/',
-        '0',
-        'cxx',
-        `c${'x'.repeat(126)}`,
-        'q',
-        'A',
-      ];
+      const prefixes = [...'a a/ a/b a- a. a0 b/c/d b/c/d/ 0 cxx q A'.split(' '), `c${'x'.repeat(126)}`];
       for (const text of [...prefixes, 'a/b/c/d', 'é', '../']) {
         const expected = ORDERED.filter((name) => name.startsWith(text)).map(key);
         expectEqual(await keysOf(target, prefix + text), expected, `the listing of ${JSON.stringify(text)}`);
@@ -105,7 +72,7 @@ export const targetListingCases: readonly TargetCase[] = [
     name: 'a listing goes on past a thousand objects, and may be left early',
     async run({ target, prefix, key }) {
       const names = Array.from({ length: 1005 }, (_, index) => `many/${String(index).padStart(6, '0')}`);
-      await forEachOf(names, (name) => target.put(key(name), new Uint8Array(0)));
+      await forEachConcurrently(names, (name) => target.put(key(name), new Uint8Array(0)), 24);
       expectEqual(await keysOf(target, prefix), names.map(key), 'the listing');
       expectEqual(await keysOf(target, prefix, { after: key('many/000999') }), names.slice(1000).map(key), 'the end');
       const some: string[] = [];
@@ -164,7 +131,7 @@ export const targetListingCases: readonly TargetCase[] = [
   },
 ];
 
-/** Some order that has nothing to do with that of the keys. */
+/** An order that is unrelated to that of the keys. */
 function hash(text: string): number {
   return [...text].reduce((sum, character) => (sum * 31 + character.charCodeAt(0)) % 1009, text.length);
 }

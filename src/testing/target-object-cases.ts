@@ -1,55 +1,27 @@
 import { createHash } from 'node:crypto';
-import { MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from '../targets/cloud-target.ts';
-import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
+import { type CloudTarget, MAX_KEY_LENGTH, MAX_KEY_SEGMENT_LENGTH } from '../targets/cloud-target.ts';
+import { type ConformanceContext, expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
 import { randomBytesFrom, seededRandom } from './seeded-random.ts';
-import type { TargetCase, TargetTrial } from './target-trial.ts';
 
 const MIB = 1024 * 1024;
-/** Stores date objects by the second, file systems by two, and two servers of one store differ a little. */
+/** Stores date objects to the second, some file systems to two seconds, and the servers of one store differ slightly. */
 const CLOCK_STEP_MS = 5000;
 const SIZES = [0, 1, MIB, 8 * MIB + 1];
 
-/** What no key may look like: escapes, empty segments, other alphabets, too long. */
+/** Strings that are not keys: escapes, empty segments, other alphabets, too long. */
 const INVALID_KEYS = [
-  '',
-  '/',
-  '/a',
-  'a/',
-  'a//b',
-  '.',
-  '..',
-  'a/..',
-  'a/../b',
-  'a/.b',
-  '-a',
-  '_a',
-  'a/-b',
-  'A',
-  'a b',
-  'a\\b',
-  'a\0b',
-  'a\n',
-  'é',
-  'a~',
-  'a+b',
-  'a%2fb',
-  'a:b',
-  'a.',
-  'a./b',
-  'a/b..',
-  'con',
-  'a/nul/b',
-  'lpt1.txt',
+  ...['', 'a b', 'a\\b', 'a\0b', 'a\n', 'é', 'a~', 'a+b', 'a%2fb', 'a:b', 'A'],
+  ...'/ /a a/ a//b . .. a/.. a/../b a/.b -a _a a/-b a. a./b a/b.. con a/nul/b lpt1.txt'.split(' '),
   'a'.repeat(MAX_KEY_SEGMENT_LENGTH + 1),
   `${'a/'.repeat(MAX_KEY_LENGTH / 2)}a`,
 ];
 
-/** Content that shows where a byte came from: the same for the same size and seed. */
+/** Bytes that depend only on size and seed, and show where they came from. */
 export function content(size: number, seed = size): Uint8Array<ArrayBuffer> {
   return randomBytesFrom(seededRandom(seed), size);
 }
 
-/** Single objects: put, get, stat, delete, and what they must refuse. */
+/** Cases about single objects: put, get, stat, delete, and the calls that must be refused. */
 export const targetObjectCases: readonly TargetCase[] = [
   ...SIZES.map((size) => ({
     name: `an object of ${size} bytes comes back as it was put`,
@@ -57,8 +29,8 @@ export const targetObjectCases: readonly TargetCase[] = [
       await target.put(key('object'), content(size));
       expectBytes(await target.get(key('object')), content(size), 'the body');
       const info = await target.stat(key('object'));
-      expectEqual(info?.size, size, 'the size that stat tells');
-      expectEqual(info?.key, key('object'), 'the key that stat tells');
+      expectEqual(info?.size, size, 'the size in stat');
+      expectEqual(info?.key, key('object'), 'the key in stat');
     },
   })),
   {
@@ -178,7 +150,7 @@ export const targetObjectCases: readonly TargetCase[] = [
   {
     name: 'stat tells the SHA-256 of the body where the capabilities promise it',
     async run({ target, key, context }) {
-      // A target may learn what its server can do from the first put.
+      // A target may learn from the first put what its server supports.
       await target.put(key('object'), content(3000));
       if (!target.capabilities.checksums) return context.skip('the target keeps no checksums');
       const info = await target.stat(key('object'));
@@ -297,3 +269,19 @@ export const targetObjectCases: readonly TargetCase[] = [
     },
   },
 ];
+
+/** The arguments of a case: a target, and keys that no other case uses. */
+export interface TargetTrial {
+  readonly target: CloudTarget;
+  /** A key of this case alone. */
+  key(name: string): string;
+  /** The beginning of all keys of this case, which ends with a `/`. */
+  readonly prefix: string;
+  readonly context: ConformanceContext;
+}
+
+/** A case of the suite for targets. */
+export interface TargetCase {
+  readonly name: string;
+  run(trial: TargetTrial): Promise<void>;
+}

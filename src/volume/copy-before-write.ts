@@ -1,9 +1,7 @@
-import { type AbortOptions, abortable } from '../common/abort.ts';
-import { abortOptionsArgument } from '../common/arguments.ts';
+import { type AbortOptions, abortable, abortOptionsArgument } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
-import type { SyncBlockDevice } from '../device/block-device.ts';
+import { COMPLETED, type SyncBlockDevice } from '../device/block-device.ts';
 import { checkBytes, checkLength } from '../device/door.ts';
-import { SETTLED } from '../device/settled.ts';
 import { checkSpan, isMultiple } from '../device/span.ts';
 import type { PendingCopies } from './preimage-copies.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -129,7 +127,7 @@ export class CopyBeforeWrite {
     try {
       abortOptionsArgument(options);
       this.#check(offset, length);
-      return length === 0 ? SETTLED : undefined;
+      return length === 0 ? COMPLETED : undefined;
     } catch (error) {
       return Promise.reject(error);
     }
@@ -214,7 +212,7 @@ export class CopyBeforeWrite {
   }
 
   #tracked(done: Promise<void>): Promise<void> {
-    if (done === SETTLED) {
+    if (done === COMPLETED) {
       this.#core.gate.leave();
       return done;
     }

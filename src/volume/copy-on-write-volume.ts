@@ -1,20 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
-import type { AbortOptions } from '../common/abort.ts';
-import {
-  abortOptionsArgument,
-  described,
-  integerArgument,
-  plainObjectArgument,
-  textArgument,
-} from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
+import { described, integerArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
 import type { BlockRange } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
-import { type BlockDevice, hasSyncDoor, type SyncAccess, type SyncBlockDevice } from '../device/block-device.ts';
+import {
+  type BlockDevice,
+  hasSyncDoor,
+  type SyncAccess,
+  type SyncBlockDevice,
+  underlyingDevice,
+} from '../device/block-device.ts';
 import { checkTransfer } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
-import { underlyingDevice } from '../device/underlying.ts';
 import { CopyBeforeWrite } from './copy-before-write.ts';
 import type { ChangePoint } from './epoch-map.ts';
 import { EventQueue } from './event-queue.ts';

@@ -1,8 +1,7 @@
 import { type AbortOptions, abortable } from '../common/abort.ts';
 import { functionArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import type { BlockDevice } from '../device/block-device.ts';
-import { deviceStack } from '../device/underlying.ts';
+import { type BlockDevice, deviceStack } from '../device/block-device.ts';
 import type { EpochMap } from './epoch-map.ts';
 import type { LiveSnapshots } from './live-snapshots.ts';
 import { SnapshotRecord } from './snapshot-record.ts';

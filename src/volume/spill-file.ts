@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { BackupError } from '../common/errors.ts';
-import type { BlockDevice, SyncBlockDevice } from '../device/block-device.ts';
+import { type BlockDevice, deviceStack, type SyncBlockDevice } from '../device/block-device.ts';
 import { isFileDevice } from '../device/file-device.ts';
 import { fileError } from '../device/file-errors.ts';
-import { deviceStack } from '../device/underlying.ts';
 
 /** A volume's own spill file: in which folder it is created, and the file itself. */
 

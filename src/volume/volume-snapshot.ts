@@ -1,13 +1,12 @@
 import type { EventEmitter } from 'node:events';
-import type { AbortOptions } from '../common/abort.ts';
-import { abortOptionsArgument, choiceArgument } from '../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
+import { choiceArgument } from '../common/arguments.ts';
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
-import type { BlockDevice, Extent } from '../device/block-device.ts';
+import { type BlockDevice, type Extent, underlyingDevice, type WrappingDevice } from '../device/block-device.ts';
 import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
-import { underlyingDevice, type WrappingDevice } from '../device/underlying.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
 import type { ChangePoint } from './epoch-map.ts';
 import type { SnapshotOptions } from './freeze.ts';

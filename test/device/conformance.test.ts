@@ -23,9 +23,9 @@ type Ability = 'sectors' | 'writes' | 'sync' | 'discard' | 'writeZeroes' | 'exte
 
 const ABILITY_OF: readonly (readonly [pattern: RegExp, ability: Ability])[] = [
   [/MISALIGNED/, 'sectors'],
-  [/both doors/, 'sync'],
+  [/synchronous and asynchronous/, 'sync'],
   [/^write-zeroes/, 'writeZeroes'],
-  [/follows a discard/, 'discard'],
+  [/a discarded range/, 'discard'],
   [/discards and write-zeroes side by side/, 'writeZeroes'],
   [/^extents cover/, 'extents'],
   [/overlapping writes/, 'bigTransfers'],

@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { type BlockDevice, hasSyncDoor } from '../../src/device/block-device.ts';
+import { type BlockDevice, deviceStack, hasSyncDoor, underlyingDevice } from '../../src/device/block-device.ts';
 import { byteDevice } from '../../src/device/byte-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { sliceDevice } from '../../src/device/slice-device.ts';
 import { pageDevice, syncDevice } from '../../src/device/sync-device.ts';
-import { deviceStack, underlyingDevice } from '../../src/device/underlying.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { asyncOnly } from './support/doors.ts';
 import { SparseDevice } from './support/sparse-device.ts';

@@ -1,6 +1,6 @@
 import { crc32, zstdDecompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { decodePlain } from '../../src/common/bounded-msgpack.ts';
+import { decodeMsgpack } from '../../src/common/msgpack.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
 import { decodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
@@ -176,7 +176,7 @@ describe('the log', () => {
   const logKey = hkdf256(key, repositoryId, 'cow1 log key');
   const sealed = (label: string, seq: number, body: Uint8Array) =>
     bytes(nonce, gcm(logKey, nonce, body, bytes(label, u64(seq))));
-  const plain = (name: string) => decodePlain(vector(name), 'LOG_CORRUPT');
+  const plain = (name: string) => decodeMsgpack(vector(name), 'LOG_CORRUPT');
   const b16 = (byte: number) => Buffer.alloc(16, byte);
   const at = 1_700_000_000_000;
   const entry1 = {
@@ -227,7 +227,7 @@ describe('the log', () => {
     const raw = zstdDecompressSync(body.subarray(5));
     expect(body.subarray(0, 5)).toEqual(bytes(1, u32(raw.length)));
     const nothing = { pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] };
-    expect(decodePlain(raw, 'LOG_CORRUPT')).toEqual({
+    expect(decodeMsgpack(raw, 'LOG_CORRUPT')).toEqual({
       ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, keySlots: [], removedSlots: [] },
       backups: [{ ...backup, seq: 2, committedAt: at + 60_000, session: 1 }],
       heads: [['disk', b16(0xbb)]],

@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { tell } from '../../src/common/tell.ts';
+import { report } from '../../src/common/report.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import type { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { Progress } from '../../src/repository/context/progress.ts';
-import { withProgress } from '../../src/repository/context/progress.ts';
+import { type Progress, withProgress } from '../../src/repository/context/progress.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { createIn, openVolume } from './support/repositories.ts';
 
@@ -92,8 +91,8 @@ test('an operation that is over is not heard any more, though its work goes on b
     return { phase: 'x', doneBytes, totalBytes: undefined, transferredBytes: 0, requests: 0 };
   };
   await withProgress({ onProgress: ({ doneBytes }) => told.push(doneBytes) }, async ({ onProgress }) => {
-    tell('onProgress', onProgress, progress(1));
-    late = () => tell('onProgress', onProgress, progress(2));
+    report('onProgress', onProgress, progress(1));
+    late = () => report('onProgress', onProgress, progress(2));
   });
   late?.();
   expect(told).toEqual([1]);

@@ -8,7 +8,7 @@ import { BLOCK, createIn, openIn } from '../repository/support/repositories.ts';
 import { randomBytes, randomForTest, testSeed, times, withinMs } from '../support/randomness.ts';
 import { mountedDisk, QuotaDisk, type SmallDisk } from './support/full-disks.ts';
 
-vi.mock('../../src/targets/clock.ts', () => import('../repository/histories/support/hasty-clock.ts'));
+vi.mock('../../src/common/clock.ts', () => import('../repository/histories/support/hasty-clock.ts'));
 
 /**
  * Disks that fill up while backups are made, forgotten and pruned: every operation succeeds or says `NO_SPACE`, every

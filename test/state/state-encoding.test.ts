@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { pack } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../src/common/errors.ts';
+import { encodeMsgpack } from '../../src/common/msgpack.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 import { property } from '../support/randomness.ts';
 import { mapOf, recount, someStates, statesOf } from './support.ts';
@@ -30,7 +30,7 @@ function expectHarmless(bytes: Uint8Array): void {
 
 /** MessagePack `[1, blockCount, runs]` by hand. */
 const encoded = (blockCount: unknown, runs: readonly number[], version: unknown = 1) =>
-  encodePlain([version, blockCount, Uint8Array.from(runs)]);
+  encodeMsgpack([version, blockCount, Uint8Array.from(runs)]);
 
 describe('the encoded form of a block state map', () => {
   test('decodes to the same states and counts, and encodes to the same bytes again', () => {
@@ -96,7 +96,7 @@ describe('the encoded form of a block state map', () => {
 
   test('what is no encoding at all is STATE_CORRUPT', () => {
     const others = [null, 0, 'text', [], [1, 3], [1, 3, 'no bytes'], [1, 3, [0, 3]], { 0: 1, 1: 3 }, [1, 3, 4, 5]];
-    for (const value of others) expect(() => BlockStateMap.decode(encodePlain(value))).toThrow(corrupt);
+    for (const value of others) expect(() => BlockStateMap.decode(encodeMsgpack(value))).toThrow(corrupt);
     for (const version of [0, 2, '1', null])
       expect(() => BlockStateMap.decode(encoded(3, [0, 3], version))).toThrow(corrupt);
     for (const blockCount of [-1, 1.5, '3', null, Number.NaN]) {
@@ -155,7 +155,7 @@ describe('the encoded form of a block state map', () => {
         return bytes;
       });
     const random = fc.uint8Array({ maxLength: 200 });
-    const almost = fc.tuple(fc.nat(2 ** 31), random).map(([blockCount, runs]) => encodePlain([1, blockCount, runs]));
+    const almost = fc.tuple(fc.nat(2 ** 31), random).map(([blockCount, runs]) => encodeMsgpack([1, blockCount, runs]));
     fc.assert(fc.property(fc.oneof(damaged, random, almost), expectHarmless), property(6000));
   });
 });

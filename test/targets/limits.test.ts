@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { systemClock } from '../../src/targets/clock.ts';
+import { systemClock } from '../../src/common/clock.ts';
 import { withBandwidthLimit } from '../../src/targets/decorators/with-bandwidth-limit.ts';
 import { withConcurrencyLimit } from '../../src/targets/decorators/with-concurrency-limit.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
-import type { SyncBlockDevice } from '../../src/device/block-device.ts';
+import { deviceStack, type SyncBlockDevice } from '../../src/device/block-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
-import { deviceStack } from '../../src/device/underlying.ts';
 import { type Fault, scriptedFaults, seededFaults } from '../../src/testing/faults.ts';
 import { type DeviceOperation, FaultyDevice } from '../../src/testing/faulty-device.ts';
 import { asyncOnly } from '../device/support/doors.ts';

@@ -1,8 +1,7 @@
 import { randomInt } from 'node:crypto';
-import type { BlockRange } from '../../common/block-range.ts';
-import { subtractionOf, unionOf } from '../../common/block-ranges.ts';
+import { type BlockRange, collectRanges, subtractionOf, unionOf } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
-import { gatheredRanges, letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../../state/block-state.ts';
 import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -63,7 +62,7 @@ export async function planBackup(request: PlanRequest): Promise<BackupPlan> {
   if (!isTracked) return compared(base, written);
   // R11: blocks that the base has lost, or holds in damaged packs, are stored again.
   const damaged = await damagedBlocksOf(context, map, { signal });
-  const changed = await gatheredRanges(unionOf(written, pinned.descriptor.lost, damaged));
+  const changed = await collectRanges(unionOf(written, pinned.descriptor.lost, damaged));
   const unchanged = await unchangedBlocks(snapshot, changed);
   const missed = await findUntrackedChanges(request, base, unchanged);
   if (missed.length > 0) {
@@ -79,7 +78,7 @@ export async function planBackup(request: PlanRequest): Promise<BackupPlan> {
 
 /** The blocks of a snapshot that are not among `changed`. */
 export function unchangedBlocks(snapshot: VolumeSnapshot, changed: readonly BlockRange[]): Promise<BlockRange[]> {
-  return gatheredRanges(subtractionOf([{ firstBlock: 0, blockCount: snapshot.states.blockCount }], changed));
+  return collectRanges(subtractionOf([{ firstBlock: 0, blockCount: snapshot.states.blockCount }], changed));
 }
 
 function withoutBase(changeReason: ChangeReason): BackupPlan {
@@ -107,7 +106,7 @@ async function markInherited(
     } else {
       base.same(block++);
     }
-    await letOthersRun();
+    await yieldToEventLoop();
   }
 }
 
@@ -150,7 +149,7 @@ async function sampleOf(ranges: readonly BlockRange[], count: number): Promise<n
   let total = 0;
   for (const { blockCount } of ranges) {
     total += blockCount;
-    await letOthersRun();
+    await yieldToEventLoop();
   }
   // Indices into the blocks of all ranges, ascending.
   const indices = Array.from({ length: Math.min(count, total) }, () => randomInt(total)).sort((a, b) => a - b);
@@ -163,7 +162,7 @@ async function sampleOf(ranges: readonly BlockRange[], count: number): Promise<n
     }
     if (next === indices.length) break;
     before += blockCount;
-    await letOthersRun();
+    await yieldToEventLoop();
   }
   return [...chosen];
 }

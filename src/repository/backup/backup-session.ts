@@ -1,9 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { encodePlain } from '../../common/bounded-msgpack.ts';
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
+import { encodeMsgpack } from '../../common/msgpack.ts';
+import { runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { metered } from '../../targets/decorators/request-meter.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
@@ -273,8 +272,8 @@ export async function commitPacks(
   const packTables: PackTable[] = [];
   for (let from = 0; from < all.length; from += MAX_TABLE_PACKS) {
     const listed = all.slice(from, from + MAX_TABLE_PACKS);
-    const raw = await inTurns(encodingPackTable(listed));
-    await letOthersRun();
+    const raw = await runInSteps(encodingPackTable(listed));
+    await yieldToEventLoop();
     const id = context.keys.recordId(RecordKind.table, raw);
     packTables.push({ id, location: await nodes.write(RecordKind.table, id, raw, 0), packs: listed.length });
   }
@@ -287,7 +286,8 @@ function areCommitted(state: LogState, backups: readonly BackupRecord[]): boolea
   return backups.every((backup) => {
     const stored = state.backups.get(backup.id);
     return (
-      stored !== undefined && Buffer.compare(encodePlain(backupPlain(stored)), encodePlain(backupPlain(backup))) === 0
+      stored !== undefined &&
+      Buffer.compare(encodeMsgpack(backupPlain(stored)), encodeMsgpack(backupPlain(backup))) === 0
     );
   });
 }

@@ -1,5 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { inRanges } from '../../common/block-ranges.ts';
+import { inRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { RecordReader } from '../format/record.ts';

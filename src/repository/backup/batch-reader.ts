@@ -1,6 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BlockRange } from '../../common/block-range.ts';
-import { subtractRanges } from '../../common/block-ranges.ts';
+import { type BlockRange, subtractRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';

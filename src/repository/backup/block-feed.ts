@@ -1,6 +1,5 @@
-import type { BlockRange } from '../../common/block-range.ts';
-import { RangeCollector } from '../../common/block-ranges.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { type BlockStates, maskOf, nextInStates } from '../../state/block-state-map.ts';
 
 /** Which blocks a batch consists of: overwritten ones, or the next ones of the sweep. Each lane fills its own packs. */
@@ -103,7 +102,7 @@ export class BlockFeed {
    */
   async take(claim: (batch: Batch) => void, onIdle: () => void, lane?: 'intercepted'): Promise<Batch | undefined> {
     for (;;) {
-      await letOthersRun(); // The loops of all jobs together could stall the event loop.
+      await yieldToEventLoop(); // The loops of all jobs together could stall the event loop.
       if (this.#isEnded || this.isExhausted) return undefined;
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {

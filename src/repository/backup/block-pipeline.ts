@@ -1,6 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BlockRange } from '../../common/block-range.ts';
-import { RangeCollector } from '../../common/block-ranges.ts';
+import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';

@@ -2,7 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { abortable } from '../../common/abort.ts';
 import { integerArgument, optionsArgument, signalArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { tell } from '../../common/tell.ts';
+import { report } from '../../common/report.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
 import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -206,7 +206,7 @@ export class JobHandle implements BackupJob {
     clearTimeout(this.#reportTimer);
     this.#reportTimer = undefined;
     this.#reportedAt = performance.now();
-    tell('onProgress', this.#parts.onProgress, this.progress());
+    report('onProgress', this.#parts.onProgress, this.progress());
   }
 
   #setPaused(isPaused: boolean): void {

@@ -9,8 +9,8 @@ import {
   signalArgument,
   textArgument,
 } from '../../common/arguments.ts';
-import { encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
+import { encodeMsgpack } from '../../common/msgpack.ts';
 import { checkBudget } from '../../targets/decorators/request-meter.ts';
 import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -184,5 +184,5 @@ function mostBytes({ volume, metadata = {}, blockCount }: CommitPart): number {
     stats: { storedBytes: most, changedBlocks: most },
   };
   const chunks = MAX_RUNS + Math.ceil(Math.min(MAX_RUN_ENTRIES, blockCount) / FULL_CHUNK_ENTRIES);
-  return encodePlain(backupPlain(record)).length + DESCRIPTOR_BYTES + chunks * CHUNK_REF_BYTES;
+  return encodeMsgpack(backupPlain(record)).length + DESCRIPTOR_BYTES + chunks * CHUNK_REF_BYTES;
 }

@@ -1,5 +1,5 @@
+import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
-import { systemClock, type TargetClock } from '../../targets/clock.ts';
 
 /** A target that can't be reached. @public */
 export interface Outage {

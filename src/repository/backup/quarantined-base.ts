@@ -1,9 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { BlockRange } from '../../common/block-range.ts';
-import { unionRanges } from '../../common/block-ranges.ts';
-import { isDamage } from '../../common/damage.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { type BlockRange, unionRanges } from '../../common/block-range.ts';
+import { isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { FreshRecords, movedPlace } from '../context/fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
@@ -110,7 +109,7 @@ class Examination {
     }
     this.#overlay = await Overlay.of(runs);
     for (let at = 0; at < this.#overlay.count; at++) {
-      if (at % ENTRIES_AT_ONCE === 0) await letOthersRun();
+      if (at % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
       await this.#lookAt(this.#overlay.block(at), this.#overlay.entry(at));
     }
   }

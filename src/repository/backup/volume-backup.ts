@@ -1,7 +1,6 @@
-import type { BlockRange } from '../../common/block-range.ts';
-import { subtractionOf, unionOf } from '../../common/block-ranges.ts';
+import { type BlockRange, collectRanges, subtractionOf, unionOf } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
-import { gatheredRanges, letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../../state/block-state.ts';
 import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -136,12 +135,12 @@ export class VolumeBackup {
 
   async #withLost(descriptor: MapDescriptor): Promise<MapDescriptor> {
     const { snapshot } = this.#parts;
-    const lost = await gatheredRanges(snapshot.states.ranges('lost'));
+    const lost = await collectRanges(snapshot.states.ranges('lost'));
     // The base has what was not written since, even where this snapshot has lost its copy.
     const { changed } = this.plan;
     const inBase = changed === undefined ? [] : await unchangedBlocks(snapshot, changed);
-    const lostNow = await gatheredRanges(subtractionOf(lost, inBase));
-    const all = await gatheredRanges(unionOf(descriptor.lost, lostNow));
+    const lostNow = await collectRanges(subtractionOf(lost, inBase));
+    const all = await collectRanges(unionOf(descriptor.lost, lostNow));
     if (all.length > MAX_LOST_RANGES)
       throw new BackupError(
         'LIMIT_EXCEEDED',
@@ -165,9 +164,9 @@ export class VolumeBackup {
       const end = Math.min(states.blockCount, first + fanOut);
       await this.#settled(first, end);
       await this.#findSameZeroes(first, end);
-      await letOthersRun(); // Most leaves of a large volume have nothing to wait for.
+      await yieldToEventLoop(); // Most leaves of a large volume have nothing to wait for.
       yield* this.#changesOf(first, end);
-      await letOthersRun();
+      await yieldToEventLoop();
     }
   }
 

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { BlockRange } from '../../common/block-range.ts';
-import { encodePlain } from '../../common/bounded-msgpack.ts';
-import { gatheredRanges } from '../../common/event-loop-turns.ts';
+import { type BlockRange, collectRanges } from '../../common/block-range.ts';
+import { encodeMsgpack } from '../../common/msgpack.ts';
 import type { ChangePoint } from '../../volume/epoch-map.ts';
 import type { Volume } from '../../volume/volume-snapshot.ts';
 import { backupPlain } from '../format/backup-codec.ts';
@@ -86,7 +85,7 @@ export async function writtenSinceBase(
   // @mutation base-is-earlier
   if (instant !== undefined && instant.epoch < seen.point.epoch) return 'base-newer';
   const written = volume.changedSince(seen.point);
-  return written === undefined ? 'tracking-lost' : await gatheredRanges(written);
+  return written === undefined ? 'tracking-lost' : await collectRanges(written);
 }
 
 function keyOf(repositoryId: Uint8Array, volume: string): string {
@@ -95,6 +94,6 @@ function keyOf(repositoryId: Uint8Array, volume: string): string {
 
 function digestOf(backup: BackupRecord): string {
   return createHash('sha256')
-    .update(encodePlain(backupPlain(backup)))
+    .update(encodeMsgpack(backupPlain(backup)))
     .digest('base64');
 }

@@ -1,6 +1,5 @@
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { type InSteps, inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
+import { runInSteps, StepCounter, type Steps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
@@ -136,7 +135,7 @@ export class FreshRecords implements RecordReader {
     const known = this.#tables.get(key);
     if (known !== undefined) return known.moved;
     const raw = await this.read(RecordKind.relocation, id, location);
-    const packs = await inTurns(packsIn(await inTurns(decodingRelocationTable(raw))));
+    const packs = await runInSteps(packsIn(await runInSteps(decodingRelocationTable(raw))));
     const moved: MovedRecords = { packs, at: (offset) => findRelocation(raw, offset) };
     if (!this.#tables.has(key)) this.#keep(key, moved, raw.length);
     return moved;
@@ -180,7 +179,7 @@ export class FreshRecords implements RecordReader {
       for (const { index, place } of placed) {
         const { kind, id } = wanted[index] as WantedRecord;
         const { codec, rawLength, storedLength } = place;
-        await letOthersRun();
+        await yieldToEventLoop();
         const stored = bytes.subarray(place.offset - offset, place.offset - offset + storedLength);
         this.readBytes += storedLength;
         try {
@@ -227,9 +226,9 @@ export function movedPlace(location: Location, moved: MovedRecords): Location {
   return { ...location, pack: to.pack, offset: to.offset };
 }
 
-function* packsIn(rows: readonly RelocationRow[]): InSteps<PackName[]> {
+function* packsIn(rows: readonly RelocationRow[]): Steps<PackName[]> {
   const packs = new Map<string, PackName>();
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (const { to } of rows) {
     packs.set(packKey(to.pack), to.pack);
     if (steps.isDue()) yield;

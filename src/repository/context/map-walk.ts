@@ -1,8 +1,7 @@
-import { isDamage } from '../../common/damage.ts';
-import type { BackupError } from '../../common/errors.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { type BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { isError } from '../../common/realms.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { InnerNode, NodeRef } from '../format/inner-node.ts';
 import { decodeLeaf } from '../format/leaf.ts';
@@ -169,7 +168,7 @@ export async function childrenOf(node: InnerNode, index: number, fanOut: number)
 async function entriesOf(table: EntryTable | RunChunk): Promise<BlockEntry[]> {
   const entries: BlockEntry[] = [];
   for (let slot = 0; slot < table.count; slot++) {
-    if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+    if (slot % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     const entry = table.entry(slot);
     if (entry !== undefined) entries.push(entry);
   }

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { functionArgument } from '../../common/arguments.ts';
-import { tell } from '../../common/tell.ts';
+import { report } from '../../common/report.ts';
 import { currentMeter } from '../../targets/decorators/request-meter.ts';
 
 /**
@@ -57,7 +57,7 @@ export async function withProgress<Options extends ProgressOptions<Progress>, T>
   functionArgument('onProgress', onProgress);
   let isOver = false;
   const whileRunning = (progress: Progress) => {
-    if (!isOver) tell('onProgress', onProgress, progress);
+    if (!isOver) report('onProgress', onProgress, progress);
   };
   try {
     return await work({ ...options, onProgress: whileRunning });
@@ -98,7 +98,7 @@ export class ProgressReporter {
   report(): void {
     const meter = this.#meter;
     this.#reportedAt = performance.now();
-    tell('onProgress', this.#onProgress, {
+    report('onProgress', this.#onProgress, {
       phase: this.#phase,
       doneBytes: this.#doneBytes,
       totalBytes: this.#totalBytes,

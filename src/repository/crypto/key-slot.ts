@@ -1,12 +1,12 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
-import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { hkdf, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from '../format/derivation.ts';
 import { decodeFormatBody, type RepositoryFormat } from '../format/format-object.ts';
 import { isSlotName } from '../format/object-keys.ts';
-import { PlainFields } from '../format/plain-fields.ts';
+import { MsgpackMap } from '../format/plain-fields.ts';
 import { isSignedWith, openSignedObject, type SignedObject, signObject } from '../format/signed-object.ts';
 import { MAX_WRAPPED_BYTES, unwrapByProvider, wrapByProvider } from './provider-calls.ts';
 import { DEFAULT_SCRYPT_COST, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
@@ -115,8 +115,8 @@ export function decodeKeySlot(bytes: Uint8Array): KeySlot {
   if (bytes.length > MAX_SLOT_BYTES) throw corrupt('it is larger than a key slot may be');
   const signedObject = openSignedObject('cow1 key slot', bytes);
   if (signedObject === undefined) throw corrupt('its checksum is wrong');
-  const body = decodePlain(signedObject.content, 'KEY_SLOT_CORRUPT');
-  const fields = new PlainFields(body, 'KEY_SLOT_CORRUPT', 'a key slot');
+  const body = decodeMsgpack(signedObject.content, 'KEY_SLOT_CORRUPT');
+  const fields = new MsgpackMap(body, 'KEY_SLOT_CORRUPT', 'a key slot');
   if (fields.integer('version', 1, Number.MAX_SAFE_INTEGER) > VERSION) throw newer('version of the format');
   const kind = fields.text('kind') as SlotKind;
   if (!SLOT_KINDS.includes(kind)) throw newer('kind');
@@ -196,7 +196,7 @@ function isOfAnother({ repositoryId }: RepositoryFormat, expected: Uint8Array | 
   return expected !== undefined && Buffer.compare(repositoryId, expected) !== 0;
 }
 
-function formatOf(fields: PlainFields): RepositoryFormat {
+function formatOf(fields: MsgpackMap): RepositoryFormat {
   try {
     const format = decodeFormatBody(fields.bytes('format', 1, MAX_SLOT_BYTES));
     if (format.encrypted) return format;
@@ -241,7 +241,7 @@ function signed(
 ): Uint8Array<ArrayBuffer> {
   const macKey = macKeyOf(repositoryKey, format.repositoryId);
   try {
-    return signObject('cow1 key slot', macKey, encodePlain(fields), slot);
+    return signObject('cow1 key slot', macKey, encodeMsgpack(fields), slot);
   } finally {
     wipeBytes(macKey);
   }

@@ -1,6 +1,6 @@
-import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
-import { PlainReader } from '../../common/plain-reader.ts';
-import { encodingPlain } from '../../common/plain-writer.ts';
+import { MsgpackReader } from '../../common/msgpack-reader.ts';
+import { encodeMsgpackInSteps } from '../../common/msgpack-writer.ts';
+import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { compressOffThread, decompressOffThread } from './compression.ts';
 import { logCorrupt } from './corrupt.ts';
 import { opening, sealing } from './log-object.ts';
@@ -30,9 +30,9 @@ export async function encodeCheckpoint(
   logKey: Uint8Array | undefined,
   state: LogState,
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  const weight = await inTurns(stateWeight(state));
+  const weight = await runInSteps(stateWeight(state));
   const isLight = ({ length }: Uint8Array) => weight <= mostWeight(length);
-  const raw = await inTurns(encodingState(state));
+  const raw = await runInSteps(encodingState(state));
   if (raw.length > MAX_CHECKPOINT_RAW_BYTES || !isLight(raw)) return undefined;
   const compressed = await compressOffThread(raw, LEVEL);
   const isFrame = compressed !== undefined && raw.length <= longestOf(compressed) && isLight(compressed);
@@ -43,7 +43,7 @@ export async function encodeCheckpoint(
   body[0] = frame === undefined ? Codec.raw : Codec.zstd;
   new DataView(body.buffer).setUint32(1, raw.length, true);
   body.set(content, HEAD_BYTES);
-  const bytes = await inTurns(sealing(logKey, 'cow1 checkpoint', state.seq, body));
+  const bytes = await runInSteps(sealing(logKey, 'cow1 checkpoint', state.seq, body));
   return bytes.length > MAX_CHECKPOINT_BYTES ? undefined : bytes;
 }
 
@@ -58,16 +58,16 @@ export async function decodeCheckpoint(
   bytes: Uint8Array,
 ): Promise<LogState> {
   if (bytes.length > MAX_CHECKPOINT_BYTES) throw logCorrupt(`checkpoint ${seq} is larger than it may be`);
-  const body = await inTurns(opening(logKey, 'cow1 checkpoint', seq, bytes));
+  const body = await runInSteps(opening(logKey, 'cow1 checkpoint', seq, bytes));
   const raw = await rawOf(body);
   const most = mostWeight(body.length - HEAD_BYTES);
-  const state = await inTurns(stateFrom(new PlainReader(raw, 'LOG_CORRUPT'), most));
+  const state = await runInSteps(stateFrom(new MsgpackReader(raw, 'LOG_CORRUPT'), most));
   if (state.seq !== seq) throw logCorrupt(`checkpoint ${seq} says that it is of ${state.seq}`);
   return state;
 }
 
-function* encodingState(state: LogState): InSteps<Uint8Array> {
-  return yield* encodingPlain(yield* statePlain(state));
+function* encodingState(state: LogState): Steps<Uint8Array> {
+  return yield* encodeMsgpackInSteps(yield* statePlain(state));
 }
 
 async function rawOf(body: Uint8Array): Promise<Uint8Array> {

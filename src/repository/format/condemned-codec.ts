@@ -1,5 +1,5 @@
-import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
-import { PlainBytes, PlainList } from '../../common/plain-writer.ts';
+import { MsgpackArray, MsgpackBytes } from '../../common/msgpack-writer.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { idBytes } from './decode-values.ts';
 import { relocationPlain } from './fact-codec.ts';
 import type { Relocation } from './log-entry.ts';
@@ -13,14 +13,14 @@ const NAMES_AT_ONCE = 256;
 const NAME_BYTES = 16;
 
 /** By collection, so that its number and time stand once. */
-export function* collectionsPlain(state: LogState): InSteps<PlainList> {
+export function* collectionsPlain(state: LogState): Steps<MsgpackArray> {
   const collections = new Map<number, Collection>();
   const collection = (by: Condemnation) => {
     const found = collections.get(by.seq) ?? { by, packs: [], sessions: [], tables: [] };
     collections.set(by.seq, found);
     return found;
   };
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (const entry of state.condemned.values()) {
     collection(entry).packs.push(entry.pack);
     if (steps.isDue()) yield;
@@ -33,13 +33,13 @@ export function* collectionsPlain(state: LogState): InSteps<PlainList> {
     for (const each of tables) collection(each.by).tables.push(each);
     if (steps.isDue()) yield;
   }
-  const plain: PlainList[] = [];
+  const plain: MsgpackArray[] = [];
   for (const { by, packs, sessions, tables } of collections.values()) {
-    const parts = [by.seq, by.at, yield* namesBySession(packs), PlainList.of(sessions.length, sessions)];
-    if (tables.length > 0) parts.push(PlainList.of(tables.length, tables, relocationPlain));
+    const parts = [by.seq, by.at, yield* namesBySession(packs), MsgpackArray.of(sessions.length, sessions)];
+    if (tables.length > 0) parts.push(MsgpackArray.of(tables.length, tables, relocationPlain));
     plain.push(tuple(...parts));
   }
-  return PlainList.of(plain.length, plain);
+  return MsgpackArray.of(plain.length, plain);
 }
 
 interface Collection {
@@ -50,20 +50,22 @@ interface Collection {
 }
 
 /** `[session, names]` for each session; names are 16 bytes each, one after another. */
-export function* namesBySession(packs: Iterable<PackName>): InSteps<PlainList> {
+export function* namesBySession(packs: Iterable<PackName>): Steps<MsgpackArray> {
   const bySession = new Map<number, string[]>();
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (const { session, random } of packs) {
     const names = bySession.get(session);
     if (names === undefined) bySession.set(session, [random]);
     else names.push(random);
     if (steps.isDue()) yield;
   }
-  return PlainList.of(bySession.size, bySession, ([session, names]) => tuple(session, namesPlain(names.length, names)));
+  return MsgpackArray.of(bySession.size, bySession, ([session, names]) =>
+    tuple(session, namesPlain(names.length, names)),
+  );
 }
 
-export function namesPlain(count: number, names: Iterable<string>): PlainBytes {
-  return new PlainBytes(count * NAME_BYTES, namePieces(count, names));
+export function namesPlain(count: number, names: Iterable<string>): MsgpackBytes {
+  return new MsgpackBytes(count * NAME_BYTES, namePieces(count, names));
 }
 
 function* namePieces(count: number, names: Iterable<string>): Iterable<Uint8Array> {
@@ -81,6 +83,6 @@ function* namePieces(count: number, names: Iterable<string>): Iterable<Uint8Arra
 }
 
 /** An array of a few values, of which some are parts. */
-export function tuple(...parts: readonly unknown[]): PlainList {
-  return PlainList.of(parts.length, parts);
+export function tuple(...parts: readonly unknown[]): MsgpackArray {
+  return MsgpackArray.of(parts.length, parts);
 }

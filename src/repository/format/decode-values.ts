@@ -1,5 +1,5 @@
-import type { InSteps } from '../../common/event-loop-turns.ts';
 import { isBytes } from '../../common/realms.ts';
+import type { Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt, madeByNewer } from './corrupt.ts';
 import { decodeLocation } from './map-descriptor-codec.ts';
 import { MAX_SEQ } from './object-keys.ts';
@@ -36,7 +36,7 @@ export function* listIn<T>(
   what: string,
   read: (item: unknown) => T,
   atOnce = ITEMS_AT_ONCE,
-): InSteps<T[]> {
+): Steps<T[]> {
   if (!Array.isArray(value)) throw logCorrupt(`${what} is not an array`);
   const items: T[] = [];
   for (const item of value as readonly unknown[]) {

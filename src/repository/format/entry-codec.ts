@@ -1,10 +1,10 @@
 import { BackupError } from '../../common/errors.ts';
-import type { InSteps } from '../../common/event-loop-turns.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
-import { hashing } from '../../common/long-bytes.ts';
-import { decodingPlain } from '../../common/plain-reader.ts';
-import { encodingPlain, PlainEncoded, PlainFields, PlainList } from '../../common/plain-writer.ts';
+import { sha256InSteps } from '../../common/long-bytes.ts';
+import { decodeMsgpackInSteps } from '../../common/msgpack-reader.ts';
+import { encodeMsgpackInSteps, MsgpackArray, MsgpackEncoded, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { isBytes } from '../../common/realms.ts';
+import type { Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from './corrupt.ts';
 import { bytesOf, checkVersion, idBytes, idOf, mapOf, seqOf, timeOf } from './decode-values.ts';
 import { factIn, factPlain } from './fact-codec.ts';
@@ -13,7 +13,7 @@ import { opening, sealing } from './log-object.ts';
 
 /**
  * Entries and their objects: `docs/FORMAT.md`, section 8. An entry may have some megabytes, so everything here is done in
- * steps, for `inTurns`.
+ * steps, for `runInSteps`.
  */
 
 /** Most bytes of an entry's object. */
@@ -52,12 +52,12 @@ export function* encodingEntry(
   entry: LogEntry,
   tail: readonly LogEntry[],
   formatCopy?: Uint8Array,
-): InSteps<DecodedEntry & { readonly bytes: Uint8Array<ArrayBuffer> }> {
+): Steps<DecodedEntry & { readonly bytes: Uint8Array<ArrayBuffer> }> {
   const fields = entryFields(entry);
   const copy = formatCopy === undefined ? {} : { format: formatCopy };
-  const { length } = yield* encodingPlain(new PlainFields({ ...fields, ...copy }));
+  const { length } = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy }));
   const kept = yield* keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - length);
-  const body = yield* encodingPlain(new PlainFields({ ...fields, ...copy, tail: kept }));
+  const body = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy, tail: kept }));
   const bytes = yield* sealing(logKey, 'cow1 log', entry.seq, body);
   if (bytes.length > MAX_ENTRY_BYTES) {
     throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
@@ -65,27 +65,27 @@ export function* encodingEntry(
   return { ...(yield* decodingEntry(logKey, entry.seq, bytes)), bytes };
 }
 
-function* keptTail(tail: readonly LogEntry[], room: number): InSteps<PlainList> {
-  const kept: PlainEncoded[] = [];
+function* keptTail(tail: readonly LogEntry[], room: number): Steps<MsgpackArray> {
+  const kept: MsgpackEncoded[] = [];
   let left = Math.min(MAX_TAIL_BYTES, room);
   for (const earlier of tail.slice(0, MAX_TAIL)) {
-    const bytes = yield* encodingPlain(new PlainFields(entryFields(earlier)));
+    const bytes = yield* encodeMsgpackInSteps(new MsgpackMap(entryFields(earlier)));
     left -= bytes.length;
     if (left < 0) break;
-    kept.push(new PlainEncoded(bytes));
+    kept.push(new MsgpackEncoded(bytes));
   }
-  return PlainList.of(kept.length, kept);
+  return MsgpackArray.of(kept.length, kept);
 }
 
 /**
  * @throws `LOG_CORRUPT` unless this is the entry of number `seq`, whole and valid in every field; `REPOSITORY_UNSUPPORTED`
  * for one of a version or type that is not known, also in its tail
  */
-export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): InSteps<DecodedEntry> {
+export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): Steps<DecodedEntry> {
   const what = `entry ${seq}`;
   if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
   const body = yield* opening(logKey, 'cow1 log', seq, bytes);
-  const fields = mapOf(yield* decodingPlain(body, 'LOG_CORRUPT'), what);
+  const fields = mapOf(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), what);
   const entry = yield* entryIn(fields);
   if (entry.seq !== seq) throw logCorrupt(`${what} says that it is number ${entry.seq}`);
   const plainTail: unknown = fields.tail;
@@ -98,14 +98,14 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
     tail.push(earlier);
     if (earlier.seq !== seq - tail.length) throw logCorrupt(`the tail of ${what} leaves an entry out`);
   }
-  return { entry, tail, hash: yield* hashing(bytes), sizeBytes: bytes.length };
+  return { entry, tail, hash: yield* sha256InSteps(bytes), sizeBytes: bytes.length };
 }
 
 /** The copy of `format` in an entry of a plain log; `undefined` for what is no such entry, or has none. */
-export function* formatCopyIn(bytes: Uint8Array): InSteps<Uint8Array | undefined> {
+export function* formatCopyIn(bytes: Uint8Array): Steps<Uint8Array | undefined> {
   try {
     const body = yield* opening(undefined, 'cow1 log', 0, bytes);
-    const { format } = mapOf(yield* decodingPlain(body, 'LOG_CORRUPT'), 'an entry');
+    const { format } = mapOf(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), 'an entry');
     return isBytes(format) ? format : undefined;
   } catch (error) {
     if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
@@ -117,9 +117,9 @@ export function* formatCopyIn(bytes: Uint8Array): InSteps<Uint8Array | undefined
 export function* commitIdFor(
   logKey: Uint8Array | undefined,
   entry: Omit<LogEntry, 'commitId'> & LogFact,
-): InSteps<string> {
-  const bytes = yield* encodingPlain(new PlainFields(entryFields({ ...entry, commitId: '0'.repeat(32) })));
-  return hedgedHex(16, logKey, 'cow1 commit id', yield* hashing(bytes));
+): Steps<string> {
+  const bytes = yield* encodeMsgpackInSteps(new MsgpackMap(entryFields({ ...entry, commitId: '0'.repeat(32) })));
+  return hedgedHex(16, logKey, 'cow1 commit id', yield* sha256InSteps(bytes));
 }
 
 function entryFields(entry: LogEntry): Record<string, unknown> {
@@ -127,7 +127,7 @@ function entryFields(entry: LogEntry): Record<string, unknown> {
   return { v: 1, seq, prev, id: idBytes(commitId), at, ...factPlain(entry) };
 }
 
-function* entryIn(value: unknown): InSteps<LogEntry> {
+function* entryIn(value: unknown): Steps<LogEntry> {
   const fields = mapOf(value, 'an entry');
   checkVersion(fields.v, 'an entry of the log');
   const head = {

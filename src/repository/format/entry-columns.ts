@@ -1,4 +1,4 @@
-import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { CHECK_BYTES, sealLocationPart, viewOf } from './location-part.ts';
 import type { BlockEntry } from './map-descriptor.ts';
 import { PackTableBuilder } from './pack-list.ts';
@@ -80,9 +80,9 @@ export class EntryColumns {
   }
 
   /** Encodes slots 0 to `count` behind `head`, as leaves and run chunks have them. */
-  *encoding(head: Uint8Array, count: number): InSteps<EncodedRecord> {
+  *encoding(head: Uint8Array, count: number): Steps<EncodedRecord> {
     const packs = new PackTableBuilder();
-    const steps = new Steps();
+    const steps = new StepCounter();
     const indices = new Uint16Array(count);
     let present = 0;
     for (let slot = 0; slot < count; slot++) {

@@ -1,5 +1,5 @@
-import type { InSteps } from '../../common/event-loop-turns.ts';
-import { PlainList } from '../../common/plain-writer.ts';
+import { MsgpackArray } from '../../common/msgpack-writer.ts';
+import type { Steps } from '../../common/yield-to-event-loop.ts';
 import { backupOf, backupPlain } from './backup-codec.ts';
 import { logCorrupt, madeByNewer } from './corrupt.ts';
 import {
@@ -28,13 +28,13 @@ import { encodeLocation } from './map-descriptor-codec.ts';
 /** Most volumes and sessions that an `open` entry names: they are read in one step. */
 const MAX_NAMED = 16_384;
 
-/** Long arrays are parts, for `encodingPlain`. */
+/** Long arrays are parts, for `encodeMsgpackInSteps`. */
 
 export function factPlain(fact: LogFact): Record<string, unknown> {
   const { type } = fact;
   switch (type) {
     case 'open': {
-      const volumes = PlainList.of(fact.volumes.size, fact.volumes, volumePlain);
+      const volumes = MsgpackArray.of(fact.volumes.size, fact.volumes, volumePlain);
       return { type, owner: wellFormed(fact.owner, 'the owner'), volumes, fence: fact.fence, adopt: fact.adopt };
     }
     case 'commit': {
@@ -71,11 +71,11 @@ export function factPlain(fact: LogFact): Record<string, unknown> {
   }
 }
 
-function list<T>(items: readonly T[], plainOf: (item: T) => unknown): PlainList {
-  return PlainList.of(items.length, items, plainOf);
+function list<T>(items: readonly T[], plainOf: (item: T) => unknown): MsgpackArray {
+  return MsgpackArray.of(items.length, items, plainOf);
 }
 
-export function* factIn(fields: PlainMap): InSteps<LogFact> {
+export function* factIn(fields: PlainMap): Steps<LogFact> {
   const type = fields.type as LogFact['type'];
   switch (type) {
     case 'open':
@@ -162,7 +162,7 @@ export function sessionsOf(value: unknown): number[] {
 }
 
 /** As {@link sessionsOf}, of a collection: any number of them. */
-export function* sessionsIn(value: unknown): InSteps<number[]> {
+export function* sessionsIn(value: unknown): Steps<number[]> {
   const named = new Set<number>();
   return yield* listIn(value, 'sessions', (item) => {
     const session = sessionOf(item);

@@ -1,8 +1,8 @@
-import { decodePlain, encodePlain } from '../../common/bounded-msgpack.ts';
 import { BackupError } from '../../common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { hkdf, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
 import { isSlotName } from './object-keys.ts';
-import { PlainFields } from './plain-fields.ts';
+import { MsgpackMap } from './plain-fields.ts';
 import { isSignedWith, openSignedObject, SIGNATURE_BYTES, type SignedObject, signObject } from './signed-object.ts';
 
 /** The object `format`, which says how to read all others, and the copies of it: `docs/FORMAT.md`, section 2. */
@@ -59,7 +59,7 @@ const WHAT = 'the object `format`';
 
 /** The format with its bytes. @throws `REPOSITORY_CORRUPT` for one that no reader would take */
 export function encodeFormat(format: FormatFields): RepositoryFormat {
-  const body = encodePlain({
+  const body = encodeMsgpack({
     version: format.version,
     minReader: format.minReader,
     minWriter: format.minWriter,
@@ -133,7 +133,7 @@ export function isSignedFormat(
 /** Reads the part of `format` that is copied into key slots and log entries. @throws as {@link decodeFormat} */
 export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
   if (body.length > MAX_BODY_BYTES) throw damaged('it is larger than it may be');
-  const fields = new PlainFields(decodePlain(body, CORRUPT), CORRUPT, WHAT);
+  const fields = new MsgpackMap(decodeMsgpack(body, CORRUPT), CORRUPT, WHAT);
   const version = fields.integer('version', 1, Number.MAX_SAFE_INTEGER);
   const minReader = fields.integer('minReader', 1, version);
   const minWriter = fields.integer('minWriter', 1, version);

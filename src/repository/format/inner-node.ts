@@ -1,4 +1,4 @@
-import { atOnce, type InSteps, letOthersRun } from '../../common/event-loop-turns.ts';
+import { runAtOnce, type Steps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { Bitmap } from './bitmap.ts';
 import type { EncodedRecord } from './entry-columns.ts';
 import { CHECK_BYTES, checkLocationPart, sealLocationPart, viewOf } from './location-part.ts';
@@ -90,7 +90,7 @@ export class InnerNode {
   async children(): Promise<(NodeRef | undefined)[]> {
     const children: (NodeRef | undefined)[] = [];
     for (let slot = 0; slot < this.#fanOut; slot++) {
-      if (slot % CHILDREN_AT_ONCE === 0) await letOthersRun();
+      if (slot % CHILDREN_AT_ONCE === 0) await yieldToEventLoop();
       children.push(this.child(slot));
     }
     return children;
@@ -136,7 +136,7 @@ export class InnerNode {
 }
 
 /** Encodes a node from its children by slot; those of level 1 have their usage, and may name some 60,000 packs. */
-export function* encodingInnerNode(level: number, children: readonly (NodeRef | undefined)[]): InSteps<EncodedRecord> {
+export function* encodingInnerNode(level: number, children: readonly (NodeRef | undefined)[]): Steps<EncodedRecord> {
   const present = children.filter((child) => child !== undefined);
   const usages = level === 1 ? present.map(({ usage }) => usage as readonly PackBytes[]) : [];
   const packs = new PackTableBuilder();
@@ -181,5 +181,5 @@ export function* encodingInnerNode(level: number, children: readonly (NodeRef | 
 
 /** As {@link encodingInnerNode}, at once: for a small one. */
 export function encodeInnerNode(...given: Parameters<typeof encodingInnerNode>): EncodedRecord {
-  return atOnce(encodingInnerNode(...given));
+  return runAtOnce(encodingInnerNode(...given));
 }

@@ -1,4 +1,4 @@
-import { atOnce } from '../../common/event-loop-turns.ts';
+import { runAtOnce } from '../../common/yield-to-event-loop.ts';
 import type { EncodedRecord, EntryColumns } from './entry-columns.ts';
 import { EntryTable } from './entry-table.ts';
 import { mapCorrupt } from './map-corrupt.ts';
@@ -18,5 +18,5 @@ export function decodeLeaf(raw: Uint8Array, index: number, geometry: MapGeometry
 }
 
 export function encodeLeaf(columns: EntryColumns, fanOut: number): EncodedRecord {
-  return atOnce(columns.encoding(NO_HEAD, fanOut));
+  return runAtOnce(columns.encoding(NO_HEAD, fanOut));
 }

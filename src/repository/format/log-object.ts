@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
-import { atOnce, type InSteps } from '../../common/event-loop-turns.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
-import { hashing, PIECE_BYTES, piecesOf } from '../../common/long-bytes.ts';
+import { PIECE_BYTES, piecesOf, sha256InSteps } from '../../common/long-bytes.ts';
+import { runAtOnce, type Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from './corrupt.ts';
 
 /** How entries and checkpoints stand in their objects: `docs/FORMAT.md`, sections 8 and 9. */
@@ -18,7 +18,7 @@ export function* sealing(
   label: SealLabel,
   seq: number,
   body: Uint8Array,
-): InSteps<Uint8Array<ArrayBuffer>> {
+): Steps<Uint8Array<ArrayBuffer>> {
   // In memory of its own: a target is given no view of a pool.
   const bytes = new Uint8Array(body.length + (logKey === undefined ? HASH_BYTES : NONCE_BYTES + TAG_BYTES));
   if (logKey === undefined) {
@@ -26,11 +26,11 @@ export function* sealing(
       bytes.set(piece, at);
       yield;
     }
-    bytes.set(yield* hashing(body, label), body.length);
+    bytes.set(yield* sha256InSteps(body, label), body.length);
     return bytes;
   }
   // Copies of one process memory draw the same random numbers: no nonce may serve two bodies.
-  const text = body.length <= PIECE_BYTES ? body : yield* hashing(body);
+  const text = body.length <= PIECE_BYTES ? body : yield* sha256InSteps(body);
   const nonce = hedgedBytes(NONCE_BYTES, logKey, label, seq, text);
   const cipher = createCipheriv('aes-256-gcm', logKey, nonce).setAAD(associated(label, seq));
   bytes.set(nonce);
@@ -45,7 +45,7 @@ export function* sealing(
 
 /** As {@link sealing}, at once: for a short body. */
 export function sealObject(...given: Parameters<typeof sealing>): Uint8Array<ArrayBuffer> {
-  return atOnce(sealing(...given));
+  return runAtOnce(sealing(...given));
 }
 
 /** The body. @throws `LOG_CORRUPT` */
@@ -54,12 +54,13 @@ export function* opening(
   label: SealLabel,
   seq: number,
   bytes: Uint8Array,
-): InSteps<Uint8Array> {
+): Steps<Uint8Array> {
   if (bytes.length < (logKey === undefined ? HASH_BYTES : NONCE_BYTES + TAG_BYTES)) throw logCorrupt('it is cut short');
   if (logKey === undefined) {
     const end = bytes.length - HASH_BYTES;
     const body = bytes.subarray(0, end);
-    if (!timingSafeEqual(yield* hashing(body, label), bytes.subarray(end))) throw logCorrupt('its checksum is wrong');
+    if (!timingSafeEqual(yield* sha256InSteps(body, label), bytes.subarray(end)))
+      throw logCorrupt('its checksum is wrong');
     return body;
   }
   const end = bytes.length - TAG_BYTES;
@@ -82,7 +83,7 @@ export function* opening(
 
 /** As {@link opening}, at once: for a short object. */
 export function openObject(...given: Parameters<typeof opening>): Uint8Array {
-  return atOnce(opening(...given));
+  return runAtOnce(opening(...given));
 }
 
 /** The sequence keeps an entry from being passed off as another number's. */

@@ -1,8 +1,8 @@
 import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
 import { BackupError } from '../../common/errors.ts';
-import { atOnce, type InSteps, Steps } from '../../common/event-loop-turns.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
-import { hashing, PIECE_BYTES, piecesOf } from '../../common/long-bytes.ts';
+import { PIECE_BYTES, piecesOf, sha256InSteps } from '../../common/long-bytes.ts';
+import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { packKey } from './object-keys.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 
@@ -48,10 +48,10 @@ export function* sealingFooter(
   rows: readonly FooterRow[],
   pack: PackName,
   key: Uint8Array | undefined,
-): InSteps<Uint8Array> {
+): Steps<Uint8Array> {
   const raw = Buffer.alloc(4 + rows.length * ROW_BYTES);
   raw.writeUInt32LE(rows.length, 0);
-  const steps = new Steps();
+  const steps = new StepCounter();
   let at = 4;
   for (const row of rows) {
     raw.set(row.id, at);
@@ -61,7 +61,7 @@ export function* sealingFooter(
     at += ROW_BYTES;
     if (steps.isDue()) yield;
   }
-  const sealed = key === undefined ? [raw, yield* hashing(raw)] : yield* encrypting(raw, pack, key);
+  const sealed = key === undefined ? [raw, yield* sha256InSteps(raw)] : yield* encrypting(raw, pack, key);
   const trailer = Buffer.alloc(TRAILER_BYTES);
   trailer.writeUInt32LE(
     sealed.reduce((sum, { length }) => sum + length, 0),
@@ -73,7 +73,7 @@ export function* sealingFooter(
 
 /** As {@link sealingFooter}, at once: for a short one. */
 export function sealFooter(...given: Parameters<typeof sealingFooter>): Uint8Array {
-  return atOnce(sealingFooter(...given));
+  return runAtOnce(sealingFooter(...given));
 }
 
 /**
@@ -101,14 +101,14 @@ export function* openingFooter(
   pack: PackName,
   packBytes: number,
   key: Uint8Array | undefined,
-): InSteps<FooterRow[]> {
+): Steps<FooterRow[]> {
   const raw = key === undefined ? yield* checkingDigest(sealed) : yield* decrypting(sealed, pack, key);
   if (raw.length < 4) throw corrupt('its footer is too short');
   const count = raw.readUInt32LE(0);
   if (count > MAX_ROWS || raw.length !== 4 + count * ROW_BYTES)
     throw corrupt('its footer has another length than it says');
   const rows: FooterRow[] = [];
-  const steps = new Steps();
+  const steps = new StepCounter();
   let offset = HEAD_BYTES;
   for (let at = 4; at < raw.length; at += ROW_BYTES) {
     const lengths = raw.readUInt32LE(at + 36);
@@ -135,11 +135,11 @@ export function* openingFooter(
 
 /** As {@link openingFooter}, at once: for a short one. */
 export function openFooter(...given: Parameters<typeof openingFooter>): FooterRow[] {
-  return atOnce(openingFooter(...given));
+  return runAtOnce(openingFooter(...given));
 }
 
-function* encrypting(raw: Uint8Array, pack: PackName, key: Uint8Array): InSteps<Uint8Array[]> {
-  const text = raw.length <= PIECE_BYTES ? raw : yield* hashing(raw);
+function* encrypting(raw: Uint8Array, pack: PackName, key: Uint8Array): Steps<Uint8Array[]> {
+  const text = raw.length <= PIECE_BYTES ? raw : yield* sha256InSteps(raw);
   const nonce = hedgedBytes(NONCE_BYTES, key, packKey(pack), text);
   const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated(pack));
   const sealed: Uint8Array[] = [nonce];
@@ -152,7 +152,7 @@ function* encrypting(raw: Uint8Array, pack: PackName, key: Uint8Array): InSteps<
   return sealed;
 }
 
-function* decrypting(sealed: Uint8Array, pack: PackName, key: Uint8Array): InSteps<Buffer> {
+function* decrypting(sealed: Uint8Array, pack: PackName, key: Uint8Array): Steps<Buffer> {
   const end = sealed.length - TAG_BYTES;
   try {
     const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES)).setAAD(associated(pack));
@@ -169,7 +169,7 @@ function* decrypting(sealed: Uint8Array, pack: PackName, key: Uint8Array): InSte
   }
 }
 
-function* joining(parts: readonly Uint8Array[]): InSteps<Buffer> {
+function* joining(parts: readonly Uint8Array[]): Steps<Buffer> {
   const whole = Buffer.alloc(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {
@@ -186,10 +186,10 @@ function associated(pack: PackName): Buffer {
   return Buffer.from(`cow1 footer${packKey(pack)}`, 'ascii');
 }
 
-function* checkingDigest(sealed: Uint8Array): InSteps<Buffer> {
+function* checkingDigest(sealed: Uint8Array): Steps<Buffer> {
   const raw = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.length - DIGEST_BYTES);
   const expected = sealed.subarray(sealed.length - DIGEST_BYTES);
-  if (expected.length !== DIGEST_BYTES || !timingSafeEqual(yield* hashing(raw), expected))
+  if (expected.length !== DIGEST_BYTES || !timingSafeEqual(yield* sha256InSteps(raw), expected))
     throw corrupt('its footer is damaged');
   return raw;
 }

@@ -1,4 +1,4 @@
-import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { mapCorrupt } from './map-corrupt.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
@@ -86,10 +86,10 @@ export class PackTableBuilder {
   }
 
   /** Returns where it ends. */
-  *writing(raw: Uint8Array, view: DataView, at: number): InSteps<number> {
+  *writing(raw: Uint8Array, view: DataView, at: number): Steps<number> {
     view.setUint16(at, this.names.length, true);
     const bytes = Buffer.from(raw.buffer, raw.byteOffset, raw.length);
-    const steps = new Steps();
+    const steps = new StepCounter();
     let end = at + 2;
     for (const { session, random } of this.names) {
       view.setUint32(end, session % 2 ** 32, true);

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { atOnce, type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { CommittedPack } from './log-entry.ts';
 import { MAX_SEQ } from './object-keys.ts';
 import { MAX_RAW_LENGTH } from './record.ts';
@@ -11,10 +11,10 @@ const ROW_BYTES = 60;
 export const MAX_TABLE_PACKS = Math.floor(MAX_RAW_LENGTH[5] / ROW_BYTES);
 
 /** @param packs - at most {@link MAX_TABLE_PACKS} */
-export function* encodingPackTable(packs: readonly CommittedPack[]): InSteps<Uint8Array<ArrayBuffer>> {
+export function* encodingPackTable(packs: readonly CommittedPack[]): Steps<Uint8Array<ArrayBuffer>> {
   if (packs.length > MAX_TABLE_PACKS) throw new RangeError(`a table lists ${MAX_TABLE_PACKS} packs at most`);
   const raw = Buffer.alloc(packs.length * ROW_BYTES);
-  const steps = new Steps();
+  const steps = new StepCounter();
   let at = 0;
   for (const { session, random, size, sha256 } of packs) {
     raw.writeBigUInt64LE(BigInt(session), at);
@@ -29,18 +29,18 @@ export function* encodingPackTable(packs: readonly CommittedPack[]): InSteps<Uin
 
 /** As {@link encodingPackTable}, at once: for a short one. */
 export function encodePackTable(packs: readonly CommittedPack[]): Uint8Array<ArrayBuffer> {
-  return atOnce(encodingPackTable(packs));
+  return runAtOnce(encodingPackTable(packs));
 }
 
 /** @param count - what the table's entry says. @throws `RECORD_CORRUPT` for anything but so many valid rows, each pack once */
-export function* decodingPackTable(raw: Uint8Array, count: number): InSteps<CommittedPack[]> {
+export function* decodingPackTable(raw: Uint8Array, count: number): Steps<CommittedPack[]> {
   if (raw.length !== count * ROW_BYTES || count > MAX_TABLE_PACKS) {
     throw corrupt(`${raw.length} bytes are not ${count} rows`);
   }
   const view = Buffer.from(raw.buffer, raw.byteOffset, raw.length);
   const packs: CommittedPack[] = [];
   const names = new Set<string>();
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (let at = 0; at < view.length; at += ROW_BYTES) {
     const session = view.readBigUInt64LE(at);
     if (session < 1n || session > BigInt(MAX_SEQ)) throw corrupt('there is no such session');
@@ -56,7 +56,7 @@ export function* decodingPackTable(raw: Uint8Array, count: number): InSteps<Comm
 
 /** As {@link decodingPackTable}, at once: for a short one. */
 export function decodePackTable(raw: Uint8Array, count: number): CommittedPack[] {
-  return atOnce(decodingPackTable(raw, count));
+  return runAtOnce(decodingPackTable(raw, count));
 }
 
 function corrupt(how: string): BackupError {

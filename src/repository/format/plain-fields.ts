@@ -5,7 +5,7 @@ import { isBytes } from '../../common/realms.ts';
  * The fields of a decoded map, each checked as it is taken. Fields that nobody asks for are let through: a later
  * version of the format may add some without shutting out older readers.
  */
-export class PlainFields {
+export class MsgpackMap {
   readonly #fields: Readonly<Record<string, unknown>>;
   readonly #code: BackupErrorCode;
   readonly #what: string;

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { atOnce, type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
 
 /** Records of kind 6: where the records of a pack that was condemned are now. `docs/FORMAT.md`, section 8. */
@@ -18,11 +18,11 @@ export const MAX_RELOCATION_ROWS = Math.floor(MAX_RAW_LENGTH[RecordKind.relocati
 const MAX_SESSION = 2 ** 52;
 
 /** @param rows - ascending by offset, each offset once */
-export function* encodingRelocationTable(rows: readonly RelocationRow[]): InSteps<Uint8Array<ArrayBuffer>> {
+export function* encodingRelocationTable(rows: readonly RelocationRow[]): Steps<Uint8Array<ArrayBuffer>> {
   if (rows.length === 0 || rows.length > MAX_RELOCATION_ROWS)
     throw new RangeError(`${rows.length} rows of a relocation table`);
   const raw = Buffer.alloc(rows.length * ROW_BYTES);
-  const steps = new Steps();
+  const steps = new StepCounter();
   let last = -1;
   let at = 0;
   for (const { offset, to } of rows) {
@@ -41,17 +41,17 @@ export function* encodingRelocationTable(rows: readonly RelocationRow[]): InStep
 
 /** As {@link encodingRelocationTable}, at once: for a short one. */
 export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Array<ArrayBuffer> {
-  return atOnce(encodingRelocationTable(rows));
+  return runAtOnce(encodingRelocationTable(rows));
 }
 
 /** @throws `RECORD_CORRUPT` */
-export function* decodingRelocationTable(raw: Uint8Array): InSteps<RelocationRow[]> {
+export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]> {
   if (raw.length === 0 || raw.length % ROW_BYTES !== 0 || raw.length > MAX_RELOCATION_ROWS * ROW_BYTES) {
     throw corrupt(`${raw.length} bytes`);
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   const rows: RelocationRow[] = [];
-  const steps = new Steps();
+  const steps = new StepCounter();
   let last = -1;
   for (let at = 0; at < raw.length; at += ROW_BYTES) {
     const row = rowAt(raw, view, at);
@@ -69,7 +69,7 @@ export function* decodingRelocationTable(raw: Uint8Array): InSteps<RelocationRow
 
 /** As {@link decodingRelocationTable}, at once: for a short one. */
 export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
-  return atOnce(decodingRelocationTable(raw));
+  return runAtOnce(decodingRelocationTable(raw));
 }
 
 /** Where a table leads from an old offset. @param raw - that {@link decodeRelocationTable} has accepted */

@@ -1,4 +1,4 @@
-import { atOnce, type InSteps } from '../../common/event-loop-turns.ts';
+import { runAtOnce, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { EncodedRecord, EntryColumns } from './entry-columns.ts';
 import { EntryTable } from './entry-table.ts';
 import { CHECK_BYTES, viewOf } from './location-part.ts';
@@ -91,7 +91,7 @@ export class RunChunk implements SortedEntries {
 }
 
 /** @param blocks - ascending, at least `count` */
-export function* encodingRunChunk(blocks: Uint32Array, columns: EntryColumns, count: number): InSteps<EncodedRecord> {
+export function* encodingRunChunk(blocks: Uint32Array, columns: EntryColumns, count: number): Steps<EncodedRecord> {
   const head = new Uint8Array(4 + count * 4);
   const view = viewOf(head);
   view.setUint32(0, count, true);
@@ -101,5 +101,5 @@ export function* encodingRunChunk(blocks: Uint32Array, columns: EntryColumns, co
 
 /** As {@link encodingRunChunk}, at once: for a short one. */
 export function encodeRunChunk(...given: Parameters<typeof encodingRunChunk>): EncodedRecord {
-  return atOnce(encodingRunChunk(...given));
+  return runAtOnce(encodingRunChunk(...given));
 }

@@ -1,7 +1,7 @@
-import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
-import type { PlainReader } from '../../common/plain-reader.ts';
-import { PlainFields, PlainList } from '../../common/plain-writer.ts';
+import type { MsgpackReader } from '../../common/msgpack-reader.ts';
+import { MsgpackArray, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { isBytes } from '../../common/realms.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { collectionsPlain, namesBySession, namesPlain, tuple } from './condemned-codec.ts';
 import { logCorrupt } from './corrupt.ts';
 import { bytesOf, checkVersion, idBytes, idOf, listIn, seqOf, textOf, timeOf, tupleOf } from './decode-values.ts';
@@ -20,30 +20,30 @@ import { storedOf, storedPlain } from './stored-backup-codec.ts';
 
 /** Names that stand one after another in a byte string are read so many at a time. */
 const NAMES_AT_ONCE = 256;
-/** The state in parts, for `encodingPlain`. */
-export function* statePlain(state: LogState): InSteps<PlainFields> {
-  return new PlainFields({
+/** The state in parts, for `encodeMsgpackInSteps`. */
+export function* statePlain(state: LogState): Steps<MsgpackMap> {
+  return new MsgpackMap({
     v: 1,
     seq: state.seq,
     hash: state.hash,
     backups: listOfValues(state.backups, storedPlain),
     pinned: listOfValues(state.pinned, storedPlain),
-    heads: PlainList.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
+    heads: MsgpackArray.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
     sessions: listOfValues(state.sessions, openPlain),
     fenced: listOfValues(state.fenced, fencedPlain),
-    known: PlainList.of(state.known.size, state.known, ([session, { packs, tables, dead }]) =>
+    known: MsgpackArray.of(state.known.size, state.known, ([session, { packs, tables, dead }]) =>
       tuple(
         session,
         namesPlain(packs.size, packs),
-        PlainList.of(tables.length, tables, tablePlain),
+        MsgpackArray.of(tables.length, tables, tablePlain),
         namesPlain(dead.size, dead),
       ),
     ),
     condemned: yield* collectionsPlain(state),
     relocations: listOfValues(state.relocations, relocationPlain),
     quarantined: yield* namesBySession(state.quarantined.values()),
-    keySlots: PlainList.of(state.keySlots.size, state.keySlots),
-    removedSlots: PlainList.of(state.removedSlots.size, state.removedSlots),
+    keySlots: MsgpackArray.of(state.keySlots.size, state.keySlots),
+    removedSlots: MsgpackArray.of(state.removedSlots.size, state.removedSlots),
   });
 }
 
@@ -53,7 +53,7 @@ export function* statePlain(state: LogState): InSteps<PlainFields> {
  * @param mostWeight - that it may have: `state-weight.ts`
  * @throws `LOG_CORRUPT` unless it is valid in every field, and no heavier; `REPOSITORY_UNSUPPORTED`
  */
-export function* stateFrom(reader: PlainReader, mostWeight: number): InSteps<LogState> {
+export function* stateFrom(reader: MsgpackReader, mostWeight: number): Steps<LogState> {
   const draft = new StateDraft(reader, mostWeight);
   yield* reader.map((name) => draft.read(name));
   reader.end();
@@ -64,16 +64,16 @@ type Fields = { -readonly [Name in keyof LogState]: LogState[Name] };
 
 /** A state, of which fields come in any order. */
 class StateDraft {
-  readonly #reader: PlainReader;
+  readonly #reader: MsgpackReader;
   readonly #fields: Partial<Fields & { v: true }> = {};
   #weightLeft: number;
 
-  constructor(reader: PlainReader, mostWeight: number) {
+  constructor(reader: MsgpackReader, mostWeight: number) {
     this.#reader = reader;
     this.#weightLeft = mostWeight;
   }
 
-  *read(name: string): InSteps<void> {
+  *read(name: string): Steps<void> {
     const fields = this.#fields;
     const reader = this.#reader;
     switch (name) {
@@ -136,7 +136,7 @@ class StateDraft {
     if (this.#weightLeft < 0) throw logCorrupt('a checkpoint would take more memory than its length allows');
   }
 
-  *#byKey<K, V>(read: (item: unknown) => V, key: (item: V) => K, weightOf: (item: V) => number): InSteps<Map<K, V>> {
+  *#byKey<K, V>(read: (item: unknown) => V, key: (item: V) => K, weightOf: (item: V) => number): Steps<Map<K, V>> {
     const items = new Map<K, V>();
     yield* this.#reader.list((item) => {
       const value = read(item);
@@ -146,7 +146,7 @@ class StateDraft {
     return items;
   }
 
-  *#heads(): InSteps<void> {
+  *#heads(): Steps<void> {
     const heads = new Map<string, string>();
     yield* this.#reader.list((item) => {
       const [volume, id] = headOf(item);
@@ -156,7 +156,7 @@ class StateDraft {
     this.#fields.heads = heads;
   }
 
-  *#slots(): InSteps<Set<string>> {
+  *#slots(): Steps<Set<string>> {
     const slots = new Set<string>();
     yield* this.#reader.list((item) => {
       this.#weigh(WEIGHT.slot);
@@ -165,7 +165,7 @@ class StateDraft {
     return slots;
   }
 
-  *#known(): InSteps<Map<number, KnownPacks>> {
+  *#known(): Steps<Map<number, KnownPacks>> {
     const known = new Map<number, KnownPacks>();
     const namesIn = (value: unknown) => this.#namesIn(value);
     const weigh = (weight: number) => this.#weigh(weight);
@@ -182,10 +182,10 @@ class StateDraft {
     return known;
   }
 
-  *#condemned(): InSteps<void> {
+  *#condemned(): Steps<void> {
     const condemned = new Map<string, Condemnation & { pack: PackName }>();
     const condemnedSessions = new Map<number, Condemnation>();
-    const steps = new Steps();
+    const steps = new StepCounter();
     const former = new Map<string, FormerRelocation[]>();
     const eachPack = (value: unknown, take: (pack: PackName) => void) => this.#eachCondemned(value, take);
     const weigh = (weight: number) => this.#weigh(weight);
@@ -212,7 +212,7 @@ class StateDraft {
     Object.assign(this.#fields, { condemned, condemnedSessions, formerRelocations: former });
   }
 
-  *#quarantined(): InSteps<Map<string, PackName>> {
+  *#quarantined(): Steps<Map<string, PackName>> {
     const packs = new Map<string, PackName>();
     yield* this.#reader.list((item) =>
       this.#eachPackOf(item, WEIGHT.quarantined, (pack) => packs.set(packKey(pack), pack)),
@@ -220,24 +220,24 @@ class StateDraft {
     return packs;
   }
 
-  *#namesIn(value: unknown): InSteps<Set<string>> {
+  *#namesIn(value: unknown): Steps<Set<string>> {
     const names = new Set<string>();
     yield* this.#eachName(value, WEIGHT.name, (name) => names.add(name));
     return names;
   }
 
-  *#eachCondemned(value: unknown, take: (pack: PackName) => void): InSteps<void> {
+  *#eachCondemned(value: unknown, take: (pack: PackName) => void): Steps<void> {
     if (!Array.isArray(value)) throw logCorrupt('packs are not an array');
     for (const item of value as readonly unknown[]) yield* this.#eachPackOf(item, WEIGHT.condemnedPack, take);
   }
 
-  *#eachPackOf(item: unknown, weight: number, take: (pack: PackName) => void): InSteps<void> {
+  *#eachPackOf(item: unknown, weight: number, take: (pack: PackName) => void): Steps<void> {
     const [number, names] = tupleOf(item, 2, 'packs of a session');
     const session = seqOf(number, "a pack's session");
     yield* this.#eachName(names, weight, (random) => take({ session, random }));
   }
 
-  *#eachName(value: unknown, weight: number, take: (name: string) => void): InSteps<void> {
+  *#eachName(value: unknown, weight: number, take: (name: string) => void): Steps<void> {
     if (!isBytes(value) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
     this.#weigh((weight * value.length) / 16);
     const names = Buffer.from(value.buffer, value.byteOffset, value.length);
@@ -261,6 +261,6 @@ function headOf(value: unknown): [string, string] {
   return [textOf(volume, "a volume's name", 1), idOf(id, 'a head')];
 }
 
-function listOfValues<T>(items: ReadonlyMap<unknown, T>, plainOf: (item: T) => unknown): PlainList {
-  return PlainList.of(items.size, items.values(), plainOf);
+function listOfValues<T>(items: ReadonlyMap<unknown, T>, plainOf: (item: T) => unknown): MsgpackArray {
+  return MsgpackArray.of(items.size, items.values(), plainOf);
 }

@@ -1,5 +1,4 @@
-import type { InSteps } from '../../common/event-loop-turns.ts';
-import { Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { KnownPacks, LogState, Session, StoredBackup } from './log-state.ts';
 
 /**
@@ -64,15 +63,15 @@ export function knownWeight({ packs, tables, dead }: KnownPacks): number {
 }
 
 /** Of a whole state: what {@link mostWeight} must allow for its checkpoint to be read. */
-export function* stateWeight(state: LogState): InSteps<number> {
-  const steps = new Steps();
+export function* stateWeight(state: LogState): Steps<number> {
+  const steps = new StepCounter();
   let weight =
     WEIGHT.condemnedPack * state.condemned.size +
     WEIGHT.condemnedSession * state.condemnedSessions.size +
     WEIGHT.relocation * state.relocations.size +
     WEIGHT.quarantined * state.quarantined.size +
     WEIGHT.slot * (state.keySlots.size + state.removedSlots.size);
-  const add = function* <T>(items: Iterable<T>, weightOf: (item: T) => number): InSteps<void> {
+  const add = function* <T>(items: Iterable<T>, weightOf: (item: T) => number): Steps<void> {
     for (const item of items) {
       weight += weightOf(item);
       if (steps.isDue()) yield;

@@ -1,6 +1,6 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { tell } from '../../common/tell.ts';
+import { report } from '../../common/report.ts';
 import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
@@ -40,7 +40,7 @@ export class CheckpointWriter {
     const giveUp = () => abort.abort(givenUp(`the store did not take it within ${LONGEST_WRITE_MS} ms`));
     const timer = setTimeout(giveUp, LONGEST_WRITE_MS).unref();
     const over = this.#write(abort.signal)
-      .catch((error: unknown) => tell('onCheckpointFailed', this.#onFailed, error))
+      .catch((error: unknown) => report('onCheckpointFailed', this.#onFailed, error))
       .finally(() => {
         clearTimeout(timer);
         this.#writing = undefined;

@@ -1,6 +1,5 @@
-import { abortable } from '../../common/abort.ts';
+import { ABORT_GRACE_MS, abortable, pastAbort } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { ABORT_GRACE_MS, pastAbort } from '../../common/past-abort.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 

@@ -1,4 +1,4 @@
-import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../format/corrupt.ts';
 import type { LogEntry, LogFactOf } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
@@ -21,11 +21,11 @@ export interface HashedEntry {
  * writer had folded the log through the entry before.
  */
 export function foldEntries(state: LogState, entries: Iterable<HashedEntry>): Promise<LogState> {
-  return inTurns(folding(state, entries));
+  return runInSteps(folding(state, entries));
 }
 
 /** As {@link foldEntries}, step by step. */
-export function* folding(state: LogState, entries: Iterable<HashedEntry>): InSteps<LogState> {
+export function* folding(state: LogState, entries: Iterable<HashedEntry>): Steps<LogState> {
   const draft = new FoldDraft(state);
   for (const { entry, hash } of entries) {
     if (draft.steps.isDue()) yield;
@@ -40,7 +40,7 @@ export function* folding(state: LogState, entries: Iterable<HashedEntry>): InSte
   return draft.result();
 }
 
-function* foldFact(draft: FoldDraft, entry: LogEntry): InSteps<void> {
+function* foldFact(draft: FoldDraft, entry: LogEntry): Steps<void> {
   switch (entry.type) {
     case 'open':
       yield* draft.own(['sessions', 'pinned', 'fenced']);

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { decodeCheckpoint } from '../format/checkpoint-codec.ts';
@@ -50,7 +50,7 @@ export async function fetchEntry(
     // No more than was listed, whatever has been put there since.
     const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal });
     if (bytes === undefined) throw logCorrupt('it has fewer bytes than was listed');
-    const decoded = await inTurns(decodingEntry(source.logKey, seq, bytes));
+    const decoded = await runInSteps(decodingEntry(source.logKey, seq, bytes));
     if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its name says');
     return decoded;
   } catch (error) {

@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { systemClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
-import { systemClock } from '../../targets/clock.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { metered } from '../../targets/decorators/request-meter.ts';
 import { MAX_TIME } from '../format/decode-values.ts';
 import { commitIdFor, encodingEntry } from '../format/entry-codec.ts';
@@ -160,10 +160,10 @@ export class LogWriter {
   async #prepare(fact: LogFact, tail: readonly LogEntry[]): Promise<Sending> {
     const { source, state } = this.reader;
     const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
-    const commitId = await inTurns(commitIdFor(source.logKey, { ...head, ...fact }));
+    const commitId = await runInSteps(commitIdFor(source.logKey, { ...head, ...fact }));
     const { logKey, formatCopy } = source;
     const entry = { ...head, commitId, ...fact };
-    const { bytes, ...decoded } = await inTurns(encodingEntry(logKey, entry, tail, formatCopy));
+    const { bytes, ...decoded } = await runInSteps(encodingEntry(logKey, entry, tail, formatCopy));
     // What nobody could fold must not get into a log that is never mended.
     const next = await foldEntries(state, [decoded]);
     const { hash } = decoded;

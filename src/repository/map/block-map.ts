@@ -1,7 +1,6 @@
 import { abortable } from '../../common/abort.ts';
 import { integerArgument } from '../../common/arguments.ts';
-import type { BlockRange } from '../../common/block-range.ts';
-import { clipRanges, inRanges } from '../../common/block-ranges.ts';
+import { type BlockRange, clipRanges, inRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';

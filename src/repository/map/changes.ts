@@ -1,5 +1,11 @@
-import type { BlockRange } from '../../common/block-range.ts';
-import { Coalescer, clipRanges, inRanges, subtractRanges, unionRanges } from '../../common/block-ranges.ts';
+import {
+  type BlockRange,
+  Coalescer,
+  clipRanges,
+  inRanges,
+  subtractRanges,
+  unionRanges,
+} from '../../common/block-range.ts';
 import { isPromise } from '../../common/realms.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';

@@ -1,7 +1,6 @@
-import type { BlockRange } from '../../common/block-range.ts';
-import { Coalescer, clipRanges, unionRanges } from '../../common/block-ranges.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { type BlockRange, Coalescer, clipRanges, unionRanges } from '../../common/block-range.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { BlockMap } from './block-map.ts';
 import { type DifferingLeaf, differingLeaves } from './diff-trees.ts';
@@ -95,7 +94,7 @@ async function* differingBlocks(
   };
   const jobs = mergeJobs(a, b, common, { signal, exact }, overA, overB);
   for await (const { job, leafA, leafB } of mapConcurrently(jobs, load, width)) {
-    await letOthersRun();
+    await yieldToEventLoop();
     yield compareLeaf(
       job,
       common,

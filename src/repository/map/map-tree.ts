@@ -1,6 +1,6 @@
 import { abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
-import { NodeCache } from '../../common/lru-cache.ts';
+import { LruCache } from '../../common/lru-cache.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import { InnerNode, type NodeRef } from '../format/inner-node.ts';
@@ -44,14 +44,14 @@ export class MapTree {
   readonly geometry: MapGeometry;
   readonly root: NodeRef | undefined;
   readonly #source: RecordSource;
-  readonly #cache: NodeCache<InnerNode | EntryTable>;
+  readonly #cache: LruCache<number, InnerNode | EntryTable>;
   readonly #loading = new Map<number, Promise<InnerNode | EntryTable>>();
 
   /** @throws `MAP_CORRUPT` when the root doesn't fit the geometry */
   constructor(geometry: MapGeometry, root: MapRoot | undefined, source: RecordSource, cacheBytes: number) {
     this.geometry = geometry;
     this.#source = source;
-    this.#cache = new NodeCache(cacheBytes);
+    this.#cache = new LruCache(cacheBytes);
     if (root === undefined) return;
     if (root.level !== geometry.rootLevel) throw mapCorrupt(`a root of level ${root.level}, not ${geometry.rootLevel}`);
     if (root.location.rawLength > geometry.maxNodeBytes(root.level)) throw mapCorrupt('no node is as long as the root');
@@ -162,7 +162,7 @@ export class MapTree {
     const found = this.#source.ids.recordId(kind, raw.subarray(0, node.identityLength));
     if (Buffer.compare(found, ref.id) !== 0)
       throw mapCorrupt(`node ${index} of level ${level} is not what its id says`);
-    if (keep) this.#cache.add(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
+    if (keep) this.#cache.set(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
     return node;
   }
 }

@@ -1,4 +1,4 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { SortedEntries } from '../format/run-chunk.ts';
 
@@ -45,7 +45,7 @@ export class Overlay implements SortedEntries {
         cursor.slot++;
         settle(cursor);
       }
-      if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
+      if (count % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     }
     return new Overlay(sources, blocks.subarray(0, count), source.subarray(0, count), slot.subarray(0, count));
   }

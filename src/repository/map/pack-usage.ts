@@ -1,4 +1,4 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName } from '../format/record.ts';
 import type { BlockMap } from './block-map.ts';
@@ -39,14 +39,14 @@ export async function packUsage(
       if (!enter({ ref })) continue;
       const chunk = runs[run]![part]!;
       for (let slot = 0; slot < chunk.count; slot++) {
-        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+        if (slot % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
         usage.addBlock(chunk.entry(slot));
       }
     }
   }
   const { tree } = map;
   for await (const { level, node } of tree.innerNodes(enter, { signal })) {
-    await letOthersRun();
+    await yieldToEventLoop();
     if (level > 1) continue;
     for (const leaf of await node.children()) {
       if (leaf === undefined || !enter({ ref: leaf })) continue;

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { NodeRef } from '../format/inner-node.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -49,14 +49,14 @@ export async function walkUsage(map: BlockMap, sink: UsageSink, { signal, seen }
       const chunk = runs[run]![part]!;
       const byLeaf = new LeafSums(sink);
       for (let slot = 0; slot < chunk.count; slot++) {
-        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+        if (slot % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
         byLeaf.add(Math.floor(chunk.block(slot) / fanOut), chunk.entry(slot)?.location);
       }
       byLeaf.end();
     }
   }
   for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
-    await letOthersRun();
+    await yieldToEventLoop();
     if (level > 1) continue;
     for (const [slot, leaf] of (await node.children()).entries()) {
       if (leaf === undefined || !enter(leaf)) continue;
@@ -104,13 +104,13 @@ export async function walkPlaces(
       if (!enter(ref)) continue;
       const chunk = runs[run]![part]!;
       for (let slot = 0; slot < chunk.count; slot++) {
-        if (slot % ENTRIES_AT_ONCE === 0) await letOthersRun();
+        if (slot % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
         note(chunk.entry(slot)?.location);
       }
     }
   }
   for await (const { level, index, node } of tree.innerNodes(({ ref }) => enter(ref), { signal, keep: false })) {
-    await letOthersRun();
+    await yieldToEventLoop();
     if (level > 1) continue;
     const leaves: { readonly leaf: NodeRef; readonly index: number }[] = [];
     for (const [slot, leaf] of (await node.children()).entries()) {
@@ -120,7 +120,7 @@ export async function walkPlaces(
     }
     const load = (at: (typeof leaves)[number]) => tree.loadLeaf(at.leaf, at.index, { signal, keep: false });
     for await (const leaf of mapConcurrently(leaves, load, LEAVES_AT_A_TIME)) {
-      await letOthersRun();
+      await yieldToEventLoop();
       noteAll(leaf);
     }
   }

@@ -1,4 +1,4 @@
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { MAX_RUNS } from '../format/map-descriptor.ts';
 import { MAX_RUN_ENTRIES } from '../format/map-descriptor-codec.ts';
 import type { MapGeometry } from '../format/map-geometry.ts';
@@ -96,7 +96,7 @@ async function foldIsNoLarger(
       foldBytes += level === 0 ? leafBytes : geometry.slots(level, index) * CHILD_BYTES + RECORD_BYTES;
       index = Math.floor(index / fanOut);
     }
-    if (i % ENTRIES_AT_ONCE === 0) await letOthersRun();
+    if (i % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     if (foldBytes > bytes) return false;
   }
   return true;

@@ -1,6 +1,6 @@
 import { ownBytes } from '../../common/bytes.ts';
-import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { ENTRIES_AT_ONCE, runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
 import { mapCorrupt } from '../format/map-corrupt.ts';
 import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
@@ -39,9 +39,9 @@ export async function loadRuns(
 async function loadChunk(ref: RunChunkRef, geometry: MapGeometry, { records, ids }: RecordSource): Promise<RunChunk> {
   const raw = ownBytes(await records.read(RecordKind.runChunk, ref.id, ref.location));
   if (raw.length !== ref.location.rawLength) throw mapCorrupt('a run chunk has not its length');
-  await letOthersRun();
+  await yieldToEventLoop();
   const chunk = new RunChunk(raw, ref, geometry);
-  await letOthersRun();
+  await yieldToEventLoop();
   const found = ids.recordId(RecordKind.runChunk, raw.subarray(0, chunk.identityLength));
   if (Buffer.compare(found, ref.id) !== 0) throw mapCorrupt('a run chunk is not what its id says');
   return chunk;
@@ -64,10 +64,10 @@ export async function writeRun(entries: SortedEntries, writer: RecordWriter, ids
         last = entry.location.pack;
         packs.add(packKey(last));
       }
-      if (count % ENTRIES_AT_ONCE === 0) await letOthersRun();
+      if (count % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     }
-    const { raw, identityLength } = await inTurns(encodingRunChunk(blocks, columns, count));
-    await letOthersRun();
+    const { raw, identityLength } = await runInSteps(encodingRunChunk(blocks, columns, count));
+    await yieldToEventLoop();
     const id = ids.recordId(RecordKind.runChunk, raw.subarray(0, identityLength));
     const firstBlock = blocks[0] as number;
     const location: Location = await writer.write(RecordKind.runChunk, id, raw, firstBlock);

@@ -1,5 +1,5 @@
-import { inTurns } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type EncodedRecord, EntryColumns } from '../format/entry-columns.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import { encodingInnerNode, type NodeRef, type PackBytes } from '../format/inner-node.ts';
@@ -230,7 +230,7 @@ class TreeBuilder {
     const { geometry, ids, writer } = this.#options;
     const placed = await Promise.all(children);
     if (placed.every((child) => child === undefined)) return undefined;
-    const record = await inTurns(encodingInnerNode(level, placed));
+    const record = await runInSteps(encodingInnerNode(level, placed));
     return this.#store(RecordKind.inner, record, index * geometry.span(level), ids, writer, undefined);
   }
 

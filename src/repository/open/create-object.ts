@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
-import { systemClock, type TargetClock } from '../../targets/clock.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 
 /** How patiently an object is created. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
+import { MeteredTarget } from '../../targets/decorators/request-meter.ts';
 import { withRetries } from '../../targets/decorators/with-retries.ts';
 import { decodeKeySlot, makeKeySlot, newRepositoryKey, newSlotName, openKeySlot } from '../crypto/key-slot.ts';
 import type { CheckedUnlock } from '../crypto/unlock.ts';

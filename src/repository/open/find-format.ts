@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { CheckedUnlock } from '../crypto/unlock.ts';
@@ -120,7 +120,7 @@ async function newestEntries(target: CloudTarget, { signal }: AbortOptions) {
 }
 
 async function copyIn(entry: Uint8Array): Promise<RepositoryFormat | undefined> {
-  const body = await inTurns(formatCopyIn(entry));
+  const body = await runInSteps(formatCopyIn(entry));
   if (body === undefined) return undefined;
   try {
     return decodeFormatBody(body);

@@ -1,7 +1,6 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { abortOptionsArgument, textArgument } from '../../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument, pastAbort } from '../../common/abort.ts';
+import { textArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { pastAbort } from '../../common/past-abort.ts';
 import { withRetries } from '../../targets/decorators/with-retries.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../crypto/key-slot.ts';

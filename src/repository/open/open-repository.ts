@@ -1,7 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
 import { readOnlyTarget } from '../../targets/decorators/read-only.ts';
+import { MeteredTarget } from '../../targets/decorators/request-meter.ts';
 import { ownerName } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { RepositoryKeys } from '../crypto/repository-keys.ts';

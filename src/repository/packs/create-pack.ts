@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
-import { hashing } from '../../common/long-bytes.ts';
+import { sha256InSteps } from '../../common/long-bytes.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget, PutOptions } from '../../targets/cloud-target.ts';
 
@@ -38,5 +38,5 @@ async function isSame(target: CloudTarget, { key, bytes, sha256 }: PackBody, opt
   if (info?.size !== bytes.length) return false;
   if (info.sha256 !== undefined) return info.sha256 === Buffer.from(sha256).toString('hex');
   const found = await getBounded(target, key, bytes.length, options);
-  return found !== undefined && Buffer.compare(await inTurns(hashing(found)), sha256) === 0;
+  return found !== undefined && Buffer.compare(await runInSteps(sha256InSteps(found)), sha256) === 0;
 }

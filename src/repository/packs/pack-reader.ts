@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
@@ -45,5 +45,5 @@ export async function readPackFooter(
   const wanted = sealedBytes + TRAILER_BYTES;
   if (wanted > end.length) end = await readPackBytes(target, pack, packBytes - wanted, wanted, signal);
   const sealed = end.subarray(end.length - wanted, end.length - TRAILER_BYTES);
-  return await inTurns(openingFooter(sealed, pack, packBytes, footerKey));
+  return await runInSteps(openingFooter(sealed, pack, packBytes, footerKey));
 }

@@ -1,7 +1,7 @@
 import { abortable } from '../../common/abort.ts';
-import { type InSteps, inTurns } from '../../common/event-loop-turns.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
-import { hashing } from '../../common/long-bytes.ts';
+import { sha256InSteps } from '../../common/long-bytes.ts';
+import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { PackRecord } from '../format/log-entry.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -136,8 +136,8 @@ export class PackWriter {
   async #send(pack: FillingPack): Promise<void> {
     const { footerKey, onStored, signal, insist = (put) => put() } = this.#options;
     const key = packKey(pack.name);
-    const body = await inTurns(pack.finishing(footerKey));
-    const sha256 = await inTurns(hashing(body));
+    const body = await runInSteps(pack.finishing(footerKey));
+    const sha256 = await runInSteps(sha256InSteps(body));
     let attempts = 0;
     await insist(() => {
       attempts++;
@@ -199,7 +199,7 @@ class FillingPack {
     return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
   }
 
-  *finishing(footerKey: Uint8Array | undefined): InSteps<Uint8Array<ArrayBuffer>> {
+  *finishing(footerKey: Uint8Array | undefined): Steps<Uint8Array<ArrayBuffer>> {
     const footer = yield* sealingFooter(this.rows, this.name, footerKey);
     this.memory.set(footer, this.#used);
     return this.memory.subarray(0, this.#used + footer.length);

@@ -1,5 +1,5 @@
 import { ownBytes } from '../../common/bytes.ts';
-import { NodeCache } from '../../common/lru-cache.ts';
+import { LruCache } from '../../common/lru-cache.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { Location, RecordKind } from '../format/record.ts';
 
@@ -17,10 +17,10 @@ interface Kept {
  * one id may say different things of which a collector keeps only one.
  */
 export class RecordCache {
-  readonly #records: NodeCache<Kept, string>;
+  readonly #records: LruCache<string, Kept>;
 
   constructor(limitBytes: number) {
-    this.#records = new NodeCache(limitBytes);
+    this.#records = new LruCache(limitBytes);
   }
 
   get(location: Location): Kept | undefined {
@@ -31,7 +31,7 @@ export class RecordCache {
   add(kind: RecordKind, id: Uint8Array, location: Location, raw: Uint8Array): void {
     if (this.get(location) !== undefined) return;
     const own = ownBytes(raw);
-    this.#records.add(placeKey(location), { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
+    this.#records.set(placeKey(location), { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
   }
 }
 

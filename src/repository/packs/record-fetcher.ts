@@ -1,7 +1,7 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
 import type { Relocation } from '../format/log-entry.ts';
@@ -171,7 +171,7 @@ class Fetch<T extends WantedRecord> {
     }
     let opened: { readonly id: Uint8Array; readonly at: number; readonly raw: Uint8Array } | undefined;
     for (const record of records) {
-      await letOthersRun();
+      await yieldToEventLoop();
       this.#signal.throwIfAborted();
       const { kind, id, location } = record.wanted;
       const at = record.offset - offset;

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { type PackName, RecordKind, type RecordReader } from '../format/record.ts';
@@ -87,7 +87,7 @@ export class Relocations {
       return known;
     }
     const raw = await this.#records.read(RecordKind.relocation, id, location, options);
-    await inTurns(decodingRelocationTable(raw)); // Checks it.
+    await runInSteps(decodingRelocationTable(raw)); // Checks it.
     if (!this.#tables.has(key)) this.#keep(key, raw);
     return raw;
   }

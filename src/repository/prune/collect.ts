@@ -1,8 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { CommittedPack, LogFactOf } from '../format/log-entry.ts';
@@ -60,7 +59,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
     }
     run.result.damagedBackups = marking.damaged;
     run.result.unreferenced = await unreferenced(before, marking.listing.packs, marking.tables);
-    const wanted = await inTurns(collecting(before, await planOf(run, before, marking)));
+    const wanted = await runInSteps(collecting(before, await planOf(run, before, marking)));
     if (BackupError.is(wanted)) throw wanted;
     if (wanted === undefined) return { marking, state: before };
     if (dryRun) {
@@ -130,7 +129,7 @@ async function readTables(
   const read = async (table: ReturnType<typeof packTables>[number]) => {
     try {
       const raw = await records.read(RecordKind.table, table.id, table.location, { signal });
-      return { key: tableKey(table), packs: await inTurns(decodingPackTable(raw, table.packs)) };
+      return { key: tableKey(table), packs: await runInSteps(decodingPackTable(raw, table.packs)) };
     } catch (error) {
       if (!isDamage(error)) throw error;
       return undefined;

@@ -1,5 +1,5 @@
-import { inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
 import type { Condemnation, LogState } from '../format/log-state.ts';
 import { PROBES_PREFIX, packKey } from '../format/object-keys.ts';
@@ -29,8 +29,8 @@ export async function deleteCondemned(run: PruneRun, state: LogState, found: Fou
   if (run.options.graceMs > 0) await run.ages.lookAgain();
   const due: ListedPack[] = [];
   let waitingBytes = 0;
-  for (const { pack, by } of await inTurns(findingDeletable(state, listing.packs, tables))) {
-    await letOthersRun();
+  for (const { pack, by } of await runInSteps(findingDeletable(state, listing.packs, tables))) {
+    await yieldToEventLoop();
     const key = packKey(pack);
     if (run.deleted.has(key)) continue;
     // A correct collector never condemns a pack that a live map needs. If it happened all the same, this is the last copy.
@@ -87,7 +87,7 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   const { signal, dryRun } = run.options;
   const keys: string[] = [];
   for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES_PREFIX, { signal })) {
-    await letOthersRun();
+    await yieldToEventLoop();
     const ageMs = run.ages.ofObject(modifiedAt);
     if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.now)) continue;
     keys.push(key);

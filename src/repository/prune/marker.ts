@@ -1,6 +1,5 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { isDamage } from '../../common/damage.ts';
-import type { BackupError } from '../../common/errors.ts';
+import { type BackupError, isDamage } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';

@@ -1,4 +1,4 @@
-import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { PACKS_PREFIX, packKey, parsePackKey } from '../format/object-keys.ts';
@@ -33,9 +33,9 @@ export async function listPacks(
   const sizes = new Map<string, number>();
   const lives = new Map<number, SessionLife>();
   let bytes = 0;
-  const steps = new Steps();
+  const steps = new StepCounter();
   for await (const info of target.list(PACKS_PREFIX, { signal })) {
-    if (steps.isDue()) await letOthersRun();
+    if (steps.isDue()) await yieldToEventLoop();
     const pack = listedPack(info);
     if (pack === undefined) continue;
     packs.push(pack);

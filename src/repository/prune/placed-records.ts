@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -36,7 +36,7 @@ export class PlacedRecords implements RecordReader {
   }
 
   async read(kind: RecordKind, id: Uint8Array, location: Location, options: AbortOptions = {}): Promise<Uint8Array> {
-    await letOthersRun();
+    await yieldToEventLoop();
     // Backups that follow each other have most of their runs in common, and each map loads all of its own.
     if (kind !== RecordKind.runChunk) return this.#read(kind, id, location, options);
     const place = `${packKey(location.pack)}/${location.offset}`;

@@ -1,5 +1,4 @@
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
 import { isForsaken } from '../backup/session-owner.ts';
 import { withProgress } from '../context/progress.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';

@@ -1,8 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { isDamage } from '../../common/damage.ts';
-import type { BackupError } from '../../common/errors.ts';
-import { inTurns, letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { type BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps, StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
@@ -30,7 +29,7 @@ export async function readRelocation(
   { signal }: AbortOptions,
 ): Promise<RelocationRow[]> {
   const raw = await records.read(RecordKind.relocation, id, location, { signal });
-  return inTurns(decodingRelocationTable(raw));
+  return runInSteps(decodingRelocationTable(raw));
 }
 
 /** Which packs relocation tables lead to, each table read once. */
@@ -70,9 +69,9 @@ export async function liveOf(
 ): Promise<Live> {
   const live = new Map<string, NamedPack>();
   const moved: { readonly relocation: Relocation; readonly bytes: number }[] = [];
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (const [key, { pack, bytes }] of named) {
-    if (steps.isDue()) await letOthersRun();
+    if (steps.isDue()) await yieldToEventLoop();
     const relocation = state.relocations.get(key);
     if (relocation === undefined) add(live, pack, bytes);
     else moved.push({ relocation, bytes });
@@ -93,7 +92,7 @@ export async function liveOf(
   });
   for await (const { relocation, bytes, packs } of mapConcurrently(moved, look, TABLES_AT_A_TIME)) {
     options.signal?.throwIfAborted();
-    await letOthersRun();
+    await yieldToEventLoop();
     const { pack, storedLength } = relocation.location;
     add(live, pack, storedLength);
     for (const target of packs) add(live, target.pack, Math.min(bytes, target.bytes));
@@ -101,7 +100,7 @@ export async function liveOf(
   const keys = new Set<string>();
   const needed = new Map<string, number>();
   for (const [key, { bytes }] of live) {
-    if (steps.isDue()) await letOthersRun();
+    if (steps.isDue()) await yieldToEventLoop();
     keys.add(key);
     needed.set(key, bytes);
   }

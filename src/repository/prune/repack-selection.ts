@@ -1,4 +1,4 @@
-import { letOthersRun, Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { isKnown, type LogState, sparedSessions } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
@@ -37,9 +37,9 @@ export async function selectCandidates(run: PruneRun, state: LogState, marking: 
   const sparse: Candidate[] = [];
   const small: Candidate[] = [];
   const mayMove = movable(state);
-  const steps = new Steps();
+  const steps = new StepCounter();
   for (const pack of marking.listing.packs) {
-    if (steps.isDue()) await letOthersRun();
+    if (steps.isDue()) await yieldToEventLoop();
     const key = packKey(pack);
     if (!marking.live.has(key) || isLocked(pack.retainUntil, run.now) || !mayMove(pack)) continue;
     const liveBytes = Math.min(pack.size, marking.bytes.get(key) ?? 0);

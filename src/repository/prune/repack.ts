@@ -1,6 +1,5 @@
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { ENTRIES_AT_ONCE, inTurns, letOthersRun } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
+import { ENTRIES_AT_ONCE, runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { OutageRetries } from '../backup/outage-retries.ts';
 import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
@@ -238,7 +237,7 @@ class Repacker {
     const rows: RelocationRow[] = [];
     for (const offset of Uint32Array.from(offsets).sort()) {
       rows.push({ offset, to: this.#copied.place(pack, offset) as RelocationRow['to'] });
-      if (rows.length % ENTRIES_AT_ONCE === 0) await letOthersRun();
+      if (rows.length % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     }
     return rows;
   }
@@ -267,11 +266,11 @@ class Repacker {
 
   /** The newest table of a pack; the one that was written before where it says the same. */
   async #table(key: string, { pack, rows }: { pack: Relocation['pack']; rows: RelocationRow[] }): Promise<Relocation> {
-    const raw = await inTurns(encodingRelocationTable(rows.length > 0 ? rows : nothingOf(pack)));
+    const raw = await runInSteps(encodingRelocationTable(rows.length > 0 ? rows : nothingOf(pack)));
     const written = this.#written.get(key);
     if (written !== undefined && Buffer.compare(written.raw, raw) === 0) return written.relocation;
     const { keys } = this.#run.context;
-    await letOthersRun();
+    await yieldToEventLoop();
     const id = keys.recordId(RecordKind.relocation, raw);
     const nodes = new NodeWriter(keys, rows.length > 0 ? this.#writer : this.#leavings);
     const location = await nodes.write(RecordKind.relocation, id, raw, 0);

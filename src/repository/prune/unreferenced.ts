@@ -1,4 +1,4 @@
-import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
+import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { KnownNames, type TableRows } from '../log/entries/collect-decision.ts';
@@ -29,12 +29,12 @@ export interface Unreferenced {
 
 /** Which packs of a listing no entry names. Those of sessions with a table that can't be read are left out. */
 export function unreferenced(state: LogState, listed: readonly ListedPack[], tables: TableRows): Promise<Unreferenced> {
-  return inTurns(counting(state, listed, tables));
+  return runInSteps(counting(state, listed, tables));
 }
 
-function* counting(state: LogState, listed: readonly ListedPack[], tables: TableRows): InSteps<Unreferenced> {
+function* counting(state: LogState, listed: readonly ListedPack[], tables: TableRows): Steps<Unreferenced> {
   const names = yield* KnownNames.of(state, tables);
-  const steps = new Steps();
+  const steps = new StepCounter();
   const bySession = new Map<number, { packs: number; bytes: number }>();
   for (const pack of listed) {
     if (steps.isDue()) yield;

@@ -1,7 +1,7 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
+import { type AbortOptions, abortOptionsArgument } from '../../common/abort.ts';
+import { bytesArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { Extent } from '../../device/block-device.ts';
 import { checkSpan } from '../../device/span.ts';
 import type { BlockSource } from './backup-reader.ts';
@@ -104,7 +104,7 @@ export class BackupImage implements OpenedBackup {
     const end = offset + length;
     let extent: { offset: number; length: number; kind: Extent['kind'] } | undefined;
     for (let at = offset; at < end; ) {
-      await letOthersRun(); // Nodes in memory need no request, and a volume may have millions of blocks.
+      await yieldToEventLoop(); // Nodes in memory need no request, and a volume may have millions of blocks.
       this.#check(0, 0);
       const first = Math.floor(at / blockSize);
       const count = Math.min(Math.ceil(end / blockSize) - first, EXTENT_BLOCKS);

@@ -1,5 +1,5 @@
 import type { BlockRange } from '../../common/block-range.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 
 /** Blocks of one page. */
 const PAGE_BLOCKS = 2 ** 16;
@@ -63,7 +63,7 @@ export class BlockSet {
         number,
         combine(asked.bits, theirs.bits, (a, b, at) => (ours?.[at] ?? 0) | (a & b)),
       );
-      await letOthersRun();
+      await yieldToEventLoop();
     }
   }
 
@@ -77,7 +77,7 @@ export class BlockSet {
         number,
         combine(page.bits, theirs?.bits ?? page.bits, (a, b) => (theirs === undefined ? a : a & ~b)),
       );
-      await letOthersRun();
+      await yieldToEventLoop();
     }
     return rest;
   }

@@ -1,8 +1,7 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { abortOptionsArgument, bytesArgument } from '../../common/arguments.ts';
-import type { BlockRange } from '../../common/block-range.ts';
+import { type AbortOptions, abortOptionsArgument } from '../../common/abort.ts';
+import { bytesArgument } from '../../common/arguments.ts';
+import { type BlockRange, collectRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
-import { gatheredRanges } from '../../common/event-loop-turns.ts';
 import { checkSpan } from '../../device/span.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { VolumeBackup } from '../backup/volume-backup.ts';
@@ -86,7 +85,7 @@ export class JobImage implements OpenedBackup {
   async overwritten(): Promise<BlockRange[] | undefined> {
     const { snapshot } = this.#parts;
     const written = snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
-    return written && gatheredRanges(written);
+    return written && collectRanges(written);
   }
 
   /** Block by block: some are in the volume, others in the repository. */

@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { ByteRanges } from '../../common/byte-ranges.ts';
+import type { ByteRanges } from '../../common/byte-range.ts';
 import { isZero } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { ProgressReporter } from '../context/progress.ts';
 import type { ComparableSource } from './backup-reader.ts';
@@ -153,7 +153,7 @@ export class RestoreRun<Entry> {
     for (const { firstBlock, blockCount } of blocks.ranges()) {
       const end = Math.min(size, (firstBlock + blockCount) * blockSize);
       for (const { length } of this.ranges.within(firstBlock * blockSize, end)) bytes += length;
-      await letOthersRun();
+      await yieldToEventLoop();
     }
     return bytes;
   }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { link, lstat, open, realpath, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { BackupError } from '../../common/errors.ts';
-import { makeNameDurable } from '../../device/durable-name.ts';
+import { syncDirectory } from '../../common/system-errors.ts';
 import { FileDevice } from '../../device/file-device.ts';
 import { fileError } from '../../device/file-errors.ts';
 import type { RestoreResult } from './restore-options.ts';
@@ -47,7 +47,7 @@ async function restoreTo(
     }
     if (process.platform === 'win32') await replaced?.close(); // What is open is not replaced there.
     await giveName(temporary, path, replaced !== undefined);
-    await makeNameDurable(path);
+    await syncDirectory(dirname(path));
     return result;
   } catch (error) {
     await unlink(temporary).catch(() => {});

@@ -1,9 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import type { BlockRange } from '../../common/block-range.ts';
-import type { ByteRange } from '../../common/byte-range.ts';
-import type { ByteRanges } from '../../common/byte-ranges.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import type { ByteRange, ByteRanges } from '../../common/byte-range.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { BlockSource } from './backup-reader.ts';
 import type { BlockSet } from './block-set.ts';
@@ -48,7 +47,7 @@ export async function eachWindow<Entry>(
   const signal = given === undefined ? failed.signal : AbortSignal.any([given, failed.signal]);
   const look = async (cut: readonly BlockRange[]): Promise<WindowBlock<Entry>[]> => {
     const each = await Promise.all(cut.map((range) => windowBlocks(source, ranges, range, signal)));
-    await letOthersRun();
+    await yieldToEventLoop();
     return each.flat();
   };
   const windows = mapConcurrently(cutsOf(blocks, source.blockSize), look, LOOKED_UP_AHEAD);
@@ -59,7 +58,7 @@ export async function eachWindow<Entry>(
         const next = await windows.next();
         if (next.done === true) return;
         await work(next.value, { signal });
-        await letOthersRun(); // A device or target in memory may answer without yielding to the event loop.
+        await yieldToEventLoop(); // A device or target in memory may answer without yielding to the event loop.
       }
     } catch (error) {
       failed.abort(error); // Only the first failure counts: later ones follow from this abort.

@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
-import { ByteRanges } from '../../common/byte-ranges.ts';
+import { ByteRanges } from '../../common/byte-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';

@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
-import type { ByteRanges } from '../../common/byte-ranges.ts';
+import type { ByteRanges } from '../../common/byte-range.ts';
 import { isZero } from '../../common/bytes.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import { BlockMap } from '../map/block-map.ts';
@@ -45,7 +45,7 @@ export async function blocksToWrite(
       for (const range of requested.ranges()) {
         for await (const { block } of map.entries(range, { signal })) {
           differ.add({ firstBlock: block, blockCount: 1 });
-          await letOthersRun();
+          await yieldToEventLoop();
         }
       }
     });
@@ -126,7 +126,7 @@ async function sampleOf(blocks: BlockSet): Promise<BlockSet> {
       sample.add({ firstBlock: firstBlock + group.from - before, blockCount: to - group.from });
     }
     before += blockCount;
-    await letOthersRun();
+    await yieldToEventLoop();
   }
   return sample;
 }
@@ -150,7 +150,7 @@ export async function differingBlocks<Entry>(
       const bytes = found.subarray(span.offset - start, span.offset - start + span.length);
       const isSame = entry === undefined ? isZero(bytes) : await source.isContent(entry, bytes, options);
       if (!isSame) differing.push(each);
-      await letOthersRun();
+      await yieldToEventLoop();
     }
   }
   return differing;

@@ -1,8 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
@@ -126,14 +125,14 @@ async function choose(
   for (const backups of Map.groupBy(candidates, (backup) => backup.volume).values()) {
     const judged: { stored: StoredBackup; frozenAt: Date; isBroken: boolean; isHeld: boolean }[] = [];
     for (const stored of backups) {
-      await letOthersRun();
+      await yieldToEventLoop();
       signal?.throwIfAborted();
       const isBroken = await broken.has(state, stored, { signal });
       judged.push({ stored, frozenAt: new Date(stored.frozenAt), isBroken, isHeld: stored.hold !== undefined });
     }
     for (const { backup, keptBy } of applyPolicy(policy, judged, now)) {
       (keptBy.length > 0 ? kept : forgotten).push(backup.stored);
-      await letOthersRun();
+      await yieldToEventLoop();
     }
   }
   return { kept, forgotten };
@@ -160,7 +159,7 @@ async function freeableBytes(
   const listing = await listPacks(context, options);
   let bytes = 0;
   for (const pack of listing.packs) {
-    await letOthersRun();
+    await yieldToEventLoop();
     const key = packKey(pack);
     if (needed.has(key) && !kept.has(key) && pack.session > neededThrough) bytes += pack.size;
   }

@@ -1,6 +1,6 @@
-import { isDamage } from '../../common/damage.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
 import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
 import type { LogState, StoredBackup } from '../format/log-state.ts';
@@ -109,7 +109,7 @@ export class AffectedBackups {
     }
     const overlay = await Overlay.of(runs);
     for (let at = 0; hasBad && at < overlay.count; at++) {
-      if (at % ENTRIES_AT_ONCE === 0) await letOthersRun();
+      if (at % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
       const entry = overlay.entry(at);
       if (entry === undefined || map.isLost(overlay.block(at))) continue;
       const key = await this.#faultOf(RecordKind.block, entry);

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
-import { type InSteps, inTurns, Steps } from '../../common/event-loop-turns.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../format/corrupt.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { checkpointKey } from '../format/object-keys.ts';
@@ -48,7 +48,7 @@ export async function checkCheckpoints(
     // One that can't be read, or names another entry, nobody believes: it is only a cache.
     if (found === undefined || Buffer.compare(found.hash, hashOf(found.seq) as Uint8Array) !== 0) continue;
     const folded = await advance(found.seq);
-    if (folded !== undefined && !(await inTurns(isSame(found, folded)))) {
+    if (folded !== undefined && !(await runInSteps(isSame(found, folded)))) {
       const advice = 'delete that object: it is only a cache';
       throw logCorrupt(`object ${checkpointKey(found.seq)} says something else than the entries do: ${advice}`);
     }
@@ -58,8 +58,8 @@ export async function checkCheckpoints(
 }
 
 /** Whether two states say the same. Only backups have an order. */
-function* isSame(one: LogState, other: LogState): InSteps<boolean> {
-  const steps = new Steps();
+function* isSame(one: LogState, other: LogState): Steps<boolean> {
+  const steps = new StepCounter();
   const parts = Object.keys(other) as (keyof LogState)[];
   for (const part of parts) {
     const [ours, theirs] = [one[part], other[part]];

@@ -1,5 +1,4 @@
-import { isDamage } from '../../common/damage.ts';
-import type { BackupError } from '../../common/errors.ts';
+import { type BackupError, isDamage } from '../../common/errors.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName, RecordKind } from '../format/record.ts';

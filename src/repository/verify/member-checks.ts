@@ -1,8 +1,8 @@
+import type { TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import type { TargetClock } from '../../targets/clock.ts';
 import type { CloudTarget, TargetMember } from '../../targets/cloud-target.ts';
-import { MeteredTarget } from '../../targets/decorators/metered-target.ts';
+import { MeteredTarget } from '../../targets/decorators/request-meter.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { packKey } from '../format/object-keys.ts';
 import { listPacks } from '../prune/pack-listing.ts';

@@ -1,6 +1,5 @@
-import { isDamage } from '../../common/damage.ts';
-import type { BackupError } from '../../common/errors.ts';
-import { ENTRIES_AT_ONCE, letOthersRun } from '../../common/event-loop-turns.ts';
+import { type BackupError, isDamage } from '../../common/errors.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { type FreshRecords, movedPlace } from '../context/fresh-records.ts';
 import { type MapSink, readTwice } from '../context/map-walk.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
@@ -144,7 +143,7 @@ async function groupedByPack(entries: readonly BlockEntry[]): Promise<Map<string
   let last: PackName | undefined;
   let group: BlockEntry[] = [];
   for (const [index, entry] of entries.entries()) {
-    if (index % ENTRIES_AT_ONCE === 0) await letOthersRun();
+    if (index % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     const { pack } = entry.location;
     // Entries that follow each other mostly name one pack, by one object.
     if (pack !== last) {

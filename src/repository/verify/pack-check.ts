@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { isDamage } from '../../common/damage.ts';
-import { BackupError } from '../../common/errors.ts';
-import { letOthersRun } from '../../common/event-loop-turns.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { PackRecord } from '../format/log-entry.ts';
@@ -82,7 +81,7 @@ export async function checkPack(
         note(corrupt(pack, 'it does not begin as a pack does'));
       }
       for (const row of inChunk) {
-        await letOthersRun();
+        await yieldToEventLoop();
         const stored = bytes.subarray(row.offset - start, row.offset - start + row.storedLength);
         const error = recordFault(context, row, stored);
         if (error !== undefined) note(error, row.offset);

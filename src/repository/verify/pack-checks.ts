@@ -1,5 +1,5 @@
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import { sortedInTurns } from '../../common/sorted-in-turns.ts';
+import { sortInSteps } from '../../common/sort-in-steps.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { ProgressReporter } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
@@ -69,7 +69,7 @@ export class PackChecks {
   async checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
     const total = wanted.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
     this.#parts.progress.begin('data', total);
-    const order = await sortedInTurns(
+    const order = await sortInSteps(
       wanted.map((each) => ({ ...each, at: times.of(each.pack) })),
       (a, b) => a.at - b.at,
     );

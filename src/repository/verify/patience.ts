@@ -1,5 +1,5 @@
+import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
-import { systemClock, type TargetClock } from '../../targets/clock.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { withConcurrencyLimit } from '../../targets/decorators/with-concurrency-limit.ts';
 import { withRetries } from '../../targets/decorators/with-retries.ts';

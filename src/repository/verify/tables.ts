@@ -1,6 +1,6 @@
-import { isDamage } from '../../common/damage.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { FreshRecords } from '../context/fresh-records.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -35,7 +35,7 @@ export async function readTables(
     await needed.record(RecordKind.table, id, location);
     try {
       const raw = await records.read(RecordKind.table, id, location);
-      const rows = await inTurns(decodingPackTable(raw, table.packs));
+      const rows = await runInSteps(decodingPackTable(raw, table.packs));
       tables.set(tableKey(table), rows);
       for (const { size, sha256, ...pack } of rows) logged.set(packKey(pack), { size, sha256 });
     } catch (error) {

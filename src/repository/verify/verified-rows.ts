@@ -1,4 +1,4 @@
-import { type InSteps, Steps } from '../../common/event-loop-turns.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { PackName } from '../format/record.ts';
 
 /** The body of `cache/verified`, kept as its bytes: `docs/FORMAT.md`, section 10. There may be 2^21 rows, so they are gone through in steps. */
@@ -31,11 +31,11 @@ export class VerifiedRows {
   }
 
   /** What is not understood is nothing. */
-  static *reading(bytes: Uint8Array): InSteps<VerifiedRows> {
+  static *reading(bytes: Uint8Array): Steps<VerifiedRows> {
     const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     const rows = new VerifiedRows(body);
     if (body[0] !== VERSION || !Number.isInteger(rows.#count)) return VerifiedRows.EMPTY;
-    const steps = new Steps();
+    const steps = new StepCounter();
     for (let row = 1; row < rows.#count; row++) {
       if (rows.#compare(row - 1, rows.#high(row), rows.#low(row)) >= 0) return VerifiedRows.EMPTY;
       if (steps.isDue()) yield;
@@ -50,10 +50,10 @@ export class VerifiedRows {
   }
 
   /** Rows of those packs that are `there`, with the later time of each. What `noted` has and the rows have not is added. */
-  *with(noted: Times, there: Iterable<PackName>): InSteps<VerifiedRows> {
+  *with(noted: Times, there: Iterable<PackName>): Steps<VerifiedRows> {
     const stays = new Uint8Array(this.#count);
     const added = new Set<string>();
-    const steps = new Steps();
+    const steps = new StepCounter();
     for (const pack of there) {
       const name = nameOf(pack);
       const row = this.#find(name);

@@ -1,5 +1,5 @@
 import { BackupError } from '../../common/errors.ts';
-import { inTurns } from '../../common/event-loop-turns.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { opening, sealing } from '../format/log-object.ts';
@@ -67,9 +67,9 @@ export class VerifiedTimes {
     if (this.#noted.size === 0) return;
     const stored = await readRows(this.#target, this.#logKey, this.#signal);
     if (stored === undefined) return; // Not known: it had better be left alone.
-    const rows = await inTurns(stored.with(this.#noted, there));
+    const rows = await runInSteps(stored.with(this.#noted, there));
     try {
-      const bytes = await inTurns(sealing(this.#logKey, 'cow1 verified', 0, rows.body));
+      const bytes = await runInSteps(sealing(this.#logKey, 'cow1 verified', 0, rows.body));
       await this.#target.put(VERIFIED_KEY, bytes, { signal: this.#signal });
       this.#stored = rows;
       this.#noted.clear();
@@ -90,8 +90,8 @@ async function readRows(
     if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return VerifiedRows.EMPTY;
     const bytes = await getBounded(target, VERIFIED_KEY, info.size, { signal });
     if (bytes === undefined) return VerifiedRows.EMPTY;
-    const body = await inTurns(opening(logKey, 'cow1 verified', 0, bytes));
-    return await inTurns(VerifiedRows.reading(body));
+    const body = await runInSteps(opening(logKey, 'cow1 verified', 0, bytes));
+    return await runInSteps(VerifiedRows.reading(body));
   } catch (error) {
     signal?.throwIfAborted();
     const isUseless = BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND');

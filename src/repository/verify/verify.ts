@@ -1,6 +1,6 @@
+import type { TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
-import { sortedInTurns } from '../../common/sorted-in-turns.ts';
-import type { TargetClock } from '../../targets/clock.ts';
+import { sortInSteps } from '../../common/sort-in-steps.ts';
 import { FreshRecords } from '../context/fresh-records.ts';
 import { walkMap } from '../context/map-walk.ts';
 import { ProgressReporter, withProgress } from '../context/progress.ts';
@@ -205,7 +205,7 @@ class Verification {
   /** The part of the data that was verified least recently. */
   async #choose(needed: NeededPacks, listing: PackListing, times: VerifiedTimes): Promise<Set<string>> {
     const { fraction, maxBytes } = this.#options;
-    const packs = await sortedInTurns(
+    const packs = await sortInSteps(
       [...needed.packs()].map((pack) => ({ key: packKey(pack), at: times.of(pack) })),
       (a, b) => a.at - b.at || (a.key < b.key ? -1 : 1),
     );

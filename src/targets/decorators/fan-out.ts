@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { described, functionArgument, integerArgument, optionsArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { isTypeError } from '../../common/realms.ts';
-import { tell } from '../../common/tell.ts';
+import { report } from '../../common/report.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -23,22 +23,22 @@ import {
   type SynchronizeOptions,
 } from './synchronize.ts';
 
-/** Which call of which replica failed. @public */
+/** The call of a replica that failed. @public */
 export interface ReplicaFailure {
-  /** Position in the array of replicas. */
+  /** The position in the array of replicas. */
   readonly replica: number;
   readonly operation: TargetOperation | 'synchronize';
-  /** The object's key, or how many keys were to be deleted. */
+  /** The key of the object, or the number of keys of `deleteMany`. */
   readonly subject: string;
 }
 
 /** Options of {@link fanOut}. @public */
 export interface FanOutOptions {
-  /** How many targets, the primary among them, a put or delete must reach. @defaultValue all of them */
+  /** The number of targets, including the primary, that a put or delete must reach. @defaultValue all of them */
   quorum?: number | undefined;
   /**
-   * Told of every failure of a replica, also of those that the quorum allows. What it throws becomes one warning of the process
-   * and stops nothing.
+   * Called for every failure of a replica, including those that the quorum allows. An error that it throws becomes one process
+   * warning and has no other effect.
    */
   onReplicaError?: ((error: unknown, failure: ReplicaFailure) => void) | undefined;
 }
@@ -46,21 +46,21 @@ export interface FanOutOptions {
 /** What {@link fanOut} makes. @public */
 export interface FanOut extends ClosableTarget {
   /**
-   * Copies to each replica what it lacks of what the primary has: after it missed puts, or when a new one is added. A
-   * repository that is opened on the replica meanwhile, or after this was ended, is an older state of the primary's. Others
-   * may go on putting and deleting through this fan-out.
+   * Copies to each replica the objects of the primary that it lacks, because it missed puts or is new. A repository that is opened
+   * on the replica meanwhile, or after an abort, is an older state of the primary's. Puts and deletes through this fan-out may
+   * continue meanwhile.
    *
-   * Objects of the same key and length are not compared: `verify` of a repository reads each member.
+   * Objects of the same key and length are not compared; `verify` of a repository reads each member.
    *
    * @example
    * ```ts
    * const target = fanOut(local, [offsite], { quorum: 1 });
    * const [{ copiedObjects, copiedBytes }] = await target.synchronize();
    * ```
-   * @returns what was done to each replica, by position
-   * @throws `REPLICA_DIVERGED` where a replica was written to by itself: that replica is left as it is; the error of the
-   * first replica (or of the primary) that failed, when all were tried; `signal.reason`, `CLOSED`, `TypeError` for an
-   * option that is unknown or out of range
+   * @returns the result for each replica, by position
+   * @throws `REPLICA_DIVERGED` if a replica was not only written through this fan-out; that replica is not changed. After all
+   * replicas were tried, the first error of a replica or of the primary. `signal.reason`, `CLOSED`, and `TypeError` for an option
+   * that is unknown or out of range
    */
   synchronize(options?: SynchronizeOptions): Promise<readonly SynchronizedReplica[]>;
 }
@@ -68,39 +68,35 @@ export interface FanOut extends ClosableTarget {
 /**
  * Keeps the same objects in several targets.
  *
- * - **The primary alone decides** what exists and who wins a create-only put. A put goes to the primary first and,
- *   once that one has it, to all replicas at once (as a plain put: the race is over). A put that the primary
- *   refuses reaches no replica. Hence a replica never has what the primary never had, but may lack what it has.
- * - **A create-only put that failed on the primary may have taken effect**: `OBJECT_EXISTS` may be about one's own
- *   object, and the answer to a success may be lost. The primary is read back then. Where it holds the very bytes
- *   of the body the put goes on to the replicas and succeeds or fails by the quorum; so does that of another writer
- *   with the same bytes, so racing writers must differ in theirs. Else, also where it can't be read, the put
- *   rejects with what the primary said. An object whose put was given up like that may be on the primary alone.
- * - **A put waits for every replica to settle**, also when the quorum is reached: a straggler of an earlier put
- *   could otherwise overwrite a later one, and copies held for stragglers would have no bound. A replica that
- *   may hang needs a timeout of its own.
- * - Fewer than `quorum`: `QUORUM_NOT_REACHED`, whose `cause` is an `AggregateError` of what went wrong. The primary
- *   has done its part then, and deletes may be repeated.
- * - **`get` and `stat`** go to the primary and, when it fails with anything but "not found", to the replicas in turn.
- *   That a replica has no such object proves nothing, so the primary's error is thrown then.
- * - **A listing comes from the primary alone** and fails with it: whatever the quorum, a replica may lack objects, and
- *   a list without them would look complete.
- * - A replica that missed a put or delete keeps what it had: an older object of the same key, or one since deleted.
- *   {@link FanOut.synchronize} brings it up to date.
+ * - **The primary alone decides** which objects exist and which create-only put wins. A put goes to the primary first and, when
+ *   that has succeeded, to all replicas at once (as a plain put, because the race is over). A put that the primary refuses
+ *   reaches no replica. A replica therefore never has an object that the primary never had, but it may lack objects.
+ * - **A create-only put that failed on the primary may have taken effect**: `OBJECT_EXISTS` may be about its own object, and the
+ *   answer to a success may be lost. The object is read back then. If it has the bytes of the body, the put goes on to the
+ *   replicas and succeeds or fails by the quorum. This is also true for another writer with the same bytes, so racing writers
+ *   must put different bytes. Otherwise, or if the primary can't be read, the put rejects with the primary's error, and the
+ *   object may exist on the primary alone.
+ * - **A put waits for every replica to settle**, even when the quorum has been reached. A late request of an earlier put could
+ *   otherwise overwrite a later one, and copies of bodies would pile up. A replica that may hang needs its own timeout.
+ * - If fewer targets than `quorum` succeed, the call rejects with `QUORUM_NOT_REACHED`, whose `cause` is an `AggregateError`. The
+ *   call has taken effect on the primary then. Deletes may be repeated.
+ * - **`get` and `stat`** go to the primary and, if it fails with anything but "not found", to the replicas in turn. A replica may
+ *   lack the object, which proves nothing, so the primary's error is thrown then.
+ * - **A listing comes from the primary alone** and fails with it. A replica may lack objects, and its listing would look
+ *   complete.
+ * - A replica that missed a put or delete keeps its old object. {@link FanOut.synchronize} brings it up to date.
  *
- * Bodies are copied where a put may succeed although a target has failed, because a request given up may still be
- * reading its buffer.
+ * Bodies are copied when a put may succeed although a target has failed, because an abandoned request may still read its buffer.
  *
- * @throws `TypeError` for a target that is none, an option that is unknown, and a quorum that is not an integer from 1 to
- * the number of targets. Calls throw what the
- * primary throws; `put`, `delete` and `deleteMany` also throw `QUORUM_NOT_REACHED`.
+ * @throws `TypeError` for an invalid target, an unknown option, and a quorum that is not an integer from 1 to the number of
+ * targets. Calls throw what the primary throws; `put`, `delete` and `deleteMany` also throw `QUORUM_NOT_REACHED`.
  * @public
  */
 export function fanOut(primary: CloudTarget, replicas: readonly CloudTarget[], options: FanOutOptions = {}): FanOut {
   return new FanOutTarget(primary, replicas, options);
 }
 
-/** Errors that another target would give as well: they are about the call and not about who was asked. */
+/** Errors that are about the call and not about the target: another target would throw them, too. */
 const ABOUT_THE_CALL = new Set(['OBJECT_NOT_FOUND', 'INVALID_KEY', 'RANGE_UNSATISFIABLE', 'CLOSED']);
 
 class FanOutTarget extends ForwardingTarget implements FanOut {
@@ -160,7 +156,7 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     const tolerant = this.#quorum <= this.#replicas.length;
     const copy = tolerant || createOnly ? new Uint8Array(body) : body;
     try {
-      // What fails here may be a success all the same, and the caller then has the right to refill the buffer.
+      // A put that fails here may be counted as a success, and the caller may then refill the buffer: hence the copy.
       await this.inner.put(key, createOnly ? copy : body, options);
     } catch (error) {
       const own = createOnly && mayHaveHappened(error, signal) && (await this.#primaryHolds(key, copy, signal));
@@ -203,14 +199,14 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     });
   }
 
-  /** Whether the primary has an object of these very bytes; not if that can't be found out. */
+  /** Whether the primary has an object of exactly these bytes. The result is false if this can't be found out. */
   async #primaryHolds(key: string, body: Uint8Array, signal: AbortSignal | undefined): Promise<boolean> {
     try {
       const info = await this.inner.stat(key, { signal });
       if (info?.size !== body.byteLength) return false;
       return Buffer.compare(await this.inner.get(key, { signal }), body) === 0;
     } catch {
-      return false; // The error of the put says more.
+      return false; // The error of the put is the more important one.
     }
   }
 
@@ -258,11 +254,11 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
   }
 
   #report(error: unknown, failure: ReplicaFailure): void {
-    tell('onReplicaError', this.#onReplicaError, error, failure);
+    report('onReplicaError', this.#onReplicaError, error, failure);
   }
 }
 
-/** Whether a create-only put that failed like this may have stored its body, or have met itself. */
+/** Whether a create-only put with this error may have stored its body, or may have lost the race against itself. */
 function mayHaveHappened(error: unknown, signal: AbortSignal | undefined): boolean {
   if (signal?.aborted || isTypeError(error)) return false;
   return !BackupError.is(error) || error.retryable || error.code === 'OBJECT_EXISTS';

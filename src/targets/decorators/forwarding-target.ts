@@ -11,7 +11,7 @@ import type {
   TargetCapabilities,
   TargetMember,
 } from '../cloud-target.ts';
-import { checkLeftoversOptions } from '../file/leftovers-options.ts';
+
 import { keyText } from '../keys.ts';
 import { Lifetime } from '../lifetime.ts';
 import {
@@ -19,6 +19,7 @@ import {
   bodyArgument,
   getOptions,
   keysArgument,
+  leftoversOptions,
   listOptions,
   prefixOfList,
   putOptions,
@@ -36,30 +37,42 @@ export type TargetOperation =
   | 'storeTime'
   | 'removeLeftovers';
 
-/** What a decorator knows of the call that it is about to pass on. @public */
+/** All operations. */
+export const TARGET_OPERATIONS: readonly TargetOperation[] = [
+  'put',
+  'get',
+  'stat',
+  'list',
+  'delete',
+  'deleteMany',
+  'storeTime',
+  'removeLeftovers',
+];
+
+/** A call that a decorator is about to pass on. @public */
 export interface TargetCall {
   readonly operation: Exclude<TargetOperation, 'list'>;
-  /** The object's key; of `deleteMany`, how many there are; of `storeTime` and `removeLeftovers`, nothing. */
+  /** The key of the object; the number of keys of `deleteMany`; empty for `storeTime` and `removeLeftovers`. */
   readonly subject: string;
   readonly signal: AbortSignal | undefined;
-  /** Whether it is a create-only put. */
+  /** Whether the call is a create-only put. */
   readonly createOnly: boolean;
-  /** Bytes of the body of a put, or of the range of a get; undefined where it isn't known beforehand. */
+  /** The length of the body of a put or of the range of a get, in bytes; `undefined` if it is not known in advance. */
   readonly bytes: number | undefined;
 }
 
-/** A target that can be closed by name. What it was given stays open. @public */
+/** A decorator, which has a method to close it. The inner target stays open. @public */
 export interface ClosableTarget extends CloudTarget {
-  /** Calls made later reject with `CLOSED`. Idempotent. */
+  /** Closes this target: later calls reject with `CLOSED`. It may be called again. */
   close(): Promise<void>;
 }
 
 /**
- * A target that passes every call on to another. Decorators extend it and say only what is different: `around`
- * for every call but `list`, `forwardList` for that, or a single method.
+ * A target that passes every call on to another target. Decorators extend it and override only what they change: `around` for
+ * every call but `list`, `forwardList` for that, or the `forward...` method of a single call.
  *
- * `deleteMany`, `storeTime` and `removeLeftovers` are there exactly when the inner target has them. Closing closes this
- * target, never the inner one: that one belongs to its maker.
+ * `deleteMany`, `storeTime` and `removeLeftovers` exist exactly if the inner target has them. Closing this target does not close
+ * the inner one, which belongs to the host.
  *
  * @public
  */
@@ -88,7 +101,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     }
     if (inner.removeLeftovers !== undefined) {
       this.removeLeftovers = async (options = {}) => {
-        checkLeftoversOptions(options);
+        leftoversOptions(options);
         return this.#pass(this.#small('removeLeftovers', '', options), () => this.forwardRemoveLeftovers(options));
       };
     }
@@ -146,7 +159,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     this.#lifetime.close();
   }
 
-  /** Throws `CLOSED` when this target is closed, and the reason of a signal that has aborted. */
+  /** Throws `CLOSED` if this target is closed, and the reason of a signal that has aborted. */
   protected requireOpen(signal: AbortSignal | undefined): void {
     this.#lifetime.check(signal);
   }
@@ -155,7 +168,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     await this.close();
   }
 
-  /** What is done about every call but `list`. */
+  /** Wraps every call but `list`. */
   protected around<T>(_call: TargetCall, invoke: () => Promise<T>): Promise<T> {
     return invoke();
   }
@@ -181,17 +194,15 @@ export abstract class ForwardingTarget implements ClosableTarget {
   }
 
   protected forwardDeleteMany(keys: readonly string[], options: AbortOptions): Promise<void> {
-    // `deleteMany` is only defined when the inner one is.
+    // The three methods below are called only if the inner target has them.
     return (this.inner as Required<CloudTarget>).deleteMany(keys, options);
   }
 
   protected forwardStoreTime(options: AbortOptions): Promise<Date | undefined> {
-    // As with `deleteMany`.
     return (this.inner as Required<CloudTarget>).storeTime(options);
   }
 
   protected forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
-    // As with `deleteMany`.
     return (this.inner as Required<CloudTarget>).removeLeftovers(options);
   }
 

@@ -9,11 +9,12 @@ import type {
 import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
 
 /**
- * Refuses whatever would change the store, with `READ_ONLY`. For verifying and restoring where nothing may be
- * touched.
+ * Refuses every call that would change the store, for verifying and restoring where nothing may be changed.
  *
- * @throws `TypeError` for a target that is none. `put`, `delete` and `deleteMany` reject with `READ_ONLY` before `target` hears of them, and so does
- * `removeLeftovers` unless it is a dry run; `storeTime` is `undefined`; the other calls throw what those of `target` throw.
+ * `put`, `delete` and `deleteMany` reject with `READ_ONLY` before they reach `target`, and so does `removeLeftovers` unless it is
+ * a dry run. `storeTime` resolves with `undefined`. The other calls throw what those of `target` throw.
+ *
+ * @throws `TypeError` for an invalid target
  * @public
  */
 export function readOnlyTarget(target: CloudTarget): ClosableTarget {
@@ -35,12 +36,12 @@ class ReadOnlyTarget extends ForwardingTarget {
     return this.inner.members?.map(({ name, target }) => ({ name, target: readOnlyTarget(target) }));
   }
 
-  /** A folder tells its time by writing a file. */
+  /** A folder has to write a file to learn the time. */
   protected override async forwardStoreTime(): Promise<undefined> {
     return undefined;
   }
 
-  /** Counting is allowed: nothing is written in a dry run. */
+  /** A dry run writes nothing. */
   protected override async forwardRemoveLeftovers(options: RemoveLeftoversOptions): Promise<Leftovers> {
     if (options.dryRun !== true) throw new BackupError('READ_ONLY', 'removeLeftovers: this target is read-only');
     return super.forwardRemoveLeftovers(options);

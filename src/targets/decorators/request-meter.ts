@@ -1,9 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { abortable } from '../../common/abort.ts';
 import { limitArgument, optionsArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../cloud-target.ts';
+import { ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
 /**
- * The most that an operation may ask of the target. Whatever would take it past one of them is not sent.
+ * The most that an operation may request from the target. A request that would exceed one of the limits is not sent.
  *
  * @public
  */
@@ -23,14 +26,14 @@ const BUDGET_OPTIONS: Readonly<Record<keyof RequestBudget, true>> = {
   downloadBytes: true,
 };
 
-/** What one operation has asked of the target, counted across everything that it calls and awaits. */
+/** Counts the requests of one operation, across everything that it calls and awaits. */
 export class RequestMeter {
   puts = 0;
   gets = 0;
   deletes = 0;
   uploadBytes = 0;
   downloadBytes = 0;
-  /** Bytes of bodies that the store has taken so far, those of puts that failed later or are under way included. */
+  /** Bytes of bodies that the store has received so far, including those of puts that failed later or are under way. */
   sentBytes = 0;
   readonly #budget: RequestBudget;
 
@@ -51,7 +54,7 @@ export class RequestMeter {
     this.uploadBytes += bytes;
   }
 
-  /** @param bytes - as far as it is known beforehand */
+  /** @param bytes - the length of the answer if it is known in advance, or else 0 */
   get(bytes: number): void {
     this.#check('gets', this.gets + 1);
     this.#check('downloadBytes', this.downloadBytes + bytes);
@@ -71,12 +74,12 @@ export class RequestMeter {
 
 const current = new AsyncLocalStorage<RequestMeter | undefined>();
 
-/** Counts every request that `work` makes, directly or through others, for `meter`; `undefined` counts for nobody. */
+/** Runs `work`, and counts every request that it makes, directly or indirectly, with `meter`. */
 export function metered<T>(meter: RequestMeter | undefined, work: () => T): T {
   return current.run(meter, work);
 }
 
-/** Whom the running code makes requests for. */
+/** The meter of the operation that is running. */
 export function currentMeter(): RequestMeter | undefined {
   return current.getStore();
 }
@@ -88,4 +91,63 @@ export function checkBudget(budget: RequestBudget | undefined): RequestBudget {
     if (most !== undefined) limitArgument(`budget.${name}`, most, 0);
   }
   return checked;
+}
+
+/** The number of entries in one page of a listing in S3 and most other stores. */
+const PAGE_ENTRIES = 1000;
+
+/**
+ * A repository's view of its target. Every request is counted for the operation that makes it, and every call settles as soon as
+ * its signal aborts, even if the target ignores signals or never answers. An abandoned put may still read its buffer, so
+ * callers never use the buffer of a failed put again.
+ */
+export class MeteredTarget extends ForwardingTarget {
+  constructor(inner: CloudTarget) {
+    super(inner, 'this repository');
+  }
+
+  protected override async around<T>({ operation, bytes, signal }: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    const meter = currentMeter();
+    if (operation === 'put') meter?.put(bytes ?? 0);
+    else if (operation !== 'delete' && operation !== 'deleteMany') meter?.get(bytes ?? 0);
+    else if (meter !== undefined) meter.deletes++;
+    const answer = await abortable(invoke(), signal);
+    if (operation === 'get' && meter !== undefined) meter.downloadBytes += (answer as Uint8Array).length;
+    return answer;
+  }
+
+  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+    const meter = currentMeter();
+    if (meter === undefined) return this.inner.put(key, body, options);
+    let reported = 0;
+    const onSent = (bytes: number) => {
+      reported += bytes;
+      meter.sentBytes += bytes;
+      options.onSent?.(bytes);
+    };
+    await this.inner.put(key, body, { ...options, onSent });
+    // Some targets report nothing or only a part. One that repeats a body reports more than its length.
+    meter.sentBytes += Math.max(0, body.length - reported);
+  }
+
+  protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
+    const meter = currentMeter();
+    let entries = 0;
+    meter?.get(0);
+    const objects = this.inner.list(prefix, options)[Symbol.asyncIterator]();
+    let ended = false;
+    try {
+      for (;;) {
+        const { value, done } = await abortable(objects.next(), options.signal);
+        ended = done === true;
+        if (ended) return;
+        if (entries > 0 && entries % PAGE_ENTRIES === 0) meter?.get(0);
+        entries++;
+        yield value as ObjectInfo;
+      }
+    } finally {
+      // This is not awaited, because an iterator that is stuck in `next` does not reach its `return` either.
+      if (!ended) (async () => objects.return?.())().catch(() => {});
+    }
+  }
 }

@@ -9,44 +9,43 @@ import {
   textArgument,
 } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { tell } from '../../common/tell.ts';
+import { forEachConcurrently } from '../../common/map-concurrently.ts';
+import { report } from '../../common/report.ts';
 import type { CloudTarget, ObjectInfo } from '../cloud-target.ts';
-import { inParallel } from '../in-parallel.ts';
 import { checkKey } from '../keys.ts';
-import { type MissingObject, objectsApart } from './objects-apart.ts';
 
 /** Options of {@link FanOut.synchronize}. @public */
 export interface SynchronizeOptions extends AbortOptions {
   /**
-   * Delete from the replicas what the primary does not have: what they kept when they missed a deletion. Each is looked for
-   * on the primary once more before. @defaultValue false
+   * Delete objects from the replicas that the primary does not have, because the replicas missed their deletion. Each object is
+   * looked up on the primary once more before it is deleted. @defaultValue false
    */
   deleteExtras?: boolean | undefined;
   /**
-   * Keys of objects to copy in any case, also where the replicas have them in the same length: what `verify` has found
+   * Keys of objects that are copied even if the replicas have them in the same length, such as those that `verify` has found
    * damaged on a replica. @defaultValue none
    */
   recopy?: readonly string[] | undefined;
-  /** How many objects are copied at once, from 1. Each is held in memory whole. @defaultValue 4 */
+  /** The number of objects that are copied at once, from 1. Each is in memory as a whole. @defaultValue 4 */
   concurrency?: number | undefined;
-  /** Hears of each object that was copied. */
+  /** Called after each object that was copied. */
   onProgress?: ((progress: SynchronizeProgress) => void) | undefined;
 }
 
-/** How far {@link FanOut.synchronize} has got. @public */
+/** The progress of {@link FanOut.synchronize}. @public */
 export interface SynchronizeProgress {
-  /** Position in the array of replicas. */
+  /** The position in the array of replicas. */
   readonly replica: number;
-  /** Copied to that replica so far. */
+  /** The number of objects that were copied to this replica so far. */
   readonly copiedObjects: number;
   readonly copiedBytes: number;
 }
 
-/** What {@link FanOut.synchronize} did to one replica. @public */
+/** The result of {@link FanOut.synchronize} for one replica. @public */
 export interface SynchronizedReplica {
   readonly copiedObjects: number;
   readonly copiedBytes: number;
-  /** Of what the replica has and the primary has not. They are still there unless `deleteExtras` was set. */
+  /** The number of objects that only the replica has. They were not deleted unless `deleteExtras` was set. */
   readonly extraObjects: number;
   readonly extraBytes: number;
   readonly deletedObjects: number;
@@ -78,16 +77,16 @@ export function checkSynchronizeOptions(options: SynchronizeOptions | undefined)
   };
 }
 
-/** What a repository appends to: objects that refer to others, and to those before them. Newer keys sort first. */
+/** The log of a repository. Its objects refer to other objects and to earlier entries. Newer keys sort first. */
 const LOG = 'log/';
-/** Others may append all the while. */
+/** Other hosts may append to the log meanwhile, so the number of rounds is limited. */
 const MAX_ROUNDS = 10;
 const MAX_COPIES = 5;
 
 /**
- * Brings one replica up to date. A repository that is opened on the replica in the middle of it, or after it was ended there,
- * is an older state of the primary's and has all that its log refers to: the names in the log are taken first, then
- * everything else is copied, and then those entries, the oldest first.
+ * Brings one replica up to date. A repository that is opened on the replica meanwhile, or after an abort, is an older state of
+ * the primary's and has everything that its log refers to. For this reason the log of the primary is listed first, then all
+ * other objects are copied, and then the listed entries, the oldest first.
  */
 export class Synchronization {
   readonly #primary: CloudTarget;
@@ -105,18 +104,18 @@ export class Synchronization {
     this.#options = options;
   }
 
-  /** @throws `REPLICA_DIVERGED` before anything is changed; what the targets give */
+  /** @throws `REPLICA_DIVERGED` before anything is changed; what the targets throw */
   async run(): Promise<SynchronizedReplica> {
     const { signal, concurrency } = this.#options;
     for (let round = 1; ; round++) {
       const entries = await this.#missingEntries();
       const extras: ObjectInfo[] = [];
       const missing = objectsApart(this.#primary, this.#replica, { signal, extras, except: LOG });
-      await inParallel(missing, concurrency, (object) => this.#copy(object));
+      await forEachConcurrently(missing, (object) => this.#copy(object), concurrency);
       for (const entry of entries) await this.#copy(entry);
       if (entries.length > 0 && round < MAX_ROUNDS) continue;
       const again = this.#options.recopy.map((key) => ({ key, isNew: false }));
-      await inParallel(again, concurrency, (object) => this.#copy(object));
+      await forEachConcurrently(again, (object) => this.#copy(object), concurrency);
       if (this.#options.deleteExtras) for (const { key } of extras) await this.#deleteExtra(key);
       return {
         copiedObjects: this.#copiedObjects,
@@ -128,21 +127,21 @@ export class Synchronization {
     }
   }
 
-  /** What the replica lacks of the log, in the order in which it was written. */
+  /** The objects of the log that the replica lacks, in the order in which they were written. */
   async #missingEntries(): Promise<MissingObject[]> {
     const { signal } = this.#options;
     const [ours, theirs] = [await listed(this.#primary, signal), await listed(this.#replica, signal)];
     await this.#requireSameLog(ours, theirs);
     const missing: MissingObject[] = [];
     for (const key of ours.keys()) if (!theirs.has(key)) missing.push({ key, isNew: true });
-    // An entry before its checkpoint, which has the same number and something after it.
+    // An entry comes before its checkpoint, whose key has the same number and a suffix.
     const numberOf = ({ key }: MissingObject) => key.split('-', 1)[0] as string;
     return missing.sort((a, b) => compare(numberOf(b), numberOf(a)) || compare(a.key, b.key));
   }
 
   /**
-   * The primary's log must go on from the replica's. An entry that only the replica has, or another one under the same key,
-   * was not written through here: somebody used the replica by itself. Which of both is right is not for us to say.
+   * Throws unless the primary's log continues the replica's. An entry that only the replica has, or another entry under the same
+   * key, was not written through this fan-out. Only the host can decide which of the two stores it needs.
    */
   async #requireSameLog(ours: ReadonlyMap<string, number>, theirs: ReadonlyMap<string, number>): Promise<void> {
     const { signal } = this.#options;
@@ -151,7 +150,7 @@ export class Synchronization {
     for (const [key, size] of theirs) {
       const size0 = ours.get(key);
       if (size0 === undefined) {
-        // Older ones may have been deleted from the primary. Others may have been written after it was listed.
+        // Older entries may have been deleted from the primary, and newer ones written after it was listed.
         const isOlder = oldest !== undefined && key > oldest;
         if (!isOlder && (await this.#primary.stat(key, { signal })) === undefined) throw this.#diverged(key);
       } else if (size0 !== size) throw this.#diverged(key);
@@ -165,12 +164,12 @@ export class Synchronization {
 
   #diverged(key: string): BackupError {
     const message =
-      `replica ${this.#index} has a ${key} of its own, which was not written through this fan-out; nothing was changed. ` +
+      `replica ${this.#index} has an object ${key} that was not written through this fan-out; nothing was changed. ` +
       'Keep the store whose backups you need, and empty the other one before you synchronize again';
     return new BackupError('REPLICA_DIVERGED', message);
   }
 
-  /** Others may put and delete the object meanwhile: it is as on the primary when that was the same before and after. */
+  /** Copies an object. Other hosts may change it meanwhile, so the copy is valid if the primary's was the same before and after. */
   async #copy({ key, isNew }: MissingObject): Promise<void> {
     const { signal, onProgress } = this.#options;
     for (let copies = 1; copies <= MAX_COPIES; copies++) {
@@ -178,7 +177,7 @@ export class Synchronization {
       const before = await this.#primary.stat(key, { signal });
       const body = before && (await bodyOf(this.#primary, key, signal));
       if (before === undefined || body === undefined) {
-        if (copies > 1) await this.#deleteExtra(key); // Put by us, and deleted from the primary since.
+        if (copies > 1) await this.#deleteExtra(key); // It was copied, and has been deleted from the primary since.
         return;
       }
       if (body.byteLength !== before.size) continue;
@@ -187,16 +186,16 @@ export class Synchronization {
         await this.#replica.put(key, body, { createOnly, signal });
       } catch (error) {
         if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
-        return; // A put that came meanwhile was faster, and is newer.
+        return; // Another put was faster, and is newer.
       }
       if (!isSame(before, await this.#primary.stat(key, { signal }))) continue;
       this.#copiedObjects++;
       this.#copiedBytes += body.byteLength;
       const copied = { copiedObjects: this.#copiedObjects, copiedBytes: this.#copiedBytes };
-      tell('onProgress', onProgress, { replica: this.#index, ...copied });
+      report('onProgress', onProgress, { replica: this.#index, ...copied });
       return;
     }
-    const message = `object ${key} changes on the primary faster than it can be copied to replica ${this.#index}`;
+    const message = `object ${key} changes on the primary faster than it can be copied to replica ${this.#index}; try again`;
     throw new BackupError('OBJECT_CONFLICT', message, { retryable: true });
   }
 
@@ -208,7 +207,7 @@ export class Synchronization {
   }
 }
 
-/** Sizes of the objects of the log, in key order. */
+/** The sizes of the objects of the log, in key order. */
 async function listed(target: CloudTarget, signal: AbortSignal | undefined): Promise<Map<string, number>> {
   const sizes = new Map<string, number>();
   for await (const { key, size } of target.list(LOG, { signal })) sizes.set(key, size);
@@ -239,4 +238,48 @@ function isSame(before: ObjectInfo, after: ObjectInfo | undefined): boolean {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** An object that a replica lacks, or has in another length. */
+export interface MissingObject {
+  readonly key: string;
+  /** Whether the replica has none under this key. */
+  readonly isNew: boolean;
+}
+
+/**
+ * The objects of the primary that a replica lacks, in key order. The listings are read side by side. Objects of the same length
+ * are not compared.
+ *
+ * @param options.extras - receives the objects that only the replica has
+ * @param options.except - the prefix of keys that are left out
+ */
+export async function* objectsApart(
+  primary: CloudTarget,
+  replica: CloudTarget,
+  options: { readonly signal: AbortSignal | undefined; readonly extras: ObjectInfo[]; readonly except: string },
+): AsyncGenerator<MissingObject> {
+  const { signal, extras, except } = options;
+  const theirs = replica.list('', { signal })[Symbol.asyncIterator]();
+  let their = await theirs.next();
+  const isTheirsFirst = (key: string | undefined) =>
+    !their.done && (key === undefined || (their.value as ObjectInfo).key < key);
+  const takeExtra = async () => {
+    const info = their.value as ObjectInfo;
+    if (!info.key.startsWith(except)) extras.push(info);
+    their = await theirs.next();
+  };
+  try {
+    for await (const { key, size } of primary.list('', { signal })) {
+      while (isTheirsFirst(key)) await takeExtra();
+      const info = their.done ? undefined : (their.value as ObjectInfo);
+      const isThere = info?.key === key;
+      if (isThere) their = await theirs.next();
+      const isAlike = isThere && info.size === size;
+      if (!isAlike && !key.startsWith(except)) yield { key, isNew: !isThere };
+    }
+    while (isTheirsFirst(undefined)) await takeExtra();
+  } finally {
+    if (!their.done) await theirs.return?.();
+  }
 }

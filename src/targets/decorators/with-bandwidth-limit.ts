@@ -1,31 +1,31 @@
 import { integerArgument, limitArgument, optionsArgument } from '../../common/arguments.ts';
+import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { isBytes } from '../../common/realms.ts';
-import { systemClock, type TargetClock } from '../clock.ts';
 import type { CloudTarget } from '../cloud-target.ts';
 import { clockArgument } from '../target-arguments.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
 /** Options of {@link withBandwidthLimit}. @public */
 export interface BandwidthOptions {
-  /** How many bytes of bodies `put` sends a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
+  /** The bytes of bodies that `put` sends in a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
   uploadBytesPerSecond?: number | undefined;
-  /** How many bytes of bodies `get` receives a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
+  /** The bytes of bodies that `get` receives in a second, an integer from 1 or `Infinity`. @defaultValue Infinity */
   downloadBytesPerSecond?: number | undefined;
-  /** How much unused allowance is saved up, in milliseconds of it. @defaultValue 1000 */
+  /** The unused allowance that is saved up, in milliseconds at the full rate. @defaultValue 1000 */
   burstMs?: number | undefined;
   /** Replaced in tests. */
   clock?: TargetClock | undefined;
 }
 
 /**
- * Keeps the bytes of bodies under a rate, each way by itself, over any time longer than the burst.
+ * Limits the rate at which the bytes of bodies are sent and received. The two directions have separate limits, which hold for any
+ * time longer than the burst.
  *
- * A call waits for its turn before it begins and then goes at full speed, so a rate holds on average and not
- * within one body. A `get` of a whole object, whose size isn't known beforehand, holds up the calls after it
- * instead.
+ * A call waits before it begins and then runs at full speed, so a rate holds on average and not within one body. After a `get` of
+ * a whole object, whose size is not known in advance, the following calls wait longer instead.
  *
- * @throws `TypeError` for a target, a rate or a burst that is none, and an option that is unknown. Calls throw what those of `target` throw, and `signal.reason`
- * when they are aborted while they wait.
+ * @throws `TypeError` for an invalid target, rate or burst, and for an unknown option. Calls throw what those of `target` throw, and
+ * `signal.reason` if they are aborted while they wait.
  * @public
  */
 export function withBandwidthLimit(target: CloudTarget, options: BandwidthOptions = {}): ClosableTarget {
@@ -65,9 +65,8 @@ class BandwidthLimitedTarget extends ForwardingTarget {
 }
 
 /**
- * An allowance that fills at a rate up to a limit and may go into debt: who takes more than there is waits until the
- * debt, his own and that of all before him, is paid off. Hence first come, first served, and bodies larger than
- * the burst are possible.
+ * A token bucket that fills at a rate up to a limit. It may go into debt: a call that takes more than there is waits until the debt
+ * of itself and of all calls before it is paid off. Calls are therefore served in order, and a body may be larger than the burst.
  */
 class TokenBucket {
   readonly #bytesPerMs: number;
@@ -90,7 +89,7 @@ class TokenBucket {
     try {
       await this.#clock.sleep(Math.ceil(-this.#available / this.#bytesPerMs), signal);
     } catch (error) {
-      this.#available += bytes; // Never sent: those who come later need not pay for it.
+      this.#available += bytes; // These bytes are never sent, so later calls must not pay for them.
       throw error;
     }
   }

@@ -5,16 +5,16 @@ import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwar
 
 /** Options of {@link withConcurrencyLimit}. @public */
 export interface ConcurrencyOptions {
-  /** How many calls are under way at once; further ones wait in order. @defaultValue 16 */
+  /** The number of calls that are under way at once. Further calls wait in order. @defaultValue 16 */
   concurrency?: number | undefined;
 }
 
 /**
- * Lets only so many calls through at once. A listing counts while its next object is being fetched, not while its
- * consumer thinks. A call that is aborted while it waits never reaches the target.
+ * Limits the number of calls that are under way at once. A listing counts only while its next object is being fetched. A call
+ * that is aborted while it waits never reaches the target.
  *
- * @throws `TypeError` for a target that is none, an option that is unknown, and a concurrency that is no integer from 1. Calls throw what those of `target` throw, and
- * `signal.reason` when they are aborted while they wait.
+ * @throws `TypeError` for an invalid target, an unknown option, and a concurrency that is not an integer from 1. Calls throw what
+ * those of `target` throw, and `signal.reason` if they are aborted while they wait.
  * @public
  */
 export function withConcurrencyLimit(target: CloudTarget, options: ConcurrencyOptions = {}): ClosableTarget {
@@ -48,8 +48,8 @@ class ConcurrencyLimitedTarget extends ForwardingTarget {
   }
 
   /**
-   * The queue hears of an abort only while the call waits: a running task that the queue gave up would free its
-   * place although its request is still under way.
+   * The queue gets the abort only while the call waits. If it got it later, it would start the next call although the request of
+   * this one is still under way.
    */
   async #turn<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const waiting = new AbortController();

@@ -1,21 +1,21 @@
 import { functionArgument, integerArgument, optionsArgument } from '../../common/arguments.ts';
-import { BackupError } from '../../common/errors.ts';
-import { systemClock, type TargetClock } from '../clock.ts';
+import { systemClock, type TargetClock } from '../../common/clock.ts';
+import { Retries, type RetryPolicy, retry } from '../../common/retry.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../cloud-target.ts';
 import { bodyArgument, clockArgument, putOptions } from '../target-arguments.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
 /** Options of {@link withRetries}. @public */
 export interface RetryOptions {
-  /** How often a call is made in all, the first time included; from 1. @defaultValue 6 */
+  /** The number of attempts in all, the first one included; from 1. @defaultValue 6 */
   attempts?: number | undefined;
-  /** The longest pause before the second attempt, in milliseconds; it doubles with each one after. @defaultValue 200 */
+  /** The longest pause before the second attempt, in milliseconds. It doubles with each further attempt. @defaultValue 200 */
   baseDelayMs?: number | undefined;
   /** The longest pause before any attempt, in milliseconds. @defaultValue 20_000 */
   maxDelayMs?: number | undefined;
   /**
-   * The longest pause that the store may ask for (`Retry-After`), in milliseconds. If it asks for a longer one, the call
-   * rejects at once, because an earlier request would only add to the load. @defaultValue 60_000
+   * The longest pause that the store may ask for (`Retry-After`), in milliseconds. If it asks for a longer one, the call rejects at
+   * once, because an earlier request would only add to the load. @defaultValue 60_000
    */
   maxRetryAfterMs?: number | undefined;
   /** Replaced in tests. */
@@ -25,19 +25,19 @@ export interface RetryOptions {
 }
 
 /**
- * Makes calls again that failed with a `retryable` error, after pauses that grow exponentially with full jitter
- * (a pause is anywhere from nothing to its limit, so that many clients don't come back as one), and not
- * before the time that the other side asked for.
+ * Repeats calls that failed with a `retryable` error, after pauses that grow exponentially and have full jitter (a pause is anywhere
+ * from nothing to its limit, so that many clients do not come back at the same moment), and not before the time that the store
+ * asked for.
  *
- * - A create-only put is **never** repeated. Its failure may mean that it took effect, and a repeat would then
- *   lose the race against itself; the caller reads the object back and decides.
- * - A listing continues after the last key that it gave; each key resets the number of attempts.
- * - When the attempts are used up the last error is thrown as it came.
- * - Bodies are copied once, since an attempt given up may still be reading its buffer after a later one
- *   has succeeded and the caller has the right to refill it.
+ * - A create-only put is **never** repeated. It may have taken effect although it failed, and would then lose the race against
+ *   itself. The caller reads the object back and decides.
+ * - A listing continues after its last key. Each key resets the number of attempts.
+ * - After the last attempt, its error is thrown as it is.
+ * - Bodies are copied once, because an abandoned attempt may still read its buffer after a later one has succeeded, when the
+ *   caller may refill it.
  *
- * @throws `TypeError` for a target that is none and an option that is unknown or out of range. Calls throw the error of the last attempt, and
- * `signal.reason` when they are aborted while they wait.
+ * @throws `TypeError` for an invalid target and for an option that is unknown or out of range. Calls throw the error of the last
+ * attempt, and `signal.reason` if they are aborted while they wait.
  * @public
  */
 export function withRetries(target: CloudTarget, options: RetryOptions = {}): ClosableTarget {
@@ -54,12 +54,7 @@ const KNOWN = {
 } as const;
 
 class RetryingTarget extends ForwardingTarget {
-  readonly #attempts: number;
-  readonly #baseDelayMs: number;
-  readonly #maxDelayMs: number;
-  readonly #maxRetryAfterMs: number;
-  readonly #clock: Pick<TargetClock, 'sleep'>;
-  readonly #random: () => number;
+  readonly #policy: RetryPolicy;
 
   constructor(inner: CloudTarget, options: RetryOptions) {
     super(inner, 'this target with retries');
@@ -71,55 +66,42 @@ class RetryingTarget extends ForwardingTarget {
       clock = systemClock,
       random = Math.random,
     } = optionsArgument('options', options, KNOWN);
-    this.#attempts = integerArgument('options.attempts', attempts, 1);
-    this.#baseDelayMs = integerArgument('options.baseDelayMs', baseDelayMs, 0);
-    this.#maxDelayMs = integerArgument('options.maxDelayMs', maxDelayMs, 0);
-    this.#maxRetryAfterMs = integerArgument('options.maxRetryAfterMs', maxRetryAfterMs, 0);
-    this.#clock = clockArgument('options.clock', clock, ['sleep']);
-    this.#random = functionArgument('options.random', random);
+    clockArgument('options.clock', clock, ['sleep']);
+    this.#policy = {
+      attempts: integerArgument('options.attempts', attempts, 1),
+      baseDelayMs: integerArgument('options.baseDelayMs', baseDelayMs, 0),
+      maxDelayMs: integerArgument('options.maxDelayMs', maxDelayMs, 0),
+      maxRetryAfterMs: integerArgument('options.maxRetryAfterMs', maxRetryAfterMs, 0),
+      sleep: (delayMs, signal) => clock.sleep(delayMs, signal),
+      random: functionArgument('options.random', random),
+    };
   }
 
   override async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
     const { createOnly } = putOptions(options);
     const given = bodyArgument(body);
-    const repeated = !createOnly && this.#attempts > 1;
+    const repeated = !createOnly && this.#policy.attempts > 1;
     return super.put(key, repeated ? new Uint8Array(given) : given, options);
   }
 
-  protected override async around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
-    if (call.createOnly) return invoke();
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await invoke();
-      } catch (error) {
-        await this.#pause(error, attempt, call.signal);
-      }
-    }
+  protected override around<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
+    return call.createOnly ? invoke() : retry(invoke, this.#policy, call.signal);
   }
 
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {
+    const retries = new Retries(this.#policy, options.signal);
     let { after } = options;
-    for (let attempt = 1; ; attempt++) {
+    for (;;) {
       try {
         for await (const info of this.inner.list(prefix, { ...options, after })) {
           yield info;
           after = info.key;
-          attempt = 1;
+          retries.reset();
         }
         return;
       } catch (error) {
-        await this.#pause(error, attempt, options.signal);
+        await retries.pause(error);
       }
     }
-  }
-
-  /** Waits before the next attempt, or throws `error` when there is to be none. */
-  async #pause(error: unknown, attempt: number, signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted();
-    if (!BackupError.is(error) || !error.retryable || attempt >= this.#attempts) throw error;
-    const askedMs = error.retryAfterMs ?? 0;
-    if (askedMs > this.#maxRetryAfterMs) throw error;
-    const limitMs = Math.min(this.#maxDelayMs, this.#baseDelayMs * 2 ** (attempt - 1));
-    await this.#clock.sleep(Math.max(askedMs, Math.round(this.#random() * limitMs)), signal);
   }
 }

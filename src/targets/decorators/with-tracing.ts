@@ -2,48 +2,47 @@ import { type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import { optionsArgument, textArgument } from '../../common/arguments.ts';
 import { isBytes } from '../../common/realms.ts';
 import type { CloudTarget, ListOptions, ObjectInfo } from '../cloud-target.ts';
-import { type ClosableTarget, ForwardingTarget, type TargetCall, type TargetOperation } from './forwarding-target.ts';
+import {
+  type ClosableTarget,
+  ForwardingTarget,
+  TARGET_OPERATIONS,
+  type TargetCall,
+  type TargetOperation,
+} from './forwarding-target.ts';
 
-/** What subscribers of the tracing channels get, the same object for all events of a call. @public */
+/** The message of the tracing channels. All events of a call have the same object. @public */
 export interface TargetTrace {
   readonly operation: TargetOperation;
   /** The name that was given to {@link withTracing}. */
   readonly target: string;
-  /** The object's key, the prefix of a listing, or how many keys are deleted. */
+  /** The key of the object, the prefix of a listing, or the number of keys of `deleteMany`. */
   readonly subject: string;
   readonly createOnly: boolean;
-  /** Bytes of the body of a put or of the answer of a get. */
+  /** The length of the body of a put or of the answer to a get, in bytes. */
   bytes?: number | undefined;
-  /** How many objects a listing has given. */
+  /** The number of objects that a listing has yielded. */
   objects?: number | undefined;
-  /** Why the call rejected. */
+  /** The error with which the call rejected. */
   error?: unknown;
 }
 
 /** Options of {@link withTracing}. @public */
 export interface TracingOptions {
-  /** Tells several targets apart. @defaultValue 'target' */
+  /** A name that distinguishes several targets. @defaultValue 'target' */
   name?: string | undefined;
 }
 
-type Channels = Readonly<Record<TargetOperation, TracingChannel<string, TargetTrace>>>;
-
 const nameOf = (operation: string) => `cow-cloud-backup:target.${operation}`;
-const channel = (operation: TargetOperation) => tracingChannel<string, TargetTrace>(nameOf(operation));
 
-const CHANNELS: Channels = {
-  put: channel('put'),
-  get: channel('get'),
-  stat: channel('stat'),
-  list: channel('list'),
-  delete: channel('delete'),
-  deleteMany: channel('deleteMany'),
-  storeTime: channel('storeTime'),
-  removeLeftovers: channel('removeLeftovers'),
-};
+function byOperation<T>(of: (name: string) => T): Readonly<Record<TargetOperation, T>> {
+  const entries = TARGET_OPERATIONS.map((operation) => [operation, of(nameOf(operation))]);
+  return Object.freeze(Object.fromEntries(entries)) as Readonly<Record<TargetOperation, T>>;
+}
+
+const CHANNELS = byOperation((name): TracingChannel<string, TargetTrace> => tracingChannel<string, TargetTrace>(name));
 
 /**
- * Names of the tracing channels that {@link withTracing} publishes on, by operation.
+ * The names of the tracing channels of {@link withTracing}, by operation.
  *
  * @example
  * ```ts
@@ -52,17 +51,15 @@ const CHANNELS: Channels = {
  *
  * @public
  */
-export const TARGET_CHANNELS = Object.freeze(
-  Object.fromEntries(Object.keys(CHANNELS).map((operation) => [operation, nameOf(operation)])),
-) as Readonly<Record<TargetOperation, string>>;
+export const TARGET_CHANNELS: Readonly<Record<TargetOperation, string>> = byOperation((name) => name);
 
 /**
- * Tells of each call on the `node:diagnostics_channel` tracing channels `cow-cloud-backup:target.put`, `.get`,
- * `.stat`, `.list`, `.delete`, `.deleteMany`, `.storeTime` and `.removeLeftovers`: `start`, `end`, `asyncStart`, `asyncEnd` and
- * `error`, each with a {@link TargetTrace}. A listing is one call from its first object to its end. Bodies are never given out.
- * Without subscribers it costs one comparison a call. Calls throw what those of `target` throw.
+ * Publishes each call on the `node:diagnostics_channel` tracing channels `cow-cloud-backup:target.put`, `.get`, `.stat`, `.list`,
+ * `.delete`, `.deleteMany`, `.storeTime` and `.removeLeftovers`: the events `start`, `end`, `asyncStart`, `asyncEnd` and `error`,
+ * each with a {@link TargetTrace}. A listing is one call from its first object to its end. Bodies are never published. Without
+ * subscribers, a call costs one more comparison. Calls throw what those of `target` throw.
  *
- * @throws `TypeError` for a target that is none, an option that is unknown, and a name that is no text
+ * @throws `TypeError` for an invalid target, an unknown option, and a name that is not a text
  * @public
  */
 export function withTracing(target: CloudTarget, options: TracingOptions = {}): ClosableTarget {
@@ -84,7 +81,7 @@ class TracedTarget extends ForwardingTarget {
     const { operation, subject, createOnly } = call;
     const trace: TargetTrace = { operation, target: this.#name, subject, createOnly };
     if (operation === 'put') trace.bytes = call.bytes;
-    // What the channel sees resolves with nothing, lest a body come to hang on the trace as its result.
+    // The observed promise resolves with nothing, because the channel adds its result to the trace, and bodies must not be there.
     let answer: Promise<T> | undefined;
     const observed = traced.tracePromise(() => {
       answer = invoke();

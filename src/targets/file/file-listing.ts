@@ -4,31 +4,31 @@ import { join } from 'node:path';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
 import type { ObjectInfo } from '../cloud-target.ts';
 import { isKey, isKeySegment } from '../keys.ts';
-import { objectOrDirectoryAt } from './file-entries.ts';
-import type { TargetFolder } from './file-folder.ts';
+import { objectOrDirectoryAt } from './object-path.ts';
+import type { TargetFolder } from './target-folder.ts';
 
-/** How many files are asked for their size at once. */
+/** The number of files whose sizes are read at once. */
 const STAT_AHEAD = 32;
 
 interface Entry {
   readonly kind: 'object' | 'directory';
-  /** The key of an object, or what all keys within a directory begin with. */
+  /** The key of an object, or the prefix of all keys in a directory. */
   readonly text: string;
   readonly path: string;
 }
 
-/** Which keys are asked for. */
+/** The arguments of a listing. */
 interface Wanted {
   readonly prefix: string;
   readonly after: string | undefined;
 }
 
 /**
- * The objects in `folder` in key order, one directory in memory at a time (and those above it). What has a name that
- * no key could give it is passed over.
+ * Lists the objects in `folder` in key order. Only one directory and those above it are in memory at a time. Files whose names
+ * can't be part of a key are left out.
  *
- * @throws `TARGET_ERROR` at a link, or anything else but a file or a directory, in the place of an object that is asked
- * for; what `folder` throws when it is no longer the one it was
+ * @throws `TARGET_ERROR` for a link or a special file with the name of an object in the listing; what `folder` throws if it is
+ * no longer the same
  */
 export async function* listFiles(
   folder: TargetFolder,
@@ -37,7 +37,7 @@ export async function* listFiles(
 ): AsyncGenerator<ObjectInfo, void, undefined> {
   if (!(await folder.isThere())) return;
   yield* walk(folder, folder.path, '', { prefix, after });
-  await folder.isThere(); // What vanished in the meantime would have been listed as empty.
+  await folder.isThere(); // A folder that has vanished meanwhile would have been listed as empty.
 }
 
 async function* walk(
@@ -75,15 +75,15 @@ async function entriesOf(folder: TargetFolder, directory: string, start: string,
       if (kind === 'object' && isObjectWanted(object, wanted)) entries.push({ kind, text: object, path });
     }
   } catch (error) {
-    // Removed meanwhile with its last object, or an object has its name by now.
+    // The directory was removed with its last object meanwhile, or an object has its name by now.
     if (!isMissing(error) && systemCode(error) !== 'ENOTDIR') throw error;
     await folder.isThere();
   }
-  // Two entries never share a text, and the keys under one never lie on both sides of another's.
+  // Two entries never have the same text, and the keys in one directory are never on both sides of another entry.
   return entries.sort((one, other) => (one.text < other.text ? -1 : 1));
 }
 
-/** Not every file system tells the kind along with the name. */
+/** The kind of an entry, which not every file system provides along with the name. */
 async function kindOf(found: Dirent, path: string): Promise<Entry['kind'] | undefined> {
   if (found.isFile()) return 'object';
   if (found.isDirectory()) return 'directory';
@@ -95,7 +95,7 @@ function isObjectWanted(key: string, { prefix, after }: Wanted): boolean {
   return key.startsWith(prefix) && (after === undefined || key > after) && isKey(key);
 }
 
-/** Whether any key that begins with `start` is asked for. */
+/** Whether the listing may hold a key that begins with `start`. */
 function isAnyWanted(start: string, { prefix, after }: Wanted): boolean {
   if (!start.startsWith(prefix) && !prefix.startsWith(start)) return false;
   return after === undefined || start > after || after.startsWith(start);

@@ -3,20 +3,19 @@ import { BackupError } from '../../common/errors.ts';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
 import { keyInTheWay } from '../keys.ts';
 import { type DurableFiles, discard } from './durable-file.ts';
-import { objectOrDirectoryAt, wayTo } from './file-entries.ts';
-import type { TargetFolder } from './file-folder.ts';
-import type { Place } from './file-path.ts';
+import { type ObjectPath, objectOrDirectoryAt, wayTo } from './object-path.ts';
+import type { TargetFolder } from './target-folder.ts';
 import { unfinishedName } from './unfinished-files.ts';
 
-/** A directory can vanish under a writer as often as somebody empties it; more often than this is no accident. */
+/** A directory vanishes during a put when its last object is deleted. More often than this, something else removes it. */
 const MAX_VANISHED = 20;
 
-/** A put as `FileTarget` was asked for it. */
+/** The arguments of a put. */
 export interface FilePut {
   readonly key: string;
-  readonly place: Place;
+  readonly at: ObjectPath;
   readonly body: Uint8Array;
-  /** Bytes of the body when the call was made. */
+  /** The length of the body when the call began, in bytes. */
   readonly length: number;
   readonly createOnly: boolean;
   readonly onSent: ((bytes: number) => void) | undefined;
@@ -24,9 +23,9 @@ export interface FilePut {
 }
 
 /**
- * Writes the body to a file of the reserved folder, which is only there in the folder that was opened, and gives it its
- * name when its content is durable. So nothing can be put into the folder below a mount point, at whatever moment the
- * disk is unmounted, and nothing but whole objects ever has an object's name.
+ * Writes the body to a file in the reserved folder, and gives the file the object's name when its content is durable. Only
+ * whole objects ever have an object's name. Because the reserved folder exists only in the folder that was opened, nothing is
+ * ever put into the folder below a mount point, whenever the disk is unmounted.
  */
 export async function putFile(folder: TargetFolder, files: DurableFiles, put: FilePut): Promise<void> {
   await folder.prepare();
@@ -36,33 +35,32 @@ export async function putFile(folder: TargetFolder, files: DurableFiles, put: Fi
     try {
       await write(folder, files, temporary, put);
       put.signal?.throwIfAborted();
-      await makeDirectories(folder.path, files, put.place.directories);
-      if (put.createOnly) await files.publishNew(temporary, put.place.path, put.key);
-      else await files.publish(temporary, put.place.path);
+      await makeDirectories(folder.path, files, put.at.directories);
+      if (put.createOnly) await files.publishNew(temporary, put.at.path, put.key);
+      else await files.publish(temporary, put.at.path);
       break;
     } catch (error) {
       await discard(temporary);
-      // A delete removed the directory with its last object, or somebody took the temporary file for a leftover. Nothing
-      // has been published, so again is safe.
-      // A key is to blame, or a directory to be made again, only in a folder that is still there.
+      // A delete has removed the directory with its last object, or another process has taken the temporary file for a
+      // leftover. Nothing has been published, so another attempt is safe, if this is still the same folder.
       if (isMissing(error) || systemCode(error) === 'ENOTDIR') await folder.isThere();
       if (!isMissing(error) || vanished === MAX_VANISHED) throw refused(error, put);
     }
   }
-  // Up to the folder itself: another writer may have made the directories and not come to this point yet.
-  const { directories } = put.place;
+  // All directories are synced, because another writer may have created them and not have made their names durable yet.
+  const { directories } = put.at;
   for (let depth = directories.length; depth >= 0; depth--) {
     await files.sync(join(folder.path, ...directories.slice(0, depth)));
   }
-  // Where the disk was unplugged after the object got its name, what was synced is the folder below the mount point.
+  // If the disk was unplugged after the object got its name, the folder below the mount point was synced instead.
   await folder.isThere();
 }
 
-/** Before anything is made, lest it be made at the far end of a link; and the error that says what is in the way. */
-async function checkWay(folder: string, { key, place }: FilePut): Promise<void> {
-  const way = await wayTo(folder, place.directories);
+/** Throws if an object, a link or a directory is in the way. Checked first, so that nothing is created behind a link. */
+async function checkWay(folder: string, { key, at }: FilePut): Promise<void> {
+  const way = await wayTo(folder, at.directories);
   if (way === 'object') throw keyInTheWay(key, 'a part of it is one');
-  if (way === 'there' && (await objectOrDirectoryAt(place.path))?.isDirectory()) {
+  if (way === 'there' && (await objectOrDirectoryAt(at.path))?.isDirectory()) {
     throw keyInTheWay(key, 'others begin with it');
   }
 }
@@ -77,7 +75,7 @@ async function write(folder: TargetFolder, files: DurableFiles, path: string, pu
   }
 }
 
-/** One by one, and never the folder itself: `mkdir -p` would make it anew where a disk was unmounted. */
+/** Creates directories one by one, and never the folder itself, which `mkdir -p` would create after the disk was unmounted. */
 async function makeDirectories(folder: string, files: DurableFiles, directories: readonly string[]): Promise<void> {
   for (let depth = 1; depth <= directories.length; depth++) {
     await files.makeOne(join(folder, ...directories.slice(0, depth)));

@@ -3,21 +3,21 @@ import { booleanArgument, integerArgument, optionsArgument } from '../../common/
 /** Options of {@link FileTarget}. @public */
 export interface FileTargetOptions {
   /**
-   * Whether the first put may make the folder, or begin in one that holds no objects. Set it to false on a disk or share
-   * that may not be mounted: what is there then, nothing or an empty mount point, is `FOLDER_NOT_FOUND`.
+   * Whether the first put may create the folder, or use one that holds no objects. Set it to false for a disk or share that may
+   * not be mounted: a missing folder or an empty mount point is `FOLDER_NOT_FOUND` then.
    *
    * @defaultValue true
    */
   createFolder?: boolean | undefined;
-  /** The permissions of objects, under any umask. Without meaning on Windows. @defaultValue 0o600 */
+  /** The permissions of objects, whatever the umask. Ignored on Windows. @defaultValue 0o600 */
   fileMode?: number | undefined;
-  /** The permissions of directories that are made, under any umask; those that are there keep theirs. @defaultValue 0o700 */
+  /** The permissions of directories that are created, whatever the umask. Ignored on Windows. @defaultValue 0o700 */
   directoryMode?: number | undefined;
 }
 
 const KNOWN = { createFolder: true, fileMode: true, directoryMode: true } as const;
 
-/** Options with their defaults, or a `TypeError`. */
+/** Returns the options with their defaults, or throws a `TypeError`. */
 export function checkFileTargetOptions(options: FileTargetOptions | undefined): {
   readonly createFolder: boolean;
   readonly fileMode: number;

@@ -19,22 +19,28 @@ import type {
 import { checkKey } from '../keys.ts';
 import { Lifetime } from '../lifetime.ts';
 import { rangeWithin, roomFor } from '../object-range.ts';
-import { abortOptions, bodyArgument, getOptions, listOptions, prefixOfList, putOptions } from '../target-arguments.ts';
-import { DurableFiles, heldOnWindows } from './durable-file.ts';
-import { objectOrDirectoryAt, unexpected, wayTo } from './file-entries.ts';
-import { fileError } from './file-errors.ts';
-import { TargetFolder } from './file-folder.ts';
+import {
+  abortOptions,
+  bodyArgument,
+  getOptions,
+  leftoversOptions,
+  listOptions,
+  prefixOfList,
+  putOptions,
+} from '../target-arguments.ts';
+import { DurableFiles } from './durable-file.ts';
+import { fileError, heldOnWindows, unexpected } from './file-errors.ts';
 import { listFiles } from './file-listing.ts';
-import { type Place, placeOf } from './file-path.ts';
 import { putFile } from './file-put.ts';
 import { checkFileTargetOptions, type FileTargetOptions } from './file-target-options.ts';
 import { readFully } from './file-transfer.ts';
-import { checkLeftoversOptions } from './leftovers-options.ts';
+import { type ObjectPath, objectOrDirectoryAt, pathOf, wayTo } from './object-path.ts';
+import { TargetFolder } from './target-folder.ts';
 
-/** Neither a symbolic link nor the far end of a pipe is ever an object. */
+/** An object is never opened through a symbolic link, and opening a pipe must not wait for its other end. */
 const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
-/** What says that nothing can be written to this folder now, of which `storeTime` has to make do without an answer. */
+/** Codes that mean that nothing can be written to the folder. `storeTime` has no answer then. */
 const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
   'EROFS',
   'EACCES',
@@ -46,25 +52,24 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
 
 /**
  * Stores objects as files in a folder. Each object is the file that its key names, so a sync tool can copy a bucket into a
- * folder that this class opens, and the reverse. Any number of processes may use one folder at once.
+ * folder for this class, and the reverse. Any number of processes may use one folder at once.
  *
- * An object appears whole or not at all, whatever happens to the process or the power, and is durable when `put` has
- * resolved; where the file system refuses to sync directories, `capabilities.durableNames` becomes false and the process
- * warns once (`COW_NAMES_NOT_DURABLE`): what was put last may then be missing after a loss of power. Create-only puts
- * need hard links. **Windows** is supported in so far as Node and NTFS are documented, and was never tested.
+ * An object appears whole or not at all, also after a crash or a loss of power, and is durable when `put` has resolved. If the
+ * file system can't sync directories, `capabilities.durableNames` becomes false and the process warns once
+ * (`COW_NAMES_NOT_DURABLE`): the last objects may be missing after a loss of power then. Create-only puts need hard links.
+ * **Windows** is supported according to the documentation of Node and NTFS, and was never tested.
  *
- * The folder is made by the first put (see {@link FileTargetOptions.createFolder}), for its owner alone; a folder that is
- * not there holds no objects. Once this instance has seen the folder it never creates it again: while the folder is
- * missing or another one has its name (a disk that was unmounted), every call rejects with `FOLDER_CHANGED`. While the folder
- * has been emptied, puts reject in the same way. A share that was mounted again is recognised.
+ * The first put creates the folder (see {@link FileTargetOptions.createFolder}), for its owner alone. A folder that does not
+ * exist holds no objects. Once an instance has seen the folder, it never creates it again: while the folder is missing or
+ * another folder has its name (a disk was unmounted), every call rejects with `FOLDER_CHANGED`. If the folder was emptied, puts
+ * reject with this code, too. A share that was mounted again is recognised.
  *
- * The folder may be a symbolic link to a directory; below it nothing is followed. A link, or anything else that is neither a
- * file nor a directory, is `TARGET_ERROR` to every call that comes upon it, listings too. Files of other programs are
- * passed over if no key could name them.
+ * The folder itself may be a symbolic link to a directory. A link or a special file below it is `TARGET_ERROR` in every call
+ * that meets it, listings included. Files of other programs are ignored if their names can't be part of a key.
  *
- * In addition to what is said at each call, all of them throw `INVALID_KEY`, `CLOSED`, `signal.reason`, `FOLDER_CHANGED`,
- * `FOLDER_NOT_FOUND`, and for what the system refuses `PERMISSION_DENIED`, `TARGET_ERROR` or, with `retryable`,
- * `TARGET_UNAVAILABLE`, `TARGET_UNREACHABLE` and `TARGET_TIMEOUT` (the last two from folders on a network).
+ * All calls throw `INVALID_KEY`, `CLOSED`, `signal.reason`, `FOLDER_CHANGED`, `FOLDER_NOT_FOUND`, and for failures of the system
+ * `PERMISSION_DENIED`, `TARGET_ERROR` or, with `retryable`, `TARGET_UNAVAILABLE`, `TARGET_UNREACHABLE` and `TARGET_TIMEOUT` (the
+ * last two from folders on a network), in addition to the codes that are listed at each call.
  *
  * @example
  * ```ts
@@ -74,15 +79,15 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
  * @public
  */
 export class FileTarget implements CloudTarget {
-  /** Where the objects are, as an absolute path. */
+  /** The absolute path of the folder. */
   readonly folder: string;
   readonly #lifetime: Lifetime;
   readonly #files: DurableFiles;
   readonly #there: TargetFolder;
 
   /**
-   * @param folder - a relative path is resolved against the process's current directory at once
-   * @throws `TypeError` when `folder` is empty or no string, or an option is unknown or invalid
+   * @param folder - a path. A relative one is resolved at once, against the current directory of the process
+   * @throws `TypeError` if `folder` is empty or not a string, or an option is unknown or invalid
    */
   constructor(folder: string, options: FileTargetOptions = {}) {
     this.folder = resolve(textArgument('folder', folder));
@@ -93,57 +98,57 @@ export class FileTarget implements CloudTarget {
     this.#there = new TargetFolder(this.folder, createFolder, this.#files);
   }
 
-  /** `createOnly` and `durableNames` become false when the file system first refuses what they need. */
+  /** `createOnly` and `durableNames` become false when the file system refuses what they need. */
   get capabilities(): TargetCapabilities {
     const { durableNames, hardLinks } = this.#files;
     return { createOnly: hardLinks, checksums: false, ...(durableNames === undefined ? {} : { durableNames }) };
   }
 
   /**
-   * Stores `body`, durably, replacing what was there unless `createOnly` is set.
+   * Stores `body` durably, and replaces an earlier object unless `createOnly` is set.
    *
    * @throws `OBJECT_EXISTS` and `CREATE_ONLY_UNSUPPORTED` (a file system without hard links) with `createOnly`;
-   * `NO_SPACE`, `READ_ONLY`, `OBJECT_TOO_LARGE` (for the file system); `INVALID_KEY` also for a key that stands below an
-   * object or above others; `TypeError` for a body that is no `Uint8Array`, or whose length changes meanwhile
+   * `NO_SPACE`, `READ_ONLY`, `OBJECT_TOO_LARGE` (for the file system); `INVALID_KEY` also for a key that is below another object
+   * or above others; `TypeError` for a body that is not a `Uint8Array` or whose length changes during the call
    */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
     const { createOnly = false, onSent, signal } = putOptions(options);
     const length = bodyArgument(body).byteLength;
     this.#lifetime.check(signal);
-    const put = { key, place: this.#locate(key), body, length, createOnly, onSent, signal };
+    const put = { key, at: this.#locate(key), body, length, createOnly, onSent, signal };
     await this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, signal);
   }
 
   /**
-   * The body of an object, or the bytes of a range of it.
+   * Returns the body of an object, or the bytes of a range of it.
    *
-   * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `OBJECT_TOO_LARGE` (for one array), `TypeError` for a range that is none
+   * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `OBJECT_TOO_LARGE` (for one array), `TypeError` for an invalid range
    */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const { range, signal } = getOptions(options);
     this.#lifetime.check(signal);
-    const place = this.#locate(key);
+    const at = this.#locate(key);
     const read = async () => {
-      const bytes = await this.#ifThere(place, () => readObject(key, place.path, range));
+      const bytes = await this.#ifThere(at, () => readObject(key, at.path, range));
       if (bytes === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key} in ${this.folder}`);
       return bytes;
     };
     return this.#run(read, `get of object ${key}`, signal);
   }
 
-  /** Size in bytes and time of an object, `undefined` when there is none. */
+  /** Returns the size in bytes and the time of an object; `undefined` if there is no such object. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
-    const place = this.#locate(key);
+    const at = this.#locate(key);
     const look = async (): Promise<ObjectInfo | undefined> => {
-      const info = await objectOrDirectoryAt(place.path);
+      const info = await objectOrDirectoryAt(at.path);
       return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
     };
-    return this.#run(() => this.#ifThere(place, look), `stat of object ${key}`, signal);
+    return this.#run(() => this.#ifThere(at, look), `stat of object ${key}`, signal);
   }
 
-  /** The objects whose key begins with `prefix`, in key order; of those in one directory all names are held at once. */
+  /** Lists the objects whose key begins with `prefix`, in key order. The names in one directory are in memory at once. */
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     const { after, signal } = listOptions(options);
     const what = `list of ${JSON.stringify(prefixOfList(prefix))}`;
@@ -158,24 +163,24 @@ export class FileTarget implements CloudTarget {
   }
 
   /**
-   * Removes an object, durably, and the directories that are left empty; an absent object is a success.
+   * Deletes an object durably, and the directories that become empty. The call succeeds if there is no such object.
    *
    * @throws `READ_ONLY` on a read-only file system
    */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
-    const place = this.#locate(key);
+    const at = this.#locate(key);
     const remove = async (): Promise<undefined> => {
-      if (!(await objectOrDirectoryAt(place.path))?.isDirectory()) await unlinkObject(place.path);
-      // Also where the file is gone: the program that removed it may not have come to this point yet.
-      await this.#files.sync(place.directory);
-      await this.#prune(place.directory);
+      if (!(await objectOrDirectoryAt(at.path))?.isDirectory()) await unlinkObject(at.path);
+      // Done even if the file is gone, because the program that removed it may not have synced the directory yet.
+      await this.#files.sync(at.directory);
+      await this.#prune(at.directory);
     };
-    await this.#run(() => this.#ifThere(place, remove), `delete of object ${key}`, signal);
+    await this.#run(() => this.#ifThere(at, remove), `delete of object ${key}`, signal);
   }
 
-  /** The time that the file system gives to a file written now; `undefined` where none can be written. */
+  /** Returns the time that the file system gives to a file that is written now; `undefined` if none can be written. */
   async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
@@ -192,14 +197,14 @@ export class FileTarget implements CloudTarget {
   }
 
   /**
-   * Removes what puts of killed processes left. A file is left over when its process is known to be dead (Linux, same boot
-   * and process namespace); else when it is older than `olderThanMs` by the file system's clock. A put that is under way
-   * loses nothing in either case: it writes its file again.
+   * Removes what the puts of killed processes have left. A file is left over if its process is known to be dead (on Linux, in the
+   * same boot and process namespace), or else if it is older than `olderThanMs` by the file system's clock. A put that is under
+   * way loses nothing in either case, because it writes its file again.
    *
    * @throws `READ_ONLY` on a read-only file system
    */
   async removeLeftovers(options: RemoveLeftoversOptions = {}): Promise<Leftovers> {
-    const checked = checkLeftoversOptions(options);
+    const checked = leftoversOptions(options);
     this.#lifetime.check(checked.signal);
     const remove = async (): Promise<Leftovers> => {
       if (!(await this.#there.isThere())) return { count: 0, bytes: 0 };
@@ -208,7 +213,7 @@ export class FileTarget implements CloudTarget {
     return this.#run(remove, 'removal of leftovers', checked.signal);
   }
 
-  /** Calls made later reject with `CLOSED`. The folder stays as it is. */
+  /** Closes the target: later calls reject with `CLOSED`. The folder is not affected. */
   async close(): Promise<void> {
     this.#lifetime.close();
   }
@@ -217,14 +222,14 @@ export class FileTarget implements CloudTarget {
     await this.close();
   }
 
-  #locate(key: string): Place {
-    return placeOf(this.folder, checkKey(key));
+  #locate(key: string): ObjectPath {
+    return pathOf(this.folder, checkKey(key));
   }
 
-  /** What `work` gives, or undefined for what is absent, which is only believed of a folder that is still there. */
-  async #ifThere<T>(place: Place, work: () => Promise<T | undefined>): Promise<T | undefined> {
+  /** Returns the result of `work`; `undefined` if the object is absent and the folder is still the same. */
+  async #ifThere<T>(at: ObjectPath, work: () => Promise<T | undefined>): Promise<T | undefined> {
     if (!(await this.#there.isThere())) return undefined;
-    if ((await wayTo(this.folder, place.directories)) === 'there') {
+    if ((await wayTo(this.folder, at.directories)) === 'there') {
       const result = await work();
       if (result !== undefined) return result;
     }
@@ -232,14 +237,14 @@ export class FileTarget implements CloudTarget {
     return undefined;
   }
 
-  /** Removes directories that hold nothing any more, up to the folder, which stays. */
+  /** Removes directories that have become empty, up to but not including the folder. */
   async #prune(directory: string): Promise<void> {
     for (let empty = directory; empty !== this.folder; empty = dirname(empty)) {
       try {
         await rmdir(empty);
       } catch (error) {
         if (isMissing(error)) continue;
-        return; // Not empty, or not ours to remove: an empty directory does no harm.
+        return; // It is not empty, or this user may not remove it; an empty directory does no harm.
       }
     }
   }
@@ -261,7 +266,7 @@ async function unlinkObject(path: string): Promise<void> {
   }
 }
 
-/** The bytes of an object, undefined when there is none. */
+/** The bytes of an object; `undefined` if there is no such object. */
 async function readObject(
   key: string,
   path: string,
@@ -276,13 +281,16 @@ async function readObject(
   }
   try {
     const info = await file.stat();
-    if (info.isDirectory()) return undefined; // The beginning of other keys.
+    if (info.isDirectory()) return undefined; // Other keys begin with this one.
     if (!info.isFile()) throw unexpected(path, "an object's file");
     const { offset, length } = rangeWithin(key, info.size, range);
     const bytes = roomFor(`get of object ${key}`, length);
     const done = await readFully(file, bytes, offset);
     if (done === length) return bytes;
-    throw new BackupError('TARGET_ERROR', `object ${key} was cut short while it was read, at byte ${offset + done}`);
+    throw new BackupError(
+      'TARGET_ERROR',
+      `the file of object ${key} was shortened to ${offset + done} bytes while it was read`,
+    );
   } finally {
     await file.close();
   }

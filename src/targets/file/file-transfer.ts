@@ -1,12 +1,12 @@
 import type { FileHandle } from 'node:fs/promises';
 
-/** What one call to the system moves at most: 2 GiB and more end the process in `read` and come short in `write`. */
+/** The most bytes of one system call. With 2 GiB or more, `read` ends the process and `write` writes less. */
 export const MAX_TRANSFER_BYTES = 1024 ** 3;
 
-/** What is written at a time where somebody hears of it: small enough that a slow disk moves a progress bar. */
-const TOLD_BYTES = 1024 ** 2;
+/** The bytes that are written in one call when progress is reported. A progress bar should move on a slow disk, too. */
+const REPORTED_BYTES = 1024 ** 2;
 
-/** Fills `into` from a file, from `offset` on, and returns how many bytes there were: fewer where the file ends. */
+/** Fills `into` from a file, from `offset` on. @returns the number of bytes that were read; it is smaller at the end of the file */
 export async function readFully(file: Pick<FileHandle, 'read'>, into: Uint8Array, offset: number): Promise<number> {
   let done = 0;
   while (done < into.byteLength) {
@@ -19,11 +19,11 @@ export async function readFully(file: Pick<FileHandle, 'read'>, into: Uint8Array
 }
 
 /**
- * Writes all of `from` to a file, from its beginning on.
+ * Writes all of `from` to the beginning of a file.
  *
- * @param length - what `from` held when the caller was called
- * @param onWritten - hears of the bytes as they are written, each time how many more
- * @throws `TypeError` when the buffer holds another number of bytes by now
+ * @param length - the length of `from` when the call of the host began
+ * @param onWritten - called with the number of further bytes that were written
+ * @throws `TypeError` if the buffer has another length by now
  */
 export async function writeFully(
   file: Pick<FileHandle, 'write'>,
@@ -31,7 +31,7 @@ export async function writeFully(
   length: number,
   onWritten?: ((bytes: number) => void) | undefined,
 ): Promise<void> {
-  const most = onWritten === undefined ? MAX_TRANSFER_BYTES : TOLD_BYTES;
+  const most = onWritten === undefined ? MAX_TRANSFER_BYTES : REPORTED_BYTES;
   for (let done = 0; done < length; ) {
     checkLength(from, length);
     const { bytesWritten } = await file.write(from, done, Math.min(length - done, most), done);
@@ -41,8 +41,8 @@ export async function writeFully(
   checkLength(from, length);
 }
 
-/** A buffer can shrink to nothing behind a call: `WebAssembly.Memory.grow` and `transfer` detach it. */
+/** A buffer may be detached during a call, by `WebAssembly.Memory.grow` or by `transfer`. */
 function checkLength(bytes: Uint8Array, length: number): void {
   if (bytes.byteLength === length) return;
-  throw new TypeError(`the body held ${length} bytes when it was given and holds ${bytes.byteLength} now`);
+  throw new TypeError(`the body had ${length} bytes when the call began and has ${bytes.byteLength} now`);
 }

@@ -1,38 +1,32 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { AbortOptions } from '../../common/abort.ts';
+import { bootId, processNamespace, startOf } from '../../common/process-start.ts';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
 import type { Leftovers } from '../cloud-target.ts';
+import type { CheckedLeftoversOptions } from '../target-arguments.ts';
 import { discard } from './durable-file.ts';
-import { isRunning, writerProcess } from './writer-process.ts';
 
 /**
- * The files of puts that are not finished. Their names tell the process that writes them:
- * `put-<place>-<pid>-<started>-<random>`, or `put-<random>` where the system does not say enough.
+ * The files of unfinished puts. A name identifies the process that writes the file:
+ * `put-<namespace>-<pid>-<started>-<random>`, or `put-<random>` if the system does not provide enough.
  *
- * A file is left over when its process is known to be dead. Where that can't be known, it is taken for left over after an
- * age, measured against the time of a file that is written at that moment: both times are the store's. A living writer
- * that was held up for longer than that loses nothing: its put finds the file gone and writes it again.
+ * A file is left over if its process is known to be dead. If that can't be known, the file counts as left over from a certain
+ * age on, which is measured against the time of a file that is written at that moment, so that both times are the store's. A
+ * put of a living writer that was held up for longer than that finds its file gone and writes it again.
  */
 const UNFINISHED = /^put-(?:([0-9a-f]{16})-(\d+)-(\d+)-)?[0-9a-f]{32}$/;
 
 /** The name for a file of a put by this process. */
 export function unfinishedName(): string {
   const writer = writerProcess();
-  const process = writer === undefined ? '' : `${writer.place}-${writer.pid}-${writer.startedAt}-`;
+  const process = writer === undefined ? '' : `${writer.namespace}-${writer.pid}-${writer.startedAt}-`;
   return `put-${process}${randomBytes(16).toString('hex')}`;
 }
 
-/** What is removed, and what is only counted. */
-export interface RemoveUnfinishedOptions extends AbortOptions {
-  readonly olderThanMs: number;
-  readonly dryRun: boolean;
-}
-
-/** Removes what is left over in the folder of unfinished files, which need not be there. */
-export async function removeUnfinished(folder: string, options: RemoveUnfinishedOptions): Promise<Leftovers> {
+/** Removes the files that are left over in the folder of unfinished files, if the folder exists. */
+export async function removeUnfinished(folder: string, options: CheckedLeftoversOptions): Promise<Leftovers> {
   let [count, bytes] = [0, 0];
   let now: number | undefined;
   for (const name of await namesIn(folder)) {
@@ -42,12 +36,12 @@ export async function removeUnfinished(folder: string, options: RemoveUnfinished
     const path = join(folder, name);
     const info = await infoOf(path);
     if (!info?.isFile()) continue;
-    const [, place, pid, startedAt] = match;
+    const [, namespace, pid, startedAt] = match;
     const isAlive =
-      place === undefined ? undefined : isRunning({ place, pid: Number(pid), startedAt: String(startedAt) });
+      namespace === undefined ? undefined : isRunning({ namespace, pid: Number(pid), startedAt: String(startedAt) });
     if (isAlive === true) continue;
     if (isAlive === undefined && options.olderThanMs > 0) {
-      // Nothing may be written in a dry run: it goes by this machine's clock.
+      // A dry run may not write a file, so it uses this machine's clock.
       now ??= options.dryRun ? Date.now() : await timeOrNone(folder);
       if (now === undefined || now - info.mtimeMs < options.olderThanMs) continue;
     }
@@ -58,7 +52,7 @@ export async function removeUnfinished(folder: string, options: RemoveUnfinished
   return { count, bytes };
 }
 
-/** On a disk that is full nothing can be written to learn the time; what is certain is removed all the same. */
+/** The store's time; `undefined` on a full disk, where no file can be written. Only files of dead processes are removed then. */
 async function timeOrNone(folder: string): Promise<number | undefined> {
   return storeTimeIn(folder).catch((error: unknown) => {
     if (['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) return undefined;
@@ -66,7 +60,7 @@ async function timeOrNone(folder: string): Promise<number | undefined> {
   });
 }
 
-/** The time that the file system gives to a file that is made now. */
+/** The store's time: that of a file that is created now. */
 export async function storeTimeIn(folder: string): Promise<number> {
   const path = join(folder, unfinishedName());
   const file = await open(path, 'wx', 0o600);
@@ -90,4 +84,40 @@ async function infoOf(path: string): Promise<Stats | undefined> {
     if (isMissing(error)) return undefined;
     throw error;
   });
+}
+
+/**
+ * The process that writes an unfinished file. Another process can find out for certain that it is dead.
+ *
+ * On Linux, a process is identified by the boot, the namespace of process ids, its id, and its start time. A process of the
+ * same boot and namespace can be looked up, and one that was started at another time is another process. Nothing is known
+ * about writers on other machines, in other containers and on other systems.
+ */
+export interface WriterProcess {
+  /** A hash of the boot and the namespace of process ids, as 16 hex digits. */
+  readonly namespace: string;
+  readonly pid: number;
+  /** The start time in clock ticks since the boot. */
+  readonly startedAt: string;
+}
+
+let own: WriterProcess | undefined | null = null;
+
+/** This process; `undefined` if the system does not provide enough. */
+export function writerProcess(): WriterProcess | undefined {
+  if (own === null) own = describeOwn();
+  return own;
+}
+
+/** Whether a process runs; `undefined` if that can't be known from here. */
+export function isRunning(writer: WriterProcess): boolean | undefined {
+  if (writerProcess()?.namespace !== writer.namespace) return undefined;
+  return startOf(writer.pid) === writer.startedAt;
+}
+
+function describeOwn(): WriterProcess | undefined {
+  const [boot, processes, startedAt] = [bootId(), processNamespace(), startOf(process.pid)];
+  if (boot === undefined || processes === undefined || startedAt === undefined) return undefined;
+  const namespace = createHash('sha256').update(`${boot} ${processes}`).digest('hex').slice(0, 16);
+  return { namespace, pid: process.pid, startedAt };
 }

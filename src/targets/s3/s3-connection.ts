@@ -6,18 +6,19 @@ import { S3Refusal } from './s3-errors.ts';
 import { type S3Answer, S3Exchange, type S3Request, type S3Transport } from './s3-exchange.ts';
 import { childText, parseXml } from './s3-xml.ts';
 
-/** Where buckets are whose location is not told. */
+/** The region of buckets whose location is unknown. */
 const DEFAULT_REGION = 'us-east-1';
-/** For how long the date of an answer is carried on by this machine's own clock, which may run faster or slower. */
+/** How long after an answer its date is extrapolated by this machine's clock, which may run faster or slower. */
 const DATE_HOLDS_MS = 60_000;
 
-/** Sends requests for one bucket, signed by a client that belongs to somebody else and stays as it is. */
+/** Sends requests for one bucket. They are signed by the host's client, which is never changed. */
 export class S3Connection {
   readonly #client: S3Client;
   readonly #bucket: string;
   readonly #transport: S3Transport;
   #region: string | undefined;
   #versioned = false;
+  /** The date of the last answer, and when it arrived by the monotonic clock. */
   #seen: { readonly date: number; readonly at: number } | undefined;
 
   constructor(client: S3Client, bucket: string, transport: Omit<S3Transport, 'onAnswer'>) {
@@ -31,12 +32,12 @@ export class S3Connection {
     return this.#versioned;
   }
 
-  /** Told where only the body of an answer says so. */
+  /** Must be called when the body of an answer shows that the bucket keeps versions. */
   sawVersions(): void {
     this.#versioned = true;
   }
 
-  /** What the server's clock shows now: the date of its last answer and what has passed since. */
+  /** The time of the server's clock: the date of its last answer, plus the time since. */
   storeTime(): Date | undefined {
     if (this.#seen === undefined) return undefined;
     const sinceMs = performance.now() - this.#seen.at;
@@ -50,7 +51,7 @@ export class S3Connection {
       return await this.#exchange(request, region);
     } catch (error) {
       if (!(error instanceof S3Refusal)) throw error;
-      // Perhaps the bucket has moved: the next request goes where the server says, or asks again.
+      // The bucket may have moved. The next request uses the region that the server has named, or looks it up again.
       if ([301, 307, 400].includes(error.failure.status ?? 0)) this.#region = error.failure.region;
       throw error.toBackupError();
     }
@@ -67,7 +68,7 @@ export class S3Connection {
     }
   }
 
-  /** The region that requests must be signed for: the client's own, or what the bucket says. */
+  /** The region for which requests are signed: that of the client, or else that of the bucket. */
   async #regionOf({ what, signal }: S3Request): Promise<string> {
     if (this.#client.region) return this.#client.region;
     this.#region ??= await this.#lookUpRegion(`${what}, looking up the region of the bucket`, signal);
@@ -82,7 +83,7 @@ export class S3Connection {
       if (!(error instanceof S3Refusal)) throw error;
       const { code, retryable } = error.toBackupError();
       if (retryable || DECISIVE.has(code)) throw error;
-      // A server that has no such request, or does not answer it to this user. If the region is wrong the next answer says so.
+      // The server has no such request, or forbids it to this user. If the region is wrong, the next answer says so.
       return error.failure.region ?? DEFAULT_REGION;
     }
   }
@@ -95,12 +96,12 @@ export class S3Connection {
   }
 }
 
-/** Refusals of `GetBucketLocation` that any other request would meet as well. */
+/** Refusals of `GetBucketLocation` that every other request would get, too. */
 const DECISIVE = new Set(['BUCKET_NOT_FOUND', 'CREDENTIALS_REFUSED', 'CLOCK_SKEWED']);
 
 function locationOf(answer: S3Answer): string {
   const root = parseXml(new TextDecoder().decode(answer.body));
-  // The element is the root of the answer, or, from some servers, within it.
+  // Some servers wrap the element in another one of the same name.
   const text =
     root?.name === 'LocationConstraint' && root.text === '' ? childText(root, 'LocationConstraint') : root?.text;
   const region = text?.trim() ?? '';
@@ -108,7 +109,7 @@ function locationOf(answer: S3Answer): string {
   return /^[\w-]{1,64}$/.test(region) ? region : DEFAULT_REGION;
 }
 
-/** The status that an error of {@link S3Connection.send} is about, `undefined` where there was no answer. */
+/** The status of the answer behind an error of {@link S3Connection.send}; `undefined` if there was none. */
 export function statusOf(error: unknown): number | undefined {
   const cause = BackupError.is(error) ? (error.cause as { status?: unknown } | undefined) : undefined;
   return typeof cause?.status === 'number' ? cause.status : undefined;

@@ -2,27 +2,31 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { BackupError, type BackupErrorCode } from '../../common/errors.ts';
 import { childText, parseXml } from './s3-xml.ts';
 
-/** What a failed request is known by, once everything that could hold a secret has been left behind. */
+/**
+ * Translates failures of S3 requests into `BackupError`s. Nothing that could be a credential gets into an error or its cause.
+ */
+
+/** The facts about a failed request that are safe to show. */
 interface S3Failure {
-  /** HTTP status, `undefined` when there was no answer. */
+  /** The HTTP status; `undefined` if there was no answer. */
   readonly status: number | undefined;
   /** The error code of S3, or of Node's network layer. */
   readonly code: string | undefined;
   readonly message: string | undefined;
   readonly requestId: string | undefined;
   readonly retryAfterMs?: number | undefined;
-  /** How far this machine's clock is ahead of the server's, in milliseconds, where the answer has a date. */
+  /** How far this machine's clock is ahead of the server's, in milliseconds; `undefined` if the answer had no date. */
   readonly aheadMs?: number | undefined;
-  /** Where the server says that the bucket is. */
+  /** The region of the bucket, if the server has named it. */
   readonly region?: string | undefined;
 }
 
-/** The `cause` of the errors that `S3Target` gives: what the server or the network said, without its secrets. @public */
+/** The `cause` of errors of `S3Target`: the answer of the server or the error of the network, without secrets. @public */
 export class S3RequestError extends Error {
   override readonly name = 'S3RequestError';
   readonly code: string | undefined;
   readonly status: number | undefined;
-  /** What the operators of the store ask for first. */
+  /** The id of the request, which the operators of a store ask for. */
   readonly requestId: string | undefined;
 
   /** @internal */
@@ -38,78 +42,35 @@ type Meaning = readonly [code: BackupErrorCode, retryable?: boolean];
 
 const AGAIN = true;
 
-/** By the server's own error code, which says more than the status. */
+/** Meanings of the server's error codes, which are more specific than the status. */
 const BY_CODE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
-  ...named(['NoSuchKey', 'NoSuchVersion'], 'OBJECT_NOT_FOUND'),
-  ...named(['NoSuchBucket'], 'BUCKET_NOT_FOUND'),
-  ...named(['PreconditionFailed'], 'OBJECT_EXISTS'),
-  ...named(['ConditionalRequestConflict', 'OperationAborted'], 'OBJECT_CONFLICT', AGAIN),
-  ...named(['InvalidRange'], 'RANGE_UNSATISFIABLE'),
-  ...named(['EntityTooLarge', 'MaxMessageLengthExceeded'], 'OBJECT_TOO_LARGE'),
-  ...named(
-    ['BadDigest', 'InvalidDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch'],
-    'CHECKSUM_MISMATCH',
-    AGAIN,
-  ),
-  ...named(['AccessDenied', 'AllAccessDisabled', 'AccountProblem'], 'PERMISSION_DENIED'),
-  ...named(
-    [
-      'InvalidAccessKeyId',
-      'SignatureDoesNotMatch',
-      'ExpiredToken',
-      'InvalidToken',
-      'TokenRefreshRequired',
-      'InvalidSecurity',
-      'NotSignedUp',
-    ],
-    'CREDENTIALS_REFUSED',
-  ),
-  ...named(['RequestExpired', 'RequestTimeTooSkewed', 'RequestInTheFuture'], 'CLOCK_SKEWED'),
-  ...named(
-    [
-      'SlowDown',
-      'TooManyRequests',
-      'Throttling',
-      'ThrottlingException',
-      'RequestLimitExceeded',
-      'BandwidthLimitExceeded',
-    ],
-    'TARGET_THROTTLED',
-    AGAIN,
-  ),
-  ...named(['RequestTimeout', 'RequestTimedOut'], 'TARGET_TIMEOUT', AGAIN),
-  ...named(['InternalError', 'ServiceUnavailable', 'IncompleteBody', 'TemporaryRedirect'], 'TARGET_UNAVAILABLE', AGAIN),
-  ...named(['QuotaExceeded', 'InsufficientStorage', 'XMinioStorageFull', 'XMinioAdminBucketQuotaExceeded'], 'NO_SPACE'),
-  ...named(
-    [
-      'NotImplemented',
-      'MethodNotAllowed',
-      'InvalidObjectState',
-      'InvalidBucketState',
-      'PermanentRedirect',
-      'AuthorizationHeaderMalformed',
-      'AuthorizationQueryParametersError',
-      'IllegalLocationConstraintException',
-    ],
-    'TARGET_ERROR',
-  ),
-  // Node's: to try again would be of no use.
-  ...named(
-    [
-      'CERT_HAS_EXPIRED',
-      'CERT_NOT_YET_VALID',
-      'DEPTH_ZERO_SELF_SIGNED_CERT',
-      'ERR_TLS_CERT_ALTNAME_INVALID',
-      'SELF_SIGNED_CERT_IN_CHAIN',
-      'UNABLE_TO_GET_ISSUER_CERT',
-      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-    ],
-    'TARGET_ERROR',
-  ),
+  ...named('NoSuchKey NoSuchVersion', 'OBJECT_NOT_FOUND'),
+  ...named('NoSuchBucket', 'BUCKET_NOT_FOUND'),
+  ...named('PreconditionFailed', 'OBJECT_EXISTS'),
+  ...named('ConditionalRequestConflict OperationAborted', 'OBJECT_CONFLICT', AGAIN),
+  ...named('InvalidRange', 'RANGE_UNSATISFIABLE'),
+  ...named('EntityTooLarge MaxMessageLengthExceeded', 'OBJECT_TOO_LARGE'),
+  ...named('BadDigest InvalidDigest', 'CHECKSUM_MISMATCH', AGAIN),
+  ...named('XAmzContentSHA256Mismatch XAmzContentChecksumMismatch', 'CHECKSUM_MISMATCH', AGAIN),
+  ...named('AccessDenied AllAccessDisabled AccountProblem', 'PERMISSION_DENIED'),
+  ...named('InvalidAccessKeyId SignatureDoesNotMatch InvalidSecurity NotSignedUp', 'CREDENTIALS_REFUSED'),
+  ...named('ExpiredToken InvalidToken TokenRefreshRequired', 'CREDENTIALS_REFUSED'),
+  ...named('RequestExpired RequestTimeTooSkewed RequestInTheFuture', 'CLOCK_SKEWED'),
+  ...named('SlowDown TooManyRequests Throttling ThrottlingException', 'TARGET_THROTTLED', AGAIN),
+  ...named('RequestLimitExceeded BandwidthLimitExceeded', 'TARGET_THROTTLED', AGAIN),
+  ...named('RequestTimeout RequestTimedOut', 'TARGET_TIMEOUT', AGAIN),
+  ...named('InternalError ServiceUnavailable IncompleteBody TemporaryRedirect', 'TARGET_UNAVAILABLE', AGAIN),
+  ...named('QuotaExceeded InsufficientStorage XMinioStorageFull XMinioAdminBucketQuotaExceeded', 'NO_SPACE'),
+  ...named('NotImplemented MethodNotAllowed InvalidObjectState InvalidBucketState PermanentRedirect', 'TARGET_ERROR'),
+  ...named('AuthorizationHeaderMalformed AuthorizationQueryParametersError', 'TARGET_ERROR'),
+  ...named('IllegalLocationConstraintException', 'TARGET_ERROR'),
+  // Codes of Node. Another attempt would fail in the same way.
+  ...named('CERT_HAS_EXPIRED CERT_NOT_YET_VALID ERR_TLS_CERT_ALTNAME_INVALID', 'TARGET_ERROR'),
+  ...named('DEPTH_ZERO_SELF_SIGNED_CERT SELF_SIGNED_CERT_IN_CHAIN UNABLE_TO_GET_ISSUER_CERT', 'TARGET_ERROR'),
+  ...named('UNABLE_TO_GET_ISSUER_CERT_LOCALLY UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'TARGET_ERROR'),
 ]);
 
-/** For servers and proxies that send no code, and for answers to HEAD, which have no body. */
+/** Meanings of statuses, for servers and proxies that send no code, and for answers to HEAD, which have no body. */
 const BY_STATUS: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
   [307, ['TARGET_UNAVAILABLE', AGAIN]],
   [401, ['CREDENTIALS_REFUSED']],
@@ -124,8 +85,8 @@ const BY_STATUS: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
   [507, ['NO_SPACE']],
 ]);
 
-function named(names: readonly string[], code: BackupErrorCode, retryable?: boolean): [string, Meaning][] {
-  return names.map((name) => [name, [code, retryable ?? false]]);
+function named(names: string, code: BackupErrorCode, retryable?: boolean): [string, Meaning][] {
+  return names.split(' ').map((name) => [name, [code, retryable ?? false]]);
 }
 
 function meaningOf(failure: S3Failure): Meaning {
@@ -138,23 +99,23 @@ function meaningOf(failure: S3Failure): Meaning {
   return BY_STATUS.get(status) ?? (status >= 500 ? ['TARGET_UNAVAILABLE', AGAIN] : ['TARGET_ERROR']);
 }
 
-/** Servers accept signatures whose time differs from theirs by 15 minutes; the date of an answer is a little late. */
+/** Servers accept signatures whose time differs by up to 15 minutes. The date of an answer is slightly old. */
 const SKEW_MS = 14 * 60 * 1000;
-/** What servers say to a signature that is out of date, or not yet good. */
+/** The error codes of servers for a signature that has expired or is not valid yet. */
 const OF_THE_CLOCK = new Set([undefined, 'AccessDenied', 'SignatureDoesNotMatch', 'ExpiredToken', 'InvalidArgument']);
 
-/** A refusal by a server whose clock shows another time. Many say only "access denied" then. */
+/** Whether a refusal is due to a difference between the clocks. Many servers answer only "access denied" then. */
 function isOfTheClock({ status, code, aheadMs = 0 }: S3Failure): boolean {
   const isRefusal = status === 400 || status === 401 || status === 403;
   return isRefusal && OF_THE_CLOCK.has(code) && Math.abs(aheadMs) > SKEW_MS;
 }
 
-/** What to look at first, where the code alone leaves people searching. */
+/** What to do next, for codes that do not say it themselves. */
 const HINTS: Readonly<Record<string, string>> = {
   BUCKET_NOT_FOUND: 'create the bucket, or correct its name',
   CREDENTIALS_REFUSED: 'check the access key and the secret key of the client',
   PERMISSION_DENIED: 'grant this user the permission in the policy of the bucket',
-  TARGET_UNREACHABLE: 'if it stays so, check host, port and useSSL of the client',
+  TARGET_UNREACHABLE: 'if it persists, check host, port and useSSL of the client',
   NO_SPACE: 'make room, or raise the quota',
 };
 const HINTS_BY_CODE: Readonly<Record<string, string>> = {
@@ -169,7 +130,7 @@ const HINTS_BY_CODE: Readonly<Record<string, string>> = {
 const UNTRUSTED =
   'Node does not trust the certificate of the server: pass an `agent` with its `ca`, or set NODE_EXTRA_CA_CERTS';
 
-/** What servers say to a signature that is for another region. */
+/** The error codes of servers for a signature that is for another region. */
 const OF_THE_REGION = new Set(['AuthorizationHeaderMalformed', 'AuthorizationQueryParametersError']);
 
 function hintOf(code: BackupErrorCode, failure: S3Failure): string | undefined {
@@ -178,7 +139,8 @@ function hintOf(code: BackupErrorCode, failure: S3Failure): string | undefined {
   if (region !== undefined && (status === 301 || status === 307 || OF_THE_REGION.has(said))) {
     return `the bucket is in region ${region}: make the client with that region, or with the endpoint of that region`;
   }
-  if (status === 301 || status === 307) return 'the bucket is elsewhere: check endPoint and region of the client';
+  if (status === 301 || status === 307)
+    return 'the bucket is on another server: check endPoint and region of the client';
   const isOfCertificates = status === undefined && BY_CODE.get(said)?.[0] === 'TARGET_ERROR';
   return HINTS_BY_CODE[said] ?? (isOfCertificates ? UNTRUSTED : HINTS[code]);
 }
@@ -191,7 +153,7 @@ function clockHint(aheadMs: number | undefined): string {
 }
 
 /**
- * A failure as the error that callers get.
+ * Makes the error for a failure.
  *
  * @param what - such as `put of object a/b in bucket c`
  */
@@ -206,7 +168,7 @@ export function s3Error(what: string, failure: S3Failure): BackupError {
   });
 }
 
-/** An answer with a status of failure, before it is known what that means for the call that it is about. */
+/** An answer with a status of failure that has not been translated yet, because its meaning depends on the call. */
 export class S3Refusal {
   readonly what: string;
   readonly failure: S3Failure;
@@ -221,7 +183,7 @@ export class S3Refusal {
   }
 }
 
-/** What an answer with a status of failure says, from as much of its body as was read. */
+/** Reads an answer with a status of failure. @param body - as much of the body as was read */
 export function refusalOf(
   what: string,
   status: number,
@@ -235,7 +197,7 @@ export function refusalOf(
   const date = Date.parse(headers.date ?? '');
   return new S3Refusal(what, {
     status,
-    // MinIO tells the code of an error without a body in a header.
+    // MinIO puts the code into a header if the answer has no body.
     code: plainWord(field('Code') ?? headers['x-minio-error-code'], secrets),
     message: withoutSecrets(field('Message'), secrets),
     requestId: plainWord(headers['x-amz-request-id'] ?? field('RequestId'), secrets),
@@ -246,16 +208,16 @@ export function refusalOf(
 }
 
 /**
- * Codes and ids are words, and shorter than a signature. What does not look like one, or is a known secret, is not
- * shown, since it may be anything.
+ * Returns `text` if it can be a code or an id: a word that is shorter than a signature, and no known secret. Anything else may
+ * be a secret and is not shown.
  */
 export function plainWord(text: unknown, secrets: readonly string[] = []): string | undefined {
   return typeof text === 'string' && /^[\w.:-]{1,60}$/.test(text) && !secrets.includes(text) ? text : undefined;
 }
 
 /**
- * The first line of a server's message for people. Whatever could be a key, token, digest or signature goes: the
- * ones that are known, and every run of characters that looks like one.
+ * The first line of a message, without anything that could be a key, token, digest or signature: known secrets are removed,
+ * and so is every sequence of characters that looks like one.
  */
 export function withoutSecrets(text: string | undefined, secrets: readonly string[]): string | undefined {
   if (text === undefined) return undefined;
@@ -267,7 +229,7 @@ export function withoutSecrets(text: string | undefined, secrets: readonly strin
     .slice(0, 200);
 }
 
-/** `Retry-After` in milliseconds: it is a number of seconds, or a date by the server's own clock. */
+/** `Retry-After` in milliseconds. The header is a number of seconds, or a date of the server's clock. */
 export function retryAfterMs(value: string | undefined, serverDate: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;

@@ -12,24 +12,24 @@ export interface S3Request {
   readonly method: 'GET' | 'PUT' | 'HEAD' | 'POST' | 'DELETE';
   /** The object's name in the bucket; absent for the bucket itself. */
   readonly name?: string;
-  /** Signed, so also the place of what would be a header that begins with `x-amz-`: servers refuse unsigned ones. */
+  /** The signed parameters. Fields whose names begin with `x-amz-` belong here, because servers refuse unsigned ones. */
   readonly query?: S3Query;
-  /** Sent unsigned. */
+  /** Headers, which are not signed. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array<ArrayBuffer>;
-  /** Hears of bytes of the body as the system takes them, each time how many more. */
+  /** Called with the number of further bytes of the body that the system has taken. */
   readonly onSent?: ((bytes: number) => void) | undefined;
-  /** The most that a successful answer may hold, in bytes. @defaultValue 64 KiB */
+  /** The longest body of a successful answer, in bytes. @defaultValue 64 KiB */
   readonly maxAnswerBytes?: number;
   /**
-   * Looks at a successful answer before its body is read and returns how many bytes that must have, `undefined` where
-   * it can't be told. What it throws ends the exchange.
+   * Called with a successful answer before its body is read. It returns the length that the body must have, or `undefined` if
+   * it can't be known. If it throws, the exchange ends.
    */
   readonly onHeaders?: (answer: Pick<S3Answer, 'status' | 'headers'>) => number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** An answer with a status of success, read to its end. */
+/** An answer with a status of success, whose body has been read completely. */
 export interface S3Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -40,25 +40,25 @@ const MAX_SMALL_ANSWER_BYTES = 64 * 1024;
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const SLICE_BYTES = 256 * 1024;
 
-/** How long a request may take in all where nobody says: so long, and so much longer for each byte either way. */
+/** The default limit for the whole request is this time, and the time that the bodies take at this rate. */
 const TOTAL_TIMEOUT_MS = 10 * 60 * 1000;
 const SLOWEST_BYTES_PER_MS = 64;
 
-/** What is the same for all requests of a target. */
+/** The settings that all requests of a target have in common. */
 export interface S3Transport {
-  /** How long a request may go without a byte either way. */
+  /** How long a request may pass without a byte in either direction. */
   readonly silenceMs: number;
-  /** How long it may take from its beginning to its end; `undefined` for a limit that grows with the bodies. */
+  /** How long a request may take as a whole; `undefined` for a limit that grows with the bodies. */
   readonly totalMs: number | undefined;
-  /** Node's own where there is none. */
+  /** `undefined` for Node's global agent. */
   readonly agent: Agent | undefined;
-  /** Hears the headers of every answer, whatever its status. */
+  /** Called with the headers of every answer, whatever its status. */
   readonly onAnswer: (headers: IncomingHttpHeaders) => void;
 }
 
 /**
- * One request and its answer over Node's HTTP. Nothing is repeated here, no redirect followed: a create-only PUT that is
- * sent again could lose the race against itself. Request and response are destroyed on abort and timeout.
+ * One request and its answer over Node's HTTP. It never repeats a request and follows no redirect, because a create-only PUT
+ * that is sent twice can lose the race against itself. Request and response are destroyed on abort and timeout.
  */
 export class S3Exchange {
   readonly #transport: S3Transport;
@@ -82,15 +82,16 @@ export class S3Exchange {
     this.#timedOut.promise.catch(() => {});
   }
 
-  /** Rejects with an `S3Refusal` when the server has answered anything but success. */
+  /** Rejects with an `S3Refusal` if the status of the answer is not one of success. */
   async run(sign: () => Promise<S3SignedRequest>): Promise<S3Answer> {
-    // Until there is a socket nobody else watches the time: credentials are fetched, the agent's sockets may be taken.
+    // Node's timeout begins with the socket. Until then this timer counts: the client may be fetching credentials, and all
+    // sockets of the agent may be in use.
     this.#timer = setTimeout(() => this.#fallSilent(), this.#transport.silenceMs);
     this.#limitTotal(0);
     return Promise.race([this.#exchange(sign), this.#timedOut.promise]);
   }
 
-  /** Leaves nothing behind: neither a timer, nor a socket waited on, nor a request that begins later. */
+  /** Releases everything: no timer, no waiting socket and no request that begins later is left. */
   end(): void {
     this.#ended = true;
     clearTimeout(this.#timer);
@@ -117,7 +118,7 @@ export class S3Exchange {
     const what = this.#what;
     if (length > most) throw new BackupError('TARGET_ERROR', `${what}: the server answers more than ${most} bytes`);
     if (expected !== undefined && length < expected) {
-      const message = `${what}: ${length} bytes were answered of ${expected}`;
+      const message = `${what}: the answer has ${length} of ${expected} bytes`;
       throw new BackupError('TARGET_UNAVAILABLE', message, { retryable: true });
     }
     return { status, headers, body: joined(what, chunks) };
@@ -132,7 +133,8 @@ export class S3Exchange {
     }
     this.#secrets = request.secrets;
     this.#what = `${this.#order.what} at ${request.protocol}//${request.host}`;
-    if (this.#ended) throw new BackupError('TARGET_ERROR', `${this.#what}: given up before it was sent`);
+    if (this.#ended)
+      throw new BackupError('TARGET_ERROR', `${this.#what}: the request was abandoned before it was sent`);
     return request;
   }
 
@@ -145,7 +147,7 @@ export class S3Exchange {
         method,
         hostname,
         path,
-        // The timeout counts from before the socket is connected, and starts anew with every byte either way.
+        // The timeout counts from before the socket is connected, and restarts with every byte in either direction.
         timeout: this.#transport.silenceMs,
         headers: { ...headers, host, ...(body === undefined ? {} : { 'content-length': length }) },
         ...(port === undefined ? {} : { port }),
@@ -168,9 +170,9 @@ export class S3Exchange {
     return promise;
   }
 
-  /** Slice by slice, the next one when the system has taken the one before. */
+  /** Sends a body in slices, each after the system has taken the one before. */
   #send(request: ClientRequest, body: Uint8Array<ArrayBuffer>, start = 0): void {
-    // Looked at again each time: what is sent must be what was given. The server does not take a body that ends early.
+    // Checked before each slice: the buffer must not have been detached. The server refuses a body that ends early.
     if (body.byteLength !== this.#bodyLength) {
       request.destroy(new TypeError('the buffer of the body was detached during the call'));
       return;
@@ -183,13 +185,13 @@ export class S3Exchange {
       return;
     }
     request.write(slice, (error) => {
-      if (error) return; // The request has failed, and says so itself.
+      if (error) return; // The request emits the error, too.
       taken();
       this.#send(request, body, next);
     });
   }
 
-  /** The chunks of a body up to the one that goes past `maxBytes`; the connection is given up then. */
+  /** Reads the chunks of a body, and stops with the one that exceeds `maxBytes`, which closes the connection. */
   async #read(response: IncomingMessage, maxBytes: number): Promise<Uint8Array[]> {
     const chunks: Uint8Array[] = [];
     let length = 0;
@@ -200,23 +202,23 @@ export class S3Exchange {
         if (length > maxBytes) break;
       }
     } catch (error) {
-      throw this.#networkFailure(error); // A body cut short ends here: Node compares it with Content-Length.
+      throw this.#networkFailure(error); // This includes a body that was cut off: Node compares it with Content-Length.
     }
     return chunks;
   }
 
   #fallSilent(): void {
-    this.#timeOut(`nothing was heard of the server for ${this.#transport.silenceMs} ms`);
+    this.#timeOut(`the server has sent nothing for ${this.#transport.silenceMs} ms`);
   }
 
-  /** Limits the time from the beginning of the request, with an answer of at most so many bytes to come. */
+  /** Limits the time of the whole request, given the longest answer that may come. */
   #limitTotal(answerBytes: number): void {
     const bytes = this.#bodyLength + answerBytes;
     const totalMs = this.#transport.totalMs ?? TOTAL_TIMEOUT_MS + Math.ceil(bytes / SLOWEST_BYTES_PER_MS);
     clearTimeout(this.#totalTimer);
     if (this.#ended) return;
     const left = Math.max(0, this.#begunAt + totalMs - performance.now());
-    this.#totalTimer = setTimeout(() => this.#timeOut(`it was not done after ${totalMs} ms`), left);
+    this.#totalTimer = setTimeout(() => this.#timeOut(`the request was not complete after ${totalMs} ms`), left);
   }
 
   #timeOut(why: string): void {
@@ -231,24 +233,24 @@ export class S3Exchange {
   }
 }
 
-/** An error of the network, down to what may be shown of it. */
+/** Makes the error for a failure of the network, without secrets. */
 function networkError(what: string, error: unknown, secrets: readonly string[]): BackupError {
   const { message, code } = (error ?? {}) as { message?: unknown; code?: unknown };
   const text = withoutSecrets(typeof message === 'string' ? message : undefined, secrets);
   return s3Error(what, { status: undefined, code: plainWord(code), message: text, requestId: undefined });
 }
 
-/** What the client says when it has nothing to sign with. */
+/** The messages of the client when it has no credentials. */
 const NO_CREDENTIALS = /^Unable to get credentials|anonymous|(?:access|secret)Key is required/i;
 
-/** Codes of Node and of its `fetch`. Others, such as that of a missing file, say that the provider has no credentials. */
+/** Codes of Node's network layer and of its `fetch`. Others, such as that of a missing file, are no failures of the network. */
 const OF_THE_NETWORK = /^(?:E(?:CONN\w+|HOST\w+|NET\w+|PIPE|AI_\w+|NOTFOUND|TIMEDOUT)|UND_ERR_\w+)$/;
 
-/** Why the client could not sign, down to what may be shown of it. */
+/** Makes the error for a client that could not sign, without secrets. */
 function signingFailure(what: string, error: unknown): BackupError {
   if (BackupError.is(error)) return error;
   const { message, code, cause } = (error ?? {}) as { message?: unknown; code?: unknown; cause?: { code?: unknown } };
-  // A credentials provider that could not reach its own server is a matter of the network, too.
+  // A credentials provider may have failed to reach its own server.
   const networkCode = [plainWord(code), plainWord(cause?.code)].find((each) => OF_THE_NETWORK.test(each ?? ''));
   if (networkCode !== undefined)
     return networkError(`${what}, fetching credentials`, { code: networkCode, message }, []);

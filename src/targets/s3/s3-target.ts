@@ -21,38 +21,35 @@ import {
   prefixOfList,
   putOptions,
 } from '../target-arguments.ts';
-import { S3Checksums } from './s3-checksums.ts';
+import { expectedLength, infoOfHeaders, listQuery, parseListPage, sha256OfHeaders } from './s3-answers.ts';
 import { S3Connection, statusOf } from './s3-connection.ts';
 import { S3Deletes } from './s3-deletes.ts';
-import { expectedLength, infoOfHeaders, sha256OfHeaders } from './s3-headers.ts';
-import { listQuery, parseListPage } from './s3-listing.ts';
 import { type S3TargetOptions, s3Settings } from './s3-options.ts';
-import { S3Puts } from './s3-puts.ts';
+import { S3Checksums, S3Puts } from './s3-puts.ts';
+import { MAX_XML_BYTES } from './s3-xml.ts';
 
-/** The largest body of a single PUT. In parts a put could be neither create-only nor checked as a whole. */
+/** The largest body of a single PUT. A put in parts could be neither create-only nor checked as a whole. */
 const MAX_PUT_BYTES = 5 * 1024 ** 3;
-/** A page tells of a thousand objects in at most some 3 KiB each. */
-const MAX_XML_BYTES = 16 * 1024 * 1024;
 
 /**
- * Objects in a bucket of Amazon S3 or of another server that speaks its protocol.
+ * Stores objects in a bucket of Amazon S3 or of another server that speaks its protocol.
  *
- * The client signs, Node's HTTP sends. Nothing is sent again that may have taken effect: retries, if wanted, are
- * `withRetries`'s. What a store does not have (create-only puts, checksums, deleting many at once, telling its region) is
- * found out from its answers and done without, or named by an error of its own. Objects under the prefix whose names are no
- * keys are passed over in listings.
+ * The client signs requests, and Node's HTTP module sends them. No request is sent twice; use `withRetries` for retries.
+ * Features that a server lacks (create-only puts, checksums, deleting several objects at once, naming its region) are detected
+ * from its answers. The target then does without them or throws a specific error. Listings leave out objects under the prefix
+ * whose names are not keys.
  *
- * Requests carry their signature in the URL, with the body unsigned: over plain HTTP anybody on the network path can read, change
- * and repeat them for 15 minutes. Use TLS on any network that is not your own.
+ * Requests carry their signature in the URL, and the body is not signed: over plain HTTP, anybody on the network path can read,
+ * change and repeat them for 15 minutes. Use TLS on any network that is not your own.
  *
- * No answer is read beyond what its request can have: a range, the length that the server declares for a whole
- * object (at most `maxObjectBytes`), 16 MiB for a page of a listing and for many deletes, 64 KiB for all others. More is
- * `TARGET_ERROR`, and the connection is given up. A body that does not show where it ends is `TARGET_UNAVAILABLE`.
+ * No answer is read beyond the longest that is possible: a range, the length that the server declares for a whole object (at most
+ * `maxObjectBytes`), 16 MiB for a page of a listing and for the deletion of several objects, 64 KiB for all others. A longer
+ * answer is `TARGET_ERROR`, and the connection is closed. A body that does not show where it ends is `TARGET_UNAVAILABLE`.
  *
- * Besides what is said at each call, all of them throw `INVALID_KEY`, `CLOSED`, `signal.reason`, and for what the
- * server or the network says `BUCKET_NOT_FOUND`, `PERMISSION_DENIED`, `CREDENTIALS_REFUSED`, `CLOCK_SKEWED`,
- * `TARGET_ERROR` or, with `retryable`, `TARGET_UNREACHABLE`, `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` and `TARGET_TIMEOUT`. Their `cause` is an
- * {@link S3RequestError} where there was an answer or an error of the network.
+ * All calls throw `INVALID_KEY`, `CLOSED`, `signal.reason`, and for failures of the server or the network `BUCKET_NOT_FOUND`,
+ * `PERMISSION_DENIED`, `CREDENTIALS_REFUSED`, `CLOCK_SKEWED`, `TARGET_ERROR` or, with `retryable`, `TARGET_UNREACHABLE`,
+ * `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` and `TARGET_TIMEOUT`, in addition to the codes that are listed at each call. The
+ * `cause` is an {@link S3RequestError} if there was an answer or an error of the network.
  *
  * @public
  */
@@ -67,7 +64,7 @@ export class S3Target implements CloudTarget {
   readonly #createOnly: boolean;
   readonly #deletesVersions: boolean;
 
-  /** @throws `TypeError` for an option that is missing, unknown or out of range, or a client that can't sign. */
+  /** @throws `TypeError` for an option that is missing, unknown or out of range, and for a client that can't sign */
   constructor(options: S3TargetOptions) {
     const { client, bucket, prefix, createOnly, checksums, deleteVersions, ...transport } = s3Settings(options);
     this.#bucket = bucket;
@@ -82,9 +79,9 @@ export class S3Target implements CloudTarget {
   }
 
   /**
-   * `checksums` turns false when the first put shows that the server does not keep them, and true again where the second one
-   * finds the way in which it does; `versioned` turns true when an
-   * answer shows that the bucket keeps versions, unless `deleteVersions` is set.
+   * `checksums` becomes false when the first put shows that the server does not keep them, and true again if the second put
+   * finds a way in which it does. `versioned` becomes true when an answer shows that the bucket keeps versions, unless
+   * `deleteVersions` is set.
    */
   get capabilities(): TargetCapabilities {
     return {
@@ -99,8 +96,8 @@ export class S3Target implements CloudTarget {
    * Stores `body` in one request, replacing what was there unless `createOnly` is set.
    *
    * @throws `OBJECT_EXISTS`, `OBJECT_CONFLICT` (retryable) and `CREATE_ONLY_UNSUPPORTED` with `createOnly`;
-   * `OBJECT_TOO_LARGE` beyond 5 GiB, `CHECKSUM_MISMATCH` (retryable), `NO_SPACE`; `TypeError` for a body that is no
-   * `Uint8Array`, or that has another length when it is sent than when it was given
+   * `OBJECT_TOO_LARGE` above 5 GiB, `CHECKSUM_MISMATCH` (retryable), `NO_SPACE`; `TypeError` for a body that is not a
+   * `Uint8Array` or whose length changes during the call
    */
   async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
     const { createOnly = false, onSent, signal } = putOptions(options);
@@ -111,7 +108,7 @@ export class S3Target implements CloudTarget {
     if (given.byteLength > MAX_PUT_BYTES) {
       throw new BackupError(
         'OBJECT_TOO_LARGE',
-        `${what}: ${given.byteLength} bytes are too many for one put, which takes at most ${MAX_PUT_BYTES}`,
+        `${what}: the body has ${given.byteLength} bytes, and one put takes at most ${MAX_PUT_BYTES}`,
       );
     }
     if (createOnly && !this.#createOnly) {
@@ -121,10 +118,10 @@ export class S3Target implements CloudTarget {
   }
 
   /**
-   * The body of an object, or the bytes of a range of it.
+   * Returns the body of an object, or the bytes of a range of it.
    *
    * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `CHECKSUM_MISMATCH` (retryable), `OBJECT_TOO_LARGE` (for one
-   * array), `TypeError` for a range that is none
+   * array), `TypeError` for an invalid range
    */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const { range, signal } = getOptions(options);
@@ -152,7 +149,7 @@ export class S3Target implements CloudTarget {
       const actual = Buffer.from(await webcrypto.subtle.digest('SHA-256', body)).toString('hex');
       signal?.throwIfAborted();
       if (actual !== sha256) {
-        throw new BackupError('CHECKSUM_MISMATCH', `${what}: the bytes that arrived are not those that were stored`, {
+        throw new BackupError('CHECKSUM_MISMATCH', `${what}: the bytes of the answer do not match their checksum`, {
           retryable: true,
         });
       }
@@ -160,7 +157,7 @@ export class S3Target implements CloudTarget {
     return body;
   }
 
-  /** What the server tells of an object (its size in bytes), `undefined` when there is none in this bucket. */
+  /** Returns what the server reports about an object; `undefined` if the bucket has no such object. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
@@ -181,13 +178,13 @@ export class S3Target implements CloudTarget {
       }
       if (!(await this.#isThere(what, name, signal))) return undefined;
       if (sightings > 0) {
-        // There for one kind of request and not for the other, twice over: that is no race.
+        // The object exists for GET and not for HEAD, twice in a row: that is not a race.
         throw new BackupError('TARGET_ERROR', `${what}: the server answers HEAD with 404 and GET with the object`);
       }
     }
   }
 
-  /** The objects whose key begins with `prefix`, in key order, a request for each thousand as they are needed. */
+  /** Lists the objects whose key begins with `prefix`, in key order. Each request fetches a thousand when they are needed. */
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
     const { after, signal } = listOptions(options);
     prefixOfList(prefix);
@@ -219,13 +216,13 @@ export class S3Target implements CloudTarget {
       }
       token = page.nextToken;
       if (token !== undefined && tokens.has(token)) {
-        throw new BackupError('TARGET_ERROR', `${what}: the server names the same next page again and again`);
+        throw new BackupError('TARGET_ERROR', `${what}: the server repeats a page of the listing`);
       }
       if (token !== undefined) tokens.add(token);
     } while (token !== undefined);
   }
 
-  /** Removes an object, with `deleteVersions` in all of its versions; an absent one is a success. */
+  /** Deletes an object (with `deleteVersions`, all of its versions). The call succeeds if there is no such object. */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
@@ -233,8 +230,8 @@ export class S3Target implements CloudTarget {
   }
 
   /**
-   * Removes objects, a request for each thousand, or one for each where the server has no such request. Where it rejects,
-   * with the first error, others may be gone.
+   * Deletes objects, with one request for each thousand, or for each object if the server can't delete several at once. It
+   * rejects with the first error; other objects may have been deleted then.
    *
    * @throws as `delete` does
    */
@@ -247,7 +244,7 @@ export class S3Target implements CloudTarget {
     );
   }
 
-  /** The date of the server's last answer and what has passed since; it is asked where that was over a minute ago. */
+  /** Returns the date of the server's last answer plus the time since. A request is sent if that was over a minute ago. */
   async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
     const { signal } = abortOptions(options);
     this.#lifetime.check(signal);
@@ -256,12 +253,12 @@ export class S3Target implements CloudTarget {
     try {
       await this.#connection.send({ what: `time of bucket ${this.#bucket}`, method: 'HEAD', signal });
     } catch (error) {
-      if (statusOf(error) === undefined) throw error; // A refusal has a date as well.
+      if (statusOf(error) === undefined) throw error; // A refusal has a date, too.
     }
     return this.#connection.storeTime();
   }
 
-  /** Calls made later reject with `CLOSED`. The client stays as it is. */
+  /** Closes the target: later calls reject with `CLOSED`. The client is not affected. */
   async close(): Promise<void> {
     this.#lifetime.close();
   }
@@ -280,14 +277,15 @@ export class S3Target implements CloudTarget {
 
   async #getNothing(key: string, offset: number, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
     const info = await this.stat(key, { signal });
-    if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
+    if (info === undefined)
+      throw new BackupError('OBJECT_NOT_FOUND', `${this.#what('get', this.#nameOf(key))}: there is no such object`);
     rangeWithin(key, info.size, { offset, length: 0 });
     return new Uint8Array(0);
   }
 
   /**
-   * A 404 to HEAD has no body and may as well be about the bucket. A GET says which: it rejects with
-   * `BUCKET_NOT_FOUND`, or with anything else that is no proof of absence.
+   * Whether an object exists. A 404 to HEAD has no body and may be about the bucket, too. A GET distinguishes the two: it rejects
+   * with `BUCKET_NOT_FOUND` then.
    */
   async #isThere(what: string, name: string, signal: AbortSignal | undefined): Promise<boolean> {
     try {
@@ -295,7 +293,7 @@ export class S3Target implements CloudTarget {
       return true;
     } catch (error) {
       if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return false;
-      if (BackupError.is(error, 'RANGE_UNSATISFIABLE')) return true; // It is empty.
+      if (BackupError.is(error, 'RANGE_UNSATISFIABLE')) return true; // The object is empty.
       throw error;
     }
   }

@@ -1,9 +1,13 @@
 /**
- * Just the XML that S3 answers: elements and text. No document types and hence no entities but the five that XML
- * has by itself, nothing is taken for a number, and depth and length are bounded: the answer comes over a network.
+ * A parser for the XML in S3's answers: elements and text. It is our own because the answers come over a network, where an
+ * attacker may write them: it knows no document types (and so no entities but the five of XML itself), takes nothing for a
+ * number, and bounds depth and length.
  */
 
-/** An element: its children if it has any, and its text. */
+/** The longest answer that is a list: a page of a thousand names of about 3 KiB each, in bytes. */
+export const MAX_XML_BYTES = 16 * 1024 * 1024;
+
+/** An element with its children and its text. */
 export interface XmlElement {
   readonly name: string;
   readonly children: XmlElement[];
@@ -11,14 +15,14 @@ export interface XmlElement {
 }
 
 const MAX_DEPTH = 16;
-/** Some ten times what a page of a listing has. */
+/** About ten times the number of elements in a page of a listing. */
 const MAX_ELEMENTS = 100_000;
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
-/** A declaration or comment, a CDATA section, a closing tag, an opening tag, or text: in that order. */
+/** The alternatives are a declaration or comment, a CDATA section, a closing tag, an opening tag, and text. */
 const TOKEN =
   /<\?[^>]*\?>|<!--[\s\S]*?-->|<!\[CDATA\[([\s\S]*?)\]\]>|<\/([\w:.-]+)\s*>|<([\w:.-]+)(?:\s[^<>]*?)?(\/?)>|([^<]+)/y;
 
-/** The root element of `text`; undefined when it is not whole, well-formed XML of that kind. */
+/** The root element of `text`; `undefined` if the text is not complete, well-formed XML of this kind. */
 export function parseXml(text: string): XmlElement | undefined {
   const document: XmlElement = { name: '', children: [], text: '' };
   const open: XmlElement[] = [document];
@@ -45,12 +49,12 @@ export function parseXml(text: string): XmlElement | undefined {
   return open.length === 1 && document.children.length === 1 ? document.children[0] : undefined;
 }
 
-/** The text of the first child of that name. */
+/** The text of the first child with a name. */
 export function childText(element: XmlElement, name: string): string | undefined {
   return element.children.find((child) => child.name === name)?.text;
 }
 
-/** `text` as the content of an element. */
+/** Escapes `text` as the content of an element. */
 export function escapeXml(text: string): string {
   return text.replace(/[&<>]/g, (character) => (character === '&' ? '&amp;' : character === '<' ? '&lt;' : '&gt;'));
 }

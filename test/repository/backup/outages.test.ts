@@ -16,7 +16,7 @@ import {
   writeBlock,
 } from '../support/repositories.ts';
 
-vi.mock('../../../src/targets/clock.ts', () => import('../histories/support/hasty-clock.ts'));
+vi.mock('../../../src/common/clock.ts', () => import('../histories/support/hasty-clock.ts'));
 
 type Call = 'put' | 'get' | 'list' | 'lost put';
 

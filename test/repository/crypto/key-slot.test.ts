@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test, vi } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import {
   checkKeySlot,
   decodeKeySlot,
@@ -202,7 +202,7 @@ test('names and repository keys of a wrong form are a TypeError', async () => {
 describe('a hostile slot', () => {
   /** Signed by somebody who has the key: nothing but its fields is wrong. */
   const changed = async (unlock: Unlock, changes: object) =>
-    sealedSlot(key, repositoryId, slotName, encodePlain({ ...fieldsOf(await make(unlock)), ...changes }));
+    sealedSlot(key, repositoryId, slotName, encodeMsgpack({ ...fieldsOf(await make(unlock)), ...changes }));
 
   test.each([
     { n: 2 ** 24, r: 8, p: 1 }, // 16 GiB
@@ -277,7 +277,7 @@ describe('a hostile slot', () => {
     const fields = fieldsOf(await make(UNLOCKS.key as Unlock));
     const kek = hkdf256(rawKey, fields.salt as Buffer, 'cow1 raw key');
     const wrapped = gcm(kek, fields.nonce as Buffer, randomBytes(32), bytes('cow1 slot', repositoryId, slotName));
-    const forged = sealedSlot(key, repositoryId, slotName, encodePlain({ ...fields, wrapped }));
+    const forged = sealedSlot(key, repositoryId, slotName, encodeMsgpack({ ...fields, wrapped }));
     await expect(open(forged, UNLOCKS.key as Unlock)).rejects.toEqual(withCode('KEY_SLOT_CORRUPT'));
   });
 

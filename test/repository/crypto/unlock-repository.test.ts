@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { makeKeySlot } from '../../../src/repository/crypto/key-slot.ts';
 import * as scrypt from '../../../src/repository/crypto/scrypt.ts';
 import { checkUnlock, type Unlock } from '../../../src/repository/crypto/unlock.ts';
@@ -30,7 +30,7 @@ class Slots {
     const slot = slotName(this.stored.length);
     const name = { format: formatOf(id), slot };
     const bytes = await makeKeySlot(key, checkUnlock(unlock), name, {}, { n: 2, r: 1, p: 1 });
-    const changed = sealedSlot(key, id, slot, encodePlain({ ...readMap(slotBody(bytes)), ...changes }));
+    const changed = sealedSlot(key, id, slot, encodeMsgpack({ ...readMap(slotBody(bytes)), ...changes }));
     return this.put(() => changed);
   }
 

@@ -1,8 +1,8 @@
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { MAX_TAIL } from '../../../src/repository/format/entry-codec.ts';
 import type { LogEntry } from '../../../src/repository/format/log-entry.ts';
@@ -102,7 +102,7 @@ describe.each(KEYS.map((key) => [key === undefined ? 'plain' : 'encrypted', key]
     test('are refused with every kind of wrong field, however well they are sealed', () => {
       const entry = entryPlain(entryAfter(after(open()), { type: 'abort', session: 1 }));
       const sealed = (fields: unknown) => () =>
-        decodeEntry(logKey, 2, sealObject(logKey, 'cow1 log', 2, encodePlain(fields)));
+        decodeEntry(logKey, 2, sealObject(logKey, 'cow1 log', 2, encodeMsgpack(fields)));
       expect(sealed({ ...entry, tail: [] })).not.toThrow();
       for (const whole of [null, 5, [], 'x', entry]) expect(sealed(whole), JSON.stringify(whole)).toThrow(corrupt);
       const opening = { type: 'open', owner: 'x', volumes: [], fence: [], adopt: [] };
@@ -172,7 +172,7 @@ describe.each(KEYS.map((key) => [key === undefined ? 'plain' : 'encrypted', key]
 
     test('with a tail that leaves one out are refused', () => {
       const { entries } = everyEntry(logKey);
-      const fields = (tail: unknown[]) => encodePlain({ ...entryPlain(entries[4]!), tail });
+      const fields = (tail: unknown[]) => encodeMsgpack({ ...entryPlain(entries[4]!), tail });
       const decode = (tail: unknown[]) => decodeEntry(logKey, 5, sealObject(logKey, 'cow1 log', 5, fields(tail)));
       const plain = entries.map(entryPlain);
       expect(decode([plain[3], plain[2]]).tail).toHaveLength(2);
@@ -290,7 +290,7 @@ test('whatever the bytes are, decoders answer or give their code', async () => {
   await fc.assert(
     fc.asyncProperty(fc.nat(), fc.array(fc.nat(), { minLength: 1, maxLength: 8 }), junk, async (which, path, other) => {
       const index = which % plains.length;
-      const body = encodePlain(mutated(plains[index], path, other));
+      const body = encodeMsgpack(mutated(plains[index], path, other));
       await isFine(() => decodeEntry(undefined, index + 1, sealObject(undefined, 'cow1 log', index + 1, body)));
     }),
     property(2000),

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import {
   checkWritable,
   decodeFormat,
@@ -32,7 +32,7 @@ const plain: FormatFields = { ...encrypted, encrypted: false, keySlot: undefined
 const keyOf = (format: FormatFields) => (format.encrypted ? key : undefined);
 const bodyOf = (format: FormatFields) => encodeFormat(format).body;
 const objectOf = (format: FormatFields) => formatObject(encodeFormat(format), keyOf(format));
-const changed = (changes: object) => encodePlain({ ...readMap(bodyOf(encrypted)), ...changes });
+const changed = (changes: object) => encodeMsgpack({ ...readMap(bodyOf(encrypted)), ...changes });
 
 test.each([encrypted, plain, { ...encrypted, keySlot: undefined, fanOut: 248 }])(
   'decodes to what was encoded (%#)',
@@ -106,7 +106,7 @@ describe('a damaged one', () => {
   });
 
   test.each([[[]], ['text'], [null], [new Uint8Array(4)], [3]])('that is no map is not believed (%#)', (value) => {
-    expect(() => decodeFormatBody(encodePlain(value))).toThrow(withCode('REPOSITORY_CORRUPT'));
+    expect(() => decodeFormatBody(encodeMsgpack(value))).toThrow(withCode('REPOSITORY_CORRUPT'));
   });
 
   test.each([encrypted, plain])('is noticed whichever bit of it flips, without any key (%#)', (fields) => {

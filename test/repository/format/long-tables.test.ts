@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { InSteps } from '../../../src/common/event-loop-turns.ts';
+import type { Steps } from '../../../src/common/yield-to-event-loop.ts';
 import { EntryColumns } from '../../../src/repository/format/entry-columns.ts';
 import { encodingInnerNode } from '../../../src/repository/format/inner-node.ts';
 import { openingFooter, sealFooter, sealingFooter, TRAILER_BYTES } from '../../../src/repository/format/pack-footer.ts';
@@ -20,7 +20,7 @@ import { encodingRunChunk } from '../../../src/repository/format/run-chunk.ts';
 const ROWS = 5120;
 const PACK = { session: 7, random: 'ab'.repeat(16) };
 
-function stepsOf(work: InSteps<{ readonly length: number }>): [number, number] {
+function stepsOf(work: Steps<{ readonly length: number }>): [number, number] {
   for (let steps = 1; ; steps++) {
     const step = work.next();
     if (step.done) return [step.value.length, steps];
@@ -80,7 +80,7 @@ test('of a node and of a run chunk that name thousands of packs', () => {
     location: location(),
     usage: Array.from({ length: 63 }, () => ({ pack: next(), bytes: 9 })),
   });
-  const counted = (work: InSteps<{ readonly raw: Uint8Array }>) => {
+  const counted = (work: Steps<{ readonly raw: Uint8Array }>) => {
     for (let steps = 1; ; steps++) if (work.next().done) return steps;
   };
   // Twice each of the children, and the table of 4,096 packs.

@@ -3,7 +3,7 @@ import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { SWEEPS_ALL, testSeed, withinMs } from '../../support/randomness.ts';
 import { ReferenceHistory, type SweptKind } from './support/reference-history.ts';
 
-vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * Each call of a reference history fails before it takes effect, fails after it did, is never answered, is answered in part

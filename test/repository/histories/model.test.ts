@@ -5,7 +5,7 @@ import { runHistory } from './support/history-run.ts';
 import { shape, steps } from './support/steps.ts';
 import type { Tally } from './support/world.ts';
 
-vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * Whole histories by chance against a trivially correct model: every retained backup reads back byte for byte, always; a

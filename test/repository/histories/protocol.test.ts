@@ -21,7 +21,7 @@ import { Guest } from './support/guest.ts';
 import { createSmall } from './support/host.ts';
 import { Ledger } from './support/ledger.ts';
 
-vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * What goes wrong without each rule of the repository protocol, tried on real repositories. The traces that need dedup across

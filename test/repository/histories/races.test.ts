@@ -13,7 +13,7 @@ import { fight } from './support/fight.ts';
 import { createSmall } from './support/host.ts';
 import { Race } from './support/race.ts';
 
-vi.mock('../../../src/targets/clock.ts', () => import('./support/hasty-clock.ts'));
+vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**
  * Many hosts at one repository: writers, pruners that repack, readers. In memory every request and every answer comes in an

@@ -226,7 +226,7 @@ test('a clock that no date can hold is named before anything is written', async 
 
 test('a budget that holds for what was sent does not keep its outcome from being learned', async () => {
   const { metered, RequestMeter } = await import('../../../src/targets/decorators/request-meter.ts');
-  const { MeteredTarget } = await import('../../../src/targets/decorators/metered-target.ts');
+  const { MeteredTarget } = await import('../../../src/targets/decorators/request-meter.ts');
   const writer = await host(new MeteredTarget(new MemoryTarget()));
   const meter = new RequestMeter({ puts: 1, gets: 0 });
   const appended = await metered(meter, () => writer.append(() => keysFact, { lookFirst: false }));

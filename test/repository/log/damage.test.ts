@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
@@ -83,7 +83,7 @@ KEYS('the newest entry of a %s log', (_name, logKey) => {
     const { target, writer } = await backupsOf(1, { logKey });
     const { seq, hash } = writer.state;
     const body = { v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, type: 'keys', tail: [], ...rest };
-    await target.put(entryKey(seq + 1), sealObject(logKey, 'cow1 log', seq + 1, encodePlain(body)));
+    await target.put(entryKey(seq + 1), sealObject(logKey, 'cow1 log', seq + 1, encodeMsgpack(body)));
     const newer = withCode('REPOSITORY_UNSUPPORTED');
     await expect(openLog(sourceOf(target, { logKey }))).rejects.toEqual(newer);
     await expect(openLog(sourceOf(target, { logKey }), { onDamage: 'read-only' })).rejects.toEqual(newer);
@@ -94,7 +94,12 @@ KEYS('the newest entry of a %s log', (_name, logKey) => {
 
   test('has a checkpoint of a version that is not known: it is a cache', async () => {
     const target = await logOf(Array(33).fill(keysFact), { logKey });
-    const bytes = sealObject(logKey, 'cow1 checkpoint', 32, Uint8Array.from([0, 4, 0, 0, 0, ...encodePlain({ v: 2 })]));
+    const bytes = sealObject(
+      logKey,
+      'cow1 checkpoint',
+      32,
+      Uint8Array.from([0, 4, 0, 0, 0, ...encodeMsgpack({ v: 2 })]),
+    );
     await target.put(checkpointKey(32), bytes);
     expect((await openLog(sourceOf(target, { logKey }))).state.seq).toBe(33);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { atOnce } from '../../../src/common/event-loop-turns.ts';
-import { PlainReader } from '../../../src/common/plain-reader.ts';
+import { MsgpackReader } from '../../../src/common/msgpack-reader.ts';
+import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { stateFrom } from '../../../src/repository/format/state-codec.ts';
@@ -17,10 +17,10 @@ const tooHeavy = expect.objectContaining({
 describe('every part of a state is weighed while it is read:', () => {
   test.each(Object.keys(HOSTILE_ELEMENTS))('%s', (name) => {
     const raw = hostileContent(HOSTILE_ELEMENTS[name]!, { seq: 1, count: 2 });
-    const read = (most: number) => atOnce(stateFrom(new PlainReader(raw, 'LOG_CORRUPT'), most));
-    const weight = atOnce(stateWeight(read(Infinity)));
+    const read = (most: number) => runAtOnce(stateFrom(new MsgpackReader(raw, 'LOG_CORRUPT'), most));
+    const weight = runAtOnce(stateWeight(read(Infinity)));
     expect(weight).toBeGreaterThan(100);
-    expect(atOnce(stateWeight(read(weight)))).toBe(weight);
+    expect(runAtOnce(stateWeight(read(weight)))).toBe(weight);
     expect(() => read(weight - 1)).toThrow(tooHeavy);
   });
 });

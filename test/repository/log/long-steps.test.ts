@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
-import type { InSteps } from '../../../src/common/event-loop-turns.ts';
-import { hashing } from '../../../src/common/long-bytes.ts';
-import { PlainReader } from '../../../src/common/plain-reader.ts';
-import { encodingPlain } from '../../../src/common/plain-writer.ts';
+import { sha256InSteps } from '../../../src/common/long-bytes.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
+import { MsgpackReader } from '../../../src/common/msgpack-reader.ts';
+import { encodeMsgpackInSteps } from '../../../src/common/msgpack-writer.ts';
+import type { Steps } from '../../../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { commitIdFor, decodingEntry, encodingEntry } from '../../../src/repository/format/entry-codec.ts';
 import { opening, sealing } from '../../../src/repository/format/log-object.ts';
@@ -17,7 +17,7 @@ import { LOG_KEY } from './support/hosts.ts';
 
 /** What is long is done in steps, of which none does more than a bounded part: the event loop turns in between. */
 
-function counted<T>(work: InSteps<T>): { value: T; steps: number } {
+function counted<T>(work: Steps<T>): { value: T; steps: number } {
   for (let steps = 1; ; steps++) {
     const step = work.next();
     if (step.done) return { value: step.value, steps };
@@ -48,14 +48,14 @@ function largeState(count: number): LogState {
 }
 
 function* encoding(state: LogState) {
-  return yield* encodingPlain(yield* statePlain(state));
+  return yield* encodeMsgpackInSteps(yield* statePlain(state));
 }
 
 test('a state is written and read in steps, twice as many for twice as much', () => {
   const [once, twice] = [2000, 4000].map((count): Record<'bytes' | 'written' | 'read', number> => {
     const state = largeState(count);
     const written = counted(encoding(state));
-    const read = counted(stateFrom(new PlainReader(written.value, 'LOG_CORRUPT'), Infinity));
+    const read = counted(stateFrom(new MsgpackReader(written.value, 'LOG_CORRUPT'), Infinity));
     expect({ ...read.value }).toEqual({ ...state });
     return { bytes: written.value.length, written: written.steps, read: read.steps };
   });
@@ -76,7 +76,7 @@ test('a checkpoint of a large state comes back', async () => {
 
 test('objects are hashed, sealed and opened 256 KiB a step', () => {
   const body = Uint8Array.from(randomBytes(5 * 2 ** 20));
-  expect(counted(hashing(body)).steps).toBe(21);
+  expect(counted(sha256InSteps(body)).steps).toBe(21);
   for (const key of [undefined, LOG_KEY]) {
     const sealed = counted(sealing(key, 'cow1 log', 3, body));
     const opened = counted(opening(key, 'cow1 log', 3, sealed.value));
@@ -116,9 +116,9 @@ describe('a hostile checkpoint is refused where it is wrong, before the rest is 
     const head = Buffer.from([0xdd, count >>> 24, (count >>> 16) & 0xff, (count >>> 8) & 0xff, count & 0xff]);
     return Buffer.concat([
       Buffer.of(0x82),
-      encodePlain('v'),
+      encodeMsgpack('v'),
       Buffer.of(1),
-      encodePlain(field),
+      encodeMsgpack(field),
       head,
       Buffer.alloc(bytes, item, 'hex'),
     ]);
@@ -126,7 +126,7 @@ describe('a hostile checkpoint is refused where it is wrong, before the rest is 
   test.each(['backups', 'heads', 'known', 'condemned', 'quarantined', 'removedSlots', 'seq'])('%s', (field) => {
     for (const item of ['90', '80', 'c0', '9190']) {
       const raw = filled(field, item, 2 ** 21);
-      const work = stateFrom(new PlainReader(raw, 'LOG_CORRUPT'), 2 ** 20);
+      const work = stateFrom(new MsgpackReader(raw, 'LOG_CORRUPT'), 2 ** 20);
       let steps = 0;
       expect(() => {
         while (!work.next().done) steps++;
@@ -137,15 +137,15 @@ describe('a hostile checkpoint is refused where it is wrong, before the rest is 
 
   test('an element that is long itself, and names without end', () => {
     const elements = (item: Uint8Array) =>
-      Buffer.concat([Buffer.of(0x82), encodePlain('v'), Buffer.of(1), encodePlain('known'), Buffer.of(0x91), item]);
-    const read = (raw: Uint8Array) => () => counted(stateFrom(new PlainReader(raw, 'LOG_CORRUPT'), 2 ** 20));
+      Buffer.concat([Buffer.of(0x82), encodeMsgpack('v'), Buffer.of(1), encodeMsgpack('known'), Buffer.of(0x91), item]);
+    const read = (raw: Uint8Array) => () => counted(stateFrom(new MsgpackReader(raw, 'LOG_CORRUPT'), 2 ** 20));
     const many = 3 * 2 ** 20;
     const numbers = Buffer.concat([
       Buffer.of(0xdd, many >> 24, many >> 16, (many >> 8) & 0xff, many & 0xff),
       Buffer.alloc(many),
     ]);
     expect(read(elements(numbers))).toThrow(expect.objectContaining({ cause: new RangeError('too many values') }));
-    const names = (count: number) => elements(encodePlain([1, new Uint8Array(count * 16), [], new Uint8Array(0)]));
+    const names = (count: number) => elements(encodeMsgpack([1, new Uint8Array(count * 16), [], new Uint8Array(0)]));
     expect(read(names(2 ** 14))).toThrow('more memory than its length allows');
     expect(read(names(2 ** 10))).toThrow('lacks a field');
   });

@@ -1,8 +1,8 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { InnerNode } from '../../../src/repository/format/inner-node.ts';
 import { decodeLeaf } from '../../../src/repository/format/leaf.ts';
 import { decodeDescriptor, encodeDescriptor } from '../../../src/repository/format/map-descriptor-codec.ts';
@@ -186,7 +186,7 @@ type Fields = Record<string, any>;
 describe('a descriptor', () => {
   test('whose MessagePack was mutated decodes to the same shape or is MAP_CORRUPT', async () => {
     const { map } = await sample();
-    const bytes = encodePlain(encodeDescriptor(map.descriptor));
+    const bytes = encodeMsgpack(encodeDescriptor(map.descriptor));
     const mutation = fc.record({ at: fc.nat(bytes.length - 1), value: fc.integer({ min: 0, max: 255 }) });
     let refused = 0;
     fc.assert(
@@ -194,7 +194,7 @@ describe('a descriptor', () => {
         const mutated = new Uint8Array(bytes);
         for (const { at, value } of mutations) mutated[at] = value;
         try {
-          const decoded = decodeDescriptor(decodePlain(mutated, 'MAP_CORRUPT'));
+          const decoded = decodeDescriptor(decodeMsgpack(mutated, 'MAP_CORRUPT'));
           expect(decoded.size).toBeLessThanOrEqual(decoded.blockSize * 2 ** 32);
         } catch (error) {
           if (!isMapCorrupt(error)) throw error;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { KEYS_PREFIX } from '../../../src/repository/format/object-keys.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
@@ -183,7 +183,7 @@ describe('what a creation left that was cut short', () => {
   test.each(['damaged', 'of a newer program', 'too large'])('does not stand in the way where it is %s', async (how) => {
     const target = await interrupted(ENCRYPTED);
     const [[key, bytes]] = [...(await objectsOf(target))] as [[string, Uint8Array]];
-    const newer = encodePlain({ ...readMap(slotBody(bytes)), kind: 'smart card' });
+    const newer = encodeMsgpack({ ...readMap(slotBody(bytes)), kind: 'smart card' });
     const replacements: Record<string, Uint8Array> = {
       damaged: bytes.subarray(1),
       'of a newer program': withChecksum('cow1 key slot', Buffer.concat([newer, new Uint8Array(32)])),

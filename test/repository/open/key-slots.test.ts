@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { checkUnlock, type Unlock } from '../../../src/repository/crypto/unlock.ts';
@@ -374,7 +374,7 @@ describe('listing', () => {
     await damage(target, cut, (bytes) => bytes.subarray(0, 20));
     const { repositoryKey } = context.keys;
     await damage(target, newer, (bytes) => {
-      const body = encodePlain({ ...readMap(slotBody(bytes)), kind: 'smart card' });
+      const body = encodeMsgpack({ ...readMap(slotBody(bytes)), kind: 'smart card' });
       return sealedSlot(repositoryKey as Uint8Array, context.format.repositoryId, newer, body);
     });
     await target.put('keys/readme', Uint8Array.of(1));

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { BlockRange } from '../../../src/common/block-range.ts';
-import { ByteRanges } from '../../../src/common/byte-ranges.ts';
+import { ByteRanges } from '../../../src/common/byte-range.ts';
 import { BlockSet } from '../../../src/repository/restore/block-set.ts';
 import { eachWindow } from '../../../src/repository/restore/restore-windows.ts';
 import { property } from '../../support/randomness.ts';

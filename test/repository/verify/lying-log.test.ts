@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
@@ -32,10 +32,10 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     const { target, logKey, newest } = await filled(isEncrypted);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
-    const fields = decodePlain(body, 'LOG_CORRUPT') as { tail: { type: string; backups: { volume: string }[] }[] };
+    const fields = decodeMsgpack(body, 'LOG_CORRUPT') as { tail: { type: string; backups: { volume: string }[] }[] };
     const hidden = fields.tail.find(({ type }) => type === 'commit');
     hidden!.backups[0]!.volume = 'another';
-    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodePlain(fields)));
+    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodeMsgpack(fields)));
     await using repository = await openIn(target, isEncrypted, { readOnly: true }).catch(() => undefined);
     // Where the state can't be folded, opening has noticed by itself.
     if (repository === undefined) return;
@@ -48,9 +48,9 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     const { target, logKey, newest } = await filled(isEncrypted);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
-    const fields = decodePlain(body, 'LOG_CORRUPT') as { tail: { at: number }[] };
+    const fields = decodeMsgpack(body, 'LOG_CORRUPT') as { tail: { at: number }[] };
     (fields.tail.at(-1) as { at: number }).at = 1;
-    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodePlain(fields)));
+    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodeMsgpack(fields)));
     await using repository = await openIn(target, isEncrypted);
     const error = await failureOf(repository.verify(options));
     expect(error).toMatchObject({ code: 'LOG_CORRUPT' });

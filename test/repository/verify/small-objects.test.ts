@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../../src/common/errors.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { decodeFormat, formatObject } from '../../../src/repository/format/format-object.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
@@ -110,7 +110,7 @@ describe.each(KINDS)('$name: format', (kind) => {
 test('a newer format is no damage where it is signed, and damage where it is not', async () => {
   const { target, context, look } = await repository(ENCRYPTED);
   const { format } = decodeFormat(await target.get('format'));
-  const body = encodePlain({ ...readMap(format.body), version: 9, minReader: 9, minWriter: 9 });
+  const body = encodeMsgpack({ ...readMap(format.body), version: 9, minReader: 9, minWriter: 9 });
   const newer = formatObject({ ...format, body }, context.keys.repositoryKey);
   await target.put('format', Uint8Array.from(newer));
   expect(await look()).toEqual(SOUND);
@@ -254,7 +254,7 @@ describe('key slots', () => {
     const slot = 'ffffffffffffffff';
     await context.log.append(() => ({ type: 'keys', added: [slot], removed: [] }));
     for (const changes of [{ kind: 'smart card' }, { version: 2 }]) {
-      const newer = encodePlain({ ...body, ...changes });
+      const newer = encodeMsgpack({ ...body, ...changes });
       const sealed = sealedSlot(context.keys.repositoryKey as Uint8Array, repositoryId, slot, newer);
       await target.put(slotKey(slot), Uint8Array.from(sealed));
       expect(await look()).toEqual(SOUND);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { inRanges } from '../../../src/common/block-ranges.ts';
+import { inRanges } from '../../../src/common/block-range.ts';
 import { damagedBlocksOf, needsRebuild } from '../../../src/repository/backup/quarantined-base.ts';
 import { FreshRecords } from '../../../src/repository/context/fresh-records.ts';
 import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';

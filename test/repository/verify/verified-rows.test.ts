@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { atOnce } from '../../../src/common/event-loop-turns.ts';
-import { sortedInTurns } from '../../../src/common/sorted-in-turns.ts';
+import { sortInSteps } from '../../../src/common/sort-in-steps.ts';
+import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
 import { nameOf, VerifiedRows } from '../../../src/repository/verify/verified-rows.ts';
 import { randomBytes } from '../../support/randomness.ts';
 
@@ -14,20 +14,20 @@ function steps(work: Generator<void, unknown, void>): number {
 }
 
 test('rows ascend, keep the later time, and leave out packs that are not there', () => {
-  const some = atOnce(
+  const some = runAtOnce(
     VerifiedRows.EMPTY.with(
       timesOf(0, 3000, (n) => n + 1),
       packs,
     ),
   );
   const there = packs.filter((_, n) => n % 7 !== 0);
-  const rows = atOnce(
+  const rows = runAtOnce(
     some.with(
       timesOf(2000, 4000, (n) => (n % 2 === 0 ? 10_000 : 1)),
       there,
     ),
   );
-  const read = atOnce(VerifiedRows.reading(Uint8Array.from(rows.body)));
+  const read = runAtOnce(VerifiedRows.reading(Uint8Array.from(rows.body)));
   const expected = packs.map((_, n) => {
     if (n % 7 === 0 || n >= 4000) return 0;
     const noted = n < 2000 ? 0 : n % 2 === 0 ? 10_000 : 1;
@@ -46,13 +46,13 @@ test('rows ascend, keep the later time, and leave out packs that are not there',
 });
 
 test('what does not ascend, is cut, or is of another version counts as nothing', () => {
-  const { body } = atOnce(
+  const { body } = runAtOnce(
     VerifiedRows.EMPTY.with(
       timesOf(0, 9, () => 5),
       packs,
     ),
   );
-  const is = (bytes: Uint8Array) => atOnce(VerifiedRows.reading(bytes)).body.length > 1;
+  const is = (bytes: Uint8Array) => runAtOnce(VerifiedRows.reading(bytes)).body.length > 1;
   expect(is(body)).toBe(true);
   expect(is(body.subarray(0, body.length - 1))).toBe(false);
   expect(is(Buffer.concat([body, body.subarray(1)]))).toBe(false);
@@ -61,7 +61,7 @@ test('what does not ascend, is cut, or is of another version counts as nothing',
 
 test('rows are read and put together in steps of 512', () => {
   const noted = timesOf(0, COUNT, () => 5);
-  const rows = atOnce(VerifiedRows.EMPTY.with(noted, packs));
+  const rows = runAtOnce(VerifiedRows.EMPTY.with(noted, packs));
   expect(steps(VerifiedRows.EMPTY.with(noted, packs))).toBe(11);
   expect(steps(rows.with(noted, packs))).toBe(21);
   expect(steps(VerifiedRows.reading(rows.body))).toBe(10);
@@ -70,6 +70,6 @@ test('rows are read and put together in steps of 512', () => {
 test('sorting in turns gives what sorting at once gives, with equal ones in their order', async () => {
   for (const count of [0, 1, 2048, 2049, 10_000]) {
     const items = Array.from({ length: count }, (_, n) => ({ n, key: randomBytes(1)[0] as number }));
-    expect(await sortedInTurns(items, (a, b) => a.key - b.key)).toEqual(items.toSorted((a, b) => a.key - b.key));
+    expect(await sortInSteps(items, (a, b) => a.key - b.key)).toEqual(items.toSorted((a, b) => a.key - b.key));
   }
 });

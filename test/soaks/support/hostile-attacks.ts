@@ -1,5 +1,5 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { signObject } from '../../../src/repository/format/signed-object.ts';
 import { craftedMaps } from './hostile-maps.ts';
@@ -198,7 +198,7 @@ function resealed(world: World, below: Below): Attack | undefined {
 
 /** An entry of the newest number, or another, that says something else about itself. */
 function seqBody(whole: Bytes, below: Below): Bytes {
-  const fields = decodePlain(whole.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
+  const fields = decodeMsgpack(whole.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
   const { seq, prev, id, at, tail, format } = fields;
   const facts: readonly object[] = [
     { type: 'forget', backups: [] },
@@ -211,7 +211,7 @@ function seqBody(whole: Bytes, below: Below): Bytes {
     { type: '__proto__' },
     { type: 'of the future' },
   ];
-  return encodePlain({ v: 1, seq, prev, id, at, tail, format, ...facts[below(facts.length)] });
+  return encodeMsgpack({ v: 1, seq, prev, id, at, tail, format, ...facts[below(facts.length)] });
 }
 
 /** Cheap to store, dear to read. */
@@ -279,9 +279,9 @@ function appended(world: World, below: Below): Attack | undefined {
   const [from, body] = entries[below(entries.length)] as [string, Bytes];
   const newest = newestOf(world);
   const [, top] = entries.find(([key]) => parseLogKey(key)?.seq === newest) as [string, Bytes];
-  const fields = decodePlain(body.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
+  const fields = decodeMsgpack(body.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
   const next = { ...fields, seq: newest + 1, prev: hashOf(top), tail: [] };
-  const plain = encodePlain(next);
+  const plain = encodeMsgpack(next);
   const bytes = sealPlain('cow1 log', below(4) === 0 ? plain : mutatedPlain(plain, below));
   const key = entryKey(newest + 1, world.flavour.singleWriter ? hashOf(bytes) : undefined);
   return attack(`${key}: a changed copy of ${from}`, [[key, bytes]], { shows: false });

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
 import { EntryColumns } from '../../../src/repository/format/entry-columns.ts';
 import { identityPart } from '../../../src/repository/format/identity-part.ts';
@@ -127,7 +127,7 @@ export function craftedMaps(world: World, below: Below): Attack | undefined {
   const commit = { type: 'commit', session, backups: [backup], packs, packTables };
   for (const [index, fact] of [open, commit].entries()) {
     const seq = newest + 1 + index;
-    const bytes = sealPlain('cow1 log', encodePlain({ ...head(seq, prev), ...fact }));
+    const bytes = sealPlain('cow1 log', encodeMsgpack({ ...head(seq, prev), ...fact }));
     prev = hashOf(bytes);
     edits.push([entryKey(seq, world.flavour.singleWriter ? prev : undefined), bytes]);
   }

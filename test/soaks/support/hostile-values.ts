@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { decodePlain, encodePlain } from '../../../src/common/bounded-msgpack.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 
 /** MessagePack as nobody writes it. */
 
@@ -61,10 +61,10 @@ const VALUES: readonly (() => unknown)[] = [
 
 /** The same map with one thing about it, or a few, that is different. */
 export function mutatedPlain(bytes: Uint8Array, below: Below): Uint8Array<ArrayBuffer> {
-  const value = decodePlain(bytes, 'LOG_CORRUPT');
+  const value = decodeMsgpack(bytes, 'LOG_CORRUPT');
   const changes = 1 + (below(3) === 0 ? below(4) : 0);
   for (let change = 0; change < changes; change++) changeOne(value, below);
-  return encodePlain(value);
+  return encodeMsgpack(value);
 }
 
 interface Place {
@@ -139,7 +139,7 @@ export function messagePackBomb(below: Below, bytes: number): Uint8Array<ArrayBu
 
 /** A map that has a field of a bomb beside those that belong there. @param fields - of the map, fewer than 15 */
 export function bombedMap(fields: Record<string, unknown>, name: string, bomb: Uint8Array): Uint8Array<ArrayBuffer> {
-  const plain = encodePlain({ ...fields, [name]: null }); // The field's value is the last byte.
+  const plain = encodeMsgpack({ ...fields, [name]: null }); // The field's value is the last byte.
   return new Uint8Array(Buffer.concat([plain.subarray(0, -1), bomb]));
 }
 

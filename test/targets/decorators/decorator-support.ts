@@ -1,5 +1,5 @@
+import type { TargetClock } from '../../../src/common/clock.ts';
 import { BackupError, type BackupErrorCode } from '../../../src/common/errors.ts';
-import type { TargetClock } from '../../../src/targets/clock.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 
 /** A clock that jumps ahead instead of waiting, and remembers by how much. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { systemClock } from '../../../src/targets/clock.ts';
+import { systemClock } from '../../../src/common/clock.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
 import { withRetries } from '../../../src/targets/decorators/with-retries.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';

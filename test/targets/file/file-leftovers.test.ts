@@ -7,9 +7,9 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { fanOut } from '../../../src/targets/decorators/fan-out.ts';
 import { readOnlyTarget } from '../../../src/targets/decorators/read-only.ts';
 import { withRetries } from '../../../src/targets/decorators/with-retries.ts';
-import { RESERVED } from '../../../src/targets/file/file-path.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
-import { writerProcess } from '../../../src/targets/file/writer-process.ts';
+import { RESERVED } from '../../../src/targets/file/object-path.ts';
+import { writerProcess } from '../../../src/targets/file/unfinished-files.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { folderForTest } from '../../support/folders.ts';
 
@@ -69,11 +69,11 @@ describe('what a killed writer left', () => {
     async () => {
       const own = writerProcess();
       if (own === undefined) throw new Error('no /proc here');
-      const { place, pid, startedAt } = own;
-      const alive = `put-${place}-${pid}-${startedAt}-${digits('a')}`;
+      const { namespace, pid, startedAt } = own;
+      const alive = `put-${namespace}-${pid}-${startedAt}-${digits('a')}`;
       leave(alive, 400 * DAY_MS);
-      leave(`put-${place}-${pid}-${Number(startedAt) - 1}-${digits('b')}`); // The same id, as in a container that restarts.
-      leave(`put-${place}-4194304-1-${digits('c')}`); // No such process.
+      leave(`put-${namespace}-${pid}-${Number(startedAt) - 1}-${digits('b')}`); // The same id, as in a container that restarts.
+      leave(`put-${namespace}-4194304-1-${digits('c')}`); // No such process.
       leave(`put-${'0'.repeat(16)}-${pid}-${startedAt}-${digits('d')}`); // Another machine, or container.
       const target = new FileTarget(folder);
       expect(await target.removeLeftovers()).toEqual({ count: 2, bytes: 8 });

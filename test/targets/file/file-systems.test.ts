@@ -187,7 +187,7 @@ test('a body whose length changes under a put is refused, and no object is made 
     const buffer = new ArrayBuffer(4096, { maxByteLength: 8192 });
     const put = target.put('a', new Uint8Array(buffer));
     change(buffer);
-    await expect(put).rejects.toThrow(/held 4096 bytes/);
+    await expect(put).rejects.toThrow(/had 4096 bytes/);
   }
   for (const none of ['text', null, [1], new Uint16Array(4)]) {
     await expect(target.put('a', none as never)).rejects.toThrow(TypeError);

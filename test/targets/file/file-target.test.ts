@@ -14,9 +14,9 @@ import { open, realpath, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { fileError } from '../../../src/targets/file/file-errors.ts';
-import { RESERVED } from '../../../src/targets/file/file-path.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { readFully, writeFully } from '../../../src/targets/file/file-transfer.ts';
+import { RESERVED } from '../../../src/targets/file/object-path.ts';
 import { folderForTest } from '../../support/folders.ts';
 import { bodyOf, KEYS } from './put-forever.ts';
 

@@ -32,7 +32,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'its synchronous door is shut while a write is in flight',
-    /both doors/,
+    /synchronous and asynchronous calls/,
     (size) =>
       new (class extends MemoryDevice {
         #writing = 0;
@@ -70,7 +70,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'what it discarded reads differently later',
-    /follows a discard/,
+    /a discarded range/,
     (size) =>
       new (class extends MemoryDevice {
         override async discard(offset: number, length: number) {
@@ -80,7 +80,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'its discard takes the neighbours along',
-    /follows a discard/,
+    /a discarded range/,
     (size) =>
       new (class extends MemoryDevice {
         override async discard(offset: number, length: number) {
@@ -190,7 +190,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'it can be closed once only',
-    /closing twice/,
+    /closing may be repeated/,
     (size) =>
       new (class extends MemoryDevice {
         #closed = false;
@@ -203,7 +203,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'it goes on after it was closed',
-    /closing twice/,
+    /closing may be repeated/,
     (size) =>
       new (class extends MemoryDevice {
         override async close() {}
@@ -211,7 +211,7 @@ export const lifetimeDefects: readonly Defect[] = [
   ],
   [
     'disposing of it closes nothing',
-    /disposing of it/,
+    /disposing closes/,
     (size) =>
       new (class extends MemoryDevice {
         override async [Symbol.asyncDispose]() {}

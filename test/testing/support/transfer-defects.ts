@@ -9,13 +9,13 @@ const SECTOR = { sectorSize: 512 };
 export const transferDefects: readonly Defect[] = [
   [
     'its size is not whole sectors',
-    /tells a size/,
+    /has a size/,
     (size) => Object.defineProperty(new MemoryDevice(size), 'sectorSize', { value: 1000 }),
   ],
-  ['it is smaller than asked for', /tells a size/, (size) => new MemoryDevice(size / 2)],
+  ['it is smaller than asked for', /has a size/, (size) => new MemoryDevice(size / 2)],
   [
     'its size changes with what is written',
-    /tells a size/,
+    /has a size/,
     (size) =>
       new (class extends MemoryDevice {
         override writeSync(offset: number, from: Uint8Array) {
@@ -98,7 +98,7 @@ export const transferDefects: readonly Defect[] = [
   ],
   [
     'it does not fill the last byte of a read',
-    /fills all of the buffer/,
+    /fills the whole buffer/,
     (size) =>
       new (class extends MemoryDevice {
         override readSync(offset: number, into: Uint8Array) {
@@ -108,7 +108,7 @@ export const transferDefects: readonly Defect[] = [
   ],
   [
     'it does not take the last bytes of a long write',
-    /fills all of the buffer/,
+    /fills the whole buffer/,
     (size) =>
       new (class extends MemoryDevice {
         override writeSync(offset: number, from: Uint8Array) {
@@ -118,7 +118,7 @@ export const transferDefects: readonly Defect[] = [
   ],
   [
     'it reads into the beginning of the memory behind a view',
-    /honours views/,
+    /respects views/,
     (size) =>
       new (class extends MemoryDevice {
         override readSync(offset: number, into: Uint8Array) {
@@ -128,7 +128,7 @@ export const transferDefects: readonly Defect[] = [
   ],
   [
     'it changes what it is given to write',
-    /honours views/,
+    /respects views/,
     (size) =>
       new (class extends MemoryDevice {
         override writeSync(offset: number, from: Uint8Array) {

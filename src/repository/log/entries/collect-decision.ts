@@ -1,5 +1,5 @@
 import { BackupError } from '../../../common/errors.ts';
-import { atOnce, type InSteps, Steps } from '../../../common/event-loop-turns.ts';
+import { runAtOnce, StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import type { LogFactOf, PackTable } from '../../format/log-entry.ts';
 import { type Condemnation, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
@@ -40,16 +40,16 @@ export type TableRows = ReadonlyMap<string, readonly PackName[]>;
 
 /** The `collect` entry of what can be named now. Refuses with `OBJECT_CONFLICT` where the log went on: mark again (P7). */
 export function decideCollect(state: LogState, plan: CollectPlan): Decision<LogFactOf<'collect'>> {
-  return atOnce(collecting(state, plan));
+  return runAtOnce(collecting(state, plan));
 }
 
 /** As {@link decideCollect}, in steps: a repository may have a million packs. */
-export function* collecting(state: LogState, plan: CollectPlan): InSteps<Decision<LogFactOf<'collect'>>> {
+export function* collecting(state: LogState, plan: CollectPlan): Steps<Decision<LogFactOf<'collect'>>> {
   // @mutation marked-again
   if (state.seq !== plan.markedAt) {
     return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
   }
-  const steps = new Steps();
+  const steps = new StepCounter();
   const names = yield* KnownNames.of(state, plan.tables ?? new Map());
   const spared = sparedSessions(state);
   const fence = (plan.fence ?? []).filter((session) => state.sessions.has(session));
@@ -90,9 +90,9 @@ function* stillThere(
   state: LogState,
   redate: readonly number[],
   { fence, gone }: { readonly fence: readonly number[]; readonly gone: Gone },
-): InSteps<number[]> {
+): Steps<number[]> {
   if (redate.length === 0) return [];
-  const steps = new Steps();
+  const steps = new StepCounter();
   const fenced = new Set(fence);
   const gonePacks = new Set<string>();
   for (const pack of gone.gonePacks) {
@@ -118,8 +118,8 @@ interface Gone {
 }
 
 /** Condemned earlier, and not in the listing: deleted. What lands late after that is an orphan like any other. */
-function* goneOf(state: LogState, listed: Iterable<PackName>, names: KnownNames): InSteps<Gone> {
-  const steps = new Steps();
+function* goneOf(state: LogState, listed: Iterable<PackName>, names: KnownNames): Steps<Gone> {
+  const steps = new StepCounter();
   const there = new Set<string>();
   const orphaned = new Set<number>();
   for (const pack of listed) {
@@ -147,7 +147,7 @@ export interface Deletable<Pack extends PackName = PackName> {
  * condemned by name.
  */
 export function deletable(state: LogState, listed: Iterable<PackName>, tables: TableRows = new Map()): Deletable[] {
-  return atOnce(findingDeletable(state, listed, tables));
+  return runAtOnce(findingDeletable(state, listed, tables));
 }
 
 /** As {@link deletable}, in steps. */
@@ -155,9 +155,9 @@ export function* findingDeletable<Pack extends PackName>(
   state: LogState,
   listed: Iterable<Pack>,
   tables: TableRows,
-): InSteps<Deletable<Pack>[]> {
+): Steps<Deletable<Pack>[]> {
   if (state.condemned.size + state.condemnedSessions.size === 0) return [];
-  const steps = new Steps();
+  const steps = new StepCounter();
   const names = yield* KnownNames.of(state, tables);
   const found: Deletable<Pack>[] = [];
   for (const pack of listed) {
@@ -193,9 +193,9 @@ export class KnownNames {
     this.#state = state;
   }
 
-  static *of(state: LogState, rows: TableRows): InSteps<KnownNames> {
+  static *of(state: LogState, rows: TableRows): Steps<KnownNames> {
     const names = new KnownNames(state);
-    const steps = new Steps();
+    const steps = new StepCounter();
     for (const [session, { tables }] of state.known) {
       if (steps.isDue()) yield;
       if (!tables.every((table) => rows.has(tableKey(table)))) names.#unreadable.add(session);
@@ -229,8 +229,8 @@ export class KnownNames {
   }
 
   /** Keys of packs with a table that lists something needed. When such a pack is condemned, so is what the table says. */
-  *neededHolders(isNeeded: (pack: PackName) => boolean): InSteps<Set<string>> {
-    const steps = new Steps();
+  *neededHolders(isNeeded: (pack: PackName) => boolean): Steps<Set<string>> {
+    const steps = new StepCounter();
     const holders = new Set<string>();
     for (const { holder, rows } of this.#tables) {
       for (const pack of rows) {

@@ -1,4 +1,4 @@
-import type { InSteps } from '../../../common/event-loop-turns.ts';
+import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/corrupt.ts';
 import type { LogEntry } from '../../format/log-entry.ts';
 import { type Condemnation, isKnown, sparedSessions } from '../../format/log-state.ts';
@@ -12,7 +12,7 @@ import { fence, openSession } from './fold-sessions.ts';
 type Collect = Extract<LogEntry, { readonly type: 'collect' }>;
 
 /** A collection, also a repacker's: P6, P7, P9. */
-export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
+export function* foldCollect(draft: FoldDraft, entry: Collect): Steps<void> {
   // As of before this entry: fencing and condemning a session are two collections (P6).
   const spared = sparedSessions(draft);
   yield* redate(draft, entry);
@@ -44,7 +44,7 @@ export function* foldCollect(draft: FoldDraft, entry: Collect): InSteps<void> {
 }
 
 /** P8: what is named counts from this entry on. */
-function* redate(draft: FoldDraft, { seq, at, redated }: Collect): InSteps<void> {
+function* redate(draft: FoldDraft, { seq, at, redated }: Collect): Steps<void> {
   if (redated.length === 0) return;
   const dated = { seq, at };
   const left = new Set(redated);
@@ -74,7 +74,7 @@ function* redate(draft: FoldDraft, { seq, at, redated }: Collect): InSteps<void>
   if (found.size !== left.size) throw logCorrupt(`collection ${seq} dates what is neither a session nor condemned`);
 }
 
-function* foldGone(draft: FoldDraft, entry: Collect): InSteps<void> {
+function* foldGone(draft: FoldDraft, entry: Collect): Steps<void> {
   for (const pack of entry.gonePacks) {
     if (draft.steps.isDue()) yield;
     if (!draft.condemned.delete(packKey(pack)))
@@ -90,7 +90,7 @@ function* foldGone(draft: FoldDraft, entry: Collect): InSteps<void> {
 }
 
 /** Tables that are out of date go with what they lead to, which their collection condemned, or with the pack they stand in. */
-function* dropFormer(draft: FoldDraft): InSteps<void> {
+function* dropFormer(draft: FoldDraft): Steps<void> {
   if (draft.formerRelocations.size === 0) return;
   const left = new Set<number>();
   for (const { seq } of draft.condemned.values()) {
@@ -107,7 +107,7 @@ function* dropFormer(draft: FoldDraft): InSteps<void> {
 }
 
 /** P9: a repacker's collection ends its session, which is open until then, and makes its packs known. */
-function* foldRepack(draft: FoldDraft, entry: Collect): InSteps<void> {
+function* foldRepack(draft: FoldDraft, entry: Collect): Steps<void> {
   if (entry.session === undefined) {
     if (entry.newPacks.length + entry.relocate.length > 0) throw logCorrupt(`collection ${entry.seq} has no session`);
     return;
@@ -124,7 +124,7 @@ interface Relocating {
   readonly by: Condemnation;
 }
 
-function* relocate(draft: FoldDraft, entry: Collect, { movable, by }: Relocating): InSteps<void> {
+function* relocate(draft: FoldDraft, entry: Collect, { movable, by }: Relocating): Steps<void> {
   for (const relocation of entry.relocate) {
     if (draft.steps.isDue()) yield;
     const key = packKey(relocation.pack);
@@ -139,7 +139,7 @@ function* relocate(draft: FoldDraft, entry: Collect, { movable, by }: Relocating
  *
  * @param lost - keys of packs that this entry made unreachable, `undefined` where it may be any
  */
-function* checkStillThere(draft: FoldDraft, entry: Collect, lost: readonly string[] | undefined): InSteps<void> {
+function* checkStillThere(draft: FoldDraft, entry: Collect, lost: readonly string[] | undefined): Steps<void> {
   if (lost !== undefined) {
     const unmoved = lost.filter((key) => !draft.relocations.has(key));
     if (unmoved.length === 0) return;

@@ -1,4 +1,4 @@
-import type { InSteps } from '../../../common/event-loop-turns.ts';
+import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/corrupt.ts';
 import type { BackupRecord, CommittedPack, LogEntry, PackTable } from '../../format/log-entry.ts';
 import { condemnationOf, isKnown, ownSessions, type Session } from '../../format/log-state.ts';
@@ -8,7 +8,7 @@ import type { FoldDraft } from './fold-draft.ts';
 import { openSession } from './fold-sessions.ts';
 
 /** A session's one commit: P2, P3, P4, P12. */
-export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): InSteps<void> {
+export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): Steps<void> {
   const session = openSession(draft, entry.session);
   const { backups } = entry;
   const { size } = new Set(backups.map((backup) => backup.volume));
@@ -33,7 +33,7 @@ export function* addPacks(
   session: Session,
   packs: readonly CommittedPack[],
   tables: readonly PackTable[],
-): InSteps<void> {
+): Steps<void> {
   const own = ownSessions(session);
   const listed = new Set<string>();
   for (const pack of packs) {

@@ -1,4 +1,4 @@
-import { type InSteps, Steps } from '../../../common/event-loop-turns.ts';
+import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import type { CommittedPack, PackTable, Relocation } from '../../format/log-entry.ts';
 import {
   type Condemnation,
@@ -50,7 +50,7 @@ export class FoldDraft implements LogState {
   keySlots: Set<string>;
   removedSlots: Set<string>;
   /** Of the whole fold: every loop over many things asks it. */
-  readonly steps = new Steps();
+  readonly steps = new StepCounter();
   /** Which parts are the draft's own by now. */
   readonly #own = new Set<Name>();
   readonly #ownKnown = new Map<number, OwnKnownPacks>();
@@ -90,7 +90,7 @@ export class FoldDraft implements LogState {
   }
 
   /** Makes parts of the state this draft's own: only those may be changed. */
-  *own(names: readonly Name[]): InSteps<void> {
+  *own(names: readonly Name[]): Steps<void> {
     for (const name of names) {
       if (this.#own.has(name)) continue;
       const part: ReadonlyMap<unknown, unknown> | ReadonlySet<string> = this[name];
@@ -139,7 +139,7 @@ export class FoldDraft implements LogState {
   }
 
   /** Where the marked backups begin. */
-  *beginnings(): InSteps<DescriptorPacks> {
+  *beginnings(): Steps<DescriptorPacks> {
     if (this.#beginnings !== undefined) return this.#beginnings;
     const beginnings = new DescriptorPacks();
     for (const marked of [this.backups, this.pinned]) {
@@ -152,7 +152,7 @@ export class FoldDraft implements LogState {
     return beginnings;
   }
 
-  *addKnown(packs: readonly CommittedPack[]): InSteps<void> {
+  *addKnown(packs: readonly CommittedPack[]): Steps<void> {
     for (const { session, random } of packs) {
       if (this.steps.isDue()) yield;
       (yield* this.#knownOf(session)).packs.add(random);
@@ -160,7 +160,7 @@ export class FoldDraft implements LogState {
   }
 
   /** Tables say themselves whose packs they list, so they stand with every session whose packs that may be. */
-  *addTables(sessions: Iterable<number>, tables: readonly PackTable[]): InSteps<void> {
+  *addTables(sessions: Iterable<number>, tables: readonly PackTable[]): Steps<void> {
     if (tables.length === 0) return;
     const tabled = yield* this.#sessionsWithTables();
     for (const session of sessions) {
@@ -176,7 +176,7 @@ export class FoldDraft implements LogState {
    * @returns keys of packs that can't be reached any more, unless there is a new table for them; `undefined` for "look at
    * everything", because a table was among what was condemned
    */
-  *condemn(packs: readonly PackName[], by: Condemnation): InSteps<string[] | undefined> {
+  *condemn(packs: readonly PackName[], by: Condemnation): Steps<string[] | undefined> {
     const keys: string[] = [];
     const touched = new Set<number>();
     for (const { session, random } of packs) {
@@ -198,7 +198,7 @@ export class FoldDraft implements LogState {
     return hasLostTables ? undefined : [...keys, ...moved];
   }
 
-  *relocate(key: string, relocation: Relocation, by: Condemnation): InSteps<void> {
+  *relocate(key: string, relocation: Relocation, by: Condemnation): Steps<void> {
     const movedBy = yield* this.#relocationsByHolder();
     const earlier = this.relocations.get(key);
     if (earlier !== undefined) {
@@ -217,7 +217,7 @@ export class FoldDraft implements LogState {
   }
 
   /** Tables that lay in a condemned pack list nothing any more. */
-  *#dropTables(touched: Set<number>): InSteps<boolean> {
+  *#dropTables(touched: Set<number>): Steps<boolean> {
     let hasLost = false;
     for (const session of yield* this.#sessionsWithTables()) {
       if (this.steps.isDue()) yield;
@@ -243,7 +243,7 @@ export class FoldDraft implements LogState {
   }
 
   /** @param holders - packs that may have held their tables; `undefined` for any */
-  *#dropRelocations(holders: readonly string[] | undefined, by: Condemnation): InSteps<string[]> {
+  *#dropRelocations(holders: readonly string[] | undefined, by: Condemnation): Steps<string[]> {
     if (this.relocations.size === 0) return [];
     const movedBy = yield* this.#relocationsByHolder();
     const dropped: string[] = [];
@@ -260,7 +260,7 @@ export class FoldDraft implements LogState {
     return dropped;
   }
 
-  *#sessionsWithTables(): InSteps<Set<number>> {
+  *#sessionsWithTables(): Steps<Set<number>> {
     if (this.#tabled !== undefined) return this.#tabled;
     const tabled = new Set<number>();
     for (const [session, { tables }] of this.known) {
@@ -271,7 +271,7 @@ export class FoldDraft implements LogState {
     return tabled;
   }
 
-  *#relocationsByHolder(): InSteps<Map<string, Set<string>>> {
+  *#relocationsByHolder(): Steps<Map<string, Set<string>>> {
     if (this.#movedBy !== undefined) return this.#movedBy;
     const movedBy = new Map<string, Set<string>>();
     for (const [key, { location }] of this.relocations) {
@@ -283,7 +283,7 @@ export class FoldDraft implements LogState {
   }
 
   /** The packs of a session, to be changed. */
-  *#knownOf(session: number): InSteps<OwnKnownPacks> {
+  *#knownOf(session: number): Steps<OwnKnownPacks> {
     const own = this.#ownKnown.get(session);
     if (own !== undefined) return own;
     const { packs, tables, dead } = this.known.get(session) ?? NOTHING_KNOWN;
@@ -297,7 +297,7 @@ export class FoldDraft implements LogState {
     return copy;
   }
 
-  *#copyOfSet(set: ReadonlySet<string>): InSteps<Set<string>> {
+  *#copyOfSet(set: ReadonlySet<string>): Steps<Set<string>> {
     const copy = new Set<string>();
     for (const item of set) {
       if (this.steps.isDue()) yield;
@@ -306,7 +306,7 @@ export class FoldDraft implements LogState {
     return copy;
   }
 
-  *#copyOfMap(map: ReadonlyMap<unknown, unknown>): InSteps<Map<unknown, unknown>> {
+  *#copyOfMap(map: ReadonlyMap<unknown, unknown>): Steps<Map<unknown, unknown>> {
     const copy = new Map();
     for (const [key, value] of map) {
       if (this.steps.isDue()) yield;

@@ -1,4 +1,4 @@
-import type { InSteps } from '../../../common/event-loop-turns.ts';
+import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/corrupt.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
 import type { Session, StoredBackup } from '../../format/log-state.ts';
@@ -27,7 +27,7 @@ export function foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): vo
   draft.endSession(session);
 }
 
-export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): InSteps<void> {
+export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): Steps<void> {
   for (const id of backups) {
     if (draft.steps.isDue()) yield;
     const backup = liveBackup(draft, id, 'forgotten');

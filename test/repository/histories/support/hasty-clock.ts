@@ -1,9 +1,9 @@
-import type { TargetClock } from '../../../../src/targets/clock.ts';
+import type { TargetClock } from '../../../../src/common/clock.ts';
 
 let sleptMs = 0;
 
 /**
- * A clock on which nobody waits, for `vi.mock` in place of `src/targets/clock.ts`: between two tries of a request there is one
+ * A clock on which nobody waits, for `vi.mock` in place of `src/common/clock.ts`: between two tries of a request there is one
  * turn of the event loop, and the clock says that the pause is over. So waiting for an outage ends too.
  */
 export const systemClock: TargetClock = {

@@ -1,5 +1,5 @@
 import { zstdCompressSync } from 'node:zlib';
-import { encodePlain } from '../../../../src/common/bounded-msgpack.ts';
+import { encodeMsgpack } from '../../../../src/common/msgpack.ts';
 import { sealObject } from '../../../../src/repository/format/log-object.ts';
 import { randomBytesFrom, seededRandom } from '../../../../src/testing/seeded-random.ts';
 
@@ -134,13 +134,18 @@ export function hostileContent(
   padding: Uint8Array = new Uint8Array(),
 ): Uint8Array {
   const others = Object.fromEntries(FIELDS.filter((name) => name !== field).map((name) => [name, []]));
-  const start = Buffer.from(encodePlain({ v: 1, seq, hash: new Uint8Array(32), padding, ...others }));
+  const start = Buffer.from(encodeMsgpack({ v: 1, seq, hash: new Uint8Array(32), padding, ...others }));
   const fields = 4 + Object.keys(others).length + 1;
-  const parts: Uint8Array[] = [Uint8Array.of(0xde, 0, fields), start.subarray(1), encodePlain(field), Buffer.alloc(5)];
+  const parts: Uint8Array[] = [
+    Uint8Array.of(0xde, 0, fields),
+    start.subarray(1),
+    encodeMsgpack(field),
+    Buffer.alloc(5),
+  ];
   let left = maxRawBytes - parts.reduce((sum, { length }) => sum + length, 0);
   let written = 0;
   for (; written < count; written++) {
-    const bytes = encodePlain(element(written));
+    const bytes = encodeMsgpack(element(written));
     left -= bytes.length;
     if (left < 0) break;
     parts.push(bytes);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { decodePlain, encodePlain } from '../../../../src/common/bounded-msgpack.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../../src/common/msgpack.ts';
 import type { BlockEntry, MapDescriptor } from '../../../../src/repository/format/map-descriptor.ts';
 import { decodeDescriptor, encodeDescriptor } from '../../../../src/repository/format/map-descriptor-codec.ts';
 import { BlockMap, type BlockMapOptions } from '../../../../src/repository/map/block-map.ts';
@@ -113,7 +113,7 @@ export function openMap(store: RecordStore, fanOut: number, descriptor: MapDescr
 
 /** A descriptor as it comes out of a log entry. */
 export function roundTrip(descriptor: MapDescriptor): MapDescriptor {
-  return decodeDescriptor(decodePlain(encodePlain(encodeDescriptor(descriptor)), 'MAP_CORRUPT'));
+  return decodeDescriptor(decodeMsgpack(encodeMsgpack(encodeDescriptor(descriptor)), 'MAP_CORRUPT'));
 }
 
 export async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {

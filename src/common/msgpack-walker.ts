@@ -1,16 +1,16 @@
 const MAX_DEPTH = 16;
-/** No text that is stored here is longer; a longer one would be decoded in one long step. */
+/** No stored text is longer. A longer one would be decoded in one long step. */
 const MAX_TEXT_BYTES = 2 ** 20;
 /**
- * An empty map is one byte, and some fifty in memory: so values that take much more than their bytes are counted. Nothing
- * that is encoded here comes near: maps have fields, arrays and byte strings hold something.
+ * An empty map is one byte long and takes some fifty in memory. Values that take much more memory than they have bytes are
+ * therefore counted. Nothing that this library encodes comes near these limits, because its containers are not empty.
  */
 const LEAST_MAP_BYTES = 32;
 const LEAST_VALUE_BYTES = 4;
 const FREE_MAPS = 4096;
 const FREE_VALUES = 65_536;
 
-/** A place to go back to. */
+/** A position to return to. */
 export interface WalkerMark {
   readonly position: number;
   readonly mapsLeft: number;
@@ -18,28 +18,31 @@ export interface WalkerMark {
   readonly allLeft: number;
 }
 
-/** What an array or a map begins with. */
-export interface PlainHead {
+/** The head of an array or a map. */
+export interface MsgpackHead {
   readonly isMap: boolean;
-  /** Elements of an array; keys and values of a map. */
+  /** The number of elements of an array, or of keys and values of a map. */
   readonly values: number;
 }
 
-/** Steps over MessagePack and makes nothing of it. Everything throws a `RangeError` for what is not there in full, or not plain. */
-export class PlainWalker {
+/**
+ * Checks MessagePack without decoding it. All methods throw a `RangeError` for values that are incomplete, not plain, or claim
+ * more than the bytes can hold.
+ */
+export class MsgpackWalker {
   position = 0;
   readonly #view: DataView;
-  /** Containers that {@link PlainWalker.enter} went into. */
+  /** The number of containers that were entered and not left. */
   #entered = 0;
-  /** Of each container within the value that is stepped over: how many values are left, and whether it is a map. */
+  /** For each container within the value that is being skipped: the values that are left, and whether it is a map. */
   readonly #left: number[] = [];
   readonly #maps: boolean[] = [];
-  /** Whether the head that was read last is of a map. */
+  /** Whether the last head was that of a map. */
   #isMap = false;
   #mapsLeft: number;
-  /** Maps, arrays and byte strings. */
+  /** The number of further maps, arrays and byte strings that the bytes may hold. */
   #valuesLeft: number;
-  /** Values of every kind. */
+  /** The number of further values of any kind. */
   #allLeft = Infinity;
 
   constructor(bytes: Uint8Array) {
@@ -49,10 +52,10 @@ export class PlainWalker {
   }
 
   /**
-   * Steps over the value that begins here.
+   * Skips the value that begins here.
    *
-   * @param limit - stops in the value once this position is reached: the next call goes on from there
-   * @returns whether the value has ended
+   * @param limit - the position at which to stop within the value; the next call continues from there
+   * @returns whether the end of the value was reached
    */
   over(limit = Infinity): boolean {
     const left = this.#left;
@@ -78,7 +81,7 @@ export class PlainWalker {
     return { position: this.position, mapsLeft: this.#mapsLeft, valuesLeft: this.#valuesLeft, allLeft: this.#allLeft };
   }
 
-  /** Back to where a value began. */
+  /** Returns to the beginning of a value. */
   reset({ position, mapsLeft, valuesLeft, allLeft }: WalkerMark): void {
     this.position = position;
     this.#mapsLeft = mapsLeft;
@@ -88,13 +91,13 @@ export class PlainWalker {
     this.#maps.length = 0;
   }
 
-  /** So many values of whatever kind may follow. */
+  /** Limits how many values of any kind may follow. */
   limit(values: number): void {
     this.#allLeft = values;
   }
 
-  /** Goes into the array or map that begins here: its values follow. */
-  enter(): PlainHead {
+  /** Enters the array or map that begins here: its values are walked one by one. */
+  enter(): MsgpackHead {
     this.#isMap = false;
     const before = this.position;
     const type = this.#view.byteLength > before ? this.#view.getUint8(before) : 0;
@@ -109,7 +112,7 @@ export class PlainWalker {
     this.#entered--;
   }
 
-  /** Steps over what a value begins with, and over all of one that holds no others. @returns how many others it holds */
+  /** Skips the head of a container, or the whole of any other value. @returns the number of values in the container */
   #head(isKey: boolean): number {
     if (this.#entered + this.#left.length > MAX_DEPTH) throw new RangeError('nested too deeply');
     if (--this.#allLeft < 0) throw new RangeError('too many values');
@@ -121,42 +124,18 @@ export class PlainWalker {
     if (type <= 0x8f) return this.#container(type & 0x0f, true);
     if (type <= 0x9f) return this.#container(type & 0x0f, false);
     if (type <= 0xbf) return this.#skip(type & 0x1f);
-    switch (type) {
-      case 0xc0: // nil
-      case 0xc2: // false
-      case 0xc3: // true
-        return 0;
-      case 0xc4: // bin 8, 16, 32
-      case 0xc5:
-      case 0xc6:
-        this.#count(false);
-        return this.#skip(this.#unsigned(1 << (type - 0xc4)));
-      case 0xca: // float 32, 64
-      case 0xcb:
-        return this.#skip(4 << (type - 0xca));
-      case 0xcc: // unsigned 8 ... 64
-      case 0xcd:
-      case 0xce:
-      case 0xcf:
-        return this.#skip(1 << (type - 0xcc));
-      case 0xd0: // signed 8 ... 64
-      case 0xd1:
-      case 0xd2:
-      case 0xd3:
-        return this.#skip(1 << (type - 0xd0));
-      case 0xd9: // string 8, 16, 32
-      case 0xda:
-      case 0xdb:
-        return this.#text(this.#unsigned(1 << (type - 0xd9)));
-      case 0xdc: // array 16, 32
-      case 0xdd:
-        return this.#container(this.#unsigned(2 << (type - 0xdc)), false);
-      case 0xde: // map 16, 32
-      case 0xdf:
-        return this.#container(this.#unsigned(2 << (type - 0xde)), true);
-      default:
-        throw new RangeError(`type 0x${type.toString(16)} is not allowed`);
+    if (type === 0xc0 || type === 0xc2 || type === 0xc3) return 0; // nil, false, true
+    if (type >= 0xc4 && type <= 0xc6) {
+      this.#count(false); // bin 8, 16, 32
+      return this.#skip(this.#unsigned(1 << (type - 0xc4)));
     }
+    if (type >= 0xca && type <= 0xcb) return this.#skip(4 << (type - 0xca)); // float 32, 64
+    if (type >= 0xcc && type <= 0xcf) return this.#skip(1 << (type - 0xcc)); // unsigned 8 ... 64
+    if (type >= 0xd0 && type <= 0xd3) return this.#skip(1 << (type - 0xd0)); // signed 8 ... 64
+    if (type >= 0xd9 && type <= 0xdb) return this.#text(this.#unsigned(1 << (type - 0xd9))); // string 8, 16, 32
+    if (type >= 0xdc && type <= 0xdd) return this.#container(this.#unsigned(2 << (type - 0xdc)), false); // array 16, 32
+    if (type >= 0xde && type <= 0xdf) return this.#container(this.#unsigned(2 << (type - 0xde)), true); // map 16, 32
+    throw new RangeError(`type 0x${type.toString(16)} is not allowed`);
   }
 
   #container(count: number, isMap: boolean): number {

@@ -1,10 +1,10 @@
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { randomBytesFrom, seededRandom } from './seeded-random.ts';
 
-/** What every case may count on, in bytes. */
+/** The size of the devices that cases get, in bytes. */
 export const CONFORMANCE_SIZE = 1024 * 1024;
 
-/** One way into a device. The synchronous one is asked like the other: what it throws is a rejection here. */
+/** The asynchronous or the synchronous calls of a device. If a synchronous call throws, the promise here rejects. */
 export interface Door {
   readonly name: string;
   read(offset: number, into: Uint8Array): Promise<void>;
@@ -12,11 +12,11 @@ export interface Door {
   flush(): Promise<void>;
 }
 
-/** The asynchronous door, and the synchronous one where there is one. */
+/** The asynchronous calls of a device, and the synchronous ones if it has any. */
 export function doorsOf(device: BlockDevice): Door[] {
   const doors: Door[] = [
     {
-      name: 'the asynchronous door',
+      name: 'the asynchronous calls',
       read: (offset, into) => device.read(offset, into),
       write: (offset, from) => device.write(offset, from),
       flush: () => device.flush(),
@@ -24,7 +24,7 @@ export function doorsOf(device: BlockDevice): Door[] {
   ];
   if (hasSyncDoor(device)) {
     doors.push({
-      name: 'the synchronous door',
+      name: 'the synchronous calls',
       read: async (offset, into) => device.readSync(offset, into),
       write: async (offset, from) => device.writeSync(offset, from),
       flush: async () => device.flushSync(),
@@ -33,12 +33,12 @@ export function doorsOf(device: BlockDevice): Door[] {
   return doors;
 }
 
-/** Bytes that look random and are the same for the same seed; never all zero. */
+/** Bytes that look random, depend only on the seed, and are never all zero. */
 export function pattern(seed: number, length: number): Uint8Array<ArrayBuffer> {
   return randomBytesFrom(seededRandom(seed), length);
 }
 
-/** Writes any number of bytes, in as many calls as the device wants. */
+/** Writes any number of bytes, in as many calls as the device needs. */
 export async function fill(device: BlockDevice, offset: number, bytes: Uint8Array): Promise<void> {
   const most = device.maxTransferBytes ?? bytes.length;
   for (let at = 0; at < bytes.length; at += most) {
@@ -46,7 +46,7 @@ export async function fill(device: BlockDevice, offset: number, bytes: Uint8Arra
   }
 }
 
-/** Reads any number of bytes, in as many calls as the device wants. */
+/** Reads any number of bytes, in as many calls as the device needs. */
 export async function content(device: BlockDevice, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
   const most = device.maxTransferBytes ?? length;
@@ -56,18 +56,26 @@ export async function content(device: BlockDevice, offset: number, length: numbe
   return bytes;
 }
 
-/** Whole sectors of about `bytes` bytes, at least one, and no more than one call may move. */
+/** The length of whole sectors of about `bytes` bytes: at least one sector, and at most what one call takes. */
 export function sectors(device: BlockDevice, bytes: number): number {
   const { sectorSize, maxTransferBytes = Number.POSITIVE_INFINITY } = device;
   return Math.max(1, Math.floor(Math.min(bytes, maxTransferBytes) / sectorSize)) * sectorSize;
 }
 
-/** Lets everything that was about to happen happen, in so many turns of the event loop. */
+/** Lets the event loop turn `count` times, so that pending work gets done. */
 export async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
-/** For cases that write. */
+/** The `lacks` of cases that write. */
 export function lacksWrites(device: BlockDevice): string | undefined {
   return device.readOnly === true ? 'the device is read-only' : undefined;
+}
+
+/** A case of the suite for devices. */
+export interface DeviceCase {
+  readonly name: string;
+  /** The reason why the case does not apply to a device; `undefined` if it applies. */
+  lacks?(device: BlockDevice): string | undefined;
+  run(device: BlockDevice): Promise<void>;
 }

@@ -1,17 +1,21 @@
-import { encodedView } from './bounded-msgpack.ts';
+import { encodedView } from './msgpack.ts';
+import type { Steps } from './yield-to-event-loop.ts';
 
-/** So many bytes are encoded in one step. */
+/**
+ * Encodes long values in steps. The parts below stand for values that are made only when they are encoded, so that the whole
+ * is never in memory twice.
+ */
+
+/** The number of bytes that are encoded in one step. */
 const SLICE_BYTES = 16 * 1024;
-/** So many are copied. */
+/** The number of bytes that are copied in one step. */
 const COPIED_BYTES = 1024 * 1024;
-/** What is encoded is gathered in pieces that grow from the one to the other: most values are short. */
+/** The result is collected in pieces whose lengths grow from the first to the second of these, because most values are short. */
 const FIRST_PIECE_BYTES = 1024;
 const PIECE_BYTES = 256 * 1024;
 
-type Steps<T> = Generator<void, T, void>;
-
-/** An array that is encoded element by element: each is made when its turn comes. */
-export class PlainList<T = unknown> {
+/** An array whose elements are made one by one, when they are encoded. */
+export class MsgpackArray<T = unknown> {
   readonly count: number;
   readonly #items: Iterable<T>;
   readonly #plainOf: (item: T) => unknown;
@@ -22,19 +26,19 @@ export class PlainList<T = unknown> {
     this.#plainOf = plainOf;
   }
 
-  /** @param count - of the items. @param plainOf - makes what stands for an item, which may be a part again */
-  static of<T>(count: number, items: Iterable<T>, plainOf: (item: T) => unknown = (item) => item): PlainList {
-    return new PlainList(count, items, plainOf) as PlainList;
+  /** @param count - the number of items. @param plainOf - makes the value of an item, which may contain parts */
+  static of<T>(count: number, items: Iterable<T>, plainOf: (item: T) => unknown = (item) => item): MsgpackArray {
+    return new MsgpackArray(count, items, plainOf) as MsgpackArray;
   }
 
-  /** A method and no closure: V8 makes a hidden class for each generator function that is called, and keeps it for long. */
+  /** This is not a closure because V8 makes a hidden class for each generator function that is called, and keeps it for long. */
   *plains(): Iterable<unknown> {
     for (const item of this.#items) yield this.#plainOf(item);
   }
 }
 
-/** A map of which some values are parts. */
-export class PlainFields {
+/** A map with values that are parts. */
+export class MsgpackMap {
   readonly fields: Readonly<Record<string, unknown>>;
 
   constructor(fields: Readonly<Record<string, unknown>>) {
@@ -42,9 +46,9 @@ export class PlainFields {
   }
 }
 
-/** A byte string that is made piece by piece. Each piece may be filled again once the next one is asked for. */
-export class PlainBytes {
-  /** Of all pieces together. */
+/** A byte string that is made piece by piece. A piece may be filled again when the next one is requested. */
+export class MsgpackBytes {
+  /** The length of all pieces together, in bytes. */
   readonly length: number;
   readonly pieces: Iterable<Uint8Array>;
 
@@ -54,8 +58,8 @@ export class PlainBytes {
   }
 }
 
-/** A value that is encoded already. */
-export class PlainEncoded {
+/** A value that has been encoded already. */
+export class MsgpackEncoded {
   readonly bytes: Uint8Array;
 
   constructor(bytes: Uint8Array) {
@@ -64,31 +68,31 @@ export class PlainEncoded {
 }
 
 /**
- * Encodes in steps, to the very bytes that `encodePlain` makes of the whole.
+ * Encodes a value in steps. The result is byte for byte what `encodeMsgpack` makes of it.
  *
- * @param value - a plain value, or one of the parts above, of plain values and parts
+ * @param value - a plain value, or a part of plain values and parts
  */
-export function* encodingPlain(value: unknown): Steps<Uint8Array<ArrayBuffer>> {
+export function* encodeMsgpackInSteps(value: unknown): Steps<Uint8Array<ArrayBuffer>> {
   const written = new Written();
   yield* write(written, value);
   return yield* written.joined();
 }
 
 /**
- * What has been encoded, in pieces. It is copied as it comes: a view of each of a million short values would be a million objects
+ * The bytes that have been encoded, in pieces. They are copied at once: views of a million short values would be a million objects
  * that live until the end, and the garbage collector would move all of them in long steps.
  */
 class Written {
-  /** Bytes since the last pause. */
+  /** The bytes since the last step. */
   unpaused = 0;
   readonly #pieces: Uint8Array[] = [];
   #length = 0;
   #piece = new Uint8Array(FIRST_PIECE_BYTES);
-  /** Bytes of the piece that are taken. */
+  /** The bytes of the piece that are in use. */
   #used = 0;
 
   add(bytes: Uint8Array): void {
-    this.unpaused += bytes.length + 16; // Short ones take time too.
+    this.unpaused += bytes.length + 16; // Short values take time, too.
     if (bytes.length > PIECE_BYTES) {
       this.#close(0);
       this.#keep(bytes.slice());
@@ -99,14 +103,14 @@ class Written {
     this.#used += bytes.length;
   }
 
-  /** The short form below `fixed`, else the one of a u16, of which the type is `long`, or of a u32, of which it is the next. */
+  /** The head of a container: one byte for a count below `fixed`, else type `long` with a u16, or the next type with a u32. */
   addHead(count: number, short: number, fixed: number, long: number): void {
     if (count < fixed) this.#addBytes(short | count);
     else if (count < 65_536) this.#addBytes(long, count >> 8, count & 0xff);
     else this.#addBytes(long + 1, count >>> 24, (count >> 16) & 0xff, (count >> 8) & 0xff, count & 0xff);
   }
 
-  /** All of it as one. */
+  /** All pieces as one array. */
   *joined(): Steps<Uint8Array<ArrayBuffer>> {
     this.#close(0);
     const bytes = new Uint8Array(this.#length);
@@ -132,7 +136,7 @@ class Written {
     if (this.#used + bytes > this.#piece.length) this.#close(Math.max(bytes, Math.min(PIECE_BYTES, 2 * this.#length)));
   }
 
-  /** Begins a new piece of so many bytes. */
+  /** Begins a new piece of `next` bytes. */
   #close(next: number): void {
     this.#keep(this.#piece.subarray(0, this.#used));
     this.#piece = new Uint8Array(next);
@@ -150,21 +154,21 @@ function* write(to: Written, value: unknown): Steps<void> {
     to.unpaused = 0;
     yield;
   }
-  if (value instanceof PlainList) {
+  if (value instanceof MsgpackArray) {
     to.addHead(value.count, 0x90, 16, 0xdc);
     for (const item of value.plains()) yield* write(to, item);
-  } else if (value instanceof PlainFields) {
+  } else if (value instanceof MsgpackMap) {
     const fields = Object.entries(value.fields);
     to.addHead(fields.length, 0x80, 16, 0xde);
     for (const [name, field] of fields) {
       to.add(encodedView(name));
       yield* write(to, field);
     }
-  } else if (value instanceof PlainBytes) yield* writeBytes(to, value);
-  else to.add(value instanceof PlainEncoded ? value.bytes : encodedView(value));
+  } else if (value instanceof MsgpackBytes) yield* writeBytes(to, value);
+  else to.add(value instanceof MsgpackEncoded ? value.bytes : encodedView(value));
 }
 
-function* writeBytes(to: Written, { length, pieces }: PlainBytes): Steps<void> {
+function* writeBytes(to: Written, { length, pieces }: MsgpackBytes): Steps<void> {
   if (length < 256) to.add(Uint8Array.of(0xc4, length));
   else to.addHead(length, 0, 0, 0xc5);
   for (const piece of pieces) {

@@ -1,15 +1,15 @@
-/** Time, as the decorators that wait see it; injected so that tests need not wait. @public */
+/** Time, as operations that wait see it. Tests inject one, so that they need not wait. @public */
 export interface TargetClock {
-  /** Milliseconds from any fixed start, never going back. */
+  /** Milliseconds from any fixed start. The value never decreases. */
   now(): number;
-  /** Resolves after so many milliseconds, or rejects with `signal.reason` as soon as `signal` aborts. */
+  /** Resolves after `delayMs` milliseconds, or rejects with `signal.reason` as soon as `signal` aborts. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** The longest that a timer of Node waits. Told to wait longer it fires at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** The longest delay that a timer of Node takes, in milliseconds. A timer with a longer delay fires at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** The clock of the machine. */
+/** The clock of this machine. */
 export const systemClock: TargetClock = {
   now: () => performance.now(),
   async sleep(delayMs, signal) {

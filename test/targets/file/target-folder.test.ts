@@ -13,10 +13,10 @@ import {
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { DurableFiles } from '../../../src/targets/file/durable-file.ts';
-import { TargetFolder } from '../../../src/targets/file/file-folder.ts';
-import { placeOf, RESERVED } from '../../../src/targets/file/file-path.ts';
 import { putFile } from '../../../src/targets/file/file-put.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
+import { pathOf, RESERVED } from '../../../src/targets/file/object-path.ts';
+import { TargetFolder } from '../../../src/targets/file/target-folder.ts';
 import { folderForTest } from '../../support/folders.ts';
 
 const body = (length = 3) => new Uint8Array(length).fill(7);
@@ -84,7 +84,7 @@ describe('a folder that was opened', () => {
     }
     const there = new TargetFolder(folder, true, new DurableFiles('here', modes));
     const bytes = body();
-    const put = { key: 'a', place: placeOf(folder, 'a'), body: bytes, length: 3, createOnly: true };
+    const put = { key: 'a', at: pathOf(folder, 'a'), body: bytes, length: 3, createOnly: true };
     const putting = putFile(there, new Unplugged('here', modes), { ...put, onSent: undefined, signal: undefined });
     await expect(putting).rejects.toMatchObject({ code: 'FOLDER_CHANGED' });
   });

@@ -6,34 +6,32 @@ import { BackupError } from '../../common/errors.ts';
 import { isMissing } from '../../common/system-errors.ts';
 import type { Leftovers } from '../cloud-target.ts';
 import { isKeySegment } from '../keys.ts';
+import { type CheckedLeftoversOptions, leftoversOptions } from '../target-arguments.ts';
 import type { DurableFiles } from './durable-file.ts';
-import { unexpected } from './file-entries.ts';
-import { RESERVED } from './file-path.ts';
-import { checkLeftoversOptions } from './leftovers-options.ts';
-import { type RemoveUnfinishedOptions, removeUnfinished, storeTimeIn } from './unfinished-files.ts';
+import { unexpected } from './file-errors.ts';
+import { RESERVED } from './object-path.ts';
+import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 
 const NOTHING: Leftovers = { count: 0, bytes: 0 };
 
 /**
- * The folder of a `FileTarget`, and whether it is still the one that it was. A disk that is unmounted leaves an empty
- * folder of the same name behind, on another disk: what is absent there says nothing about the objects, and what is put
- * there is lost to them.
+ * The folder of a `FileTarget`, and whether it is still the same folder. A disk that is unmounted leaves an empty folder of
+ * the same name on another disk: an object that is absent there may exist, and an object that is put there is lost.
  *
- * The folder is recognised by its device and inode, at the price of the `stat` that every call makes anyway. A share
- * that was mounted again may have another device number; then its mark decides, an empty file with a random name in the
- * reserved folder. Where there is no mark (nothing was ever put by a `FileTarget`, a read-only copy of a bucket), inode and
- * time of birth decide.
+ * The folder is recognised by its device and inode, which each call reads anyway. A share that was mounted again may have
+ * another device number. Its mark decides then: an empty file with a random name in the reserved folder. If there is no mark,
+ * because no `FileTarget` has put anything yet (a read-only copy of a bucket), inode and time of birth decide.
  */
 export class TargetFolder {
-  /** The absolute path. */
+  /** The absolute path of the folder. */
   readonly path: string;
-  /** The folder of puts that are not finished, and of the mark. */
+  /** The folder of unfinished puts and of the mark. */
   readonly reserved: string;
   readonly #mayCreate: boolean;
   readonly #files: DurableFiles;
   #known: Identity | undefined;
   #prepared: Promise<void> | undefined;
-  /** What the first put has removed of killed writers, and nobody was told of. */
+  /** The leftovers that puts have removed and `removeLeftovers` has not returned yet. */
   #removed: Leftovers = NOTHING;
 
   constructor(path: string, mayCreate: boolean, files: DurableFiles) {
@@ -44,16 +42,20 @@ export class TargetFolder {
   }
 
   /**
-   * Whether the folder is there. Absent is an answer only as long as nobody has seen it.
+   * Whether the folder exists.
    *
-   * @throws `FOLDER_CHANGED` when it is gone, or another one has its name; `FOLDER_NOT_FOUND` when it has to be there
+   * @throws `FOLDER_CHANGED` if it has existed and is gone, or another folder has its name; `FOLDER_NOT_FOUND` if it may not be
+   * created and does not exist
    */
   async isThere(): Promise<boolean> {
     const info = await this.#look();
     if (info === undefined) {
       if (this.#known !== undefined) throw this.#changed('is no longer there');
       if (this.#mayCreate) return false;
-      throw new BackupError('FOLDER_NOT_FOUND', `the folder ${this.path} is not there; is its disk or share mounted?`);
+      throw new BackupError(
+        'FOLDER_NOT_FOUND',
+        `the folder ${this.path} does not exist; is its disk or share mounted?`,
+      );
     }
     if (this.#known === undefined) this.#known = identityOf(info, await this.#marks());
     else if (info.dev !== this.#known.dev || info.ino !== this.#known.ino) await this.#lookAgain(this.#known, info);
@@ -61,8 +63,8 @@ export class TargetFolder {
   }
 
   /**
-   * As `isThere`, for a put: the first one of an instance makes what is missing. Later ones never do, and they write
-   * into the reserved folder first: where that is missing, this is not the folder any more.
+   * As `isThere`, for a put. The first put of an instance creates what is missing. Later ones never do. They write into the
+   * reserved folder first, and fail if that is missing, because this is another folder then.
    */
   async prepare(): Promise<void> {
     if (this.#prepared === undefined) {
@@ -77,19 +79,19 @@ export class TargetFolder {
     }
   }
 
-  /** The time of a file that is written now. A dry run asks for it too: nothing is removed for it. */
+  /** The store's time: that of a file that is written now. */
   async time(): Promise<number> {
     try {
       return await storeTimeIn(this.reserved);
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
-    await this.prepare(); // A copy of the folder may lack what is reserved.
+    await this.prepare(); // A copy of the folder may lack the reserved folder.
     return storeTimeIn(this.reserved);
   }
 
-  /** Removes what killed writers left; what the first put has removed counts with it, once. */
-  async removeLeftovers(options: RemoveUnfinishedOptions): Promise<Leftovers> {
+  /** Removes what killed writers have left. The result includes what puts have removed since the last call. */
+  async removeLeftovers(options: CheckedLeftoversOptions): Promise<Leftovers> {
     const removed = await removeUnfinished(this.reserved, options);
     if (options.dryRun) return removed;
     const earlier = this.#removed;
@@ -97,7 +99,7 @@ export class TargetFolder {
     return sumOf(earlier, removed);
   }
 
-  /** The error for a reserved folder that is gone: somebody has emptied the folder. */
+  /** The error for a reserved folder that is gone, because the folder was emptied. */
   emptied(): BackupError {
     return this.#changed(`no longer holds ${RESERVED}`);
   }
@@ -110,21 +112,21 @@ export class TargetFolder {
     let [mark] = await this.#marks();
     if (mark === undefined) {
       mark = `folder-${randomBytes(16).toString('hex')}`;
-      // The name is all there is to it: several first writers make one each, and each remembers one that is there.
+      // The mark is only a name. Several first writers may create one each; each remembers one of them.
       await (await open(join(this.reserved, mark), 'wx', this.#files.fileMode)).close();
       await this.#files.sync(this.reserved);
     }
     await this.#files.sync(this.path);
-    // Another program may have made the folder and not come to this point yet.
+    // Another program may have created the folder and not have made its name durable yet.
     await this.#files.syncName(this.path);
     await this.isThere();
     if (this.#known !== undefined) this.#known = { ...this.#known, mark };
-    // What can't be removed takes up room and does nothing else: no reason to refuse a put.
-    const removed = await removeUnfinished(this.reserved, checkLeftoversOptions(undefined)).catch(() => NOTHING);
+    // Leftovers that can't be removed only take up space, so the put does not fail for them.
+    const removed = await removeUnfinished(this.reserved, leftoversOptions(undefined)).catch(() => NOTHING);
     this.#removed = sumOf(this.#removed, removed);
   }
 
-  /** Without leave to create, an empty folder is a mount point with nothing mounted rather than a new repository. */
+  /** If folders may not be created, an empty folder is taken for a mount point where nothing is mounted. */
   async #requireObjects(): Promise<void> {
     if ((await readdir(this.path)).some(isKeySegment)) return;
     const message = `the folder ${this.path} holds no objects, and createFolder is false; is its disk or share mounted?`;
@@ -143,13 +145,13 @@ export class TargetFolder {
 
   async #look(): Promise<BigIntStats | undefined> {
     try {
-      const info = await stat(this.path, { bigint: true }); // The folder itself may be a link to a directory.
+      const info = await stat(this.path, { bigint: true }); // The folder itself may be a link.
       if (!info.isDirectory()) throw unexpected(this.path, 'a directory');
       return info;
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
-    // A link that leads nowhere is not absent: what it should lead to is.
+    // A link that leads nowhere is an error: the folder that it should lead to does not exist.
     if (this.#known === undefined && (await isLink(this.path))) throw unexpected(this.path, 'a directory');
     return undefined;
   }

@@ -1,13 +1,13 @@
-/** Callbacks whose failure has become a warning already. */
+/** Callbacks whose failure has become a process warning already. */
 const warned = new WeakSet<object>();
 
 /**
- * Calls a callback of the host's, if there is one: its mistakes stop nothing, and end no process. What it throws, or what a
- * promise that it returns rejects with, becomes one process warning for each callback.
+ * Calls a callback of the host, if there is one. An error that it throws, or with which the promise that it returns
+ * rejects, ends neither the operation nor the process: it becomes one process warning for each callback.
  *
- * @param name - for the warning, as the option is called
+ * @param name - the name of the option, for the warning
  */
-export function tell<Values extends unknown[]>(
+export function report<Values extends unknown[]>(
   name: string,
   callback: ((...values: Values) => void) | undefined,
   ...values: Values
@@ -24,7 +24,7 @@ export function tell<Values extends unknown[]>(
   };
   try {
     const returned: unknown = callback(...values);
-    // An async function is one that returns nothing as far as the types know.
+    // An async function is assignable to one that returns nothing.
     if (typeof (returned as PromiseLike<unknown> | undefined)?.then === 'function') {
       (returned as PromiseLike<unknown>).then(undefined, warn);
     }

@@ -1,32 +1,31 @@
-import { decodeWalked, notPlain } from './bounded-msgpack.ts';
 import type { BackupErrorCode } from './errors.ts';
-import { type PlainHead, PlainWalker } from './plain-walker.ts';
+import { decodeWalked, notPlain } from './msgpack.ts';
+import { type MsgpackHead, MsgpackWalker } from './msgpack-walker.ts';
+import type { Steps } from './yield-to-event-loop.ts';
 
-/** So many bytes are decoded in one step: well under a millisecond, whatever they hold. */
+/** The number of bytes that are decoded in one step, which takes well under a millisecond whatever they hold. */
 const SLICE_BYTES = 16 * 1024;
-/** The most values that one element of a list may hold: what it takes in memory before it is checked. */
+/** The most values that one element of a list may hold. They are all in memory before the element is checked. */
 const MAX_ELEMENT_VALUES = 2 ** 20;
 
-type Steps<T> = Generator<void, T, void>;
-
 /**
- * Reads long MessagePack from a stranger part by part: in short steps, and so that what is not as it should be is refused
- * before the rest is made. What is refused, and how much memory may be taken, is as for `decodePlain`.
+ * Reads long MessagePack part by part, in short steps, so that a wrong part is refused before the rest is decoded. It refuses
+ * what `decodeMsgpack` refuses, and has the same bound on memory.
  */
-export class PlainReader {
+export class MsgpackReader {
   readonly #bytes: Uint8Array;
   readonly #code: BackupErrorCode;
-  readonly #walker: PlainWalker;
+  readonly #walker: MsgpackWalker;
   #pausedAt = 0;
 
-  /** @param code - of the error for what is not plain MessagePack, or is not what it is read as */
+  /** @param code - the code of the error for bytes that are not plain MessagePack, or not what they are read as */
   constructor(bytes: Uint8Array, code: BackupErrorCode) {
     this.#bytes = bytes;
     this.#code = code;
-    this.#walker = new PlainWalker(bytes);
+    this.#walker = new MsgpackWalker(bytes);
   }
 
-  /** Reads a map whose keys differ; `read` takes the value of each from this reader. */
+  /** Reads a map whose keys differ. `read` is called for each key and takes the value from this reader. */
   *map(read: (key: string) => Steps<void>): Steps<void> {
     const { isMap, values } = this.#enter();
     if (!isMap) throw this.#wrong('not a map');
@@ -40,7 +39,7 @@ export class PlainReader {
     this.#walker.leave();
   }
 
-  /** Reads an array, and hands on each element as soon as it is decoded. */
+  /** Reads an array. `take` is called with each element as soon as it is decoded. */
   *list(take: (item: unknown) => Steps<void> | void): Steps<void> {
     const { isMap, values } = this.#enter();
     if (isMap) throw this.#wrong('not an array');
@@ -63,7 +62,7 @@ export class PlainReader {
     return value;
   }
 
-  /** Reads a value that is a number, a short text or the like. */
+  /** Reads a value that is shorter than a step, such as a number or a short text. */
   short(): unknown {
     const values = this.#group(1);
     if (values === undefined) throw this.#wrong('too long a value');
@@ -98,17 +97,17 @@ export class PlainReader {
     return fields;
   }
 
-  /** Steps over one value without making it. */
+  /** Skips one value without decoding it. */
   *skip(): Steps<void> {
     while (!this.#try(() => this.#walker.over(this.#walker.position + SLICE_BYTES))) yield;
   }
 
-  /** Nothing may follow. */
+  /** Throws unless all bytes have been read. */
   end(): void {
     if (this.#walker.position !== this.#bytes.length) throw this.#wrong('something follows the value');
   }
 
-  /** Values that begin here, at most so many, and together not much longer than a slice; `undefined` where one is longer. */
+  /** Decodes up to `most` values that together are about one slice; `undefined` if the first one alone is longer. */
   #group(most: number): unknown[] | undefined {
     return this.#try(() => {
       const walker = this.#walker;
@@ -132,7 +131,7 @@ export class PlainReader {
     return key;
   }
 
-  #enter(): PlainHead {
+  #enter(): MsgpackHead {
     return this.#try(() => this.#walker.enter());
   }
 
@@ -149,9 +148,9 @@ export class PlainReader {
   }
 }
 
-/** As `decodePlain`, in steps. */
-export function* decodingPlain(bytes: Uint8Array, code: BackupErrorCode): Steps<unknown> {
-  const reader = new PlainReader(bytes, code);
+/** Does what `decodeMsgpack` does, in steps. */
+export function* decodeMsgpackInSteps(bytes: Uint8Array, code: BackupErrorCode): Steps<unknown> {
+  const reader = new MsgpackReader(bytes, code);
   const value = yield* reader.value();
   reader.end();
   return value;

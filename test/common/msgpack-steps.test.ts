@@ -1,8 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decodePlain, encodePlain } from '../../src/common/bounded-msgpack.ts';
-import { decodingPlain, PlainReader } from '../../src/common/plain-reader.ts';
-import { encodingPlain, PlainBytes, PlainEncoded, PlainFields, PlainList } from '../../src/common/plain-writer.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../src/common/msgpack.ts';
+import { decodeMsgpackInSteps, MsgpackReader } from '../../src/common/msgpack-reader.ts';
+import {
+  encodeMsgpackInSteps,
+  MsgpackArray,
+  MsgpackBytes,
+  MsgpackEncoded,
+  MsgpackMap,
+} from '../../src/common/msgpack-writer.ts';
 import { property } from '../support/randomness.ts';
 
 const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
@@ -15,7 +21,7 @@ function run<T>(work: Generator<void, T, void>): { value: T; pauses: number } {
   }
 }
 
-const decode = (bytes: Uint8Array) => run(decodingPlain(bytes, 'STATE_CORRUPT'));
+const decode = (bytes: Uint8Array) => run(decodeMsgpackInSteps(bytes, 'STATE_CORRUPT'));
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n * 1000);
 
 /** Long ones of every shape. */
@@ -32,15 +38,15 @@ const LONG: Readonly<Record<string, unknown>> = {
 
 describe.each(Object.entries(LONG))('%s', (_name, value) => {
   test('is decoded in steps to what it is at once', () => {
-    const bytes = encodePlain(value);
+    const bytes = encodeMsgpack(value);
     const { value: decoded, pauses } = decode(bytes);
-    expect(JSON.stringify(decoded)).toBe(JSON.stringify(decodePlain(bytes, 'STATE_CORRUPT')));
+    expect(JSON.stringify(decoded)).toBe(JSON.stringify(decodeMsgpack(bytes, 'STATE_CORRUPT')));
     const short = typeof value === 'string' || Array.isArray(value) ? value.length < 5 : false;
     if (!short && typeof value !== 'string') expect(pauses).toBeGreaterThanOrEqual(Math.floor(bytes.length / 50_000));
   });
 
   test('is refused when it is cut, or something follows', () => {
-    const bytes = encodePlain(value);
+    const bytes = encodeMsgpack(value);
     expect(() => decode(bytes.subarray(0, bytes.length - 1))).toThrow(refused);
     expect(() => decode(bytes.subarray(0, bytes.length >> 1))).toThrow(refused);
     expect(() => decode(Uint8Array.from([...bytes, 0]))).toThrow(refused);
@@ -50,8 +56,8 @@ describe.each(Object.entries(LONG))('%s', (_name, value) => {
 test('short values are decoded in steps as at once, and refused alike', () => {
   fc.assert(
     fc.property(fc.jsonValue(), fc.nat(), fc.integer({ min: 0, max: 255 }), (value, at, byte) => {
-      const bytes = encodePlain(value);
-      expect(decode(bytes).value).toEqual(decodePlain(bytes, 'STATE_CORRUPT'));
+      const bytes = encodeMsgpack(value);
+      expect(decode(bytes).value).toEqual(decodeMsgpack(bytes, 'STATE_CORRUPT'));
       bytes[at % bytes.length] = byte;
       const outcome = (work: () => unknown) => {
         try {
@@ -60,7 +66,7 @@ test('short values are decoded in steps as at once, and refused alike', () => {
           return (error as { code?: string }).code;
         }
       };
-      expect(outcome(() => decode(bytes).value)).toBe(outcome(() => decodePlain(bytes, 'STATE_CORRUPT')));
+      expect(outcome(() => decode(bytes).value)).toBe(outcome(() => decodeMsgpack(bytes, 'STATE_CORRUPT')));
     }),
     property(1000),
   );
@@ -71,20 +77,20 @@ test('parts are encoded to the bytes of the whole, in pauses', () => {
     const items = numbers(count);
     const bytes = new Uint8Array(count).fill(3);
     const { value, pauses } = run(
-      encodingPlain(
-        new PlainFields({
-          a: PlainList.of(count, items, (n) => [n, 'x']),
-          b: new PlainBytes(count, [bytes.subarray(0, count >> 1), bytes.subarray(count >> 1)]),
-          c: PlainList.of(2, [new PlainEncoded(encodePlain({ d: 1 })), PlainList.of(count, items)]),
+      encodeMsgpackInSteps(
+        new MsgpackMap({
+          a: MsgpackArray.of(count, items, (n) => [n, 'x']),
+          b: new MsgpackBytes(count, [bytes.subarray(0, count >> 1), bytes.subarray(count >> 1)]),
+          c: MsgpackArray.of(2, [new MsgpackEncoded(encodeMsgpack({ d: 1 })), MsgpackArray.of(count, items)]),
         }),
       ),
     );
-    const whole = encodePlain({ a: items.map((n) => [n, 'x']), b: bytes, c: [{ d: 1 }, items] });
+    const whole = encodeMsgpack({ a: items.map((n) => [n, 'x']), b: bytes, c: [{ d: 1 }, items] });
     expect(Buffer.compare(value, whole), String(count)).toBe(0);
     expect(pauses).toBeGreaterThanOrEqual(Math.floor(whole.length / 32_768));
   }
   const fields = Object.fromEntries(numbers(20).map((n) => [`field ${n}`, n]));
-  expect(Buffer.compare(run(encodingPlain(new PlainFields(fields))).value, encodePlain(fields))).toBe(0);
+  expect(Buffer.compare(run(encodeMsgpackInSteps(new MsgpackMap(fields))).value, encodeMsgpack(fields))).toBe(0);
 });
 
 test('a byte string may come in one piece of memory that is filled again and again', () => {
@@ -93,13 +99,13 @@ test('a byte string may come in one piece of memory that is filled again and aga
     const pieces = function* () {
       for (let n = 1; n <= 3; n++) yield piece.fill(n);
     };
-    const { value } = run(encodingPlain(tupleOf(new PlainBytes(3 * length, pieces()))));
+    const { value } = run(encodeMsgpackInSteps(tupleOf(new MsgpackBytes(3 * length, pieces()))));
     const whole = Uint8Array.from({ length: 3 * length }, (_, at) => 1 + Math.floor(at / length));
-    expect(Buffer.compare(value, encodePlain([whole]))).toBe(0);
+    expect(Buffer.compare(value, encodeMsgpack([whole]))).toBe(0);
   }
 });
 
-const tupleOf = (part: unknown) => PlainList.of(1, [part]);
+const tupleOf = (part: unknown) => MsgpackArray.of(1, [part]);
 
 // V8 makes a hidden class for each function* that is called: for a million lists they took 1 KB each until the next major
 // collection, and minor collections of 20 ms had to move them.
@@ -108,7 +114,7 @@ test('all lists are walked by one generator function', () => {
 });
 
 describe('a reader', () => {
-  const reader = (value: unknown) => new PlainReader(encodePlain(value), 'STATE_CORRUPT');
+  const reader = (value: unknown) => new MsgpackReader(encodeMsgpack(value), 'STATE_CORRUPT');
 
   test('hands on each element of a list before it decodes those that are further on', () => {
     const list = reader(numbers(100_000));
@@ -145,8 +151,8 @@ describe('a reader', () => {
     expect(() => run(reader({}).list(() => {}))).toThrow(refused);
     expect(() => run(reader([]).map(function* () {}))).toThrow(refused);
     expect(() => run(reader(5).list(() => {}))).toThrow(refused);
-    expect(() => run(new PlainReader(new Uint8Array(0), 'STATE_CORRUPT').list(() => {}))).toThrow(refused);
-    const twice = new PlainReader(Uint8Array.of(0x82, 0xa1, 0x61, 1, 0xa1, 0x61, 2), 'STATE_CORRUPT');
+    expect(() => run(new MsgpackReader(new Uint8Array(0), 'STATE_CORRUPT').list(() => {}))).toThrow(refused);
+    const twice = new MsgpackReader(Uint8Array.of(0x82, 0xa1, 0x61, 1, 0xa1, 0x61, 2), 'STATE_CORRUPT');
     expect(() =>
       run(
         twice.map(function* () {
@@ -161,7 +167,8 @@ describe('a reader', () => {
     expect(() => decode(nested(16))).not.toThrow();
     expect(() => decode(nested(17))).toThrow(refused);
     // Around something long, so that it goes into each.
-    const around = (depth: number) => Uint8Array.from([...new Array(depth).fill(0x91), ...encodePlain(numbers(9000))]);
+    const around = (depth: number) =>
+      Uint8Array.from([...new Array(depth).fill(0x91), ...encodeMsgpack(numbers(9000))]);
     expect(() => decode(around(15))).not.toThrow();
     expect(() => decode(around(16))).toThrow(refused);
   });

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { Packr, pack } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
-import { decodePlain, encodePlain } from '../../src/common/bounded-msgpack.ts';
 import { BackupError } from '../../src/common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../src/common/msgpack.ts';
 import { property } from '../support/randomness.ts';
 
 const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
-const decode = (bytes: Uint8Array) => decodePlain(bytes, 'STATE_CORRUPT');
+const decode = (bytes: Uint8Array) => decodeMsgpack(bytes, 'STATE_CORRUPT');
 const fromHex = (hex: string) => new Uint8Array(Buffer.from(hex, 'hex'));
 
 /** Everything that may be encoded, to a depth that is allowed. */
@@ -61,7 +61,7 @@ describe('plain MessagePack', () => {
   test('what is encoded is decoded again, wherever in memory it lies', () => {
     fc.assert(
       fc.property(plain, fc.nat(9), (value, offset) => {
-        const bytes = encodePlain(value);
+        const bytes = encodeMsgpack(value);
         const memory = new Uint8Array(bytes.length + 20).fill(0xc1);
         memory.set(bytes, offset);
         expect(unified(decode(memory.subarray(offset, offset + bytes.length)))).toEqual(unified(value));
@@ -71,7 +71,7 @@ describe('plain MessagePack', () => {
   });
 
   test('the bytes that it is given are left as they were, without a property more', () => {
-    const bytes = encodePlain([1, 'two', new Uint8Array([3])]);
+    const bytes = encodeMsgpack([1, 'two', new Uint8Array([3])]);
     const copy = bytes.slice();
     decode(bytes);
     expect(bytes).toEqual(copy);
@@ -118,7 +118,7 @@ describe('plain MessagePack', () => {
   test('every value is there in full and nothing follows it', () => {
     fc.assert(
       fc.property(plain, fc.nat(), (value, place) => {
-        const bytes = encodePlain(value);
+        const bytes = encodeMsgpack(value);
         expect(() => decode(bytes.subarray(0, place % bytes.length))).toThrow(refused);
         expect(() => decode(Uint8Array.from([...bytes, place & 0xff]))).toThrow(refused);
       }),
@@ -168,7 +168,7 @@ describe('plain MessagePack', () => {
     const damaged = fc
       .tuple(plain, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 5 }))
       .map(([value, changes]) => {
-        const bytes = encodePlain(value);
+        const bytes = encodeMsgpack(value);
         for (const [at, byte] of changes) bytes[at % bytes.length] = byte;
         return bytes;
       });
@@ -179,7 +179,7 @@ describe('plain MessagePack', () => {
         } catch (error) {
           expect(BackupError.is(error, 'STATE_CORRUPT')).toBe(true);
         }
-        expect(decode(encodePlain({ a: [1, 'b'] }))).toEqual({ a: [1, 'b'] });
+        expect(decode(encodeMsgpack({ a: [1, 'b'] }))).toEqual({ a: [1, 'b'] });
       }),
       property(3000),
     );
@@ -188,7 +188,7 @@ describe('plain MessagePack', () => {
   test('the refusal has the code that was asked for, and the cause', () => {
     const error = (() => {
       try {
-        return decodePlain(new Uint8Array(0), 'SOME_CODE');
+        return decodeMsgpack(new Uint8Array(0), 'SOME_CODE');
       } catch (caught) {
         return caught;
       }
