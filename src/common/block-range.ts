@@ -18,20 +18,6 @@ export function blockRangeArgument(name: string, value: BlockRange | number): Bl
   return { firstBlock, blockCount };
 }
 
-/** The ascending, coalesced ranges of those blocks below `blockCount` for which `holds` is true. */
-export function* rangesWhere(blockCount: number, holds: (block: number) => boolean): Generator<BlockRange> {
-  let firstBlock = -1;
-  for (let block = 0; block < blockCount; block++) {
-    if (holds(block)) {
-      if (firstBlock < 0) firstBlock = block;
-    } else if (firstBlock >= 0) {
-      yield { firstBlock, blockCount: block - firstBlock };
-      firstBlock = -1;
-    }
-  }
-  if (firstBlock >= 0) yield { firstBlock, blockCount: blockCount - firstBlock };
-}
-
 /** Joins ranges that overlap or touch. They are added in the order of their first blocks. */
 export class Coalescer {
   #first = -1;

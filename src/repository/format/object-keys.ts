@@ -5,7 +5,7 @@ import type { PackName } from './record.ts';
  *
  * This folder is the stored format: one file for each kind of object or record, with its limits, its encoder and its
  * decoder. Nothing in it reads or writes a store, so every function can be tested with bytes alone. Work that may be long
- * is a generator, which stops where other work of the process may run (`common/event-loop-turns.ts`).
+ * is a generator, which stops where other work of the process may run (`common/yield-to-event-loop.ts`).
  */
 
 export const FORMAT_KEY = 'format';
