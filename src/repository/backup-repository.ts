@@ -40,8 +40,7 @@ import { BlockMap } from './map/block-map.ts';
 import { checkCreateOptions, checkOpenOptions } from './open/check-options.ts';
 import { createRepository } from './open/create-repository.ts';
 import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './open/key-slots.ts';
-import { openOrCreate } from './open/open-or-create.ts';
-import { openRepository } from './open/open-repository.ts';
+import { openOrCreate, openRepository } from './open/open-repository.ts';
 import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './open/repository-options.ts';
 import { prune } from './prune/prune.ts';
 import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prune-options.ts';
@@ -86,11 +85,12 @@ export interface RetentionResult {
   readonly freeableBytes: number | undefined;
 }
 
-/** Several backups that become true together. @public */
-export interface BackupGroup {
-  readonly jobs: readonly BackupJob[];
-  /** All of them, or the failure of all. Counts as handled, as a job's own `done` does. */
-  readonly done: Promise<readonly BackupResult[]>;
+/** Backups that are committed together. A tuple of parts has a tuple of jobs and of results. @public */
+export interface BackupGroup<Parts extends readonly unknown[] = readonly unknown[]> {
+  /** One for each part, in the same order. */
+  readonly jobs: { readonly [K in keyof Parts]: BackupJob };
+  /** The results of all jobs, or the one failure of all. It counts as handled, as `done` of a job does. */
+  readonly done: Promise<{ readonly [K in keyof Parts]: BackupResult }>;
 }
 
 /**
@@ -207,6 +207,7 @@ export class BackupRepository implements AsyncDisposable {
   get keys(): KeySlots {
     const context = this.#context;
     return {
+      current: context.keySlot,
       list: async (options) => {
         this.#requireOpen();
         return listKeySlots(context, options);
@@ -259,7 +260,10 @@ export class BackupRepository implements AsyncDisposable {
    *
    * @throws as {@link BackupRepository.startBackup}
    */
-  async startGroup(parts: readonly GroupPart[], options: GroupOptions = {}): Promise<BackupGroup> {
+  async startGroup<const Parts extends readonly GroupPart[]>(
+    parts: Parts,
+    options: GroupOptions = {},
+  ): Promise<BackupGroup<Parts>> {
     this.#requireWritable();
     const requests = groupRequests(parts, options);
     const signals = [options.signal, ...parts.map(({ signal }) => signal)].filter((signal) => signal !== undefined);
@@ -268,7 +272,7 @@ export class BackupRepository implements AsyncDisposable {
     const jobs = await this.#jobs.start(requests, { signal, budget, outageMs });
     const done = Promise.all(jobs.map((job) => job.done));
     done.catch(() => {});
-    return { jobs, done };
+    return { jobs, done } as unknown as BackupGroup<Parts>;
   }
 
   /** The backups that are not forgotten, newest first. @throws TypeError; `CLOSED`, and what the target gives */

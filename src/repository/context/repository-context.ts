@@ -14,6 +14,8 @@ export interface RepositoryContext {
   readonly target: CloudTarget;
   readonly format: RepositoryFormat;
   readonly keys: RepositoryKeys;
+  /** The name of the key slot that the repository was opened with; `undefined` in a plain repository. */
+  readonly keySlot: string | undefined;
   readonly log: LogWriter;
   readonly records: RecordStore;
   readonly readOnly: boolean;

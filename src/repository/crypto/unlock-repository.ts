@@ -22,6 +22,12 @@ export interface UnlockRequest extends AbortOptions {
   readonly unlock: CheckedUnlock;
 }
 
+/** The opened slot, and which one it is. */
+export interface UnlockedRepository extends OpenedSlot {
+  /** The slot's name. */
+  readonly slot: string;
+}
+
 /** What one slot of the usual cost takes. A call of a provider, which may be charged for, counts as one. */
 const USUAL_WORK = scryptWork(DEFAULT_SCRYPT_COST);
 /**
@@ -42,18 +48,18 @@ const MAX_WORK = 64 * USUAL_WORK;
  * @throws `KEY_REFUSED`; `KEY_SLOT_CORRUPT`; `REPOSITORY_UNSUPPORTED`; `LIMIT_EXCEEDED` when there are slots left after as
  * much work as may be spent; what reading and providers give
  */
-export async function unlockRepository(request: UnlockRequest): Promise<OpenedSlot> {
+export async function unlockRepository(request: UnlockRequest): Promise<UnlockedRepository> {
   const { repositoryId, hint, unlock, signal } = request;
   const failures = new Failures();
   const costly: { readonly slot: KeySlot; readonly name: string; readonly work: number }[] = [];
   let left = MAX_WORK;
-  const opened = async (slot: KeySlot, name: string): Promise<OpenedSlot | undefined> => {
+  const opened = async (slot: KeySlot, name: string): Promise<UnlockedRepository | undefined> => {
     const work = workOf(slot, unlock);
     left -= work;
     try {
       // @mutation work-is-bounded
       if (left < 0) throw tooMuch();
-      return await openKeySlot(slot, unlock, { repositoryId, slot: name }, { signal });
+      return { ...(await openKeySlot(slot, unlock, { repositoryId, slot: name }, { signal })), slot: name };
     } catch (error) {
       signal?.throwIfAborted();
       failures.add(error);

@@ -4,7 +4,7 @@ import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { CheckedUnlock } from '../crypto/unlock.ts';
-import { type StoredSlot, unlockRepository } from '../crypto/unlock-repository.ts';
+import { type StoredSlot, type UnlockedRepository, unlockRepository } from '../crypto/unlock-repository.ts';
 import { formatCopyIn, MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import {
   decodeFormat,
@@ -16,26 +16,26 @@ import {
 import { FORMAT_KEY, LOG_PREFIX, PACKS_PREFIX, parseLogKey } from '../format/object-keys.ts';
 
 /**
- * The object `format`, or where it is gone what is left of it: every key slot has a copy, and in a plain repository every log
- * entry. Decision 044.
+ * The object `format`, and its copies for the case that the object is gone: every key slot has one, and in a plain repository
+ * every log entry (decision 044).
  */
 
-/** What there is to open a repository with. */
+/** What a repository is opened with. */
 export interface FoundFormat {
   readonly format: RepositoryFormat;
-  /** `undefined` where the object is gone. */
+  /** `undefined` if the object is gone. */
   readonly stored: StoredFormat | undefined;
-  /** The repository's key, where the copy came out of a slot. */
-  readonly key: Uint8Array<ArrayBuffer> | undefined;
+  /** The key slot that the copy came from, if it came from one. */
+  readonly unlocked: UnlockedRepository | undefined;
 }
 
-/** What to do about a `format` that is there and wrong. Nobody replaces it unasked: it may be a sign of something else. */
+/** What to do about a damaged `format`. It is never replaced without being asked for, because it may be evidence. */
 export const FORMAT_ADVICE =
   'once you know why, delete that object and open the repository again: verify() then restores it from a copy';
-/** Newest entries of a plain log that are looked at for a copy. */
+/** How many of the newest entries of a plain log are searched for a copy. */
 const ENTRIES_LOOKED_AT = 8;
 
-/** The object, `undefined` where it is gone. @throws `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, what the target gives */
+/** The object; `undefined` if it is gone. @throws `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, what the target throws */
 export async function readFormat(target: CloudTarget, options: AbortOptions): Promise<StoredFormat | undefined> {
   let bytes: Uint8Array | undefined;
   try {
@@ -53,11 +53,11 @@ export async function readFormat(target: CloudTarget, options: AbortOptions): Pr
 }
 
 /**
- * The format of a repository without `format`. A repository that has no log has no backups either, and counts as not there:
- * its creation was cut short.
+ * Finds a copy of `format` where the object is gone. A repository without a log has no backups and counts as missing: its
+ * creation was cut short.
  *
- * @throws `REPOSITORY_NOT_FOUND`; `REPOSITORY_CORRUPT` where there are objects of a repository and no copy; `KEY_REQUIRED`;
- * what the slots and the target give
+ * @throws `REPOSITORY_NOT_FOUND`; `REPOSITORY_CORRUPT` if there are objects of a repository but no copy; `KEY_REQUIRED`;
+ * what the slots and the target throw
  */
 export async function recoverFormat(
   target: CloudTarget,
@@ -76,25 +76,23 @@ export async function recoverFormat(
     throw withoutCopy(prefix);
   }
   if (unlock !== undefined && slots.length > 0) {
-    const { key, format } = await unlockRepository({
-      repositoryId: undefined,
-      slots,
-      hint: undefined,
-      unlock,
-      ...options,
-    });
-    return { format, stored: undefined, key };
+    const request = { repositoryId: undefined, slots, hint: undefined, unlock, ...options };
+    const unlocked = await unlockRepository(request);
+    return { format: unlocked.format, stored: undefined, unlocked };
   }
   for (const { key, size } of entries) {
     const bytes = await getBounded(target, key, size, options).catch(goneIsUndefined);
     const format = bytes && (await copyIn(bytes));
-    if (format !== undefined && !format.encrypted) return { format, stored: undefined, key: undefined };
+    if (format !== undefined && !format.encrypted) return { format, stored: undefined, unlocked: undefined };
   }
   if (slots.length === 0) throw withoutCopy(LOG_PREFIX);
-  throw new BackupError('KEY_REQUIRED', 'this repository is encrypted: give a passphrase, a key or a provider');
+  throw new BackupError(
+    'KEY_REQUIRED',
+    'this repository is encrypted: pass a passphrase, a key or a provider as `unlock`',
+  );
 }
 
-/** The first of some prefixes that holds an object. */
+/** The first of these prefixes that holds an object. */
 export async function firstHeld(
   target: CloudTarget,
   prefixes: readonly string[],

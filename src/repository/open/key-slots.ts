@@ -42,6 +42,11 @@ export interface KeySlotInfo {
  * @public
  */
 export interface KeySlots {
+  /**
+   * The id of the slot that this repository was opened with, or created with; `undefined` in a repository without encryption.
+   * It does not change: also not when that slot is removed.
+   */
+  readonly current: string | undefined;
   /** The slots that are there, also damaged ones. A repository without encryption has none. @throws `CLOSED`, and what the target gives */
   list(options?: AbortOptions): Promise<readonly KeySlotInfo[]>;
   /**

@@ -15,16 +15,23 @@ import type { LogDamage } from '../log/open-log.ts';
 import { type Prefetched, prefetchLog } from '../log/prefetch.ts';
 import { RecordStore } from '../packs/record-store.ts';
 import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
+import { type CreationTuning, createRepository } from './create-repository.ts';
 import { FORMAT_ADVICE, type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
-import type { CheckedTuning, OpenOptions } from './repository-options.ts';
+import type { CheckedTuning, NewRepositoryOptions, OpenOptions } from './repository-options.ts';
 import { listSlots, withNamed } from './stored-slots.ts';
 
 /**
- * Opens a repository in two rounds: `format`, the newest page of the log and the names of the key slots; then the newest
- * entry, the newest checkpoint and a slot. Nothing is written.
+ * How a repository is opened, and created first if need be. This folder holds what happens before a repository is in use:
+ * its options, its creation (`create-repository.ts`), the object `format` and its copies (`find-format.ts`), and its key
+ * slots (`key-slots.ts`).
+ */
+
+/**
+ * Opens a repository in two rounds of requests: first `format`, the newest page of the log and the names of the key slots;
+ * then the newest entry, the newest checkpoint and one key slot. Nothing is written.
  *
  * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`,
- * `NOT_ENCRYPTED`, `SINGLE_WRITER_REQUIRED`, what the keys and the log give, and what the target gives
+ * `NOT_ENCRYPTED`, `SINGLE_WRITER_REQUIRED`; what the keys, the log and the target throw
  */
 export async function openRepository(
   given: CloudTarget,
@@ -39,7 +46,8 @@ export async function openRepository(
     LogListing.read({ target, mode: 'shared' }, { onlyOnePage: true, signal }),
     listSlots(target, { signal }),
   ]);
-  const found = stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, key: undefined };
+  const found =
+    stored === undefined ? await recovered(target, slots, checked) : { ...stored, stored, unlocked: undefined };
   const { format } = found;
   const { mode } = format;
   let listing: LogListing;
@@ -50,12 +58,12 @@ export async function openRepository(
     await listing.reachNewest({ signal });
     prefetched = prefetchLog(target, listing, { signal });
   } catch (error) {
-    wipeBytes(found.key);
+    wipeBytes(found.unlocked?.key);
     throw error;
   }
-  const keys = await keysOf(found, withNamed(target, slots, [format.keySlot]), checked);
+  const { keys, keySlot } = await keysOf(found, withNamed(target, slots, [format.keySlot]), checked);
   try {
-    // In a plain repository entries are the only place where a copy of `format` can be.
+    // In a plain repository only log entries can hold a copy of `format`.
     const formatCopy = format.encrypted ? undefined : format.body;
     const source = { target, logKey: keys.logKey, mode, formatCopy };
     const onDamage = readOnly ? 'read-only' : 'refuse';
@@ -70,20 +78,52 @@ export async function openRepository(
       state: () => log.state,
       catchUp: (each) => log.catchUp(each),
     });
-    return { target, format, keys, log, records, readOnly, owner: ownerName(tuning.owner), now: Date.now };
+    return { target, format, keys, keySlot, log, records, readOnly, owner: ownerName(tuning.owner), now: Date.now };
   } catch (error) {
     keys.wipe();
     throw error;
   }
 }
 
-/** Nobody may take an older state for the newest one without having been told. */
+/**
+ * Opens a repository, and creates it first if there is none and `createIfMissing` is given. If several hosts do so at the
+ * same time, one of them creates it and the others open it.
+ *
+ * @throws as `openRepository` and `createRepository`
+ */
+export async function openOrCreate(
+  target: CloudTarget,
+  options: OpenOptions,
+  tuning: CheckedTuning,
+  creation: CreationTuning = {},
+): Promise<{ readonly context: RepositoryContext; readonly wasCreated: boolean }> {
+  const { createIfMissing, singleWriter, signal } = checkOpenOptions(options);
+  try {
+    return { context: await openRepository(target, options, tuning), wasCreated: false };
+  } catch (error) {
+    // With `remembered`, `openRepository` has another code for a missing repository.
+    if (createIfMissing === undefined || !BackupError.is(error, 'REPOSITORY_NOT_FOUND')) throw error;
+  }
+  let wasCreated = true;
+  try {
+    await createRepository(target, createIfMissing, { signal }, creation);
+  } catch (error) {
+    if (!BackupError.is(error, 'REPOSITORY_EXISTS')) throw error;
+    wasCreated = false; // Another host was faster.
+  }
+  const { encryption } = options.createIfMissing as NewRepositoryOptions;
+  // A new repository opens with `encryption`. `unlock` may be for the one that was expected.
+  const unlock = wasCreated && encryption !== 'none' ? encryption : options.unlock;
+  return { context: await openRepository(target, { ...options, unlock, singleWriter }, tuning), wasCreated };
+}
+
+/** An older state must not pass for the newest one without a warning. */
 function warnOf({ openedAsOf, newestListed, error }: LogDamage): void {
   const shown = `the repository is shown as of entry ${openedAsOf} of its log, and its newest is ${newestListed}`;
   process.emitWarning(`${shown}: ${error.message}`, { code: 'COW_BACKUP_LOG_DAMAGED' });
 }
 
-/** As {@link recoverFormat}; where this host remembers a repository, one that is gone is no new one. */
+/** As {@link recoverFormat}; but if this host remembers a repository, a missing one is an error of its own. */
 async function recovered(
   target: CloudTarget,
   slots: readonly StoredSlot[],
@@ -105,48 +145,51 @@ async function recovered(
   }
 }
 
-/** Whether the repository is what the caller takes it for. Nothing of this rests on a key, nor on what it would prove. */
+/** Checks that the repository is of the kind that the caller expects. This needs no key, and proves nothing. */
 function checkAsked(format: RepositoryFormat, { unlock, readOnly, singleWriter }: CheckedOpen): void {
   if (!readOnly) checkWritable(format);
   if (format.encrypted && unlock === undefined) {
-    throw new BackupError('KEY_REQUIRED', 'this repository is encrypted: give a passphrase, a key or a provider');
+    throw new BackupError(
+      'KEY_REQUIRED',
+      'this repository is encrypted: pass a passphrase, a key or a provider as `unlock`',
+    );
   }
   // @mutation unlock-is-needed
   if (!format.encrypted && unlock !== undefined) {
-    const message = 'this repository is not encrypted, but a passphrase, key or provider was given to unlock it';
-    const advice =
-      'if it should be encrypted, somebody has put another repository in its place; otherwise open it without unlock';
+    const message = 'this repository is not encrypted, but `unlock` was given';
+    const advice = 'if it should be encrypted, find out who has replaced it; otherwise open it without `unlock`';
     throw new BackupError('NOT_ENCRYPTED', `${message}: ${advice}`);
   }
   if (format.mode === 'single-writer' && !readOnly && !singleWriter) {
     throw new BackupError(
       'SINGLE_WRITER_REQUIRED',
-      'this repository is for one writer at a time: open it with singleWriter: true, and make sure that no other process writes',
+      'this repository is in single-writer mode: pass `singleWriter: true`, and make sure that no other process writes to it',
     );
   }
 }
 
 async function keysOf(
-  { format, stored, key: known }: FoundFormat,
+  { format, stored, unlocked }: FoundFormat,
   slots: readonly StoredSlot[],
   { unlock, signal }: CheckedOpen,
-): Promise<RepositoryKeys> {
-  if (!format.encrypted || unlock === undefined) return checkedPlain(stored);
+): Promise<{ readonly keys: RepositoryKeys; readonly keySlot: string | undefined }> {
+  if (!format.encrypted || unlock === undefined) return { keys: checkedPlain(stored), keySlot: undefined };
   const { repositoryId, keySlot: hint } = format;
-  const key = known ?? (await unlockRepository({ repositoryId, slots, hint, unlock, signal })).key;
+  const { key, slot } = unlocked ?? (await unlockRepository({ repositoryId, slots, hint, unlock, signal }));
   try {
     // @mutation format-is-authentic
     if (stored !== undefined && !isAuthentic(stored, key)) {
       throw changed('its signature does not match the key of this repository');
     }
-    return RepositoryKeys.encrypted(key, repositoryId);
+    return { keys: RepositoryKeys.encrypted(key, repositoryId), keySlot: slot };
   } finally {
     wipeBytes(key);
   }
 }
 
 function checkedPlain(stored: StoredFormat | undefined): RepositoryKeys {
-  if (stored !== undefined && !isAuthentic(stored, undefined)) throw changed('it is signed, and says that it is plain');
+  if (stored !== undefined && !isAuthentic(stored, undefined))
+    throw changed('it is signed, although it says that the repository is not encrypted');
   return RepositoryKeys.plain();
 }
 
@@ -154,7 +197,7 @@ function changed(how: string): BackupError {
   return new BackupError('REPOSITORY_CORRUPT', `the object format was changed: ${how}; ${FORMAT_ADVICE}`);
 }
 
-/** As `Promise.all`, but what the first one has to say comes first: without a `format` the others' failures mean nothing. */
+/** As `Promise.all`, but the error of the first one wins: without a `format` the failures of the others mean nothing. */
 async function together<const T extends readonly unknown[]>(
   work: T,
 ): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {

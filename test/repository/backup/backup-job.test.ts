@@ -414,9 +414,9 @@ describe('groups', () => {
     for (const job of group.jobs) job.sweep();
     const [first, second] = await group.done;
     expect(calls.filter((call) => call.startsWith('put log/'))).toHaveLength(2);
-    expectSame(await contentOfBackup(repository, first!.id), frozen[0]!);
-    expectSame(await contentOfBackup(repository, second!.id), frozen[1]!);
-    expect(second!.metadata).toEqual({ part: '2' });
+    expectSame(await contentOfBackup(repository, first.id), frozen[0]!);
+    expectSame(await contentOfBackup(repository, second.id), frozen[1]!);
+    expect(second.metadata).toEqual({ part: '2' });
   });
 
   test('one that fails, or is cancelled, fails all', async () => {

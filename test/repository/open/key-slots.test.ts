@@ -5,7 +5,7 @@ import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { checkUnlock, type Unlock } from '../../../src/repository/crypto/unlock.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { slotKey } from '../../../src/repository/format/object-keys.ts';
+import { FORMAT_KEY, slotKey } from '../../../src/repository/format/object-keys.ts';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
 import { createRepository } from '../../../src/repository/open/create-repository.ts';
 import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
@@ -363,6 +363,29 @@ describe('several hosts at once', () => {
     expect(new Set(ids).size, `seed ${seed}`).toBe(4);
     for (const first of [0, 1, 2, 3, 4]) expect(await outcomeOf(target, keyOf(first))).toBe('opens');
     expect(await keysEntries(target)).toHaveLength(4);
+  });
+});
+
+describe('the slot in use', () => {
+  test('is the one that was created, then the one that the secret opens, also where `format` is gone', async () => {
+    const target = new MemoryTarget();
+    await using creator = await BackupRepository.create(target, { encryption: FIRST, threads: 0 });
+    const [{ id } = { id: '' }] = await creator.keys.list();
+    expect(creator.keys.current).toBe(id);
+    const added = await creator.keys.add(keyOf(1));
+    expect(creator.keys.current).toBe(id);
+    await using other = await BackupRepository.open(target, { unlock: keyOf(1), threads: 0 });
+    expect(other.keys.current).toBe(added);
+    await other.keys.remove(added);
+    expect(other.keys.current).toBe(added);
+    await target.delete(FORMAT_KEY);
+    await using later = await BackupRepository.open(target, { unlock: FIRST, threads: 0 });
+    expect(later.keys.current).toBe(id);
+  });
+
+  test('is none in a repository without encryption', async () => {
+    await using plain = await BackupRepository.create(new MemoryTarget(), { encryption: 'none', threads: 0 });
+    expect(plain.keys.current).toBeUndefined();
   });
 });
 

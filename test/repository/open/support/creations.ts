@@ -1,7 +1,7 @@
 import { BackupRepository } from '../../../../src/repository/backup-repository.ts';
 import { type CheckedUnlock, checkUnlock, type Unlock } from '../../../../src/repository/crypto/unlock.ts';
 import { createRepository } from '../../../../src/repository/open/create-repository.ts';
-import { openOrCreate } from '../../../../src/repository/open/open-or-create.ts';
+import { openOrCreate } from '../../../../src/repository/open/open-repository.ts';
 import { checkTuning, type OpenOptions } from '../../../../src/repository/open/repository-options.ts';
 import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import { ForwardingTarget, type TargetCall } from '../../../../src/targets/decorators/forwarding-target.ts';

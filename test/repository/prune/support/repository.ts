@@ -69,7 +69,7 @@ export async function openHost(
     mode: 'shared',
     keySlot: undefined,
   });
-  return { target, format, keys, log, records, readOnly: false, owner, now };
+  return { target, format, keys, keySlot: undefined, log, records, readOnly: false, owner, now };
 }
 
 /** As {@link openHost}, of a repository that has all that every repository has: `format`, and a key slot. */
