@@ -75,6 +75,16 @@ export class FileDevice implements SyncBlockDevice {
   /**
    * Opens a file or block special file, or creates a file.
    *
+   * @example
+   * ```ts
+   * // A new image of 1 GiB, sparse.
+   * await using created = await FileDevice.open('new.img', { create: { sizeBytes: 2 ** 30 } });
+   * // A disk, exclusively: `DEVICE_BUSY` while it is mounted.
+   * await using disk = await FileDevice.open('/dev/nvme1n1');
+   * // An image that other programs may read at the same time.
+   * await using image = await FileDevice.open('disk.img', { readOnly: true });
+   * ```
+   *
    * @throws `DEVICE_NOT_FOUND`, `DEVICE_EXISTS`, `DEVICE_BUSY` (another program has it open, or it is mounted), `DEVICE_UNSUPPORTED`
    * (a folder, a pipe ...), `PERMISSION_DENIED`, `NO_SPACE`, `LOCK_UNAVAILABLE`
    */

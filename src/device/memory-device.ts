@@ -13,6 +13,16 @@ export interface MemoryDeviceOptions {
 /**
  * A device in memory: for tests, RAM disks and images that fit.
  *
+ * @example
+ * ```ts
+ * const device = new MemoryDevice(1024 * 1024, { sectorSize: 512 });
+ * await device.write(512, new Uint8Array(512).fill(7));
+ * console.log(device.bytes[512]); // 7: `bytes` is the content itself.
+ *
+ * const copy = new MemoryDevice(device.bytes.slice()); // A device over memory that you have.
+ * console.log(copy.size);
+ * ```
+ *
  * @public
  */
 export class MemoryDevice extends SyncStoreDevice {

@@ -9,6 +9,19 @@ import { checkSpan } from './span.ts';
  *
  * The store only gets calls for whole sectors within its size. The device's calls reject with the errors that the store throws.
  *
+ * @example
+ * ```ts
+ * const memory = new Uint8Array(1024 * 1024); // Your store, which reads and writes synchronously.
+ * const device = syncDevice({
+ *   size: memory.length,
+ *   sectorSize: 512,
+ *   readSync: (offset, into) => into.set(memory.subarray(offset, offset + into.length)),
+ *   writeSync: (offset, from) => memory.set(from, offset),
+ *   flushSync: () => {},
+ * });
+ * await using volume = await CopyOnWriteVolume.open(device);
+ * ```
+ *
  * @public
  */
 export function syncDevice(store: SyncStore): SyncBlockDevice {

@@ -49,6 +49,19 @@ const MAX_BLOCKS = 2 ** 32;
  * The state of every block: a byte each where neighbouring blocks are in different states, next to nothing where they are
  * in the same one.
  *
+ * @example
+ * ```ts
+ * const states = new BlockStateMap(1000);
+ * states.set({ firstBlock: 0, blockCount: 600 }, 'inherited');
+ * states.set(600, 'storing');
+ * const earlier = states.clone();
+ * states.set(600, 'stored');
+ *
+ * console.log(states.counts.pending); // 399
+ * for (const { firstBlock, blockCount, state } of states.ranges()) console.log(firstBlock, blockCount, state);
+ * for (const change of states.diff(earlier)) console.log(change); // Block 600 went from `storing` to `stored`.
+ * ```
+ *
  * @public
  */
 export class BlockStateMap implements BlockStates {

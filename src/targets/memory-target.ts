@@ -42,6 +42,16 @@ interface StoredObject {
  * All calls throw `INVALID_KEY`, `CLOSED` and `signal.reason`. `put` with `createOnly` throws `OBJECT_EXISTS` or
  * `CREATE_ONLY_UNSUPPORTED`. `get` throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, and `TypeError` for an invalid range.
  *
+ * @example
+ * ```ts
+ * const target = new MemoryTarget();
+ * await using repository = await BackupRepository.create(target, { encryption: 'none' });
+ * await using volume = await CopyOnWriteVolume.open(new MemoryDevice(1024 * 1024));
+ * const { id } = await repository.backup(volume, { volume: 'disk' });
+ * const copy = new MemoryDevice(volume.size);
+ * await repository.restore(id, copy);
+ * ```
+ *
  * @public
  */
 export class MemoryTarget implements CloudTarget {

@@ -19,6 +19,14 @@ export interface DeviceConformanceOptions {
  * The obligations of `BlockDevice` as test cases, for the synchronous calls, too, if a device has them. Cases about capabilities that
  * a device lacks are skipped. A case hangs if a call never settles, so run them with a time limit.
  *
+ * @example
+ * ```ts
+ * // In a test file of your own, with any runner that has tests with names: Vitest, node:test and others.
+ * for (const { name, run } of deviceConformance({ open: async ({ size }) => new MemoryDevice(size) })) {
+ *   test(name, (context) => run({ skip: () => context.skip() }));
+ * }
+ * ```
+ *
  * @public
  */
 export function deviceConformance(options: DeviceConformanceOptions): readonly ConformanceCase[] {

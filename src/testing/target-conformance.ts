@@ -22,6 +22,14 @@ export interface TargetConformanceOptions {
  * The obligations of `CloudTarget` as test cases. Cases about capabilities that a target lacks are skipped. All cases together take
  * up to about 40 MiB of memory and make about 2,000 requests.
  *
+ * @example
+ * ```ts
+ * // In a test file of your own, with any runner that has tests with names: Vitest, node:test and others.
+ * for (const { name, run } of targetConformance({ open: async () => new MemoryTarget() })) {
+ *   test(name, (context) => run({ skip: () => context.skip() }));
+ * }
+ * ```
+ *
  * @public
  */
 export function targetConformance(options: TargetConformanceOptions): readonly ConformanceCase[] {

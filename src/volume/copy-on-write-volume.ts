@@ -66,6 +66,18 @@ export function isVolume(value: unknown): value is CopyOnWriteVolume {
  * All writes to the device must go through the volume while it is open. It offers what the device offers: discard,
  * write-zeroes, extents, and a synchronous door.
  *
+ * @example
+ * ```ts
+ * await using device = await FileDevice.open('disk.img');
+ * await using volume = await CopyOnWriteVolume.open(device);
+ * await volume.write(0, new Uint8Array(4096).fill(1)); // All writes go through the volume.
+ *
+ * await using snapshot = await volume.createSnapshot();
+ * await volume.write(0, new Uint8Array(4096).fill(2));
+ * const before = new Uint8Array(4096);
+ * await snapshot.read(0, before); // Full of ones: what the volume held when the snapshot was taken.
+ * ```
+ *
  * @public
  */
 export class CopyOnWriteVolume implements Volume {
@@ -134,6 +146,18 @@ export class CopyOnWriteVolume implements Volume {
 
   /**
    * Wraps a device. Over one with a synchronous door the volume has one too.
+   *
+   * @example
+   * ```ts
+   * await using volume = await CopyOnWriteVolume.open(device, {
+   *   blockSize: 64 * 1024,
+   *   // Up to 256 MiB of pre-images in memory, more in a file; without room a block is lost, and writes go on.
+   *   preserve: { memoryBytes: 256 * 2 ** 20, spillPath: '/var/tmp/disk.spill', onFailure: 'lose-block' },
+   * });
+   * volume.events.on('preimagePressure', ({ heldBytes, limitBytes }) => {
+   *   console.warn(`pre-images take up ${heldBytes} of ${limitBytes} bytes`);
+   * });
+   * ```
    *
    * @throws TypeError for options that are not as they should be; `DEVICE_BUSY` for a device that has an open volume
    * already, `LIMIT_EXCEEDED` when there is no memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file

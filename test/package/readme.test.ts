@@ -4,11 +4,16 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freshBucket, s3, s3Client } from '../support/s3.ts';
+import { docExamples } from './support/doc-examples.ts';
 import { AMBIENT_TYPES, folderWithPackage, PAGES, pageText, root, type Sample, samplesOf } from './support/samples.ts';
 
-/** The code of README.md and the guides, as it stands there: compiled under strict settings, and run. */
+/**
+ * The code of README.md, the guides and the TSDoc, as it stands there: compiled under strict settings. That of the documents
+ * is run as well.
+ */
 
 const samples = PAGES.flatMap((page) => samplesOf(page));
+const examples = docExamples().map((example, index) => ({ ...example, name: `example-${index}-${example.subject}` }));
 const [first] = samplesOf('README.md') as [Sample];
 const sampleWith = (text: string) => samples.find(({ code }) => code.includes(text)) as Sample;
 const stopping = sampleWith("process.once('SIGTERM'");
@@ -17,12 +22,13 @@ let folder: string;
 
 beforeAll(() => {
   folder = folderWithPackage('readme-');
-  for (const { name, code } of samples) writeFileSync(join(folder, `${name}.ts`), `${code}\nexport {};\n`);
+  for (const { name, code } of [...samples, ...examples])
+    writeFileSync(join(folder, `${name}.ts`), `${code}\nexport {};\n`);
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test('all samples compile under strict settings', () => {
+test('all samples and examples compile under strict settings', () => {
   writeFileSync(join(folder, 'ambient.d.ts'), AMBIENT_TYPES);
   const compilerOptions = {
     target: 'es2024',
@@ -35,7 +41,7 @@ test('all samples compile under strict settings', () => {
     types: ['node'],
     noEmit: true,
   };
-  const files = ['ambient.d.ts', ...samples.map(({ name }) => `${name}.ts`)];
+  const files = ['ambient.d.ts', ...[...samples, ...examples].map(({ name }) => `${name}.ts`)];
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
   let printed = '';
   try {
@@ -48,6 +54,27 @@ test('all samples compile under strict settings', () => {
   }
   expect(samples.length).toBeGreaterThanOrEqual(30);
   expect(printed).toBe('');
+});
+
+test('each entry point of the library has an example in its TSDoc', () => {
+  const subjects = new Set(examples.map(({ subject }) => subject));
+  const wanted = [
+    'BackupRepository.open',
+    'BlockStateMap',
+    'CopyOnWriteVolume',
+    'CopyOnWriteVolume.open',
+    'FileDevice.open',
+    'FileTarget',
+    'MemoryDevice',
+    'MemoryTarget',
+    'S3Target',
+    'deviceConformance',
+    'fanOut',
+    'syncDevice',
+    'targetConformance',
+    'withRetries',
+  ];
+  expect(wanted.filter((subject) => !subjects.has(subject))).toEqual([]);
 });
 
 /** The samples that a test of their own runs. */

@@ -55,7 +55,7 @@ export interface FanOut extends ClosableTarget {
    * @example
    * ```ts
    * const target = fanOut(local, [offsite], { quorum: 1 });
-   * const [{ copiedObjects, copiedBytes }] = await target.synchronize();
+   * for (const { copiedObjects, copiedBytes } of await target.synchronize()) console.log(copiedObjects, copiedBytes);
    * ```
    * @returns the result for each replica, by position
    * @throws `REPLICA_DIVERGED` if a replica was not only written through this fan-out; that replica is not changed. After all
@@ -87,6 +87,17 @@ export interface FanOut extends ClosableTarget {
  * - A replica that missed a put or delete keeps its old object. {@link FanOut.synchronize} brings it up to date.
  *
  * Bodies are copied when a put may succeed although a target has failed, because an abandoned request may still read its buffer.
+ *
+ * @example
+ * ```ts
+ * const disk = new FileTarget('/mnt/backup-disk/repository');
+ * const replica = withRetries(offsite); // `offsite` is a target of yours, such as an `S3Target`.
+ * await using target = fanOut(disk, [replica], {
+ *   quorum: 1, // A put succeeds once the disk has the object.
+ *   onReplicaError: (error, { operation, subject }) => console.warn(`the replica missed ${operation} ${subject}:`, error),
+ * });
+ * await using repository = await BackupRepository.open(target, { unlock: { passphrase } });
+ * ```
  *
  * @throws `TypeError` for an invalid target, an unknown option, and a quorum that is not an integer from 1 to the number of
  * targets. Calls throw what the primary throws; `put`, `delete` and `deleteMany` also throw `QUORUM_NOT_REACHED`.

@@ -36,6 +36,13 @@ export interface RetryOptions {
  * - Bodies are copied once, because an abandoned attempt may still read its buffer after a later one has succeeded, when the
  *   caller may refill it.
  *
+ * @example
+ * ```ts
+ * // Five attempts, with pauses of up to 200 ms, 400 ms and so on, and never more than 10 seconds.
+ * await using target = withRetries(offsite, { attempts: 5, baseDelayMs: 200, maxDelayMs: 10_000 });
+ * await using repository = await BackupRepository.open(target, { unlock: { passphrase } });
+ * ```
+ *
  * @throws `TypeError` for an invalid target and for an option that is unknown or out of range. Calls throw the error of the last
  * attempt, and `signal.reason` if they are aborted while they wait.
  * @public

@@ -46,7 +46,7 @@ const CHANNELS = byOperation((name): TracingChannel<string, TargetTrace> => trac
  *
  * @example
  * ```ts
- * tracingChannel(TARGET_CHANNELS.put).subscribe({ asyncEnd: (trace) => console.log(trace) });
+ * subscribe(`tracing:${TARGET_CHANNELS.put}:asyncEnd`, (trace) => console.log(trace));
  * ```
  *
  * @public

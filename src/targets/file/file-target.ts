@@ -73,7 +73,11 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
  *
  * @example
  * ```ts
+ * // `createFolder: false`: where the disk is not mounted, nothing is written into the empty mount point.
  * await using target = new FileTarget('/mnt/backup-disk/repository', { createFolder: false });
+ * await target.put('notes/first.txt', Buffer.from('hello'));
+ * const text = Buffer.from(await target.get('notes/first.txt')).toString();
+ * for await (const { key, size } of target.list('notes/')) console.log(key, size, text);
  * ```
  *
  * @public

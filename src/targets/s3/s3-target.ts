@@ -51,6 +51,15 @@ const MAX_PUT_BYTES = 5 * 1024 ** 3;
  * `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` and `TARGET_TIMEOUT`, in addition to the codes that are listed at each call. The
  * `cause` is an {@link S3RequestError} if there was an answer or an error of the network.
  *
+ * @example
+ * ```ts
+ * const client = new Client({ endPoint: 's3.eu-central-1.amazonaws.com', accessKey: '...', secretKey: '...' }); // Of `minio`.
+ * await using bucket = new S3Target({ client, bucket: 'backups', prefix: 'host-7' });
+ * await using target = withRetries(bucket);
+ * await using repository = await BackupRepository.open(target, { unlock: { passphrase } });
+ * for await (const { id, volume } of repository.listBackups()) console.log(id, volume);
+ * ```
+ *
  * @public
  */
 export class S3Target implements CloudTarget {

@@ -47,12 +47,19 @@ export function folderWithPackage(prefix: string): string {
   return folder;
 }
 
-/** What samples use without making it: what the page says that there is, and what is the host's own. */
+/** What samples and examples use without making it: what the page says that there is, and what is the host's own. */
 export const AMBIENT_TYPES = `
 declare global {
   const repository: import('cow-cloud-backup').BackupRepository;
   const volume: import('cow-cloud-backup').CopyOnWriteVolume;
   const backup: import('cow-cloud-backup').BackupResult;
+  const device: import('cow-cloud-backup').BlockDevice;
+  const target: import('cow-cloud-backup').CloudTarget;
+  const local: import('cow-cloud-backup').CloudTarget;
+  const offsite: import('cow-cloud-backup').CloudTarget;
+  const passphrase: string;
+  const unlock: import('cow-cloud-backup').Unlock;
+  const open: () => Promise<import('cow-cloud-backup').CloudTarget>;
   const store: { pages: number; load(page: number, into: Uint8Array): void; save(page: number, from: Uint8Array): void; fsync(): void };
   function test(name: string, run: (context: { skip(reason?: string): void }) => Promise<void>): void;
 }
