@@ -14,6 +14,7 @@ const inFolder = (folder: string) =>
 const PAGES = [
   'README.md',
   'CHANGELOG.md',
+  'CONTRIBUTING.md',
   ...inFolder('docs'),
   ...inFolder('docs/guides'),
   'bench/README.md',

@@ -167,7 +167,7 @@ describe('documents', () => {
 
   test('link to what is there', () => {
     const broken: string[] = [];
-    for (const page of ['README.md', 'bench/README.md', ...documents]) {
+    for (const page of ['README.md', 'CONTRIBUTING.md', 'bench/README.md', ...documents]) {
       const text = pageText(page).replace(/```.*?```|`[^`\n]*`/gs, '');
       for (const [, link = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
         if (/^[a-z]+:/.test(link)) continue;
