@@ -15,7 +15,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../src/index.ts';
 import { S3Target } from '../../src/s3.ts';
-import { specifiersIn } from '../package/source-imports.ts';
+import { specifiersIn } from '../package/support/source-imports.ts';
 import { freshBucket, s3, s3Client } from '../support/s3.ts';
 
 /** The examples as their readers run them: each copied alone into a project that has the built package. */

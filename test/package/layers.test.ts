@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type ImportOf, SOURCES, sourceImports, specifiersIn } from './source-imports.ts';
+import { type ImportOf, SOURCES, sourceImports, specifiersIn } from './support/source-imports.ts';
 
 const BELOW_REPOSITORY = ['common', 'device', 'state', 'volume', 'targets', 'targets/decorators'];
 

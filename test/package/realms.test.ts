@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { hasBrand, isArrayBuffer, isBytes, isError, isPromise, isTypeError } from '../../src/common/realms.ts';
 import { systemCode } from '../../src/common/system-errors.ts';
 import { fileError } from '../../src/targets/file/file-errors.ts';
-import { SOURCES, sourceImports } from './source-imports.ts';
+import { SOURCES, sourceImports } from './support/source-imports.ts';
 
 const root = join(import.meta.dirname, '../..');
 

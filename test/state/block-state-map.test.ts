@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { BlockState } from '../../src/state/block-state.ts';
 import { BlockStateMap, type BlockStates } from '../../src/state/block-state-map.ts';
 import { property } from '../support/randomness.ts';
-import { anyState, mapOf, recount, runsOf, someStates, statesOf } from './support.ts';
+import { anyState, mapOf, recount, runsOf, someStates, statesOf } from './support/states.ts';
 
 const code = (name: string) => expect.objectContaining({ name: 'BackupError', code: name });
 

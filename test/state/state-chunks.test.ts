@@ -4,7 +4,7 @@ import { BLOCK_STATES, type BlockState, StateByte } from '../../src/state/block-
 import { BlockStateMap, maskOf, nextInStates, type StateRange } from '../../src/state/block-state-map.ts';
 import { CHUNK_BITS } from '../../src/state/state-chunks.ts';
 import { property } from '../support/randomness.ts';
-import { anyState } from './support.ts';
+import { anyState } from './support/states.ts';
 
 /** Maps of several chunks: what crosses from one into the next, and what maps have in common. */
 

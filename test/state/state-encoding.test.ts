@@ -5,7 +5,7 @@ import { BackupError } from '../../src/common/errors.ts';
 import { encodeMsgpack } from '../../src/common/msgpack.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 import { property } from '../support/randomness.ts';
-import { mapOf, recount, someStates, statesOf } from './support.ts';
+import { mapOf, recount, someStates, statesOf } from './support/states.ts';
 
 const corrupt = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
 const limit = expect.objectContaining({ name: 'BackupError', code: 'LIMIT_EXCEEDED' });

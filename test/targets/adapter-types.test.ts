@@ -7,7 +7,7 @@ import { ForwardingTarget } from '../../src/targets/decorators/forwarding-target
 import { withRetries } from '../../src/targets/decorators/with-retries.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { conforms } from '../support/conforms.ts';
-import { bytes } from './decorators/decorator-support.ts';
+import { bytes } from './decorators/support/targets.ts';
 
 /** An adapter as its author writes it, with the types that the interface shows: bytes are a plain `Uint8Array`. */
 class PlainAdapter implements CloudTarget {

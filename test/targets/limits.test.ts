@@ -4,7 +4,7 @@ import { withBandwidthLimit } from '../../src/targets/decorators/with-bandwidth-
 import { withConcurrencyLimit } from '../../src/targets/decorators/with-concurrency-limit.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { turn } from '../support/turn.ts';
-import { bytes, jumpingClock, keysOf } from './decorators/decorator-support.ts';
+import { bytes, jumpingClock, keysOf } from './decorators/support/targets.ts';
 
 /** Calls hang until they are let go, one by one. */
 class GatedTarget extends MemoryTarget {

@@ -246,7 +246,7 @@ test.skipIf(process.platform !== 'linux').each([false, true])(
       mkdirSync(reserved, { recursive: true });
       const unfinished = () => readdirSync(reserved).filter((name) => name.startsWith('put-'));
       for (let round = 0; unfinished().length === 0 && round < 20; round++) {
-        const program = path.join(import.meta.dirname, '../../targets/file/put-forever.ts');
+        const program = path.join(import.meta.dirname, '../../targets/file/support/put-forever.ts');
         const writer = fork(program, [folder, String(round)], {
           silent: true,
           execArgv: ['--experimental-strip-types', '--no-warnings'],

@@ -40,7 +40,7 @@ describe('what a killed writer left', () => {
       let left = 0;
       mkdirSync(reserved);
       for (let round = 0; left === 0 && round < 20; round++) {
-        const writer = fork(join(import.meta.dirname, 'put-forever.ts'), [folder, String(round)], {
+        const writer = fork(join(import.meta.dirname, 'support/put-forever.ts'), [folder, String(round)], {
           silent: true,
           execArgv: ['--experimental-strip-types', '--no-warnings'],
         });

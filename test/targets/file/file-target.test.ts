@@ -18,7 +18,7 @@ import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { readFully, writeFully } from '../../../src/targets/file/file-transfer.ts';
 import { RESERVED } from '../../../src/targets/file/object-path.ts';
 import { folderForTest } from '../../support/folders.ts';
-import { bodyOf, KEYS } from './put-forever.ts';
+import { bodyOf, KEYS } from './support/put-forever.ts';
 
 /** For the Node versions that need to be asked to run TypeScript. */
 const execArgv = ['--experimental-strip-types', '--no-warnings'];
@@ -327,7 +327,7 @@ test.skipIf(process.platform !== 'linux')(
 
 test('a process killed at any moment leaves whole objects, each as it was before a put or after it', async () => {
   for (let round = 0; round < 8; round++) {
-    const writer = fork(join(import.meta.dirname, 'put-forever.ts'), [folder, String(round)], {
+    const writer = fork(join(import.meta.dirname, 'support/put-forever.ts'), [folder, String(round)], {
       silent: true,
       execArgv,
     });
@@ -353,7 +353,7 @@ test('a process killed at any moment leaves whole objects, each as it was before
 
 test('two processes that create one object: one wins', async () => {
   const racers = [0, 1, 2, 3].map((seed) =>
-    fork(join(import.meta.dirname, 'put-forever.ts'), [folder, String(seed), 'create'], { silent: true, execArgv }),
+    fork(join(import.meta.dirname, 'support/put-forever.ts'), [folder, String(seed), 'create'], { silent: true, execArgv }),
   );
   const wins = await Promise.all(
     racers.map(async (racer) => {

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { retryAfterMs, S3RequestError } from '../../../src/targets/s3/s3-errors.ts';
-import { ACCESS_KEY, errorXml, oddServer, SECRET_KEY, SESSION_TOKEN, xml } from './odd-server.ts';
+import { ACCESS_KEY, errorXml, oddServer, SECRET_KEY, SESSION_TOKEN, xml } from './support/odd-server.ts';
 
 const body = () => new Uint8Array([1, 2, 3]);
 

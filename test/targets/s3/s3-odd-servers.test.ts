@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { Client } from 'minio';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { S3Target } from '../../../src/targets/s3/s3-target.ts';
-import { type Answer, errorXml, listXml, oddServer, xml } from './odd-server.ts';
+import { type Answer, errorXml, listXml, oddServer, xml } from './support/odd-server.ts';
 
 const body = () => new Uint8Array([1, 2, 3]);
 

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
-import { BackupError } from '../../../src/common/errors.ts';
-import { FileTarget } from '../../../src/targets/file/file-target.ts';
+import { BackupError } from '../../../../src/common/errors.ts';
+import { FileTarget } from '../../../../src/targets/file/file-target.ts';
 
 /** A process for `file-target.test.ts`, which kills it, or lets several race: `put-forever.ts FOLDER SEED [create]`. */
 

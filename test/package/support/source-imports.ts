@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
 /** The folder of the sources. */
-export const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
+export const SOURCES = fileURLToPath(new URL('../../../src/', import.meta.url));
 
 /** One import, re-export, `import()`, `import('...').Type` or `new URL('...', import.meta.url)`. */
 export interface ImportOf {

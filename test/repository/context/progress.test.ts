@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { report } from '../../src/common/report.ts';
-import { MemoryDevice } from '../../src/device/memory-device.ts';
-import type { BackupRepository } from '../../src/repository/backup-repository.ts';
-import { type Progress, withProgress } from '../../src/repository/context/progress.ts';
-import { MemoryTarget } from '../../src/targets/memory-target.ts';
-import { createIn, openVolume } from './support/repositories.ts';
+import { report } from '../../../src/common/report.ts';
+import { MemoryDevice } from '../../../src/device/memory-device.ts';
+import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
+import { type Progress, withProgress } from '../../../src/repository/context/progress.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { createIn, openVolume } from '../support/repositories.ts';
 
 /** Of the process warning. */
 const CODE = /^COW_[C]ALLBACK_FAILED$/;

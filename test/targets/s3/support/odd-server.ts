@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Client } from 'minio';
-import type { S3TargetOptions } from '../../../src/targets/s3/s3-options.ts';
-import { S3Target } from '../../../src/targets/s3/s3-target.ts';
+import type { S3TargetOptions } from '../../../../src/targets/s3/s3-options.ts';
+import { S3Target } from '../../../../src/targets/s3/s3-target.ts';
 
 export const ACCESS_KEY = 'AKIAODDSERVERTESTKEY';
 export const SECRET_KEY = 'a+very/secret/key+of/forty+characters+00';

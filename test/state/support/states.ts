@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { BLOCK_STATES, type BlockState } from '../../src/state/block-state.ts';
-import { BlockStateMap } from '../../src/state/block-state-map.ts';
+import { BLOCK_STATES, type BlockState } from '../../../src/state/block-state.ts';
+import { BlockStateMap } from '../../../src/state/block-state-map.ts';
 
 export const anyState = fc.constantFrom(...BLOCK_STATES);
 

@@ -1,6 +1,6 @@
-import type { TargetClock } from '../../../src/common/clock.ts';
-import { BackupError, type BackupErrorCode } from '../../../src/common/errors.ts';
-import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
+import type { TargetClock } from '../../../../src/common/clock.ts';
+import { BackupError, type BackupErrorCode } from '../../../../src/common/errors.ts';
+import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 
 /** A clock that jumps ahead instead of waiting, and remembers by how much. */
 export interface JumpingClock extends TargetClock {
