@@ -353,7 +353,10 @@ test('a process killed at any moment leaves whole objects, each as it was before
 
 test('two processes that create one object: one wins', async () => {
   const racers = [0, 1, 2, 3].map((seed) =>
-    fork(join(import.meta.dirname, 'support/put-forever.ts'), [folder, String(seed), 'create'], { silent: true, execArgv }),
+    fork(join(import.meta.dirname, 'support/put-forever.ts'), [folder, String(seed), 'create'], {
+      silent: true,
+      execArgv,
+    }),
   );
   const wins = await Promise.all(
     racers.map(async (racer) => {
