@@ -33,7 +33,7 @@ import {
   type ListBackupsOptions,
   shortIdArgument,
 } from './list-options.ts';
-import { missingBackup } from './log/entries/sessions.ts';
+import { missingBackup } from './log/entries/backups.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogDamage } from './log/open-log.ts';
 import { BlockMap } from './map/block-map.ts';

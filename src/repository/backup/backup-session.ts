@@ -12,7 +12,7 @@ import type { LogState, StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.ts';
 import { type PackName, RecordKind, type RecordWriter } from '../format/record.ts';
-import { type CommitPlan, decideCommit } from '../log/entries/commit-decision.ts';
+import { type CommitPlan, decideCommit } from '../log/entries/commit.ts';
 import type { Decide } from '../log/entries/decision.ts';
 import { decideAbort, endedSession } from '../log/entries/sessions.ts';
 import { NodeWriter } from '../packs/node-writer.ts';

@@ -10,6 +10,7 @@ import { wipeBytes } from '../format/derivation.ts';
 import type { LogState } from '../format/log-state.ts';
 import { slotKey } from '../format/object-keys.ts';
 import type { Decision } from '../log/entries/decision.ts';
+import { decideSlotAddition } from '../log/entries/keys.ts';
 import { createObject, type Patience } from './create-object.ts';
 import { examineSlot } from './examine-slot.ts';
 import { listSlots, recordedSlots, withNamed } from './stored-slots.ts';
@@ -105,20 +106,11 @@ export async function addKeySlot(
       // Comes once in 2^64.
       throw new BackupError('OBJECT_EXISTS', `${slotKey(slot)} is there already, and is another's: add the key again`);
     }
-    await context.log.append((state) => decideAddition(state, slot), { signal });
+    await context.log.append((state) => decideSlotAddition(state, slot), { signal });
     return slot;
   } finally {
     wipeBytes(key);
   }
-}
-
-function decideAddition({ removedSlots }: Pick<LogState, 'removedSlots'>, slot: string): Decision {
-  // Its object was listed before its entry came.
-  if (!removedSlots.has(slot)) return { type: 'keys', added: [slot], removed: [] };
-  return new BackupError(
-    'KEY_SLOT_NOT_FOUND',
-    `another host removed the key slot ${slot} while it was being added: add the key again`,
-  );
 }
 
 /** See {@link KeySlots.remove}. */

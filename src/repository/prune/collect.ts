@@ -9,8 +9,9 @@ import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { RecordKind } from '../format/record.ts';
-import { type CollectPlan, collecting, packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
+import { type CollectPlan, decideCollect } from '../log/entries/collect.ts';
 import type { Decision } from '../log/entries/decision.ts';
+import { packTables, type TableRows, tableKey } from '../log/entries/known-names.ts';
 import { decideByAge } from './ages.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
@@ -59,7 +60,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
     }
     run.result.damagedBackups = marking.damaged;
     run.result.unreferenced = await unreferenced(before, marking.listing.packs, marking.tables);
-    const wanted = await runInSteps(collecting(before, await planOf(run, before, marking)));
+    const wanted = await runInSteps(decideCollect(before, await planOf(run, before, marking)));
     if (BackupError.is(wanted)) throw wanted;
     if (wanted === undefined) return { marking, state: before };
     if (dryRun) {

@@ -3,7 +3,8 @@ import { runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.t
 import { deleteAll } from '../../targets/delete-all.ts';
 import type { Condemnation, LogState } from '../format/log-state.ts';
 import { PROBES_PREFIX, packKey } from '../format/object-keys.ts';
-import { findingDeletable, type TableRows } from '../log/entries/collect-decision.ts';
+import { findDeletable } from '../log/entries/collect.ts';
+import type { TableRows } from '../log/entries/known-names.ts';
 import { isLocked, type ListedPack, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 
@@ -29,7 +30,7 @@ export async function deleteCondemned(run: PruneRun, state: LogState, found: Fou
   if (run.options.graceMs > 0) await run.ages.lookAgain();
   const due: ListedPack[] = [];
   let waitingBytes = 0;
-  for (const { pack, by } of await runInSteps(findingDeletable(state, listing.packs, tables))) {
+  for (const { pack, by } of await runInSteps(findDeletable(state, listing.packs, tables))) {
     await yieldToEventLoop();
     const key = packKey(pack);
     if (run.deleted.has(key)) continue;

@@ -2,7 +2,7 @@ import { StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.
 import { isKnown, type LogState, sparedSessions } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
-import { packTables } from '../log/entries/collect-decision.ts';
+import { packTables } from '../log/entries/known-names.ts';
 import type { Marking } from './collect.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';

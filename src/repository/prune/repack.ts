@@ -8,7 +8,7 @@ import { type LogState, markedBackups } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { type PackName, RecordKind } from '../format/record.ts';
 import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
-import { decideRepack, type RepackPlan } from '../log/entries/repack-decision.ts';
+import { decideRepack, type RepackPlan } from '../log/entries/repack.ts';
 import { decideAbort, decideOpen } from '../log/entries/sessions.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
 import { PackWriter } from '../packs/pack-writer.ts';

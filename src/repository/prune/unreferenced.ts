@@ -1,7 +1,7 @@
 import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import { KnownNames, type TableRows } from '../log/entries/collect-decision.ts';
+import { KnownNames, type TableRows } from '../log/entries/known-names.ts';
 import type { ListedPack } from './pack-listing.ts';
 
 /** What one session has stored and no backup refers to. @public */

@@ -7,7 +7,7 @@ import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts
 import { withProgress } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import { missingBackup } from '../log/entries/sessions.ts';
+import { missingBackup } from '../log/entries/backups.ts';
 import type { Deliver } from '../packs/record-store.ts';
 import { BackupReader, type ComparableSource } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';

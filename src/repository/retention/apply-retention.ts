@@ -6,7 +6,7 @@ import { type RepositoryContext, requireWritable } from '../context/repository-c
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import { decideForget } from '../log/entries/sessions.ts';
+import { decideForget } from '../log/entries/backups.ts';
 import { neededOf } from '../prune/damaged-backups.ts';
 import { Marker } from '../prune/marker.ts';
 import { listPacks } from '../prune/pack-listing.ts';

@@ -3,7 +3,7 @@ import { described, optionsArgument, signalArgument, textArgument } from '../../
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { MAX_TEXT } from '../format/decode-values.ts';
-import { decideForget, decideHold, decideRelease } from '../log/entries/sessions.ts';
+import { decideForget, decideHold, decideRelease } from '../log/entries/backups.ts';
 
 /**
  * Forgets backups, and holds them so that nobody forgets them. Each call is one log entry for all of its backups, or none.

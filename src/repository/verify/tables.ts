@@ -6,7 +6,7 @@ import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { type PackName, RecordKind } from '../format/record.ts';
-import { packTables, type TableRows, tableKey } from '../log/entries/collect-decision.ts';
+import { packTables, type TableRows, tableKey } from '../log/entries/known-names.ts';
 import type { Damages } from './damages.ts';
 import type { NeededPacks } from './needed-packs.ts';
 import type { LoggedPacks } from './whole-log.ts';

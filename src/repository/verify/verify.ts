@@ -8,7 +8,7 @@ import type { RepositoryContext } from '../context/repository-context.ts';
 import { isKnown, type LogState, type StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
-import { missingBackup } from '../log/entries/sessions.ts';
+import { missingBackup } from '../log/entries/backups.ts';
 import { PlaceSet } from '../packs/location-set.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';

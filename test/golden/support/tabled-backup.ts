@@ -2,7 +2,7 @@ import { commitPacks } from '../../../src/repository/backup/backup-session.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
-import { decideCommit } from '../../../src/repository/log/entries/commit-decision.ts';
+import { decideCommit } from '../../../src/repository/log/entries/commit.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { writeBlockMap } from '../../../src/repository/map/write-block-map.ts';
 import { NodeWriter } from '../../../src/repository/packs/node-writer.ts';

@@ -30,8 +30,10 @@ test('a log that forgets what is held, or releases what is not, is damaged', () 
   const held = from(state, { type: 'hold', backups, reason: undefined });
   expect(held.backups.get(first.id)!.hold).toEqual({ at: expect.any(Number), reason: undefined });
   expect(() => from(held, { type: 'forget', backups })).toThrow('held');
-  expect(() => from(state, { type: 'release', backups })).toThrow('was not held');
-  expect(() => from(state, { type: 'hold', backups: ['11'.repeat(16)], reason: undefined })).toThrow('was not there');
+  expect(() => from(state, { type: 'release', backups })).toThrow('which is not held');
+  expect(() => from(state, { type: 'hold', backups: ['11'.repeat(16)], reason: undefined })).toThrow(
+    'which is not in the log',
+  );
   const released = from(held, { type: 'release', backups });
   expect(released.backups.get(first.id)).toEqual(state.backups.get(first.id));
   expect(from(released, { type: 'forget', backups }).backups.size).toBe(0);

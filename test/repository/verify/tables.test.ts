@@ -5,7 +5,7 @@ import { FreshRecords } from '../../../src/repository/context/fresh-records.ts';
 import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { type Location, RecordKind } from '../../../src/repository/format/record.ts';
-import { packTables } from '../../../src/repository/log/entries/collect-decision.ts';
+import { packTables } from '../../../src/repository/log/entries/known-names.ts';
 import { StoredRecords } from '../../../src/repository/packs/stored-records.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';

@@ -2,8 +2,6 @@ import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts'
 import type { CommittedPack, PackTable, Relocation } from '../../format/log-entry.ts';
 import {
   type Condemnation,
-  type CondemnedPack,
-  type FormerRelocation,
   isKnown,
   type KnownPacks,
   type LogState,
@@ -12,10 +10,9 @@ import {
 } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
-import { DescriptorPacks } from './descriptor-packs.ts';
-import { OpenSessions } from './open-sessions.ts';
+import { MapStarts, OpenSessions } from './fold-counts.ts';
 
-/** Packs of one session that a draft may change. */
+/** The packs of one session, copied so that a draft may change them. */
 interface OwnKnownPacks extends KnownPacks {
   readonly packs: Set<string>;
   tables: PackTable[];
@@ -24,132 +21,97 @@ interface OwnKnownPacks extends KnownPacks {
 
 const NOTHING_KNOWN: KnownPacks = { packs: new Set(), tables: [], dead: new Set() };
 
-type Collections = Omit<LogState, 'seq' | 'hash'>;
 type Mutable<T> = T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends ReadonlySet<infer K> ? Set<K> : T;
-type Name = keyof Collections;
+type MutableState = { -readonly [Part in keyof LogState]: Mutable<LogState[Part]> };
+type Part = Exclude<keyof LogState, 'seq' | 'hash'>;
 
 /**
- * A state while entries are folded into it. Each part is copied when the first entry changes it, once however many
- * entries there are; what entries ask again and again is counted once and then kept up. So folding takes time in
- * proportion to the state and to what the entries say, and not to their product.
+ * A state while entries are folded into it, and every change that more than one kind of entry makes.
+ *
+ * A part of the state is copied when the first entry changes it, once for all entries. What every entry asks is counted once
+ * and then updated. So a fold takes time in proportion to the state plus the entries, and not to their product.
  */
-export class FoldDraft implements LogState {
-  seq: number;
-  hash: Uint8Array;
-  backups: Map<string, StoredBackup>;
-  pinned: Map<string, StoredBackup>;
-  heads: Map<string, string>;
-  sessions: Map<number, Session>;
-  fenced: Map<number, Session>;
-  known: Map<number, KnownPacks>;
-  condemned: Map<string, CondemnedPack>;
-  condemnedSessions: Map<number, Condemnation>;
-  relocations: Map<string, Relocation>;
-  formerRelocations: Map<string, readonly FormerRelocation[]>;
-  quarantined: Map<string, PackName>;
-  keySlots: Set<string>;
-  removedSlots: Set<string>;
-  /** Of the whole fold: every loop over many things asks it. */
+export class FoldDraft {
+  /** Only parts that {@link FoldDraft.own} was called for may be changed. */
+  readonly state: MutableState;
+  /** Of the whole fold: every loop over many things asks whether to yield. */
   readonly steps = new StepCounter();
-  /** Which parts are the draft's own by now. */
-  readonly #own = new Set<Name>();
+  readonly #own = new Set<Part>();
   readonly #ownKnown = new Map<number, OwnKnownPacks>();
   #open: OpenSessions | undefined;
-  #beginnings: DescriptorPacks | undefined;
+  #mapStarts: MapStarts | undefined;
   /** Sessions that have tables. */
   #tabled: Set<number> | undefined;
-  /** Keys of moved packs, by the key of the pack that their table is in. */
+  /** By the key of the pack that holds a relocation table: keys of the packs whose records it locates. */
   #movedBy: Map<string, Set<string>> | undefined;
 
   constructor(state: LogState) {
-    const parts = state as LogState & { [Each in Name]: Mutable<Collections[Each]> };
-    this.seq = state.seq;
-    this.hash = state.hash;
-    this.backups = parts.backups;
-    this.pinned = parts.pinned;
-    this.heads = parts.heads;
-    this.sessions = parts.sessions;
-    this.fenced = parts.fenced;
-    this.known = parts.known;
-    this.condemned = parts.condemned;
-    this.condemnedSessions = parts.condemnedSessions;
-    this.relocations = parts.relocations;
-    this.formerRelocations = parts.formerRelocations;
-    this.quarantined = parts.quarantined;
-    this.keySlots = parts.keySlots;
-    this.removedSlots = parts.removedSlots;
+    this.state = { ...(state as MutableState) };
   }
 
-  /** The state, which is never changed again. */
-  result(): LogState {
-    const { seq, hash, backups, pinned, heads, sessions, fenced, known } = this;
-    const { condemned, condemnedSessions, relocations, formerRelocations, quarantined } = this;
-    const { keySlots, removedSlots } = this;
-    const condemnation = { condemned, condemnedSessions, relocations, formerRelocations, quarantined };
-    return { seq, hash, backups, pinned, heads, sessions, fenced, known, ...condemnation, keySlots, removedSlots };
-  }
-
-  /** Makes parts of the state this draft's own: only those may be changed. */
-  *own(names: readonly Name[]): Steps<void> {
-    for (const name of names) {
+  /** Copies parts of the state, unless that was done, so that they may be changed. */
+  *own(parts: readonly Part[]): Steps<void> {
+    for (const name of parts) {
       if (this.#own.has(name)) continue;
-      const part: ReadonlyMap<unknown, unknown> | ReadonlySet<string> = this[name];
+      const part: ReadonlyMap<unknown, unknown> | ReadonlySet<string> = this.state[name];
       const copy = part instanceof Set ? yield* this.#copyOfSet(part) : yield* this.#copyOfMap(part as never);
-      Object.assign(this, { [name]: copy });
+      Object.assign(this.state, { [name]: copy });
       this.#own.add(name);
     }
   }
 
-  /** Volumes and bases of the open sessions. */
+  /** What the open sessions hold. */
   get open(): OpenSessions {
-    this.#open ??= new OpenSessions(this.sessions.values());
+    this.#open ??= new OpenSessions(this.state.sessions.values());
     return this.#open;
   }
 
   addSession(session: Session): void {
     this.open.add(session);
-    this.sessions.set(session.seq, session);
+    this.state.sessions.set(session.seq, session);
   }
 
-  /** A session ends, and with it its pins. */
+  /** Ends a session, and its pins with it. */
   endSession(seq: number): void {
-    const session = this.sessions.get(seq);
+    const { sessions, pinned } = this.state;
+    const session = sessions.get(seq);
     if (session === undefined) return;
     const released = this.open.remove(session);
-    this.sessions.delete(seq);
+    sessions.delete(seq);
     for (const id of released) {
-      const backup = this.pinned.get(id);
+      const backup = pinned.get(id);
       if (backup === undefined) continue;
-      this.pinned.delete(id);
-      this.#beginnings?.remove(backup);
+      pinned.delete(id);
+      this.#mapStarts?.remove(backup);
     }
   }
 
   addBackup(backup: StoredBackup): void {
-    this.backups.set(backup.id, backup);
-    this.#beginnings?.add(backup);
+    this.state.backups.set(backup.id, backup);
+    this.#mapStarts?.add(backup);
   }
 
   forget(id: string): void {
-    const backup = this.backups.get(id);
-    this.backups.delete(id);
+    const { backups, pinned } = this.state;
+    const backup = backups.get(id);
+    backups.delete(id);
     if (backup === undefined) return;
-    if (this.open.isPinned(id)) this.pinned.set(id, backup);
-    else this.#beginnings?.remove(backup);
+    if (this.open.isPinned(id)) pinned.set(id, backup);
+    else this.#mapStarts?.remove(backup);
   }
 
-  /** Where the marked backups begin. */
-  *beginnings(): Steps<DescriptorPacks> {
-    if (this.#beginnings !== undefined) return this.#beginnings;
-    const beginnings = new DescriptorPacks();
-    for (const marked of [this.backups, this.pinned]) {
+  /** The packs in which the maps of live and pinned backups begin. */
+  *mapStarts(): Steps<MapStarts> {
+    if (this.#mapStarts !== undefined) return this.#mapStarts;
+    const starts = new MapStarts();
+    for (const marked of [this.state.backups, this.state.pinned]) {
       for (const backup of marked.values()) {
         if (this.steps.isDue()) yield;
-        beginnings.add(backup);
+        starts.add(backup);
       }
     }
-    this.#beginnings = beginnings;
-    return beginnings;
+    this.#mapStarts = starts;
+    return starts;
   }
 
   *addKnown(packs: readonly CommittedPack[]): Steps<void> {
@@ -159,7 +121,7 @@ export class FoldDraft implements LogState {
     }
   }
 
-  /** Tables say themselves whose packs they list, so they stand with every session whose packs that may be. */
+  /** Only a table's content says whose packs it lists, so it is noted for every session whose packs that may be. */
   *addTables(sessions: Iterable<number>, tables: readonly PackTable[]): Steps<void> {
     if (tables.length === 0) return;
     const tabled = yield* this.#sessionsWithTables();
@@ -171,12 +133,13 @@ export class FoldDraft implements LogState {
   }
 
   /**
-   * For ever: nothing puts a name back (P7).
+   * Condemns packs permanently: nothing makes a condemned name known again (P7).
    *
-   * @returns keys of packs that can't be reached any more, unless there is a new table for them; `undefined` for "look at
-   * everything", because a table was among what was condemned
+   * @returns keys of the packs that can no longer be reached, unless the entry has a new table for them; `undefined` if it
+   * may be any pack, because a pack that held a table of packs was condemned
    */
   *condemn(packs: readonly PackName[], by: Condemnation): Steps<string[] | undefined> {
+    const { condemned, quarantined, fenced } = this.state;
     const keys: string[] = [];
     const touched = new Set<number>();
     for (const { session, random } of packs) {
@@ -185,10 +148,10 @@ export class FoldDraft implements LogState {
       const known = yield* this.#knownOf(session);
       known.packs.delete(random);
       known.dead.add(random);
-      this.condemned.set(key, { pack: { session, random }, ...by });
-      this.quarantined.delete(key);
-      // Who adopted the session now could not tell which of its packs are gone (P6).
-      this.fenced.delete(session);
+      condemned.set(key, { pack: { session, random }, ...by });
+      quarantined.delete(key);
+      // A session that adopted this one could not know which of its packs are gone (P6).
+      fenced.delete(session);
       touched.add(session);
       keys.push(key);
     }
@@ -198,31 +161,55 @@ export class FoldDraft implements LogState {
     return hasLostTables ? undefined : [...keys, ...moved];
   }
 
+  /** Makes a table the newest one of a condemned pack. */
   *relocate(key: string, relocation: Relocation, by: Condemnation): Steps<void> {
+    const { relocations } = this.state;
     const movedBy = yield* this.#relocationsByHolder();
-    const earlier = this.relocations.get(key);
+    const earlier = relocations.get(key);
     if (earlier !== undefined) {
       movedBy.get(packKey(earlier.location.pack))?.delete(key);
       this.#retire(key, by);
     }
-    this.relocations.set(key, relocation);
+    relocations.set(key, relocation);
     addTo(movedBy, packKey(relocation.location.pack), key);
   }
 
-  /** The newest table of a pack is that no more. What it leads to is condemned by `by`, or as a whole was before. */
-  #retire(key: string, by: Condemnation): void {
-    const relocation = this.relocations.get(key) as Relocation;
-    this.formerRelocations.set(key, [{ ...relocation, by }, ...(this.formerRelocations.get(key) ?? [])]);
-    this.relocations.delete(key);
+  /**
+   * Drops former relocation tables that lead nowhere: everything that their collection condemned is gone, or the pack that
+   * holds the table is.
+   */
+  *dropFormerRelocations(): Steps<void> {
+    const { condemned, formerRelocations } = this.state;
+    if (formerRelocations.size === 0) return;
+    const left = new Set<number>();
+    for (const { seq } of condemned.values()) {
+      if (this.steps.isDue()) yield;
+      left.add(seq);
+    }
+    for (const [key, tables] of formerRelocations) {
+      if (this.steps.isDue()) yield;
+      const isThere = (pack: PackName) => isKnown(this.state, pack) || condemned.has(packKey(pack));
+      const kept = tables.filter(({ by, location }) => left.has(by.seq) && isThere(location.pack));
+      if (kept.length === 0) formerRelocations.delete(key);
+      else if (kept.length < tables.length) formerRelocations.set(key, kept);
+    }
   }
 
-  /** Tables that lay in a condemned pack list nothing any more. */
+  /** Keeps the newest table of a pack as a former one. `by` is the collection that ends it. */
+  #retire(key: string, by: Condemnation): void {
+    const { relocations, formerRelocations } = this.state;
+    const relocation = relocations.get(key) as Relocation;
+    formerRelocations.set(key, [{ ...relocation, by }, ...(formerRelocations.get(key) ?? [])]);
+    relocations.delete(key);
+  }
+
+  /** Drops tables of packs that lie in condemned packs. */
   *#dropTables(touched: Set<number>): Steps<boolean> {
     let hasLost = false;
     for (const session of yield* this.#sessionsWithTables()) {
       if (this.steps.isDue()) yield;
-      const { tables } = this.known.get(session) as KnownPacks;
-      const left = tables.filter(({ location }) => !this.condemned.has(packKey(location.pack)));
+      const { tables } = this.state.known.get(session) as KnownPacks;
+      const left = tables.filter(({ location }) => !this.state.condemned.has(packKey(location.pack)));
       if (left.length === tables.length) continue;
       (yield* this.#knownOf(session)).tables = left;
       touched.add(session);
@@ -231,20 +218,21 @@ export class FoldDraft implements LogState {
     return hasLost;
   }
 
-  /** Without a table the names themselves say what is known, and the dead need not be told apart. */
+  /** In a session without tables the names themselves say what is known, so the dead need not be listed. */
   #tidy(session: number): void {
     const known = this.#ownKnown.get(session);
     if (known === undefined || known.tables.length > 0) return;
     this.#tabled?.delete(session);
     known.dead.clear();
     if (known.packs.size > 0) return;
-    this.known.delete(session);
+    this.state.known.delete(session);
     this.#ownKnown.delete(session);
   }
 
-  /** @param holders - packs that may have held their tables; `undefined` for any */
+  /** @param holders - keys of the packs that may have held the tables; `undefined` if it may be any */
   *#dropRelocations(holders: readonly string[] | undefined, by: Condemnation): Steps<string[]> {
-    if (this.relocations.size === 0) return [];
+    const { relocations } = this.state;
+    if (relocations.size === 0) return [];
     const movedBy = yield* this.#relocationsByHolder();
     const dropped: string[] = [];
     for (const holder of holders ?? [...movedBy.keys()]) {
@@ -252,7 +240,7 @@ export class FoldDraft implements LogState {
       const moved = movedBy.get(holder);
       const [first] = moved ?? [];
       if (moved === undefined || first === undefined) continue;
-      if (isKnown(this, (this.relocations.get(first) as Relocation).location.pack)) continue;
+      if (isKnown(this.state, (relocations.get(first) as Relocation).location.pack)) continue;
       for (const key of moved) this.#retire(key, by);
       movedBy.delete(holder);
       dropped.push(...moved);
@@ -263,7 +251,7 @@ export class FoldDraft implements LogState {
   *#sessionsWithTables(): Steps<Set<number>> {
     if (this.#tabled !== undefined) return this.#tabled;
     const tabled = new Set<number>();
-    for (const [session, { tables }] of this.known) {
+    for (const [session, { tables }] of this.state.known) {
       if (this.steps.isDue()) yield;
       if (tables.length > 0) tabled.add(session);
     }
@@ -274,7 +262,7 @@ export class FoldDraft implements LogState {
   *#relocationsByHolder(): Steps<Map<string, Set<string>>> {
     if (this.#movedBy !== undefined) return this.#movedBy;
     const movedBy = new Map<string, Set<string>>();
-    for (const [key, { location }] of this.relocations) {
+    for (const [key, { location }] of this.state.relocations) {
       if (this.steps.isDue()) yield;
       addTo(movedBy, packKey(location.pack), key);
     }
@@ -282,17 +270,14 @@ export class FoldDraft implements LogState {
     return movedBy;
   }
 
-  /** The packs of a session, to be changed. */
+  /** The known packs of a session, copied so that they may be changed. */
   *#knownOf(session: number): Steps<OwnKnownPacks> {
     const own = this.#ownKnown.get(session);
     if (own !== undefined) return own;
-    const { packs, tables, dead } = this.known.get(session) ?? NOTHING_KNOWN;
-    const copy: OwnKnownPacks = {
-      packs: yield* this.#copyOfSet(packs),
-      tables: [...tables],
-      dead: yield* this.#copyOfSet(dead),
-    };
-    this.known.set(session, copy);
+    const { packs, tables, dead } = this.state.known.get(session) ?? NOTHING_KNOWN;
+    const copiedPacks = yield* this.#copyOfSet(packs);
+    const copy: OwnKnownPacks = { packs: copiedPacks, tables: [...tables], dead: yield* this.#copyOfSet(dead) };
+    this.state.known.set(session, copy);
     this.#ownKnown.set(session, copy);
     return copy;
   }

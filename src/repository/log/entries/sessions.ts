@@ -1,31 +1,42 @@
 import { BackupError } from '../../../common/errors.ts';
-import type { LogFactOf } from '../../format/log-entry.ts';
+import type { Steps } from '../../../common/yield-to-event-loop.ts';
+import { logCorrupt } from '../../format/corrupt.ts';
+import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
 import type { LogState, Session } from '../../format/log-state.ts';
+import { missingBackup } from './backups.ts';
 import type { Decision } from './decision.ts';
+import type { FoldDraft } from './fold-draft.ts';
 
-/** How sessions open and end, as decisions on a state: rules P1, P2, P3, P6. */
+/*
+ * `open` and `abort`: a session begins, and ends without a commit.
+ *
+ * `open` makes the session of its own number (P1). It is refused while another session is open for one of its volumes, unless
+ * that session is taken over (P2), and if a base is not live (P3). The same entry fences the sessions that it takes over or
+ * resumes, and adopts what may be adopted (P6). From then on its bases are pinned. `abort` ends a session, and its pins with
+ * it; a session that has ended already is left alone.
+ */
 
-/** What a session is to be. */
+/** What a session is opened for. */
 export interface OpenPlan {
-  /** Of this host: for people who look who holds a volume. */
+  /** Identifies this host to people who ask which host holds a volume. */
   readonly owner: string;
-  /** By volume: the base to pin, if there is one. None for a repacker. */
+  /** By volume: the base to pin, if there is one. A repacker's session has no volumes. */
   readonly volumes: ReadonlyMap<string, string | undefined>;
-  /** Earlier sessions of the same job: they are fenced if they are open still, and adopted if they can be. */
+  /** Earlier sessions of the same job. They are fenced if they are still open, and adopted if that is still possible. */
   readonly resume?: readonly number[] | undefined;
-  /** Others' sessions that may be fenced if they hold one of the volumes. Silence is only a reason to try (P1). */
+  /** Other hosts' sessions that may be fenced if they hold one of the volumes. Silence is only a reason to try (P1). */
   readonly takeOver?: readonly number[] | undefined;
-  /** Says who holds a session, for `VOLUME_BUSY`. */
+  /** Describes the holder of a session for the message of `VOLUME_BUSY`. */
   readonly holderText?: ((session: Session) => string) | undefined;
-  /** Whether those that were taken over are adopted. @defaultValue false */
+  /** Whether sessions that are taken over are adopted. @defaultValue false */
   readonly adoptTaken?: boolean | undefined;
 }
 
 /**
- * The session's `open` entry. Its `adopt` says which sessions could be adopted: those that the log lists as open or as
- * fenced and not condemned (P6, decision 020), with what they had adopted themselves.
+ * Its `adopt` names the sessions that can be adopted: those that the log lists as open, or as fenced and not condemned (P6,
+ * decision 020), together with what they had adopted themselves.
  *
- * Refuses with `VOLUME_BUSY`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND` (of a base).
+ * Refuses with `VOLUME_BUSY`, and with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND` for a base.
  */
 export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<'open'>> {
   const { owner, volumes, resume = [], takeOver = [], adoptTaken = false } = plan;
@@ -52,90 +63,70 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
   return { type: 'open', owner, volumes, fence: [...fence], adopt: adoptable };
 }
 
-/** Ends a session without a commit. One that has ended already is left alone. */
 export function decideAbort(state: LogState, session: number): Decision<LogFactOf<'abort'>> {
   return state.sessions.has(session) ? { type: 'abort', session } : undefined;
 }
 
-/** Forgets backups, each named once. Refuses with `BACKUP_HELD`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideForget(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'forget'>> {
-  const backups = [...new Set(ids)];
-  const missing = backups.find((id) => !state.backups.has(id));
-  if (missing !== undefined) return missingBackup(state, missing);
-  const held = backups.find((id) => state.backups.get(id)?.hold !== undefined);
-  if (held !== undefined) return heldBackup(held, state.backups.get(held)?.hold?.reason);
-  return backups.length === 0 ? undefined : { type: 'forget', backups };
-}
-
-/** Holds backups, each named once. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideHold(
-  state: LogState,
-  ids: Iterable<string>,
-  reason: string | undefined,
-): Decision<LogFactOf<'hold'>> {
-  const backups = [...new Set(ids)];
-  const missing = backups.find((id) => !state.backups.has(id));
-  if (missing !== undefined) return missingBackup(state, missing);
-  const isNew = (id: string) => {
-    const hold = state.backups.get(id)?.hold;
-    return hold === undefined || hold.reason !== reason;
-  };
-  const changed = backups.filter(isNew);
-  return changed.length === 0 ? undefined : { type: 'hold', backups: changed, reason };
-}
-
-/** Releases backups; one that is not held is left alone. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideRelease(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'release'>> {
-  const backups = [...new Set(ids)];
-  const missing = backups.find((id) => !state.backups.has(id));
-  if (missing !== undefined) return missingBackup(state, missing);
-  const held = backups.filter((id) => state.backups.get(id)?.hold !== undefined);
-  return held.length === 0 ? undefined : { type: 'release', backups: held };
-}
-
-/**
- * Whether a session may use nodes and runs that an adopted one stored for a volume, and not just blocks. Under another
- * base they would be changes against the wrong backup, and would share what nothing pins (decision 020).
- */
-export function mayReuseNodes(state: LogState, session: Session, adopted: number, volume: string): boolean {
-  const earlier = state.fenced.get(adopted);
-  if (earlier === undefined || !session.adopted.includes(adopted)) return false;
-  return (
-    earlier.volumes.has(volume) &&
-    session.volumes.has(volume) &&
-    earlier.volumes.get(volume) === session.volumes.get(volume)
-  );
-}
-
-/** Why a session that is not open can't go on. */
+/** Why a session that is not open can't go on: `SESSION_FENCED` or `SESSION_ENDED`. */
 export function endedSession(state: LogState, session: number): BackupError {
   const isUnknownCondemned = state.condemnedSessions.has(session) && !state.known.has(session);
   if (state.fenced.has(session) || isUnknownCondemned) {
     return new BackupError(
       'SESSION_FENCED',
-      `session ${session} was taken over by another host, or given up by prune: its backup has to be started again`,
+      `session ${session} was taken over by another host, or ended by prune as abandoned: start its backup again`,
     );
   }
   return new BackupError('SESSION_ENDED', `session ${session} is not open: it was committed or aborted`);
 }
 
-/** A backup that is not there, as far as the state can tell why. */
-export function missingBackup(state: LogState, id: string): BackupError {
-  const wasThere = state.pinned.has(id) || [...state.heads.values()].includes(id);
-  return wasThere
-    ? new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten`)
-    : new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten`);
+export function* foldOpen(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'open' }>): Steps<void> {
+  yield* draft.own(['sessions', 'pinned', 'fenced']);
+  const { seq, at, owner, volumes, adopt } = entry;
+  const { state } = draft;
+  fenceSessions(draft, entry.fence, { seq, at, owner });
+  for (const session of adopt) {
+    // A session that the log does not list as fenced was condemned, and its packs may be deleted (P6).
+    if (!state.fenced.has(session)) throw logCorrupt(`entry ${seq} adopts session ${session}, which is not fenced`);
+  }
+  for (const [volume, base] of volumes) {
+    if (draft.open.hasVolume(volume)) throw logCorrupt(`entry ${seq} opens a second session for a volume`); // P2
+    if (base !== undefined && !state.backups.has(base)) {
+      throw logCorrupt(`entry ${seq} pins backup ${base}, which is not live`); // P3
+    }
+  }
+  draft.addSession({ seq, at, owner, volumes, adopted: adopt });
 }
 
-function heldBackup(id: string, reason: string | undefined): BackupError {
-  const why = reason === undefined ? '' : ` (${JSON.stringify(reason)})`;
-  return new BackupError('BACKUP_HELD', `backup ${id} is held${why}: release it before it is forgotten`);
+export function* foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): Steps<void> {
+  yield* draft.own(['sessions', 'pinned']);
+  openSession(draft, session);
+  draft.endSession(session);
+}
+
+/** Ends sessions by a fence: from here on they can never commit (P6). */
+export function fenceSessions(
+  draft: FoldDraft,
+  sessions: readonly number[],
+  by: NonNullable<Session['fencedBy']>,
+): void {
+  for (const seq of sessions) {
+    const { dated: _, ...session } = openSession(draft, seq);
+    draft.endSession(seq);
+    draft.state.fenced.set(seq, { ...session, fencedBy: by });
+  }
+}
+
+/** A session that an entry ends, which only an open one can be (P6). */
+export function openSession({ state }: FoldDraft, seq: number): Session {
+  const session = state.sessions.get(seq);
+  if (session === undefined) throw logCorrupt(`an entry ends session ${seq}, which is not open`);
+  return session;
 }
 
 function busy(volume: string, session: Session, holderText?: (session: Session) => string): BackupError {
   const holder = holderText?.(session) ?? `session ${session.seq} of ${JSON.stringify(session.owner)}`;
   return new BackupError(
     'VOLUME_BUSY',
-    `a backup of volume ${JSON.stringify(volume)} is under way: ${holder}. Wait for it, or give it up with takeOver: true`,
+    `a backup of volume ${JSON.stringify(volume)} is under way: ${holder}. Wait for it, or end it with takeOver: true`,
   );
 }

@@ -2,7 +2,7 @@ import type { BackupRecord, CommittedPack } from '../../../../src/repository/for
 import type { LogState } from '../../../../src/repository/format/log-state.ts';
 import { packKey } from '../../../../src/repository/format/object-keys.ts';
 import type { PackName } from '../../../../src/repository/format/record.ts';
-import { decideCommit } from '../../../../src/repository/log/entries/commit-decision.ts';
+import { decideCommit } from '../../../../src/repository/log/entries/commit.ts';
 import { decideOpen } from '../../../../src/repository/log/entries/sessions.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';
 import { randomBytes } from '../../../support/randomness.ts';

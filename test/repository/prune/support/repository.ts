@@ -9,7 +9,7 @@ import type { CommittedPack } from '../../../../src/repository/format/log-entry.
 import type { BlockEntry } from '../../../../src/repository/format/map-descriptor.ts';
 import { slotKey } from '../../../../src/repository/format/object-keys.ts';
 import { RecordKind } from '../../../../src/repository/format/record.ts';
-import { decideCommit } from '../../../../src/repository/log/entries/commit-decision.ts';
+import { decideCommit } from '../../../../src/repository/log/entries/commit.ts';
 import { decideOpen } from '../../../../src/repository/log/entries/sessions.ts';
 import { LogReader } from '../../../../src/repository/log/log-reader.ts';
 import { LogWriter } from '../../../../src/repository/log/log-writer.ts';

@@ -1,0 +1,108 @@
+import { BackupError } from '../../../common/errors.ts';
+import type { Steps } from '../../../common/yield-to-event-loop.ts';
+import { logCorrupt } from '../../format/corrupt.ts';
+import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
+import type { LogState, StoredBackup } from '../../format/log-state.ts';
+import type { Decision } from './decision.ts';
+import type { FoldDraft } from './fold-draft.ts';
+
+/*
+ * `forget`, `hold` and `release`: entries about backups that are committed.
+ *
+ * `forget` removes backups from the list. One that an open session has pinned as its base stays readable until that session
+ * ends (P3). The head of the volume does not change (P2). `hold` keeps backups from being forgotten, `release` ends that.
+ * Each is refused for a backup that is not there, and `forget` for one that is held.
+ */
+
+/** Refuses with `BACKUP_HELD`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+export function decideForget(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'forget'>> {
+  return deciding(state, ids, (backups) => {
+    const held = backups.find(({ hold }) => hold !== undefined);
+    return held === undefined ? { type: 'forget', backups: idsOf(backups) } : heldBackup(held);
+  });
+}
+
+/** Leaves out backups that are held for this reason already. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+export function decideHold(
+  state: LogState,
+  ids: Iterable<string>,
+  reason: string | undefined,
+): Decision<LogFactOf<'hold'>> {
+  return deciding(state, ids, (backups) => {
+    const changed = backups.filter(({ hold }) => hold === undefined || hold.reason !== reason);
+    return changed.length === 0 ? undefined : { type: 'hold', backups: idsOf(changed), reason };
+  });
+}
+
+/** Leaves out backups that are not held. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
+export function decideRelease(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'release'>> {
+  return deciding(state, ids, (backups) => {
+    const held = backups.filter(({ hold }) => hold !== undefined);
+    return held.length === 0 ? undefined : { type: 'release', backups: idsOf(held) };
+  });
+}
+
+/** Why a backup is not there. The state remembers only some of those that were forgotten. */
+export function missingBackup(state: LogState, id: string): BackupError {
+  const wasThere = state.pinned.has(id) || [...state.heads.values()].includes(id);
+  return wasThere
+    ? new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten`)
+    : new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten`);
+}
+
+export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): Steps<void> {
+  yield* draft.own(['backups', 'pinned']);
+  for (const id of backups) {
+    if (draft.steps.isDue()) yield;
+    const { hold } = existing(draft, id, 'forgets');
+    if (hold !== undefined) throw logCorrupt(`an entry forgets backup ${id}, which is held`);
+    draft.forget(id);
+  }
+}
+
+export function* foldHold(
+  draft: FoldDraft,
+  { at, backups, reason }: Extract<LogEntry, { readonly type: 'hold' }>,
+): Steps<void> {
+  yield* draft.own(['backups']);
+  for (const id of backups) draft.state.backups.set(id, { ...existing(draft, id, 'holds'), hold: { at, reason } });
+}
+
+export function* foldRelease(draft: FoldDraft, { backups }: LogFactOf<'release'>): Steps<void> {
+  yield* draft.own(['backups']);
+  for (const id of backups) {
+    const { hold, ...backup } = existing(draft, id, 'releases');
+    if (hold === undefined) throw logCorrupt(`an entry releases backup ${id}, which is not held`);
+    draft.state.backups.set(id, backup);
+  }
+}
+
+/** Decides about the backups that are named, each of them once. Naming none appends nothing. */
+function deciding<T>(
+  state: LogState,
+  ids: Iterable<string>,
+  decide: (backups: readonly StoredBackup[]) => T,
+): T | BackupError | undefined {
+  const backups: StoredBackup[] = [];
+  for (const id of new Set(ids)) {
+    const backup = state.backups.get(id);
+    if (backup === undefined) return missingBackup(state, id);
+    backups.push(backup);
+  }
+  return backups.length === 0 ? undefined : decide(backups);
+}
+
+function idsOf(backups: readonly StoredBackup[]): string[] {
+  return backups.map(({ id }) => id);
+}
+
+function existing({ state }: FoldDraft, id: string, verb: string): StoredBackup {
+  const backup = state.backups.get(id);
+  if (backup === undefined) throw logCorrupt(`an entry ${verb} backup ${id}, which is not in the log`);
+  return backup;
+}
+
+function heldBackup({ id, hold }: StoredBackup): BackupError {
+  const why = hold?.reason === undefined ? '' : ` (${JSON.stringify(hold.reason)})`;
+  return new BackupError('BACKUP_HELD', `backup ${id} is held${why}: release it before you forget it`);
+}
