@@ -14,30 +14,29 @@ export interface BackupInfo {
   readonly size: number;
   /** Bytes. */
   readonly blockSize: number;
-  /** The instant that it holds, by the clock of the machine that made it. */
+  /** The instant of the backup, by the clock of the host that made it. */
   readonly frozenAt: Date;
-  /** By the same clock. */
+  /** When it was committed, by the same clock. */
   readonly committedAt: Date;
-  /** The backup that it was made against. */
+  /** The id of its base; `undefined` for a full backup. */
   readonly base: string | undefined;
-  /** Whether every block is there: `false` when pre-images were lost under `lose-block`. */
+  /** Whether every block is there: `false` if pre-images were lost under `lose-block`. */
   readonly intact: boolean;
   /** Bytes that read as `BLOCK_LOST`. */
   readonly lostBytes: number;
-  /** Why and since when it is held: `undefined` for one that may be forgotten. */
+  /** Why and since when it is held; `undefined` for a backup that may be forgotten. */
   readonly hold: { readonly reason: string | undefined; readonly heldAt: Date } | undefined;
   /**
-   * Bytes of the packs that it has stored: new contents, and what its map takes. Of one backup of a group, those of its
-   * own blocks.
+   * Bytes of the packs that it stored: new contents and its map. For a backup of a group, the bytes of its own blocks.
    */
   readonly uploadedBytes: number;
-  /** Bytes of blocks that differ from the base; without one, of all that are not zeroes. */
+  /** Bytes of the blocks that differ from the base; of a full backup, of all blocks that are not zeroes. */
   readonly changedBytes: number;
-  /** What the host gave. */
+  /** The metadata that the host gave. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** What is public of a backup. */
+/** The public description of a backup. */
 export function backupInfo(backup: StoredBackup): BackupInfo {
   const { id, volume, descriptor, frozenAt, committedAt, base, intact, metadata, stats, hold } = backup;
   const { size, blockSize, lost } = descriptor;

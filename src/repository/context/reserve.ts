@@ -8,38 +8,38 @@ import type { Appended } from '../log/log-writer.ts';
 import type { RepositoryContext } from './repository-context.ts';
 
 /**
- * The reserve: an object that holds nothing but room. Forgetting and pruning have to write a log entry before anything may
- * be deleted, and in a store that is full that entry would have no place. The reserve is deleted for it, and made anew by
- * the first prune that finds room again.
+ * The reserve is an object of random bytes that keeps space free. Forgetting and pruning have to write a log entry before
+ * anything may be deleted, and a full store has no space for that entry. Then the reserve is deleted to make space, and the
+ * first prune that finds space again creates a new one.
  */
 
-/** Bytes of it by default: an entry without a tail has at most 8 MiB and mostly a few KB. */
+/** Its default size. An entry without a tail has at most 8 MiB, but mostly a few KB. */
 export const RESERVE_BYTES = 2 ** 20;
 
-type Place = Pick<RepositoryContext, 'target' | 'log'>;
+type Parts = Pick<RepositoryContext, 'target' | 'log'>;
 
-/** How an entry is appended that makes room. */
+/** How an entry that frees space is appended. */
 export interface LittleRoomOptions extends AbortOptions {
   readonly lookFirst?: boolean | undefined;
-  /** As for any other entry. @defaultValue true */
+  /** See `LogWriter.append`. @defaultValue true */
   readonly confirm?: boolean | undefined;
   /**
-   * Whether the reserve may be used up. A backup that fails for want of room must leave it alone, or the next one would fill
-   * its place, and nobody could forget anything any more. @defaultValue true
+   * Whether the reserve may be used up. A backup that fails because the store is full must leave it alone: the next backup would
+   * fill the space, and no backup could be forgotten any more. @defaultValue true
    */
   readonly usesReserve?: boolean | undefined;
-  /** Called when the store was found to be full. */
+  /** Called if the store is full. */
   readonly onFull?: (() => void) | undefined;
 }
 
 /**
- * Appends an entry that makes room. Where the store has none for it, the entry goes without its tail, and where that has no
- * room either, in the place of the cache and the reserve.
+ * Appends an entry that frees space. If the store is full, the entry is written without its tail; if there is no space for
+ * that either, the cache and the reserve are deleted first.
  *
- * @throws `NO_SPACE` where all of that was in vain: then nothing was written; and what the log gives
+ * @throws `NO_SPACE` if all of that does not help (nothing was written then), and what the log throws
  */
 export async function appendInLittleRoom(
-  { target, log }: Place,
+  { target, log }: Parts,
   decide: Decide,
   { onFull, usesReserve = true, ...append }: LittleRoomOptions = {},
 ): Promise<Appended | undefined> {
@@ -55,7 +55,7 @@ export async function appendInLittleRoom(
   } catch (error) {
     if (!BackupError.is(error, 'NO_SPACE') || !usesReserve) throw error;
   }
-  // What lies under `cache/` is made again when there is room.
+  // Objects under `cache/` are created again when there is space.
   const spare = [RESERVE_KEY];
   for await (const { key } of target.list(CACHE_PREFIX, { signal: append.signal })) spare.push(key);
   await deleteAll(target, spare, { signal: append.signal });
@@ -70,27 +70,27 @@ export async function appendInLittleRoom(
 }
 
 /**
- * With these the store has said that it takes no such object, or the host that it pays for no more requests. Anything else
- * is thrown: a host that never learns why it has no reserve finds out when its store is full.
+ * With these errors the store refuses the reserve, or the host's budget is used up. Any other error is thrown, because a host
+ * that does not learn why it has no reserve would find out when its store is full.
  */
-const LEFT_OUT: readonly string[] = ['NO_SPACE', 'OBJECT_TOO_LARGE', 'PERMISSION_DENIED', 'BUDGET_EXCEEDED'];
+const REFUSALS: readonly string[] = ['NO_SPACE', 'OBJECT_TOO_LARGE', 'PERMISSION_DENIED', 'BUDGET_EXCEEDED'];
 
 /**
- * Makes the reserve if it is not there. Where there is no room for it, or it is refused, it is left out.
+ * Creates the reserve if there is none. If the store has no space for it or refuses it, there is no reserve.
  *
- * @throws what the target gives otherwise
+ * @throws other errors of the target
  */
 export async function keepReserve(
-  { target }: Pick<Place, 'target'>,
+  { target }: Pick<Parts, 'target'>,
   bytes: number,
   signal?: AbortSignal,
 ): Promise<void> {
   try {
     if ((await target.stat(RESERVE_KEY, { signal })) !== undefined) return;
-    // Bytes that no filesystem can make smaller.
+    // Random bytes, which no file system can compress.
     await target.put(RESERVE_KEY, new Uint8Array(randomBytes(bytes)), { signal });
   } catch (error) {
     signal?.throwIfAborted();
-    if (!BackupError.is(error) || !LEFT_OUT.includes(error.code)) throw error;
+    if (!BackupError.is(error) || !REFUSALS.includes(error.code)) throw error;
   }
 }

@@ -5,25 +5,25 @@ import { PACKS_PREFIX, packKey, parsePackKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 import type { Ages, SessionLife } from './ages.ts';
 
-/** A pack that a listing showed. */
+/** A pack as a listing shows it. */
 export interface ListedPack extends PackName {
   readonly size: number;
   readonly retainUntil: Date | undefined;
 }
 
-/** What a listing of `packs/` showed. */
+/** A listing of `packs/`. */
 export interface PackListing {
   readonly packs: readonly ListedPack[];
   readonly bytes: number;
-  /** Bytes of a pack; 0 where it was not there. */
+  /** The size of a pack in bytes; 0 if it is not in the listing. */
   sizeOf(key: string): number;
-  /** What its packs say of a session's being alive, by the clock that was given. */
+  /** What the packs of a session show of its activity, by the clock of the `ages` that were given. */
   lifeOf(session: number): SessionLife | undefined;
-  /** Keys of packs of which the listing says that an object lock forbids to delete them. Many stores don't list that. */
+  /** Keys of packs that an object lock protects according to the listing. The listings of many stores don't show locks. */
   locked(now: number): Set<string>;
 }
 
-/** All packs that are there. What else lies under their prefix is nobody's business. */
+/** Lists all packs. Objects under their prefix that are not packs are ignored. */
 export async function listPacks(
   { target }: Pick<RepositoryContext, 'target'>,
   { signal, ages }: { readonly signal?: AbortSignal | undefined; readonly ages?: Ages | undefined },
@@ -59,7 +59,7 @@ function withPack(life: SessionLife | undefined, at: number, ages: Ages): Sessio
   return { newestAt: Math.max(at, life?.newestAt ?? at), isAhead: life?.isAhead ?? false };
 }
 
-/** Whether an object lock holds. */
+/** Whether an object lock still holds. */
 export function isLocked(retainUntil: Date | undefined, now: number): boolean {
   return retainUntil !== undefined && retainUntil.getTime() > now;
 }

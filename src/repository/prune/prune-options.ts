@@ -13,24 +13,25 @@ import type { DamagedBackup } from './damaged-backups.ts';
 import type { Unreferenced } from './unreferenced.ts';
 
 /**
- * How a repository is pruned.
+ * Options of `BackupRepository.prune`.
  *
- * What a newer run of a map hides of its tree counts as needed until runs are folded into it, so little is freed by forgetting
- * the base of a few small incrementals; it comes with the fold, at the latest when a sixteenth of the volume has changed.
+ * Content of a block map's tree that a newer run hides counts as needed until the runs are folded into the tree. So forgetting
+ * the base of a few small incremental backups frees little; the rest is freed after the fold, which happens at the latest when
+ * a sixteenth of the volume has changed.
  *
  * @public
  */
 export interface PruneOptions extends ProgressOptions<Progress> {
-  /** Only say what would be condemned and freed: nothing is written, nothing deleted. @defaultValue false */
+  /** Only report what would be condemned and freed; nothing is written or deleted. @defaultValue false */
   dryRun?: boolean | undefined;
   /**
-   * How long condemned packs are kept for readers that still use them, in milliseconds. With 0 they are deleted in the same
-   * run. A reader of a forgotten backup then gets `BACKUP_FORGOTTEN`, and a restore from a pack that was moved continues from
-   * its new place. @defaultValue 24 hours
+   * The grace period: how long condemned packs are kept for readers that still use them, in milliseconds. With 0 they are
+   * deleted in the same run. Then a reader of a forgotten backup gets `BACKUP_FORGOTTEN`, and a restore from a repacked pack
+   * continues with the new pack. @defaultValue 24 hours
    */
   graceMs?: number | undefined;
   /**
-   * Sessions that have stored nothing for this many milliseconds are given up, because their host may be dead. A host that
+   * Sessions that have stored nothing for this many milliseconds are fenced, because their host may be dead. A host that
    * is still alive gets `SESSION_FENCED` and has to start its backup again. Backups under way in this process are left alone.
    *
    * This and the other durations are measured on the store's clock where it has one, and never between the clocks of two
@@ -39,74 +40,75 @@ export interface PruneOptions extends ProgressOptions<Progress> {
    */
   fenceAfterMs?: number | undefined;
   /**
-   * How long the uploads of a session are kept after it was given up, in milliseconds, so that its host can come back and
+   * How long the uploads of a session are kept after it was fenced, in milliseconds, so that its host can come back and
    * adopt them. Uploads of a session that the next session of the same host ended are not kept. @defaultValue 1 day
    */
   keepFencedMs?: number | undefined;
   /**
-   * Packs of which less than this fraction is needed are repacked; 0 repacks none. With 0.5, at most one byte is moved for
+   * Packs of which less than this fraction is needed are repacked; 0 repacks none. With 0.5, at most one byte is copied for
    * each byte that is freed. @defaultValue 0.5
    */
   repackBelow?: number | undefined;
-  /** The most that one run moves, in bytes; 0 turns repacking off. The next run continues. @defaultValue 4 GiB */
+  /** The most that one run copies, in bytes; 0 turns repacking off. The next run continues. @defaultValue 4 GiB */
   maxRepackBytes?: number | undefined;
   /** Repacking begins once it frees at least this many bytes, or merges many small packs. @defaultValue 8 MiB */
   minRepackGainBytes?: number | undefined;
   /** Size of the packs that repacking writes, in bytes. @defaultValue 32 MiB */
   packBytes?: number | undefined;
   /**
-   * Ask the store before each pack is deleted or moved whether an object lock holds it, with one request a pack. With `false`
-   * only the locks that a listing shows are respected. @defaultValue true
+   * Ask the store before a pack is deleted or repacked whether an object lock protects it, with one request for each pack.
+   * With `false` only locks that a listing shows are respected. @defaultValue true
    */
   checkLocks?: boolean | undefined;
   /**
-   * Size of the object `reserve` in bytes. Forgetting and pruning use its room for their log entry when the store is full. It
-   * is created while there is room for it; 0 creates none. @defaultValue 1 MiB
+   * Size of the object `reserve` in bytes. Forgetting and pruning use its space for their log entry when the store is full. It
+   * is created while there is space for it; 0 creates none. @defaultValue 1 MiB
    */
   reserveBytes?: number | undefined;
 }
 
 /**
- * What pruning did, or with `dryRun` would have done. Bytes are those of whole packs as stored.
+ * What a prune did, or with `dryRun` would have done. Bytes are stored bytes of whole packs.
  *
  * @public
  */
 export interface PruneResult {
-  /** Bytes of deleted objects that take up no room any more, including leftovers of killed writers. */
+  /** Bytes of deleted objects that take up no space any more, including leftovers of killed writers. */
   readonly freedBytes: number;
   /**
-   * Bytes of deleted objects that the store keeps as old versions (a bucket with versioning): they take up room until a
+   * Bytes of deleted objects that the store keeps as old versions (a bucket with versioning): they take up space until a
    * lifecycle rule of the bucket removes them. `S3Target` with `deleteVersions` deletes the versions as well.
    */
   readonly keptAsVersionsBytes: number;
-  /** Number and bytes of leftovers of killed writers that are no objects, such as temporary files. */
+  /** Number of leftovers of killed writers that are not objects, such as temporary files. */
   readonly leftoverCount: number;
+  /** Bytes of those leftovers. */
   readonly leftoverBytes: number;
-  /** Bytes that this run condemned: they are deleted once the grace is over, perhaps in this run. */
+  /** Bytes that this run condemned. They are deleted once the grace period is over, perhaps in this run. */
   readonly condemnedBytes: number;
-  /** Bytes of condemned packs that wait for their grace or an object lock to end. */
+  /** Bytes of condemned packs whose grace period or object lock has not ended. */
   readonly waitingBytes: number;
   /** Bytes that were copied out of packs that are condemned now. */
   readonly repackedBytes: number;
   readonly deletedObjects: number;
   readonly condemnedPacks: number;
   readonly repackedPacks: number;
-  /** Number of sessions that were given up. */
+  /** Number of sessions that were fenced. */
   readonly fencedSessions: number;
-  /** Uploads that no backup refers to, as they were found before this run condemned any: of backups under way and of dead ones. */
+  /** Uploads that no backup refers to, of backups under way and of failed ones, as found before this run condemned any. */
   readonly unreferenced: Unreferenced;
   /**
-   * Backups that can't be read in full. Everything that may be needed to read the rest of them is kept, so much less is freed
-   * than could be. To free more, restore what is left of them (`verify` says what is damaged), then forget them and prune again.
+   * Backups that can't be read in full. Everything that may be needed to read the rest of them is kept, so that much less is
+   * freed. To free more, restore what is left of them (`verify` says what is damaged), then forget them and prune again.
    */
   readonly damagedBackups: readonly DamagedBackup[];
-  /** Why nothing was repacked, if repacking found damage or had no room: `verify` says what is damaged. */
+  /** Why nothing was repacked, if repacking found damage or a full store. `verify` says what is damaged. */
   readonly repackError: BackupError | undefined;
 }
 
 type Waiting = Pick<PruneOptions, 'signal' | 'onProgress'>;
 
-/** Every choice made. */
+/** The options with their defaults. */
 export type CheckedPruneOptions = Waiting & {
   readonly [Name in Exclude<keyof PruneOptions, keyof Waiting>]-?: NonNullable<PruneOptions[Name]>;
 };
@@ -115,7 +117,7 @@ const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const MIB = 2 ** 20;
 
-/** Names of all options. */
+/** The names of all options. */
 export const PRUNE_OPTIONS: Readonly<Record<keyof PruneOptions, true>> = {
   dryRun: true,
   graceMs: true,

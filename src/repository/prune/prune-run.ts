@@ -5,7 +5,7 @@ import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** One run of pruning: what its parts share. */
+/** The state that the phases of one prune share. */
 export class PruneRun {
   readonly context: RepositoryContext;
   readonly options: CheckedPruneOptions;
@@ -26,9 +26,9 @@ export class PruneRun {
     damagedBackups: [],
     repackError: undefined,
   };
-  /** Keys of packs that this run has deleted, or with `dryRun` would have. */
+  /** Keys of the packs that this run has deleted, or with `dryRun` would have deleted. */
   readonly deleted = new Set<string>();
-  /** Whether the store was seen to be full. */
+  /** Whether a log entry found no space in the store. */
   isFull = false;
   readonly #progress: ProgressReporter;
 
@@ -39,12 +39,12 @@ export class PruneRun {
     this.#progress = new ProgressReporter(options.onProgress);
   }
 
-  /** When it began, by the store's clock where it has one: decides what is tried, never what is right. */
+  /** Milliseconds since 1970, by the store's clock if it has one. It decides what is tried, never what is correct. */
   get now(): number {
     return this.ages.now;
   }
 
-  /** A phase begins. @param totalBytes - of it, where that is known */
+  /** Begins a phase. @param totalBytes - bytes that the phase has to do, if that is known */
   begin(phase: string, totalBytes?: number): void {
     this.options.signal?.throwIfAborted();
     this.#progress.begin(phase, totalBytes);

@@ -14,14 +14,20 @@ import { repack } from './repack.ts';
 import { type Candidate, selectCandidates } from './repack-selection.ts';
 
 /**
- * Condemns what no backup needs, moves what is live out of sparse packs, and deletes what was condemned long enough ago: the
- * first run condemns, one after the grace deletes. Safe beside any number of writers, readers and other pruners; ended at
- * any point it leaves a good repository, and the next run goes on.
+ * This folder frees the space of what no backup needs. A collection (`collect.ts`) marks the packs that are live and condemns
+ * the others in a log entry, `repack.ts` copies live records out of sparse packs, and `delete-condemned.ts` deletes packs that
+ * were condemned a grace period ago.
+ */
+
+/**
+ * Condemns packs that no backup needs, repacks sparse packs, and deletes packs that were condemned long enough ago. So the first
+ * run condemns a pack, and a run after the grace period deletes it. Any number of writers, readers and other pruners may be
+ * active at the same time. If a run is interrupted at any point, the repository is sound, and the next run continues.
  *
- * A backup whose map can't be read in full keeps everything that it may need; the result names it.
+ * Everything that a backup with an unreadable map may need is kept, and the result names that backup.
  *
- * @throws TypeError; `READ_ONLY`; `OBJECT_CONFLICT`, which may be retried; `NO_SPACE` where the store has no room for a log
- * entry; `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target give
+ * @throws TypeError; `READ_ONLY`; `OBJECT_CONFLICT`, which may be retried; `NO_SPACE` if the store has no space for a log
+ * entry; `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target throw
  */
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
   return withProgress(checkPruneOptions(options), (checked) => pruned(context, checked));
@@ -30,7 +36,7 @@ export async function prune(context: RepositoryContext, options: PruneOptions = 
 async function pruned(context: RepositoryContext, checked: CheckedPruneOptions): Promise<PruneResult> {
   if (!checked.dryRun) requireWritable(context);
   const run = new PruneRun(context, checked, await Ages.of(context, checked));
-  // First what needs no new byte: the store may be full. `collect` goes on with what was condemned before.
+  // The store may be full, so deletions that need no new object come first; `collect` begins with packs condemned earlier.
   await removeLeftovers(run);
   await deleteProbes(run);
   if (!checked.dryRun) await abortForsaken(run);
@@ -49,8 +55,8 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
 }
 
 /**
- * P1: aborts sessions that this very process opened and holds no more: a job that failed could not do so, because the store
- * did not answer or was full. What they have stored is condemned by this run.
+ * P1: aborts sessions that this process opened and uses no more: their jobs failed and could not abort them, because the store
+ * did not answer or was full. This run condemns what they stored.
  */
 async function abortForsaken({ context, options: { signal } }: PruneRun): Promise<void> {
   const { log, format } = context;
@@ -58,13 +64,13 @@ async function abortForsaken({ context, options: { signal } }: PruneRun): Promis
   for (const session of log.state.sessions.values()) {
     if (!isLeft(session)) continue;
     const { seq } = session;
-    // Looked at again: a job takes hold of its session just after the log has it.
+    // Checked again on the newest state: a job takes hold of its session just after the log has the session.
     const decide = (state: LogState) => (isLeft(state.sessions.get(seq)) ? decideAbort(state, seq) : undefined);
     await appendInLittleRoom(context, decide, { signal });
   }
 }
 
-/** None where there is no room for copies, and where it can't be told what a damaged backup needs of a pack. */
+/** There are no candidates if the store is full, or if a damaged backup hides what it needs of a pack. */
 async function candidatesOf(run: PruneRun, state: LogState, marking: Marking): Promise<Candidate[]> {
   if (run.isFull) return [];
   const candidates = await selectCandidates(run, state, marking);
@@ -74,14 +80,14 @@ async function candidatesOf(run: PruneRun, state: LogState, marking: Marking): P
   return [];
 }
 
-/** A store that keeps versions shows it in its answers, so it is known now. */
+/** Whether the store keeps versions is known now, because its answers show it. */
 function resultOf({ context, result }: PruneRun): PruneResult {
   const { freedBytes, leftoverBytes } = result;
   if (context.target.capabilities.versioned !== true) return { ...result, freedBytes: freedBytes + leftoverBytes };
   return { ...result, freedBytes: leftoverBytes, keptAsVersionsBytes: freedBytes };
 }
 
-/** Resolves with the newest state. What is damaged is left where it is, and does not keep the rest from being freed. */
+/** Resolves with the newest state. Damage ends the repacking, but not the deletion of packs that were condemned earlier. */
 async function repacked(run: PruneRun, candidates: readonly Candidate[], marking: Marking): Promise<LogState> {
   try {
     const state = await repack(run, candidates, marking);
@@ -93,7 +99,7 @@ async function repacked(run: PruneRun, candidates: readonly Candidate[], marking
   return run.context.log.state;
 }
 
-/** What repacking would do, as far as marking tells. */
+/** Counts what repacking would do, as estimated by the marking. */
 function foresee({ result }: PruneRun, candidates: readonly Candidate[]): void {
   for (const { size, liveBytes } of candidates) {
     result.repackedPacks++;

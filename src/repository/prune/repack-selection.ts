@@ -7,29 +7,29 @@ import type { Marking } from './collect.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 
-/** A pack that is to be moved. */
+/** A pack that is worth repacking. */
 export interface Candidate {
   readonly pack: PackName;
   readonly size: number;
-  /** How much of it is needed, as far as marking tells. */
+  /** Bytes of it that are live, as estimated by the marking. */
   readonly liveBytes: number;
-  /** Not worth moving where it turns out that more is needed: marking estimates. */
+  /** If more bytes than this turn out to be live, the pack is not worth repacking. */
   readonly mostBytes: number;
 }
 
-/** Packs up to this are small: a small incremental leaves one. */
+/** Packs up to this size are small. A small incremental backup leaves one. */
 const SMALL_BYTES = 2 ** 20;
 /**
- * So many small ones are merged into one. Each keeps a table of its own, which costs its readers a request: few are better
- * left as they are.
+ * Small packs are merged once there are this many. Each merged pack leaves a table of its own, which costs its readers a
+ * request, so a few small packs are better left alone.
  */
 const MERGED_AT_A_TIME = 64;
-/** Each of them takes a line of a log entry, and its table memory for the time being. */
+/** Each candidate needs a line of the log entry, and memory for its table during the run. */
 const MAX_CANDIDATES = 4096;
 
 /**
- * Which packs are worth moving: those that are sparse, the sparsest first, and small ones once there are many. None where
- * that would gain too little.
+ * Selects the packs to repack: sparse packs, the sparsest first, and small packs if there are many. Selects none if that would
+ * free too little.
  */
 export async function selectCandidates(run: PruneRun, state: LogState, marking: Marking): Promise<Candidate[]> {
   const { repackBelow, maxRepackBytes, minRepackGainBytes } = run.options;
@@ -53,12 +53,12 @@ export async function selectCandidates(run: PruneRun, state: LogState, marking: 
   const gain = chosen.reduce((sum, { size, liveBytes }) => sum + size - liveBytes, 0);
   const merged = small.length >= MERGED_AT_A_TIME ? within(small, maxRepackBytes - moved(chosen)) : [];
   if (gain < minRepackGainBytes && merged.length === 0) return [];
-  return [...chosen, ...merged].sort((a, b) => (packKey(a.pack) < packKey(b.pack) ? -1 : 1)); // As they were written.
+  return [...chosen, ...merged].sort((a, b) => (packKey(a.pack) < packKey(b.pack) ? -1 : 1)); // In the order in which they were written.
 }
 
 /**
- * P9: whether a pack may be moved as far as a state says: it is known, of no open or adopted session, holds no table of
- * packs, and is not suspected to be damaged.
+ * P9: whether a state allows to repack a pack. The pack has to be known, must not belong to an open or adopted session, must not
+ * hold a table of packs, and must not be in quarantine.
  */
 export function movable(state: LogState): (pack: PackName) => boolean {
   const spared = sparedSessions(state);

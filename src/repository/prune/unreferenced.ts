@@ -4,15 +4,15 @@ import { packKey } from '../format/object-keys.ts';
 import { KnownNames, type TableRows } from '../log/entries/known-names.ts';
 import type { ListedPack } from './pack-listing.ts';
 
-/** What one session has stored and no backup refers to. @public */
+/** The uploads of one session that no backup refers to. @public */
 export interface UnreferencedSession {
-  /** Number of the session. */
+  /** The number of the session. */
   readonly session: number;
-  /** Who opened it, while the log still knows. */
+  /** The host and process that opened it, while the log still knows. */
   readonly owner: string | undefined;
   /**
-   * `open`: a backup under way, or one whose process died; `fenced`: given up, may be adopted for a while; `ended`: nobody can
-   * use it any more, and the next prune condemns it.
+   * `open`: its backup is under way, or its process died. `fenced`: it was given up, but may still be adopted for a while.
+   * `ended`: its uploads can't be used any more, and the next prune condemns them.
    */
   readonly state: 'open' | 'fenced' | 'ended';
   readonly packs: number;
@@ -23,11 +23,11 @@ export interface UnreferencedSession {
 export interface Unreferenced {
   readonly packs: number;
   readonly bytes: number;
-  /** By session, the one with most bytes first. */
+  /** The sessions, the one with the most bytes first. */
   readonly sessions: readonly UnreferencedSession[];
 }
 
-/** Which packs of a listing no entry names. Those of sessions with a table that can't be read are left out. */
+/** Finds the listed packs that no log entry names. Packs of sessions with a table that can't be read are left out. */
 export function unreferenced(state: LogState, listed: readonly ListedPack[], tables: TableRows): Promise<Unreferenced> {
   return runInSteps(counting(state, listed, tables));
 }

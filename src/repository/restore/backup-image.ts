@@ -8,21 +8,20 @@ import type { BlockSource } from './backup-reader.ts';
 import { ImageBlocks, type ImageBlocksOptions, type WantedBlocks } from './image-blocks.ts';
 import type { OpenedBackup } from './restore-options.ts';
 
-/** How an image is read. */
 export interface ImageOptions extends ImageBlocksOptions {
-  /** Called once when it is closed. */
+  /** Called once, when the image is closed. */
   readonly onClose?: (() => void) | undefined;
 }
 
-/** A long read holds so much at a time, and as much again that is on its way. */
+/** A long read keeps one window of this size in memory, while the next one is being fetched. */
 const WINDOW_BYTES = 8 * 1024 * 1024;
-/** The most that is read ahead of one reader. */
+/** Most bytes that are read ahead of one reader. */
 const MAX_AHEAD_BYTES = 4 * 1024 * 1024;
 const EXTENT_BLOCKS = 1024;
 
 /**
- * A backup as a read-only device: blocks are fetched as they are read, neighbours together, and ahead when reads follow one
- * another. Reads of the same block at the same time share its fetch; one that can't be read fails only who reads it.
+ * A committed backup as a read-only device. Blocks are fetched when they are read, neighbours together, and ahead of sequential
+ * reads. Concurrent reads of a block share one fetch, and a block that can't be read fails only the reads that need it.
  */
 export class BackupImage implements OpenedBackup {
   readonly size: number;
@@ -39,13 +38,13 @@ export class BackupImage implements OpenedBackup {
     this.size = size;
     this.#source = source;
     this.#blocks = new ImageBlocks(source, options);
-    // What is read ahead should still be there when its turn comes, also for a second reader.
+    // Blocks that were read ahead for two readers have to fit in the cache until they are read.
     const mostAhead = Math.floor(Math.min(MAX_AHEAD_BYTES, options.cacheBytes / 4) / blockSize);
     this.#streams = new ReadStreams(Math.ceil(size / blockSize), mostAhead);
     this.#onClose = options.onClose;
   }
 
-  /** @throws `BLOCK_LOST`, `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `CLOSED`, and what the target gives */
+  /** @throws `BLOCK_LOST`, `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `CLOSED`, and what the target throws */
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
     abortOptionsArgument(options);
     this.#check(offset, bytesArgument('into', into).length);
@@ -68,7 +67,7 @@ export class BackupImage implements OpenedBackup {
     wantMore();
     try {
       for (let window = wanted[0]; window !== undefined; window = wanted[0]) {
-        wantMore(); // The next one is on its way while this one is waited for.
+        wantMore(); // The next window is fetched while this one is waited for.
         let block = window.first;
         for await (const bytes of window.blocks.contents(options)) {
           const from = Math.max(offset, block * blockSize);
@@ -96,7 +95,7 @@ export class BackupImage implements OpenedBackup {
     this.#check(0, 0);
   }
 
-  /** By the map alone: no content is fetched. */
+  /** Extents come from the map alone, so no content is fetched. Lost blocks are data. */
   async *extents(offset: number, length: number, options: AbortOptions = {}): AsyncGenerator<Extent> {
     abortOptionsArgument(options);
     this.#check(offset, length);
@@ -104,7 +103,7 @@ export class BackupImage implements OpenedBackup {
     const end = offset + length;
     let extent: { offset: number; length: number; kind: Extent['kind'] } | undefined;
     for (let at = offset; at < end; ) {
-      await yieldToEventLoop(); // Nodes in memory need no request, and a volume may have millions of blocks.
+      await yieldToEventLoop(); // With all nodes in memory, millions of blocks would be one step.
       this.#check(0, 0);
       const first = Math.floor(at / blockSize);
       const count = Math.min(Math.ceil(end / blockSize) - first, EXTENT_BLOCKS);
@@ -122,7 +121,7 @@ export class BackupImage implements OpenedBackup {
     if (extent !== undefined) yield extent;
   }
 
-  /** Ends the fetches that are on their way: whoever waits for one gets `CLOSED`. Idempotent. */
+  /** Ends the fetches that are under way: reads that wait for them reject with `CLOSED`. Idempotent. */
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#closing = this.#blocks.close();

@@ -1,32 +1,32 @@
 import type { BlockRange } from '../../common/block-range.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 
-/** Blocks of one page. */
+/** The number of blocks of a page. */
 const PAGE_BLOCKS = 2 ** 16;
 
-/** A bit for each block of a page, and how many are set. */
+/** A bit for each block, and the number of bits that are set. */
 interface Page {
   readonly bits: Uint8Array;
   count: number;
 }
 
-/** A page of which every block is in. All of them share it, and nothing is ever added to it. */
+/** The page of which every block is in a set. All sets share it, so it must not be changed. */
 const FULL: Page = { bits: new Uint8Array(PAGE_BLOCKS / 8).fill(0xff), count: PAGE_BLOCKS };
 
 /**
- * Some of a volume's blocks: a bit for each, in pages that exist only where something is in them. Its memory follows what
- * is in it and not the size of the volume, and a whole volume costs one page.
+ * A set of a volume's blocks: a bit for each block, in pages that exist only if at least one of their blocks is in the set. So
+ * its memory depends on its content and not on the size of the volume, and a set of all blocks needs one page.
  */
 export class BlockSet {
   readonly blockCount: number;
-  /** By number. */
+  /** By the number of the page. */
   readonly #pages = new Map<number, Page>();
 
   constructor(blockCount: number) {
     this.blockCount = blockCount;
   }
 
-  /** How many are in it. */
+  /** The number of blocks in the set. */
   get size(): number {
     let size = 0;
     for (const { count } of this.#pages.values()) size += count;
@@ -39,7 +39,7 @@ export class BlockSet {
     return page !== undefined && ((page.bits[at >>> 3] as number) & (1 << (at & 7))) !== 0;
   }
 
-  /** Those of a range that are blocks of the volume. */
+  /** Adds the blocks of a range; those beyond the end of the volume are ignored. */
   add(range: BlockRange): void {
     for (const { number, from, to } of partsOf(range, this.blockCount)) {
       if (to - from === PAGE_BLOCKS) {
@@ -51,7 +51,7 @@ export class BlockSet {
     }
   }
 
-  /** Those of a range that are in another set too. */
+  /** Adds the blocks of a range that are in another set too. */
   async addCommon(range: BlockRange, other: BlockSet): Promise<void> {
     for (const { number, from, to } of partsOf(range, this.blockCount)) {
       const theirs = other.#pages.get(number);
@@ -67,12 +67,12 @@ export class BlockSet {
     }
   }
 
-  /** In this set and not in the other one. */
+  /** The blocks of this set that are not in the other one. */
   async without(other: BlockSet): Promise<BlockSet> {
     const rest = new BlockSet(this.blockCount);
     for (const [number, page] of this.#pages) {
       const theirs = other.#pages.get(number);
-      // A page of its own: this set may still grow.
+      // The page is copied, because this set may still grow.
       rest.#put(
         number,
         combine(page.bits, theirs?.bits ?? page.bits, (a, b) => (theirs === undefined ? a : a & ~b)),
@@ -82,7 +82,7 @@ export class BlockSet {
     return rest;
   }
 
-  /** Ascending and coalesced. All of them together may take long, so a loop over them lets others run. */
+  /** Ascending, coalesced ranges. There may be very many of them, so a loop over them has to yield to the event loop. */
   *ranges(): Generator<BlockRange> {
     let open: { firstBlock: number; blockCount: number } | undefined;
     for (const number of [...this.#pages.keys()].sort((a, b) => a - b)) {
@@ -109,7 +109,7 @@ function newPage(): Page {
   return { bits: new Uint8Array(PAGE_BLOCKS / 8), count: 0 };
 }
 
-/** A range, cut at the edges of pages. `from` and `to` count from the beginning of theirs. */
+/** Cuts a range at the edges of pages. `from` and `to` count from the beginning of the page. */
 function* partsOf({ firstBlock, blockCount }: BlockRange, most: number) {
   const end = Math.min(most, firstBlock + blockCount);
   for (let block = firstBlock; block < end; ) {
@@ -151,7 +151,7 @@ function* runsOf({ bits, count }: Page): Generator<{ from: number; to: number }>
   let from = -1;
   for (let at = 0; at < PAGE_BLOCKS; at++) {
     const byte = bits[at >>> 3] as number;
-    // Most of a page is in, or is not: eight blocks at a time.
+    // Most bytes have all bits alike, so they are skipped eight blocks at a time.
     if ((at & 7) === 0 && byte === (from < 0 ? 0 : 0xff)) {
       at += 7;
       continue;

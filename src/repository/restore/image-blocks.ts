@@ -8,20 +8,20 @@ import type { BlockSource } from './backup-reader.ts';
 /** A block's content, `undefined` for zeroes. */
 type Content = Uint8Array | undefined;
 
-/** What is held for each block besides its content, roughly. */
+/** Approximate memory of a block's bookkeeping. */
 const OVERHEAD_BYTES = 200;
-/** Blocks that are looked up together though nobody wants those between them; some may need the same nodes. */
+/** Wanted blocks with up to this many others between them are looked up together, because they may need the same nodes. */
 const LOOKUP_GAP_BLOCKS = 16;
 const MAX_LOOKUP_BLOCKS = 1024;
-/** Blocks read ahead are worth a few requests at a time, not more: those that somebody waits for come first. */
+/** Reading ahead uses only a few requests at a time, since blocks that a reader waits for come first. */
 const AHEAD_AT_A_TIME = 4;
 
 interface Block {
   readonly number: number;
   readonly content: PromiseWithResolvers<Content>;
-  /** Once it is here. */
+  /** Bytes of memory, once the content is known. */
   bytes: number | undefined;
-  /** Readers that have not given up. */
+  /** The number of readers that wait for it. */
   waiting: number;
 }
 
@@ -32,25 +32,26 @@ interface Found {
 }
 
 export interface ImageBlocksOptions {
-  /** Content kept for being read again, in bytes. What is on its way comes on top. */
+  /** Bytes of content that are kept for later reads. Content that is being fetched comes on top. */
   readonly cacheBytes: number;
-  /** Read lost blocks as zeroes instead of `BLOCK_LOST`. */
+  /** Whether lost blocks read as zeroes, instead of `BLOCK_LOST`. */
   readonly allowLost: boolean;
 }
 
 /**
- * The blocks of an image: fetched when they are wanted, those wanted in one turn of the event loop together, each once
- * whoever wants it, and some kept. A block that can't be read fails its own readers and nobody else's.
+ * Fetches and caches the blocks of an image. Blocks that are wanted in the same turn of the event loop are looked up and
+ * fetched together, and a block that several readers want is fetched once. A block that can't be read fails only its own
+ * readers, and is fetched again for the next one.
  */
 export class ImageBlocks {
   readonly #source: BlockSource;
   readonly #options: ImageBlocksOptions;
-  /** Requests are charged to who opened the image, not to whose read happens to come first. */
+  /** Requests are counted for the operation that opened the image, not for the read that happens to be the first. */
   readonly #meter: RequestMeter | undefined = currentMeter();
-  /** On their way or kept; the least recently wanted first. */
+  /** The blocks that are being fetched or kept, the least recently wanted first. */
   readonly #blocks = new Map<number, Block>();
   #keptBytes = 0;
-  /** Wanted, and not looked up yet. */
+  /** Blocks to look up in the next turn of the event loop. */
   #wanted: Block[] = [];
   #found: Found[] = [];
   readonly #closing = new AbortController();
@@ -62,7 +63,7 @@ export class ImageBlocks {
     this.#options = options;
   }
 
-  /** Blocks are going to be read, so they are fetched now. */
+  /** Fetches blocks for a reader. */
   want(first: number, count: number): WantedBlocks {
     const blocks: Block[] = [];
     for (let number = first; number < first + count; number++) {
@@ -71,7 +72,7 @@ export class ImageBlocks {
         block = this.#add(number);
         if (this.#wanted.push(block) === 1) setImmediate(() => this.#lookUpWanted());
       } else {
-        this.#blocks.delete(number); // To the end: the most recently wanted.
+        this.#blocks.delete(number); // It moves to the end: the most recently wanted.
         this.#blocks.set(number, block);
       }
       block.waiting++;
@@ -80,12 +81,12 @@ export class ImageBlocks {
     return new WantedBlocks(blocks, (block) => this.#giveUp(block));
   }
 
-  /** Whether reading ahead is not under way as often as is good already. */
+  /** Whether fewer than the most fetches ahead are under way. */
   get mayReadAhead(): boolean {
     return this.#readingAhead < AHEAD_AT_A_TIME;
   }
 
-  /** Fetches what nobody waits for yet. */
+  /** Fetches blocks that no reader waits for yet. */
   readAhead(first: number, count: number): void {
     if (this.#closing.signal.aborted) return;
     const blocks: Block[] = [];
@@ -96,7 +97,7 @@ export class ImageBlocks {
     this.#readingAhead++;
     this.#inBackground(async () => {
       try {
-        // Behind what is wanted now.
+        // Two turns later, so that blocks that readers wait for are fetched first.
         await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
         const found = await this.#lookUp(blocks);
         await this.#fetch(found);
@@ -106,7 +107,7 @@ export class ImageBlocks {
     });
   }
 
-  /** Ends what is on its way: its readers get `CLOSED`. */
+  /** Ends all fetches: the readers of their blocks get `CLOSED`. */
   async close(): Promise<void> {
     if (!this.#closing.signal.aborted) this.#closing.abort(new BackupError('CLOSED', 'the image is closed'));
     for (const block of this.#blocks.values()) block.content.reject(this.#closing.signal.reason);
@@ -117,12 +118,12 @@ export class ImageBlocks {
 
   #add(number: number): Block {
     const block: Block = { number, content: Promise.withResolvers<Content>(), bytes: undefined, waiting: 0 };
-    block.content.promise.catch(() => {}); // All its readers may have given up.
+    block.content.promise.catch(() => {}); // Perhaps no reader waits for it any more.
     this.#blocks.set(number, block);
     return block;
   }
 
-  /** What is on its way for nobody but a reader that gave up may never come: the next one begins anew. */
+  /** If no reader waits for a block that is being fetched, it is dropped: the fetch may never end, so the next reader starts one. */
   #giveUp(block: Block): void {
     if (--block.waiting === 0 && block.bytes === undefined) this.#forget(block);
   }
@@ -144,14 +145,14 @@ export class ImageBlocks {
     }
   }
 
-  /** Of several lookups, those that ended in one turn: neighbours in a pack need not be neighbours in the image. */
+  /** Fetches together what several lookups found in one turn, because neighbours in a pack need not be neighbours in the image. */
   #fetchFound(): void {
     const found = this.#found;
     this.#found = [];
     this.#inBackground(() => this.#fetch(found));
   }
 
-  /** Settles blocks that need no request, and tells where the others are. */
+  /** Settles the blocks that need no fetch, and returns the others. */
   async #lookUp(blocks: readonly Block[]): Promise<Found[]> {
     const first = (blocks[0] as Block).number;
     const count = (blocks.at(-1) as Block).number - first + 1;
@@ -175,7 +176,7 @@ export class ImageBlocks {
 
   async #fetch(found: readonly Found[]): Promise<void> {
     if (found.length === 0) return;
-    // A reader may have given up and another begun anew: then there are two of one number, and both are answered.
+    // If a reader gave up and another one came, there may be two blocks of one number. Both are settled.
     const blocks = new Map<number, Block[]>();
     for (const { block, stored } of found) blocks.set(stored.block, [...(blocks.get(stored.block) ?? []), block]);
     const stored = [...new Map(found.map((each) => [each.stored.block, each.stored])).values()];
@@ -184,7 +185,7 @@ export class ImageBlocks {
       await this.#source.fetch(
         stored,
         (number, bytes) => {
-          const own = ownBytes(bytes); // A view would keep the whole request's bytes in memory.
+          const own = ownBytes(bytes); // A view would keep the bytes of the whole request in memory.
           settle(number, (block) => this.#settle(block, own));
         },
         {
@@ -199,7 +200,7 @@ export class ImageBlocks {
 
   #settle(block: Block, content: Content): void {
     block.content.resolve(content);
-    if (this.#blocks.get(block.number) !== block) return; // Given up, or closed.
+    if (this.#blocks.get(block.number) !== block) return; // It was dropped, or the image is closed.
     block.bytes = (content?.buffer.byteLength ?? 0) + OVERHEAD_BYTES;
     this.#keptBytes += block.bytes;
     for (const [number, { bytes }] of this.#blocks) {
@@ -210,7 +211,6 @@ export class ImageBlocks {
     }
   }
 
-  /** The next reader tries again. */
   #fail(block: Block, error: unknown): void {
     if (block.bytes !== undefined) return;
     this.#forget(block);
@@ -223,7 +223,7 @@ export class ImageBlocks {
   }
 }
 
-/** Blocks that a reader waits for. */
+/** Blocks that one reader waits for. */
 export class WantedBlocks {
   readonly #blocks: readonly Block[];
   readonly #giveUp: (block: Block) => void;
@@ -237,13 +237,13 @@ export class WantedBlocks {
     for (const { content } of this.#blocks) yield await abortable(content.promise, signal);
   }
 
-  /** Call it in the end. */
+  /** Has to be called when the reader needs the blocks no longer, also after a failure. */
   release(): void {
     for (const block of this.#blocks) this.#giveUp(block);
   }
 }
 
-/** Groups of blocks that are near each other. */
+/** Groups blocks that are looked up together. */
 function* groupsOf(blocks: readonly Block[]): Generator<Block[]> {
   let group: Block[] = [];
   for (const block of blocks) {
@@ -265,6 +265,6 @@ function* groupsOf(blocks: readonly Block[]): Generator<Block[]> {
 function lostError(block: number): BackupError {
   return new BackupError(
     'BLOCK_LOST',
-    `block ${block} is lost: its pre-image could not be preserved when the backup was made`,
+    `block ${block} is lost, because its pre-image could not be preserved when the backup was made: pass allowLost: true to read it as zeroes`,
   );
 }

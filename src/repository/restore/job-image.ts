@@ -9,20 +9,20 @@ import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 import type { OpenedBackup } from './restore-options.ts';
 
-/** A backup that is on its way, and what is needed to see it whole. */
+/** A backup under way, and what is needed to read it. */
 export interface JobImageParts {
   readonly id: string;
   readonly snapshot: VolumeSnapshot;
   readonly backup: VolumeBackup;
   readonly records: RecordStore;
-  /** The image of the committed backup, once there is one; rejects when there never will be. */
+  /** The image of the backup once it is committed; rejects if it never will be. */
   readonly committed: () => Promise<OpenedBackup>;
 }
 
 /**
- * The frozen instant of a backup that is not complete yet, as a read-only device: what has not been overwritten since is
- * still in the surviving volume, pre-images are kept there, and what has been stored and then overwritten is in the
- * repository. Once the backup is committed it is read from there.
+ * The frozen instant of a backup under way, as a read-only device. Blocks that were not overwritten since are read from the
+ * live volume, overwritten ones from their pre-images, and those whose pre-images were released from the repository. Once the
+ * backup is committed, everything is read from the repository.
  */
 export class JobImage implements OpenedBackup {
   readonly size: number;
@@ -41,8 +41,8 @@ export class JobImage implements OpenedBackup {
   }
 
   /**
-   * @throws `BACKUP_INCOMPLETE` when the job has ended without a backup, or has let go of what says where a block is;
-   * `BLOCK_LOST`, `SNAPSHOT_BROKEN`, `CLOSED`, and what the volume and the repository give
+   * @throws `BACKUP_INCOMPLETE` if the job has ended without a backup, or if it no longer knows where a released block is
+   * stored; `BLOCK_LOST`, `SNAPSHOT_BROKEN`, `CLOSED`, and what the volume and the repository throw
    */
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
     abortOptionsArgument(options);
@@ -76,19 +76,19 @@ export class JobImage implements OpenedBackup {
     return this.close();
   }
 
-  /** Blocks whose pre-image could not be kept. */
+  /** The number of blocks whose pre-image could not be kept. */
   get lostBlocks(): number {
     return this.#parts.snapshot.states.counts.lost;
   }
 
-  /** What the volume holds differently from the frozen instant, perhaps more. */
+  /** The blocks that were written since the frozen instant; `undefined` if they are not known. */
   async overwritten(): Promise<BlockRange[] | undefined> {
     const { snapshot } = this.#parts;
     const written = snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
     return written && collectRanges(written);
   }
 
-  /** Block by block: some are in the volume, others in the repository. */
+  /** Reads block by block, because some blocks are in the volume and others in the repository. */
   async #readEach(offset: number, into: Uint8Array, options: AbortOptions): Promise<void> {
     const { blockSize } = this.#parts.snapshot;
     for (let at = offset; at < offset + into.length; ) {
@@ -117,13 +117,13 @@ export class JobImage implements OpenedBackup {
     await this.#parts.records.readBlocks([{ block, entry }], deliver, tally, options);
   }
 
-  /** Where a block that the snapshot has released is stored; `undefined` for zeroes. */
+  /** The entry of a block that the snapshot has released; `undefined` for zeroes. */
   async #entryOf(block: number, options: AbortOptions): Promise<BlockEntry | undefined> {
     const { backup, id } = this.#parts;
     if (backup.entries.has(block)) return backup.entries.get(block);
     const { base } = backup;
     if (base !== undefined && backup.isAsInBase(block)) return (await base.map.lookup(block, 1, options)).entries[0];
-    // Of large volumes the sweep lets go of what it has written to the map.
+    // For a large volume, the sweep drops the entries that it has written to the map.
     const message = `backup ${id} is under way: block ${block} has been stored, and can be read once the backup is committed`;
     throw new BackupError('BACKUP_INCOMPLETE', message, { retryable: true });
   }

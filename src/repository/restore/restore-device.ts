@@ -6,10 +6,10 @@ import { byteDevice } from '../../device/byte-device.ts';
 
 const ZEROES = new Uint8Array(1024 * 1024);
 
-/** The device that is restored onto, taken at any offset, in calls as long as it takes them. */
+/** The device that is restored onto. It takes any offset and length, and splits calls by the `maxTransferBytes` of the device. */
 export class RestoreDevice {
   readonly size: number;
-  /** Bytes that were written. */
+  /** The number of bytes that were written. */
   writtenBytes = 0;
   readonly #device: BlockDevice;
   readonly #mostBytes: number;
@@ -33,7 +33,7 @@ export class RestoreDevice {
     }
   }
 
-  /** Makes a range read as zeroes. What is known or seen to be zeroes is not written: a sparse file stays sparse. */
+  /** Makes a range read as zeroes. Ranges that are zeroes already are not written, so that a sparse file stays sparse. */
   async zero(offset: number, length: number, options: AbortOptions): Promise<void> {
     const { writeZeroes } = this.#device;
     for await (const range of this.#unknown(offset, length, options)) {

@@ -35,15 +35,15 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
    */
   resume?: boolean | undefined;
   /**
-   * The volume that a backup under way is made of: with it that backup can be restored before it is complete. Restoring it onto
-   * the volume itself is a rollback, which undoes everything written since the instant.
+   * The volume of a backup that is still under way: with it that backup can be restored before it is complete. A restore onto
+   * the volume itself is a rollback, which undoes everything that was written since the instant.
    */
   liveVolume?: CopyOnWriteVolume | undefined;
   /** Write zeroes where the backup has lost blocks, instead of failing before anything is written. @defaultValue false */
   allowLost?: boolean | undefined;
   /**
-   * Read everything that was written back after the flush, and compare it with the backup. A system that answers from
-   * memory what it has just been given can hide a failing medium from this. @defaultValue false
+   * Read back everything that was written, after the flush, and compare it with the backup. A system that answers reads from
+   * its memory can hide a failing medium from this check. @defaultValue false
    */
   verifyWrites?: boolean | undefined;
   /** The most requests and bytes that the restore may use. */
@@ -53,13 +53,13 @@ export interface RestoreOptions extends ProgressOptions<Progress> {
 /** Options of `BackupRepository.restoreToFile`. @public */
 export interface RestoreToFileOptions
   extends Pick<RestoreOptions, 'signal' | 'onProgress' | 'allowLost' | 'verifyWrites' | 'budget'> {
-  /** Replace an existing file, at the end and in one step. @defaultValue false */
+  /** Replace an existing file, in one step at the end. @defaultValue false */
   overwrite?: boolean | undefined;
 }
 
 /** Options of `BackupRepository.openBackup`. @public */
 export interface OpenBackupOptions extends AbortOptions {
-  /** The volume that a backup under way is made of. */
+  /** The volume of a backup that is still under way: with it that backup can be opened before it is complete. */
   liveVolume?: CopyOnWriteVolume | undefined;
   /** Read blocks whose content could not be kept as zeroes instead of `BLOCK_LOST`. @defaultValue false */
   allowLost?: boolean | undefined;
@@ -74,17 +74,17 @@ export interface OpenedBackup extends BlockDevice {
   close(): Promise<void>;
 }
 
-/** What a restore has done. @public */
+/** The result of a restore. @public */
 export interface RestoreResult {
-  /** Bytes that were written to the device, zeroes among them. */
+  /** Bytes that were written to the device, zeroes included. */
   readonly writtenBytes: number;
-  /** Bytes that the device already held, as it was compared or as `deviceHolds` said. */
+  /** Bytes that were not written because the device held them already, as it was compared or as `deviceHolds` said. */
   readonly skippedBytes: number;
-  /** Bytes that came from the target. */
+  /** Bytes received from the target. */
   readonly fetchedBytes: number;
   /** Requests made of the target. */
   readonly requests: number;
-  /** `DEVICE_DIFFERS` where the device did not hold what `deviceHolds` said. */
+  /** `DEVICE_DIFFERS` if the device did not hold what `deviceHolds` said. */
   readonly warnings: readonly BackupError[];
 }
 
@@ -109,7 +109,7 @@ const TO_FILE_OPTIONS = {
   signal: true,
 } as const satisfies Record<keyof RestoreToFileOptions, true>;
 
-/** What lies outside of the backup is refused when its size is known. @throws TypeError */
+/** Ranges beyond the end of the backup are refused later, when its size is known. @throws TypeError */
 export function checkRestoreOptions(options: RestoreOptions): RestoreOptions {
   optionsArgument('options', options, RESTORE_OPTIONS);
   const { ranges, deviceHolds, resume, liveVolume } = options;

@@ -8,11 +8,11 @@ import { fileError } from '../../device/file-errors.ts';
 import type { RestoreResult } from './restore-options.ts';
 
 /**
- * Makes a file under a temporary name beside `path`, lets `restore` fill it, and gives it its name once it is whole and
- * durable. After a failure nothing is left, and a file that had the name is as it was.
+ * Creates a file under a temporary name beside `path`, lets `restore` fill it, and renames it to `path` once it is complete
+ * and durable. After a failure the temporary file is deleted, and an existing file at `path` is unchanged.
  *
- * @param path - an absolute one: the process may go to another directory before the file gets its name
- * @throws `DEVICE_EXISTS`, `DEVICE_BUSY`, `DEVICE_UNSUPPORTED`, and what `restore` and the file system give
+ * @param path - an absolute path, because the process may change its directory before the file is renamed
+ * @throws `DEVICE_EXISTS`, `DEVICE_BUSY`, `DEVICE_UNSUPPORTED`, and what `restore` and the file system throw
  */
 export async function restoreToNewFile(
   path: string,
@@ -20,9 +20,9 @@ export async function restoreToNewFile(
   overwrite: boolean,
   restore: (device: FileDevice) => Promise<RestoreResult>,
 ): Promise<RestoreResult> {
-  const { place, replaced } = await placeFor(path, overwrite);
+  const { final, replaced } = await finalPath(path, overwrite);
   try {
-    return await restoreTo(place, sizeBytes, replaced, restore);
+    return await restoreTo(final, sizeBytes, replaced, restore);
   } finally {
     await replaced?.close();
   }
@@ -34,7 +34,7 @@ async function restoreTo(
   replaced: FileDevice | undefined,
   restore: (device: FileDevice) => Promise<RestoreResult>,
 ): Promise<RestoreResult> {
-  // A part of the name: with all of it, this one could be longer than names may be.
+  // With all of the name, the temporary name could be too long for the file system.
   const name = `.${basename(path).slice(0, 60)}.${randomBytes(6).toString('hex')}.partial`;
   const temporary = join(dirname(path), name);
   const device = await FileDevice.open(temporary, { create: { sizeBytes } });
@@ -45,7 +45,7 @@ async function restoreTo(
     } finally {
       await device.close();
     }
-    if (process.platform === 'win32') await replaced?.close(); // What is open is not replaced there.
+    if (process.platform === 'win32') await replaced?.close(); // Windows does not replace open files.
     await giveName(temporary, path, replaced !== undefined);
     await syncDirectory(dirname(path));
     return result;
@@ -56,11 +56,11 @@ async function restoreTo(
 }
 
 /**
- * Where the file is to be, before anything is fetched. One that is to be replaced is locked until it has been: whoever has
- * it open, a virtual machine perhaps, would go on writing to what has no name any more. Of a symbolic link the file that
- * it leads to is replaced.
+ * Decides, before anything is fetched, at which path the file goes. A file that is to be replaced is locked until then: a
+ * process that has it open, such as a virtual machine, would go on writing to a file without a name. If the path is a
+ * symbolic link, the file that it leads to is replaced.
  */
-async function placeFor(path: string, overwrite: boolean): Promise<{ place: string; replaced?: FileDevice }> {
+async function finalPath(path: string, overwrite: boolean): Promise<{ final: string; replaced?: FileDevice }> {
   const isThere = await lstat(path).then(
     () => true,
     (error: unknown) => {
@@ -68,13 +68,13 @@ async function placeFor(path: string, overwrite: boolean): Promise<{ place: stri
       throw fileError('open', path, error);
     },
   );
-  if (!isThere) return { place: path };
+  if (!isThere) return { final: path };
   if (!overwrite) {
     throw new BackupError('DEVICE_EXISTS', `${path} exists: choose another name, or pass overwrite: true`);
   }
   try {
-    const place = await realpath(path);
-    if ((await stat(place)).isFile()) return { place, replaced: await FileDevice.open(place, { readOnly: true }) };
+    const final = await realpath(path);
+    if ((await stat(final)).isFile()) return { final, replaced: await FileDevice.open(final, { readOnly: true }) };
   } catch (error) {
     throw fileError('replace', path, error);
   }
@@ -88,13 +88,13 @@ async function giveName(temporary: string, path: string, overwrite: boolean): Pr
   try {
     if (overwrite) return await rename(temporary, path);
     try {
-      // Unlike a look and a rename, this can't replace a file that appeared in between.
+      // Unlike a check followed by a rename, this can't replace a file that appeared in between.
       await link(temporary, path);
       return await unlink(temporary);
     } catch (error) {
       if (!LINKS_UNSUPPORTED.includes((error as NodeJS.ErrnoException).code)) throw error;
     }
-    // Where there are no hard links, an empty file takes the name first: creating it fails if there is one.
+    // Without hard links, an empty file is created first: that fails if there is a file of that name.
     await (await open(path, 'wx', 0o600)).close();
     await rename(temporary, path);
   } catch (error) {

@@ -107,7 +107,7 @@ async function restoring<Entry>(
   return withProgress(options, (watched) => metered(meter, () => work(watched)));
 }
 
-/** The blocks that differ from what the device is said to hold; `undefined` if they cannot be told from the maps. */
+/** The blocks that differ from what the device is said to hold; `undefined` if the maps can't be compared, or if a sample shows that it is not true. */
 async function trustedDifference(
   context: RepositoryContext,
   source: BackupReader,
@@ -140,7 +140,10 @@ async function backupOf(context: RepositoryContext, id: string, options: AbortOp
 function checkDevice(device: BlockDevice, { end }: ByteRanges): void {
   if (device.readOnly === true) throw new BackupError('READ_ONLY', 'the device to restore onto is read-only');
   if (device.size < end) {
-    throw new BackupError('OUT_OF_RANGE', `the device has ${device.size} bytes and the restore needs ${end}`);
+    throw new BackupError(
+      'OUT_OF_RANGE',
+      `the device has ${device.size} bytes and the restore needs ${end}: use a larger device, or restore only some ranges`,
+    );
   }
 }
 
@@ -151,7 +154,7 @@ async function checkLost({ map }: BackupReader, requested: BlockSet): Promise<vo
 }
 
 function lostError(what: string): BackupError {
-  const message = `the backup has lost ${what}; nothing was written: pass allowLost: true to restore the rest`;
+  const message = `the backup has lost ${what}, and nothing was written: pass allowLost: true to restore the rest, with zeroes in place of lost blocks`;
   return new BackupError('BLOCK_LOST', message);
 }
 
