@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
+import { retry } from '../../common/retry.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 
@@ -12,11 +13,7 @@ export interface Patience {
 }
 
 export const PATIENCE: Patience = { clock: systemClock, random: Math.random };
-/** As many, and as far apart, as `withRetries` makes of other calls. */
-const ATTEMPTS = 6;
-const BASE_DELAY_MS = 200;
-const MAX_DELAY_MS = 20_000;
-const MAX_RETRY_AFTER_MS = 60_000;
+const RETRIES = { attempts: 6, baseDelayMs: 200, maxDelayMs: 20_000, maxRetryAfterMs: 60_000 } as const;
 
 /**
  * Creates an object that nobody else writes the same bytes of, and survives what passes: a store that is busy, an answer that
@@ -46,25 +43,13 @@ export async function createObject(
   });
 }
 
-/** Repeats what fails in a way that may pass by itself. */
-export async function persistently<T>(
+/** Repeats work that fails in a way that may pass, as often and with the same pauses as `withRetries` does by default. */
+export function persistently<T>(
   { clock, random }: Patience,
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await work();
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!BackupError.is(error) || !error.retryable || attempt >= ATTEMPTS) throw error;
-      const limitMs = Math.min(MAX_DELAY_MS, BASE_DELAY_MS * 2 ** (attempt - 1));
-      const askedMs = error.retryAfterMs ?? 0;
-      // Coming back earlier than asked makes matters worse.
-      if (askedMs > MAX_RETRY_AFTER_MS) throw error;
-      await clock.sleep(Math.max(askedMs, Math.round(random() * limitMs)), signal);
-    }
-  }
+  return retry(work, { ...RETRIES, sleep: (delayMs, waiting) => clock.sleep(delayMs, waiting), random }, signal);
 }
 
 async function holds(

@@ -1,41 +1,31 @@
 import { systemClock, type TargetClock } from '../../common/clock.ts';
-import { BackupError } from '../../common/errors.ts';
+import { type RetryPolicy, retry } from '../../common/retry.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { withConcurrencyLimit } from '../../targets/decorators/with-concurrency-limit.ts';
 import { withRetries } from '../../targets/decorators/with-retries.ts';
 
-const ATTEMPTS = 4;
-const BASE_DELAY_MS = 500;
+const LIMITS = { attempts: 4, baseDelayMs: 500, maxDelayMs: 20_000, maxRetryAfterMs: 60_000 } as const;
 const REQUESTS_AT_A_TIME = 32;
 
 /**
- * What fails and may work a moment later says nothing of what is stored: it is tried again a few times, and then the
- * verification fails with it. It is never taken for damage.
+ * Repeats requests of a verification that fail in a way that may pass. Such a failure says nothing about what is stored: after
+ * the last attempt the verification fails with it, and it never counts as damage.
  */
 export class Patience {
-  /** The same target, tried again. */
+  /** The target, with retries and a limit of concurrent requests. */
   readonly target: CloudTarget;
-  readonly #clock: Pick<TargetClock, 'sleep'>;
+  readonly #policy: RetryPolicy;
   readonly #signal: AbortSignal;
 
   constructor(target: CloudTarget, signal: AbortSignal, clock: Pick<TargetClock, 'sleep'> = systemClock) {
-    const retried = withRetries(target, { attempts: ATTEMPTS, baseDelayMs: BASE_DELAY_MS, clock });
+    const retried = withRetries(target, { ...LIMITS, clock });
     this.target = withConcurrencyLimit(retried, { concurrency: REQUESTS_AT_A_TIME });
-    this.#clock = clock;
+    this.#policy = { ...LIMITS, sleep: (delayMs, waiting) => clock.sleep(delayMs, waiting), random: Math.random };
     this.#signal = signal;
   }
 
-  /** Work that makes its requests elsewhere. */
-  async with<T>(work: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await work();
-      } catch (error) {
-        this.#signal.throwIfAborted();
-        if (!BackupError.is(error) || !error.retryable || attempt >= ATTEMPTS) throw error;
-        const delayMs = error.retryAfterMs ?? Math.round(Math.random() * BASE_DELAY_MS * 2 ** attempt);
-        await this.#clock.sleep(delayMs, this.#signal);
-      }
-    }
+  /** Repeats work that makes its requests with another target. */
+  with<T>(work: () => Promise<T>): Promise<T> {
+    return retry(work, this.#policy, this.#signal);
   }
 }
