@@ -84,7 +84,7 @@ function sparseDevice(blocks: number, content = 0): BlockDevice {
   };
 }
 
-/** As a host does it who has more to do: the event loop turns now and then. */
+/** As a host with other work does it: the event loop turns now and then. */
 async function walked(ranges: Iterable<unknown>): Promise<void> {
   let count = 0;
   for (const _ of ranges) if (++count % 64 === 0) await setImmediate();

@@ -122,7 +122,7 @@ async function main(): Promise<void> {
       const start = performance.now();
       const cpu = process.cpuUsage();
       await run();
-      const { user, system } = process.cpuUsage(cpu); // Of all threads, whoever else is using the machine.
+      const { user, system } = process.cpuUsage(cpu); // Of all threads of this process: what else runs on the machine does not count.
       const rate = bytes / 1e6 / ((performance.now() - start) / 1e3);
       if (round > 0) best.set(name, Math.max(best.get(name) ?? 0, rate)); // The first one warms up.
       if (round > 0)

@@ -26,7 +26,7 @@ const SIZE = 512 * MIB;
 const WRITE_BYTES = 4096;
 /**
  * Far more offsets than one round uses: every round goes on where the last of its kind stopped. Base and candidate go
- * through all of them, but are never near each other: whoever came second would find the caches warm.
+ * through all of them, but are never near each other: the one that came second would find the caches warm.
  */
 const OFFSETS_COUNT = 1 << 18;
 

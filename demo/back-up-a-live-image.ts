@@ -36,7 +36,7 @@ async function play(stage: Stage): Promise<void> {
       stage.show(job);
       await stage.betweenInstructions(job);
       // Ask at any time what is safe already and where each block is; `job.watch()` reports it as it changes.
-      stage.tellWhere(job);
+      stage.showWhere(job);
       // The second instruction: what is left, in order. Interception goes on, and every block is stored once.
       job.sweep();
       return job.done;

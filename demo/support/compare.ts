@@ -8,7 +8,7 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 export interface Comparison {
   /** The first byte that differs, -1 when the files are equal byte for byte. */
   readonly firstDifference: number;
-  /** SHA-256 of the second file as far as it was read, in hex. */
+  /** SHA-256 of the second file up to where it was read, in hex. */
   readonly sha256: string;
 }
 

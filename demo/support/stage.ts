@@ -34,7 +34,7 @@ export interface StepResult {
   readonly remark?: string;
 }
 
-type Tell = (progress: Progress) => void;
+type Report = (progress: Progress) => void;
 
 /** Runs `play` on a stage. The exit code is 0 only if all that came back is what it was. */
 export function onStage(args: string[], play: (stage: Stage) => Promise<void>): Promise<void> {
@@ -117,7 +117,7 @@ export class Stage {
   /** Does `work`, and says what it took. */
   async step<T>(
     title: string,
-    work: (onProgress: Tell) => Promise<T>,
+    work: (onProgress: Report) => Promise<T>,
     describe: (result: T) => StepResult = () => ({}),
   ): Promise<T> {
     const { terminal, traffic } = this.#parts;
@@ -167,7 +167,7 @@ export class Stage {
   }
 
   /** Prints how much is stored already, and where some block's content is now. */
-  tellWhere({ states }: BackupJob): void {
+  showWhere({ states }: BackupJob): void {
     this.#say(`asked meanwhile: ${describeCounts(states.counts)}`);
     for (const block of samples(states.blockCount, (block) => states.get(block))) {
       this.#say(`  block ${count(block)}: ${WHERE[states.get(block)]}`);

@@ -59,7 +59,7 @@ function report(named: Named, without: readonly Rule[]): Exploration {
     ? `violated after ${result.violation.trace.length} steps`
     : result.exhaustive
       ? 'holds, exhaustive'
-      : 'holds as far as explored';
+      : 'holds up to the limit';
   const seconds = (result.elapsedMs / 1000).toFixed(1);
   console.log(`${named.name} | ${how} | ${result.states} states | depth ${result.depth} | ${end} | ${seconds} s`);
   if (result.violation && !values.quiet) {
