@@ -11,62 +11,62 @@ import type { ChangeSource } from './backup-plan.ts';
 import type { Outage } from './outage-retries.ts';
 import type { ChangeReason } from './witnessed-commits.ts';
 
-/** What a backup is made of: a snapshot, or a volume that is frozen for it. @public */
+/** What is backed up: a snapshot, or a volume that is frozen for the backup. @public */
 export type BackupSource = CopyOnWriteVolume | VolumeSnapshot;
 
 /**
- * - `lazy`: stores what is about to be overwritten, and nothing else
- * - `sweeping`: stores the remaining blocks in order as well
- * - `paused`: stores nothing for now; what is overwritten is preserved still
- * - `committed`, `failed`, `cancelled`, `suspended`: over, see `done`
+ * - `lazy`: the job stores only blocks that are about to be overwritten
+ * - `sweeping`: the job also stores the remaining blocks, in order
+ * - `paused`: the job stores nothing for now; blocks that are overwritten are still preserved
+ * - `committed`, `failed`, `cancelled`, `suspended`: the job has ended, see `done`
  *
  * @public
  */
 export type JobStatus = 'lazy' | 'sweeping' | 'paused' | 'committed' | 'failed' | 'cancelled' | 'suspended';
 
 /**
- * How far a backup has got.
+ * The progress of a backup.
  *
- * `phase` is the status, or `uploading` (everything has been read, and the last packs are on their way), `committing`, or
- * `waiting` (the target can't be reached, see `outage`). `doneBytes` counts blocks that are safe, in the store or because
- * they need not be stored, and of packs on their way the part that has been sent, where the target tells;
- * `transferredBytes` counts what has been sent. Neither ever goes back, so that a rate and a remaining time can be computed
- * from two reports.
+ * `phase` is the status, or `uploading` (everything has been read, and the last packs are being sent), `committing`, or
+ * `waiting` (the target can't be reached, see `outage`). `doneBytes` counts blocks that are safe, because they are stored or
+ * need not be stored, and the sent part of packs that are being uploaded, if the target reports it. `transferredBytes`
+ * counts everything that has been sent. Neither ever decreases, so a rate and a remaining time can be computed from two
+ * reports.
  *
  * @public
  */
 export interface BackupProgress extends Progress {
   readonly status: JobStatus;
-  /** Set while the job waits for a target that can't be reached; see `outageMs` of `BackupOptions`. */
+  /** Set while the job waits for a target that can't be reached: see `outageMs` of `BackupOptions`. */
   readonly outage: Outage | undefined;
-  /** Blocks by their state. */
+  /** The number of blocks in each state. */
   readonly counts: Readonly<Record<BlockState, number>>;
 }
 
 /** Options of one backup. @public */
 export interface BackupOptions extends ProgressOptions<BackupProgress> {
-  /** The volume's name in the repository, not empty. Backups of one name follow each other. */
+  /** The name of the volume in the repository, not empty. Backups under one name form one series. */
   volume: string;
-  /** The backup to build on, by id; `'none'` for a full one. @defaultValue the volume's latest */
+  /** The id of the backup to build on; `'none'` for a full backup. @defaultValue the latest backup of the volume */
   base?: string | 'none' | undefined;
-  /** Text that is stored with the backup, at most 64 KiB of names and values together. */
+  /** Text that is stored with the backup: at most 64 KiB, names and values together. */
   metadata?: Readonly<Record<string, string>> | undefined;
-  /** The most that this backup may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
+  /** A limit for the requests of this backup: it fails with `BUDGET_EXCEEDED` before it would exceed one. */
   budget?: RequestBudget | undefined;
   /**
-   * Take the volume over from another backup of it that is under way, which can't be committed any more. Sessions of processes
-   * that are known to be dead are always taken over, see `listSessions`. @defaultValue false
+   * Take the volume over from another backup of it that is under way. That backup can't be committed any more. Sessions of
+   * processes that are known to be dead are always taken over: see `listSessions`. @defaultValue false
    */
   takeOver?: boolean | undefined;
   /**
-   * How many of the blocks that change tracking reports as unchanged are read and compared with the base, which may cost
-   * requests. @defaultValue up to 32 blocks whose map is in memory, which costs no request
+   * How many of the blocks that change tracking reports as unchanged are read and compared with the base, to detect writes
+   * that went past the volume. This may cost requests. @defaultValue up to 32 blocks whose map is in memory, without requests
    */
   sampleBlocks?: number | undefined;
   /**
-   * How long the job waits for a target that can't be reached, in milliseconds for each request; with `Infinity` it waits
-   * until it is cancelled. It does not wait for failures that need somebody's help (a refused permission, a full disk).
-   * Blocks that are overwritten in the meantime are preserved within the volume's limits. @defaultValue 3_600_000, an hour
+   * How long each request is repeated while the target can't be reached, in milliseconds; with `Infinity` until the job is
+   * cancelled. Failures that will not pass by themselves (a refused permission, a full disk) are not waited for. Blocks that
+   * are overwritten in the meantime are preserved within the limits of the volume. @defaultValue 3_600_000, an hour
    */
   outageMs?: number | undefined;
 }
@@ -74,11 +74,11 @@ export interface BackupOptions extends ProgressOptions<BackupProgress> {
 /** One backup of a group. @public */
 export type GroupPart = { source: BackupSource } & Omit<BackupOptions, 'budget' | 'outageMs'>;
 
-/** Options of a group as a whole. @public */
+/** Options of a whole group. @public */
 export interface GroupOptions extends AbortOptions {
-  /** The most that all of it may ask of the target; `BUDGET_EXCEEDED` before it would ask for more. */
+  /** A limit for the requests of the whole group: it fails with `BUDGET_EXCEEDED` before it would exceed one. */
   budget?: RequestBudget | undefined;
-  /** As of one backup: see `BackupOptions`. @defaultValue 3_600_000, an hour */
+  /** See `outageMs` of `BackupOptions`. @defaultValue 3_600_000, an hour */
   outageMs?: number | undefined;
 }
 
@@ -88,25 +88,25 @@ export interface WatchOptions extends AbortOptions {
   intervalMs?: number | undefined;
 }
 
-/** The outcome of a backup. @public */
+/** The result of a backup. @public */
 export interface BackupResult extends BackupInfo {
   /**
-   * Where the knowledge of what changed came from: the volume's change tracking; comparing all contents with the base;
-   * or there was no usable base.
+   * How the changed blocks were found: by the volume's change tracking (`tracked`), by comparing all contents with the base
+   * (`compared`), or not at all, because there was no usable base (`everything`).
    */
   readonly changeSource: ChangeSource;
-  /** Why the volume's change tracking was not used; `undefined` where it was. */
+  /** Why change tracking was not used; `undefined` if it was. */
   readonly changeReason: ChangeReason | undefined;
   /** Bytes read from the snapshot. */
   readonly readBytes: number;
-  /** Requests made of the target. Of a group: by all of it. */
+  /** Requests to the target; of a group, the requests of the whole group. */
   readonly requests: number;
-  /** What the host should know although the backup is good, such as `CHANGE_TRACKING_WRONG`. */
+  /** What the host should know although the backup is good, for example `CHANGE_TRACKING_WRONG`. */
   readonly warnings: readonly BackupError[];
 }
 
 /**
- * A backup on its way. Never thenable, so that it can be returned from `async` functions.
+ * A backup that is under way. It is never thenable, so `async` functions can return it.
  *
  * @public
  */
@@ -118,35 +118,35 @@ export interface BackupJob extends AsyncDisposable {
   readonly status: JobStatus;
   /** The state of every block. */
   readonly states: BlockStates;
-  /** The job's own handle on the instant. */
+  /** The job's own handle on the snapshot. */
   readonly snapshot: VolumeSnapshot;
   /**
-   * Settles when the job is over. It counts as handled from the start: a failure that nobody looks at is a process
-   * warning and a message on the diagnostics channel `cow-cloud-backup:job:failed`, not a crash. Of a cancelled job it
-   * rejects with an `AbortError`, or with `signal.reason`.
+   * Settles when the job ends. It counts as handled from the start: if the program never reads `done`, a failure is not a
+   * crash but a process warning, and a message on the diagnostics channel `cow-cloud-backup:job:failed`. For a cancelled job
+   * it rejects with an `AbortError`, or with `signal.reason`.
    */
   readonly done: Promise<BackupResult>;
   progress(): BackupProgress;
   /**
-   * Tells of progress, now and whenever there is some, and once in the end. Never throws but by its signal; leaving it
-   * cancels nothing.
+   * Yields the progress now, after each change, and once at the end. It throws only if its signal aborts. Leaving the loop
+   * does not cancel the job.
    */
   watch(options?: WatchOptions): AsyncIterable<BackupProgress>;
-  /** The second instruction: store the remaining blocks, in order. */
+  /** Starts to store the remaining blocks too, in order. */
   sweep(): this;
   pause(): void;
-  /** Goes on after a pause, as it was before. */
+  /** Continues after a pause. */
   resume(): void;
   /**
-   * Gives the backup up. Needs no network until the commit's own request has been sent; after that it waits for the
-   * outcome, and a backup that has been committed stays.
+   * Gives the backup up. This needs no request, unless the commit has been sent already: then it waits for the outcome, and a
+   * committed backup stays.
    */
   cancel(): Promise<void>;
-  /** As `cancel`. */
+  /** Does the same as `cancel`. */
   close(): Promise<void>;
   /**
-   * Stops so that `resumeBackup` can go on. Only a volume with a state directory can keep what that takes, and there is
-   * none yet: for now this cancels.
+   * Stops so that `resumeBackup` can continue. That needs a volume with a state directory, which does not exist yet: for now
+   * this cancels.
    */
   suspend(): Promise<void>;
 }

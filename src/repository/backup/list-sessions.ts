@@ -5,20 +5,20 @@ import type { LogState, Session } from '../format/log-state.ts';
 import { decideAbort, endedSession } from '../log/entries/sessions.ts';
 import { livenessOf, parseOwner, type SessionLiveness } from './session-owner.ts';
 
-/** A backup, or a group of them, that is under way somewhere; or a prune that is repacking. @public */
+/** A backup or a group of backups that is under way on any host, or a prune that is repacking. @public */
 export interface SessionInfo {
-  /** The number by which it can be ended. */
+  /** The number that `endSession` takes. */
   readonly seq: number;
-  /** What its program calls itself (`owner` of `OpenOptions`), or the name of its host. */
+  /** The name that its program has chosen (`owner` of `OpenOptions`), or the name of its host. */
   readonly owner: string;
-  /** `undefined` where another program opened it. */
+  /** `undefined` if another program opened it, which writes owners in another form. */
   readonly host: string | undefined;
   readonly processId: number | undefined;
-  /** Names of the volumes that it holds; none for a prune. */
+  /** The names of the volumes that it holds; none for a prune. */
   readonly volumes: readonly string[];
-  /** By the clock of its host. */
+  /** On the clock of its host. */
   readonly openedAt: Date;
-  /** What this process knows of who holds it. */
+  /** Whether the process that holds it is known to be running. */
   readonly liveness: SessionLiveness;
 }
 
@@ -38,7 +38,7 @@ export function sessionsOf({ format, owner }: RepositoryContext, state: LogState
   });
 }
 
-/** Ends a session of any host: it can't commit any more. @throws `SESSION_ENDED`, and what the log gives */
+/** Ends a session of any host, so that it can't commit any more. @throws `SESSION_ENDED`, and what the log throws */
 export async function endSession(
   { log, target }: RepositoryContext,
   seq: number,
@@ -49,10 +49,10 @@ export async function endSession(
   if (ended === undefined) throw endedSession(log.state, seq);
 }
 
-/** For messages: who holds a session, and for how long by the clocks of two hosts. */
+/** For messages: which process holds a session, and for how long (on the clocks of two hosts). */
 export function holderText(session: Session, now: number): string {
   const parsed = parseOwner(session.owner);
-  const who = parsed === undefined ? JSON.stringify(session.owner) : `${JSON.stringify(parsed.name)}`;
+  const who = JSON.stringify(parsed?.name ?? session.owner);
   const where = parsed === undefined ? '' : ` (process ${parsed.processId} of host ${JSON.stringify(parsed.host)})`;
   const since = new Date(session.at).toISOString();
   return `session ${session.seq} of ${who}${where}, open since ${since}, ${ageText(now - session.at)} ago`;

@@ -4,52 +4,53 @@ import { bootId, processNamespace, startOf } from '../../common/process-start.ts
 import type { LogState, Session } from '../format/log-state.ts';
 
 /**
- * Who holds a session: a name, a process and its incarnation, so that what a dead process has left open is told from what a
- * living one holds. Fencing is always safe; this only decides whether it is tried without being asked for.
+ * The owner of a session: a name, a process and its incarnation. It distinguishes sessions that a dead process has left open
+ * from those that a running process holds. Fencing is always safe; the owner only decides whether a session is fenced
+ * without being asked for (decision 034).
  *
- * As text: `name/process id/incarnation/start`, and the host's name at the end where `name` is one that the program chose.
- * Names are percent-encoded; `start` is the boot id, the process's start in ticks since then, and the namespace of process
- * ids, as far as the system reports them. A session's incarnation has a token behind it that only one attempt to open it has.
+ * In the log an owner is the text `name/process id/incarnation/start`, followed by `/host` if the program chose the name.
+ * Names are percent-encoded. `start` is the boot id, the start of the process in ticks since then, and the namespace of
+ * process ids, if the system reports them. The incarnation of a session ends in a token that belongs to one attempt to open it.
  */
 
-/** A machine that is cloned while it runs has a process with the same one; see {@link becomeAnother}. */
+/** A machine that was cloned while running has a process with the same incarnation: see {@link becomeAnother}. */
 let incarnation = newIncarnation(hostname());
-/** Those that this process has had. */
+/** All incarnations that this process has had. */
 const incarnations = new Set([incarnation]);
-/** Tokens of sessions that this process has opened, or may have, also where the outcome was never learned; each for its number. */
+/** Tokens of sessions that this process has opened, or may have opened if the outcome was not learned, with their numbers. */
 const tried = new Map<string, { readonly repository: string; readonly seq: number }>();
-/** Those of them that have ended, the oldest first: another reader of the same log, in this process, may be behind. */
+/** Tokens of ended sessions, oldest first: another reader of the same log in this process may not have seen the end yet. */
 const ended = new Set<string>();
-/** So many of those are kept. A reader that is further behind takes the session for a living one until it looks. */
+/** How many of those are kept. A reader that is further behind takes the session for a running one until it looks. */
 const MOST_ENDED = 1024;
-/** Those of them whose `open` entry is on its way: the log may have it, and others may read it, before its own job learns of it. */
+/** Tokens whose `open` entry is under way: other readers may see it in the log before the job that sent it does. */
 const opening = new Set<string>();
-/** Sessions that jobs of this process hold now: repository id and number. */
+/** Sessions that jobs of this process hold now, as repository id and number. */
 const held = new Set<string>();
 
 /**
- * - `own`: a job of this process holds it
- * - `alive`: another process of this host does
- * - `dead`: its process is gone, or holds it no more; it is taken over without being asked for
- * - `unknown`: of another host, or of another program
+ * - `own`: a job of this process holds the session
+ * - `alive`: another running process of this host holds it
+ * - `dead`: its process has ended or does not hold it any more; the next backup of the volume takes it over
+ * - `unknown`: it belongs to another host or another program, so this process can't know
  *
  * @public
  */
 export type SessionLiveness = 'own' | 'alive' | 'dead' | 'unknown';
 
-/** An owner's text, read. */
+/** A parsed owner. */
 export interface SessionOwner {
-  /** What the program chose, or its host's name. */
+  /** The name that the program chose, or the name of its host. */
   readonly name: string;
   readonly isNamed: boolean;
   readonly host: string;
   readonly processId: number;
   readonly incarnation: string;
-  /** `undefined` where the system did not tell. */
+  /** `undefined` if the system did not report it. */
   readonly start: string | undefined;
 }
 
-/** This process, as the `owner` of its sessions. @param name - what the program calls itself, wherever it runs */
+/** This process as the `owner` of its sessions. @param name - a name that the program has chosen, on any host */
 export function ownerName(name?: string): string {
   const host = encodeURIComponent(hostname());
   const ticks = startOf(process.pid);
@@ -71,7 +72,7 @@ export class SessionClaim {
     this.#repository = Buffer.from(repository).toString('hex');
   }
 
-  /** For the `open` entry that is decided on a state. Whoever asks again has lost the number that was tried before. */
+  /** The owner for an `open` entry that is decided on a state. A repeated call means that the number before was lost. */
   ownerOn(state: Pick<LogState, 'seq' | 'hash' | 'sessions'>): string {
     const { seq, hash } = state;
     if (this.#token !== undefined) tried.delete(this.#token);
@@ -84,13 +85,13 @@ export class SessionClaim {
     return [name, pid, `${incarnation}.${this.#token}`, ...rest].join('/');
   }
 
-  /** The session is held by now, or the try has failed: where it was opened all the same, nobody is behind it. */
+  /** The session is held now, or the attempt has failed. If its entry arrives all the same, no job holds that session. */
   settle(): void {
     if (this.#token !== undefined) opening.delete(this.#token);
   }
 }
 
-/** A log that has passed a token's number, and shows no open session of it, will never show one. */
+/** Forgets tokens whose number the log has passed without an open session of them: they will never have one. */
 function forgetEnded(repository: string, { seq, sessions }: Pick<LogState, 'seq' | 'sessions'>): void {
   const open = new Set([...sessions.values()].map(({ owner }) => tokenOf(owner)));
   for (const [token, of] of tried) {
@@ -104,7 +105,7 @@ function forgetEnded(repository: string, { seq, sessions }: Pick<LogState, 'seq'
   }
 }
 
-/** How many tokens are remembered. For tests. */
+/** How many tokens are remembered; for tests. */
 export function rememberedTokens(): number {
   return tried.size + ended.size;
 }
@@ -117,12 +118,12 @@ function tokenOf(owner: string): string {
   return parseOwner(owner)?.incarnation.split('.')[1] ?? '';
 }
 
-/** The host of an `owner`, or the name that its program has instead. */
+/** The first part of an `owner`: its host, or the name that its program has chosen. */
 export function hostOf(owner: string): string {
   return owner.split('/')[0] as string;
 }
 
-/** `undefined` for another program's owner. */
+/** `undefined` for an owner that another program has written in another form. */
 export function parseOwner(owner: string): SessionOwner | undefined {
   const [name = '', pid = '', incarnation = '', start = '', host] = owner.split('/');
   const processId = Number(pid);
@@ -150,7 +151,7 @@ export function dropSession(repository: Uint8Array, session: number): void {
 }
 
 /**
- * Open sessions of which it is known that nobody is behind them any more.
+ * Open sessions that are known not to be held by any process any more.
  *
  * @param self - this process as the owner of its sessions
  */
@@ -159,7 +160,7 @@ export function deadSessions(state: LogState, repository: Uint8Array, self: stri
   return [...state.sessions.values()].filter(isDead).map(({ seq }) => seq);
 }
 
-/** Whether this very process opened the session, and no job of it holds it any more. */
+/** Whether this process opened the session and none of its jobs holds it any more. */
 export function isForsaken({ seq, owner }: Session, repository: Uint8Array): boolean {
   const token = tokenOf(owner);
   return wasTried(token) && !opening.has(token) && !held.has(heldKey(repository, seq));
@@ -172,23 +173,23 @@ export function livenessOf(session: Session, repository: Uint8Array, self: strin
   const [incarnationOf] = they.incarnation.split('.') as [string, string?];
   if (wasTried(tokenOf(owner))) return isForsaken(session, repository) ? 'dead' : 'own';
   if (incarnations.has(incarnationOf)) becomeAnother(owner);
-  // A program that names itself says that there is one of it at a time.
+  // A program that chooses a name promises that only one process uses it at a time.
   if (they.isNamed && we?.isNamed === true && they.name === we.name) return 'dead';
   if (they.host !== hostname()) return 'unknown';
-  // Containers may share a host name and don't see each other's processes. Programs of different names are different ones.
+  // Containers may share a host name without seeing each other's processes. Different names mean different programs.
   const isAnother = they.name !== we?.name && !isVisible(they);
   return isAnother ? 'unknown' : isRunning(they) ? 'alive' : 'dead';
 }
 
-/** Whether this process would see the process of a session if it ran: it has the same boot and namespace of process ids. */
+/** Whether this process could see the owner if it ran: both have the same boot id and namespace of process ids. */
 function isVisible({ start }: SessionOwner): boolean {
   const [boot, , namespace] = start?.split(':') ?? [];
   return boot === bootId() && (namespace || undefined) === processNamespace();
 }
 
 /**
- * A session of one's own incarnation that one did not open: a copy of this process is running, or has run. It must not be
- * taken for a session that this process has left behind; and from now on the two have different incarnations.
+ * Takes a new incarnation, because a session has that of this process although this process did not open it: there is, or was, a
+ * clone of this process. The clone's session must not be taken for one that this process has left open.
  */
 function becomeAnother(owner: string): void {
   incarnation = newIncarnation(owner);
@@ -199,14 +200,14 @@ function newIncarnation(...what: string[]): string {
   return hedgedHex(8, undefined, ...what, process.pid, Date.now(), String(process.hrtime.bigint()));
 }
 
-/** Whether a process of this host is the very one that a session names, and not a later one under its number. */
+/** Whether the process that a session names is running on this host, and not a later one with the same process id. */
 function isRunning({ processId, start }: SessionOwner): boolean {
   const boot = bootId();
   if (start !== undefined && boot !== undefined) {
-    if (!start.startsWith(`${boot}:`)) return false; // The machine has been started anew.
+    if (!start.startsWith(`${boot}:`)) return false; // The machine has been restarted.
     const ticks = startOf(processId);
     if (ticks !== undefined) return start.split(':')[1] === ticks;
-  } else if (processId === process.pid) return false; // This process has its number now.
+  } else if (processId === process.pid) return false; // This process has its process id now.
   try {
     process.kill(processId, 0);
     return true;

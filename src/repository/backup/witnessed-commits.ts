@@ -7,31 +7,31 @@ import { backupPlain } from '../format/backup-codec.ts';
 import type { BackupRecord } from '../format/log-entry.ts';
 
 /**
- * Which instant of a volume became which backup, as this process has seen it confirmed.
+ * Which instant of a volume became which backup, as this process has seen it committed.
  *
- * Change tracking is believed against such a base only. A tracking id and a counter in the repository prove nothing: a
- * machine that is reverted to a snapshot of its memory, or cloned while it runs, gives two volumes the same id, the same
- * counter and the same random numbers, and the base may then be an instant of the other one's.
+ * Change tracking is believed only against such a base (decision 080). A tracking id and a counter in the repository prove
+ * nothing: if a machine is reverted to a snapshot of its memory, or cloned while it runs, two volumes have the same id, the
+ * same counter and the same random numbers, and the base may be an instant of the other volume.
  */
 interface WitnessedCommit {
-  /** Of the backup's whole record: its descriptor authenticates every block. */
+  /** The digest of the backup's whole record. Its map descriptor authenticates every block. */
   readonly digest: string;
   readonly point: ChangePoint;
 }
 
-/** By volume: by repository and name in it, the newest commit. */
+/** For each volume: the newest commit for each repository and volume name. */
 const witnessedCommits = new WeakMap<Volume, Map<string, WitnessedCommit>>();
 
 /**
  * Why change tracking was not used for a backup.
  *
- * - `no-base`: the volume has no backup of this block size, or `base: 'none'` was asked for
- * - `base-damaged`: too little of the base can be read to build on it
- * - `base-not-seen`: this volume, in this process, has not seen the base being committed from one of its own instants
+ * - `no-base`: the volume has no backup of this block size, or `base` was `'none'`
+ * - `base-damaged`: too little of the base can be read
+ * - `base-not-seen`: the base was not committed from this volume object, in this process
  * - `base-not-newest`: the base is not the newest backup of its volume
- * - `base-newer`: the base holds a later instant than the snapshot that is being backed up
- * - `size-changed`: the volume had another size then
- * - `tracking-lost`: the volume does not keep the base's instant any more
+ * - `base-newer`: the base is a later instant than the snapshot that is being backed up
+ * - `size-changed`: the volume had another size when the base was made
+ * - `tracking-lost`: the volume does not keep track of changes since the base any more
  * - `tracking-wrong`: a sample showed that change tracking has missed a write; see `CHANGE_TRACKING_WRONG`
  *
  * @public
@@ -46,14 +46,14 @@ export type ChangeReason =
   | 'tracking-lost'
   | 'tracking-wrong';
 
-/** A base, and what stands in the log as its volume's newest backup. */
+/** A base, and the id of its volume's newest backup in the log. */
 export interface TrackedBase {
   readonly repositoryId: Uint8Array;
   readonly base: BackupRecord;
   readonly newest: string | undefined;
 }
 
-/** Remembers a commit whose outcome is known. */
+/** Remembers a commit that is known to be in the log. */
 export function witnessCommit(
   volume: Volume,
   repositoryId: Uint8Array,
@@ -66,9 +66,9 @@ export function witnessCommit(
 }
 
 /**
- * What change tracking says was written since a base, or why it is not to be believed.
+ * What was written since a base according to change tracking, or why change tracking is not believed.
  *
- * @param instant - what is being backed up; `undefined` for an instant that is yet to come
+ * @param instant - the instant that is being backed up; `undefined` for one in the future
  */
 export async function writtenSinceBase(
   volume: Volume,
@@ -81,7 +81,7 @@ export async function writtenSinceBase(
   const seen = witnessedCommits.get(volume)?.get(keyOf(repositoryId, base.volume));
   // @mutation base-was-seen
   if (seen === undefined || seen.digest !== digestOf(base)) return 'base-not-seen';
-  // R11: what was written between an older instant and the base shows in nothing that was written since the base.
+  // R11: tracking since the base does not show what was written between an older instant and the base.
   // @mutation base-is-earlier
   if (instant !== undefined && instant.epoch < seen.point.epoch) return 'base-newer';
   const written = volume.changedSince(seen.point);

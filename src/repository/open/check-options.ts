@@ -5,7 +5,7 @@ import type { LogPosition } from '../log/log-source.ts';
 import { positionArgument } from './log-position.ts';
 import type { CreateOptions, NewRepositoryOptions, OpenOptions, RepositoryTuning } from './repository-options.ts';
 
-/** What is checked of the options of `open` and `create` at their doors. Values of tuning are checked by `checkTuning`. */
+/** Checks the options of `open` and `create`, except tuning, which `checkTuning` checks. */
 
 const TUNING_KEYS: Readonly<Record<keyof RepositoryTuning, true>> = {
   threads: true,
@@ -33,14 +33,14 @@ const OPEN_KEYS: Readonly<Record<keyof OpenOptions, true>> = {
   remembered: true,
 };
 
-/** {@link NewRepositoryOptions}, checked. */
+/** Checked {@link NewRepositoryOptions}. */
 export interface CheckedNewRepository {
   /** `undefined` for a plain repository. */
   readonly unlock: CheckedUnlock | undefined;
   readonly singleWriter: boolean;
 }
 
-/** {@link OpenOptions}, checked. */
+/** Checked {@link OpenOptions}. */
 export interface CheckedOpen {
   readonly unlock: CheckedUnlock | undefined;
   readonly readOnly: boolean;
@@ -92,7 +92,7 @@ function checkNewRepository(
   singleWriterByDefault = false,
 ): CheckedNewRepository {
   if (encryption === undefined) {
-    throw new TypeError(`${path}encryption must be chosen: something to unlock with, or 'none'`);
+    throw new TypeError(`${path}encryption is required: a passphrase, a key, a provider, or 'none'`);
   }
   return {
     unlock: encryption === 'none' ? undefined : checkUnlock(encryption, `${path}encryption`),

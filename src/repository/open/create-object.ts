@@ -5,34 +5,35 @@ import { retry } from '../../common/retry.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 
-/** How patiently an object is created. */
-export interface Patience {
+/** What the pauses between attempts depend on. */
+export interface Pacing {
   readonly clock: Pick<TargetClock, 'sleep'>;
   /** Numbers from 0 to 1, for the jitter. */
   readonly random: () => number;
 }
 
-export const PATIENCE: Patience = { clock: systemClock, random: Math.random };
+export const PACING: Pacing = { clock: systemClock, random: Math.random };
+/** The defaults of `withRetries`, which does not repeat create-only puts. */
 const RETRIES = { attempts: 6, baseDelayMs: 200, maxDelayMs: 20_000, maxRetryAfterMs: 60_000 } as const;
 
 /**
- * Creates an object that nobody else writes the same bytes of, and survives what passes: a store that is busy, an answer that
- * is lost after the object was stored. What stands there already is read back, and counts as one's own if it is the same.
+ * Creates an object, and survives a busy store and an answer that is lost after the object was stored. If there is an object
+ * already, it is read back, and counts as this one if it has the same bytes; so the bytes must be unique to this call.
  *
- * @param target - one that repeats reads by itself
- * @returns whether the object that stands there is this one
- * @throws what the target gives
+ * @param target - repeats reads by itself
+ * @returns whether the object that is there is this one
+ * @throws what the target throws
  */
 export async function createObject(
   target: CloudTarget,
   key: string,
   bytes: Uint8Array<ArrayBuffer>,
-  options: AbortOptions & { readonly createOnly: boolean; readonly patience?: Patience | undefined },
+  options: AbortOptions & { readonly createOnly: boolean; readonly pacing?: Pacing | undefined },
 ): Promise<boolean> {
-  const { createOnly, signal, patience = PATIENCE } = options;
-  return persistently(patience, signal, async () => {
+  const { createOnly, signal, pacing = PACING } = options;
+  return retried(pacing, signal, async () => {
     try {
-      // A copy: after a failure this buffer is not used again, and it is compared with.
+      // A copy, because after a failure the target may still be reading its buffer.
       await target.put(key, Uint8Array.from(bytes), { createOnly, signal });
       return true;
     } catch (error) {
@@ -43,9 +44,9 @@ export async function createObject(
   });
 }
 
-/** Repeats work that fails in a way that may pass, as often and with the same pauses as `withRetries` does by default. */
-export function persistently<T>(
-  { clock, random }: Patience,
+/** Repeats `work` while it fails with a retryable error. */
+export function retried<T>(
+  { clock, random }: Pacing,
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
 ): Promise<T> {

@@ -19,48 +19,48 @@ import {
 import { FORMAT_KEY, LOG_PREFIX, PACKS_PREFIX, slotKey } from '../format/object-keys.ts';
 import { probeCreateOnly } from '../log/create-only-probe.ts';
 import type { CheckedNewRepository } from './check-options.ts';
-import { createObject, PATIENCE, type Patience, persistently } from './create-object.ts';
+import { createObject, PACING, type Pacing, retried } from './create-object.ts';
 import { firstHeld } from './find-format.ts';
 import { listSlots } from './stored-slots.ts';
 
-/** What tests choose. */
+/** Parameters that only tests choose. */
 export interface CreationTuning {
   readonly fanOut?: number | undefined;
-  readonly patience?: Patience | undefined;
+  readonly pacing?: Pacing | undefined;
 }
 
-/** A repository that has a format, and perhaps a key and a slot, but no object `format` yet. */
-interface Unborn {
+/** A repository whose object `format` has not been written yet. */
+interface PreparedRepository {
   readonly format: RepositoryFormat;
   readonly key: Uint8Array<ArrayBuffer> | undefined;
-  /** The slot that was stored for it in this call. */
+  /** The name of the slot that this call has stored for it. */
   readonly newSlot: string | undefined;
 }
 
 /**
- * Writes what makes a prefix of a target a repository: a key slot, then `format`, create-only. Before `format` is there, there
- * is no repository; so of several creators the one whose `format` it is wins. What an earlier creation left that
- * was cut short is finished where the same secret opens its slot, and otherwise left alone: its slot opens nothing.
+ * Creates a repository (decision 045): stores a key slot, then `format`, create-only. There is no repository before `format`
+ * is there, so of several creators the one that stores it wins. A creation that was cut short earlier is finished if the same
+ * secret opens its slot. Otherwise its slot is left alone: it opens nothing.
  *
- * What passes by itself is waited for, and what was stored although the answer was lost is recognised. Decision 045.
+ * Failures that may pass are retried, and an object whose answer was lost is recognised.
  *
- * @throws `REPOSITORY_EXISTS`, also where another repository's objects are without their `format`; `SINGLE_WRITER_REQUIRED`
- * where the store can't create atomically and that was not asked for; what the target and a key provider give
+ * @throws `REPOSITORY_EXISTS`, also for objects of another repository without their `format`; `SINGLE_WRITER_REQUIRED` if the
+ * store can't create atomically and `singleWriter` is not set; what the target and a key provider throw
  */
 export async function createRepository(
   given: CloudTarget,
   options: CheckedNewRepository,
   { signal }: AbortOptions = {},
-  { fanOut = DEFAULT_FAN_OUT, patience = PATIENCE }: CreationTuning = {},
+  { fanOut = DEFAULT_FAN_OUT, pacing = PACING }: CreationTuning = {},
 ): Promise<void> {
   const { unlock, singleWriter } = options;
   const metered = new MeteredTarget(given);
-  const target = withRetries(metered, patience);
+  const target = withRetries(metered, pacing);
   const slots = await leftovers(target, { signal });
-  // The probe creates objects too, so the whole of it is repeated.
-  if (!singleWriter) await persistently(patience, signal, () => probeCreateOnly(metered, { signal }));
+  // The probe creates objects, which no target repeats, so the whole probe is repeated.
+  if (!singleWriter) await retried(pacing, signal, () => probeCreateOnly(metered, { signal }));
   const store = (key: string, bytes: Uint8Array<ArrayBuffer>) =>
-    createObject(target, key, bytes, { createOnly: !singleWriter, signal, patience });
+    createObject(target, key, bytes, { createOnly: !singleWriter, signal, pacing });
   const fields = {
     version: FORMAT_VERSION,
     minReader: FORMAT_VERSION,
@@ -70,16 +70,16 @@ export async function createRepository(
     mode: singleWriter ? 'single-writer' : 'shared',
   } as const;
   const repositoryId = Uint8Array.from(randomBytes(16));
-  let unborn: Unborn;
+  let prepared: PreparedRepository;
   if (unlock === undefined) {
     const format = encodeFormat({ ...fields, repositoryId, encrypted: false, keySlot: undefined });
-    unborn = { format, key: undefined, newSlot: undefined };
+    prepared = { format, key: undefined, newSlot: undefined };
   } else {
-    unborn =
+    prepared =
       (await unfinished(slots, unlock, fields.mode, { signal })) ??
       (await storeSlot({ ...fields, repositoryId, encrypted: true }, unlock, store, { signal }));
   }
-  const { format, key, newSlot } = unborn;
+  const { format, key, newSlot } = prepared;
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = formatObject(format, key);
@@ -87,12 +87,12 @@ export async function createRepository(
     wipeBytes(key);
   }
   if (await store(FORMAT_KEY, bytes)) return;
-  // Nobody will ever ask for it: no `format` names its repository.
+  // No `format` names its repository, so nothing will ever read this slot.
   if (newSlot !== undefined) await target.delete(slotKey(newSlot), { signal }).catch(() => {});
   throw exists();
 }
 
-/** What stands at a prefix that has no repository. @throws `REPOSITORY_EXISTS` where it has one, or may have one */
+/** The key slots at a prefix without a repository. @throws `REPOSITORY_EXISTS` if there is or may be a repository */
 async function leftovers(target: CloudTarget, options: AbortOptions): Promise<StoredSlot[]> {
   const [format, held, slots] = await Promise.all([
     target.stat(FORMAT_KEY, options),
@@ -107,15 +107,15 @@ async function leftovers(target: CloudTarget, options: AbortOptions): Promise<St
 }
 
 /**
- * A creation that was cut short between its slot and `format`: what is missing is in the slot. `undefined` where there is
- * none that this secret opens.
+ * A creation that was cut short between its slot and `format`, which the slot has a copy of. `undefined` if this secret opens
+ * no such slot.
  */
 async function unfinished(
   slots: readonly StoredSlot[],
   unlock: CheckedUnlock,
   mode: RepositoryFormat['mode'],
   options: AbortOptions,
-): Promise<Unborn | undefined> {
+): Promise<PreparedRepository | undefined> {
   if (slots.length === 0) return undefined;
   try {
     const request = { repositoryId: undefined, slots, hint: undefined, unlock, ...options };
@@ -140,19 +140,19 @@ function isWritable(format: RepositoryFormat): boolean {
   }
 }
 
-/** A key, and a slot of it. */
+/** Makes a repository key and stores a slot of it. */
 async function storeSlot(
   fields: Omit<Parameters<typeof encodeFormat>[0], 'keySlot'>,
   unlock: CheckedUnlock,
   store: (key: string, bytes: Uint8Array<ArrayBuffer>) => Promise<boolean>,
   options: AbortOptions,
-): Promise<Unborn> {
+): Promise<PreparedRepository> {
   const key = newRepositoryKey(unlock);
   try {
     const slot = newSlotName(key, unlock);
     const format = encodeFormat({ ...fields, keySlot: slot });
     const bytes = await makeKeySlot(key, unlock, { format, slot }, options);
-    // What a provider wraps and can't unwrap is found out now, and not when the backups are needed.
+    // A provider that can't unwrap what it wraps is found out now, and not when the backups are needed.
     if (unlock.kind === 'provider') {
       const name = { repositoryId: fields.repositoryId, slot };
       wipeBytes((await openKeySlot(decodeKeySlot(bytes), unlock, name, options)).key);
@@ -160,10 +160,10 @@ async function storeSlot(
     if (await store(slotKey(slot), bytes)) return { format, key, newSlot: slot };
     throw new BackupError(
       'OBJECT_EXISTS',
-      `${slotKey(slot)} is there already, and is another's: create the repository again`,
+      `${slotKey(slot)} exists already and is the slot of another repository: create the repository again`,
     );
   } catch (error) {
-    wipeBytes(key); // Its slot may be stored all the same: then the next creation opens it.
+    wipeBytes(key); // The slot may be stored all the same. Then the next creation uses it.
     throw error;
   }
 }

@@ -5,15 +5,15 @@ import { checkKeySlot, decodeKeySlot } from '../crypto/key-slot.ts';
 import type { SlotKind } from '../crypto/unlock.ts';
 import type { StoredSlot } from '../crypto/unlock-repository.ts';
 
-/** What can be said of a slot by a host that has the repository open. */
+/** What a host that has the repository open knows of a slot. */
 export interface ExaminedSlot {
-  /** `undefined` where it can't be read. */
+  /** `undefined` if it can't be read. */
   readonly kind: SlotKind | undefined;
-  /** `undefined` where every bit of it is as it was written: whatever opened it then opens it now. */
+  /** `undefined` if the slot is undamaged: the secret that it was made for opens it. */
   readonly error: BackupError | undefined;
 }
 
-/** Reads a slot of an encrypted repository; `undefined` where somebody has removed it since it was listed. */
+/** Reads a slot of an encrypted repository; `undefined` if it was removed after it was listed. */
 export async function examineSlot(
   { keys, format }: Pick<RepositoryContext, 'keys' | 'format'>,
   slot: StoredSlot,

@@ -11,61 +11,73 @@ import type { LogState } from '../format/log-state.ts';
 import { slotKey } from '../format/object-keys.ts';
 import type { Decision } from '../log/entries/decision.ts';
 import { decideSlotAddition } from '../log/entries/keys.ts';
-import { createObject, type Patience } from './create-object.ts';
+import { createObject, type Pacing } from './create-object.ts';
 import { examineSlot } from './examine-slot.ts';
 import { listSlots, recordedSlots, withNamed } from './stored-slots.ts';
 
 /*
- * Key slots are objects, and which of them may go is decided in the log: two hosts that each remove one of the last two
- * see both objects, but only one of their entries comes first, and the other is decided again on a state that names what
- * the first removed. So the entry comes before the deletion, and what counts as left are slots that are there, whole, of
- * this repository's key, and that no entry has removed. Nothing else ever deletes a slot; a slot that was stored and not
- * recorded, because its host died between the two, opens as any other does. But nobody would miss it: `verify` names it.
+ * Key slots are objects, but the log decides which of them may be removed (decision 037). Two hosts that each remove one of the
+ * last two slots see both objects; but one of their entries comes first, and the other is decided again on a state that
+ * names the removed slot. So the entry comes before the deletion, and a slot counts as left if its object is there, it is
+ * undamaged and of this repository's key, and no entry has removed it. Nothing else deletes a slot. A slot that was stored but
+ * not recorded, because its host died in between, opens as any other; `verify` names it.
  */
 
 /** A way to unlock a repository. @public */
 export interface KeySlotInfo {
   /** 16 hex digits. */
   readonly id: string;
-  /** What opens it; `undefined` where the slot can't be read. */
+  /** What opens it; `undefined` if the slot can't be read. */
   readonly kind: 'passphrase' | 'key' | 'provider' | undefined;
   /**
-   * What is wrong with it: `KEY_SLOT_CORRUPT` where a bit of it is not as it was written, or it is a slot of another
-   * repository; `REPOSITORY_UNSUPPORTED` for one that a newer program made.
+   * What is wrong with it: `KEY_SLOT_CORRUPT` if it is damaged or a slot of another repository; `REPOSITORY_UNSUPPORTED` if a
+   * newer program made it.
    */
   readonly error: BackupError | undefined;
 }
 
 /**
- * The ways to unlock a repository. All of them wrap the same key, which never changes: to change a passphrase is to add
- * the new one and to remove the old; a person who has kept a copy of the old slot can still open it.
+ * The key slots of a repository. Each wraps the same repository key, which never changes. To change a passphrase, add the new
+ * one and remove the slot of the old one. A person who has kept a copy of the old slot can still open the repository with the
+ * old passphrase.
  *
+ * @example
+ * ```ts
+ * import { BackupRepository, type CloudTarget } from 'cow-cloud-backup';
+ *
+ * async function changePassphrase(target: CloudTarget, from: string, to: string) {
+ *   await using repository = await BackupRepository.open(target, { unlock: { passphrase: from } });
+ *   const old = repository.keys.current;
+ *   await repository.keys.add({ passphrase: to });
+ *   if (old !== undefined) await repository.keys.remove(old);
+ * }
+ * ```
  * @public
  */
 export interface KeySlots {
   /**
-   * The id of the slot that this repository was opened with, or created with; `undefined` in a repository without encryption.
-   * It does not change: also not when that slot is removed.
+   * The id of the slot that this repository was opened or created with; `undefined` in a repository without encryption. It
+   * stays the same even if that slot is removed.
    */
   readonly current: string | undefined;
-  /** The slots that are there, also damaged ones. A repository without encryption has none. @throws `CLOSED`, and what the target gives */
+  /** All slots, damaged ones included. A repository without encryption has none. @throws `CLOSED`, and what the target throws */
   list(options?: AbortOptions): Promise<readonly KeySlotInfo[]>;
   /**
-   * Adds another way to unlock the repository, and tries that it does before it is stored. After a failure the slot may be
-   * there all the same: `list` says, and `verify` whether the log has it.
+   * Adds a slot for another secret, after testing that the secret opens it. After a failure the slot may exist all the same:
+   * `list` shows it, and `verify` says whether the log has it.
    *
-   * @returns the slot's id
-   * @throws TypeError; `NOT_ENCRYPTED`, `READ_ONLY`, `CLOSED`, `KEY_REFUSED` when what a provider wrapped does not open
-   * again, `KEY_SLOT_NOT_FOUND` when another host removed the slot meanwhile, `COMMIT_UNKNOWN`, and what the target and the
-   * provider give
+   * @returns the id of the slot
+   * @throws TypeError; `NOT_ENCRYPTED`, `READ_ONLY`, `CLOSED`; `KEY_REFUSED` if a provider can't unwrap what it has wrapped;
+   * `KEY_SLOT_NOT_FOUND` if another host has removed the slot meanwhile; `COMMIT_UNKNOWN`; what the target and the provider
+   * throw
    */
   add(unlock: Unlock, options?: AbortOptions): Promise<string>;
   /**
-   * Removes a way to unlock the repository, also a damaged one or one that `verify` misses, and finishes removals that were
-   * cut short. After a failure it may be called again.
+   * Removes a slot, also a damaged one or one that `verify` reports as missing, and finishes removals that were cut short.
+   * After a failure it may be called again.
    *
-   * @throws TypeError; `KEY_SLOT_NOT_FOUND`; `LAST_KEY_SLOT` when no other whole slot is left, whoever removed it;
-   * `NOT_ENCRYPTED`, `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and what the target gives
+   * @throws TypeError; `KEY_SLOT_NOT_FOUND`; `LAST_KEY_SLOT` if no other undamaged slot would be left; `NOT_ENCRYPTED`,
+   * `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, and what the target throws
    */
   remove(id: string, options?: AbortOptions): Promise<void>;
 }
@@ -82,29 +94,28 @@ export async function listKeySlots(context: RepositoryContext, options: AbortOpt
   return infos;
 }
 
-/** See {@link KeySlots.add}. @param tuning - `cost`, for tests only: what a passphrase costs */
+/** See {@link KeySlots.add}. The last parameter is for tests: what a passphrase costs, and how retries are paced. */
 export async function addKeySlot(
   context: RepositoryContext,
   unlock: Unlock,
   options: AbortOptions = {},
-  { cost, patience }: { readonly cost?: ScryptCost | undefined; readonly patience?: Patience | undefined } = {},
+  { cost, pacing }: { readonly cost?: ScryptCost | undefined; readonly pacing?: Pacing | undefined } = {},
 ): Promise<string> {
   const checked = checkUnlock(unlock);
   const signal = abortOptionsArgument(options);
   const { format } = context;
-  // A copy: the repository may be closed, and its keys zeroed, while a provider takes its time.
+  // A copy, because the repository may be closed, and its keys zeroed, while a provider is working.
   const key = Uint8Array.from(repositoryKeyOf(context));
   try {
     const slot = newSlotName(key, checked);
     const bytes = await makeKeySlot(key, checked, { format, slot }, { signal }, cost);
-    // Somebody may be about to remove the only other one.
+    // The only other slot may be removed as soon as this one exists, so test that it opens.
     const { repositoryId } = format;
     wipeBytes((await openKeySlot(decodeKeySlot(bytes), checked, { repositoryId, slot }, { signal })).key);
     const createOnly = format.mode === 'shared';
-    const target = withRetries(context.target, patience);
-    if (!(await createObject(target, slotKey(slot), bytes, { createOnly, signal, patience }))) {
-      // Comes once in 2^64.
-      throw new BackupError('OBJECT_EXISTS', `${slotKey(slot)} is there already, and is another's: add the key again`);
+    const target = withRetries(context.target, pacing);
+    if (!(await createObject(target, slotKey(slot), bytes, { createOnly, signal, pacing }))) {
+      throw new BackupError('OBJECT_EXISTS', `${slotKey(slot)} exists already and is another slot: add the key again`);
     }
     await context.log.append((state) => decideSlotAddition(state, slot), { signal });
     return slot;
@@ -119,7 +130,7 @@ export async function removeKeySlot(context: RepositoryContext, id: string, opti
   const signal = abortOptionsArgument(options);
   repositoryKeyOf(context);
   await context.log.append((state) => decideRemoval(context, state, id, signal), { signal });
-  // From here on it is removed, so nothing stops short of the objects but a target that does not answer after an abort.
+  // The slot counts as removed now, so its object is deleted even after an abort, unless the target does not answer.
   await pastAbort(
     signal,
     (givenUp) => deleteRemovedSlots(context, id, givenUp),
@@ -127,7 +138,7 @@ export async function removeKeySlot(context: RepositoryContext, id: string, opti
   );
 }
 
-/** Those of removals that were cut short too. */
+/** Deletes the objects of all removed slots, those of removals that were cut short included. */
 async function deleteRemovedSlots({ target, log }: RepositoryContext, id: string, signal: AbortSignal): Promise<void> {
   for (const { name } of withNamed(target, await listSlots(target, { signal }), [id])) {
     if (log.state.removedSlots.has(name)) await target.delete(slotKey(name), { signal });
@@ -142,7 +153,7 @@ async function decideRemoval(
 ): Promise<Decision> {
   const { target, format } = context;
   const { removedSlots } = state;
-  // A slot that is recorded can be removed also where somebody has deleted its object: `verify` misses it until then.
+  // A recorded slot can be removed even if its object was deleted: until then `verify` reports it as missing.
   const recorded = recordedSlots(format, state);
   const slots = withNamed(target, await listSlots(target, { signal }), recorded);
   if (!recorded.has(id) && !slots.some(({ name }) => name === id)) {
@@ -151,19 +162,19 @@ async function decideRemoval(
   if (removedSlots.has(id)) return undefined; // Only its object is left.
   for (const slot of slots) {
     if (slot.name === id || removedSlots.has(slot.name)) continue;
-    // Being there is not enough: every bit of it must be as it was written, and its kind one that opens here.
+    // An object is not enough: the slot must be undamaged, and of a kind that this program can open.
     const examined = await examineSlot(context, slot, { signal });
     // @mutation another-slot-is-whole
     if (examined !== undefined && examined.error === undefined) return { type: 'keys', added: [], removed: [id] };
   }
   return new BackupError(
     'LAST_KEY_SLOT',
-    'this is the last undamaged key slot, and without it nobody could open the repository: add another one first',
+    'this is the last undamaged key slot, and without it the repository could not be opened any more: add another one first',
   );
 }
 
 function repositoryKeyOf({ keys }: RepositoryContext): Uint8Array {
   const key = keys.repositoryKey;
   if (key !== undefined) return key;
-  throw new BackupError('NOT_ENCRYPTED', 'this repository was made without encryption, and has no key to unlock');
+  throw new BackupError('NOT_ENCRYPTED', 'this repository was created without encryption, so it has no key slots');
 }

@@ -2,14 +2,14 @@ import { bytesArgument, integerArgument, optionsArgument } from '../../common/ar
 import { MAX_SEQ } from '../format/object-keys.ts';
 import type { LogPosition } from '../log/log-source.ts';
 
-/** Positions of the log as hosts keep them: checked where they come in, and as text that goes into a file or a column. */
+/** Positions of the log, as hosts keep them: as text for a file or a database column, and checked when they come back. */
 
 const HASH_BYTES = 32;
 const TEXT = /^([0-9]{1,16})-([0-9a-f]{64})$/;
 
 /**
- * A position as text, to be stored by the host and given to `open` as `remembered`: the number of the entry, a hyphen, and
- * its hash in hex.
+ * Formats a position as text, for the host to store and to pass to `open` as `remembered`: the number of the entry, a hyphen,
+ * and its hash in hex.
  *
  * @example
  * ```ts
@@ -18,7 +18,7 @@ const TEXT = /^([0-9]{1,16})-([0-9a-f]{64})$/;
  * await BackupRepository.open(target, { unlock, remembered });
  * ```
  *
- * @throws TypeError for what is no position
+ * @throws TypeError for a value that is not a position
  * @public
  */
 export function formatPosition(position: LogPosition): string {
@@ -27,9 +27,9 @@ export function formatPosition(position: LogPosition): string {
 }
 
 /**
- * The position that {@link formatPosition} made a text of. White space around it is left out.
+ * Parses the text that {@link formatPosition} has made. White space around it is ignored.
  *
- * @throws TypeError for a text that is none
+ * @throws TypeError for any other text
  * @public
  */
 export function parsePosition(text: string): LogPosition {
@@ -37,7 +37,7 @@ export function parsePosition(text: string): LogPosition {
   return parsed('text', text);
 }
 
-/** @throws TypeError for what is neither a position nor its text */
+/** @throws TypeError for a value that is neither a position nor its text */
 export function positionArgument(name: string, value: unknown): LogPosition {
   return typeof value === 'string' ? parsed(name, value) : checkedPosition(name, value as LogPosition);
 }
@@ -45,7 +45,7 @@ export function positionArgument(name: string, value: unknown): LogPosition {
 function parsed(name: string, text: string): LogPosition {
   const [, seq, hash] = TEXT.exec(text.trim()) ?? [];
   if (seq === undefined || hash === undefined || Number(seq) > MAX_SEQ) {
-    throw new TypeError(`${name} must be the text that formatPosition gives, as "12-" and 64 hex digits`);
+    throw new TypeError(`${name} must be a text from formatPosition: a number, a hyphen and 64 hex digits`);
   }
   return { seq: Number(seq), hash: Uint8Array.from(Buffer.from(hash, 'hex')) };
 }

@@ -6,48 +6,48 @@ import type { LogPosition } from '../log/log-source.ts';
 import { DEFAULT_PACK_BYTES, LEAST_PACK_BYTES, MOST_PACK_BYTES } from '../packs/pack-sizes.ts';
 
 /**
- * How much memory, how many threads and how many requests at a time a repository may take. The defaults suit a process
- * that has other things to do.
+ * How much memory, how many threads and how many parallel requests a repository may use. The defaults suit a process that
+ * has other work to do.
  *
  * @public
  */
 export interface RepositoryTuning {
-  /** Worker threads that hash, compress and encrypt; 0 does it on the calling one. @defaultValue one a core, at most 8 */
+  /** Worker threads that hash, compress and encrypt; with 0 the calling thread does it. @defaultValue one for each core, at most 8 */
   threads?: number | undefined;
-  /** Of zstd, from 1 (fast) to 22. Blocks that don't shrink are stored as they are. @defaultValue 1 */
+  /** The level of zstd, from 1 (fast) to 22. Blocks that don't shrink are stored uncompressed. @defaultValue 1 */
   compressionLevel?: number | undefined;
-  /** Memory that blocks go through on their way to their packs, in bytes, for each block size in use. @defaultValue 16 MiB */
+  /** Memory for blocks that are being compressed and encrypted, in bytes, for each block size in use. @defaultValue 16 MiB */
   sealMemoryBytes?: number | undefined;
-  /** About how large a pack is, in bytes, from 64 KiB to 1 GiB. @defaultValue 32 MiB */
+  /** The size of a full pack, in bytes, from 64 KiB to 1 GiB. @defaultValue 32 MiB and 64 KiB: 512 incompressible blocks of 64 KiB */
   packBytes?: number | undefined;
-  /** How many packs are uploaded at the same time, in addition to the one being filled. @defaultValue 2 */
+  /** How many packs of swept blocks are uploaded at the same time, from 1 to 64. @defaultValue 2 */
   parallelUploads?: number | undefined;
-  /** Map nodes kept in memory, in bytes. @defaultValue 16 MiB */
+  /** Memory for cached map nodes, in bytes. @defaultValue 16 MiB */
   cacheBytes?: number | undefined;
   /**
-   * A name for this program, for programs whose host has another name after each start (pods). At most one process may use
-   * a name at a time, because it takes over the sessions that an earlier process of this name left open. At most 512
-   * characters once it is percent-encoded. @defaultValue the host's name; sessions of dead processes are then taken over
+   * A name for this program, for hosts that get a new name at each start (pods). Only one process at a time may use a name,
+   * because it takes over the sessions that an earlier process with this name has left open. At most 512 characters in
+   * percent-encoded form. @defaultValue the name of the host; then sessions of its dead processes are taken over
    */
   owner?: string | undefined;
   /**
-   * The program of the worker threads, where a bundler has put it: `file:` URL of `cow-cloud-backup/seal-worker`; see
-   * `docs/guides/bundlers.md`. Where it can't be started the work is done on the calling thread, after a process warning.
+   * Where a bundler has put the program of the worker threads (`cow-cloud-backup/seal-worker`), as a `file:` URL: see
+   * `docs/guides/bundlers.md`. If it can't be started, the calling thread does the work, after a process warning.
    * @defaultValue `SEAL_WORKER_URL`
    */
   workerUrl?: URL | string | undefined;
 }
 
-/** Options that a repository is created with. They can't be changed later. @public */
+/** Options that a repository is created with, and that can't be changed later. @public */
 export interface NewRepositoryOptions {
   /**
-   * The passphrase, key or provider that unlocks the repository, or `'none'`: then everybody who can read the store can read
-   * the backups. A repository can't be encrypted or decrypted later; further keys can be added.
+   * The passphrase, key or provider that unlocks the repository. With `'none'` everybody who can read the store can read the
+   * backups. Encryption can't be added or removed later; further keys can be added.
    */
   encryption: Unlock | 'none';
   /**
-   * Create a repository that only one process at a time may write to. This is needed where the store can't create an object only if
-   * it is absent. @defaultValue false
+   * Create a repository that only one process at a time may write to. Stores that can't create an object only if it is absent
+   * need this. @defaultValue false
    */
   singleWriter?: boolean | undefined;
 }
@@ -58,26 +58,27 @@ export interface CreateOptions extends NewRepositoryOptions, RepositoryTuning {}
 /** Options of `BackupRepository.open`. @public */
 export interface OpenOptions extends AbortOptions, RepositoryTuning {
   /**
-   * Needed where the repository is encrypted. A repository without encryption is then refused (`NOT_ENCRYPTED`), so that
-   * nobody who can write to the store can have backups stored in the clear. @defaultValue `createIfMissing.encryption`
+   * What unlocks an encrypted repository. If it is given, a repository without encryption is refused (`NOT_ENCRYPTED`), so
+   * that a person who can write to the store can't cause backups to be stored unencrypted.
+   * @defaultValue `createIfMissing.encryption`
    */
   unlock?: Unlock | undefined;
-  /** Never write to the target. Excludes `createIfMissing`. @defaultValue false */
+  /** Never write to the target. Can't be combined with `createIfMissing`. @defaultValue false */
   readOnly?: boolean | undefined;
   /**
-   * Required to write to a repository for a single writer: the host promises that no other process writes to it.
+   * Required for writing to a repository in single-writer mode: the host promises that no other process writes to it.
    * @defaultValue `createIfMissing.singleWriter`, else false
    */
   singleWriter?: boolean | undefined;
   /**
-   * Create the repository if there is none, or if its creation was cut short. It is never created where `remembered` is
-   * given, nor where objects of a repository are. `repository.wasCreated` tells whether it was.
+   * Create the repository if there is none, or if its creation was cut short. It is never created if `remembered` is given or
+   * if the target has objects of a repository. `repository.wasCreated` says whether it was created.
    */
   createIfMissing?: NewRepositoryOptions | undefined;
   /**
-   * `repository.position`, or its text by `formatPosition`, as this host has kept it. A repository that is not there, that
-   * has gone back behind it, or that has another history, is `REPOSITORY_ROLLED_BACK`. A host that remembers nothing can't
-   * tell an old copy of the repository from the newest one.
+   * A `repository.position` that this host has kept, or its text from `formatPosition`. If the repository is missing, is older
+   * than that, or has another history, opening it fails with `REPOSITORY_ROLLED_BACK`. A host that remembers nothing can't
+   * distinguish an old copy of the repository from the newest one.
    */
   remembered?: LogPosition | string | undefined;
 }
@@ -86,7 +87,7 @@ const MIB = 1024 * 1024;
 const DEFAULT_SEAL_MEMORY_BYTES = 16 * MIB;
 const DEFAULT_CACHE_BYTES = 16 * MIB;
 
-/** {@link RepositoryTuning}, checked and with its defaults. */
+/** Checked {@link RepositoryTuning} with its defaults. */
 export interface CheckedTuning extends JobSettings {
   readonly cacheBytes: number;
   readonly owner: string | undefined;
@@ -132,7 +133,7 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
   };
 }
 
-/** Of any realm: what it says counts. */
+/** A URL may come from another realm, so its tag and its text count, not its class. */
 function workerUrlArgument(value: unknown): URL | undefined {
   if (value === undefined) return undefined;
   if (typeof value === 'string' || Object.prototype.toString.call(value) === '[object URL]') {

@@ -8,13 +8,10 @@ import type { RepositoryFormat } from '../format/format-object.ts';
 import type { LogState } from '../format/log-state.ts';
 import { isSlotName, KEYS_PREFIX, slotKey } from '../format/object-keys.ts';
 
-/** So many slots are looked at. A page of a listing has as many; nobody has that many ways to unlock a repository. */
+/** The most slots that are looked at: a page of a listing, and far more than any repository needs. */
 const MAX_SLOTS = 1000;
 
-/**
- * The key slots of a repository. Names and sizes are all that is listed; a slot is read when its turn comes, and no more of
- * it than was listed.
- */
+/** Lists the key slots of a repository. A slot is read only when it is asked for, and no more bytes of it than were listed. */
 export async function listSlots(target: CloudTarget, { signal }: AbortOptions): Promise<StoredSlot[]> {
   const slots: StoredSlot[] = [];
   for await (const { key, size } of target.list(KEYS_PREFIX, { signal })) {
@@ -26,7 +23,7 @@ export async function listSlots(target: CloudTarget, { signal }: AbortOptions): 
   return slots;
 }
 
-/** Names of the slots that should be there: that of the creation and those that the log added, without those that it removed. */
+/** The names of the slots that should exist: the first one and those that the log has added, without those that it has removed. */
 export function recordedSlots(
   { keySlot }: Pick<RepositoryFormat, 'keySlot'>,
   { keySlots, removedSlots }: Pick<LogState, 'keySlots' | 'removedSlots'>,
@@ -34,7 +31,7 @@ export function recordedSlots(
   return keySlot === undefined || removedSlots.has(keySlot) ? keySlots : new Set([keySlot, ...keySlots]);
 }
 
-/** The same with slots that are known by name, also where so many slots of a stranger's were listed that they were not reached. */
+/** Adds slots that are known by name to listed ones, if the listing was cut off because of too many slots of strangers. */
 export function withNamed(
   target: CloudTarget,
   slots: readonly StoredSlot[],
@@ -46,7 +43,7 @@ export function withNamed(
   return [...unlisted.map((name) => namedSlot(target, name)), ...slots];
 }
 
-/** A slot that may be there. To read one that is not is `OBJECT_NOT_FOUND`. */
+/** A slot that may exist. Reading one that does not exist is `OBJECT_NOT_FOUND`. */
 export function namedSlot(target: CloudTarget, name: string): StoredSlot {
   const key = slotKey(name);
   const read = async (options: AbortOptions) => {

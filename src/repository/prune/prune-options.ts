@@ -40,8 +40,9 @@ export interface PruneOptions extends ProgressOptions<Progress> {
    */
   fenceAfterMs?: number | undefined;
   /**
-   * How long the uploads of a session are kept after it was fenced, in milliseconds, so that its host can come back and
-   * adopt them. Uploads of a session that the next session of the same host ended are not kept. @defaultValue 1 day
+   * How long a prune keeps the packs of a session that was fenced, in milliseconds. The format allows a later session to adopt
+   * them; no version of this library does so yet, so a smaller value loses nothing. Packs of a session that its own host has
+   * replaced are not kept. @defaultValue 1 day
    */
   keepFencedMs?: number | undefined;
   /**

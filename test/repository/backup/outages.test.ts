@@ -126,9 +126,11 @@ describe('a store that goes away', () => {
     const { target, away } = awayTarget();
     const repository = await createIn(target);
     const { device, volume } = await openVolume();
-    away.fails = (call, key) => call === 'put' && key.startsWith('packs/');
+    const packs = new Set<string>();
+    away.fails = (call, key) => call === 'put' && key.startsWith('packs/') && packs.add(key) !== undefined;
     await errorOf(repository.backup(volume, { volume: 'disk', outageMs: 0 }), 'TARGET_UNREACHABLE');
-    expect(away.failed).toBe(1);
+    expect(packs.size).toBeGreaterThan(0);
+    expect(away.failed).toBe(packs.size); // Two packs may be under way at once, and no put was repeated.
     expect(volume.snapshots).toEqual([]);
     away.fails = () => false;
     const { id } = await repository.backup(volume, { volume: 'disk' });

@@ -1,16 +1,19 @@
 import { describe, expect, test } from 'vitest';
-import type { BackupProgress } from '../../../src/repository/backup/backup-job.ts';
+import type { BackupJob, BackupProgress } from '../../../src/repository/backup/backup-job.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { BLOCK, createIn, openIn, openVolume, until, writeBlock } from '../support/repositories.ts';
 
 /** A target whose puts are looked into: `during` is awaited before each pack is stored. */
-function watchedTarget(during: (tell: (bytes: number) => void, size: number) => Promise<void>) {
+function watchedTarget(
+  during: (tell: (bytes: number) => void, size: number) => Promise<void>,
+  duringOthers: () => Promise<void> = async () => {},
+) {
   const target = new MemoryTarget();
   const put = target.put.bind(target);
   let storedBytes = 0;
   target.put = async (key, body, options) => {
     if (key.startsWith('packs/')) await during((bytes) => options?.onSent?.(bytes), body.length);
-    else await new Promise((resolve) => setTimeout(resolve, 5)); // As a store does, so that `watch` gets its turn.
+    else await duringOthers();
     await put(key, body, options);
     storedBytes += body.length;
   };
@@ -27,26 +30,30 @@ function expectNoneGoesBack(seen: readonly BackupProgress[]): void {
 describe('the progress of a backup', () => {
   test('counts bytes once the store has them, and commits only after all packs are there', async () => {
     const seen: BackupProgress[] = [];
+    const phases = new Set<string>();
+    let job: BackupJob | undefined;
+    // The store answers once the watcher has seen the phase, so that it misses none.
+    const phaseIsSeen = () => until(() => job === undefined || phases.has(job.progress().phase));
     const { target, stored } = watchedTarget(async () => {
       const now = job?.progress();
       if (now === undefined) return;
       seen.push(now);
       expect(now.transferredBytes).toBe(stored() - before);
       expect(now.phase).not.toBe('committing');
-      await new Promise((resolve) => setImmediate(resolve));
-    });
+      await phaseIsSeen();
+    }, phaseIsSeen);
     const repository = await createIn(target);
     const { volume, device } = await openVolume(60);
     const before = stored();
-    const job = await repository.startBackup(volume, { volume: 'disk' });
-    const phases = new Set<string>();
+    const started = await repository.startBackup(volume, { volume: 'disk' });
+    job = started;
     const watching = (async () => {
-      for await (const each of job.watch({ intervalMs: 0 })) {
+      for await (const each of started.watch({ intervalMs: 0 })) {
         phases.add(each.phase);
         seen.push(each);
       }
     })();
-    await job.sweep().done;
+    await started.sweep().done;
     await watching;
     expectNoneGoesBack(seen);
     expect(phases).toEqual(new Set(['lazy', 'sweeping', 'uploading', 'committing', 'committed']));

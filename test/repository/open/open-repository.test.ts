@@ -235,7 +235,7 @@ describe('options of open and create', () => {
     [/^signal/, { signal: {} }],
     [/^createIfMissing/, { createIfMissing: true }],
     [/^createIfMissing has no option/, { createIfMissing: { encryption, threads: 2 } }],
-    [/^createIfMissing.encryption must be chosen/, { createIfMissing: {} }],
+    [/^createIfMissing.encryption is required/, { createIfMissing: {} }],
     [/^createIfMissing.encryption/, { createIfMissing: { encryption: 'secret' } }],
     [/^createIfMissing.encryption.key/, { createIfMissing: { encryption: { key: new Uint8Array(8) } } }],
     [/^createIfMissing.singleWriter/, { createIfMissing: { encryption, singleWriter: 'yes' } }],
@@ -250,7 +250,7 @@ describe('options of open and create', () => {
   });
 
   test.each<[RegExp, unknown]>([
-    [/^encryption must be chosen/, {}],
+    [/^encryption is required/, {}],
     [/^encryption/, { encryption: 'secret' }],
     [/^encryption.*passphrse/, { encryption: { passphrse: 'secret' } }],
     [/remembered/, { encryption: 'none', remembered: undefined }],

@@ -1,6 +1,6 @@
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
-import type { Patience } from '../../../src/repository/open/create-object.ts';
+import type { Pacing } from '../../../src/repository/open/create-object.ts';
 import type { CreateOptions, OpenOptions } from '../../../src/repository/open/repository-options.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
@@ -14,7 +14,7 @@ export const BLOCK = 4096;
 export const SMALL = { threads: 0, packBytes: 64 * 1024, sealMemoryBytes: 2 ** 20 } as const;
 const KEY = new Uint8Array(32).fill(7);
 /** Repeats what failed without waiting. */
-export const AT_ONCE: Patience = { clock: { sleep: async () => {} }, random: () => 0 };
+export const AT_ONCE: Pacing = { clock: { sleep: async () => {} }, random: () => 0 };
 
 export function encryptionOf(isEncrypted: boolean): CreateOptions['encryption'] {
   return isEncrypted ? { key: KEY } : 'none';

@@ -15,7 +15,7 @@ export const SMALL_FAN_OUT = 8;
 export async function createSmall(store: CloudTarget, isEncrypted: boolean, options: AbortOptions = {}): Promise<void> {
   const encryption = encryptionOf(isEncrypted);
   const unlock = encryption === 'none' ? undefined : checkUnlock(encryption);
-  await createRepository(store, { unlock, singleWriter: false }, options, { fanOut: SMALL_FAN_OUT, patience: AT_ONCE });
+  await createRepository(store, { unlock, singleWriter: false }, options, { fanOut: SMALL_FAN_OUT, pacing: AT_ONCE });
 }
 
 export interface HostOptions {

@@ -29,11 +29,11 @@ export const KINDS: readonly (Kind & { readonly name: string })[] = [
 ];
 
 export function create(target: CloudTarget, { encryption, singleWriter }: Kind): Promise<void> {
-  return createRepository(target, { unlock: unlockOf(encryption), singleWriter }, {}, { patience: AT_ONCE });
+  return createRepository(target, { unlock: unlockOf(encryption), singleWriter }, {}, { pacing: AT_ONCE });
 }
 
 export function open(target: CloudTarget, options: OpenOptions = {}) {
-  return openOrCreate(target, options, checkTuning(SMALL), { patience: AT_ONCE });
+  return openOrCreate(target, options, checkTuning(SMALL), { pacing: AT_ONCE });
 }
 
 export function openCreating(target: CloudTarget, { encryption, singleWriter }: Kind) {
