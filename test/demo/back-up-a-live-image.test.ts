@@ -1,17 +1,16 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { BackupRepository, type CloudTarget, FileTarget } from '../../src/index.ts';
 import { S3Target } from '../../src/s3.ts';
-import { freshBucket, s3, s3Client } from '../support/s3.ts';
+import { testOnS3 } from '../support/s3.ts';
 import {
   BLOCK,
   load,
   makePlace,
   type Place,
   type Run,
-  removeBucket,
   requireBuild,
   runDemo,
   s3Environment,
@@ -173,21 +172,13 @@ test('a command line that makes no sense is explained', async () => {
   expect(helped).toMatchObject({ code: 0, out: expect.stringContaining('back-up-a-live-image.ts [IMAGE]') });
 });
 
-describe.skipIf(s3 === null)('to S3', () => {
-  let bucket: string;
-  const client = s3 === null ? undefined : s3Client();
-
-  beforeAll(async () => {
-    bucket = await freshBucket(client!);
-  });
-
-  afterAll(() => removeBucket(client!, bucket));
-
-  test('what comes back of three backups under writes is the disk at their instants', async () => {
+testOnS3(
+  'to S3: what comes back of three backups under writes is the disk at their instants',
+  async (client, bucket) => {
     const shown = await run([place.image, '--to', `s3://${bucket}/demo/disk`, ...load()], s3Environment());
     expect(shown.err).toBe('');
     expect(shown).toMatchObject({ code: 0, out: expect.stringContaining(VERDICT) });
-    await using target = new S3Target({ client: client!, bucket, prefix: 'demo/disk' });
+    await using target = new S3Target({ client, bucket, prefix: 'demo/disk' });
     await expectLeft(target, instants(shown)[2]);
-  });
-});
+  },
+);

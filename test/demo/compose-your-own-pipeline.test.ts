@@ -1,8 +1,8 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { FileTarget } from '../../src/index.ts';
-import { freshBucket, s3, s3Client } from '../support/s3.ts';
+import { testOnS3 } from '../support/s3.ts';
 import {
   BLOCK,
   IMAGE_BYTES,
@@ -10,7 +10,6 @@ import {
   makePlace,
   type Place,
   type Run,
-  removeBucket,
   requireBuild,
   runDemo,
   s3Environment,
@@ -136,17 +135,9 @@ test('a command line that makes no sense is explained', async () => {
   expect(missing).toMatchObject({ code: 2, err: expect.stringContaining('no.img is not a file') });
 });
 
-describe.skipIf(s3 === null)('to S3', () => {
-  let bucket: string;
-  const client = s3 === null ? undefined : s3Client();
-
-  beforeAll(async () => {
-    bucket = await freshBucket(client!);
-  });
-
-  afterAll(() => removeBucket(client!, bucket));
-
-  test('what was stored while writes went on restores to the image at the frozen instant', async () => {
+testOnS3(
+  'to S3: what was stored while writes went on restores to the image at the frozen instant',
+  async (client, bucket) => {
     const env = s3Environment();
     const to = `s3://${bucket}/demo/disk`;
     const backup = await run([image, '--to', to, ...load()], env);
@@ -156,8 +147,8 @@ describe.skipIf(s3 === null)('to S3', () => {
     expect(await run(['--restore', again, '--to', to], env)).toMatchObject({ code: 0, err: '' });
     expect(sha256(await readFile(again))).toBe(frozenSha256(backup));
 
-    await client!.putObject(bucket, 'demo/disk/blocks/000040', Buffer.alloc(BLOCK, 1));
+    await client.putObject(bucket, 'demo/disk/blocks/000040', Buffer.alloc(BLOCK, 1));
     const corrupted = await run(['--restore', join(folder, 'third.img'), '--to', to], env);
     expect(corrupted).toMatchObject({ code: 1, err: expect.stringContaining('CHECKSUM_MISMATCH') });
-  });
-});
+  },
+);

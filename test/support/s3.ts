@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Client } from 'minio';
-import { inject } from 'vitest';
+import { inject, test } from 'vitest';
 import type { S3Endpoint } from './s3-endpoint.ts';
 
 /** The S3 server of this run, `null` where there is none: `describe.skipIf(s3 === null)`. */
@@ -12,9 +12,29 @@ export function s3Client(): Client {
   return new Client({ ...s3, region: 'us-east-1' });
 }
 
-/** Makes a bucket that nobody else uses and tells its name. */
+/** Makes a bucket that nobody else uses and returns its name. */
 export async function freshBucket(client: Client): Promise<string> {
   const bucket = `cow-test-${randomBytes(8).toString('hex')}`;
   await client.makeBucket(bucket, 'us-east-1');
   return bucket;
+}
+
+/** A test with a bucket of its own, which is removed afterwards. It is skipped where there is no S3 server. */
+export function testOnS3(name: string, work: (client: Client, bucket: string) => Promise<void>): void {
+  test.skipIf(s3 === null)(name, async () => {
+    const client = s3Client();
+    const bucket = await freshBucket(client);
+    try {
+      await work(client, bucket);
+    } finally {
+      await removeBucket(client, bucket);
+    }
+  });
+}
+
+async function removeBucket(client: Client, bucket: string): Promise<void> {
+  const keys: string[] = [];
+  for await (const { name } of client.listObjectsV2(bucket, '', true)) keys.push(name);
+  await client.removeObjects(bucket, keys);
+  await client.removeBucket(bucket);
 }

@@ -30,6 +30,21 @@ async function open(preserve: PreserveOptions = {}, blockSize = BLOCK) {
   return { ...opened, spill, finish };
 }
 
+/** A write of blocks 0 and 1 that is aborted while block 0 is at the spill, and block 1 has not been read yet. */
+async function openWithAbortedWrite() {
+  const opened = await open();
+  const { device, spill, volume } = opened;
+  const first = await volume.createSnapshot();
+  const busy = spill.hold({ kind: 'write' });
+  const slow = device.hold({ kind: 'read', at: BLOCK }, 1);
+  const controller = new AbortController();
+  const writing = volume.write(0, filled(0xaa, 2 * BLOCK), { signal: controller.signal });
+  writing.catch(() => {});
+  await busy.reached;
+  controller.abort(new Error('enough'));
+  return { ...opened, first, busy, slow, writing };
+}
+
 const spillError = () => new BackupError('NO_SPACE', 'injected');
 
 describe.each(BEHIND)('under %s', (onFailure) => {
@@ -183,15 +198,7 @@ test('a block that is being stored when its pre-image is lost stays storing, wit
 });
 
 test('a pre-image in transit whose block has not been overwritten yet serves a later snapshot too', async () => {
-  const { device, spill, volume, overwrite } = await open();
-  const first = await volume.createSnapshot();
-  const busy = spill.hold({ kind: 'write' });
-  const slow = device.hold({ kind: 'read', at: BLOCK }, 1);
-  const controller = new AbortController();
-  const writing = volume.write(0, filled(0xaa, 2 * BLOCK), { signal: controller.signal });
-  writing.catch(() => {});
-  await busy.reached;
-  controller.abort(new Error('enough'));
+  const { device, volume, overwrite, first, busy, slow, writing } = await openWithAbortedWrite();
   await expect(writing).rejects.toThrow('enough');
   const second = await volume.createSnapshot();
   await overwrite(0);
@@ -282,15 +289,7 @@ describe('a pre-image that is freed in transit', () => {
   });
 
   test('before its block is overwritten concerns no later snapshot either: the device has the content', async () => {
-    const { device, spill, volume, overwrite } = await open();
-    const first = await volume.createSnapshot();
-    const busy = spill.hold({ kind: 'write' });
-    const slow = device.hold({ kind: 'read', at: BLOCK }, 1);
-    const controller = new AbortController();
-    const writing = volume.write(0, filled(0xaa, 2 * BLOCK), { signal: controller.signal });
-    writing.catch(() => {});
-    await busy.reached;
-    controller.abort();
+    const { volume, overwrite, first, busy, slow } = await openWithAbortedWrite();
     slow.release();
     await first.close();
     const next = await volume.createSnapshot();

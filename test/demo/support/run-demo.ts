@@ -4,7 +4,6 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Client } from 'minio';
 import { randomBytesFrom, seededRandom } from '../../../src/testing/seeded-random.ts';
 import { testSeed } from '../../support/randomness.ts';
 import { s3 } from '../../support/s3.ts';
@@ -97,11 +96,4 @@ export function s3Environment(): NodeJS.ProcessEnv {
     S3_ACCESS_KEY: s3.accessKey,
     S3_SECRET_KEY: s3.secretKey,
   };
-}
-
-export async function removeBucket(client: Client, bucket: string): Promise<void> {
-  const keys: string[] = [];
-  for await (const { name } of client.listObjectsV2(bucket, '', true)) keys.push(name);
-  await client.removeObjects(bucket, keys);
-  await client.removeBucket(bucket);
 }

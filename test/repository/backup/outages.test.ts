@@ -46,6 +46,31 @@ function awayTarget(createOnly = true) {
   return { target, away };
 }
 
+type Away = ReturnType<typeof awayTarget>['away'];
+
+/** Backs up `rounds` times, and each time the calls of one kind fail from a later one on, for longer than the log's own tries. */
+async function backUpWhileAway(
+  repository: BackupRepository,
+  { device, volume }: Awaited<ReturnType<typeof openVolume>>,
+  away: Away,
+  what: Call,
+  rounds: number,
+): Promise<void> {
+  for (let at = 0; at < rounds; at++) {
+    await writeBlock(volume, 7 + at, randomBytes(BLOCK));
+    let n = 0;
+    away.fails = (call) => call === what && ++n > at && n < at + 25;
+    const { id } = await repository.backup(volume, { volume: 'disk' });
+    away.fails = () => false;
+    expectSame(await contentOfBackup(repository, id), device.bytes);
+  }
+}
+
+async function expectWhole(repository: BackupRepository, backups: number): Promise<void> {
+  expect(await Array.fromAsync(repository.listBackups())).toHaveLength(backups);
+  expect((await repository.verify({ depth: 'data' })).ok).toBe(true);
+}
+
 describe('a store that goes away', () => {
   test('while packs are on their way is waited for, and what was sent is kept', async () => {
     const { target, away } = awayTarget();
@@ -68,40 +93,18 @@ describe('a store that goes away', () => {
   test.each(['put', 'lost put', 'get', 'list'] as const)('at every request (%s) of an incremental', async (what) => {
     const { target, away } = awayTarget();
     const repository = await createIn(target);
-    const { device, volume } = await openVolume(60);
-    await repository.backup(volume, { volume: 'disk' });
-    let n = 0;
-    for (let at = 0; at < 4; at++) {
-      await writeBlock(volume, 7 + at, randomBytes(BLOCK));
-      n = 0;
-      // Longer than any of the log's own tries.
-      away.fails = (call) => call === what && ++n > at && n < at + 25;
-      const { id } = await repository.backup(volume, { volume: 'disk' });
-      away.fails = () => false;
-      expectSame(await contentOfBackup(repository, id), device.bytes);
-    }
-    const other = await openIn(target);
-    expect(await Array.fromAsync(other.listBackups())).toHaveLength(5);
-    expect((await other.verify({ depth: 'data' })).ok).toBe(true);
+    const opened = await openVolume(60);
+    await repository.backup(opened.volume, { volume: 'disk' });
+    await backUpWhileAway(repository, opened, away, what, 4);
+    await expectWhole(await openIn(target), 5);
   });
 
   test.each(['put', 'lost put', 'list'] as const)('at every request (%s) of a single writer', async (what) => {
     const { target, away } = awayTarget(false);
     const options = { encryption: 'none', singleWriter: true, ...SMALL } as const;
     const repository = await BackupRepository.create(target, options);
-    const { device, volume } = await openVolume(60);
-    let n = 0;
-    for (let at = 0; at < 5; at++) {
-      await writeBlock(volume, 7 + at, randomBytes(BLOCK));
-      n = 0;
-      away.fails = (call) => call === what && ++n > at && n < at + 25;
-      const { id } = await repository.backup(volume, { volume: 'disk' });
-      away.fails = () => false;
-      expectSame(await contentOfBackup(repository, id), device.bytes);
-    }
-    const other = await BackupRepository.open(target, { singleWriter: true, ...SMALL });
-    expect(await Array.fromAsync(other.listBackups())).toHaveLength(5);
-    expect((await other.verify({ depth: 'data' })).ok).toBe(true);
+    await backUpWhileAway(repository, await openVolume(60), away, what, 5);
+    await expectWhole(await BackupRepository.open(target, { singleWriter: true, ...SMALL }), 5);
   });
 
   test('while the base is read', async () => {
