@@ -11,7 +11,8 @@ import { deleteAll } from '../../src/targets/delete-all.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { folderForFile } from '../support/folders.ts';
-import { bytes, keysOf } from './decorators/support/targets.ts';
+import { keysOf } from '../support/keys-of.ts';
+import { bytes } from './decorators/support/targets.ts';
 
 const decorators: [string, (inner: CloudTarget, options?: never) => CloudTarget][] = [
   ['withRetries', withRetries],

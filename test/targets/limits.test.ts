@@ -3,8 +3,9 @@ import { systemClock } from '../../src/common/clock.ts';
 import { withBandwidthLimit } from '../../src/targets/decorators/with-bandwidth-limit.ts';
 import { withConcurrencyLimit } from '../../src/targets/decorators/with-concurrency-limit.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
+import { keysOf } from '../support/keys-of.ts';
 import { turn } from '../support/turn.ts';
-import { bytes, jumpingClock, keysOf } from './decorators/support/targets.ts';
+import { bytes, jumpingClock } from './decorators/support/targets.ts';
 
 /** Calls hang until they are let go, one by one. */
 class GatedTarget extends MemoryTarget {

@@ -5,6 +5,7 @@ import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { type Fault, type FaultRule, scriptedFaults, seededFaults } from '../../src/testing/faults.ts';
 import { FaultyTarget } from '../../src/testing/faulty-target.ts';
 import { randomBytesFrom, seededRandom } from '../../src/testing/seeded-random.ts';
+import { keysOf } from '../support/keys-of.ts';
 import { testSeed } from '../support/randomness.ts';
 
 const body = () => new Uint8Array([1, 2, 3, 4]);
@@ -14,12 +15,6 @@ async function faulty(...rules: FaultRule<TargetOperation>[]): Promise<{ inner: 
   await inner.put('a', body());
   await inner.put('b', body());
   return { inner, target: new FaultyTarget(inner, scriptedFaults(rules)) };
-}
-
-async function keysOf(target: FaultyTarget): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of target.list('')) keys.push(key);
-  return keys;
 }
 
 describe('a fault', () => {

@@ -5,7 +5,8 @@ import type { TargetOperation } from '../../../src/targets/decorators/forwarding
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { bytes, failure, keysOf } from './support/targets.ts';
+import { keysOf } from '../../support/keys-of.ts';
+import { bytes, failure } from './support/targets.ts';
 
 const down = { kind: 'fail-before', error: failure('TARGET_UNREACHABLE') } as const;
 

@@ -14,7 +14,8 @@ import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { bytes, failure, keysOf } from './support/targets.ts';
+import { keysOf } from '../../support/keys-of.ts';
+import { bytes, failure } from './support/targets.ts';
 
 describe('readOnlyTarget', () => {
   test('reads, and refuses everything else with READ_ONLY before the target hears of it', async () => {

@@ -5,7 +5,8 @@ import { fanOut } from '../../../src/targets/decorators/fan-out.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { contentOfBackup, createIn, openIn, openVolume, writeBlock } from '../../repository/support/repositories.ts';
-import { bytes, keysOf } from './support/targets.ts';
+import { keysOf } from '../../support/keys-of.ts';
+import { bytes } from './support/targets.ts';
 
 /** A replica that can be unplugged, and notes what is put. */
 class Pluggable extends ForwardingTarget {

@@ -5,7 +5,8 @@ import { withRetries } from '../../../src/targets/decorators/with-retries.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { bytes, failure, jumpingClock, keysOf } from './support/targets.ts';
+import { keysOf } from '../../support/keys-of.ts';
+import { bytes, failure, jumpingClock } from './support/targets.ts';
 
 function faulty(...rules: FaultRule<TargetOperation>[]): { inner: MemoryTarget; faulty: FaultyTarget } {
   const inner = new MemoryTarget();

@@ -18,6 +18,7 @@ import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { readFully, writeFully } from '../../../src/targets/file/file-transfer.ts';
 import { RESERVED } from '../../../src/targets/file/object-path.ts';
 import { folderForTest } from '../../support/folders.ts';
+import { keysOf } from '../../support/keys-of.ts';
 import { bodyOf, KEYS } from './support/put-forever.ts';
 
 /** For the Node versions that need to be asked to run TypeScript. */
@@ -28,12 +29,6 @@ let folder: string;
 beforeEach(async () => {
   folder = await folderForTest();
 });
-
-async function keysOf(target: FileTarget, prefix = ''): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of target.list(prefix)) keys.push(key);
-  return keys;
-}
 
 /** Every path below the folder, directories with a slash at their end. */
 function treeOf(path = folder, above = ''): string[] {

@@ -3,8 +3,9 @@ import { Client } from 'minio';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { deleteAll } from '../../../src/targets/delete-all.ts';
 import { S3Target } from '../../../src/targets/s3/s3-target.ts';
+import { keysOf } from '../../support/keys-of.ts';
 import { freshBucket, s3, s3Client } from '../../support/s3.ts';
-import { bytes, keysOf } from '../decorators/support/targets.ts';
+import { bytes } from '../decorators/support/targets.ts';
 
 describe.skipIf(s3 === null)('on a real gateway', () => {
   let bucket: string;

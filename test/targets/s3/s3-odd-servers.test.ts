@@ -4,15 +4,10 @@ import type { ServerResponse } from 'node:http';
 import { Client } from 'minio';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { S3Target } from '../../../src/targets/s3/s3-target.ts';
+import { keysOf } from '../../support/keys-of.ts';
 import { type Answer, errorXml, listXml, oddServer, xml } from './support/odd-server.ts';
 
 const body = () => new Uint8Array([1, 2, 3]);
-
-async function keysOf(target: S3Target, prefix = ''): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of target.list(prefix)) keys.push(key);
-  return keys;
-}
 
 afterEach(() => vi.restoreAllMocks());
 

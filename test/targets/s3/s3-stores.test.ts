@@ -8,7 +8,8 @@ import { Client } from 'minio';
 import { describe, expect, test } from 'vitest';
 import type { S3TargetOptions } from '../../../src/targets/s3/s3-options.ts';
 import { S3Target } from '../../../src/targets/s3/s3-target.ts';
-import { bytes, keysOf } from '../decorators/support/targets.ts';
+import { keysOf } from '../../support/keys-of.ts';
+import { bytes } from '../decorators/support/targets.ts';
 import { type Answer, errorXml, oddServer, xml } from './support/odd-server.ts';
 
 /** Refuses a request, or has nothing against it. */

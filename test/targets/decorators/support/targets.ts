@@ -1,6 +1,5 @@
 import type { TargetClock } from '../../../../src/common/clock.ts';
 import { BackupError, type BackupErrorCode } from '../../../../src/common/errors.ts';
-import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 
 /** A clock that jumps ahead instead of waiting, and remembers by how much. */
 export interface JumpingClock extends TargetClock {
@@ -24,12 +23,6 @@ export function jumpingClock(): JumpingClock {
 /** An error for a fault. */
 export function failure(code: BackupErrorCode, retryable = true, retryAfterMs?: number): () => BackupError {
   return () => new BackupError(code, 'injected', { retryable, retryAfterMs });
-}
-
-export async function keysOf(target: CloudTarget, prefix = ''): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of target.list(prefix)) keys.push(key);
-  return keys;
 }
 
 export function bytes(...values: number[]): Uint8Array<ArrayBuffer> {
