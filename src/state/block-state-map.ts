@@ -12,42 +12,41 @@ export type StateRange = BlockRange & { readonly state: BlockState };
 /** A run of blocks that all went from one state to another. @public */
 export type StateChange = BlockRange & { readonly from: BlockState; readonly to: BlockState };
 
-/** What can be asked about the states of a snapshot's blocks. @public */
+/** The states of a snapshot's blocks, for reading. @public */
 export interface BlockStates {
   readonly blockCount: number;
-  /** How many blocks are in each state, as of the call. Costs the same whatever the number of blocks. */
+  /** How many blocks are in each state at the time of the call. The cost does not depend on the number of blocks. */
   readonly counts: Readonly<Record<BlockState, number>>;
   /** One block's state. */
   get(block: number): BlockState;
-  /** The ascending, coalesced runs of blocks in any of `states`; of all blocks when none is named. */
+  /** The ascending, coalesced runs of blocks in any of `states`, or of all blocks if no state is named. */
   ranges(...states: BlockState[]): Iterable<StateRange>;
-  /** The states as they are now, independent of what comes later. */
+  /** An independent copy of the states as they are now. */
   clone(): BlockStateMap;
   /**
-   * Where these states differ from earlier ones, ascending and coalesced. Equal stretches are skipped at memory
-   * speed: tens of millions of blocks compare in milliseconds. A block that went on and came back between the two
-   * records does not show.
+   * The blocks whose states differ from earlier ones, ascending and coalesced. Equal ranges are skipped at memory speed:
+   * tens of millions of blocks are compared in milliseconds. A block that changed and changed back does not show.
    */
   diff(previous: BlockStates): Iterable<StateChange>;
-  /** MessagePack, run-length coded. `BlockStateMap.decode` reads it. */
+  /** Encodes the states in MessagePack, run-length coded. `BlockStateMap.decode` reads the result. */
   encode(): Uint8Array<ArrayBuffer>;
 }
 
 /** Options of {@link BlockStateMap.decode}. @public */
 export interface DecodeOptions {
-  /** Refuse maps of more blocks with `LIMIT_EXCEEDED` before memory is taken. @defaultValue 2^28 (16 TiB of 64 KiB blocks) */
+  /** Maps of more blocks are refused with `LIMIT_EXCEEDED` before memory is allocated. @defaultValue 2^28 (16 TiB of 64 KiB blocks) */
   maxBlocks?: number | undefined;
 }
 
-/** The chunks of a map that this copy of the package has made. */
+/** The chunks of a map, if this copy of the package created it. */
 let chunksOf: (states: BlockStates) => StateChunks | undefined;
 
 const DEFAULT_MAX_BLOCKS = 2 ** 28;
 const MAX_BLOCKS = 2 ** 32;
 
 /**
- * The state of every block: a byte each where neighbouring blocks are in different states, next to nothing where they are
- * in the same one.
+ * The state of every block. It takes one byte for a block among blocks in different states, and hardly any memory for blocks
+ * that are in the same state as their neighbours.
  *
  * @example
  * ```ts
@@ -78,34 +77,27 @@ export class BlockStateMap implements BlockStates {
   }
 
   get counts(): Readonly<Record<BlockState, number>> {
-    const [pending, preserved, storing, stored, inherited, zero, lost] = this.#chunks.totals as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
+    const [pending = 0, preserved = 0, storing = 0, stored = 0, inherited = 0, zero = 0, lost = 0] =
+      this.#chunks.totals;
     return { pending, preserved, storing, stored, inherited, zero, lost };
   }
 
   get(block: number): BlockState {
     if (!(block >= 0 && block < this.blockCount && Number.isInteger(block))) {
       if (typeof block !== 'number') throw new TypeError(`block must be a number, not ${described(block)}`);
-      throw new BackupError('OUT_OF_RANGE', `no block ${block} among ${this.blockCount}`);
+      throw new BackupError('OUT_OF_RANGE', `block ${block} is not one of the ${this.blockCount} blocks of the map`);
     }
     return BLOCK_STATES[this.#chunks.get(block)] as BlockState;
   }
 
   /**
-   * Moves blocks to another state: all of them, or none if one may not go there.
+   * Moves blocks to another state: all of them, or none if one of them may not go there.
    *
-   * @throws `INVALID_TRANSITION` for a step that the states do not allow, also to the state that a block is in already
+   * @throws `INVALID_TRANSITION` for a transition that is not allowed, including one to the state that a block is in already
    */
   set(block: BlockRange | number, to: BlockState): void {
     const toByte = StateByte[choiceArgument('to', to, BLOCK_STATES)];
-    // One block is what most steps are about, ten thousand times in some.
+    // Most calls are about one block, and some callers make ten thousand of them in a row.
     if (typeof block === 'number' && Number.isInteger(block) && block >= 0 && block < this.blockCount) {
       if (ALLOWED[this.#chunks.get(block) * 8 + toByte] === 0) throw this.#refusal(block, to);
       this.#chunks.put(block, toByte);
@@ -113,14 +105,15 @@ export class BlockStateMap implements BlockStates {
     }
     const { firstBlock: first, blockCount } = blockRangeArgument('block', block);
     const end = first + blockCount;
-    if (end > this.blockCount) throw new BackupError('OUT_OF_RANGE', `no block ${end - 1} among ${this.blockCount}`);
+    if (end > this.blockCount)
+      throw new BackupError('OUT_OF_RANGE', `block ${end - 1} is not one of the ${this.blockCount} blocks of the map`);
     const refusing = this.#chunks.firstRefusing(first, end, toByte);
     if (refusing < end) throw this.#refusal(refusing, to);
     this.#chunks.fill(first, end, toByte);
   }
 
   #refusal(block: number, to: BlockState): BackupError {
-    return new BackupError('INVALID_TRANSITION', `block ${block} can not go from ${this.get(block)} to ${to}`);
+    return new BackupError('INVALID_TRANSITION', `block ${block} can't go from ${this.get(block)} to ${to}`);
   }
 
   ranges(...states: BlockState[]): Generator<StateRange> {
@@ -146,16 +139,18 @@ export class BlockStateMap implements BlockStates {
   }
 
   diff(previous: BlockStates): Generator<StateChange> {
-    objectArgument('previous', previous);
+    if (typeof previous !== 'object' || previous === null) {
+      throw new TypeError(`previous must be BlockStates, not ${described(previous)}`);
+    }
     if (previous.blockCount !== this.blockCount) {
-      throw new TypeError(`previous: maps of ${previous.blockCount} and ${this.blockCount} blocks can not be compared`);
+      throw new TypeError(`previous: maps of ${previous.blockCount} and ${this.blockCount} blocks can't be compared`);
     }
     return this.#diff(previous);
   }
 
   *#diff(previous: BlockStates): Generator<StateChange> {
     const after = this.#chunks;
-    // Somebody else's states are copied first; our own are compared in place.
+    // States of another implementation are copied first, and those of this class are compared in place.
     const before = #chunks in previous ? previous.#chunks : copyOf(previous);
     for (let at = 0; ; ) {
       const firstBlock = after.nextDifference(before, at);
@@ -175,7 +170,7 @@ export class BlockStateMap implements BlockStates {
   }
 
   /**
-   * Reads what {@link BlockStates.encode} made.
+   * Decodes the output of {@link BlockStates.encode}.
    *
    * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
    */
@@ -194,14 +189,11 @@ export class BlockStateMap implements BlockStates {
   }
 }
 
-/**
- * The first block from `from` on, and before `end`, that is in any of `states`; `end` if there is none. It costs what the
- * chunks cost that have such blocks.
- */
+/** The first block from `from` on, and before `end`, that is in any of `states`; `end` if there is none. */
 export function nextInStates(of: BlockStates, from: number, end: number, states: StateMask): number {
   const chunks = chunksOf(of);
   if (chunks !== undefined) return chunks.next(from, end, states);
-  // Of another copy of this package.
+  // The states are of another copy of this package.
   for (let block = from; block < end; block++) if (states[StateByte[of.get(block)]] === 1) return block;
   return end;
 }
@@ -218,9 +210,4 @@ function copyOf(states: BlockStates): StateChunks {
     chunks.fill(firstBlock, firstBlock + blockCount, StateByte[state]);
   }
   return chunks;
-}
-
-function objectArgument(name: string, value: unknown): void {
-  if (typeof value !== 'object' || value === null)
-    throw new TypeError(`${name} must be BlockStates, not ${described(value)}`);
 }

@@ -1,13 +1,19 @@
 /**
+ * `state/` keeps how far each block of a snapshot has got on its way into a backup. It does no I/O. This file has the states
+ * and their transitions, `block-state-map.ts` the public map, `state-chunks.ts` its memory, and `state-encoding.ts` its
+ * stored form.
+ */
+
+/**
  * How far a block of a snapshot has got on its way into a backup.
  *
- * - `pending`: nothing has happened; its content is on the device
- * - `preserved`: it was, or is about to be, overwritten; its pre-image is kept
- * - `storing`: on its way to the target
- * - `stored`: safe in the target
- * - `inherited`: unchanged since the base, never copied
- * - `zero`: reads as zeroes, nothing to store
- * - `lost`: its pre-image could not be kept
+ * - `pending`: nothing has happened; the content is on the device
+ * - `preserved`: the block was overwritten, or is about to be; its pre-image is kept
+ * - `storing`: the block is on its way to the store
+ * - `stored`: the block is safe in the store
+ * - `inherited`: the block is unchanged since the base, and not copied
+ * - `zero`: the block reads as zeroes, and there is nothing to store
+ * - `lost`: the pre-image could not be kept
  *
  * @public
  */
@@ -38,8 +44,8 @@ export const StateByte = {
 /**
  * Which states may follow which. `stored`, `inherited`, `zero` and `lost` are final.
  *
- * A `preserved` block may be found zero when it is read, or lost when its kept copy can't be read back. A `storing`
- * one falls back on failure to wherever its content then is.
+ * A `preserved` block may turn out to be zero when it is read, or become lost when its pre-image can't be read back. If
+ * storing fails, a `storing` block goes back to `pending` or `preserved`, depending on where its content is then.
  */
 const FOLLOWERS: Readonly<Record<BlockState, readonly BlockState[]>> = {
   pending: ['preserved', 'storing', 'inherited', 'zero', 'lost'],
@@ -51,7 +57,7 @@ const FOLLOWERS: Readonly<Record<BlockState, readonly BlockState[]>> = {
   lost: [],
 };
 
-/** `ALLOWED[from * 8 + to]` is 1 where the transition is drawn. */
+/** `ALLOWED[from * 8 + to]` is 1 where the transition is allowed. */
 export const ALLOWED: Uint8Array = (() => {
   const table = new Uint8Array(64);
   for (const from of BLOCK_STATES) {

@@ -2,20 +2,20 @@ import { BLOCK_STATES } from './block-state.ts';
 import { ChunkMemory } from './chunk-memory.ts';
 
 const STATES = BLOCK_STATES.length;
-/** Counts of a chunk are so far from those of the next one. */
+/** The counts of one chunk take up this many elements. */
 const COUNTS_EACH = 8;
 const NOTHING = new Uint8Array(0);
 
-/** Which states are meant, by state byte. */
+/** A set of states: 1 at each of their state bytes. */
 export type StateMask = Uint8Array;
 
-/** The chunks of a map that are in several states, by slot. Clones share them until one of them changes its own. */
+/** The chunks of a map that are in several states, by slot. Clones share a chunk until one of them changes it. */
 export class MixedChunks {
   readonly #memory: ChunkMemory;
   #chunks: Uint8Array[] = [];
-  /** By slot: 1 where no other map has the chunk too. */
+  /** By slot: 1 if no other map shares the chunk. */
   #isOwn: Uint8Array = NOTHING;
-  /** By slot and state byte: how many blocks are in it. */
+  /** By slot and state byte: how many blocks of the chunk are in the state. */
   #counts: Uint16Array = new Uint16Array(0);
   #free: number[] = [];
 
@@ -38,12 +38,12 @@ export class MixedChunks {
     return copy;
   }
 
-  /** The states of a chunk's blocks; to be changed only once it is one's own. */
+  /** The states of a chunk's blocks, which may be changed only after `own`. */
   at(slot: number): Uint8Array {
     return this.#chunks[slot] as Uint8Array;
   }
 
-  /** Another chunk, whose blocks are all in one state as yet. It is one's own. */
+  /** Adds a chunk whose blocks are all in one state, and returns its slot. */
   add(content: Uint8Array, byte: number, length: number): number {
     const slot = this.#free.pop() ?? this.#chunks.length;
     if (slot === this.#isOwn.length) this.#grow();
@@ -54,13 +54,14 @@ export class MixedChunks {
     return slot;
   }
 
+  /** Makes a copy of a chunk that is shared. */
   own(slot: number): void {
     if (this.#isOwn[slot] === 1) return;
     this.#chunks[slot] = this.#memory.copyOf(this.at(slot));
     this.#isOwn[slot] = 1;
   }
 
-  /** Gives a chunk up, and takes its blocks off the totals. */
+  /** Removes a chunk, and subtracts its blocks from the totals. */
   remove(slot: number, totals: number[]): void {
     for (let state = 0; state < STATES; state++) {
       totals[state]! -= this.#counts[slot * COUNTS_EACH + state] as number;
@@ -69,7 +70,7 @@ export class MixedChunks {
     this.#free.push(slot);
   }
 
-  /** Changes the number of a chunk's blocks that are in a state; returns the new one. */
+  /** Adds to the number of a chunk's blocks that are in a state, and returns the sum. */
   count(slot: number, byte: number, by: number): number {
     const at = slot * COUNTS_EACH + byte;
     const count = (this.#counts[at] as number) + by;

@@ -2,26 +2,26 @@ import { ALLOWED, BLOCK_STATES } from './block-state.ts';
 import { endOfEqualBytes, firstDifference } from './equal-bytes.ts';
 import { MixedChunks, type StateMask } from './mixed-chunks.ts';
 
-/** So many blocks are kept together. Their number in one state fits into 16 bits. */
+/** The number of blocks in a chunk, as a power of two. A count of a chunk's blocks fits into 16 bits. */
 export const CHUNK_BITS = 9;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 
-/** Stands for no state: a chunk whose blocks are in several. */
+/** In place of a state byte: the blocks of the chunk are in several states. */
 const MIXED = 0xff;
 
-/** By state byte: a chunk that is in this state as a whole. Maps compare with them, and nothing is ever written to them. */
+/** By state byte: a chunk that is wholly in this state. Maps compare chunks with these, which are never written to. */
 const UNIFORM: readonly Uint8Array[] = BLOCK_STATES.map((_, byte) => new Uint8Array(CHUNK_BLOCKS).fill(byte));
 
-/** By state byte: the states from which a block may not go there. */
+/** By state byte: the states from which a block may not go to this state. */
 const REFUSING: readonly StateMask[] = BLOCK_STATES.map((_, to) =>
   Uint8Array.from(BLOCK_STATES, (_, from) => 1 - (ALLOWED[from * 8 + to] as number)),
 );
 
 /**
- * A state byte for each block, in chunks. A chunk that is in one state takes no memory, and one that two maps have in
- * common is kept once, until either changes it. How many blocks of another chunk are in which state is counted. So a step
- * costs as much as what it finds or changes: a volume's worth of blocks in one state is passed over, filled or copied in
+ * A state byte for each block, in chunks. A chunk whose blocks are all in one state takes no memory. A chunk that two maps
+ * share is kept once, until one of them changes it. For every other chunk, the blocks in each state are counted. So the
+ * cost of a step depends on what it finds or changes: a whole volume in one state is skipped, filled or copied in
  * microseconds.
  */
 export class StateChunks {
@@ -30,7 +30,7 @@ export class StateChunks {
   readonly totals: number[];
   /** By chunk: the state byte of all of its blocks, or `MIXED`. */
   readonly #uniform: Uint8Array;
-  /** By chunk: which of the mixed ones it is. The memory of what is never mixed is never touched, and takes none. */
+  /** By chunk: its slot among the mixed ones. Where no chunk is ever mixed, this memory is never touched and takes none. */
   readonly #slots: Uint32Array;
   readonly #mixed: MixedChunks;
   #viewed: Uint8Array | undefined;
@@ -56,25 +56,25 @@ export class StateChunks {
     return new StateChunks(blockCount, totals, uniform, new Uint32Array(uniform.length), new MixedChunks(CHUNK_BLOCKS));
   }
 
-  /** The state byte of a block that there is. */
+  /** The state byte of a block, which must be in range. */
   get(block: number): number {
     const chunk = block >>> CHUNK_BITS;
     const uniform = this.#uniform[chunk] as number;
     return uniform !== MIXED ? uniform : (this.#mixed.at(this.#slots[chunk] as number)[block & IN_CHUNK] as number);
   }
 
-  /** The same states; neither follows the other from now on. */
+  /** An independent copy. */
   clone(): StateChunks {
     const slots = this.#mixed.isEmpty ? new Uint32Array(this.#slots.length) : this.#slots.slice();
     return new StateChunks(this.blockCount, this.totals.slice(), this.#uniform.slice(), slots, this.#mixed.clone());
   }
 
-  /** The first block of a range that may not go to a state; `end` if all may. */
+  /** The first block of a range that may not go to a state; `end` if all of them may. */
   firstRefusing(first: number, end: number, to: number): number {
     return this.next(first, end, REFUSING[to] as StateMask);
   }
 
-  /** Puts blocks into a state, whatever they are in. */
+  /** Sets blocks to a state without checking the transition. */
   fill(first: number, end: number, to: number): void {
     for (let at = first; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
@@ -90,7 +90,7 @@ export class StateChunks {
     }
   }
 
-  /** Puts one block into a state, whatever it is in. */
+  /** Sets one block to a state without checking the transition. */
   put(block: number, to: number): void {
     const chunk = block >>> CHUNK_BITS;
     const slot = this.#ownSlot(chunk);
@@ -103,7 +103,7 @@ export class StateChunks {
     if (this.#mixed.count(slot, to, 1) === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
   }
 
-  /** The first block from `from` on, and before `end`, whose state is meant; `end` if there is none. */
+  /** The first block from `from` on, and before `end`, whose state is in `wanted`; `end` if there is none. */
   next(from: number, end: number, wanted: StateMask): number {
     for (let at = from; at < end; ) {
       const chunk = at >>> CHUNK_BITS;
@@ -155,7 +155,7 @@ export class StateChunks {
       const next = this.#endOf(chunk);
       const a = before.#bytesOf(chunk);
       const b = this.#bytesOf(chunk);
-      // Of the last chunk, what is past the end may differ.
+      // In the last chunk, the bytes beyond the last block may differ.
       const found =
         a === b
           ? next
@@ -231,7 +231,7 @@ export class StateChunks {
     if (this.#mixed.count(slot, to, count) === this.#length(chunk)) this.#fillWhole(chunk, chunk + 1, to);
   }
 
-  /** Where a chunk is that may be changed. Whoever changes it makes it uniform again when it is. */
+  /** The slot of a chunk that the caller may change. If the chunk becomes uniform, the caller must call `#fillWhole`. */
   #ownSlot(chunk: number): number {
     const uniform = this.#uniform[chunk] as number;
     if (uniform === MIXED) {
@@ -245,7 +245,7 @@ export class StateChunks {
     return slot;
   }
 
-  /** A view of a chunk's memory eight bytes at a time. The last one is remembered: differences come one after the other. */
+  /** A view of a chunk's memory in units of eight bytes. The last view is cached, because a chunk often has several differences. */
   #wordsOf(bytes: Uint8Array): Float64Array {
     if (this.#viewed !== bytes) {
       this.#viewed = bytes;

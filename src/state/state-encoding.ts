@@ -4,15 +4,15 @@ import { isBytes } from '../common/realms.ts';
 import { BLOCK_STATES } from './block-state.ts';
 
 /**
- * The encoded form of a block state map: MessagePack `[1, blockCount, runs]`, where `runs` is a byte string of
- * `state byte, length as LEB128` for each run of equal states, ascending, without gaps, lengths from 1 on and
- * neighbours of different states, so that a map has exactly one encoding.
+ * The encoded form of a block state map: MessagePack `[1, blockCount, runs]`. `runs` is a byte string with a state byte and a
+ * length as LEB128 for each run of equal states, ascending and without gaps. Lengths are at least 1 and neighbours have
+ * different states, so that a map has exactly one encoding.
  */
 const VERSION = 1;
-/** A state, and a length of up to 2^32. */
+/** A state byte, and a length of up to 2^32. */
 const MAX_RUN_BYTES = 6;
 
-/** A run as it was read; the lengths add up to the number of blocks. */
+/** A decoded run. The lengths of all runs add up to the number of blocks. */
 export interface StateRun {
   readonly stateByte: number;
   readonly length: number;
@@ -42,30 +42,31 @@ export function encodeStates(
   return encodeMsgpack([VERSION, blockCount, bytes.subarray(0, length)]);
 }
 
-/** Reads what {@link encodeStates} made; everything is checked before the caller takes memory for it. */
+/** Decodes the output of {@link encodeStates}. Everything is checked before the caller allocates memory for the map. */
 export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount: number; runs: Iterable<StateRun> } {
   const value = decodeMsgpack(bytes, 'STATE_CORRUPT');
-  if (!Array.isArray(value) || value.length !== 3) throw corrupt('not a map of block states');
+  if (!Array.isArray(value) || value.length !== 3) throw corrupt('not an encoded map of block states');
   const [version, blockCount, runs] = value as unknown[];
-  if (version !== VERSION) throw corrupt(`unknown version ${String(version)}`);
+  if (version !== VERSION) throw corrupt(`the version ${String(version)} of the encoded block states is unknown`);
   if (typeof blockCount !== 'number' || !Number.isSafeInteger(blockCount) || blockCount < 0) {
-    throw corrupt('the number of blocks is not a number');
+    throw corrupt('the number of blocks is not a natural number');
   }
-  if (!isBytes(runs)) throw corrupt('the runs are not bytes');
+  if (!isBytes(runs)) throw corrupt('the runs of states are not a byte string');
   if (blockCount > maxBlocks) {
     throw new BackupError('LIMIT_EXCEEDED', `${blockCount} blocks are more than the allowed ${maxBlocks}`);
   }
   let total = 0;
   let previous = -1;
   for (const { stateByte, length } of readRuns(runs)) {
-    if (stateByte >= BLOCK_STATES.length || stateByte === previous || length === 0) throw corrupt('a run is not valid');
+    if (stateByte >= BLOCK_STATES.length || stateByte === previous || length === 0)
+      throw corrupt('a run of states is invalid');
     previous = stateByte;
     total += length;
   }
   if (total !== blockCount) throw corrupt(`the runs cover ${total} of ${blockCount} blocks`);
-  // MessagePack writes one number in several ways; only one of them is the encoding of a map.
+  // MessagePack has several forms of one number, and only one of them is the encoding of a map.
   if (Buffer.compare(encodeMsgpack([VERSION, blockCount, runs]), bytes) !== 0)
-    throw corrupt('not encoded as it should be');
+    throw corrupt('the block states are not in their only valid encoding');
   return { blockCount, runs: readRuns(runs) };
 }
 
@@ -75,10 +76,10 @@ function* readRuns(bytes: Uint8Array): Generator<StateRun> {
     let length = 0;
     for (let shift = 1; ; shift *= 0x80) {
       const byte = bytes[at++];
-      if (byte === undefined || shift > 0x80 ** 5) throw corrupt('a run is cut short');
+      if (byte === undefined || shift > 0x80 ** 5) throw corrupt('a run of states is truncated');
       length += (byte & 0x7f) * shift;
       if (byte < 0x80) {
-        if (byte === 0 && shift > 1) throw corrupt('a length is padded');
+        if (byte === 0 && shift > 1) throw corrupt('the length of a run is padded');
         break;
       }
     }

@@ -1,14 +1,16 @@
 import { ChunkMemory } from '../state/chunk-memory.ts';
 import { endOfEqualBytes } from '../state/equal-bytes.ts';
 
-/** So many blocks are kept together. */
+/** The number of blocks in a chunk, as a power of two. */
 export const CHUNK_BITS = 9;
 const CHUNK_BLOCKS = 2 ** CHUNK_BITS;
 const IN_CHUNK = CHUNK_BLOCKS - 1;
 
 const NOTHING = new Uint8Array(0);
+/** Greater than every epoch. */
+const ABOVE_ALL = 256;
 
-/** By epoch: a chunk whose blocks all have it, to copy from. Made when first needed; nothing is ever written to one. */
+/** By epoch: a chunk whose blocks all have it, to copy from. It is created when first needed, and never written to. */
 const uniformChunks: Uint8Array[] = [];
 
 function uniformChunk(epoch: number): Uint8Array {
@@ -17,9 +19,9 @@ function uniformChunk(epoch: number): Uint8Array {
 }
 
 /**
- * An epoch for each block: one byte each, in chunks. A chunk whose blocks all have one epoch takes no memory, and is given
- * another one in one step. Renumbering goes over the chunks only; what it does to the blocks of a chunk is made up for
- * before any of them is looked at, so that an instant is short whatever the volume.
+ * An epoch for each block: one byte each, in chunks. A chunk whose blocks all have one epoch takes no memory, and gets another
+ * epoch in one step. Renumbering visits the chunks only, and the blocks of a chunk are translated before the next access to
+ * one of them, so that an instant is short however large the volume is.
  */
 export class BlockEpochs {
   readonly blockCount: number;
@@ -28,11 +30,11 @@ export class BlockEpochs {
   readonly #newest: Uint8Array;
   /** By chunk: whether its blocks have several epochs, or may have. */
   readonly #isMixed: Uint8Array;
-  /** By chunk: which of the mixed ones it is. The memory of what is never mixed is never touched, and takes none. */
+  /** By chunk: its slot among the mixed ones. Where no chunk is ever mixed, this memory is never touched and takes none. */
   readonly #slots: Uint32Array;
   /** By slot: the epochs of a mixed chunk. */
   readonly #mixed: Uint8Array[] = [];
-  /** By slot: what the blocks have still to be translated by. */
+  /** By slot: the translation that its blocks still need. */
   readonly #due: (Uint8Array | undefined)[] = [];
   readonly #freeSlots: number[] = [];
   readonly #memory = new ChunkMemory(CHUNK_BLOCKS);
@@ -51,7 +53,7 @@ export class BlockEpochs {
     return this.#translated(this.#slots[chunk] as number)[block & IN_CHUNK] as number;
   }
 
-  /** Whether a block has an epoch from `epoch` on. Asked by every write, so that it loops over nothing. */
+  /** Whether a block's epoch is `epoch` or newer. Every write asks this, so it has no loop. */
   isSince(block: number, epoch: number): boolean {
     const chunk = block >>> CHUNK_BITS;
     return (
@@ -61,7 +63,7 @@ export class BlockEpochs {
     );
   }
 
-  /** Gives blocks the newest epoch that there is. */
+  /** Sets blocks to `epoch`, which must not be older than any other. */
   set(first: number, end: number, epoch: number): void {
     const endChunk = end === this.blockCount ? this.#chunkCount : end >>> CHUNK_BITS;
     for (let at = first; at < end; ) {
@@ -81,61 +83,51 @@ export class BlockEpochs {
     }
   }
 
-  /** The first block from `from` on, and before `end`, that has an epoch from `epoch` on; `end` if there is none. */
+  /** The first block from `from` on, and before `end`, whose epoch is `epoch` or newer; `end` if there is none. */
   nextSince(epoch: number, from: number, end: number): number {
-    const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
-    for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
-      if ((this.#newest[chunk] as number) < epoch) continue;
-      const base = chunk * CHUNK_BLOCKS;
-      if (this.#isMixed[chunk] === 0) return Math.max(from, base);
-      const bytes = this.#translated(this.#slots[chunk] as number);
-      const next = Math.min(CHUNK_BLOCKS, end - base);
-      for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
-        if ((bytes[place] as number) >= epoch) return base + place;
-      }
-    }
-    return end;
+    return this.#next(epoch, ABOVE_ALL, from, end);
   }
 
-  /** The first block from `from` on, and before `end`, that has an epoch before `epoch`; `end` if there is none. */
+  /** The first block from `from` on, and before `end`, whose epoch is older than `epoch`; `end` if there is none. */
   nextBefore(epoch: number, from: number, end: number): number {
+    return this.#next(0, epoch, from, end);
+  }
+
+  /** The first block whose epoch is at least `least` and below `limit`. */
+  #next(least: number, limit: number, from: number, end: number): number {
     const endChunk = from < end ? ((end - 1) >>> CHUNK_BITS) + 1 : 0;
     for (let chunk = from >>> CHUNK_BITS; chunk < endChunk; chunk++) {
+      const newest = this.#newest[chunk] as number;
+      if (newest < least) continue;
       const base = chunk * CHUNK_BLOCKS;
       if (this.#isMixed[chunk] === 0) {
-        if ((this.#newest[chunk] as number) >= epoch) continue;
-        return Math.max(from, base);
+        if (newest < limit) return Math.max(from, base);
+        continue;
       }
       const bytes = this.#translated(this.#slots[chunk] as number);
       const next = Math.min(CHUNK_BLOCKS, end - base);
-      for (let place = Math.max(0, from - base); place < next; place = endOfEqualBytes(bytes, place, next)) {
-        if ((bytes[place] as number) < epoch) return base + place;
+      for (let at = Math.max(0, from - base); at < next; at = endOfEqualBytes(bytes, at, next)) {
+        const epoch = bytes[at] as number;
+        if (epoch >= least && epoch < limit) return base + at;
       }
     }
     return end;
   }
 
-  /** Gives every block another epoch in place of its own. Must be monotone. */
+  /** Translates the epoch of every block. `newEpoch` must be monotone. */
   renumber(newEpoch: Uint8Array): void {
     const newest = this.#newest;
     for (let chunk = 0; chunk < newest.length; chunk++) newest[chunk] = newEpoch[newest[chunk] as number] as number;
     const composed = new Map<Uint8Array, Uint8Array>();
     for (let slot = 0; slot < this.#due.length; slot++) {
       const due = this.#due[slot];
-      if (due === undefined) {
-        this.#due[slot] = newEpoch;
-        continue;
-      }
-      let both = composed.get(due);
-      if (both === undefined) {
-        both = due.map((epoch) => newEpoch[epoch] as number);
-        composed.set(due, both);
-      }
+      const both = due === undefined ? newEpoch : (composed.get(due) ?? due.map((epoch) => newEpoch[epoch] as number));
+      if (due !== undefined) composed.set(due, both);
       this.#due[slot] = both;
     }
   }
 
-  /** The block after the last one of a block's chunk: so far blocks are looked at together. */
+  /** The block after the last one of a block's chunk. The blocks of a chunk are examined together. */
   endOfChunk(block: number): number {
     return this.#endOf(block >>> CHUNK_BITS);
   }

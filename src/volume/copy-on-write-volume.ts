@@ -63,8 +63,8 @@ export function isVolume(value: unknown): value is CopyOnWriteVolume {
 /**
  * A device that sees every write before it lands: the host writes through it, and can freeze any instant.
  *
- * All writes to the device must go through the volume while it is open. It offers what the device offers: discard,
- * write-zeroes, extents, and a synchronous door.
+ * While the volume is open, all writes to the device must go through it. It has discard, write-zeroes, extents and a
+ * synchronous door if the device has them.
  *
  * @example
  * ```ts
@@ -86,15 +86,15 @@ export class CopyOnWriteVolume implements Volume {
   /** Bytes; every offset and length is a multiple of it. */
   readonly sectorSize: number;
   readonly readOnly: boolean;
-  /** The device's: a call goes to it in one piece. */
+  /** As of the device, to which each call is passed in one piece. */
   readonly maxTransferBytes: number | undefined;
   /** Bytes that are tracked, preserved and stored together. */
   readonly blockSize: number;
   /** For diagnostics. */
   readonly name: string | undefined;
-  /** Under which identity changes are tracked; see {@link ChangePoint}. */
+  /** Identifies the change tracking of this volume; see {@link ChangePoint}. */
   readonly trackingId: string;
-  /** What happens to its snapshots; see {@link VolumeEvents}. */
+  /** Events about its snapshots; see {@link VolumeEvents}. */
   readonly events: EventEmitter<VolumeEvents>;
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
@@ -112,10 +112,7 @@ export class CopyOnWriteVolume implements Volume {
 
   /** @internal */
   protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: Spill | undefined) {
-    const events = new EventQueue({
-      volume: () => this,
-      snapshotOf: (record) => this.snapshotOf(record),
-    });
+    const events = new EventQueue({ volume: () => this, snapshotOf: (record) => this.snapshotOf(record) });
     const buffers = new PreimageBuffers(options.blockSize, options.memoryBytes, spill);
     buffers.onPressure = () => events.pressure(() => buffers.use);
     this.core = new VolumeCore(device, options, buffers, events);
@@ -134,18 +131,11 @@ export class CopyOnWriteVolume implements Volume {
     const { discard, writeZeroes, extents } = device;
     if (discard !== undefined) this.discard = this.#otherWrite(discard.bind(device));
     if (writeZeroes !== undefined) this.writeZeroes = this.#otherWrite(writeZeroes.bind(device));
-    if (extents !== undefined) {
-      this.extents = (offset, length, options) => {
-        this.core.requireOpen();
-        checkSpan(this, offset, length);
-        abortOptionsArgument(options);
-        return extents.call(device, offset, length, options);
-      };
-    }
+    if (extents !== undefined) this.extents = this.#checked(extents.bind(device));
   }
 
   /**
-   * Wraps a device. Over one with a synchronous door the volume has one too.
+   * Opens a volume over a device. If the device has a synchronous door, so has the volume.
    *
    * @example
    * ```ts
@@ -159,9 +149,9 @@ export class CopyOnWriteVolume implements Volume {
    * });
    * ```
    *
-   * @throws TypeError for options that are not as they should be; `DEVICE_BUSY` for a device that has an open volume
-   * already, `LIMIT_EXCEEDED` when there is no memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file
-   * errors for the spill file, `PREIMAGE_SPACE` where pre-images are to go to a spill only and there is no place for one
+   * @throws TypeError for wrong options; `DEVICE_BUSY` if the device has an open volume already, `LIMIT_EXCEEDED` if there
+   * is not enough memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file errors for the spill file,
+   * `PREIMAGE_SPACE` if pre-images may go to a spill only and there is no folder for one
    */
   static open(device: SyncBlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume & SyncVolumeAccess>;
   static open(device: BlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume>;
@@ -173,32 +163,24 @@ export class CopyOnWriteVolume implements Volume {
         'the device already has an open volume: write through that volume, or close it first',
       );
     devicesInUse.add(device);
-    const spill = await openSpill(device, checked).catch((error: unknown) => {
-      devicesInUse.delete(device);
-      throw error;
-    });
+    let spill: Spill | undefined;
     try {
+      spill = await openSpill(device, checked);
       return hasSyncDoor(device)
         ? new SyncVolume(device, checked, spill)
         : new CopyOnWriteVolume(device, checked, spill);
-    } catch (cause) {
+    } catch (error) {
       devicesInUse.delete(device);
       await spill?.close();
-      throw new BackupError(
-        'LIMIT_EXCEEDED',
-        `there is not enough memory for a map of ${device.size / checked.blockSize} blocks: choose a larger blockSize`,
-        {
-          cause,
-        },
-      );
+      throw error;
     }
   }
 
   /**
-   * Freezes several volumes at one instant: writes to all are held until none is at any device.
+   * Freezes several volumes at one instant: writes to all of them are held until none is at any device.
    *
-   * @throws `VOLUME_STACKED` when one volume stands on another of the group, `SNAPSHOT_LIMIT`, `CLOSED`, or what
-   * `atInstant` throws; then no snapshot has been made
+   * @throws `VOLUME_STACKED` if one volume of the group stands on another, `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant`
+   * throws; then no snapshot has been created
    */
   static async createSnapshots<const V extends readonly CopyOnWriteVolume[]>(
     volumes: V,
@@ -213,11 +195,11 @@ export class CopyOnWriteVolume implements Volume {
     refuseStacked(members);
     const cores = members.map(({ core }) => core);
     const records = await freezeTogether(cores, options);
-    const snapshots = records.map((record, index) => (members[index] as CopyOnWriteVolume).snapshotOf(record));
+    const snapshots = records.map((record, index) => members[index]?.snapshotOf(record));
     return snapshots as { -readonly [K in keyof V]: VolumeSnapshot };
   }
 
-  /** What it stands on, for code that follows a stack of devices. */
+  /** The device, for code that follows a stack of devices. */
   get [underlyingDevice](): BlockDevice {
     return this.core.device;
   }
@@ -227,12 +209,12 @@ export class CopyOnWriteVolume implements Volume {
     return this.core.snapshots.records.map((record) => this.snapshotOf(record));
   }
 
-  /** What happens when a pre-image can't be kept, as the volume was opened with. */
+  /** The policy for a pre-image that can't be kept, as set when the volume was opened. */
   get onPreserveFailure(): PreserveFailure {
     return this.core.onFailure;
   }
 
-  /** How much room pre-images take up at this moment, and how much they may. */
+  /** How much room pre-images take up at this moment, and how much they may take up. */
   get preimages(): PreimageUse {
     return this.core.buffers.use;
   }
@@ -248,26 +230,22 @@ export class CopyOnWriteVolume implements Volume {
     return this.core.device.read(offset, into, options);
   }
 
-  /** @throws `PRESERVE_FAILED` under `fail-write`, `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and what the device gives */
+  /** @throws `PRESERVE_FAILED` under `fail-write`, `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and the device's errors */
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     return this.writes.write(offset, from, options);
   }
 
-  flush(options?: AbortOptions): Promise<void> {
-    try {
-      this.core.requireOpen();
-      abortOptionsArgument(options);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    return this.core.device.flush(options);
+  async flush(options?: AbortOptions): Promise<void> {
+    this.core.requireOpen();
+    abortOptionsArgument(options);
+    await this.core.device.flush(options);
   }
 
   /**
-   * Freezes the volume at an instant between this call and its return. Acknowledged writes are in the snapshot, held
-   * ones are not; the hold lasts no longer than the slowest write at the device.
+   * Freezes the volume at an instant between this call and its return. Acknowledged writes are in the snapshot, and held
+   * ones are not. The hold lasts no longer than the slowest write at the device.
    *
-   * @throws `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant` throws; then no snapshot has been made
+   * @throws `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant` throws; then no snapshot has been created
    */
   async createSnapshot(options: SnapshotOptions = {}): Promise<VolumeSnapshot> {
     const [snapshot] = await CopyOnWriteVolume.createSnapshots([this], options);
@@ -275,15 +253,14 @@ export class CopyOnWriteVolume implements Volume {
   }
 
   /**
-   * The blocks written since an instant, ascending and coalesced in runs of up to 1 Mi blocks; perhaps more, never fewer.
-   * `undefined` when that is not known: then contents have to be compared. An incremental backup of a later snapshot asks
-   * once that snapshot exists, and also wants what its base has lost.
+   * The blocks written since an instant, ascending, in runs of up to 1 Mi blocks. The result may contain blocks that were
+   * not written, and always contains those that were. It is `undefined` if the changes are unknown: then contents must be
+   * compared. For an incremental backup, ask after its snapshot was created, and also store the blocks that the base has lost.
    *
-   * They are looked up as they are asked for, so that each step takes a few milliseconds at most and no memory to speak of,
-   * however large the volume; a host with much to go through lets its event loop turn in between. What is written while
-   * it does so may show or not.
+   * The map is examined during the iteration. Each step takes a few milliseconds at most and hardly any memory, however
+   * large the volume is. Let the event loop turn during a long iteration; blocks written meanwhile may or may not show.
    *
-   * @throws `CLOSED`; TypeError for what is no point. One that this volume has never given out is `undefined`
+   * @throws `CLOSED`; TypeError for a malformed point. A point of another volume gives `undefined`
    */
   changedSince(point: ChangePoint): Iterable<BlockRange> | undefined {
     this.core.requireOpen();
@@ -294,8 +271,8 @@ export class CopyOnWriteVolume implements Volume {
   }
 
   /**
-   * Refuses new calls, and with `CLOSED` also writes that are still waiting for a pre-image or an instant; waits for all
-   * that is at the device, closes all snapshots and lets go of the spill. Idempotent.
+   * Refuses new calls, and writes that still wait for a pre-image or an instant, with `CLOSED`. Waits for the writes at the
+   * device, closes all snapshots and removes the spill. Idempotent.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -323,6 +300,15 @@ export class CopyOnWriteVolume implements Volume {
       devicesInUse.delete(device);
       if (this.#closeDevice) await device[Symbol.asyncDispose]();
     }
+  }
+
+  #checked(extents: NonNullable<BlockDevice['extents']>): NonNullable<BlockDevice['extents']> {
+    return (offset, length, options) => {
+      this.core.requireOpen();
+      checkSpan(this, offset, length);
+      abortOptionsArgument(options);
+      return extents(offset, length, options);
+    };
   }
 
   #otherWrite(call: (offset: number, length: number, options?: AbortOptions) => Promise<void>) {

@@ -29,14 +29,6 @@ export interface Preimage {
 /** How many pre-images are examined in one step. It takes a few milliseconds, even if most are freed. */
 export const FREED_AT_ONCE = 4096;
 
-/** A sweep over all pre-images that frees those that no snapshot needs. */
-interface Sweep {
-  left: MapIterator<Preimage>;
-  readonly isNeeded: (preimage: Preimage) => boolean;
-  /** Whether another pass must follow: a pre-image that was needed when it was examined may not be needed any more. */
-  isOnceMore: boolean;
-}
-
 export function serves({ from, to }: Preimage, epoch: number): boolean {
   return from < epoch && epoch <= to;
 }
@@ -60,7 +52,9 @@ export class Preimages {
   readonly #inChunk: Uint32Array;
   /** How many freed pre-images are still being read. */
   #freedAndRead = 0;
-  #sweep: Sweep | undefined;
+  #underWay: Generator<void> | undefined;
+  /** Whether it must visit all once more: what was needed when it was examined may not be needed any more. */
+  #isOnceMore = false;
   readonly #buffers: PreimageBuffers;
 
   constructor(buffers: PreimageBuffers, blockCount: number) {
@@ -70,7 +64,7 @@ export class Preimages {
 
   /** Whether room will become free without further calls: pre-images are about to be freed, or freed ones are being read. */
   get isRoomToCome(): boolean {
-    return this.#freedAndRead > 0 || this.#sweep !== undefined;
+    return this.#freedAndRead > 0 || this.#underWay !== undefined;
   }
 
   /** How many blocks have pre-images. */
@@ -150,48 +144,43 @@ export class Preimages {
    * loop. Until then they take up room, and may still be used.
    */
   freeUnless(isNeeded: (preimage: Preimage) => boolean): void {
-    // A sweep under way is not restarted: if this were called in every turn, it would never end.
-    if (this.#sweep !== undefined) {
-      this.#sweep.isOnceMore = true;
-      return;
-    }
-    this.#sweep = { left: this.#newest.values(), isNeeded, isOnceMore: false };
-    this.#sweepOn();
+    // Freeing that is under way is not restarted: if this were called in every turn, it would never end.
+    this.#isOnceMore = this.#underWay !== undefined;
+    if (this.#isOnceMore) return;
+    this.#underWay = this.#freeing(isNeeded);
+    this.#freeOn();
   }
 
-  /** Completes the sweep at once, for a caller that can't wait. */
+  /** Completes the freeing at once, for a caller that can't wait. */
   freeNow(): void {
-    while (this.#sweep !== undefined) this.#sweepSome(this.#sweep);
+    while (this.#underWay !== undefined) this.#freeSome();
   }
 
-  /** Resolves when no sweep is under way. */
+  /** Resolves when no freeing is under way. */
   async freed(): Promise<void> {
-    while (this.#sweep !== undefined) await new Promise((resolve) => setImmediate(resolve));
+    while (this.#underWay !== undefined) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  #sweepOn(): void {
-    if (this.#sweep === undefined) return;
-    this.#sweepSome(this.#sweep);
-    if (this.#sweep !== undefined) setImmediate(() => this.#sweepOn());
+  #freeOn(): void {
+    this.#freeSome();
+    if (this.#underWay !== undefined) setImmediate(() => this.#freeOn());
   }
 
-  #sweepSome(sweep: Sweep): void {
-    const { isNeeded } = sweep;
-    for (let looked = 0; looked < FREED_AT_ONCE; looked++) {
-      const { value: newest, done } = sweep.left.next();
-      if (done) {
-        if (!sweep.isOnceMore) {
-          this.#sweep = undefined;
-          return;
+  #freeSome(): void {
+    if (this.#underWay?.next().done === true) this.#underWay = undefined;
+  }
+
+  *#freeing(isNeeded: (preimage: Preimage) => boolean): Generator<void> {
+    let examined = 0;
+    do {
+      this.#isOnceMore = false;
+      for (const newest of this.#newest.values()) {
+        for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
+          if (!isNeeded(one)) this.free(one);
         }
-        sweep.isOnceMore = false;
-        sweep.left = this.#newest.values();
-        continue;
+        if (++examined % FREED_AT_ONCE === 0) yield;
       }
-      for (let one: Preimage | undefined = newest; one !== undefined; one = one.older) {
-        if (!isNeeded(one)) this.free(one);
-      }
-    }
+    } while (this.#isOnceMore);
   }
 
   /** Copies a part of the content; `start` is in bytes from the start of the block. */

@@ -38,9 +38,14 @@ export class VolumeCore {
     this.blockCount = Math.ceil(device.size / options.blockSize);
     this.deadlineMs = options.deadlineMs;
     this.onFailure = options.onFailure;
-    this.epochs = new EpochMap(this.blockCount);
     this.buffers = buffers;
-    this.preimages = new Preimages(buffers, this.blockCount);
+    try {
+      this.epochs = new EpochMap(this.blockCount);
+      this.preimages = new Preimages(buffers, this.blockCount);
+    } catch (cause) {
+      const message = `there is not enough memory for a map of ${this.blockCount} blocks: choose a larger blockSize`;
+      throw new BackupError('LIMIT_EXCEEDED', message, { cause });
+    }
     this.snapshots = new LiveSnapshots(this.epochs, this.preimages, events, options.onFailure);
   }
 

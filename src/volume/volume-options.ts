@@ -14,8 +14,8 @@ import { deviceArgument } from '../device/door.ts';
  *
  * - `fail-write`: the host's write is refused with `PRESERVE_FAILED`, and nothing of it reaches the device. With a spill,
  *   every first overwrite therefore also waits for the spill; with the other two it waits only for the block's read
- * - `lose-block`: the write goes through; that block of the snapshot is lost, the rest stays readable
- * - `break-snapshot`: the write goes through; every snapshot that wanted the block is broken
+ * - `lose-block`: the write goes through; that block of the snapshot is lost, and the others stay readable
+ * - `break-snapshot`: the write goes through; every snapshot that needs the block is broken
  *
  * If the spill fails after the write has gone through, the same happens to the snapshots that the pre-image served.
  *
@@ -41,7 +41,7 @@ export interface PreserveOptions {
   memoryBytes?: number | undefined;
   /**
    * Path of a spill file to use instead of the volume's own; it may be on a filesystem in memory. The file must not
-   * exist. It is created when the volume opens, and removed when the volume closes or the process ends.
+   * exist: it is created when the volume opens, and removed when the volume closes or the process ends.
    */
   spillPath?: string | undefined;
   /**
@@ -60,9 +60,9 @@ export interface PreserveOptions {
    */
   verifySpill?: boolean | undefined;
   /**
-   * How long a write may wait for one block's pre-image, in milliseconds: for the block's read, for room where memory and
-   * spill are full and somebody stores the snapshot's blocks, and for a spill that does not answer under `fail-write` (under
-   * the others once everything that may be on its way to it is). @defaultValue 10000
+   * How long a write may wait for one block's pre-image, in milliseconds: for the block's read; for room, when memory and
+   * spill are full and the snapshot's blocks are being stored; and for a spill that does not answer, under `fail-write` (under
+   * the others only when all transit buffers are in use). @defaultValue 10000
    */
   deadlineMs?: number | undefined;
   /** @defaultValue 'break-snapshot': the host's writes come first */
@@ -91,13 +91,14 @@ export interface CheckedVolumeOptions {
   readonly memoryBytes: number;
   readonly spillPath: string | undefined;
   readonly spillDevice: BlockDevice | undefined;
-  /** `undefined`: whatever there is. */
+  /** `undefined`: the default limit. */
   readonly spillBytes: number | undefined;
   readonly verifySpill: boolean;
   readonly deadlineMs: number;
   readonly onFailure: PreserveFailure;
 }
 
+const POLICIES: readonly PreserveFailure[] = ['fail-write', 'lose-block', 'break-snapshot'];
 const MAX_BLOCKS = 2 ** 32;
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -116,61 +117,59 @@ const PRESERVE_OPTIONS = {
   onFailure: true,
 } as const satisfies Record<keyof PreserveOptions, true>;
 
-/** @throws TypeError for anything that is not as the options say */
+/** Checks the options and applies their defaults. @throws TypeError */
 export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): CheckedVolumeOptions {
   deviceArgument('device', device);
   const options = optionsArgument('options', given, VOLUME_OPTIONS);
-  const preserve = optionsArgument('options.preserve', options.preserve, PRESERVE_OPTIONS);
-  if (options.name !== undefined && typeof options.name !== 'string') throw new TypeError('name must be a string');
-  const blockSize = integerArgument('blockSize', valueOr(options.blockSize, 64 * KIB), 4 * KIB, 4 * MIB);
+  const { blockSize = 64 * KIB, name, closeDevice = false } = options;
+  if (name !== undefined && typeof name !== 'string') throw new TypeError('name must be a string');
+  integerArgument('blockSize', blockSize, 4 * KIB, 4 * MIB);
   if ((blockSize & (blockSize - 1)) !== 0) throw new TypeError('blockSize must be a power of two');
-  if (blockSize % device.sectorSize !== 0) {
-    throw new TypeError(`blockSize must be a multiple of the device's sector of ${device.sectorSize} bytes`);
-  }
-  if (blockSize > (device.maxTransferBytes ?? blockSize)) {
-    throw new TypeError(`blockSize must not be more than the ${device.maxTransferBytes} bytes that one call takes`);
-  }
+  checkBlocksFit('the device', device, blockSize);
   if (device.size / blockSize > MAX_BLOCKS) throw new TypeError(`blockSize makes more than ${MAX_BLOCKS} blocks`);
-  const { spillPath, spillDevice } = preserve;
+  const {
+    memoryBytes = 64 * MIB,
+    spillPath,
+    spillDevice,
+    spillBytes,
+    verifySpill = false,
+    deadlineMs = 10_000,
+    onFailure = 'break-snapshot',
+  } = optionsArgument('options.preserve', options.preserve, PRESERVE_OPTIONS);
   if (spillPath !== undefined) textArgument('preserve.spillPath', spillPath);
-  if (spillDevice !== undefined) deviceArgument('preserve.spillDevice', spillDevice);
+  if (spillDevice !== undefined) {
+    checkBlocksFit('the spill device', deviceArgument('preserve.spillDevice', spillDevice), blockSize);
+  }
   if (spillPath !== undefined && spillDevice !== undefined) {
     throw new TypeError('preserve takes spillPath or spillDevice, not both');
   }
-  if (spillDevice !== undefined && blockSize % spillDevice.sectorSize !== 0) {
-    throw new TypeError(`blockSize must be a multiple of the spill device's sector of ${spillDevice.sectorSize} bytes`);
-  }
-  if (blockSize > (spillDevice?.maxTransferBytes ?? blockSize)) {
-    throw new TypeError('blockSize must not be more than one call of the spill device takes');
-  }
-  const memoryBytes = integerArgument('preserve.memoryBytes', valueOr(preserve.memoryBytes, 64 * MIB), 0);
-  const spillBytes =
-    preserve.spillBytes === undefined ? undefined : integerArgument('preserve.spillBytes', preserve.spillBytes, 0);
+  integerArgument('preserve.memoryBytes', memoryBytes, 0);
+  if (spillBytes !== undefined) integerArgument('preserve.spillBytes', spillBytes, 0);
   requireRoomForOne(blockSize, memoryBytes, spillBytes ?? spillDevice?.size ?? blockSize);
   return {
     blockSize,
-    name: options.name,
-    closeDevice: booleanArgument('closeDevice', valueOr(options.closeDevice, false)),
+    name,
+    closeDevice: booleanArgument('closeDevice', closeDevice),
     memoryBytes,
     spillPath,
     spillDevice,
     spillBytes,
-    verifySpill: booleanArgument('preserve.verifySpill', valueOr(preserve.verifySpill, false)),
-    deadlineMs: limitArgument('preserve.deadlineMs', valueOr(preserve.deadlineMs, 10_000), 1),
-    onFailure: choiceArgument('preserve.onFailure', valueOr(preserve.onFailure, 'break-snapshot'), [
-      'fail-write',
-      'lose-block',
-      'break-snapshot',
-    ]),
+    verifySpill: booleanArgument('preserve.verifySpill', verifySpill),
+    deadlineMs: limitArgument('preserve.deadlineMs', deadlineMs, 1),
+    onFailure: choiceArgument('preserve.onFailure', onFailure, POLICIES),
   };
 }
 
-/** Not `??`: `null` is a mistake and no way of asking for the default. */
-function valueOr<T>(value: T | undefined, otherwise: T): T {
-  return value === undefined ? otherwise : value;
+function checkBlocksFit(what: string, { sectorSize, maxTransferBytes }: BlockDevice, blockSize: number): void {
+  if (blockSize % sectorSize !== 0) {
+    throw new TypeError(`blockSize must be a multiple of the ${sectorSize} bytes of a sector of ${what}`);
+  }
+  if (maxTransferBytes !== undefined && blockSize > maxTransferBytes) {
+    throw new TypeError(`blockSize must not be more than the ${maxTransferBytes} bytes that one call of ${what} takes`);
+  }
 }
 
-/** 0 of both keeps no pre-image, and is a choice; so little that it comes to none is a mistake. */
+/** Setting both to 0 keeps no pre-images, and is a choice. Room for less than one block is a mistake. */
 function requireRoomForOne(blockSize: number, memoryBytes: number, spillBytes: number): void {
   if (memoryBytes >= blockSize || spillBytes >= blockSize || memoryBytes + spillBytes === 0) return;
   throw new TypeError(

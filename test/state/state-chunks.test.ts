@@ -107,6 +107,6 @@ test('the largest map there may be is marked, copied and compared like a small o
     { firstBlock: 3, blockCount: blockCount - 3, from: 'pending', to: 'inherited' },
   ]);
   expect([...map.ranges()]).toHaveLength(2);
-  expect(() => map.set({ firstBlock: 0, blockCount }, 'zero')).toThrow('block 3 can not go from inherited to zero');
+  expect(() => map.set({ firstBlock: 0, blockCount }, 'zero')).toThrow("block 3 can't go from inherited to zero");
   expect(BlockStateMap.decode(map.encode(), { maxBlocks: blockCount }).counts).toEqual(map.counts);
 });
