@@ -18,14 +18,8 @@ export interface FileDeviceCreateOptions {
   mode?: number | undefined;
 }
 
-interface CheckedFileDeviceOptions {
-  readonly readOnly: boolean;
-  readonly shared: boolean;
-  readonly create: { readonly sizeBytes: number; readonly mode: number } | undefined;
-}
-
 /** Returns the options with their defaults, or throws a `TypeError`. */
-export function checkFileDeviceOptions(path: string, options: FileDeviceOptions | undefined): CheckedFileDeviceOptions {
+export function checkFileDeviceOptions(path: string, options: FileDeviceOptions | undefined) {
   textArgument('path', path);
   const known = { readOnly: true, shared: true, create: true } as const;
   const { readOnly = false, shared = false, create } = optionsArgument('options', options, known);

@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { FileDevice } from '../../src/device/file-device.ts';
-import { blockSpecialShape, lastReadableByte } from '../../src/device/file-size.ts';
+import { blockSpecialShape, lastReadableByte } from '../../src/device/file-open.ts';
 import { folderForFile } from '../support/folders.ts';
 import { makeLoopDevice, sayLoudly } from './support/loop-device.ts';
 

@@ -52,18 +52,12 @@ export interface SynchronizedReplica {
 }
 
 /** The options with their defaults. */
-export interface CheckedSynchronizeOptions {
-  readonly deleteExtras: boolean;
-  readonly recopy: readonly string[];
-  readonly concurrency: number;
-  readonly onProgress: SynchronizeOptions['onProgress'];
-  readonly signal: AbortSignal | undefined;
-}
+export type CheckedSynchronizeOptions = ReturnType<typeof checkSynchronizeOptions>;
 
 const KNOWN = { deleteExtras: true, recopy: true, concurrency: true, onProgress: true, signal: true } as const;
 
 /** @throws `TypeError` for an option that is unknown or out of range */
-export function checkSynchronizeOptions(options: SynchronizeOptions | undefined): CheckedSynchronizeOptions {
+export function checkSynchronizeOptions(options: SynchronizeOptions | undefined) {
   const given = optionsArgument('options', options, KNOWN);
   const { deleteExtras = false, recopy = [], concurrency = 4, onProgress, signal } = given;
   if (!Array.isArray(recopy)) throw new TypeError(`options.recopy must be an array of keys, not ${described(recopy)}`);
@@ -241,7 +235,7 @@ function compare(a: string, b: string): number {
 }
 
 /** An object that a replica lacks, or has in another length. */
-export interface MissingObject {
+interface MissingObject {
   readonly key: string;
   /** Whether the replica has none under this key. */
   readonly isNew: boolean;
@@ -254,7 +248,7 @@ export interface MissingObject {
  * @param options.extras - receives the objects that only the replica has
  * @param options.except - the prefix of keys that are left out
  */
-export async function* objectsApart(
+async function* objectsApart(
   primary: CloudTarget,
   replica: CloudTarget,
   options: { readonly signal: AbortSignal | undefined; readonly extras: ObjectInfo[]; readonly except: string },

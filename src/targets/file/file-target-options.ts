@@ -18,11 +18,7 @@ export interface FileTargetOptions {
 const KNOWN = { createFolder: true, fileMode: true, directoryMode: true } as const;
 
 /** Returns the options with their defaults, or throws a `TypeError`. */
-export function checkFileTargetOptions(options: FileTargetOptions | undefined): {
-  readonly createFolder: boolean;
-  readonly fileMode: number;
-  readonly directoryMode: number;
-} {
+export function checkFileTargetOptions(options: FileTargetOptions | undefined) {
   const { createFolder = true, fileMode = 0o600, directoryMode = 0o700 } = optionsArgument('options', options, KNOWN);
   return {
     createFolder: booleanArgument('createFolder', createFolder),

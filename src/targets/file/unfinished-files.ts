@@ -93,7 +93,7 @@ async function infoOf(path: string): Promise<Stats | undefined> {
  * same boot and namespace can be looked up, and one that was started at another time is another process. Nothing is known
  * about writers on other machines, in other containers and on other systems.
  */
-export interface WriterProcess {
+interface WriterProcess {
   /** A hash of the boot and the namespace of process ids, as 16 hex digits. */
   readonly namespace: string;
   readonly pid: number;
@@ -110,7 +110,7 @@ export function writerProcess(): WriterProcess | undefined {
 }
 
 /** Whether a process runs; `undefined` if that can't be known from here. */
-export function isRunning(writer: WriterProcess): boolean | undefined {
+function isRunning(writer: WriterProcess): boolean | undefined {
   if (writerProcess()?.namespace !== writer.namespace) return undefined;
   return startOf(writer.pid) === writer.startedAt;
 }

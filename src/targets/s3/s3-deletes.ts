@@ -12,7 +12,7 @@ const MAX_DELETE_KEYS = 1000;
 const REQUESTS_AT_ONCE = 8;
 
 /** An object to delete, or one version of it. */
-export interface S3Victim {
+interface S3Victim {
   readonly name: string;
   readonly versionId?: string;
 }
@@ -114,7 +114,7 @@ export class S3Deletes {
 }
 
 /** The body of a request that deletes several objects. */
-export function deleteBody(victims: readonly S3Victim[]): Uint8Array<ArrayBuffer> {
+function deleteBody(victims: readonly S3Victim[]): Uint8Array<ArrayBuffer> {
   const objects = victims.map(({ name, versionId }) => {
     const version = versionId === undefined ? '' : `<VersionId>${escapeXml(versionId)}</VersionId>`;
     return `<Object><Key>${escapeXml(name)}</Key>${version}</Object>`;
@@ -124,15 +124,15 @@ export function deleteBody(victims: readonly S3Victim[]): Uint8Array<ArrayBuffer
   return new TextEncoder().encode(`<Delete xmlns="${xmlns}"><Quiet>false</Quiet>${objects.join('')}</Delete>`);
 }
 
-/** What the answer to such a request says. Its status is 200 even if objects were not deleted. */
-export interface S3DeleteAnswer {
-  /** The error of the first object that was not deleted. */
-  readonly failed: BackupError | undefined;
-  /** Whether an object has only got a delete marker. */
-  readonly marked: boolean;
-}
-
-export function deleteAnswer(what: string, body: Uint8Array): S3DeleteAnswer {
+/**
+ * What the answer to such a request says. Its status is 200 even if objects were not deleted.
+ *
+ * @returns the error of the first object that was not deleted, and whether an object has only got a delete marker
+ */
+function deleteAnswer(
+  what: string,
+  body: Uint8Array,
+): { readonly failed: BackupError | undefined; readonly marked: boolean } {
   const root = parseXml(new TextDecoder().decode(body));
   if (root?.name === 'Error') return { failed: failure(what, root), marked: false };
   if (root?.name !== 'DeleteResult') {
@@ -156,7 +156,7 @@ function failure(what: string, error: XmlElement): BackupError {
 }
 
 /** All versions and delete markers of an object, the newest first. */
-export async function versionsOf(
+async function versionsOf(
   connection: S3Connection,
   what: string,
   name: string,

@@ -51,20 +51,6 @@ export interface S3TargetOptions {
   agent?: Agent | undefined;
 }
 
-/** The options with their defaults. */
-export interface S3Settings {
-  readonly client: S3Client;
-  readonly bucket: string;
-  /** The prefix is empty or ends with a `/`. */
-  readonly prefix: string;
-  readonly silenceMs: number;
-  readonly totalMs: number | undefined;
-  readonly checksums: boolean;
-  readonly createOnly: boolean;
-  readonly deleteVersions: boolean;
-  readonly agent: Agent | undefined;
-}
-
 const KNOWN = {
   client: true,
   bucket: true,
@@ -77,27 +63,26 @@ const KNOWN = {
   agent: true,
 } as const;
 
-/** @throws `TypeError` for an option that is missing, unknown or out of range */
-export function s3Settings(options: S3TargetOptions): S3Settings {
+/**
+ * Returns the options with their defaults. The prefix is empty or ends with a `/`.
+ *
+ * @throws `TypeError` for an option that is missing, unknown or out of range
+ */
+export function s3Settings(options: S3TargetOptions) {
   if (options === undefined) throw new TypeError('options must name a client and a bucket');
   const given = optionsArgument('options', options, KNOWN);
-  const { requestTimeoutMs = 30_000, totalTimeoutMs: totalMs } = given;
-  const client = clientArgument('options.client', given.client);
-  const bucket = bucketArgument(given.bucket);
-  const silenceMs = integerArgument('options.requestTimeoutMs', requestTimeoutMs, 1, LONGEST_TIMER_MS);
-  if (totalMs !== undefined) integerArgument('options.totalTimeoutMs', totalMs, 1, LONGEST_TIMER_MS);
+  const { requestTimeoutMs = 30_000, totalTimeoutMs: totalMs, checksums = false } = given;
+  const { createOnly = true, deleteVersions = false } = given;
   return {
-    client,
-    bucket,
+    client: clientArgument('options.client', given.client),
+    bucket: bucketArgument(given.bucket),
     prefix: prefixArgument(given.prefix),
-    silenceMs,
-    totalMs,
-    checksums: booleanArgument('options.checksums', given.checksums === undefined ? false : given.checksums),
-    createOnly: booleanArgument('options.createOnly', given.createOnly === undefined ? true : given.createOnly),
-    deleteVersions: booleanArgument(
-      'options.deleteVersions',
-      given.deleteVersions === undefined ? false : given.deleteVersions,
-    ),
+    silenceMs: integerArgument('options.requestTimeoutMs', requestTimeoutMs, 1, LONGEST_TIMER_MS),
+    totalMs:
+      totalMs === undefined ? undefined : integerArgument('options.totalTimeoutMs', totalMs, 1, LONGEST_TIMER_MS),
+    checksums: booleanArgument('options.checksums', checksums),
+    createOnly: booleanArgument('options.createOnly', createOnly),
+    deleteVersions: booleanArgument('options.deleteVersions', deleteVersions),
     agent: agentArgument(given.agent),
   };
 }

@@ -11,7 +11,7 @@ import { type S3Connection, statusOf } from './s3-connection.ts';
  */
 
 /** An object to store. */
-export interface S3Put {
+interface S3Put {
   /** For error messages, such as `put of object a/b in bucket c`. */
   readonly what: string;
   readonly name: string;
@@ -75,10 +75,10 @@ function ofCreateOnly(what: string, error: unknown): unknown {
  * Where a request carries a checksum: in the signed query, as Amazon S3 requires for a signed URL; in an unsigned header, which
  * other servers require and Amazon refuses; or nowhere.
  */
-export type ChecksumWay = 'query' | 'header' | 'none';
+type ChecksumWay = 'query' | 'header' | 'none';
 
 /** Query parameters and headers that carry a checksum. */
-export interface ChecksumFields {
+interface ChecksumFields {
   readonly query: S3Query;
   readonly headers: Readonly<Record<string, string>>;
 }
