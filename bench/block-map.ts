@@ -12,7 +12,10 @@ import type {
 } from '../src/repository/format/record.ts';
 import { BlockMap } from '../src/repository/map/block-map.ts';
 import type { Change } from '../src/repository/map/changes.ts';
+import { diffMaps } from '../src/repository/map/diff.ts';
+import { walkUsage } from '../src/repository/map/map-usage.ts';
 import { writeBlockMap } from '../src/repository/map/write-block-map.ts';
+import { LocationSet } from '../src/repository/packs/location-set.ts';
 
 /**
  * What the block map of a 1 TiB volume of 64 KiB blocks costs: `node bench/block-map.ts [blocks]`. Records go to a
@@ -137,7 +140,7 @@ const open = (descriptor: Awaited<ReturnType<typeof writeBlockMap>>) => new Bloc
 
 async function diffed(a: BlockMap, b: BlockMap, expected: number, exact: boolean): Promise<void> {
   let blocks = 0;
-  for await (const { blockCount } of BlockMap.diff(a, b, { exact })) blocks += blockCount;
+  for await (const { blockCount } of diffMaps(a, b, { exact })) blocks += blockCount;
   if (blocks !== expected) throw new Error(`the diff has ${blocks} blocks, not ${expected}`);
 }
 
@@ -156,7 +159,13 @@ try {
     if (count !== BLOCKS) throw new Error(`${count} entries`);
   });
   await measure('pack usage', async () => {
-    await open(full).packUsage();
+    let bytes = 0;
+    const record = (_pack: PackName, each: number) => {
+      bytes += each;
+    };
+    const sink = { record, blocks: (_leaf: number, pack: PackName, each: number) => record(pack, each) };
+    await walkUsage(open(full), sink, { seen: new LocationSet() });
+    if (bytes < BLOCKS) throw new Error(`${bytes} bytes`);
   });
   for (const [generation, count] of [
     [1, 1000],

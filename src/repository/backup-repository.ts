@@ -36,7 +36,7 @@ import {
 import { missingBackup } from './log/entries/backups.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogDamage } from './log/open-log.ts';
-import { BlockMap } from './map/block-map.ts';
+import { diffMaps } from './map/diff.ts';
 import { checkCreateOptions, checkOpenOptions } from './open/check-options.ts';
 import { createRepository } from './open/create-repository.ts';
 import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './open/key-slots.ts';
@@ -591,7 +591,7 @@ export class BackupRepository implements AsyncDisposable {
     }
     const size = Math.max(first.descriptor.size, second.descriptor.size);
     const maps = [openMap(this.#context, first.descriptor), openMap(this.#context, second.descriptor)] as const;
-    for await (const { firstBlock, blockCount } of BlockMap.diff(...maps, { exact: true, signal })) {
+    for await (const { firstBlock, blockCount } of diffMaps(...maps, { exact: true, signal })) {
       const offset = firstBlock * blockSize;
       yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
     }

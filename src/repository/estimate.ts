@@ -10,9 +10,13 @@ import { writtenSinceBase } from './backup/witnessed-commits.ts';
 import { openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
 import type { StoredBackup } from './format/log-state.ts';
-import { RESERVE_KEY } from './format/object-keys.ts';
+import { packKey, RESERVE_KEY } from './format/object-keys.ts';
+import type { PackName } from './format/record.ts';
 import { CHECKPOINT_EVERY } from './log/checkpoint-writer.ts';
+import { walkUsage } from './map/map-usage.ts';
+import { LocationSet } from './packs/location-set.ts';
 import { DEFAULT_PACK_BYTES } from './packs/pack-sizes.ts';
+import { READ_SPANS } from './packs/record-spans.ts';
 import { prune } from './prune/prune.ts';
 
 /**
@@ -35,8 +39,6 @@ const BYTES_A_BLOCK = 28 + 48 + 46;
 /** Of a log entry, its tail included. */
 const ENTRY_BYTES = 4096;
 const LEAF_BYTES_A_BLOCK = 42.2;
-/** The most that one request of a restore fetches. */
-const REQUEST_BYTES = 4 * 1024 * 1024;
 
 /** Of a backup that is started now and swept. */
 export async function estimateBackup(
@@ -82,11 +84,14 @@ export async function estimateRestore(
   backup: StoredBackup,
   { signal }: AbortOptions,
 ): Promise<Estimate> {
-  const usage = await openMap(context, backup.descriptor).packUsage({ signal });
+  const usage = new Map<string, number>();
+  const add = (pack: PackName, bytes: number) => void usage.set(packKey(pack), (usage.get(packKey(pack)) ?? 0) + bytes);
+  const sink = { record: add, blocks: (_leaf: number, pack: PackName, bytes: number) => add(pack, bytes) };
+  await walkUsage(openMap(context, backup.descriptor), sink, { signal, seen: new LocationSet() });
   let gets = 0;
   let downloadBytes = 0;
   for (const bytes of usage.values()) {
-    gets += Math.ceil(bytes / REQUEST_BYTES);
+    gets += Math.ceil(bytes / READ_SPANS.maxSpanBytes);
     downloadBytes += bytes;
   }
   // Leaves are fetched as the restore comes to them.

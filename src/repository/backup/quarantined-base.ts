@@ -1,33 +1,34 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { type BlockRange, unionRanges } from '../../common/block-range.ts';
 import { isDamage } from '../../common/errors.ts';
-import { mapConcurrently } from '../../common/map-concurrently.ts';
-import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
-import { FreshRecords, movedPlace } from '../context/fresh-records.ts';
-import { childrenOf, loadChunk, type NodeAt, readLeaves, readTwice } from '../context/map-walk.ts';
-import { once, type RepositoryContext } from '../context/repository-context.ts';
+import { readTwice } from '../../common/read-twice.ts';
+import { freshRecords } from '../context/fresh-records.ts';
+import { mapOver, once, type RepositoryContext } from '../context/repository-context.ts';
+import type { NodeRef } from '../format/inner-node.ts';
 import type { LogState } from '../format/log-state.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import { packKey } from '../format/object-keys.ts';
-import type { Location } from '../format/record.ts';
-import type { RunChunk } from '../format/run-chunk.ts';
+import { type Location, type PackName, RecordKind } from '../format/record.ts';
+import type { SortedEntries } from '../format/run-chunk.ts';
 import type { BlockMap } from '../map/block-map.ts';
 import { Overlay } from '../map/overlay.ts';
+import { eachEntry, type MapVisitor, type VisitedChunk, type VisitedNode, visitRuns, visitTree } from '../map/visit.ts';
+import type { RecordStore } from '../packs/record-store.ts';
 
 /**
- * What the quarantine means to who backs a volume up against a base. Without a quarantine nothing is read at all.
+ * What the quarantine means for a backup against a base. Without a quarantine nothing is read at all.
  *
- * A pack in quarantine may be half good. What it holds of a volume's content is stored again by the next backup, all of it:
- * that costs a pack's worth of data once, and takes the volume off the pack. Its nodes and runs are a part of nearly every pack;
- * they go on being shared as long as the store still has them right, which is looked at afresh each time: a map that can be
- * read says where everything is, whatever else is wrong around it.
+ * A pack in quarantine may be half good. The next backup stores all of the volume's content again that the pack holds: that
+ * costs a pack's worth of data once, and makes the volume independent of the pack. Nodes and runs are a part of nearly every
+ * pack; they go on being shared as long as the store still has them right, which is checked each time: a map that can be read
+ * says where everything is, whatever else is damaged around it.
  */
 
 /**
- * The blocks of a map whose content stands in packs that are in quarantine, ascending: they have to be stored again as if
- * they had been written to. Where a node or run can't be read any more it is every block that it may say something of.
+ * The blocks of a map whose content is in packs that are in quarantine, ascending: they have to be stored again as if they had
+ * been written to. If a node or run can't be read any more, all blocks that it covers count.
  *
- * @throws what the target gives
+ * @throws what the target throws
  */
 export async function damagedBlocksOf(
   context: RepositoryContext,
@@ -38,10 +39,10 @@ export async function damagedBlocksOf(
 }
 
 /**
- * Whether a node or run of a map that stands in quarantine can't be read any more. Then a backup can't share the map: it
- * writes one of its own, as if it had no base.
+ * Whether a node or run of a map that is in quarantine can't be read any more. Then a backup can't share the map: it writes
+ * one of its own, as if it had no base.
  *
- * @throws what the target gives
+ * @throws what the target throws
  */
 export async function needsRebuild(context: RepositoryContext, map: BlockMap, options: AbortOptions): Promise<boolean> {
   return (await examined(context, map, options)).isBroken;
@@ -52,10 +53,9 @@ interface Examined {
   readonly isBroken: boolean;
 }
 
-const NODES_AT_A_TIME = 8;
 const SOUND: Examined = { blocks: [], isBroken: false };
 
-/** Who asks one of the questions asks the other. */
+/** Callers always need both answers, so the last result is cached per map. */
 const lastExamined = new WeakMap<BlockMap, { readonly state: LogState; readonly answer: Examined }>();
 
 async function examined(context: RepositoryContext, map: BlockMap, { signal }: AbortOptions): Promise<Examined> {
@@ -69,80 +69,56 @@ async function examined(context: RepositoryContext, map: BlockMap, { signal }: A
   return answer;
 }
 
-/**
- * A walk over one map that leads around what can't be read. All of it is read from the store: what is in memory says
- * nothing of what is there.
- */
+/** A walk over one map that leads around damage. All of it is read from the store: memory says nothing about the store. */
 class Examination {
   readonly #map: BlockMap;
-  readonly #records: FreshRecords;
+  readonly #records: RecordStore;
   readonly #state: LogState;
   readonly #signal: AbortSignal | undefined;
   readonly #blocks: BlockRange[] = [];
   #overlay = Overlay.EMPTY;
   #isBroken = false;
 
-  constructor(context: RepositoryContext, map: BlockMap, state: LogState, signal: AbortSignal | undefined) {
+  constructor(context: RepositoryContext, { descriptor }: BlockMap, state: LogState, signal: AbortSignal | undefined) {
     this.#state = state;
     this.#signal = signal;
-    this.#records = new FreshRecords(context, context.target, () => context.log.catchUp({ signal }), signal);
-    this.#map = this.#records.map(map.descriptor);
+    this.#records = freshRecords(context, { signal });
+    this.#map = mapOver(context, this.#records, descriptor, { cacheBytes: 0 });
   }
 
   async run(): Promise<Examined> {
-    const { root } = this.#map.tree;
     await this.#lookAtRuns();
-    if (root !== undefined) await this.#lookAtNodes([{ ref: root, index: 0 }], this.#map.geometry.rootLevel);
+    await this.#lookAtTree();
     return { blocks: unionRanges(this.#blocks), isBroken: this.#isBroken };
   }
 
   async #lookAtRuns(): Promise<void> {
-    const runs: RunChunk[][] = [];
-    for (const refs of this.#map.descriptor.runs) {
-      const run: RunChunk[] = [];
-      for (const ref of refs) {
-        const chunk = await readTwice(() => loadChunk(this.#map, this.#records, ref));
-        if ('value' in chunk) run.push(chunk.value);
-        else this.#breaks(ref.firstBlock, ref.lastBlock + 1);
-      }
-      runs.push(run);
-    }
-    this.#overlay = await Overlay.of(runs);
-    for (let at = 0; at < this.#overlay.count; at++) {
-      if (at % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
-      await this.#lookAt(this.#overlay.block(at), this.#overlay.entry(at));
-    }
-  }
-
-  async #lookAtNodes(siblings: readonly NodeAt[], level: number): Promise<void> {
-    if (level === 0) return this.#lookAtLeaves(siblings);
-    const look = async ({ ref, index }: NodeAt) => {
-      const node = await readTwice(() => this.#map.tree.loadInner(ref, level, index, { keep: false }));
-      if ('error' in node) this.#breaksNode(level, index);
-      else await this.#lookAtNodes(await childrenOf(node.value, index, this.#map.geometry.fanOut), level - 1);
+    const runs = this.#map.descriptor.runs.map((): SortedEntries[] => []);
+    const visitor: MapVisitor<VisitedChunk> = {
+      enter: () => true,
+      entries: (entries, { run }) => void runs[run]?.push(entries),
+      damaged: ({ ref }) => this.#breaks(ref.firstBlock, ref.lastBlock + 1),
     };
-    for await (const _ of mapConcurrently(siblings, look, NODES_AT_A_TIME)) this.#signal?.throwIfAborted();
+    await visitRuns(this.#map, visitor, { signal: this.#signal });
+    this.#overlay = await Overlay.of(runs);
+    await eachEntry(this.#overlay, (block, entry) => this.#lookAt(block, entry));
   }
 
   /** Leaves are read where their content, or they themselves, may be in quarantine. */
-  async #lookAtLeaves(leaves: readonly NodeAt[]): Promise<void> {
-    const suspicious: NodeAt[] = [];
-    for (const at of leaves) {
-      const { ref } = at;
-      const packs = [ref.location.pack, ...(ref.usage ?? []).map(({ pack }) => pack)];
-      const mayBeBad = await Promise.all(packs.map((pack) => this.#mayHoldBad({ ...ref.location, pack })));
-      if (ref.usage === undefined || mayBeBad.includes(true)) suspicious.push(at);
-    }
-    for (const { at, leaf } of await readLeaves(this.#map, this.#records, suspicious)) {
-      if ('error' in leaf) {
-        this.#breaksNode(0, at.index);
-        continue;
-      }
-      const first = at.index * this.#map.geometry.fanOut;
-      for (let slot = 0; slot < leaf.value.count; slot++) {
-        if (!this.#isHidden(first + slot)) await this.#lookAt(first + slot, leaf.value.entry(slot));
-      }
-    }
+  async #lookAtTree(): Promise<void> {
+    const visitor: MapVisitor<VisitedNode> = {
+      enter: ({ kind, ref }) => kind !== RecordKind.leaf || this.#isSuspicious(ref),
+      entries: (entries) =>
+        eachEntry(entries, (block, entry) => (this.#isHidden(block) ? undefined : this.#lookAt(block, entry))),
+      damaged: ({ level, index }) => this.#breaksNode(level, index),
+    };
+    await visitTree(this.#map, visitor, { signal: this.#signal });
+  }
+
+  async #isSuspicious({ location, usage }: NodeRef): Promise<boolean> {
+    if (usage === undefined) return true;
+    const packs = [location.pack, ...usage.map(({ pack }) => pack)];
+    return (await Promise.all(packs.map((pack) => this.#mayHoldBad(pack)))).includes(true);
   }
 
   #isHidden(block: number): boolean {
@@ -156,13 +132,14 @@ class Examination {
     }
   }
 
-  /** Whether anything that a map names in the pack of a place may be in quarantine now. */
-  async #mayHoldBad({ pack }: Location): Promise<boolean> {
-    if (this.#state.quarantined.has(packKey(pack))) return true;
-    if (!this.#state.relocations.has(packKey(pack))) return false;
-    const moved = await readTwice(() => this.#records.movedFrom(pack));
-    if ('error' in moved) return true;
-    return moved.value?.packs.some((to) => this.#state.quarantined.has(packKey(to))) ?? false;
+  /** Whether any record that a map names in a pack may be in quarantine now. */
+  async #mayHoldBad(pack: PackName): Promise<boolean> {
+    const key = packKey(pack);
+    if (this.#state.quarantined.has(key)) return true;
+    if (!this.#state.relocations.has(key)) return false;
+    const table = await readTwice(() => this.#records.relocations.newestTable(pack));
+    if ('error' in table) return true;
+    return table.value?.targets.some((to) => this.#state.quarantined.has(packKey(to.pack))) ?? false;
   }
 
   async #isBad(location: Location): Promise<boolean> {
@@ -170,11 +147,11 @@ class Examination {
     if (this.#state.quarantined.has(key)) return true;
     if (!this.#state.relocations.has(key)) return false;
     try {
-      const moved = await this.#records.movedFrom(location.pack);
-      return moved !== undefined && this.#state.quarantined.has(packKey(movedPlace(location, moved).pack));
+      const now = await this.#records.relocations.locate(location);
+      return this.#state.quarantined.has(packKey(now.pack));
     } catch (error) {
       if (!isDamage(error)) throw error;
-      return true; // Nobody can say where it is.
+      return true; // Nothing says where it is.
     }
   }
 

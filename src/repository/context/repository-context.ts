@@ -38,7 +38,7 @@ export function requireWritable({ readOnly }: RepositoryContext): void {
   if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
 }
 
-/** The map of a backup. */
+/** The map of a backup, read as the repository reads. */
 export function openMap(
   context: RepositoryContext,
   descriptor: MapDescriptor,
@@ -47,5 +47,15 @@ export function openMap(
   const { records, insist } = context;
   const reader: RecordReader =
     insist === undefined ? records : { read: (...record) => insist(() => records.read(...record)) };
-  return new BlockMap(descriptor, context.format.fanOut, reader, context.keys, options);
+  return mapOver(context, reader, descriptor, options);
+}
+
+/** The map of a backup, read through `records`. */
+export function mapOver(
+  { format, keys }: Pick<RepositoryContext, 'format' | 'keys'>,
+  records: RecordReader,
+  descriptor: MapDescriptor,
+  options: BlockMapOptions = {},
+): BlockMap {
+  return new BlockMap(descriptor, format.fanOut, records, keys, options);
 }

@@ -4,15 +4,13 @@ import { type BlockRange, clipRanges, inRanges } from '../../common/block-range.
 import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import type { EntryTable } from '../format/entry-table.ts';
-import type { BlockEntry, MapDescriptor, MappedBlock } from '../format/map-descriptor.ts';
+import type { BlockEntry, MapDescriptor, MappedBlock, RunChunkRef } from '../format/map-descriptor.ts';
 import { MapGeometry } from '../format/map-geometry.ts';
 import type { RecordIds, RecordReader } from '../format/record.ts';
 import type { RunChunk } from '../format/run-chunk.ts';
-import { type DiffOptions, diffMaps } from './diff.ts';
 import { MapTree } from './map-tree.ts';
 import { Overlay } from './overlay.ts';
-import { type PackUsage, type PackUsageOptions, packUsage } from './pack-usage.ts';
-import { loadRuns } from './runs.ts';
+import { loadChunk, loadRuns } from './runs.ts';
 
 /** How a block map is read. */
 export interface BlockMapOptions {
@@ -108,6 +106,15 @@ export class BlockMap {
     return abortable(loadRuns(this.descriptor.runs.slice(0, count), this.geometry, this.#source), options.signal);
   }
 
+  /**
+   * One chunk of a run, not kept.
+   *
+   * @internal
+   */
+  loadChunk(ref: RunChunkRef): Promise<RunChunk> {
+    return loadChunk(ref, this.geometry, this.#source);
+  }
+
   /** Whether a block's content could not be kept. */
   isLost(block: number): boolean {
     return inRanges(this.descriptor.lost, block);
@@ -164,16 +171,6 @@ export class BlockMap {
       at = first + fanOut;
     }
     yield* this.#merged(overlay, undefined, 0, at, end);
-  }
-
-  /** The packs that this map needs, and how much of each. See {@link packUsage}. */
-  packUsage(options: PackUsageOptions = {}): Promise<PackUsage> {
-    return packUsage(this, options);
-  }
-
-  /** Where two maps of one block size differ. See {@link diffMaps}. */
-  static diff(a: BlockMap, b: BlockMap, options: DiffOptions = {}): AsyncGenerator<BlockRange> {
-    return diffMaps(a, b, options);
   }
 
   /** Entries from block `from` to before `end`, which are within one leaf, or where the tree has none. */

@@ -23,15 +23,14 @@ export interface LoadOptions {
   readonly keep?: boolean | undefined;
 }
 
-/** A node that a walk came to. */
-export interface PlacedNode {
+/** A node of a tree. */
+export interface TreeNode {
   readonly level: number;
   readonly index: number;
   readonly ref: NodeRef;
 }
 
-/** An inner node that a walk came to, loaded. */
-export interface OpenNode extends PlacedNode {
+interface OpenNode extends TreeNode {
   readonly node: InnerNode;
 }
 
@@ -89,32 +88,14 @@ export class MapTree {
   }
 
   /** The leaves from `first` to before `end`, ascending, not loaded. */
-  async *leafRefs(first: number, end: number, options: LoadOptions = {}): AsyncGenerator<PlacedNode> {
+  async *leafRefs(first: number, end: number, options: LoadOptions = {}): AsyncGenerator<TreeNode> {
     if (this.root === undefined || first >= end) return;
     const root = { level: this.geometry.rootLevel, index: 0, ref: this.root };
     if (root.level === 0) yield root;
     else yield* this.#leavesBelow(await this.#open(root, options), first, end, options);
   }
 
-  /** All nodes above the leaves, parents first. `enter` decides which are loaded. */
-  async *innerNodes(enter: (node: PlacedNode) => boolean, options: LoadOptions = {}): AsyncGenerator<OpenNode> {
-    if (this.root === undefined || this.geometry.rootLevel === 0) return;
-    yield* this.#innerBelow([{ level: this.geometry.rootLevel, index: 0, ref: this.root }], enter, options);
-  }
-
-  async *#innerBelow(
-    siblings: PlacedNode[],
-    enter: (node: PlacedNode) => boolean,
-    options: LoadOptions,
-  ): AsyncGenerator<OpenNode> {
-    const opened = mapConcurrently(siblings.filter(enter), (at) => this.#open(at, options), INNER_WIDTH * INNER_WIDTH);
-    for await (const at of opened) {
-      yield at;
-      if (at.level > 1) yield* this.#innerBelow(await this.#children(at.node, at.index), enter, options);
-    }
-  }
-
-  async *#leavesBelow(at: OpenNode, first: number, end: number, options: LoadOptions): AsyncGenerator<PlacedNode> {
+  async *#leavesBelow(at: OpenNode, first: number, end: number, options: LoadOptions): AsyncGenerator<TreeNode> {
     const leavesEach = this.geometry.span(at.level - 1) / this.geometry.fanOut;
     const children = (await this.#children(at.node, at.index)).filter(
       ({ index }) => (index + 1) * leavesEach > first && index * leavesEach < end,
@@ -128,12 +109,12 @@ export class MapTree {
     for await (const child of opened) yield* this.#leavesBelow(child, first, end, options);
   }
 
-  async #open(at: PlacedNode, options: LoadOptions): Promise<OpenNode> {
+  async #open(at: TreeNode, options: LoadOptions): Promise<OpenNode> {
     return { ...at, node: await this.loadInner(at.ref, at.level, at.index, options) };
   }
 
-  async #children(node: InnerNode, index: number): Promise<PlacedNode[]> {
-    const children: PlacedNode[] = [];
+  async #children(node: InnerNode, index: number): Promise<TreeNode[]> {
+    const children: TreeNode[] = [];
     for (const [slot, ref] of (await node.children()).entries()) {
       if (ref !== undefined) children.push({ level: node.level - 1, index: index * this.geometry.fanOut + slot, ref });
     }

@@ -36,7 +36,12 @@ export async function loadRuns(
   return loaded;
 }
 
-async function loadChunk(ref: RunChunkRef, geometry: MapGeometry, { records, ids }: RecordSource): Promise<RunChunk> {
+/** @throws as {@link loadRuns} */
+export async function loadChunk(
+  ref: RunChunkRef,
+  geometry: MapGeometry,
+  { records, ids }: RecordSource,
+): Promise<RunChunk> {
   const raw = ownBytes(await records.read(RecordKind.runChunk, ref.id, ref.location));
   if (raw.length !== ref.location.rawLength) throw mapCorrupt('a run chunk has not its length');
   await yieldToEventLoop();

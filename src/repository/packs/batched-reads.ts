@@ -5,8 +5,14 @@ import { packKey } from '../format/object-keys.ts';
 import type { RecordFetcher } from './record-fetcher.ts';
 import type { WantedRecord } from './record-spans.ts';
 
+/**
+ * Single records that are asked for one by one, read in batches: DataLoader's idea. Records that are asked for in one turn
+ * of the event loop go out together, so that neighbours share a request. A record that is being read already is shared by
+ * all who ask for it. Aborting one caller does not cancel the request for the others.
+ */
+
 /** One record that is being read, for one caller or several. */
-interface Read extends WantedRecord {
+interface PendingRead extends WantedRecord {
   readonly key: string;
   readonly result: PromiseWithResolvers<Uint8Array>;
   readonly batch: Batch;
@@ -16,27 +22,23 @@ interface Read extends WantedRecord {
 
 /** Reads that go out together. */
 interface Batch {
-  readonly reads: Read[];
+  readonly reads: PendingRead[];
   isSent: boolean;
-  /** Ends their requests when nobody waits any more. */
+  /** Ends their requests when no caller waits any more. */
   readonly abandoned: AbortController;
-  /** Reads that somebody waits for. */
+  /** Reads that a caller waits for. */
   waiting: number;
 }
 
-/** Reads of one operation: only they share requests, so that each pays for its own and meets only its own budget. */
+/** Reads of one operation. Only they share requests, so that each operation pays for its own and meets only its own budget. */
 interface Account {
-  /** By kind, id and place: from being asked for until they are settled. */
-  readonly underWay: Map<string, Read>;
+  /** By kind, id and location, from being asked for until they are settled. */
+  readonly underWay: Map<string, PendingRead>;
   /** Not sent yet. */
   next: Batch | undefined;
 }
 
-/**
- * Single records, asked for one by one. Those asked for in one turn of the event loop go out together, so that neighbours
- * share a request; those that are under way already are shared. Whoever gives up does not take them from the others.
- */
-export class GatheredReads {
+export class BatchedReads {
   readonly #fetcher: RecordFetcher;
   readonly #accounts = new Map<RequestMeter | undefined, Account>();
 
@@ -58,9 +60,9 @@ export class GatheredReads {
     }
   }
 
-  #join({ kind, id, location }: WantedRecord): Read {
+  #join({ kind, id, location }: WantedRecord): PendingRead {
     const meter = currentMeter();
-    const account = this.#accounts.get(meter) ?? { underWay: new Map<string, Read>(), next: undefined };
+    const account = this.#accounts.get(meter) ?? { underWay: new Map<string, PendingRead>(), next: undefined };
     this.#accounts.set(meter, account);
     const { offset, storedLength, codec, rawLength } = location;
     const key = [kind, Buffer.from(id).toString('hex'), packKey(location.pack), offset, storedLength, codec, rawLength];
@@ -71,16 +73,16 @@ export class GatheredReads {
       setImmediate(() => metered(meter, () => this.#send(meter, account)));
     }
     const result = Promise.withResolvers<Uint8Array>();
-    result.promise.catch(() => {}); // All may have given up.
+    result.promise.catch(() => {}); // All callers may have given up.
     const batch = account.next;
     // Ids are often views of what their owners fill again.
-    const read: Read = { kind, id: id.slice(), location, key: key.join(), result, batch, waiting: 0 };
+    const read: PendingRead = { kind, id: id.slice(), location, key: key.join(), result, batch, waiting: 0 };
     batch.reads.push(read);
     account.underWay.set(read.key, read);
     return read;
   }
 
-  #giveUp(read: Read): void {
+  #giveUp(read: PendingRead): void {
     if (--read.waiting > 0 || --read.batch.waiting > 0) return;
     if (read.batch.isSent) read.batch.abandoned.abort();
   }
@@ -91,19 +93,19 @@ export class GatheredReads {
     batch.isSent = true;
     const { reads } = batch;
     const { signal } = batch.abandoned;
-    const settled = (read: Read) => {
+    const settled = (read: PendingRead) => {
       if (account.underWay.get(read.key) === read) account.underWay.delete(read.key);
       if (account.underWay.size === 0 && account.next === undefined && this.#accounts.get(meter) === account) {
         this.#accounts.delete(meter);
       }
     };
-    // Whoever asks from now on begins anew.
+    // A caller that asks from now on begins anew.
     signal.addEventListener('abort', () => reads.forEach(settled), { once: true });
-    const failed = (read: Read, error: unknown) => {
+    const failed = (read: PendingRead, error: unknown) => {
       settled(read);
       read.result.reject(error);
     };
-    const deliver = (read: Read, raw: Uint8Array) => {
+    const deliver = (read: PendingRead, raw: Uint8Array) => {
       settled(read);
       read.result.resolve(ownBytes(raw)); // A view would keep the whole request's bytes in memory.
     };

@@ -1,8 +1,8 @@
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 
-/** Places in packs, a few bytes each: a repository has a million map nodes and more. */
-export class PlaceSet {
+/** Locations of records, a few bytes each: a repository has a million map nodes and more. */
+export class LocationSet {
   readonly #byPack = new Map<string, Set<number>>();
   #last: PackName | undefined;
   #offsets = new Set<number>();

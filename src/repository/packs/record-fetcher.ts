@@ -1,24 +1,19 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
-import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import { RecordKind } from '../format/record.ts';
+import { type PackName, RecordKind } from '../format/record.ts';
 import { readPackBytes } from './pack-reader.ts';
 import { openRecord } from './record-sealing.ts';
-import { byPack, type PlacedRecord, type RecordSpan, spansOf, type WantedRecord } from './record-spans.ts';
-import { inPlace, type Relocations, type RelocationTables, relocationTables } from './relocations.ts';
+import { byPack, type RecordSpan, type SpanLimits, spansOf, storedIn, type WantedRecord } from './record-spans.ts';
+import { type LocatedRecord, MAX_LOOKS, type Relocations } from './relocations.ts';
 
 const REQUESTS_AT_A_TIME = 8;
-/** Of one call, and as many bytes again at most of what was opened last. */
+/** Of one call. Records that were opened last take as many bytes again at most. */
 const MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024;
-const TABLES_AT_A_TIME = 16;
-/** A pack may be moved, and deleted, while its records are being read from where they were a moment ago. */
-const MAX_LOOKS = 3;
 
 /** What fetching has cost. */
 export interface FetchTally {
@@ -32,27 +27,37 @@ export interface RecordFetcherParts {
   readonly keys: RepositoryKeys;
   readonly fanOut: number;
   readonly relocations: Relocations;
+  readonly spans: SpanLimits;
+  /**
+   * Whether what looks damaged is read a second time before it is believed, because a bad answer is not bad data; and
+   * whether a pack that is missing is not asked for again until the log has gone on. @defaultValue false
+   */
+  readonly rereadsDamage?: boolean | undefined;
   /** The log as it is known now. */
   state(): LogState;
-  /** Replays what others have appended. */
+  /** Replays the entries that other hosts have appended. */
   catchUp(options: AbortOptions): Promise<LogState>;
 }
 
-/** Called with each record's raw bytes, in any order; awaited. They may be views: copy what is kept. */
+/** Called with each record's raw bytes, in any order; awaited. The bytes may be views: copy what is kept. */
 export type DeliverRecord<T> = (wanted: T, raw: Uint8Array) => Promise<void> | void;
 
 export interface FetchOptions<T> extends AbortOptions {
   readonly tally?: FetchTally | undefined;
-  /** Told of each record that can't be read, and the others go on. Without, the first failure ends the call. */
+  /** Called for each record that can't be read; the others go on. Without it the first failure ends the call. */
   readonly onFailed?: ((wanted: T, error: unknown) => void) | undefined;
 }
 
+/** Packs that are not there, by key, and the newest entry of the log when that was seen. */
+type GonePacks = Map<string, { readonly error: BackupError; readonly seq: number }>;
+
 /**
- * Reads records from packs: those that stand near each other with one request, several requests at a time, each record
- * opened and checked against its id, those of packs that were moved where they are now.
+ * Reads records from packs: those that are near each other with one request, several requests at a time. Each record is
+ * opened and checked against its id. Records of packs that were repacked are read where they are now.
  */
 export class RecordFetcher {
   readonly #parts: RecordFetcherParts;
+  readonly #gone: GonePacks = new Map();
 
   constructor(parts: RecordFetcherParts) {
     this.#parts = parts;
@@ -61,8 +66,8 @@ export class RecordFetcher {
   /**
    * Nothing is delivered any more once it has settled. While a record is being delivered its request counts as under way.
    *
-   * @throws `PACK_MISSING`, also after a look at the newest entries of the log; `RECORD_CORRUPT`, what the target gives,
-   * and what `deliver` throws
+   * @throws `PACK_MISSING`, after the newest entries of the log have been read; `RECORD_CORRUPT`; `MAP_CORRUPT` where
+   * relocations are followed strictly; what the target throws, and what `deliver` throws
    */
   async fetch<T extends WantedRecord>(
     wanted: readonly T[],
@@ -70,36 +75,41 @@ export class RecordFetcher {
     options: FetchOptions<T> = {},
   ): Promise<void> {
     options.signal?.throwIfAborted();
-    if (wanted.length > 0) await new Fetch(this.#parts, deliver, options).run(wanted);
+    // A restore that is tried again finds a pack that was put back meanwhile.
+    const gone = this.#parts.rereadsDamage === true ? this.#gone : new Map();
+    if (wanted.length > 0) await new FetchRun(this.#parts, gone, deliver, options).run(wanted);
   }
 }
 
-interface Request<T extends WantedRecord> {
-  readonly span: RecordSpan<T>;
-  /** How often the log was looked at for these records. */
+interface SpanRequest<T extends WantedRecord> {
+  readonly pack: PackName;
+  readonly span: RecordSpan<LocatedRecord<T>>;
+  /** How often the log was read for these records because their pack was missing. */
   readonly looks: number;
-  /** Part of a request that failed: the log has been looked at for it. */
+  /** Part of a request that failed: the log has been read for it. */
   readonly isPart?: boolean;
+  /** What looked damaged is read again. */
+  readonly isSecondRead?: boolean;
 }
 
 /** One call. */
-class Fetch<T extends WantedRecord> {
+class FetchRun<T extends WantedRecord> {
   readonly #parts: RecordFetcherParts;
   readonly #deliver: DeliverRecord<T>;
   readonly #options: FetchOptions<T>;
   /** Ends requests when the caller aborts, or something failed. */
   readonly #stop = new AbortController();
-  readonly #requests: Request<T>[] = [];
+  readonly #requests: SpanRequest<T>[] = [];
   #next = 0;
   #active = 0;
   #activeBytes = 0;
   readonly #done = Promise.withResolvers<void>();
   #failure: { readonly error: unknown } | undefined;
-  /** Packs that are not there, whatever the log says. */
-  readonly #gone = new Map<string, BackupError>();
+  readonly #gone: GonePacks;
 
-  constructor(parts: RecordFetcherParts, deliver: DeliverRecord<T>, options: FetchOptions<T>) {
+  constructor(parts: RecordFetcherParts, gone: GonePacks, deliver: DeliverRecord<T>, options: FetchOptions<T>) {
     this.#parts = parts;
+    this.#gone = gone;
     this.#deliver = deliver;
     this.#options = options;
   }
@@ -109,7 +119,7 @@ class Fetch<T extends WantedRecord> {
     const stop = () => this.#stop.abort(signal?.reason);
     signal?.addEventListener('abort', stop, { once: true });
     try {
-      this.#enqueue(await this.#place(wanted, 0), 0);
+      this.#enqueue(await this.#locate(wanted, 0), { looks: 0 });
       this.#startMore();
       await this.#done.promise;
     } finally {
@@ -121,13 +131,16 @@ class Fetch<T extends WantedRecord> {
     return this.#stop.signal;
   }
 
-  #enqueue(placed: readonly PlacedRecord<T>[], looks: number): void {
-    for (const span of spansOf(placed)) this.#requests.push({ span, looks });
+  #enqueue(located: readonly LocatedRecord<T>[], how: Pick<SpanRequest<T>, 'looks' | 'isPart' | 'isSecondRead'>): void {
+    for (const records of byPack(located, ({ pack }) => pack).values()) {
+      const { pack } = records[0] as LocatedRecord<T>;
+      for (const span of spansOf(records, this.#parts.spans)) this.#requests.push({ ...how, pack, span });
+    }
   }
 
   #startMore(): void {
     while (this.#failure === undefined && this.#next < this.#requests.length) {
-      const request = this.#requests[this.#next] as Request<T>;
+      const request = this.#requests[this.#next] as SpanRequest<T>;
       const bytes = request.span.end - request.span.offset;
       const isFull = this.#active >= REQUESTS_AT_A_TIME || this.#activeBytes + bytes > MAX_BYTES_IN_FLIGHT;
       if (this.#active > 0 && isFull) return;
@@ -150,50 +163,67 @@ class Fetch<T extends WantedRecord> {
     else this.#done.reject(this.#failure.error);
   }
 
-  async #answer(request: Request<T>): Promise<void> {
-    const { pack, offset, end, records } = request.span;
-    const { target, keys, fanOut } = this.#parts;
+  async #answer(request: SpanRequest<T>): Promise<void> {
+    const { pack, span, looks, isSecondRead = false } = request;
+    const { target, state } = this.#parts;
     const known = this.#gone.get(packKey(pack));
-    if (known !== undefined) return this.#failAll(records, known);
+    if (known?.seq === state().seq) return this.#failAll(span.records, known.error);
     let bytes: Uint8Array;
     try {
-      // The wait ends with the signal, also where the target does not care for it.
-      bytes = await abortable(readPackBytes(target, pack, offset, end - offset, this.#signal), this.#signal);
+      // The wait ends with the signal, also where the target ignores it.
+      const length = span.end - span.offset;
+      bytes = await abortable(readPackBytes(target, pack, span.offset, length, this.#signal), this.#signal);
     } catch (error) {
       this.#signal.throwIfAborted();
       if (BackupError.is(error, 'PACK_MISSING')) return this.#missed(request, error);
-      return this.#failAll(records, error);
+      return this.#failAll(span.records, error);
     }
     const { tally } = this.#options;
     if (tally !== undefined) {
       tally.requests++;
       tally.fetchedBytes += bytes.length;
     }
-    let opened: { readonly id: Uint8Array; readonly at: number; readonly raw: Uint8Array } | undefined;
-    for (const record of records) {
+    const damaged = await this.#open(span, bytes);
+    if (this.#parts.rereadsDamage === true && !isSecondRead) {
+      this.#enqueue([...damaged.keys()], { looks, isPart: true, isSecondRead: true });
+    } else {
+      for (const [{ wanted }, error] of damaged) this.#fail(wanted, error);
+    }
+  }
+
+  /** Delivers the records of a span; resolves with those that are damaged. */
+  async #open(span: RecordSpan<LocatedRecord<T>>, bytes: Uint8Array): Promise<ReadonlyMap<LocatedRecord<T>, unknown>> {
+    const { keys, fanOut } = this.#parts;
+    const damaged = new Map<LocatedRecord<T>, unknown>();
+    const goesOn = this.#options.onFailed !== undefined || this.#parts.rereadsDamage === true;
+    let opened: { readonly id: Uint8Array; readonly offset: number; readonly raw: Uint8Array } | undefined;
+    for (const record of span.records) {
       await yieldToEventLoop();
       this.#signal.throwIfAborted();
       const { kind, id, location } = record.wanted;
-      const at = record.offset - offset;
+      const { offset } = record;
       // Blocks of one content follow each other here: they are one record.
-      if (opened?.at !== at || Buffer.compare(opened.id, id) !== 0) {
+      if (opened?.offset !== offset || Buffer.compare(opened.id, id) !== 0) {
         try {
-          const { codec, rawLength, storedLength } = location;
-          const stored = bytes.subarray(at, at + storedLength);
-          opened = { id, at, raw: openRecord(keys, fanOut, { kind, id, codec, rawLength }, stored) };
+          const { codec, rawLength } = location;
+          const raw = openRecord(keys, fanOut, { kind, id, codec, rawLength }, storedIn(span, record, bytes));
+          opened = { id, offset, raw };
         } catch (error) {
-          this.#fail(record.wanted, error);
+          if (!goesOn) throw error;
+          damaged.set(record, error);
           continue;
         }
       }
       await this.#deliver(record.wanted, opened.raw);
     }
+    return damaged;
   }
 
-  /** P8: who misses a pack replays the log. What was moved is followed; else it is forgotten, or damaged. */
-  async #missed(request: Request<T>, error: BackupError): Promise<void> {
-    const { span, looks, isPart = false } = request;
-    let stayed: readonly PlacedRecord<T>[] = span.records;
+  /** P8: a reader that misses a pack reads the log on. Records that were moved are followed; the others are missing. */
+  async #missed(request: SpanRequest<T>, error: BackupError): Promise<void> {
+    const { pack, span, looks, isPart = false, isSecondRead = false } = request;
+    const here = packKey(pack);
+    let stayed: readonly LocatedRecord<T>[] = span.records;
     const mayMove = span.records.filter(({ wanted }) => wanted.kind !== RecordKind.relocation);
     if (!isPart && mayMove.length > 0) {
       try {
@@ -202,87 +232,42 @@ class Fetch<T extends WantedRecord> {
         this.#signal.throwIfAborted();
         return this.#failAll(span.records, failure); // Whether it is damage is not known.
       }
-      const here = packKey(span.pack);
-      const isHere = ({ pack }: PlacedRecord<T>) => packKey(pack) === here;
-      const placed = await this.#place(
+      const isHere = (record: LocatedRecord<T>) => packKey(record.pack) === here;
+      const located = await this.#locate(
         mayMove.map(({ wanted }) => wanted),
         looks + 1,
       );
-      const moved = placed.filter((record) => !isHere(record));
-      if (looks + 1 < MAX_LOOKS) this.#enqueue(moved, looks + 1);
+      const moved = located.filter((record) => !isHere(record));
+      if (looks + 1 < MAX_LOOKS) this.#enqueue(moved, { looks: looks + 1 });
       else this.#failAll(moved, error);
       const fixed = span.records.filter(({ wanted }) => wanted.kind === RecordKind.relocation);
-      stayed = [...fixed, ...placed.filter(isHere)].sort((a, b) => a.offset - b.offset);
+      stayed = [...fixed, ...located.filter(isHere)].sort((a, b) => a.offset - b.offset);
     }
     if (stayed.length === 0) return;
     const isShort = BackupError.is(error.cause, 'RANGE_UNSATISFIABLE');
     if (isShort && stayed.length > 1 && this.#options.onFailed !== undefined) {
-      // What stands before the end of a pack that was cut off can be read.
+      // Records before the end of a pack that was cut off can be read.
       const middle = stayed.length >>> 1;
-      for (const half of [stayed.slice(0, middle), stayed.slice(middle)]) {
-        for (const part of spansOf(half)) this.#requests.push({ span: part, looks, isPart: true });
-      }
+      for (const half of [stayed.slice(0, middle), stayed.slice(middle)]) this.#enqueue(half, { looks, isPart: true });
       return;
     }
-    const key = packKey(span.pack);
-    if (!isShort && relocationTables(this.#parts.state(), key) === undefined) this.#gone.set(key, error);
+    if (this.#parts.rereadsDamage === true && !isSecondRead) {
+      return this.#enqueue(stayed, { looks, isPart: true, isSecondRead: true });
+    }
+    if (!isShort && !this.#parts.relocations.isRelocated(here)) {
+      this.#gone.set(here, { error, seq: this.#parts.state().seq });
+    }
     this.#failAll(stayed, error);
   }
 
-  /** Where records are as of the newest known state. Those of which that can't be told have failed. */
-  async #place(wanted: readonly T[], looks: number): Promise<PlacedRecord<T>[]> {
-    const state = this.#parts.state();
-    if (state.relocations.size + state.formerRelocations.size === 0) return wanted.map(inPlace);
-    const placed: PlacedRecord<T>[] = [];
-    const moved: { readonly key: string; readonly records: readonly T[]; readonly tables: RelocationTables }[] = [];
-    for (const [key, records] of byPack(wanted, ({ location }) => location.pack)) {
-      const tables = relocationTables(state, key);
-      if (tables === undefined) {
-        for (const record of records) placed.push(inPlace(record));
-        continue;
-      }
-      // Tables are where the log says, so there is never a second step.
-      const fixed = records.filter(({ kind }) => kind === RecordKind.relocation);
-      for (const record of fixed) placed.push(inPlace(record));
-      const others = records.filter(({ kind }) => kind !== RecordKind.relocation);
-      if (others.length > 0) moved.push({ key, records: others, tables });
-    }
-    const follow = ({ key, records, tables }: (typeof moved)[number]) => this.#follow(key, records, tables, looks);
-    for await (const found of mapConcurrently(moved, follow, TABLES_AT_A_TIME)) {
-      for (const record of found) placed.push(record);
-    }
-    return placed;
+  /** Where records are as of the newest known state. Records of which that can't be said have failed. */
+  async #locate(wanted: readonly T[], looks: number): Promise<LocatedRecord<T>[]> {
+    const { located, failed } = await this.#parts.relocations.locateAll(wanted, { looks, signal: this.#signal });
+    for (const [record, error] of failed) this.#fail(record, error);
+    return located;
   }
 
-  async #follow(
-    key: string,
-    records: readonly T[],
-    tables: RelocationTables,
-    looks: number,
-  ): Promise<readonly PlacedRecord<T>[]> {
-    const signal = this.#signal;
-    try {
-      return await this.#parts.relocations.follow(records, tables, { signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      let failure = error;
-      if (BackupError.is(error, 'PACK_MISSING') && looks + 1 < MAX_LOOKS) {
-        // The table may have been replaced, and the pack in which it stood deleted.
-        try {
-          const now = relocationTables(await this.#parts.catchUp({ signal }), key);
-          if (now === undefined) return records.map(inPlace);
-          if (!isSame(now.newest, tables.newest)) return await this.#follow(key, records, now, looks + 1);
-        } catch (unknown) {
-          signal.throwIfAborted();
-          failure = unknown;
-        }
-      }
-      for (const record of records) this.#fail(record, failure);
-      return [];
-    }
-  }
-
-  #failAll(records: readonly PlacedRecord<T>[], error: unknown): void {
+  #failAll(records: readonly LocatedRecord<T>[], error: unknown): void {
     for (const { wanted } of records) this.#fail(wanted, error);
   }
 
@@ -291,9 +276,4 @@ class Fetch<T extends WantedRecord> {
     if (onFailed === undefined) throw error;
     onFailed(wanted, error);
   }
-}
-
-function isSame(a: Relocation | undefined, b: Relocation | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return Buffer.compare(a.id, b.id) === 0 && packKey(a.location.pack) === packKey(b.location.pack);
 }

@@ -1,13 +1,27 @@
 import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName, RecordKind } from '../format/record.ts';
 
-/** Which requests it takes to read some records. */
+/** Which requests it takes to read some records: neighbours in a pack share one. */
 
-/** Bytes that nobody asked for are read along when that saves a request. */
-const MAX_GAP_BYTES = 128 * 1024;
-/** The most bytes of one request, unless a single record is longer. */
-const MAX_SPAN_BYTES = 8 * 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
 
+/** How records are joined into requests. */
+export interface SpanLimits {
+  /** So many bytes that nobody asked for are read along when that saves a request. */
+  readonly maxGapBytes: number;
+  /** The most bytes of one request, unless a single record is longer. */
+  readonly maxSpanBytes: number;
+}
+
+/** Of backups that are restored, compared or pruned. */
+export const READ_SPANS: SpanLimits = { maxGapBytes: 128 * KIB, maxSpanBytes: 8 * MIB };
+/** Of packs that are repacked: most of their bytes are needed in the end. */
+export const REPACK_SPANS: SpanLimits = { maxGapBytes: 256 * KIB, maxSpanBytes: 8 * MIB };
+/** Of a verification, which goes on for hours beside other work. */
+export const VERIFY_SPANS: SpanLimits = { maxGapBytes: 32 * KIB, maxSpanBytes: 4 * MIB };
+
+/** A record to read. */
 export interface WantedRecord {
   readonly kind: RecordKind;
   readonly id: Uint8Array;
@@ -15,44 +29,47 @@ export interface WantedRecord {
   readonly location: Location;
 }
 
-/** A record and where it is now. */
-export interface PlacedRecord<T extends WantedRecord> {
-  readonly wanted: T;
-  readonly pack: PackName;
+/** Bytes of a pack. */
+interface Extent {
   readonly offset: number;
+  readonly storedLength: number;
 }
 
-/** Records that one request reads. */
-export interface RecordSpan<T extends WantedRecord> {
-  readonly pack: PackName;
+/** Records of one pack that one request reads. */
+export interface RecordSpan<T extends Extent> {
   readonly offset: number;
   end: number;
   /** Ascending by offset. */
-  readonly records: PlacedRecord<T>[];
+  readonly records: T[];
 }
 
-/** Cuts what is wanted into requests: packs in the order in which they are first named, each from its beginning. */
-export function spansOf<T extends WantedRecord>(placed: readonly PlacedRecord<T>[]): RecordSpan<T>[] {
+/** Cuts records of one pack into requests, which ascend. */
+export function spansOf<T extends Extent>(
+  records: readonly T[],
+  { maxGapBytes, maxSpanBytes }: SpanLimits,
+): RecordSpan<T>[] {
   const spans: RecordSpan<T>[] = [];
-  for (const records of byPack(placed, ({ pack }) => pack).values()) {
-    records.sort((a, b) => a.offset - b.offset);
-    let span: RecordSpan<T> | undefined;
-    for (const record of records) {
-      const { pack, offset } = record;
-      const end = offset + record.wanted.location.storedLength;
-      if (span !== undefined && offset - span.end <= MAX_GAP_BYTES && end - span.offset <= MAX_SPAN_BYTES) {
-        span.records.push(record);
-        span.end = Math.max(span.end, end);
-      } else {
-        span = { pack, offset, end, records: [record] };
-        spans.push(span);
-      }
+  let span: RecordSpan<T> | undefined;
+  for (const record of records.toSorted((a, b) => a.offset - b.offset)) {
+    const { offset } = record;
+    const end = offset + record.storedLength;
+    if (span !== undefined && offset - span.end <= maxGapBytes && end - span.offset <= maxSpanBytes) {
+      span.records.push(record);
+      span.end = Math.max(span.end, end);
+    } else {
+      span = { offset, end, records: [record] };
+      spans.push(span);
     }
   }
   return spans;
 }
 
-/** Groups by the keys of packs. */
+/** The bytes of a record within those of its span. */
+export function storedIn({ offset }: { readonly offset: number }, record: Extent, bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(record.offset - offset, record.offset - offset + record.storedLength);
+}
+
+/** Groups by the keys of packs, in the order in which these are first named. */
 export function byPack<T>(items: readonly T[], packOf: (item: T) => PackName): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   let last: PackName | undefined;

@@ -1,88 +1,102 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import type { CloudTarget } from '../../targets/cloud-target.ts';
-import type { RepositoryKeys } from '../crypto/repository-keys.ts';
-import type { LogState } from '../format/log-state.ts';
+import { ownBytes } from '../../common/bytes.ts';
+import { LruCache } from '../../common/lru-cache.ts';
 import type { MappedBlock } from '../format/map-descriptor.ts';
+import { packKey } from '../format/object-keys.ts';
 import { type Location, type ReadRecordOptions, RecordKind, type RecordReader } from '../format/record.ts';
-import { GatheredReads } from './batched-reads.ts';
-import { RecordCache } from './record-cache.ts';
-import { type FetchTally, RecordFetcher } from './record-fetcher.ts';
-import { Relocations } from './relocations.ts';
+import { BatchedReads } from './batched-reads.ts';
+import { type FetchTally, RecordFetcher, type RecordFetcherParts } from './record-fetcher.ts';
+import { READ_SPANS, type SpanLimits } from './record-spans.ts';
+import { type RelocationPolicy, Relocations } from './relocations.ts';
 
 const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 
-/** What a {@link RecordStore} needs of its repository. */
-export interface RecordStoreParts {
-  readonly target: CloudTarget;
-  readonly keys: RepositoryKeys;
-  readonly fanOut: number;
-  /** The log as it is known now. */
-  state(): LogState;
-  /** Most bytes of nodes and runs to keep. @defaultValue 16 MiB */
+/** What a {@link RecordStore} reads, and how. */
+export interface RecordStoreParts
+  extends Pick<RecordFetcherParts, 'target' | 'keys' | 'fanOut' | 'state' | 'catchUp' | 'rereadsDamage'> {
+  /** Most bytes of nodes and runs to keep in memory; 0 for none. @defaultValue 16 MiB */
   readonly cacheBytes?: number | undefined;
-  /** Replays what others have appended. */
-  catchUp(options: AbortOptions): Promise<LogState>;
+  /** @defaultValue `lenient` */
+  readonly relocations?: RelocationPolicy | undefined;
+  /** @defaultValue {@link READ_SPANS} */
+  readonly spans?: SpanLimits | undefined;
+  /** Ends every read that has no signal of its own. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Called with each block's content, in any order; awaited. The bytes may be views: copy what is kept. */
 export type Deliver = (block: number, bytes: Uint8Array) => Promise<void> | void;
 
 export interface ReadBlocksOptions extends AbortOptions {
-  /** Told of each block that can't be read, and the others go on. Without, the first failure ends the call. */
+  /** Called for each block that can't be read; the others go on. Without it the first failure ends the call. */
   readonly onFailed?: ((block: number, error: unknown) => void) | undefined;
 }
 
 /**
- * The one place that reads what packs hold: records of maps, and blocks; wherever they are now (P9), opened and checked
- * against their ids.
+ * The one road to what packs hold: records of maps, tables and blocks, wherever they are now (P9), opened and checked against
+ * their ids. There are three kinds of stores, which differ in their options only:
  *
- * What misses a pack fails with `PACK_MISSING` only after the newest entries of the log have been read: `explainMissingPack` says
- * whether it is missing because its backup was forgotten.
+ * - The repository's, for readers: it keeps nodes in memory, and follows relocations leniently.
+ * - The collector's. For reading blocks any copy of a node is good enough. The collector must read the exact copy that a map
+ *   names: two copies of one id can name different packs. So it is strict about relocations.
+ * - A verification's: it keeps nothing, since what was read before says nothing about the store today; it is strict about
+ *   relocations, and reads what looks damaged a second time.
+ *
+ * All of them keep records by their locations and not by their ids, and fail with `PACK_MISSING` only after the newest
+ * entries of the log have been read (P8): a pack that is missing then is damage, unless the backup was forgotten.
  */
 export class RecordStore implements RecordReader {
+  /** Where records of packs that were repacked are. */
+  readonly relocations: Relocations;
+  /** Stored bytes of the single records that were read from packs. */
+  readBytes = 0;
   readonly #fetcher: RecordFetcher;
-  readonly #reads: GatheredReads;
+  readonly #reads: BatchedReads;
   readonly #cache: RecordCache;
+  readonly #signal: AbortSignal | undefined;
 
   constructor(parts: RecordStoreParts) {
-    const { target, keys, fanOut, cacheBytes = DEFAULT_CACHE_BYTES } = parts;
-    const relocations = new Relocations(this);
+    const { target, keys, fanOut, rereadsDamage, spans = READ_SPANS, cacheBytes = DEFAULT_CACHE_BYTES } = parts;
     const state = () => parts.state();
     const catchUp = (options: AbortOptions) => parts.catchUp(options);
-    this.#fetcher = new RecordFetcher({ target, keys, fanOut, relocations, state, catchUp });
-    this.#reads = new GatheredReads(this.#fetcher);
+    this.#signal = parts.signal;
+    this.relocations = new Relocations({ policy: parts.relocations ?? 'lenient', records: this, state, catchUp });
+    const { relocations } = this;
+    this.#fetcher = new RecordFetcher({ target, keys, fanOut, relocations, state, catchUp, rereadsDamage, spans });
+    this.#reads = new BatchedReads(this.#fetcher);
     this.#cache = new RecordCache(cacheBytes);
   }
 
   /**
-   * One record. Those that are asked for in one turn of the event loop and stand near each other come with one request. The
-   * bytes are shared: they must not be changed.
+   * One record. Records that are asked for in one turn of the event loop and are near each other in a pack come with one
+   * request. The bytes are shared: they must not be changed.
    */
   async read(
     kind: RecordKind,
     id: Uint8Array,
     location: Location,
-    { signal, keep = true }: ReadRecordOptions = {},
+    { signal = this.#signal, keep = true }: ReadRecordOptions = {},
   ): Promise<Uint8Array> {
     signal?.throwIfAborted();
     const kept = this.#cache.get(location);
     if (kept !== undefined && kept.kind === kind && Buffer.compare(kept.id, id) === 0) return kept.raw;
     const raw = await this.#reads.read({ kind, id, location }, { signal });
+    this.readBytes += location.storedLength;
     if (keep && isOfMap(kind)) this.#cache.add(kind, id, location, raw);
     return raw;
   }
 
   /**
-   * Fetches blocks, those that stand near each other in a pack together, several requests at a time, and checks each
-   * against its id. Nothing is delivered any more once it has settled.
+   * Fetches blocks, those that are near each other in a pack together, several requests at a time, and checks each against
+   * its id. Nothing is delivered any more once it has settled.
    *
-   * @throws `PACK_MISSING`, `RECORD_CORRUPT`, what the target gives, and what `deliver` throws
+   * @throws `PACK_MISSING`, `RECORD_CORRUPT`, what the target throws, and what `deliver` throws
    */
   readBlocks(
     wanted: readonly MappedBlock[],
     deliver: Deliver,
     tally: FetchTally,
-    { signal, onFailed }: ReadBlocksOptions = {},
+    { signal = this.#signal, onFailed }: ReadBlocksOptions = {},
   ): Promise<void> {
     const blocks = wanted.map(({ block, entry: { id, location } }) => ({
       kind: RecordKind.block,
@@ -97,7 +111,7 @@ export class RecordStore implements RecordReader {
     });
   }
 
-  /** A record of a map has just been written: who reads it next needs no request. */
+  /** Keeps a record of a map that has just been written, so that reading it takes no request. */
   remember(kind: RecordKind, id: Uint8Array, location: Location, raw: Uint8Array): void {
     if (isOfMap(kind)) this.#cache.add(kind, id, location, raw);
   }
@@ -108,7 +122,43 @@ export class RecordStore implements RecordReader {
   }
 }
 
-/** The others are read once, or are kept elsewhere. */
+/** Tables are kept by {@link Relocations}, and blocks by their readers. */
 function isOfMap(kind: RecordKind): boolean {
   return kind === RecordKind.leaf || kind === RecordKind.inner || kind === RecordKind.runChunk;
+}
+
+/** What is held for each record in addition to its bytes, roughly. */
+const OVERHEAD_BYTES = 400;
+
+interface KeptRecord {
+  readonly kind: RecordKind;
+  readonly id: Uint8Array;
+  readonly raw: Uint8Array;
+}
+
+/**
+ * Raw records of maps by their locations. An id does not cover where a node says that blocks are: two nodes of one id may
+ * name different packs, of which a collector keeps only one.
+ */
+class RecordCache {
+  readonly #records: LruCache<string, KeptRecord>;
+
+  constructor(limitBytes: number) {
+    this.#records = new LruCache(limitBytes);
+  }
+
+  get(location: Location): KeptRecord | undefined {
+    return this.#records.get(keyOf(location));
+  }
+
+  /** @param raw - bytes that do not change any more */
+  add(kind: RecordKind, id: Uint8Array, location: Location, raw: Uint8Array): void {
+    if (this.get(location) !== undefined) return;
+    const own = ownBytes(raw);
+    this.#records.set(keyOf(location), { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
+  }
+}
+
+function keyOf({ pack, offset }: Location): string {
+  return `${packKey(pack)}/${offset}`;
 }

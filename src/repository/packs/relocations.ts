@@ -1,110 +1,286 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { BackupError } from '../../common/errors.ts';
-import { runInSteps } from '../../common/yield-to-event-loop.ts';
+import { BackupError, isDamage } from '../../common/errors.ts';
+import { LruCache } from '../../common/lru-cache.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
-import { type PackName, RecordKind, type RecordReader } from '../format/record.ts';
-import { decodingRelocationTable, findRelocation } from '../format/relocation-table.ts';
-import type { PlacedRecord, WantedRecord } from './record-spans.ts';
+import { packKey } from '../format/object-keys.ts';
+import { type Location, type PackName, RecordKind, type RecordReader } from '../format/record.ts';
+import { decodingRelocationTable, findRelocation, type RelocationRow } from '../format/relocation-table.ts';
+import { byPack, type WantedRecord } from './record-spans.ts';
 
-/** Tables kept, in bytes as they are stored: some 200,000 records that were moved. */
+/**
+ * Where the records of packs that were repacked are now: rule P9. When a pack is repacked, the log names a relocation table
+ * for it, which says for each record that was live then where its copy is. A later table of the same pack replaces it.
+ *
+ * - Readers are `lenient`. A record that the newest table does not name was needed by no backup when the pack was repacked.
+ *   A host that still has a forgotten backup open finds it through an older table, and otherwise where it was.
+ * - The collector and a verification are `strict`. A live map that names a record which the newest table left out is damaged.
+ */
+export type RelocationPolicy = 'lenient' | 'strict';
+
+/** Tables kept, in bytes as they are stored: some 200,000 rows. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
 
-/** Tables of one pack. */
-export interface RelocationTables {
-  /** `undefined`: it was of no more use to anybody whose backup is kept. */
+const TABLES_AT_A_TIME = 16;
+/** A pack may be repacked, and deleted, while its records are being read from where they were a moment ago. */
+export const MAX_LOOKS = 3;
+
+/** The tables of one pack. */
+interface RelocationTables {
+  /** `undefined`: no backup that is kept needs anything of the pack. */
   readonly newest: Relocation | undefined;
-  /** Those that are out of date, the newest first. */
+  /** Tables that were replaced, the newest first. */
   readonly former: readonly Relocation[];
 }
 
-const NO_TABLES: readonly Relocation[] = [];
-
-/** Tables of the pack with a key, if it was moved. */
-export function relocationTables(
-  { relocations, formerRelocations }: Pick<LogState, 'relocations' | 'formerRelocations'>,
-  key: string,
-): RelocationTables | undefined {
-  const newest = relocations.get(key);
-  const former = formerRelocations.get(key) ?? NO_TABLES;
-  return newest === undefined && former.length === 0 ? undefined : { newest, former };
+/** A record and where it is now. */
+export interface LocatedRecord<T extends WantedRecord> {
+  readonly wanted: T;
+  readonly pack: PackName;
+  readonly offset: number;
+  readonly storedLength: number;
 }
 
-/** Where the records of packs that were condemned are now: rule P9. */
-export class Relocations {
-  readonly #records: RecordReader;
-  /** By id; the least recently used first. */
-  readonly #tables = new Map<string, Uint8Array>();
-  #keptBytes = 0;
+/** A pack and how much of it is meant. */
+export interface PackBytes {
+  readonly pack: PackName;
+  readonly bytes: number;
+}
 
-  constructor(records: RecordReader) {
-    this.#records = records;
+/** Where records are. */
+export interface LocatedRecords<T extends WantedRecord> {
+  readonly located: LocatedRecord<T>[];
+  /** Records of which that can't be said, and why. */
+  readonly failed: (readonly [record: T, error: unknown])[];
+}
+
+interface LocateOptions extends AbortOptions {
+  /** How often the log was read for these records because something was missing. */
+  readonly looks: number;
+}
+
+/** What {@link Relocations} work with. */
+export interface RelocationsParts {
+  readonly policy: RelocationPolicy;
+  /** Reads the tables. */
+  readonly records: RecordReader;
+  /** The log as it is known now. */
+  state(): LogState;
+  /** Replays the entries that other hosts have appended. */
+  catchUp(options: AbortOptions): Promise<LogState>;
+}
+
+/** A relocation table in memory. It may have 116,000 rows, so it is kept as its bytes. */
+export class RelocationTable {
+  /** The packs that it leads to, each once. */
+  readonly targets: readonly PackBytes[];
+  readonly #raw: Uint8Array;
+
+  /** @param raw - bytes that `decodingRelocationTable` has accepted */
+  constructor(raw: Uint8Array, targets: readonly PackBytes[]) {
+    this.#raw = raw;
+    this.targets = targets;
   }
 
-  /**
-   * The places of records of one pack, after its tables. One that the newest does not name was needed by nobody when the pack
-   * was moved: who has a forgotten backup open finds it where an older table leads to, as long as that is there, and
-   * otherwise in its old place.
-   *
-   * @throws `RECORD_CORRUPT`, `PACK_MISSING` of the newest table, and what the target gives
-   */
-  async follow<T extends WantedRecord>(
+  /** Where the record is now that was at an offset of the old pack; `undefined` if it was left behind. */
+  find(offset: number): RelocationRow['to'] | undefined {
+    return findRelocation(this.#raw, offset);
+  }
+
+  /** Where a record that a live map names is now; `undefined` if it was left behind. */
+  locate(location: Location): Location | undefined {
+    const to = this.find(location.offset);
+    if (to?.storedLength !== location.storedLength) return undefined;
+    return { ...location, pack: to.pack, offset: to.offset };
+  }
+}
+
+/** Follows relocations, and keeps the tables that were used last. */
+export class Relocations {
+  readonly #parts: RelocationsParts;
+  readonly #isStrict: boolean;
+  /** By the ids of tables, which cover all of their bytes. */
+  readonly #tables = new LruCache<string, RelocationTable>(MAX_KEPT_BYTES);
+  /** By the ids of tables: a few packs each, so all of those that somebody asked for are kept. */
+  readonly #targets = new Map<string, readonly PackBytes[]>();
+
+  constructor(parts: RelocationsParts) {
+    this.#parts = parts;
+    this.#isStrict = parts.policy === 'strict';
+  }
+
+  /** Whether the pack with this key was repacked. */
+  isRelocated(key: string): boolean {
+    return this.#tablesOf(key) !== undefined;
+  }
+
+  /** Where records are, as of the newest state that is known. */
+  async locateAll<T extends WantedRecord>(wanted: readonly T[], options: LocateOptions): Promise<LocatedRecords<T>> {
+    const { relocations, formerRelocations } = this.#parts.state();
+    if (relocations.size + formerRelocations.size === 0) return { located: wanted.map(asNamed), failed: [] };
+    const all: LocatedRecords<T> = { located: [], failed: [] };
+    const moved: { readonly key: string; readonly records: readonly T[]; readonly tables: RelocationTables }[] = [];
+    for (const [key, records] of byPack(wanted, ({ location }) => location.pack)) {
+      const tables = this.#tablesOf(key);
+      // The log says where tables are, so there is never a second step.
+      const isMoved = ({ kind }: T) => tables !== undefined && kind !== RecordKind.relocation;
+      for (const record of records) if (!isMoved(record)) all.located.push(asNamed(record));
+      const others = records.filter(isMoved);
+      if (tables !== undefined && others.length > 0) moved.push({ key, records: others, tables });
+    }
+    const follow = ({ key, records, tables }: (typeof moved)[number]) => this.#follow(key, records, tables, options);
+    for await (const { located, failed } of mapConcurrently(moved, follow, TABLES_AT_A_TIME)) {
+      for (const record of located) all.located.push(record);
+      for (const each of failed) all.failed.push(each);
+    }
+    return all;
+  }
+
+  /** The newest table of a pack, `undefined` if it was not repacked. @throws as {@link Relocations.table} */
+  async newestTable(pack: PackName, options: AbortOptions = {}): Promise<RelocationTable | undefined> {
+    const relocation = this.#parts.state().relocations.get(packKey(pack));
+    return relocation && this.table(relocation, options);
+  }
+
+  /** Where the record of a live map is now. @throws `MAP_CORRUPT` if it was left behind, and as {@link Relocations.table} */
+  async locate(location: Location, options: AbortOptions = {}): Promise<Location> {
+    const table = await this.newestTable(location.pack, options);
+    if (table === undefined) return location;
+    const now = table.locate(location);
+    if (now === undefined) throw leftBehind(location);
+    return now;
+  }
+
+  /** Which record is at fault when one can't be read: itself, where it is now, or the table that would say where. */
+  async culprit(location: Location): Promise<Location> {
+    const relocation = this.#parts.state().relocations.get(packKey(location.pack));
+    if (relocation === undefined) return location;
+    try {
+      return (await this.table(relocation)).locate(location) ?? location;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      return relocation.location;
+    }
+  }
+
+  /** The packs that a table leads to. @throws as {@link Relocations.table} */
+  async targets(relocation: Relocation, options: AbortOptions = {}): Promise<readonly PackBytes[]> {
+    const key = Buffer.from(relocation.id).toString('hex');
+    const targets = this.#targets.get(key) ?? (await this.table(relocation, options)).targets;
+    this.#targets.set(key, targets);
+    return targets;
+  }
+
+  /** @throws `RECORD_CORRUPT`, `PACK_MISSING`, and what the target throws */
+  async table({ id, location }: Relocation, options: AbortOptions = {}): Promise<RelocationTable> {
+    const key = Buffer.from(id).toString('hex');
+    const known = this.#tables.get(key);
+    if (known !== undefined) return known;
+    const raw = await this.#parts.records.read(RecordKind.relocation, id, location, options);
+    const rows = await runInSteps(decodingRelocationTable(raw));
+    const table = new RelocationTable(raw, await runInSteps(targetsOf(rows)));
+    if (this.#tables.get(key) === undefined) this.#tables.set(key, table, raw.length);
+    return table;
+  }
+
+  #tablesOf(key: string): RelocationTables | undefined {
+    const { relocations, formerRelocations } = this.#parts.state();
+    const newest = relocations.get(key);
+    const former = this.#isStrict ? [] : (formerRelocations.get(key) ?? []);
+    return newest === undefined && former.length === 0 ? undefined : { newest, former };
+  }
+
+  /** Where records of one pack are. A table that is missing may have been replaced, and the pack that it was in deleted. */
+  async #follow<T extends WantedRecord>(
+    key: string,
+    records: readonly T[],
+    tables: RelocationTables,
+    options: LocateOptions,
+  ): Promise<LocatedRecords<T>> {
+    const { signal } = options;
+    const looks = options.looks + 1;
+    try {
+      return await this.#lookUp(records, tables, { signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      let failure = error;
+      if (BackupError.is(error, 'PACK_MISSING') && looks < MAX_LOOKS) {
+        try {
+          await this.#parts.catchUp({ signal });
+          const now = this.#tablesOf(key);
+          if (now === undefined) return { located: records.map(asNamed), failed: [] };
+          if (!isSame(now.newest, tables.newest)) return await this.#follow(key, records, now, { signal, looks });
+        } catch (unknown) {
+          signal?.throwIfAborted();
+          failure = unknown;
+        }
+      }
+      return { located: [], failed: records.map((record) => [record, failure] as const) };
+    }
+  }
+
+  /** @throws as {@link Relocations.table}, of the newest table */
+  async #lookUp<T extends WantedRecord>(
     wanted: readonly T[],
     { newest, former }: RelocationTables,
     options: AbortOptions,
-  ): Promise<PlacedRecord<T>[]> {
-    const placed: PlacedRecord<T>[] = [];
+  ): Promise<LocatedRecords<T>> {
+    const located: LocatedRecord<T>[] = [];
     let left = wanted;
-    const look = (table: Uint8Array) => {
+    const look = (table: RelocationTable) => {
       const missing: T[] = [];
       for (const each of left) {
-        const to = findRelocation(table, each.location.offset);
+        const { location } = each;
+        const to = this.#isStrict ? table.locate(location) : table.find(location.offset);
         if (to === undefined) missing.push(each);
-        else placed.push({ wanted: each, pack: to.pack, offset: to.offset });
+        else located.push({ wanted: each, pack: to.pack, offset: to.offset, storedLength: location.storedLength });
       }
       left = missing;
     };
-    if (newest !== undefined) look(await this.#table(newest, options));
+    if (newest !== undefined) look(await this.table(newest, options));
+    if (this.#isStrict) return { located, failed: left.map((each) => [each, leftBehind(each.location)] as const) };
     for (const table of former) {
       if (left.length === 0) break;
       try {
-        look(await this.#table(table, options));
+        look(await this.table(table, options));
       } catch (error) {
-        // Nothing that is kept rests on it. Where it led to may be gone as well.
+        // No backup that is kept depends on a former table. The packs that it led to may be gone as well.
         if (!BackupError.is(error, 'PACK_MISSING') && !BackupError.is(error, 'RECORD_CORRUPT')) throw error;
       }
     }
-    for (const each of left) placed.push(inPlace(each));
-    return placed;
-  }
-
-  async #table({ id, location }: Relocation, options: AbortOptions): Promise<Uint8Array> {
-    const key = Buffer.from(id).toString('hex');
-    const known = this.#tables.get(key);
-    if (known !== undefined) {
-      this.#tables.delete(key);
-      this.#tables.set(key, known);
-      return known;
-    }
-    const raw = await this.#records.read(RecordKind.relocation, id, location, options);
-    await runInSteps(decodingRelocationTable(raw)); // Checks it.
-    if (!this.#tables.has(key)) this.#keep(key, raw);
-    return raw;
-  }
-
-  #keep(key: string, raw: Uint8Array): void {
-    this.#tables.set(key, raw);
-    this.#keptBytes += raw.length;
-    for (const [oldest, { length }] of this.#tables) {
-      if (this.#keptBytes <= MAX_KEPT_BYTES || oldest === key) break;
-      this.#tables.delete(oldest);
-      this.#keptBytes -= length;
-    }
+    for (const each of left) located.push(asNamed(each));
+    return { located, failed: [] };
   }
 }
 
-/** As the map names them. */
-export function inPlace<T extends WantedRecord>(wanted: T): PlacedRecord<T> {
-  const { pack, offset }: { pack: PackName; offset: number } = wanted.location;
-  return { wanted, pack, offset };
+/** Where the map names it. */
+function asNamed<T extends WantedRecord>(wanted: T): LocatedRecord<T> {
+  const { pack, offset, storedLength } = wanted.location;
+  return { wanted, pack, offset, storedLength };
+}
+
+/** A live map names a record that no table names. */
+export function leftBehind({ pack, offset }: Location): BackupError {
+  const what = `the record at ${offset} of ${packKey(pack)}`;
+  return new BackupError('MAP_CORRUPT', `a map names ${what}, which was left behind when the pack was repacked`);
+}
+
+function* targetsOf(rows: readonly RelocationRow[]): Steps<PackBytes[]> {
+  const targets = new Map<string, { pack: PackName; bytes: number }>();
+  const steps = new StepCounter();
+  for (const { to } of rows) {
+    const key = packKey(to.pack);
+    const target = targets.get(key);
+    if (target === undefined) targets.set(key, { pack: to.pack, bytes: to.storedLength });
+    else target.bytes += to.storedLength;
+    if (steps.isDue()) yield;
+  }
+  return [...targets.values()];
+}
+
+function isSame(a: Relocation | undefined, b: Relocation | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return Buffer.compare(a.id, b.id) === 0 && packKey(a.location.pack) === packKey(b.location.pack);
 }

@@ -15,18 +15,16 @@ import { packTables, type TableRows, tableKey } from '../log/entries/known-names
 import { decideByAge } from './ages.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
-import { Marker } from './marker.ts';
+import { collectorRecords, LivePacks } from './live-packs.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
-import { TableTargets } from './relocated.ts';
 import { unreferenced } from './unreferenced.ts';
 
 /** What a collector found: rule P7. */
 export interface Marking extends Needed {
   readonly listing: PackListing;
   readonly tables: TableRows;
-  readonly marker: Marker;
-  readonly targets: TableTargets;
+  readonly packs: LivePacks;
 }
 
 /** Every time the log goes on meanwhile, only what is new is marked: the races get shorter and shorter. */
@@ -44,17 +42,17 @@ const TABLES_AT_A_TIME = 8;
 export async function collect(run: PruneRun): Promise<{ marking: Marking; state: LogState }> {
   const { context, options } = run;
   const { signal, dryRun } = options;
-  let marker = new Marker(context);
-  const targets = new TableTargets(context);
+  const records = collectorRecords(context);
+  let packs = new LivePacks(context, records);
   for (let attempt = 1; ; ) {
     const before = await context.log.catchUp({ signal });
-    const marking = await mark(run, before, marker, targets);
+    const marking = await mark(run, before, packs);
     if (marking.damaged.length > 0 && attempt < MAX_ATTEMPTS) {
       // What was being read may have been forgotten and deleted by others meanwhile.
       const now = await context.log.catchUp({ signal });
       if (now.seq !== before.seq) {
         attempt++;
-        marker = new Marker(context);
+        packs = new LivePacks(context, records);
         continue;
       }
     }
@@ -95,16 +93,16 @@ async function condemn(run: PruneRun, before: LogState, wanted: Collect): Promis
 }
 
 /** Lists, and marks what is live in a state, as far as it can be read. */
-async function mark(run: PruneRun, state: LogState, marker: Marker, targets: TableTargets): Promise<Marking> {
+async function mark(run: PruneRun, state: LogState, packs: LivePacks): Promise<Marking> {
   const { context, options } = run;
   run.begin('listing');
   // After the log was read: what is not there now is gone.
   const listing = await listPacks(context, { signal: options.signal, ages: run.ages });
   run.begin('marking', listing.bytes);
   const tables = await readTables(context, state, options);
-  const needed = await neededOf(context, state, marker, targets, options);
+  const needed = await neededOf(context, state, packs, options);
   run.advance(listing.bytes);
-  return { ...needed, listing, tables, marker, targets };
+  return { ...needed, listing, tables, packs };
 }
 
 async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise<CollectPlan> {

@@ -2,17 +2,16 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { BackupError } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { Relocation } from '../format/log-entry.ts';
-import { type LogState, markedBackups, type StoredBackup } from '../format/log-state.ts';
+import { type LogState, markedBackups } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import { type DamagedMap, Marker } from './marker.ts';
-import { type Live, liveOf, type TableTargets } from './relocated.ts';
+import { type DamagedMap, type Live, LivePacks } from './live-packs.ts';
 
 /** A backup that can't be read in full. @public */
 export interface DamagedBackup {
   readonly id: string;
   /** The volume's name. */
   readonly volume: string;
-  /** `PACK_MISSING`, `PACK_CORRUPT`, `RECORD_CORRUPT` or `MAP_CORRUPT`: what was met first. `verify` names all of it. */
+  /** `PACK_MISSING`, `PACK_CORRUPT`, `RECORD_CORRUPT` or `MAP_CORRUPT`: the first damage that was found. `verify` names all of it. */
   readonly error: BackupError;
 }
 
@@ -21,47 +20,33 @@ export interface Needed extends Live {
   readonly damaged: readonly DamagedBackup[];
   /**
    * All packs of this session and of those before it may be needed by a damaged backup: a map names packs that were known when
-   * it was committed, and moved records stand in packs of the repacker's session. 0: nothing is damaged.
+   * it was committed, and repacked records are in packs of the repacker's session. 0: nothing is damaged.
    */
   readonly neededThrough: number;
 }
 
-/** Marks every backup as far as it can be read; see {@link Needed}. @throws what reading gives that says nothing of damage */
+/** Marks every backup as far as it can be read; see {@link Needed}. @throws what reading throws that is no damage */
 export async function neededOf(
   context: RepositoryContext,
   state: LogState,
-  marker: Marker,
-  targets: TableTargets,
+  packs: LivePacks,
   options: AbortOptions,
 ): Promise<Needed> {
-  const damaged = await marker.markReadable(markedBackups(state), options);
+  const damaged = await packs.markReadable(markedBackups(state), options);
   const tables: { readonly relocation: Relocation; readonly error: BackupError }[] = [];
-  const live = await liveOf(state, marker.named, targets, options, (relocation, error) => {
+  const live = await packs.followed(state, options, (relocation, error) => {
     tables.push({ relocation, error });
   });
   for (const { relocation, error } of tables) {
     const known = new Set(damaged.map(({ backup }) => backup.id));
     const backups = markedBackups(state).filter(({ id }) => !known.has(id));
-    damaged.push(...(await naming(context, backups, relocation, error, options)));
+    for (const backup of backups) {
+      const own = new LivePacks(context, packs.records); // Of its own: what is marked once is not looked at again.
+      await own.markReadable([backup], options);
+      if (own.named.has(packKey(relocation.pack))) damaged.push({ backup, error });
+    }
   }
-  return { ...live, damaged: damaged.map(toldOf), neededThrough: neededThrough(state, damaged, tables) };
-}
-
-/** Backups whose maps name a pack that was moved. */
-async function naming(
-  context: RepositoryContext,
-  backups: readonly StoredBackup[],
-  { pack }: Relocation,
-  error: BackupError,
-  options: AbortOptions,
-): Promise<DamagedMap[]> {
-  const found: DamagedMap[] = [];
-  for (const backup of backups) {
-    const marker = new Marker(context); // Of its own: what is marked once is not looked at again.
-    await marker.markReadable([backup], options);
-    if (marker.named.has(packKey(pack))) found.push({ backup, error });
-  }
-  return found;
+  return { ...live, damaged: damaged.map(reported), neededThrough: neededThrough(state, damaged, tables) };
 }
 
 function neededThrough(
@@ -73,13 +58,13 @@ function neededThrough(
   let through = 0;
   for (const { backup } of damaged) through = Math.max(through, backup.session);
   for (const { relocation } of tables) through = Math.max(through, relocation.location.pack.session);
-  // What was moved out of packs that may be needed stands in packs of later sessions, its table among them.
+  // What was moved out of packs that may be needed is in packs of later sessions, together with its table.
   for (const { pack, location } of state.relocations.values()) {
     if (pack.session <= through) through = Math.max(through, location.pack.session);
   }
   return through;
 }
 
-function toldOf({ backup: { id, volume }, error }: DamagedMap): DamagedBackup {
+function reported({ backup: { id, volume }, error }: DamagedMap): DamagedBackup {
   return { id, volume, error };
 }

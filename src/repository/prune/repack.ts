@@ -14,10 +14,9 @@ import { NodeWriter } from '../packs/node-writer.ts';
 import { PackWriter } from '../packs/pack-writer.ts';
 import type { Marking } from './collect.ts';
 import { CopiedRecords } from './copied-records.ts';
-import { LivePlaces } from './live-places.ts';
+import { LiveLocations } from './live-packs.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
-import { readRelocation } from './relocated.ts';
 import { type Candidate, movable } from './repack-selection.ts';
 
 /** Rule P9, decision 021: what is live in sparse packs is copied into new ones, and a collection condemns the old ones. */
@@ -98,7 +97,7 @@ class Repacker {
   /** By the key of the old pack: the table that was written last, and its rows. */
   readonly #written = new Map<string, { readonly raw: Uint8Array; readonly relocation: Relocation }>();
   readonly #unlocked = new Set<string>();
-  #places: LivePlaces | undefined;
+  #locations: LiveLocations | undefined;
 
   constructor(run: PruneRun, session: number, candidates: readonly Candidate[], marking: Marking) {
     const { context, options } = run;
@@ -160,18 +159,20 @@ class Repacker {
 
   /** Copies what is live in a state and has not been copied yet, and writes the tables of it. */
   async #prepare(state: LogState): Promise<RepackPlan | undefined> {
-    const { marker } = this.#marking;
-    const { options } = this.#run;
-    await marker.mark(markedBackups(state), options);
+    const { packs: live } = this.#marking;
+    const { context, options } = this.#run;
+    await live.mark(markedBackups(state), options);
     for (;;) {
       const mayMove = movable(state);
       for (const [key, { pack }] of this.#candidates) if (!mayMove(pack)) this.#candidates.delete(key);
       if (this.#candidates.size === 0) return undefined;
       const before = await this.#movedBefore(state);
       const wanted = new Set([...this.#candidates.keys(), ...before.map(({ key }) => key)]);
-      if (this.#places?.covers(wanted) !== true) this.#places = new LivePlaces(marker.records, wanted);
-      await this.#places.walk(markedBackups(state), options);
-      const relocate = await this.#move(this.#places, before);
+      if (this.#locations?.covers(wanted) !== true) {
+        this.#locations = new LiveLocations(context, live.records, wanted);
+      }
+      await this.#locations.walk(markedBackups(state), options);
+      const relocate = await this.#move(this.#locations, before);
       if (relocate === undefined) continue; // Without a candidate that can't be moved.
       if (relocate.length > MAX_RELOCATED) return undefined;
       await this.#writer.flush();
@@ -188,44 +189,50 @@ class Repacker {
    * to the newest places.
    */
   async #movedBefore(state: LogState): Promise<MovedBefore[]> {
-    const { marker, targets } = this.#marking;
+    const { named, records } = this.#marking.packs;
     const found: MovedBefore[] = [];
     for (const [key, relocation] of state.relocations) {
       const isInside = this.#candidates.has(packKey(relocation.location.pack));
-      const leads = marker.named.has(key) ? await targets.of(relocation, this.#run.options) : [];
+      const leads = named.has(key) ? await records.relocations.targets(relocation, this.#run.options) : [];
       if (isInside || leads.some(({ pack }) => this.#candidates.has(packKey(pack)))) found.push({ key, relocation });
     }
     return found;
   }
 
   /** @returns `undefined` when a candidate had to be given up */
-  async #move(places: LivePlaces, before: readonly MovedBefore[]): Promise<Relocation[] | undefined> {
-    const wanted = new Map([...this.#candidates.keys()].map((key) => [key, new Set(places.in(key))]));
+  async #move(locations: LiveLocations, before: readonly MovedBefore[]): Promise<Relocation[] | undefined> {
+    const wanted = new Map([...this.#candidates.keys()].map((key) => [key, new Set(locations.in(key))]));
     const rowsBefore = new Map<string, RelocationRow[]>();
+    const { relocations } = this.#marking.packs.records;
     for (const { key, relocation } of before) {
-      const offsets = places.in(key);
+      const offsets = Uint32Array.from(locations.in(key)).sort();
       // A table may lie in a candidate and be of no more use.
-      const rows = offsets.size === 0 ? [] : await readRelocation(this.#run.context, relocation, this.#run.options);
-      const live = rows.filter(({ offset }) => offsets.has(offset));
-      if (live.length !== offsets.size) {
-        throw new BackupError('MAP_CORRUPT', `a map names what was left behind when ${key} was moved`);
+      const table = offsets.length === 0 ? undefined : await relocations.table(relocation, this.#run.options);
+      const rows: RelocationRow[] = [];
+      for (const offset of offsets) {
+        const to = table?.find(offset);
+        if (to === undefined) {
+          throw new BackupError('MAP_CORRUPT', `a map names what was left behind when ${key} was repacked`);
+        }
+        rows.push({ offset, to });
+        wanted.get(packKey(to.pack))?.add(to.offset);
+        if (rows.length % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
       }
-      rowsBefore.set(key, live);
-      for (const { to } of live) wanted.get(packKey(to.pack))?.add(to.offset);
+      rowsBefore.set(key, rows);
     }
     let isWhole = true;
     for (const [key, offsets] of wanted) if (!(await this.#copy(key, offsets))) isWhole = false;
     if (!isWhole) return undefined;
     const relocate: Relocation[] = [];
     for (const [key, { pack }] of this.#candidates) {
-      const rows = await this.#rowsOf(pack, places.in(key));
+      const rows = await this.#rowsOf(pack, locations.in(key));
       if (rows.length > 0) relocate.push(await this.#table(key, { pack, rows }));
     }
     for (const { key, relocation } of before) {
       const { pack } = relocation;
       const rows = (rowsBefore.get(key) ?? []).map(({ offset, to }) => ({
         offset,
-        to: this.#copied.place(to.pack, to.offset) ?? to,
+        to: this.#copied.location(to.pack, to.offset) ?? to,
       }));
       relocate.push(await this.#table(key, { pack, rows }));
     }
@@ -236,7 +243,7 @@ class Repacker {
   async #rowsOf(pack: PackName, offsets: Iterable<number>): Promise<RelocationRow[]> {
     const rows: RelocationRow[] = [];
     for (const offset of Uint32Array.from(offsets).sort()) {
-      rows.push({ offset, to: this.#copied.place(pack, offset) as RelocationRow['to'] });
+      rows.push({ offset, to: this.#copied.location(pack, offset) as RelocationRow['to'] });
       if (rows.length % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
     }
     return rows;

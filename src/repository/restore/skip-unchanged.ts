@@ -5,7 +5,7 @@ import { isZero } from '../../common/bytes.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import { BlockMap } from '../map/block-map.ts';
+import { diffMaps } from '../map/diff.ts';
 import { type BackupReader, type ComparableSource, explainMissingPack } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
 import type { RestoreDevice } from './restore-device.ts';
@@ -55,7 +55,7 @@ export async function blocksToWrite(
   const heldMap = openMap(context, held.descriptor);
   try {
     await source.explaining(async () => {
-      for await (const range of BlockMap.diff(heldMap, map, { exact: true, signal })) {
+      for await (const range of diffMaps(heldMap, map, { exact: true, signal })) {
         await differ.addCommon(range, requested);
       }
     });

@@ -8,9 +8,8 @@ import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state
 import { packKey } from '../format/object-keys.ts';
 import { decideForget } from '../log/entries/backups.ts';
 import { neededOf } from '../prune/damaged-backups.ts';
-import { Marker } from '../prune/marker.ts';
+import { LivePacks } from '../prune/live-packs.ts';
 import { listPacks } from '../prune/pack-listing.ts';
-import { liveOf, TableTargets } from '../prune/relocated.ts';
 import { applyPolicy, type CheckedPolicy, checkPolicy, type RetentionPolicy } from './retention-policy.ts';
 
 /**
@@ -149,13 +148,12 @@ async function freeableBytes(
   // The base of a backup under way is kept until that backup has ended.
   const pinned = pinnedIds(state.sessions.values());
   const going = new Set(forgotten.map(({ id }) => id).filter((id) => !pinned.has(id)));
-  const marker = new Marker(context);
-  const targets = new TableTargets(context);
+  const packs = new LivePacks(context);
   const without = (ids: ReadonlySet<string>): LogState => {
     return { ...state, backups: new Map([...state.backups].filter(([id]) => !ids.has(id))) };
   };
-  const { live: kept, neededThrough } = await neededOf(context, without(going), marker, targets, options);
-  const { live: needed } = await neededOf(context, state, marker, targets, options);
+  const { live: kept, neededThrough } = await neededOf(context, without(going), packs, options);
+  const { live: needed } = await neededOf(context, state, packs, options);
   const listing = await listPacks(context, options);
   let bytes = 0;
   for (const pack of listing.packs) {
@@ -202,9 +200,9 @@ class BrokenBackups {
     if (this.#needs.has(backup.id)) return this.#needs.get(backup.id);
     let needed: ReadonlySet<string> | undefined;
     try {
-      const marker = new Marker(this.#context);
-      await marker.mark([backup], options);
-      needed = (await liveOf(state, marker.named, new TableTargets(this.#context), options)).live;
+      const packs = new LivePacks(this.#context);
+      await packs.mark([backup], options);
+      needed = (await packs.followed(state, options)).live;
     } catch (error) {
       if (!isDamage(error)) throw error;
     }

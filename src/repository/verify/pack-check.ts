@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { sortInSteps } from '../../common/sort-in-steps.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { ProgressReporter } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { PackRecord } from '../format/log-entry.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -10,23 +12,14 @@ import { type FooterRow, packHead } from '../format/pack-footer.ts';
 import type { PackName } from '../format/record.ts';
 import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
 import { openRecord } from '../packs/record-sealing.ts';
+import { type SpanLimits, spansOf, storedIn } from '../packs/record-spans.ts';
+import type { PackListing } from '../prune/pack-listing.ts';
+import { type Damage, type DamageReport, packCorrupt } from './damage-report.ts';
+import type { LoggedPacks } from './log-audit.ts';
+import type { NeededPacks } from './needed-packs.ts';
+import type { VerifiedTimes } from './verified-times.ts';
 
-/** Which records of a pack are damaged. */
-export interface BadRecords {
-  /** All of them. */
-  readonly isMissing?: boolean | undefined;
-  /** Those that end after so many bytes: what there is of the pack. */
-  readonly end?: number | undefined;
-  /** Those that begin there. */
-  readonly offsets?: Iterable<number> | undefined;
-  /** Perhaps others too: only reading each one tells. */
-  readonly areUnsure?: boolean | undefined;
-}
-
-export interface Damage extends BadRecords {
-  readonly pack: PackName;
-  readonly error: BackupError;
-}
+/** Looks at the packs that maps need: whether they are there, and whether they hold what they should. */
 
 /** A pack as it should be, as far as that is known. */
 export interface ExpectedPack {
@@ -36,8 +29,8 @@ export interface ExpectedPack {
   readonly logged: Pick<PackRecord, 'size' | 'sha256'> | undefined;
 }
 
-const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Beside the one that is looked at. */
+const CHUNKS: SpanLimits = { maxGapBytes: Number.POSITIVE_INFINITY, maxSpanBytes: 4 * 1024 * 1024 };
+/** In addition to the one that is being checked. */
 const CHUNKS_AHEAD = 2;
 
 /**
@@ -78,19 +71,18 @@ export async function checkPack(
       signal?.throwIfAborted();
       hash.update(bytes);
       if (start === 0 && Buffer.compare(bytes.subarray(0, packHead().length), packHead()) !== 0) {
-        note(corrupt(pack, 'it does not begin as a pack does'));
+        note(packCorrupt(pack, 'it does not begin as a pack does'));
       }
       for (const row of inChunk) {
         await yieldToEventLoop();
-        const stored = bytes.subarray(row.offset - start, row.offset - start + row.storedLength);
-        const error = recordFault(context, row, stored);
+        const error = recordFault(context, row, storedIn({ offset: start }, row, bytes));
         if (error !== undefined) note(error, row.offset);
       }
       options.onBytes(bytes.length);
     }
     // Perhaps all of it is another pack, sound in itself.
     const isAnother = logged !== undefined && Buffer.compare(hash.digest(), logged.sha256) !== 0;
-    if (isAnother) note(corrupt(pack, 'its bytes are not those that were stored'));
+    if (isAnother) note(packCorrupt(pack, 'its bytes are not those that were stored'));
     return firstError && { pack, error: firstError, offsets: bad, areUnsure: isAnother };
   } catch (error) {
     if (!isDamage(error)) throw error;
@@ -103,7 +95,7 @@ export async function checkPack(
 export function lengthFault({ pack, listedBytes, logged }: ExpectedPack): Damage | undefined {
   if (logged === undefined || logged.size === listedBytes) return undefined;
   const how = `it has ${listedBytes} bytes, and ${logged.size} were stored`;
-  return { pack, error: corrupt(pack, how), end: listedBytes };
+  return { pack, error: packCorrupt(pack, how), end: listedBytes };
 }
 
 function recordFault({ keys, format }: RepositoryContext, row: FooterRow, stored: Uint8Array): BackupError | undefined {
@@ -116,10 +108,6 @@ function recordFault({ keys, format }: RepositoryContext, row: FooterRow, stored
   }
 }
 
-export function corrupt(pack: PackName, how: string): BackupError {
-  return new BackupError('PACK_CORRUPT', `${packKey(pack)} is damaged: ${how}`);
-}
-
 interface Chunk {
   readonly start: number;
   readonly end: number;
@@ -129,18 +117,140 @@ interface Chunk {
 /** Pieces that together are all of a pack, each of whole records. */
 function* chunksOf(rows: readonly FooterRow[], packBytes: number): Generator<Chunk> {
   let start = 0;
-  let end = packHead().length;
-  let inChunk: FooterRow[] = [];
-  for (const row of rows) {
-    const rowEnd = row.offset + row.storedLength;
-    if (inChunk.length > 0 && rowEnd - start > CHUNK_BYTES) {
-      yield { start, end, rows: inChunk };
-      start = end;
-      inChunk = [];
-    }
-    inChunk.push(row);
-    end = rowEnd;
+  for (const { end, records } of spansOf(rows, CHUNKS)) {
+    yield { start, end, rows: records };
+    start = end;
   }
-  yield { start, end, rows: inChunk };
-  yield { start: end, end: packBytes, rows: [] };
+  yield { start, end: packBytes, rows: [] };
+}
+
+export interface PackChecksParts {
+  readonly context: RepositoryContext;
+  /** The context's, tried again. */
+  readonly target: CloudTarget;
+  readonly damages: DamageReport;
+  readonly progress: ProgressReporter;
+  readonly signal: AbortSignal;
+  /** Verified packs between two notes of which they are. @defaultValue 64 */
+  readonly saveEveryPacks?: number | undefined;
+}
+
+const PACKS_AT_A_TIME = 3;
+const STATS_AT_A_TIME = 32;
+/** 2 GiB of packs of the usual size. */
+const SAVE_EVERY_PACKS = 64;
+
+/** Looks at packs one by one, by the store's checksums or by all of their data, and counts. */
+export class PackChecks {
+  verifiedBytes = 0;
+  verifiedPacks = 0;
+  withoutChecksum = 0;
+  /** Packs of which all was read and found to be good. */
+  readonly good: PackName[] = [];
+  readonly #parts: PackChecksParts;
+
+  constructor(parts: PackChecksParts) {
+    this.#parts = parts;
+  }
+
+  /** What the store says of packs. One that it says to have changed is downloaded, to see what is wrong with it. */
+  async checkSums(expected: readonly ExpectedPack[], needed: NeededPacks): Promise<void> {
+    const total = expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
+    this.#parts.progress.begin('checksums', total);
+    const keepsSums = this.#parts.target.capabilities.checksums === true;
+    const check = async (each: ExpectedPack) => {
+      const { pack, logged, listedBytes } = each;
+      const key = packKey(pack);
+      const info = keepsSums ? await this.#parts.target.stat(key, { signal: this.#parts.signal }) : undefined;
+      this.#parts.progress.advance(listedBytes);
+      if (info?.sha256 === undefined || logged === undefined) {
+        if (keepsSums) await needed.checkFooter(pack);
+        this.withoutChecksum++;
+        return;
+      }
+      if (info.sha256 === Buffer.from(logged.sha256).toString('hex')) {
+        if (this.#parts.damages.has(key)) return;
+        this.verifiedPacks++;
+        this.verifiedBytes += listedBytes;
+        return;
+      }
+      if (await this.#isGood(each, false)) this.withoutChecksum++; // Whatever it is that the store keeps there.
+    };
+    for await (const _ of mapConcurrently(expected, check, STATS_AT_A_TIME)) this.#parts.signal.throwIfAborted();
+  }
+
+  async checkData(wanted: readonly ExpectedPack[], times: VerifiedTimes, listing: PackListing): Promise<void> {
+    const total = wanted.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
+    this.#parts.progress.begin('data', total);
+    const order = await sortInSteps(
+      wanted.map((each) => ({ ...each, at: times.of(each.pack) })),
+      (a, b) => a.at - b.at,
+    );
+    const saveEvery = this.#parts.saveEveryPacks ?? SAVE_EVERY_PACKS;
+    const check = async (each: ExpectedPack) => ({ ...each, isGood: await this.#isGood(each, true) });
+    let unsaved = 0;
+    for await (const { pack, listedBytes, isGood } of mapConcurrently(order, check, PACKS_AT_A_TIME)) {
+      this.#parts.signal.throwIfAborted();
+      if (!isGood || this.#parts.damages.has(packKey(pack))) continue; // It stays among those that come first.
+      this.good.push(pack);
+      this.verifiedPacks++;
+      this.verifiedBytes += listedBytes;
+      times.note(pack, this.#parts.context.now());
+      if (++unsaved >= saveEvery) {
+        unsaved = 0;
+        await this.#save(times, listing);
+      }
+    }
+    await this.#save(times, listing);
+  }
+
+  async #save(times: VerifiedTimes, listing: PackListing): Promise<void> {
+    if (!this.#parts.context.readOnly) await times.save(listing.packs);
+  }
+
+  /** Downloads a pack, a second time before it is believed to be damaged. */
+  async #isGood(expected: ExpectedPack, isCounted: boolean): Promise<boolean> {
+    const signal = this.#parts.signal;
+    for (let look = 1; ; look++) {
+      const onBytes = (bytes: number) => this.#parts.progress.advance(look === 1 && isCounted ? bytes : 0);
+      const damage = await checkPack(this.#parts.context, this.#parts.target, expected, { signal, onBytes });
+      if (damage === undefined) return true;
+      if (look < 2) continue;
+      this.#parts.damages.add(damage);
+      return false;
+    }
+  }
+}
+
+/** Every pack that is needed and there, after a look whether it is as long as it was. */
+export async function expectedPacks(
+  needed: NeededPacks,
+  listing: PackListing,
+  logged: LoggedPacks,
+  { target, damages, signal }: Pick<PackChecksParts, 'target' | 'damages' | 'signal'>,
+): Promise<ExpectedPack[]> {
+  const expected: ExpectedPack[] = [];
+  const look = async (pack: PackName) => {
+    const key = packKey(pack);
+    let listedBytes = listing.sizeOf(key);
+    if (listedBytes === 0) {
+      // A listing may miss what was stored after it, and be wrong.
+      const info = await target.stat(key, { signal });
+      if (info === undefined) {
+        damages.add({ pack, error: new BackupError('PACK_MISSING', `${key} is not there`), isMissing: true });
+        return;
+      }
+      listedBytes = info.size;
+    }
+    const each = { pack, listedBytes, logged: logged.get(key) };
+    const fault = lengthFault(each);
+    if (fault !== undefined) damages.add(fault);
+    else if (needed.endOf(key) > listedBytes) {
+      const error = packCorrupt(pack, `it has ${listedBytes} bytes, and maps name more`);
+      damages.add({ pack, error, end: listedBytes });
+    }
+    expected.push(each);
+  };
+  for await (const _ of mapConcurrently([...needed.packs()], look, STATS_AT_A_TIME)) signal.throwIfAborted();
+  return expected;
 }

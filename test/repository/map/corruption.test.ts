@@ -12,6 +12,7 @@ import { RunChunk } from '../../../src/repository/format/run-chunk.ts';
 import type { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import { property } from '../../support/randomness.ts';
+import { packUsage } from './support/map-nodes.ts';
 import { BLOCK_SIZE, collect, entryOf, openMap, writeStep } from './support/naive-map.ts';
 import { RecordStore, type StoredRecord } from './support/record-store.ts';
 
@@ -44,7 +45,7 @@ async function sample() {
 }
 
 async function readAll(map: BlockMap): Promise<void> {
-  await map.packUsage();
+  await packUsage(map);
   await collect(map.entries());
 }
 

@@ -3,9 +3,12 @@ import { expect, test } from 'vitest';
 import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import type { RecordKind } from '../../../src/repository/format/record.ts';
-import { BlockMap } from '../../../src/repository/map/block-map.ts';
+import type { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
+import { diffMaps } from '../../../src/repository/map/diff.ts';
+import { LocationSet } from '../../../src/repository/packs/location-set.ts';
 import { property, withinMs } from '../../support/randomness.ts';
+import { innerNodes, packUsage } from './support/map-nodes.ts';
 import { BLOCK_SIZE, collect, entryOf, NaiveMap, type Step, writeStep } from './support/naive-map.ts';
 import { RecordStore } from './support/record-store.ts';
 
@@ -96,7 +99,7 @@ async function neededPacks(map: BlockMap): Promise<Map<string, number>> {
   for await (const { entry } of map.entries()) need(entry.location);
   for (const chunk of map.descriptor.runs.flat()) need(chunk.location);
   const { tree } = map;
-  for await (const { ref } of tree.innerNodes(() => true)) need(ref.location);
+  for (const { location } of await innerNodes(map)) need(location);
   for await (const { ref } of tree.leafRefs(0, Number.POSITIVE_INFINITY)) need(ref.location);
   return needed;
 }
@@ -134,24 +137,24 @@ test(
 
           const other = Math.max(0, i - random.base);
           const differ = naive[other]!.differs(naive[i + 1]!);
-          const ranges = await collect(BlockMap.diff(maps[other]!, maps[i + 1]!));
+          const ranges = await collect(diffMaps(maps[other]!, maps[i + 1]!));
           expect(blocksOf(ranges)).toEqual(differ);
           for (let r = 1; r < ranges.length; r++) {
             expect(ranges[r]!.firstBlock).toBeGreaterThan(ranges[r - 1]!.firstBlock + ranges[r - 1]!.blockCount);
           }
-          expect(blocksOf(await collect(BlockMap.diff(maps[i + 1]!, maps[other]!)))).toEqual(differ);
-          const rough = new Set(blocksOf(await collect(BlockMap.diff(maps[other]!, maps[i + 1]!, { exact: false }))));
+          expect(blocksOf(await collect(diffMaps(maps[i + 1]!, maps[other]!)))).toEqual(differ);
+          const rough = new Set(blocksOf(await collect(diffMaps(maps[other]!, maps[i + 1]!, { exact: false }))));
           expect(differ.filter((block) => !rough.has(block))).toEqual([]);
 
-          const usage = await maps[i + 1]!.packUsage();
+          const usage = await packUsage(maps[i + 1]!);
           for (const [pack, bytes] of await neededPacks(maps[i + 1]!)) {
             expect(usage.get(pack)).toBeGreaterThanOrEqual(bytes);
           }
           if (runs.length === 0) expect(usage).toEqual(await neededPacks(maps[i + 1]!));
         }
-        const seenNodes = new Set<string>();
+        const seenNodes = new LocationSet();
         const together = new Map<string, number>();
-        for (const map of maps) for (const [pack, n] of await map.packUsage({ seen: seenNodes })) together.set(pack, n);
+        for (const map of maps) for (const [pack, n] of await packUsage(map, seenNodes)) together.set(pack, n);
         for (const map of maps)
           for (const pack of (await neededPacks(map)).keys()) expect(together.has(pack)).toBe(true);
       }),

@@ -2,7 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { RecordKind } from '../../../src/repository/format/record.ts';
 import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
+import { diffMaps } from '../../../src/repository/map/diff.ts';
 import { runsToMerge } from '../../../src/repository/map/run-policy.ts';
+import { innerNodes, packUsage } from './support/map-nodes.ts';
 import { BLOCK_SIZE, collect, entryOf, writeStep } from './support/naive-map.ts';
 import { plainIds, RecordStore } from './support/record-store.ts';
 
@@ -68,7 +70,7 @@ describe('what an incremental writes', () => {
     expect(store.written.length - written).toBe(map.geometry.rootLevel + 1);
     expect(next.descriptor.root!.id).toEqual(map.descriptor.root!.id);
     expect((await next.lookup(77, 1)).entries[0]!.location).toEqual(moved.location);
-    expect(await collect(BlockMap.diff(map, next))).toEqual([]);
+    expect(await collect(diffMaps(map, next))).toEqual([]);
   });
 
   test('a long stretch of changed blocks is folded: a run would be larger', async () => {
@@ -208,7 +210,7 @@ describe('what reading costs', () => {
     const next = await writeStep(store, FAN_OUT, { size, changes: [[700, entryOf(1)]], fold: true }, map);
     const [a, b] = [map, next].map((each) => new BlockMap(each.descriptor, FAN_OUT, store, plainIds));
     store.reads = 0;
-    expect(await collect(BlockMap.diff(a!, b!))).toEqual([{ firstBlock: 700, blockCount: 1 }]);
+    expect(await collect(diffMaps(a!, b!))).toEqual([{ firstBlock: 700, blockCount: 1 }]);
     expect(store.reads).toBe(2 * (map.geometry.rootLevel + 1));
   });
 
@@ -216,21 +218,17 @@ describe('what reading costs', () => {
     const { store, map } = await full();
     const next = await writeStep(store, FAN_OUT, { size, changes: [[700, entryOf(1)]] }, map);
     store.readKinds.length = 0;
-    expect(await collect(BlockMap.diff(map, next, { exact: false }))).toEqual([{ firstBlock: 700, blockCount: 1 }]);
+    expect(await collect(diffMaps(map, next, { exact: false }))).toEqual([{ firstBlock: 700, blockCount: 1 }]);
     expect(store.readKinds).toEqual([RecordKind.runChunk]);
   });
 
   test('the packs of a map are found without reading a leaf', async () => {
     const { store, map } = await full();
-    await map.packUsage();
+    await packUsage(map);
     expect(store.readKinds).not.toContain(RecordKind.leaf);
-    expect(store.readKinds.length).toBe(await innerNodes(map));
+    expect(store.readKinds.length).toBe((await innerNodes(map)).length);
   });
 });
-
-async function innerNodes(map: BlockMap): Promise<number> {
-  return (await collect(map.tree.innerNodes(() => true))).length;
-}
 
 test('as few of the newest runs are merged as come to no more than the next older one', () => {
   expect(runsToMerge([1, 1, 1, 1, 1, 1, 1, 1, 8])).toBe(8);

@@ -17,6 +17,7 @@ import { RESERVED } from '../../../src/targets/file/object-path.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { QuotaTarget } from '../../support/quota-target.ts';
 import { withCode } from '../../support/with-code.ts';
+import { packUsage } from '../map/support/map-nodes.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
@@ -159,7 +160,7 @@ describe('repacking', () => {
     const ofVolume: string[] = [];
     for (const id of ids) {
       const map = openMap(context, context.log.state.backups.get(id)!.descriptor);
-      const [moved] = [...(await map.packUsage({})).keys()].filter((key) => context.log.state.relocations.has(key));
+      const [moved] = [...(await packUsage(map)).keys()].filter((key) => context.log.state.relocations.has(key));
       ofVolume.push(packKey(context.log.state.relocations.get(moved!)!.location.pack));
     }
     expect(new Set(ofVolume).size).toBe(2);

@@ -6,6 +6,7 @@ import type { PruneOptions } from '../../../src/repository/prune/prune-options.t
 import { applyRetention } from '../../../src/repository/retention/apply-retention.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { packUsage } from '../map/support/map-nodes.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
 const AT_ONCE: PruneOptions = { graceMs: 0, repackBelow: 0 };
@@ -16,7 +17,7 @@ const changed = (content: Content, step: number): Content =>
 
 /** Packs that a backup's map needs, each with how many bytes. */
 const usageOf = (context: RepositoryContext, id: string) =>
-  openMap(context, context.log.state.backups.get(id)!.descriptor).packUsage({});
+  packUsage(openMap(context, context.log.state.backups.get(id)!.descriptor));
 
 async function world() {
   const target = new MemoryTarget();

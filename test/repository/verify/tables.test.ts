@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { inRanges } from '../../../src/common/block-range.ts';
 import { damagedBlocksOf, needsRebuild } from '../../../src/repository/backup/quarantined-base.ts';
-import { FreshRecords } from '../../../src/repository/context/fresh-records.ts';
-import { openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
+import { freshRecords } from '../../../src/repository/context/fresh-records.ts';
+import { mapOver, openMap, type RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { type Location, RecordKind } from '../../../src/repository/format/record.ts';
 import { packTables } from '../../../src/repository/log/entries/known-names.ts';
-import { StoredRecords } from '../../../src/repository/packs/stored-records.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
@@ -90,8 +89,8 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
     const { live } = await movedRepository(context);
     const targets = new Set<string>();
     for (const relocation of context.log.state.relocations.values()) {
-      const records = new FreshRecords(context, target, async () => {}, undefined);
-      for (const pack of (await records.readTable(relocation)).packs) targets.add(packKey(pack));
+      const { relocations } = freshRecords(context, {});
+      for (const { pack } of await relocations.targets(relocation)) targets.add(packKey(pack));
     }
     const [key] = targets;
     await target.delete(key!);
@@ -102,12 +101,12 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
     const damaged = await damagedBlocksOf(context, map, {});
     expect(damaged.length).toBeGreaterThan(0);
     // Exactly those blocks can't be read, and those of which no node says any more where they are.
-    const fresh = new FreshRecords(await openHost(target, host), target, async () => {}, undefined);
+    const other = await openHost(target, host);
+    const fresh = freshRecords(other, {});
     const isBroken = await needsRebuild(context, map, {});
     let unreadable = 0;
     for (let block = 0; block < 120; block++) {
-      const readable = await fresh
-        .map(map.descriptor)
+      const readable = await mapOver(other, fresh, map.descriptor)
         .lookup(block, 1)
         .then(async ({ entries: [entry] }) => {
           await fresh.read(RecordKind.block, entry!.id, entry!.location);
@@ -195,8 +194,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('tables, encrypte
     await verifyRepository(context, { depth: 'structure' }, QUICK);
     expect(await needsRebuild(context, map, {})).toBe(true);
     expect(await damagedBlocksOf(context, map, {})).toEqual([{ firstBlock: 0, blockCount: 200 }]);
-    const stored = new StoredRecords({ target, keys: context.keys, fanOut: context.format.fanOut });
-    await expect(stored.read(RecordKind.inner, root!.id, root!.location)).rejects.toMatchObject({
+    await expect(freshRecords(context, {}).read(RecordKind.inner, root!.id, root!.location)).rejects.toMatchObject({
       code: 'PACK_MISSING',
     });
   });

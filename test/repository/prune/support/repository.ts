@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { commitPacks } from '../../../../src/repository/backup/backup-session.ts';
-import type { RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
+import { mapOver, type RepositoryContext } from '../../../../src/repository/context/repository-context.ts';
 import { makeKeySlot } from '../../../../src/repository/crypto/key-slot.ts';
 import { RepositoryKeys } from '../../../../src/repository/crypto/repository-keys.ts';
 import { checkUnlock } from '../../../../src/repository/crypto/unlock.ts';
@@ -18,7 +18,7 @@ import { NodeWriter } from '../../../../src/repository/packs/node-writer.ts';
 import { PackWriter } from '../../../../src/repository/packs/pack-writer.ts';
 import { sealRecord } from '../../../../src/repository/packs/record-sealing.ts';
 import { RecordStore } from '../../../../src/repository/packs/record-store.ts';
-import { PlacedRecords } from '../../../../src/repository/prune/placed-records.ts';
+import { collectorRecords } from '../../../../src/repository/prune/live-packs.ts';
 import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import { randomBytes } from '../../../support/randomness.ts';
 
@@ -139,7 +139,7 @@ export class Backups {
       else if (base !== undefined) changes.push([block, undefined]);
     }
     const descriptor = await writeBlockMap({
-      previous: base === undefined ? undefined : new PlacedRecords(context).map(base.descriptor),
+      previous: base === undefined ? undefined : mapOver(context, collectorRecords(context), base.descriptor),
       size: content.length * BLOCK,
       blockSize: BLOCK,
       fanOut: FAN_OUT,
@@ -175,13 +175,13 @@ export class Backups {
   /** Reads every backup that is not forgotten, and compares it byte for byte. */
   async check(context: RepositoryContext): Promise<void> {
     const state = await context.log.catchUp();
-    const placed = new PlacedRecords(context);
+    const records = collectorRecords(context);
     for (const [id, backup] of state.backups) {
       const expected = this.contents.get(id) as Content;
-      const map = placed.map(backup.descriptor);
+      const map = mapOver(context, records, backup.descriptor);
       let compared = 0;
       for await (const { block, entry } of map.entries()) {
-        const bytes = await placed.read(RecordKind.block, entry.id, entry.location);
+        const bytes = await records.read(RecordKind.block, entry.id, entry.location);
         const wanted = expected[block];
         if (wanted === undefined || Buffer.compare(bytes, wanted) !== 0)
           throw new Error(`block ${block} of ${id} differs`);
