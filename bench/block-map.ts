@@ -72,7 +72,7 @@ class FileStore implements RecordReader, RecordWriter {
   }
 }
 
-/** Ids as good as random, cheaply: what a real one costs is not the map's. */
+/** Makes ids that are as good as random, cheaply: the cost of a real id is not the map's. */
 function entryMaker(generation: number) {
   let pack: PackName = { session: 3, random: '' };
   let packOf = -1;

@@ -82,7 +82,7 @@ async function bytesPerBlock(): Promise<[changeMap: number, stateMap: number]> {
 }
 
 if (process.argv[2] !== undefined) {
-  // A fresh process: one call, and that is all.
+  // A fresh process makes one call and ends.
   console.log(diffMs(twoMaps(process.argv[2] as Layout)).ms);
 } else {
   const [changeMap, stateMap] = await bytesPerBlock();

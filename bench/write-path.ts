@@ -34,7 +34,7 @@ interface Row {
   readonly name: string;
   readonly goal: number;
   readonly device: 'memory' | 'file';
-  /** `sync`: the synchronous door. */
+  /** `sync` is the synchronous door. */
   readonly depth: number | 'sync';
   readonly writesPerRound: number;
   readonly pairs: number;

@@ -18,12 +18,12 @@ async function play(stage: Stage): Promise<void> {
   await using volume = await CopyOnWriteVolume.open(device, { preserve: { spillPath: stage.path('pre-images') } });
   await using _writer = await stage.startWriting(volume);
 
-  // Once in the life of a repository. Later it is `open(target, { unlock: encryption })`.
+  // A repository is created once. Later it is opened: `open(target, { unlock: encryption })`.
   await using repository = await stage.step('create the repository', () =>
     BackupRepository.create(target, { encryption, signal }),
   );
 
-  // The first instruction. It copies nothing: from now on a block is preserved just before it is overwritten, and uploaded.
+  // The first instruction copies nothing: from now on a block is preserved just before it is overwritten, and uploaded.
   // `startBackup` takes a volume, too. A snapshot is for hosts that have something to do at the very instant; the job shares it.
   const freeze = async (instant: string) => {
     await using snapshot = await volume.createSnapshot({ atInstant: stage.copyAtInstant(instant), signal });
@@ -37,14 +37,14 @@ async function play(stage: Stage): Promise<void> {
       await stage.betweenInstructions(job);
       // Ask at any time what is safe already and where each block is; `job.watch()` reports it as it changes.
       stage.showWhere(job);
-      // The second instruction: what is left, in order. Interception goes on, and every block is stored once.
+      // The second instruction stores what is left, in order. Interception goes on, and every block is stored once.
       job.sweep();
       return job.done;
     },
     ({ readBytes }) => ({ readBytes }),
   );
 
-  // The next one takes the last one as its base and moves what was written since; the volume knows what that is.
+  // The next backup takes the last one as its base and uploads what was written since; the volume knows what that is.
   await stage.letWritesGoOn();
   const second = await stage.step(
     'incremental backup',
@@ -59,7 +59,7 @@ async function play(stage: Stage): Promise<void> {
     }),
   );
 
-  // Back: the first onto a new file, then the second onto that file, for which only what differs moves.
+  // Restoring: the first backup onto a new file, then the second onto that file, for which only what differs is fetched.
   {
     const path = stage.path('restored.img');
     await using copy = await FileDevice.open(path, { create: { sizeBytes: first.size } });
@@ -76,7 +76,7 @@ async function play(stage: Stage): Promise<void> {
     await stage.clearAway(path);
   }
 
-  // Another day, all of it in one call: both instructions at once, and waiting.
+  // `backup` does all of it in one call: both instructions at once, and it waits until the backup is complete.
   await stage.letWritesGoOn();
   const third = await stage.step(
     'incremental again',
@@ -87,8 +87,8 @@ async function play(stage: Stage): Promise<void> {
     ({ readBytes }) => ({ readBytes }),
   );
 
-  // In the years after. A policy says what is forgotten, such as `{ keepLast: 3, keepDaily: 14 }`; pruning gives back what
-  // only that needed. Left to its defaults it gives readers a day, and moves nothing for a few MiB.
+  // A policy says what is forgotten over the years, such as `{ keepLast: 3, keepDaily: 14 }`, and pruning frees what only that
+  // needed. By default it gives readers a day, and does not repack for a few MiB.
   await stage.step(
     'forget and prune',
     async (onProgress) => {
@@ -98,7 +98,7 @@ async function play(stage: Stage): Promise<void> {
     ({ freedBytes, deletedObjects }) => ({ remark: `${bytes(freedBytes)} in ${count(deletedObjects)} objects freed` }),
   );
 
-  // Any other host, with nothing but the target and the passphrase. A backup opened in place is a read-only device.
+  // Any other host needs nothing but the target and the passphrase. A backup opened in place is a read-only device.
   await using elsewhere = await stage.step('open elsewhere', () =>
     BackupRepository.open(target, { unlock: encryption, readOnly: true, signal }),
   );
@@ -123,7 +123,7 @@ async function play(stage: Stage): Promise<void> {
     () => ({ remark: 'each is what it was at the third instant' }),
   );
 
-  // Disaster recovery: all of it, from what pruning has left.
+  // Disaster recovery restores all of it, from what pruning has left.
   {
     const path = stage.path('recovered.img');
     await using copy = await FileDevice.open(path, { create: { sizeBytes: latest.size } });
@@ -133,7 +133,7 @@ async function play(stage: Stage): Promise<void> {
     await stage.compare(path, 'third');
   }
 
-  // Trust is good. A host would verify a part at a time (`fraction`), the least recently verified first.
+  // A host would verify a part at a time (`fraction`), the least recently verified first.
   await stage.step(
     'verify all data',
     async (onProgress) => {

@@ -19,15 +19,15 @@ import { runMethod } from './support/run-method.ts';
 
 const COMPARE_EVERY_MS = 100;
 const PARALLEL = 16;
-const MAX_FAILURES = 100; // of puts that `withRetries` has tried six times already
+const MAX_FAILURES = 100; // Counts puts that `withRetries` has tried six times already.
 const SWEPT = 0;
-const INTERCEPTED = 1; // goes first: a pre-image takes up room until it is stored
+const INTERCEPTED = 1; // These go first: a pre-image takes up room until it is stored.
 
 /** From the first instruction to completion: then the target holds the volume as it was at one instant. */
 async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Backup): Promise<void> {
   const { signal, tally } = demo;
 
-  // The first instruction. It copies nothing: the baseline records the state of every block at the instant.
+  // The first instruction copies nothing: the baseline records the state of every block at the instant.
   await using snapshot = await volume.createSnapshot({ atInstant: demo.copyReference });
   const { states, size, blockSize } = snapshot;
   const baseline = states.clone();
@@ -50,7 +50,7 @@ async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Back
     uploads
       .add(() => upload(block, priority), { priority })
       .catch((error) => {
-        snapshot.mark(block, 'failed'); // Back to where it was: a later comparison, or the sweep, finds it again.
+        snapshot.mark(block, 'failed'); // The block is where it was before: a later comparison, or the sweep, finds it again.
         if (!BackupError.is(error) || !error.retryable || ++tally.failures > MAX_FAILURES) demo.fail(error);
       });
   };
@@ -70,7 +70,7 @@ async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Back
   // Ask, at any time: how much is stored already, and where each block's content is now.
   demo.asked(states.counts, (block) => states.get(block));
 
-  // The second instruction: the remaining blocks in order. Interception goes on, and every block is stored once.
+  // The second instruction stores the remaining blocks in order. Interception goes on, and every block is stored once.
   while (!isComplete()) {
     for (const block of blocksOf(states.ranges('pending'))) {
       await uploads.onSizeLessThan(PARALLEL);
@@ -82,7 +82,7 @@ async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Back
     signal.throwIfAborted();
   }
 
-  // Complete. The manifest goes last: where there is one, all that it names is there too.
+  // The backup is complete. The manifest is put last: where there is one, all that it names is there too.
   const record = states.encode();
   const manifest = { size, blockSize, frozenAt: snapshot.frozenAt, record: sha256(record), blocks: hashes };
   await target.put('record/states', record, { signal });

@@ -9,7 +9,7 @@ const packages = (path) => JSON.parse(readFileSync(new URL(path, import.meta.url
 
 function isInstalled() {
   try {
-    const installed = packages('../node_modules/.package-lock.json'); // Written by npm when all is done.
+    const installed = packages('../node_modules/.package-lock.json'); // npm writes this file last.
     return Object.entries(packages('../package-lock.json')).every(
       ([path, { version, optional }]) => path === '' || optional || installed[path]?.version === version,
     );

@@ -37,7 +37,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 const KEY = new Uint8Array(32).fill(7);
 const FAN_OUT = 248;
 const name = (n: number) => n.toString(16).padStart(8, '0').repeat(4);
-/** That does not compress, as ids don't: a checkpoint that does would be refused for the memory that it takes. */
+/** Content that does not compress, as ids don't: a checkpoint that does would be refused for the memory that it takes. */
 const idOf = (n: number) => new Uint8Array(hash('sha256', String(n), 'buffer'));
 const packOf = (n: number): PackName => ({ session: n + 1, random: name(n) });
 const locationIn = (n: number): Location => ({

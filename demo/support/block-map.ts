@@ -7,7 +7,7 @@ type Look = Exclude<BlockState, 'stored'> | 'rescued' | 'intercepted' | 'swept';
 
 interface Appearance {
   readonly ink: Ink;
-  /** For terminals without colours. */
+  /** What a cell is drawn with on terminals without colours. */
   readonly letter: string;
   readonly word: string;
 }
@@ -24,7 +24,7 @@ const LOOKS: Readonly<Record<Look, Appearance>> = {
   lost: { ink: [196, 31], letter: '!', word: 'lost' },
 };
 
-/** Three of them on a line. */
+/** The legend has three entries on a line. */
 const ENTRY_COLUMNS = 25;
 
 /** Where blocks of a cell are in different states, the first of these that is there is shown. */

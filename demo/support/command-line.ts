@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-/** What the command lines of one demo and the other differ in. */
+/** In what the command lines of the two demos differ. */
 export interface DemoCommand {
   readonly script: string;
   /** What it does, in words. */

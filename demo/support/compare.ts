@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
-/** What came of comparing two files. */
+/** The result of comparing two files. */
 export interface Comparison {
   /** The first byte that differs, -1 when the files are equal byte for byte. */
   readonly firstDifference: number;
@@ -38,7 +38,7 @@ export async function sha256OfFile(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Up to {@link CHUNK_BYTES} from `position` on, fewer only at the end of the file. */
+/** Reads up to {@link CHUNK_BYTES} from `position` on, fewer only at the end of the file. */
 async function chunk(file: FileHandle, position: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
   let length = 0;

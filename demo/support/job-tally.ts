@@ -18,12 +18,12 @@ export class JobTally implements Moved, Disposable {
     volume.events.on('blockPreserved', this.#onPreserved);
   }
 
-  /** Bytes that went up. */
+  /** Bytes that were uploaded. */
   get storedBytes(): number {
     return this.#job.progress().transferredBytes;
   }
 
-  /** Of those that are stored. */
+  /** How many of the stored blocks were intercepted. */
   get interceptedBlocks(): number {
     let blocks = 0;
     for (const block of this.#intercepted) if (this.#job.states.get(block) === 'stored') blocks++;

@@ -12,11 +12,11 @@ const MIB = 1024 * 1024;
 export const IMAGE_BYTES = 512 * MIB;
 /** Real files in it; the rest stays empty, as on any disk. */
 const CONTENT_BYTES = 360 * MIB;
-/** No more than that from one place, so that there is some of everything. */
+/** The most that is taken from one folder, so that there is some of everything. */
 const SOURCE_BYTES = CONTENT_BYTES / 2;
 const MAX_FILE_BYTES = 64 * MIB;
 const FILESYSTEM_BLOCK = 4096;
-/** Where real files are, on one machine or another. */
+/** Folders with real files; not every machine has all of them. */
 const SOURCES = ['/usr/lib', 'node_modules', '/usr/share', '/usr/bin', '/usr/local', '/Library', '/opt'];
 /** Where tools for administrators are, which may not be on the path of others. */
 const SYSTEM_PATH = ['/usr/sbin', '/sbin', '/opt/homebrew/opt/e2fsprogs/sbin', '/usr/local/opt/e2fsprogs/sbin'];

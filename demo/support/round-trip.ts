@@ -26,7 +26,7 @@ interface Figures {
   readonly writtenBytes: number;
 }
 
-/** Backs up an image that is being written to, restores it and compares, telling what happens. */
+/** Backs up an image that is being written to, restores it and compares, and prints what happens. */
 export class RoundTrip {
   readonly #method: Method;
   readonly #parts: DemoParts;

@@ -36,7 +36,7 @@ export async function runDemo(
       await using target = withRetries(traffic);
       await play({ line, terminal, workspace, target, traffic });
     } catch (error) {
-      // What failed first is what matters; the rest came of being aborted.
+      // The first failure is the one that matters; the others come from the abort.
       throw workspace.signal.aborted ? workspace.signal.reason : error;
     }
   } catch (error) {

@@ -68,7 +68,7 @@ export class Stage {
   #writer: RandomWriter | undefined;
   #volumeBytes = 0;
   #comparedBytes = 0;
-  /** Spent on copies for comparing with, which is no part of a backup. */
+  /** Time spent on copies for comparing with, which is no part of a backup. */
   #copyMs = 0;
   readonly #referencePaths = new Set<string>();
   /** What is on show in the current step. */
@@ -82,7 +82,7 @@ export class Stage {
     this.signal = parts.workspace.signal;
   }
 
-  /** Of a file that goes with the others in the end. */
+  /** The path of a file that is removed with the others in the end. */
   path(name: string): string {
     return this.#parts.workspace.path(name);
   }
@@ -161,7 +161,7 @@ export class Stage {
     job.done.then(ended, ended);
   }
 
-  /** The time between the two instructions. A job may be over before it. */
+  /** Waits for the time between the two instructions. A job may be over before it has passed. */
   async betweenInstructions(job: BackupJob): Promise<void> {
     await Promise.race([this.#wait(this.#parts.line.lazyMs), job.done]);
   }
@@ -174,7 +174,7 @@ export class Stage {
     }
   }
 
-  /** Time goes by. */
+  /** Lets the writer write for a while. */
   async letWritesGoOn(): Promise<void> {
     const { terminal } = this.#parts;
     const before = this.#writer?.writes ?? 0;
@@ -200,7 +200,7 @@ export class Stage {
     this.#say(terminal.paint(`  SHA-256 ${sha256}`, FAINT));
   }
 
-  /** The same for a piece of it. */
+  /** Compares a piece of a file in the same way. */
   async compareAt(offset: number, piece: Uint8Array, name: string): Promise<void> {
     await using reference = await open(this.#referencePath(name));
     const expected = Buffer.alloc(piece.length);
@@ -217,7 +217,7 @@ export class Stage {
     this.#referencePaths.clear();
   }
 
-  /** The last word, once all has come back as it was. */
+  /** Prints the last words, once everything that was restored has been found equal. */
   takeABow(): void {
     const { terminal } = this.#parts;
     terminal.print();

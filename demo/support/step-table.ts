@@ -8,9 +8,9 @@ export interface StepCost {
   readonly uploadedBytes: number;
   readonly downloadedBytes: number;
   readonly requests: number;
-  /** Of a backup: read from the volume. */
+  /** What a backup has read from the volume, in bytes. */
   readonly readBytes: number | undefined;
-  /** Of a backup: how much there was to store, zeroes left out where that is known. */
+  /** How much a backup had to store, in bytes, without zeroes where those are known. */
   readonly contentBytes: number | undefined;
 }
 

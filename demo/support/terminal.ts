@@ -26,7 +26,7 @@ export class Terminal {
     this.#stream = stream;
     this.isLive = stream.isTTY === true && stream.columns >= COLUMNS && process.env.TERM !== 'dumb';
     this.#colorDepth = this.isLive ? stream.getColorDepth() : 1;
-    // However the process ends, the cursor is back.
+    // The cursor is shown again, however the process ends.
     if (this.isLive) process.on('exit', () => this.#stream.write(SHOW_CURSOR));
   }
 

@@ -6,7 +6,7 @@ import { bytes } from './figures.ts';
 
 const SIGNALS: Readonly<Partial<Record<NodeJS.Signals, number>>> = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 };
 
-/** The user wants no more. */
+/** The reason of an abort by the user. */
 export class Interrupted extends Error {
   /** What a shell expects of a process that ended by that signal. */
   readonly exitCode: number;
@@ -35,7 +35,7 @@ export class Workspace implements AsyncDisposable {
   private constructor(folder: string) {
     this.folder = folder;
     this.signal = this.#controller.signal;
-    // Also when the process ends on the way, and for what a request that was given up has written since.
+    // This runs also when the process ends early, and removes what a request that was given up has written since.
     process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
     for (const name of Object.keys(SIGNALS)) process.on(name, this.#onSignal);
   }
