@@ -114,10 +114,10 @@ export const SUBJECTS: readonly Subject[] = [
     name: 'sliceDevice',
     is: [],
     make: () => main.sliceDevice(new main.MemoryDevice(2 * BLOCK), { offset: 0, length: BLOCK }),
-    methods: { ...MAYBE, place: [], placeOf: [] },
+    methods: { ...MAYBE, locate: [], locateBytes: [] },
     lacks: MAY_LACK,
-    answersClosed: ['placeOf'],
-    ends: ['place', 'placeOf'], // Not of the type: arithmetic that the volume shares.
+    answersClosed: ['locateBytes'],
+    ends: ['locate', 'locateBytes'], // Not of the type: arithmetic that the volume shares.
   },
   {
     name: 'FileDevice',

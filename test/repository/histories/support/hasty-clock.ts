@@ -1,5 +1,7 @@
 import type { TargetClock } from '../../../../src/common/clock.ts';
 
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 let sleptMs = 0;
 
 /**
