@@ -18,6 +18,11 @@ const REFUSING: readonly StateMask[] = BLOCK_STATES.map((_, to) =>
   Uint8Array.from(BLOCK_STATES, (_, from) => 1 - (ALLOWED[from * 8 + to] as number)),
 );
 
+/** By state byte: all other states. */
+const OTHERS: readonly StateMask[] = BLOCK_STATES.map((_, byte) =>
+  Uint8Array.from(BLOCK_STATES, (_, other) => Number(other !== byte)),
+);
+
 /**
  * A state byte for each block, in chunks. A chunk whose blocks are all in one state takes no memory. A chunk that two maps
  * share is kept once, until one of them changes it. For every other chunk, the blocks in each state are counted. So the
@@ -118,8 +123,8 @@ export class StateChunks {
       if (this.#mixed.hasAny(slot, wanted)) {
         const bytes = this.#mixed.at(slot);
         const base = chunk * CHUNK_BLOCKS;
-        for (let place = at - base; place < next - base; place = endOfEqualBytes(bytes, place, next - base)) {
-          if (wanted[bytes[place] as number] === 1) return base + place;
+        for (let index = at - base; index < next - base; index = endOfEqualBytes(bytes, index, next - base)) {
+          if (wanted[bytes[index] as number] === 1) return base + index;
         }
       }
       at = next;
@@ -129,23 +134,7 @@ export class StateChunks {
 
   /** Where the run of blocks in one state that begins at a block ends. */
   endOfRun(block: number): number {
-    const byte = this.get(block);
-    for (let at = block; at < this.blockCount; ) {
-      const chunk = at >>> CHUNK_BITS;
-      const uniform = this.#uniform[chunk] as number;
-      if (uniform === byte) {
-        at = this.#endOf(endOfEqualBytes(this.#uniform, chunk, this.#uniform.length) - 1);
-        continue;
-      }
-      if (uniform !== MIXED) return at;
-      const next = this.#endOf(chunk);
-      const bytes = this.#mixed.at(this.#slots[chunk] as number);
-      const base = chunk * CHUNK_BLOCKS;
-      if (bytes[at - base] !== byte) return at;
-      at = base + endOfEqualBytes(bytes, at - base, next - base);
-      if (at < next) return at;
-    }
-    return this.blockCount;
+    return this.next(block, this.blockCount, OTHERS[this.get(block)] as StateMask);
   }
 
   /** The first block from `from` on that is in different states in two maps of one size; `blockCount` if none is. */

@@ -86,26 +86,21 @@ export class EpochMap {
   }
 
   *#changedSince(serial: number): Generator<BlockRange, undefined> {
-    let run: { firstBlock: number; blockCount: number } | undefined;
     const { blocks } = this;
-    for (let at = 0; ; ) {
+    let run = { firstBlock: 0, blockCount: 0 };
+    for (let at = 0; at < blocks.blockCount; ) {
       const block = blocks.nextSince(this.#epochOf(serial) ?? 0, at, blocks.blockCount);
-      if (block === blocks.blockCount) break;
       at = blocks.endOfChunk(block);
       for (const next of this.#changesIn(block, at, serial)) {
-        if (
-          run !== undefined &&
-          run.firstBlock + run.blockCount === next.firstBlock &&
-          run.blockCount < MAX_RUN_BLOCKS
-        ) {
+        if (run.firstBlock + run.blockCount === next.firstBlock && run.blockCount < MAX_RUN_BLOCKS) {
           run.blockCount += next.blockCount;
         } else {
-          if (run !== undefined) yield run;
+          if (run.blockCount > 0) yield run;
           run = next;
         }
       }
     }
-    if (run !== undefined) yield run;
+    if (run.blockCount > 0) yield run;
   }
 
   /**

@@ -2,14 +2,9 @@ import { BackupError } from '../common/errors.ts';
 import type { Spill } from './spill.ts';
 
 /** Where the content of one pre-image is kept: in a buffer, or in a slot of the spill. */
-export type Allocation = MemoryAllocation | SpillAllocation;
+export type Allocation = { readonly kind: 'memory'; readonly bytes: Uint8Array } | SpillAllocation;
 
-interface MemoryAllocation {
-  readonly kind: 'memory';
-  readonly bytes: Uint8Array;
-}
-
-export interface SpillAllocation {
+interface SpillAllocation {
   readonly kind: 'spill';
   readonly spill: Spill;
   readonly slot: number;

@@ -110,27 +110,19 @@ export class PendingCopies {
     claim.settled.promise.catch(() => {}); // The writes that have joined see the error; there may be none left.
     this.#table.set(block, claim);
     const allocation = this.#waiting.size === 0 ? this.#core.buffers.allocate() : undefined;
-    if (allocation === undefined) {
-      this.#waitForRoom(claim);
+    // @mutation room-waited-for
+    const isWorthWhile = this.#isRoomToCome();
+    if (allocation === undefined && !isWorthWhile) {
+      this.#fail(claim, this.#core.buffers.fullError());
       return claim;
     }
     // Timers run before I/O is polled: after a long step the answer may have arrived in time and not been seen yet.
     // @mutation room-of-removed-claim
     const expire = () => setImmediate(() => this.#expire(claim));
     claim.deadline = this.#deadlines.start(expire);
-    void this.#preserve(claim, allocation);
+    if (allocation === undefined) this.#waiting.add(claim);
+    else void this.#preserve(claim, allocation);
     return claim;
-  }
-
-  #waitForRoom(claim: Claim): void {
-    // @mutation room-waited-for
-    const isWorthWhile = this.#isRoomToCome();
-    if (!isWorthWhile) {
-      this.#fail(claim, this.#core.buffers.fullError());
-      return;
-    }
-    this.#waiting.add(claim);
-    claim.deadline = this.#deadlines.start(() => setImmediate(() => this.#expire(claim)));
   }
 
   #isRoomToCome(): boolean {

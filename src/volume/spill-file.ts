@@ -90,6 +90,12 @@ export interface SpillFileOptions {
   readonly statfs?: ((folder: string) => Promise<{ readonly bavail: number; readonly bsize: number }>) | undefined;
 }
 
+/** Removes the name of an open file, and returns whether the system allows that. */
+export async function isRemoved(path: string): Promise<boolean> {
+  const [{ status }] = await Promise.allSettled([unlink(path)]);
+  return status === 'fulfilled';
+}
+
 type Moved = (error: Error | null, count: number) => void;
 type Transfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number, done: Moved) => void;
 type SyncTransfer = (fd: number, buffer: Uint8Array, at: number, length: number, position: number) => number;
@@ -193,11 +199,10 @@ export class SpillFile implements SyncBlockDevice {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // A descriptor that is closed during a call may already belong to another file.
-    if (this.#inFlight > 0) {
-      await new Promise<void>((resolve) => {
-        this.#whenIdle = resolve;
-      });
-    }
+    const idle = new Promise<void>((resolve) => {
+      this.#whenIdle = resolve;
+    });
+    if (this.#inFlight > 0) await idle;
     this.reset();
     await this.#closing;
   }
@@ -210,8 +215,8 @@ export class SpillFile implements SyncBlockDevice {
     this.#pathLeft = undefined;
     // In the background, because freeing the blocks of a large file takes a while.
     const closing = promisify(fs.close)(fd)
-      .then(() => (path === undefined ? undefined : unlink(path)))
-      .catch(() => {});
+      .catch(() => {})
+      .then(() => path !== undefined && isRemoved(path));
     this.#closing = Promise.all([this.#closing, closing]);
   }
 
@@ -258,14 +263,11 @@ export class SpillFile implements SyncBlockDevice {
   async #open(): Promise<number> {
     const path = this.#newPath();
     const fd = await promisify(fs.open)(path, FLAGS, READABLE_BY_OWNER_ONLY);
-    const isUnlinked = await unlink(path).then(
-      () => true,
-      () => false,
-    );
+    const isUnlinked = await isRemoved(path);
     if (this.#fd !== undefined) {
       // The synchronous door has created one in the meantime.
       await promisify(fs.close)(fd);
-      if (!isUnlinked) await unlink(path).catch(() => {});
+      if (!isUnlinked) await isRemoved(path);
       return this.#fd;
     }
     this.#fd = fd;

@@ -1,9 +1,8 @@
-import { unlink } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { FileDevice } from '../device/file-device.ts';
-import { findSpillFolder, SpillFile, spillFolders, type UnusableFolder } from './spill-file.ts';
+import { findSpillFolder, isRemoved, SpillFile, spillFolders, type UnusableFolder } from './spill-file.ts';
 import type { CheckedVolumeOptions } from './volume-options.ts';
 
 /** How much of the disk is reserved at a time. */
@@ -183,13 +182,10 @@ export async function openSpill(
 async function openSpillFile(path: string, sizeBytes: number, options: CheckedVolumeOptions): Promise<Spill> {
   const file = await FileDevice.open(path, { create: { sizeBytes }, shared: true });
   // Where the system allows it the file has no name from here on, so that it disappears however the process ends.
-  const isUnlinked = await unlink(path).then(
-    () => true,
-    () => false,
-  );
+  const isUnlinked = await isRemoved(path);
   const close = async () => {
     await file.close();
-    if (!isUnlinked) await unlink(path).catch(() => {});
+    if (!isUnlinked) await isRemoved(path);
   };
   const { blockSize, verifySpill } = options;
   return new Spill(file, { slotBytes: blockSize, limitBytes: sizeBytes, isVerified: verifySpill, close });

@@ -83,20 +83,8 @@ export interface VolumeOptions {
   preserve?: PreserveOptions | undefined;
 }
 
-/** {@link VolumeOptions}, checked and with its defaults. */
-export interface CheckedVolumeOptions {
-  readonly blockSize: number;
-  readonly name: string | undefined;
-  readonly closeDevice: boolean;
-  readonly memoryBytes: number;
-  readonly spillPath: string | undefined;
-  readonly spillDevice: BlockDevice | undefined;
-  /** `undefined`: the default limit. */
-  readonly spillBytes: number | undefined;
-  readonly verifySpill: boolean;
-  readonly deadlineMs: number;
-  readonly onFailure: PreserveFailure;
-}
+/** {@link VolumeOptions}, checked and with its defaults. Without `spillBytes` the default limit applies. */
+export type CheckedVolumeOptions = Readonly<ReturnType<typeof checkVolumeOptions>>;
 
 const POLICIES: readonly PreserveFailure[] = ['fail-write', 'lose-block', 'break-snapshot'];
 const MAX_BLOCKS = 2 ** 32;
@@ -118,7 +106,7 @@ const PRESERVE_OPTIONS = {
 } as const satisfies Record<keyof PreserveOptions, true>;
 
 /** Checks the options and applies their defaults. @throws TypeError */
-export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions): CheckedVolumeOptions {
+export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions) {
   deviceArgument('device', device);
   const options = optionsArgument('options', given, VOLUME_OPTIONS);
   const { blockSize = 64 * KIB, name, closeDevice = false } = options;

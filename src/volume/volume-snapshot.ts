@@ -12,7 +12,7 @@ import type { ChangePoint } from './epoch-map.ts';
 import type { SnapshotOptions } from './freeze.ts';
 import type { BlockMark } from './live-snapshots.ts';
 import type { PreimageUse } from './preimage-buffers.ts';
-import { readSnapshot, snapshotExtents } from './snapshot-reader.ts';
+import { SnapshotReader } from './snapshot-reader.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { PreserveFailure } from './volume-options.ts';
@@ -100,12 +100,14 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   readonly point: ChangePoint;
   readonly #core: VolumeCore;
   readonly #record: SnapshotRecord;
+  readonly #reader: SnapshotReader;
 
   /** @internal */
   constructor(volume: Volume, core: VolumeCore, record: SnapshotRecord) {
     this.volume = volume;
     this.#core = core;
     this.#record = record;
+    this.#reader = new SnapshotReader(core, record);
     this.size = core.device.size;
     this.sectorSize = core.device.sectorSize;
     this.maxTransferBytes = core.device.maxTransferBytes;
@@ -149,7 +151,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
     abortOptionsArgument(options);
     this.#record.requireLive();
     checkSpan(this, offset, into.length);
-    await readSnapshot(this.#core, this.#record, offset, into, options);
+    await this.#reader.read(offset, into, options);
   }
 
   /** Always rejects with `READ_ONLY`. */
@@ -167,7 +169,7 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
   extents(offset: number, length: number, options?: AbortOptions): AsyncIterable<Extent> {
     checkSpan(this, offset, length);
     abortOptionsArgument(options);
-    return snapshotExtents(this.#core, this.#record, offset, length, options);
+    return this.#reader.extents(offset, length, options);
   }
 
   /**

@@ -56,7 +56,7 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     what: 'a reader looks again only whether the block was preserved',
     edits: {
       'looked-again':
-        'const moved = blocks.filter(({ block }) => core.preimages.find(block, record.point.epoch) !== undefined);',
+        'const moved = blocks.filter(({ offset }) => this.#core.preimages.find(this.#blockAt(offset), this.#record.point.epoch) !== undefined);',
     },
     tests: { files, names: 'not returned torn|lost, not torn' },
   },
@@ -89,7 +89,7 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     what: 'the room of a removed claim is given back before its I/O has come to rest',
     edits: {
       'room-of-removed-claim':
-        'const expire = () => {\nthis.#core.buffers.release(allocation);\nthis.#expire(claim);\n};',
+        'const expire = () => {\nif (allocation !== undefined) this.#core.buffers.release(allocation);\nthis.#expire(claim);\n};',
     },
     tests: { files, names: "does not become the next snapshot's" },
   },
