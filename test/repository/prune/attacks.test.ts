@@ -61,7 +61,7 @@ describe('the clock of a store', () => {
     }
   });
 
-  test('that is ahead for one night costs who is at work a session, and no backup', async () => {
+  test('that is ahead for one night costs a host at work its session, and no backup', async () => {
     const { store, target, pruner, writer, session } = await world();
     const backups = new Backups();
     const kept = await backups.store(await pruner(), Array.from({ length: 20 }, freshBlock), { volume: 'kept' });
@@ -261,13 +261,13 @@ test.skipIf(process.platform !== 'linux').each([false, true])(
       const bytes = unfinished().reduce((sum, name) => sum + statSync(path.join(reserved, name)).size, 0);
       await using target = new FileTarget(folder);
       await using repository = await openIn(target);
-      const told = { leftoverCount: unfinished().length, leftoverBytes: bytes };
-      expect(told.leftoverCount).toBeGreaterThan(0);
-      expect(await repository.prune({ dryRun: true })).toMatchObject(told);
-      expect(unfinished()).toHaveLength(told.leftoverCount); // A dry run removes nothing.
+      const reported = { leftoverCount: unfinished().length, leftoverBytes: bytes };
+      expect(reported.leftoverCount).toBeGreaterThan(0);
+      expect(await repository.prune({ dryRun: true })).toMatchObject(reported);
+      expect(unfinished()).toHaveLength(reported.leftoverCount); // A dry run removes nothing.
       const { volume } = await openVolume(4);
       if (isBackupFirst) await repository.backup(volume, { volume: 'a' }); // The first put of this process removes them by itself.
-      expect(await repository.prune()).toMatchObject({ ...told, freedBytes: bytes });
+      expect(await repository.prune()).toMatchObject({ ...reported, freedBytes: bytes });
       expect(unfinished()).toEqual([]);
       expect(await repository.prune()).toMatchObject({ leftoverCount: 0, leftoverBytes: 0 });
     } finally {

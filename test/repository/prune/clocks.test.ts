@@ -158,8 +158,8 @@ describe('the clock of the store', () => {
     await prune(await host('pruner'), NO_REPACK);
     store.at = right;
     const pruner = await host('pruner');
-    const told = await prune(pruner, NO_REPACK);
-    expect(told).toMatchObject({ fencedSessions: 0, freedBytes: 0 });
+    const reported = await prune(pruner, NO_REPACK);
+    expect(reported).toMatchObject({ fencedSessions: 0, freedBytes: 0 });
     const { seq } = pruner.log.state;
     await prune(pruner, NO_REPACK);
     expect(pruner.log.state.seq).toBe(seq); // Noted once, and then nothing is said every night.

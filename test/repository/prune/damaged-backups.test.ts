@@ -51,7 +51,7 @@ describe('one lost pack', () => {
     const left = await packsOf(target);
     needed.delete(packKey(root));
     for (const key of needed) expect(left.has(key), key).toBe(true);
-    // What is whole still reads back; the damaged one is told of by every prune until it is forgotten.
+    // Sound backups still read back; every prune reports the damaged one until it is forgotten.
     backups.contents.delete(damaged);
     await forgetBackups(host, [damaged]);
     await backups.check(host);
@@ -79,7 +79,7 @@ describe('one lost pack', () => {
     for (const key of needed.keys()) if (key !== lost) expect(left.has(key), key).toBe(true);
   });
 
-  test('that another backup shares is told of both, and marking does not skip what they share', async () => {
+  test('that another backup shares is reported for both, and marking does not skip what they share', async () => {
     const { target, secret, context, backups } = await world();
     const content: Content = Array.from({ length: BLOCKS }, freshBlock);
     const ids = [await backups.store(context, content), await backups.store(context, changed(content, 50))];
@@ -125,12 +125,12 @@ describe('one lost pack', () => {
     }
     await target.delete(packKey(root));
     const host = await openHost(target, secret);
-    const told = await applyRetention(host, { keepLast: 1 }, { volume: 'b', dryRun: true });
-    expect(told.forgotten.length).toBe(1);
+    const reported = await applyRetention(host, { keepLast: 1 }, { volume: 'b', dryRun: true });
+    expect(reported.forgotten.length).toBe(1);
     await forgetBackups(
       host,
-      told.forgotten.map(({ id }) => id),
+      reported.forgotten.map(({ id }) => id),
     );
-    expect((await prune(host, AT_ONCE)).freedBytes).toBe(told.freeableBytes);
+    expect((await prune(host, AT_ONCE)).freedBytes).toBe(reported.freeableBytes);
   });
 });

@@ -129,7 +129,7 @@ class History {
 }
 
 const RATES = { 'fail-before': 0.005, 'fail-after': 0.005 };
-/** What a host may be told when others were faster. */
+/** Errors that a host may get when others were faster. */
 const EXPECTED = ['BACKUP_NOT_FOUND', 'BACKUP_FORGOTTEN', 'OBJECT_CONFLICT', 'SESSION_FENCED'];
 
 describe.each([{ hasFaults: false }, { hasFaults: true }])('histories, with faults: $hasFaults', ({ hasFaults }) => {

@@ -49,14 +49,14 @@ async function opened(context: RepositoryContext, volume: string): Promise<numbe
   return (await context.log.append((state) => decideOpen(state, plan)))!.entry.seq;
 }
 
-describe('what a prune tells', () => {
+describe('what a prune reports', () => {
   test('counts what killed writers left outside of objects, and removes it before anything else', async () => {
     const target = new PeculiarTarget(new MemoryTarget());
     const context = await openHost(target, secrets(false));
-    const told = { leftoverCount: 3, leftoverBytes: 700, freedBytes: 700 };
-    expect(await prune(context, { ...AT_ONCE, dryRun: true })).toMatchObject(told);
+    const reported = { leftoverCount: 3, leftoverBytes: 700, freedBytes: 700 };
+    expect(await prune(context, { ...AT_ONCE, dryRun: true })).toMatchObject(reported);
     expect(target.asked.map(({ dryRun }) => dryRun)).toEqual([true]);
-    expect(await prune(context, AT_ONCE)).toMatchObject(told);
+    expect(await prune(context, AT_ONCE)).toMatchObject(reported);
     expect(await prune(context, AT_ONCE)).toMatchObject({ leftoverCount: 0, leftoverBytes: 0, freedBytes: 0 });
   });
 
@@ -101,13 +101,13 @@ describe('what a prune tells', () => {
         { session: open, owner: 'host', state: 'open', packs: 2, bytes: 15 },
       ],
     });
-    // An aborted session's uploads go at once, the others' are kept for those who may come back.
+    // The uploads of an aborted session are deleted at once; those of the others are kept for hosts that may come back.
     expect(await prune(context, AT_ONCE)).toMatchObject({ freedBytes: 3000 });
     expect((await prune(context, AT_ONCE)).unreferenced).toMatchObject({ packs: 3, bytes: 215 });
   });
 });
 
-test('verify tells of uploads that no backup refers to, and refuses options that it does not know', async () => {
+test('verify reports uploads that no backup refers to, and refuses unknown options', async () => {
   const target = new MemoryTarget();
   await using repository = await createIn(target, true);
   const { volume } = await openVolume(8);

@@ -113,7 +113,7 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('encrypted: $isEn
     });
     expect(totalOf(before) - totalOf(await packsOf(target))).toBe(first.condemnedBytes);
     await backups.check(context);
-    // What was deleted need not be remembered for ever.
+    // The log need not remember deleted packs.
     await prune(context, NO_REPACK);
     expect(context.log.state.condemned.size).toBe(0);
     const { seq } = context.log.state;
@@ -147,20 +147,20 @@ describe('pruning', () => {
     return { clock, target, secret, context, backups, content };
   }
 
-  test('dry, tells what it would do, and neither writes nor deletes', async () => {
+  test('dry, reports what it would do, and neither writes nor deletes', async () => {
     const { target, secret, backups, clock } = await forgotten();
     const counting = new FaultyTarget(target, scriptedFaults([]));
     const context = await openHost(counting, secret, { now: clock.now });
     const before = await objectsOf(target);
     const options = { repackBelow: 0.9, minRepackGainBytes: 0 };
-    const told = await prune(context, { ...options, dryRun: true });
+    const reported = await prune(context, { ...options, dryRun: true });
     expect(await objectsOf(target)).toEqual(before);
     for (const operation of ['put', 'delete', 'deleteMany'] as const) expect(counting.callCount(operation)).toBe(0);
-    expect(told.repackedPacks).toBeGreaterThan(0);
+    expect(reported.repackedPacks).toBeGreaterThan(0);
     const done = await prune(context, options);
     expect(done).toMatchObject({
-      condemnedBytes: told.condemnedBytes,
-      repackedPacks: told.repackedPacks,
+      condemnedBytes: reported.condemnedBytes,
+      repackedPacks: reported.repackedPacks,
       freedBytes: 0,
     });
     clock.at += DAY_MS;
@@ -238,7 +238,7 @@ describe('pruning', () => {
     expect(counting.callCount() - opened).toBeLessThan(different.size + 60);
   });
 
-  test('does not delete what a live map names, whoever condemned it', async () => {
+  test('does not delete a pack that a live map names, even if it was condemned', async () => {
     const { context, backups, target } = await forgotten();
     const [backup] = [...context.log.state.backups.values()];
     const map = openMap(context, backup!.descriptor);
@@ -364,7 +364,7 @@ describe('pruning', () => {
     expect(await target.stat('packs/readme')).toBeDefined();
   });
 
-  test('tells how far it is, and ends when it is told to', async () => {
+  test('reports its progress, and ends when it is aborted', async () => {
     const { context, backups } = await forgotten();
     const phases: string[] = [];
     const abort = new AbortController();
@@ -453,7 +453,7 @@ describe('what was deleted by others while it was being read', () => {
       let gets = 0;
       class Missing extends ForwardingTarget {
         protected override async forwardGet(key: string, get: GetOptions): Promise<Uint8Array> {
-          // Twice: who reads looks once whether it was moved.
+          // Twice, because a reader checks once whether the pack was repacked.
           if (key.startsWith('packs/') && (++gets === nth || gets === nth + 1)) {
             await other.log.append((state) => decideOpen(state, plan));
             throw new BackupError('OBJECT_NOT_FOUND', `${key} is gone`);

@@ -153,7 +153,7 @@ describe('repacking', () => {
     await backups.check(context);
   });
 
-  test('leaves a pack alone of which more is needed than marking could tell', async () => {
+  test('leaves a pack alone if more of it is needed than the marking estimated', async () => {
     const { context, backups } = await repository();
     const content = volume(120);
     const first = await backups.store(context, content);

@@ -7,7 +7,7 @@ import { errorOf, expectSame, filled, MIB } from '../../volume/support/bytes.ts'
 import { BLOCK_SIZE, entryOf, writeStep } from '../map/support/naive-map.ts';
 import { plainIds, RecordStore } from '../map/support/record-store.ts';
 
-/** Images of whatever a source says: what real repositories seldom hold. */
+/** Images of artificial sources, with contents that real repositories seldom hold. */
 
 const entry = {
   id: new Uint8Array(32),
@@ -49,7 +49,7 @@ async function read(image: BackupImage, offset: number, length: number): Promise
   return into;
 }
 
-test('lost blocks are BLOCK_LOST to who reads them and to nobody else, or zeroes where that is allowed', async () => {
+test('lost blocks reject only the reads that need them, with BLOCK_LOST, or are zeroes if that is allowed', async () => {
   const { source } = sourceOf(100, [entry, 'lost', entry, 'zero']);
   await using strict = new BackupImage(source, OPTIONS);
   const reads = [0, 1, 2, 3].map((block) => read(strict, block * 100, 100));
@@ -75,7 +75,7 @@ test('a long read holds a part of itself at a time', async () => {
   expect(fetched.flat()).toHaveLength(blocks); // Each once.
 });
 
-test('a failed lookup fails those who need it, and is tried again', async () => {
+test('a failed lookup fails the reads that need it, and is repeated for the next one', async () => {
   const { source } = sourceOf(100, new Array(1000).fill(entry));
   const lookup = source.lookup.bind(source);
   source.lookup = async (first, count, options) => {
@@ -102,7 +102,7 @@ test('a source that fails as a whole fails all that it was asked for', async () 
   expectSame(await read(image, 0, 100), filled(1, 100));
 });
 
-test('what failed while it was read ahead is tried again by who wants it', async () => {
+test('a block that failed while it was read ahead is fetched again when it is read', async () => {
   const { source, fetched } = sourceOf(100, new Array(100).fill(entry));
   const { fetch } = source;
   source.fetch = async (blocks, deliver, options) => {
@@ -118,7 +118,7 @@ test('what failed while it was read ahead is tried again by who wants it', async
   expect(fetched.flat().slice(0, 3)).toEqual([0, 1, 2]);
 });
 
-test('who reads long and on is read ahead of after what he reads', async () => {
+test('blocks after a long sequential read are fetched behind the blocks of the read', async () => {
   const { source, fetched } = sourceOf(MIB, new Array(100).fill(entry));
   await using image = new BackupImage(source, { ...OPTIONS, cacheBytes: 16 * MIB });
   await read(image, 0, 30 * MIB);
@@ -129,7 +129,7 @@ test('who reads long and on is read ahead of after what he reads', async () => {
   expect(requestOf(60)).toBeGreaterThan(requestOf(59));
 });
 
-test('a backup’s source tells of content, zeroes and what was lost', async () => {
+test('the reader of a backup finds stored blocks, zeroes and lost blocks', async () => {
   const changes: [number, ReturnType<typeof entryOf>][] = [1, 2, 30].map((block) => [block, entryOf(block)]);
   const records = new RecordStore();
   const map = await writeStep(records, 8, { size: 40 * BLOCK_SIZE, changes, lost: [3, 4, 20] });
@@ -141,7 +141,7 @@ test('a backup’s source tells of content, zeroes and what was lost', async () 
   expect([source.size, source.blockSize]).toEqual([40 * BLOCK_SIZE, BLOCK_SIZE]);
 });
 
-test('closing tells once, and whoever waits for a lookup too', async () => {
+test('closing calls onClose once, and ends reads that wait for a lookup', async () => {
   const { source } = sourceOf(100, new Array(10).fill(entry));
   source.lookup = () => new Promise(() => {});
   let closed = 0;

@@ -78,7 +78,7 @@ describe('an image', () => {
     expect(target.gets.length - before).toBe(1);
   });
 
-  test('reads ahead of who reads on, and does not make him wait for that', async () => {
+  test('reads ahead of a sequential reader, which does not wait for that', async () => {
     const { repository, id, target, content } = await backedUp(false, 200);
     await using image = await repository.openBackup(id);
     await bytesOf(image, 0, BLOCK);
@@ -146,7 +146,7 @@ describe('an image', () => {
     expectSame(await bytesOf(image, BLOCK, BLOCK), content.subarray(BLOCK, 2 * BLOCK));
   });
 
-  test('ends the wait of who gives up, and of nobody else; who comes later does not wait for what hangs', async () => {
+  test('ends the wait of a reader that gives up, and of no other; a later reader does not wait for a fetch that hangs', async () => {
     const { repository, id, target, content } = await backedUp();
     await using image = await repository.openBackup(id);
     await bytesOf(image, BLOCK, 1);
@@ -226,7 +226,7 @@ describe('an image', () => {
     expectSame(await bytesOf(image, 0, image.size), frozen);
   });
 
-  test('tells which parts are zeroes without fetching content', async () => {
+  test('shows which parts are zeroes without fetching content', async () => {
     const { repository, id, target } = await backedUp();
     const image = await repository.openBackup(id);
     await image.read(BLOCK, new Uint8Array(1));
@@ -245,7 +245,7 @@ describe('an image', () => {
     await image[Symbol.asyncDispose]();
   });
 
-  test('is charged to who opened it, not to whose read comes first', async () => {
+  test('counts its requests for the operation that opened it, not for the one that reads first', async () => {
     const { repository, id, content } = await backedUp();
     await using image = await repository.openBackup(id);
     const meter = new RequestMeter({ gets: 0 });

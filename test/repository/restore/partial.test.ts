@@ -6,7 +6,7 @@ import { randomBytes } from '../../support/randomness.ts';
 import { errorOf, expectSame } from '../../volume/support/bytes.ts';
 import { BLOCK, createIn, openVolume, SMALL, until, writeBlock } from '../support/repositories.ts';
 
-/** A backup that is not complete, seen together with the volume that survives. */
+/** A backup under way, which is opened and restored together with its live volume. */
 
 async function contentOf(device: { size: number; read(offset: number, into: Uint8Array): Promise<void> }) {
   const bytes = new Uint8Array(device.size).fill(0xee);

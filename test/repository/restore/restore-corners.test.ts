@@ -56,7 +56,7 @@ describe('what a device is said to hold', () => {
     expect(writtenBytes).toBe(2 * BLOCK);
   });
 
-  test('is told to be forgotten where another host has forgotten and pruned it since', async () => {
+  test('is BACKUP_FORGOTTEN if another host has forgotten and pruned it since', async () => {
     const { target, repository, volume, older, newer } = await twoBackups([5]);
     await volume.write(0, random(volume.size));
     const newest = await repository.backup(volume, { volume: 'disk' });
@@ -119,7 +119,7 @@ describe('what a device is said to hold', () => {
 });
 
 describe('a device', () => {
-  test('that ends within a block is compared as far as it goes', async () => {
+  test('that ends within a block is compared up to its end', async () => {
     const { repository, older } = await twoBackups([]);
     const length = 10 * BLOCK + 700;
     const device = new MemoryDevice(random(length));

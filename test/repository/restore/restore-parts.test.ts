@@ -140,7 +140,7 @@ describe('windows', () => {
     expect(scattered.windows.map(({ length }) => length)).toEqual([256, 256, 256, 232]);
   });
 
-  test('begin no more once one has failed, which is told when all that began have ended', async () => {
+  test('begin no more once one has failed, and the failure is reported when all that began have ended', async () => {
     const set = new BlockSet(1000);
     set.add({ firstBlock: 0, blockCount: 1000 });
     const ranges = new ByteRanges([{ offset: 0, length: 1000 * MIB }], 1000 * MIB);

@@ -635,18 +635,18 @@ describe('verifying', () => {
   });
 });
 
-test('tells how far it has got', async () => {
+test('reports its progress', async () => {
   const { repository, id, content } = await backedUp({ blocks: 300 });
-  const told: Progress[] = [];
+  const reported: Progress[] = [];
   const device = noise(content.length);
-  const onProgress = (progress: Progress) => told.push(progress);
+  const onProgress = (progress: Progress) => reported.push(progress);
   const { requests } = await repository.restore(id, device, { onProgress, verifyWrites: true });
-  expect(new Set(told.map(({ phase }) => phase))).toEqual(new Set(['restoring', 'verifying']));
+  expect(new Set(reported.map(({ phase }) => phase))).toEqual(new Set(['restoring', 'verifying']));
   const all = { doneBytes: content.length, totalBytes: content.length };
-  expect(told.at(-1)).toMatchObject({ ...all, requests });
+  expect(reported.at(-1)).toMatchObject({ ...all, requests });
   device.bytes.fill(1, 0, 100 * BLOCK);
   await repository.restore(id, device, { onProgress, resume: true });
-  expect(told.at(-1)).toMatchObject({ phase: 'restoring', ...all });
+  expect(reported.at(-1)).toMatchObject({ phase: 'restoring', ...all });
 });
 
 test('many windows, and a memory that does not grow with the volume', async () => {

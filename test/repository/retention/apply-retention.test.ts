@@ -61,18 +61,18 @@ describe('applying a retention policy', () => {
     expect([...context.log.state.backups.values()].filter(({ volume }) => volume === 'b').length).toBe(3);
   });
 
-  test('dry, writes nothing and tells what pruning would free', async () => {
+  test('dry, writes nothing and reports what pruning would free', async () => {
     const { target, context, backups } = await dailyBackups(4, ['a']);
     await prune(context, { graceMs: 0 });
     const before = await objectsOf(target);
-    const told = await applyRetention(context, { keepDaily: 1 }, { ...ALL, dryRun: true });
+    const reported = await applyRetention(context, { keepDaily: 1 }, { ...ALL, dryRun: true });
     expect(await objectsOf(target)).toEqual(before);
-    expect(told.forgotten.length).toBe(3);
-    expect(told.freeableBytes).toBeGreaterThan(20 * 4096);
+    expect(reported.forgotten.length).toBe(3);
+    expect(reported.freeableBytes).toBeGreaterThan(20 * 4096);
     const size = totalOf(await packsOf(target));
     await applyRetention(context, { keepDaily: 1 }, ALL);
     const { freedBytes } = await prune(context, { graceMs: 0, repackBelow: 0 });
-    expect(freedBytes).toBe(told.freeableBytes);
+    expect(freedBytes).toBe(reported.freeableBytes);
     expect(totalOf(await packsOf(target))).toBe(size - freedBytes);
     await backups.check(context);
   });
