@@ -8,9 +8,14 @@ import type { LogWriter } from '../log/log-writer.ts';
 import { BlockMap, type BlockMapOptions } from '../map/block-map.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 
-/** What every operation of an open repository works with. */
+/**
+ * This folder has what all operations of an open repository share: the context, progress, the description of a backup, and the
+ * reserve.
+ */
+
+/** The parts of an open repository. */
 export interface RepositoryContext {
-  /** Every request goes through it, and is charged to the operation that makes it. */
+  /** All requests go through it, and are counted for the operation that makes them. */
   readonly target: CloudTarget;
   readonly format: RepositoryFormat;
   readonly keys: RepositoryKeys;
@@ -19,9 +24,9 @@ export interface RepositoryContext {
   readonly log: LogWriter;
   readonly records: RecordStore;
   readonly readOnly: boolean;
-  /** Of this host and process, for people who look who holds a volume. */
+  /** The name of this host and process, as other hosts see it in the sessions that it opens. */
   readonly owner: string;
-  /** Milliseconds since 1970. Never decides what is right, only what is tried. */
+  /** Milliseconds since 1970, by this host's clock. It only decides what is tried, never what is correct. */
   readonly now: () => number;
   /** Makes requests of the target, and may make them again. @defaultValue once */
   readonly insist?: Insist | undefined;

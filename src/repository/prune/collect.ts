@@ -20,24 +20,24 @@ import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { unreferenced } from './unreferenced.ts';
 
-/** What a collector found: rule P7. */
+/** What a collection found out about a state of the log (P7). */
 export interface Marking extends Needed {
   readonly listing: PackListing;
   readonly tables: TableRows;
   readonly packs: LivePacks;
 }
 
-/** Every time the log goes on meanwhile, only what is new is marked: the races get shorter and shorter. */
+/** Each new attempt only marks what is new in the log, so the window for losing the race shrinks. */
 const MAX_ATTEMPTS = 32;
-/** An entry has 8 MiB, and a name takes some 27 bytes. */
+/** An entry has at most 8 MiB, and a name needs about 27 bytes. */
 const MAX_NAMES = 50_000;
 const TABLES_AT_A_TIME = 8;
 
 /**
- * Reads the log, lists, marks, and condemns what nothing needs. Resolves with what was found, for who repacks and deletes
- * next.
+ * Reads the log, lists the packs, marks the live ones, and condemns the others in a log entry. Resolves with what it found, which
+ * repacking and deleting need next.
  *
- * @throws `OBJECT_CONFLICT` when others keep writing faster than this can mark; `NO_SPACE`; what log and target give
+ * @throws `OBJECT_CONFLICT` if others write log entries faster than this can mark; `NO_SPACE`; what log and target throw
  */
 export async function collect(run: PruneRun): Promise<{ marking: Marking; state: LogState }> {
   const { context, options } = run;
@@ -48,7 +48,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
     const before = await context.log.catchUp({ signal });
     const marking = await mark(run, before, packs);
     if (marking.damaged.length > 0 && attempt < MAX_ATTEMPTS) {
-      // What was being read may have been forgotten and deleted by others meanwhile.
+      // Another host may have forgotten the backup and deleted its packs in the meantime.
       const now = await context.log.catchUp({ signal });
       if (now.seq !== before.seq) {
         attempt++;
@@ -65,7 +65,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
       count(run, before, wanted, marking);
       return { marking, state: before };
     }
-    // What others condemned long enough ago goes first: the store may have no room for an entry.
+    // Packs condemned long enough ago are deleted first, because the store may have no space for an entry.
     await deleteCondemned(run, before, marking);
     run.begin('condemning');
     try {
@@ -78,11 +78,15 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
   }
 }
 
-/** P7: the entry follows the state that was marked, or there is none. */
+/** P7: the entry is only written if it directly follows the state that was marked. */
 async function condemn(run: PruneRun, before: LogState, wanted: Collect): Promise<LogState> {
   const decide = (state: LogState): Decision<Collect> => {
     if (state.seq === before.seq) return shortened(wanted);
-    return new BackupError('OBJECT_CONFLICT', 'the log has gone on since the marking', { retryable: true });
+    return new BackupError(
+      'OBJECT_CONFLICT',
+      'another host has written to the log since the packs were marked: prune again',
+      { retryable: true },
+    );
   };
   const onFull = () => {
     run.isFull = true;
@@ -92,11 +96,11 @@ async function condemn(run: PruneRun, before: LogState, wanted: Collect): Promis
   return appended?.state ?? run.context.log.state;
 }
 
-/** Lists, and marks what is live in a state, as far as it can be read. */
+/** Lists the packs, and marks those that a state needs. Unreadable maps and tables make no error here. */
 async function mark(run: PruneRun, state: LogState, packs: LivePacks): Promise<Marking> {
   const { context, options } = run;
   run.begin('listing');
-  // After the log was read: what is not there now is gone.
+  // The log was read before, so a pack that is not in this listing does not exist any more.
   const listing = await listPacks(context, { signal: options.signal, ages: run.ages });
   run.begin('marking', listing.bytes);
   const tables = await readTables(context, state, options);
@@ -119,7 +123,7 @@ async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise
   };
 }
 
-/** Every table of packs that can be read. The packs of a session with one that is damaged are left alone. */
+/** Reads the tables of packs. A damaged table is left out, and then the packs of its session are left alone. */
 async function readTables(
   { records }: RepositoryContext,
   state: LogState,
@@ -147,7 +151,7 @@ function isLong({ packs, gonePacks }: Collect): boolean {
   return packs.length > MAX_NAMES || gonePacks.length > MAX_NAMES;
 }
 
-/** What is left out is named by the next entry. */
+/** Cuts the lists of an entry that would be too long. The next entry has the rest. */
 function shortened(fact: Collect): Collect {
   if (!isLong(fact)) return fact;
   const { packs, gonePacks } = fact;
@@ -163,7 +167,7 @@ function count({ result }: PruneRun, before: LogState, fact: Collect, { listing 
     packs++;
     bytes += size;
   }
-  // Orphans: of the sessions that it condemns, what no entry names.
+  // Orphans: packs of condemned sessions that no entry names.
   for (const each of result.unreferenced.sessions) {
     if (!sessions.has(each.session) || before.condemnedSessions.has(each.session)) continue;
     packs += each.packs;

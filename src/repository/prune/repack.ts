@@ -1,43 +1,45 @@
 import { BackupError, isDamage } from '../../common/errors.ts';
-import { ENTRIES_AT_ONCE, runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { OutageRetries } from '../backup/outage-retries.ts';
 import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import { type LogState, markedBackups } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
-import { type PackName, RecordKind } from '../format/record.ts';
-import { encodingRelocationTable, MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
+import type { PackName } from '../format/record.ts';
+import { MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
 import { decideRepack, type RepackPlan } from '../log/entries/repack.ts';
 import { decideAbort, decideOpen } from '../log/entries/sessions.ts';
-import { NodeWriter } from '../packs/node-writer.ts';
 import { PackWriter } from '../packs/pack-writer.ts';
 import type { Marking } from './collect.ts';
-import { CopiedRecords } from './copied-records.ts';
 import { LiveLocations } from './live-packs.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { type Candidate, movable } from './repack-selection.ts';
+import { CopiedRecords, RelocationTables } from './repack-writer.ts';
 
-/** Rule P9, decision 021: what is live in sparse packs is copied into new ones, and a collection condemns the old ones. */
+/**
+ * Repacking (P9, decision 021): live records of sparse packs are copied into new packs, a table for each old pack says where they
+ * are now, and one log entry relocates to the tables and condemns the old packs.
+ */
 
-/** A pack that was moved before, and whose table has to be written again. */
+/** A pack that an earlier run repacked, and whose table has to be written again. */
 interface MovedBefore {
   readonly key: string;
   readonly relocation: Relocation;
 }
 
 const MAX_ROUNDS = 16;
-/** An entry has 8 MiB, and a relocation takes some 110 bytes. */
+/** An entry has at most 8 MiB, and a relocation needs about 110 bytes. */
 const MAX_RELOCATED = 40_000;
-/** How long a pack that can't be sent is sent again. */
-const PUT_PATIENCE_MS = 60_000;
+/** How long the put of a pack is retried. */
+const PUT_RETRY_MS = 60_000;
 const PARALLEL_PUTS = 1;
-const LEAVINGS_BYTES = 2 ** 20;
+const EMPTY_TABLES_BYTES = 2 ** 20;
 
 /**
- * Moves what is live in some packs. Resolves with the state that condemns them; `undefined` where nothing was moved in the
- * end. A pack that turns out to be damaged, locked, or condemned by others is left alone.
+ * Repacks some packs. Resolves with the state in which they are condemned, or with `undefined` if none was repacked in the end. A
+ * pack that turns out to be damaged, locked, or condemned by others is left alone.
  */
 export async function repack(
   run: PruneRun,
@@ -65,19 +67,17 @@ export async function repack(
   } finally {
     claim.settle();
   }
+  const abort = (signal: AbortSignal | undefined) =>
+    appendInLittleRoom(context, (now) => decideAbort(now, session), { signal, usesReserve: false });
   try {
     const state = await new Repacker(run, session, candidates, marking).run();
-    if (state === undefined)
-      await appendInLittleRoom(context, (now) => decideAbort(now, session), {
-        signal: options.signal,
-        usesReserve: false,
-      });
+    if (state === undefined) await abort(options.signal);
     return state;
   } catch (error) {
-    // An abort waits for no network, and what did not answer before won't now. The next run fences the session.
+    // Aborting the run must not wait for the network, and a store that did not answer is not asked again. Then the next run
+    // fences the session.
     const isHopeless = options.signal?.aborted === true || (BackupError.is(error) && error.retryable);
-    if (!isHopeless)
-      await appendInLittleRoom(context, (now) => decideAbort(now, session), { usesReserve: false }).catch(() => {});
+    if (!isHopeless) await abort(undefined).catch(() => {});
     throw error;
   } finally {
     dropSession(repositoryId, session);
@@ -89,13 +89,12 @@ class Repacker {
   readonly #session: number;
   readonly #marking: Marking;
   readonly #writer: PackWriter;
-  /** Tables of packs of which nothing is needed: a pack of their own, which the next collection condemns, and them with it. */
-  readonly #leavings: PackWriter;
+  /** Writes tables of packs of which no record is live, into a pack of their own that the next collection condemns. */
+  readonly #emptyTables: PackWriter;
   readonly #copied: CopiedRecords;
-  /** Those that are left. */
+  readonly #tables: RelocationTables;
+  /** The remaining candidates, by key. */
   readonly #candidates: Map<string, Candidate>;
-  /** By the key of the old pack: the table that was written last, and its rows. */
-  readonly #written = new Map<string, { readonly raw: Uint8Array; readonly relocation: Relocation }>();
   readonly #unlocked = new Set<string>();
   #locations: LiveLocations | undefined;
 
@@ -107,8 +106,8 @@ class Repacker {
     this.#candidates = new Map(candidates.map((candidate) => [packKey(candidate.pack), candidate]));
     const { maxObjectBytes = Number.POSITIVE_INFINITY } = context.target.capabilities;
     const { signal = new AbortController().signal } = options;
-    // No decorator repeats what is created only where it is absent.
-    const retries = new OutageRetries({ outageMs: PUT_PATIENCE_MS, signal, onChange: () => {} });
+    // No decorator retries a create-only put.
+    const retries = new OutageRetries({ outageMs: PUT_RETRY_MS, signal, onChange: () => {} });
     const writer = (packBytes: number) =>
       new PackWriter({
         target: context.target,
@@ -121,11 +120,12 @@ class Repacker {
         signal: options.signal,
       });
     this.#writer = writer(options.packBytes);
-    this.#leavings = writer(LEAVINGS_BYTES);
+    this.#emptyTables = writer(EMPTY_TABLES_BYTES);
     this.#copied = new CopiedRecords(context, this.#writer, (bytes) => run.advance(bytes));
+    this.#tables = new RelocationTables(context.keys, this.#writer, this.#emptyTables);
   }
 
-  /** A round for every time that the log has gone on meanwhile: what is live is looked at anew before each try (P9). */
+  /** If the log has new entries when the plan is ready, another round looks up what is live again (P9). */
   async run(): Promise<LogState | undefined> {
     const { context, options } = this.#run;
     const { signal } = options;
@@ -135,7 +135,7 @@ class Repacker {
       try {
         plan = await this.#prepare(state);
       } catch (error) {
-        // What was being read may have been forgotten and deleted by others meanwhile. The next run begins anew.
+        // Another host may have forgotten a backup and deleted its packs in the meantime. Then the next run tries again.
         signal?.throwIfAborted();
         if ((await context.log.catchUp({ signal })).seq === state.seq) throw error;
         return undefined;
@@ -148,16 +148,16 @@ class Repacker {
         this.#count(plan);
         return appended.state;
       } catch (error) {
-        // Another pruner took this one for dead; the log may have forgotten the session since.
+        // Another pruner believed this one dead and fenced its session, which the log may have dropped since.
         if (BackupError.is(error, 'SESSION_FENCED') || BackupError.is(error, 'SESSION_ENDED')) return undefined;
-        // Condemned by others in between: the next round leaves it alone.
+        // Others condemned a candidate in between, which the next round leaves alone.
         if (!BackupError.is(error, 'OBJECT_CONFLICT') && !BackupError.is(error, 'PACK_CONDEMNED')) throw error;
       }
     }
     return undefined;
   }
 
-  /** Copies what is live in a state and has not been copied yet, and writes the tables of it. */
+  /** Copies records that are live in a state and were not copied yet, and writes the tables of their packs. */
   async #prepare(state: LogState): Promise<RepackPlan | undefined> {
     const { packs: live } = this.#marking;
     const { context, options } = this.#run;
@@ -173,11 +173,11 @@ class Repacker {
       }
       await this.#locations.walk(markedBackups(state), options);
       const relocate = await this.#move(this.#locations, before);
-      if (relocate === undefined) continue; // Without a candidate that can't be moved.
+      if (relocate === undefined) continue; // Again, without a candidate that could not be repacked.
       if (relocate.length > MAX_RELOCATED) return undefined;
       await this.#writer.flush();
-      await this.#leavings.flush();
-      const stored = [...this.#writer.stored, ...this.#leavings.stored];
+      await this.#emptyTables.flush();
+      const stored = [...this.#writer.stored, ...this.#emptyTables.stored];
       const newPacks = stored.map((pack) => ({ ...pack, session: this.#session }));
       const packs = [...this.#candidates.values()].map(({ pack }) => pack);
       return { markedAt: state.seq, session: this.#session, newPacks, packs, relocate };
@@ -185,8 +185,8 @@ class Repacker {
   }
 
   /**
-   * Packs moved earlier whose table lies in a candidate, where it would go with it, or leads to one: they get a table straight
-   * to the newest places.
+   * Finds packs repacked earlier whose table is stored in a candidate, or leads to one. They get a new table that leads directly
+   * to the newest locations.
    */
   async #movedBefore(state: LogState): Promise<MovedBefore[]> {
     const { named, records } = this.#marking.packs;
@@ -199,20 +199,23 @@ class Repacker {
     return found;
   }
 
-  /** @returns `undefined` when a candidate had to be given up */
+  /** @returns `undefined` if a candidate had to be given up */
   async #move(locations: LiveLocations, before: readonly MovedBefore[]): Promise<Relocation[] | undefined> {
     const wanted = new Map([...this.#candidates.keys()].map((key) => [key, new Set(locations.in(key))]));
     const rowsBefore = new Map<string, RelocationRow[]>();
     const { relocations } = this.#marking.packs.records;
     for (const { key, relocation } of before) {
       const offsets = Uint32Array.from(locations.in(key)).sort();
-      // A table may lie in a candidate and be of no more use.
+      // A table in a candidate may lead to records that are not live any more.
       const table = offsets.length === 0 ? undefined : await relocations.table(relocation, this.#run.options);
       const rows: RelocationRow[] = [];
       for (const offset of offsets) {
         const to = table?.find(offset);
         if (to === undefined) {
-          throw new BackupError('MAP_CORRUPT', `a map names what was left behind when ${key} was repacked`);
+          throw new BackupError(
+            'MAP_CORRUPT',
+            `a block map names a record of ${key} that was not copied when the pack was repacked: run verify to find the damaged backups`,
+          );
         }
         rows.push({ offset, to });
         wanted.get(packKey(to.pack))?.add(to.offset);
@@ -226,20 +229,19 @@ class Repacker {
     const relocate: Relocation[] = [];
     for (const [key, { pack }] of this.#candidates) {
       const rows = await this.#rowsOf(pack, locations.in(key));
-      if (rows.length > 0) relocate.push(await this.#table(key, { pack, rows }));
+      if (rows.length > 0) relocate.push(await this.#tables.write(pack, rows));
     }
     for (const { key, relocation } of before) {
-      const { pack } = relocation;
       const rows = (rowsBefore.get(key) ?? []).map(({ offset, to }) => ({
         offset,
         to: this.#copied.location(to.pack, to.offset) ?? to,
       }));
-      relocate.push(await this.#table(key, { pack, rows }));
+      relocate.push(await this.#tables.write(relocation.pack, rows));
     }
     return relocate;
   }
 
-  /** Where records of a pack that were copied are now. */
+  /** The rows of the table of a pack: where its live records were copied to. */
   async #rowsOf(pack: PackName, offsets: Iterable<number>): Promise<RelocationRow[]> {
     const rows: RelocationRow[] = [];
     for (const offset of Uint32Array.from(offsets).sort()) {
@@ -249,7 +251,7 @@ class Repacker {
     return rows;
   }
 
-  /** @returns whether the pack can be moved; if not it is no candidate any more */
+  /** @returns whether the pack can be repacked; otherwise it is no candidate any more */
   async #copy(key: string, offsets: ReadonlySet<number>): Promise<boolean> {
     const candidate = this.#candidates.get(key) as Candidate;
     const isMovable = offsets.size <= MAX_RELOCATION_ROWS && !(await this.#isLocked(key));
@@ -271,21 +273,6 @@ class Repacker {
     return false;
   }
 
-  /** The newest table of a pack; the one that was written before where it says the same. */
-  async #table(key: string, { pack, rows }: { pack: Relocation['pack']; rows: RelocationRow[] }): Promise<Relocation> {
-    const raw = await runInSteps(encodingRelocationTable(rows.length > 0 ? rows : nothingOf(pack)));
-    const written = this.#written.get(key);
-    if (written !== undefined && Buffer.compare(written.raw, raw) === 0) return written.relocation;
-    const { keys } = this.#run.context;
-    await yieldToEventLoop();
-    const id = keys.recordId(RecordKind.relocation, raw);
-    const nodes = new NodeWriter(keys, rows.length > 0 ? this.#writer : this.#leavings);
-    const location = await nodes.write(RecordKind.relocation, id, raw, 0);
-    const relocation = { pack, id, location };
-    this.#written.set(key, { raw, relocation });
-    return relocation;
-  }
-
   #count({ packs }: RepackPlan): void {
     const { result } = this.#run;
     const bytes = packs.reduce((sum, pack) => sum + this.#marking.listing.sizeOf(packKey(pack)), 0);
@@ -295,12 +282,4 @@ class Repacker {
     result.condemnedBytes += bytes;
     for (const pack of packs) this.#marking.live.delete(packKey(pack));
   }
-}
-
-/**
- * The table of a pack of which nothing is needed any more, though the log still has it among those that were moved: a table
- * has a row at least, and no record stands at the start of a pack.
- */
-function nothingOf(pack: PackName): RelocationRow[] {
-  return [{ offset: 0, to: { pack, offset: 0, storedLength: 1 } }];
 }

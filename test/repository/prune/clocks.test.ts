@@ -217,7 +217,7 @@ test('a collection that dates what is not there is damage', async () => {
     goneSessions: [],
     redated,
   });
-  await expect(context.log.append(() => redating([session, 99]))).rejects.toThrow('dates what is neither');
+  await expect(context.log.append(() => redating([session, 99]))).rejects.toThrow('dates anew what is neither');
   await context.log.append(() => redating([session]));
   expect(context.log.state.sessions.get(session)!.dated).toEqual({ seq: 2, at: expect.any(Number) });
 });

@@ -1,23 +1,28 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
+import type { RepositoryKeys } from '../crypto/repository-keys.ts';
+import type { Relocation } from '../format/log-entry.ts';
 import { packKey } from '../format/object-keys.ts';
-import type { Location, PackName } from '../format/record.ts';
+import { type Location, type PackName, RecordKind } from '../format/record.ts';
+import { encodingRelocationTable, type RelocationRow } from '../format/relocation-table.ts';
+import { NodeWriter } from '../packs/node-writer.ts';
 import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
 import type { PackWriter } from '../packs/pack-writer.ts';
 import { openRecord } from '../packs/record-sealing.ts';
 import { REPACK_SPANS, spansOf, storedIn } from '../packs/record-spans.ts';
 
 /**
- * Records that were copied out of packs, as they are stored: copying needs no decryption. Each is opened all the same, to see
- * that it is what its id says: the old copy will be deleted, and what a request garbled must not replace it.
+ * Copies records into new packs as they are stored, which needs no decryption. Each record is opened and checked against its id
+ * all the same: the old copy will be deleted, and must not be replaced by bytes that a request garbled.
  */
 export class CopiedRecords {
   copiedBytes = 0;
   readonly #context: RepositoryContext;
   readonly #writer: PackWriter;
   readonly #onCopied: (bytes: number) => void;
-  /** By key of the old pack, by old offset. */
+  /** New locations, by the key of the old pack and the offset in it. */
   readonly #locations = new Map<string, Map<number, Location>>();
 
   constructor(context: RepositoryContext, writer: PackWriter, onCopied: (bytes: number) => void) {
@@ -51,7 +56,10 @@ export class CopiedRecords {
     const footer = await readPackFooter(target, pack, size, keys.footerKey, options.signal);
     const rows = footer.filter(({ offset }) => missing.has(offset));
     if (rows.length !== missing.size) {
-      throw new BackupError('PACK_CORRUPT', `${key} has no record where maps name one`);
+      throw new BackupError(
+        'PACK_CORRUPT',
+        `the footer of ${key} has no record at a location that a block map names: run verify to find the damaged backups`,
+      );
     }
     if (rows.reduce((sum, { storedLength }) => sum + storedLength, 0) > mostBytes) return false;
     this.#locations.set(key, locations);
@@ -69,4 +77,42 @@ export class CopiedRecords {
     }
     return true;
   }
+}
+
+/** Writes the tables of repacked packs, which say where the live records of a pack were copied to. */
+export class RelocationTables {
+  readonly #keys: RepositoryKeys;
+  readonly #nodes: NodeWriter;
+  readonly #emptyNodes: NodeWriter;
+  /** The table that was written last, by the key of the old pack. */
+  readonly #written = new Map<string, { readonly raw: Uint8Array; readonly relocation: Relocation }>();
+
+  /** @param emptyWriter - writes the tables of packs of which no record is live */
+  constructor(keys: RepositoryKeys, writer: PackWriter, emptyWriter: PackWriter) {
+    this.#keys = keys;
+    this.#nodes = new NodeWriter(keys, writer);
+    this.#emptyNodes = new NodeWriter(keys, emptyWriter);
+  }
+
+  /** Writes the table of a pack, unless the last one that was written for it is the same. */
+  async write(pack: PackName, rows: readonly RelocationRow[]): Promise<Relocation> {
+    const raw = await runInSteps(encodingRelocationTable(rows.length > 0 ? rows : emptyTable(pack)));
+    const key = packKey(pack);
+    const written = this.#written.get(key);
+    if (written !== undefined && Buffer.compare(written.raw, raw) === 0) return written.relocation;
+    await yieldToEventLoop();
+    const id = this.#keys.recordId(RecordKind.relocation, raw);
+    const nodes = rows.length > 0 ? this.#nodes : this.#emptyNodes;
+    const relocation = { pack, id, location: await nodes.write(RecordKind.relocation, id, raw, 0) };
+    this.#written.set(key, { raw, relocation });
+    return relocation;
+  }
+}
+
+/**
+ * The table of a repacked pack of which no record is live any more. A table needs at least one row, so this one is about offset 0
+ * of the pack, where no record can be.
+ */
+function emptyTable(pack: PackName): RelocationRow[] {
+  return [{ offset: 0, to: { pack, offset: 0, storedLength: 1 } }];
 }
