@@ -88,21 +88,16 @@ export class JobImage implements OpenedBackup {
     return written && collectRanges(written);
   }
 
-  /** Reads block by block, because some blocks are in the volume and others in the repository. */
+  /** Reads a released block from the repository. Of several blocks each is read by itself, because others may be in the volume. */
   async #readEach(offset: number, into: Uint8Array, options: AbortOptions): Promise<void> {
-    const { blockSize } = this.#parts.snapshot;
-    for (let at = offset; at < offset + into.length; ) {
-      const block = Math.floor(at / blockSize);
-      const end = Math.min(offset + into.length, (block + 1) * blockSize);
-      const part = into.subarray(at - offset, end - offset);
-      try {
-        await this.#parts.snapshot.read(at, part, options);
-      } catch (error) {
-        if (BackupError.is(error, 'CLOSED')) return this.read(offset, into, options);
-        if (!BackupError.is(error, 'BLOCK_RELEASED')) throw error;
-        await this.#fetch(block, at - block * blockSize, part, options);
-      }
-      at = end;
+    const { blockSize } = this;
+    const first = Math.floor(offset / blockSize);
+    const end = offset + into.length;
+    if (end <= (first + 1) * blockSize) return this.#fetch(first, offset - first * blockSize, into, options);
+    for (let at = offset; at < end; ) {
+      const next = Math.min(end, (Math.floor(at / blockSize) + 1) * blockSize);
+      await this.read(at, into.subarray(at - offset, next - offset), options);
+      at = next;
     }
   }
 
