@@ -8,8 +8,8 @@ import { randomForTest, SWEEPS_ALL } from '../support/randomness.ts';
 import { BLOCK, contentOfBackup, createIn, encryptionOf, SMALL } from './support/repositories.ts';
 
 /**
- * Every byte of every object of a small repository damaged, one at a time: reading and verifying tell, or nothing depends on
- * that byte. Wrong data never comes out. All of them with `COW_TEST_SWEEP=all`, else every 31st.
+ * Every byte of every object of a small repository is damaged, one at a time: reading and verifying show it, or nothing depends
+ * on that byte. Wrong data never comes out. It is every byte with `COW_TEST_SWEEP=all`, else every 61st.
  */
 
 const EVERY = SWEEPS_ALL ? 1 : 61;
@@ -36,15 +36,15 @@ async function sample(isEncrypted: boolean) {
   await repository.forget([third]);
   contents.delete(third);
   await repository.close();
-  return { target, contents };
+  const encryption = encryptionOf(isEncrypted);
+  const unlock = encryption === 'none' ? undefined : encryption;
+  const open = () => BackupRepository.open(target, { unlock, readOnly: true, ...SMALL });
+  return { target, contents, open };
 }
 
 describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   test('no byte can change without being noticed or without effect', { timeout: 600_000 }, async () => {
-    const { target, contents } = await sample(isEncrypted);
-    const encryption = encryptionOf(isEncrypted);
-    const unlock = encryption === 'none' ? undefined : encryption;
-    const open = () => BackupRepository.open(target, { unlock, readOnly: true, ...SMALL });
+    const { target, contents, open } = await sample(isEncrypted);
     const random = randomForTest();
     const objects = await Array.fromAsync(target.list(''));
     let noticed = 0;
@@ -71,10 +71,7 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   });
 
   test('nor can an object be cut, lengthened, exchanged, emptied or made of noise', { timeout: 600_000 }, async () => {
-    const { target, contents } = await sample(isEncrypted);
-    const encryption = encryptionOf(isEncrypted);
-    const unlock = encryption === 'none' ? undefined : encryption;
-    const open = () => BackupRepository.open(target, { unlock, readOnly: true, ...SMALL });
+    const { target, contents, open } = await sample(isEncrypted);
     const random = randomForTest();
     const objects = await Array.fromAsync(target.list(''));
     const bodies = new Map<string, Uint8Array<ArrayBuffer>>();

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CopyOnWriteVolume, type PreserveFailure, type VolumeSnapshot } from '../../src/index.ts';
 import { turn } from '../support/turn.ts';
-import { BLOCK, codesOf, contentOf, errorOf, expectSame, filled, isSettled } from './support/bytes.ts';
+import { BLOCK, codesOf, contentOf, errorOf, expectSame, filled, passDeadline } from './support/bytes.ts';
 import { mountSmallDisk } from './support/full-disk.ts';
 import { type Door, openGuest } from './support/guest.ts';
 import { type Heard, listenTo } from './support/heard.ts';
@@ -51,12 +51,6 @@ afterAll(() => smallDisk?.unmount());
 afterEach(() => {
   vi.useRealTimers();
 });
-
-async function passDeadline(write: Promise<void>): Promise<void> {
-  await vi.advanceTimersByTimeAsync(DEADLINE_MS - 1);
-  expect(await isSettled(write)).toBe(false);
-  await vi.advanceTimersByTimeAsync(1);
-}
 
 const CAUSES: readonly Cause[] = [
   {
@@ -130,7 +124,7 @@ const CAUSES: readonly Cause[] = [
         begin: () => {
           end = device.hold({ kind: 'read', at: HURT * BLOCK }, 1).release;
         },
-        fallDue: passDeadline,
+        fallDue: (write) => passDeadline(write, DEADLINE_MS),
         end: () => end(),
       };
     },
@@ -151,7 +145,7 @@ const CAUSES: readonly Cause[] = [
         begin: () => {
           end = spillDevice.hold({ kind: 'write' }).release;
         },
-        fallDue: passDeadline,
+        fallDue: (write) => passDeadline(write, DEADLINE_MS),
         end: () => end(),
       };
     },

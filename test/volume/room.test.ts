@@ -1,7 +1,17 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { PreserveFailure } from '../../src/index.ts';
 import { turn } from '../support/turn.ts';
-import { BLOCK, codesOf, contentOf, errorOf, expectFilled, expectSame, filled, isSettled } from './support/bytes.ts';
+import {
+  BLOCK,
+  codesOf,
+  contentOf,
+  errorOf,
+  expectFilled,
+  expectSame,
+  filled,
+  isSettled,
+  passDeadline,
+} from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
 import { openSyncVolume } from './support/open-volume.ts';
 import { ScriptedSyncDevice } from './support/scripted-device.ts';
@@ -27,14 +37,6 @@ async function open(onFailure: PreserveFailure = 'break-snapshot', roomBlocks = 
     return writing;
   };
   return { ...opened, overwrite };
-}
-
-async function passDeadline(write: Promise<void>): Promise<void> {
-  await turn();
-  await vi.advanceTimersByTimeAsync(DEADLINE_MS - 1);
-  expect(await isSettled(write)).toBe(false);
-  await vi.advanceTimersByTimeAsync(1);
-  await turn();
 }
 
 describe('a block on its way to the store, with no room for its pre-image,', () => {
@@ -63,7 +65,7 @@ describe('a block on its way to the store, with no room for its pre-image,', () 
       snapshot.mark(1, 'storing');
       const heard = listenTo(volume);
       const writing = overwrite(1);
-      await passDeadline(writing);
+      await passDeadline(writing, DEADLINE_MS);
       const failed = ['PRESERVE_FAILED', 'PREIMAGE_SPACE'];
       if (onFailure === 'fail-write') {
         const error = await errorOf(writing, 'PRESERVE_FAILED');
@@ -96,7 +98,7 @@ describe('a block on its way to the store, with no room for its pre-image,', () 
     const writing = overwrite(1);
     expect(await isSettled(writing)).toBe(false);
     snapshot.mark(1, 'failed');
-    await passDeadline(writing);
+    await passDeadline(writing, DEADLINE_MS);
     await writing;
     expect(snapshot.states.get(1)).toBe('lost');
   });
@@ -161,7 +163,7 @@ describe('a claim that finds no room', () => {
     await overwrite(0);
     snapshot.mark(0, 'storing');
     const first = overwrite(1);
-    await passDeadline(first);
+    await passDeadline(first, DEADLINE_MS);
     await first;
     await overwrite(2); // The store does not answer, and has been waited for.
     expect([1, 2].map((block) => snapshot.states.get(block))).toEqual(['lost', 'lost']);
@@ -211,7 +213,7 @@ describe('blockLost', () => {
     snapshot.mark({ firstBlock: 1, blockCount: 2 }, 'storing');
     const heard = listenTo(volume);
     const writing = volume.write(BLOCK, filled(9, 2 * BLOCK));
-    await passDeadline(writing);
+    await passDeadline(writing, DEADLINE_MS);
     await writing;
     await turn();
     expect(heard).toEqual([]);

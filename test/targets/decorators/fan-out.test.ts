@@ -3,7 +3,7 @@ import { BackupError } from '../../../src/common/errors.ts';
 import { fanOut, type ReplicaFailure } from '../../../src/targets/decorators/fan-out.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
+import { type FaultPlan, type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { keysOf } from '../../support/keys-of.ts';
 import { bytes, failure } from './support/targets.ts';
@@ -28,6 +28,21 @@ test('what is put and deleted is put and deleted everywhere', async () => {
   await target.deleteMany?.(['b']);
   for (const each of [primary, one, other]) expect(await keysOf(each)).toEqual([]);
 });
+
+/** A faulty target that keeps the bodies that it is given, as a request does that was given up and is still reading. */
+function lingeringTarget(
+  inner: MemoryTarget,
+  plan: FaultPlan<TargetOperation>,
+): { read: Uint8Array[]; target: FaultyTarget } {
+  const read: Uint8Array[] = [];
+  class Lingering extends FaultyTarget {
+    override put(...[key, body, options]: Parameters<FaultyTarget['put']>): Promise<void> {
+      read.push(body);
+      return super.put(key, body, options);
+    }
+  }
+  return { read, target: new Lingering(inner, plan) };
+}
 
 describe('the primary alone decides', () => {
   test('of 16 writers one wins, and every replica holds the winner’s body', async () => {
@@ -123,13 +138,7 @@ describe('a create-only put that failed on the primary and took effect', () => {
 
   test('may still be reading its buffer, and so has one of its own', async () => {
     const [primary, one] = three();
-    const read: Uint8Array[] = [];
-    const lingering = new (class extends FaultyTarget {
-      override put(...[key, body, options]: Parameters<FaultyTarget['put']>): Promise<void> {
-        read.push(body);
-        return super.put(key, body, options);
-      }
-    })(primary, scriptedFaults([{ operation: 'put', fault: lost }]));
+    const { read, target: lingering } = lingeringTarget(primary, scriptedFaults([{ operation: 'put', fault: lost }]));
     const body = bytes(1, 2);
     await fanOut(lingering, [one]).put('a', body, createOnly);
     body.fill(0);
@@ -184,13 +193,7 @@ describe('the quorum', () => {
 
   test('that tolerates failure gives replicas a copy, for who has failed may still be reading', async () => {
     const [primary, one] = three();
-    const read: Uint8Array[] = [];
-    const lingering = new (class extends FaultyTarget {
-      override put(...[key, body, options]: Parameters<FaultyTarget['put']>): Promise<void> {
-        read.push(body);
-        return super.put(key, body, options);
-      }
-    })(one, scriptedFaults([{ fault: down }]));
+    const { read, target: lingering } = lingeringTarget(one, scriptedFaults([{ fault: down }]));
     const body = bytes(1, 2);
     await fanOut(primary, [lingering], { quorum: 1 }).put('a', body);
     body.fill(0);

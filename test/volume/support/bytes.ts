@@ -1,4 +1,4 @@
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 import { BackupError, type BackupErrorCode } from '../../../src/common/errors.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
 import { turn } from '../../support/turn.ts';
@@ -78,4 +78,13 @@ export async function isSettled(work: Promise<unknown>): Promise<boolean> {
   );
   await turn();
   return settled;
+}
+
+/** Lets all but the last millisecond of a deadline pass, which a write outlives, and then that. Timers have to be fake. */
+export async function passDeadline(write: Promise<void>, deadlineMs: number): Promise<void> {
+  await turn();
+  await vi.advanceTimersByTimeAsync(deadlineMs - 1);
+  expect(await isSettled(write)).toBe(false);
+  await vi.advanceTimersByTimeAsync(1);
+  await turn();
 }

@@ -4,6 +4,20 @@ import { BLOCK, held, scriptedPool, throughPool, write } from './support/pools.t
 
 const workerFailed = expect.objectContaining({ code: 'WORKER_FAILED', retryable: true });
 
+/** A caller that aborts, while a worker does what `script` says, gets its reason, and the next one gets the slot. */
+async function expectSlotBackAfterAbort(pool: ReturnType<typeof scriptedPool>, script: string): Promise<void> {
+  const slot = await pool.acquire();
+  write(slot, script);
+  const controller = new AbortController();
+  const identifying = pool.identify(slot, [BLOCK], controller);
+  controller.abort();
+  await expect(identifying).rejects.toBe(controller.signal.reason);
+  slot.release();
+  using again = await pool.acquire();
+  write(again, 'well');
+  expect(await pool.identify(again, [BLOCK])).toHaveLength(1);
+}
+
 describe.each(['EXIT', 'THROW'])('a worker that dies (%s)', (script) => {
   test('fails the call, which succeeds when it is made again: another worker takes its place', async () => {
     await using pool = scriptedPool(1);
@@ -44,16 +58,7 @@ describe.each(['EXIT', 'THROW'])('a worker that dies (%s)', (script) => {
 
   test('after an abort gives its slot back', async () => {
     await using pool = scriptedPool(1);
-    const slot = await pool.acquire();
-    write(slot, script);
-    const controller = new AbortController();
-    const identifying = pool.identify(slot, [BLOCK], controller);
-    controller.abort();
-    await expect(identifying).rejects.toBe(controller.signal.reason);
-    slot.release();
-    using again = await pool.acquire();
-    write(again, 'well');
-    expect(await pool.identify(again, [BLOCK])).toHaveLength(1);
+    await expectSlotBackAfterAbort(pool, script);
   });
 });
 
@@ -86,15 +91,6 @@ describe('where no thread can be started', () => {
 
   test('a caller who has aborted meanwhile hears of that, and the slot is free', async () => {
     await using pool = scriptedPool(1, { workerUrl: new URL('data:text/javascript,') });
-    const slot = await pool.acquire();
-    write(slot, 'well');
-    const controller = new AbortController();
-    const identifying = pool.identify(slot, [BLOCK], controller);
-    controller.abort();
-    await expect(identifying).rejects.toBe(controller.signal.reason);
-    slot.release();
-    using again = await pool.acquire();
-    write(again, 'well');
-    expect(await pool.identify(again, [BLOCK])).toHaveLength(1);
+    await expectSlotBackAfterAbort(pool, 'well');
   });
 });
