@@ -4,7 +4,7 @@ import { MsgpackReader } from '../src/common/msgpack-reader.ts';
 import { runAtOnce } from '../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
 import type { LogState } from '../src/repository/format/log-state.ts';
-import { stateFrom } from '../src/repository/format/state-codec.ts';
+import { stateFrom } from '../src/repository/format/state-decoding.ts';
 import { stateWeight } from '../src/repository/format/state-weight.ts';
 import { HOSTILE_ELEMENTS, hostileCheckpoint } from '../test/repository/log/support/hostile-checkpoints.ts';
 import { printTable } from './support/rounds.ts';

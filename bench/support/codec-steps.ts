@@ -8,7 +8,7 @@ import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
 import { EntryColumns } from '../../src/repository/format/entry-columns.ts';
 import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository/format/inner-node.ts';
-import { sealing } from '../../src/repository/format/log-object.ts';
+import { sealingObject } from '../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState, type StoredBackup } from '../../src/repository/format/log-state.ts';
 import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
 import { packKey, VERIFIED_KEY } from '../../src/repository/format/object-keys.ts';
@@ -183,7 +183,7 @@ async function verifiedTimes(step: Step): Promise<void> {
   const body = Buffer.alloc(1 + count * 12, 1);
   for (let n = 0; n < count; n++) body.write(name(n).slice(16), 1 + n * 12, 'hex');
   const target = new MemoryTarget();
-  await target.put(VERIFIED_KEY, await runInSteps(sealing(KEY, 'cow1 verified', 0, body)));
+  await target.put(VERIFIED_KEY, await runInSteps(sealingObject(KEY, 'cow1 verified', 0, body)));
   const times = await step(`cache/verified of ${count} packs: read`, () => VerifiedTimes.read(target, KEY, undefined));
   const there = Array.from({ length: count }, (_, n) => ({ session: 1, random: name(n) }));
   for (const pack of there.slice(0, 64)) times.note(pack, 1_800_000_000_000);

@@ -171,3 +171,11 @@ const DAMAGE_CODES = ['PACK_MISSING', 'PACK_CORRUPT', 'RECORD_CORRUPT', 'MAP_COR
 export function isDamage(error: unknown): error is BackupError {
   return BackupError.is(error) && DAMAGE_CODES.includes(error.code);
 }
+
+/** Makes the error for bytes that are not what they should be; `how` completes "is damaged:". */
+export type CorruptError = (how: string, cause?: unknown) => BackupError;
+
+/** @param what - how the messages call the object, for example `a table of packs` */
+export function corruptError(code: BackupErrorCode, what: string): CorruptError {
+  return (how, cause) => new BackupError(code, `${what} is damaged: ${how}`, cause === undefined ? {} : { cause });
+}

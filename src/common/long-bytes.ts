@@ -18,3 +18,17 @@ export function* sha256InSteps(bytes: Uint8Array, label = ''): Steps<Uint8Array<
   }
   return new Uint8Array(hash.digest());
 }
+
+/** The parts one after another, in memory of their own and not in Node's pool. */
+export function* joinInSteps(parts: readonly Uint8Array[]): Steps<Uint8Array<ArrayBuffer>> {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    for (const [from, piece] of piecesOf(part)) {
+      whole.set(piece, at + from);
+      yield;
+    }
+    at += part.length;
+  }
+  return whole;
+}

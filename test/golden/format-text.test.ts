@@ -4,15 +4,18 @@ import { decodeMsgpack } from '../../src/common/msgpack.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
 import { decodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
+import { decodeLeaf } from '../../src/repository/format/entry-table.ts';
 import { InnerNode } from '../../src/repository/format/inner-node.ts';
-import { decodeLeaf } from '../../src/repository/format/leaf.ts';
 import { EMPTY_STATE, type LogState } from '../../src/repository/format/log-state.ts';
 import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
-import { footerLength, openFooter, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
-import { decodePackTable } from '../../src/repository/format/pack-table-record.ts';
-import { decodeRelocationTable } from '../../src/repository/format/relocation-table.ts';
+import { footerLength, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
-import { decodeEntry } from '../repository/format/support/codecs-at-once.ts';
+import {
+  decodeEntry,
+  decodePackTable,
+  decodeRelocationTable,
+  openFooter,
+} from '../repository/format/support/codecs-at-once.ts';
 import {
   appendixA,
   bytes,

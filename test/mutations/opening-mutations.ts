@@ -58,4 +58,10 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
     edits: { 'work-is-bounded': '' },
     tests: { files: ['test/repository/crypto/unlock-repository.test.ts'], names: 'hostile slots' },
   },
+  {
+    rule: '114',
+    what: 'a key that was wiped seals for anybody to read',
+    edits: { 'wiped-keys-seal-nothing': '' },
+    tests: { files: ['test/repository/format/aead.test.ts'], names: 'wiped before the first step' },
+  },
 ];

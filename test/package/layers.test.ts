@@ -127,6 +127,18 @@ describe('the imports of the sources', () => {
     expect(wrong).toEqual([]);
   });
 
+  test('do no input or output in the format: it computes, and nothing else', () => {
+    const computing = ['node:crypto', 'node:util', 'node:zlib', 'msgpackr'];
+    const wrong = [...files]
+      .filter(([file]) => folderOf(file) === 'repository/format')
+      .flatMap(([file, list]) =>
+        list
+          .filter(({ kind, to }) => kind === 'package' && !computing.includes(to))
+          .map(({ to }) => `${file} imports ${to}`),
+      );
+    expect(wrong).toEqual([]);
+  });
+
   test('reach minio from ./s3 only, in code and in types', () => {
     const importers = [...files].filter(([, list]) => list.some(({ to }) => to === 'minio')).map(([file]) => file);
     expect(importers.filter((file) => !/^(s3\.ts|targets\/s3\/[^/]*\.ts)$/.test(file))).toEqual([]);

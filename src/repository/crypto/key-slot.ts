@@ -1,17 +1,31 @@
-import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
-import { BackupError } from '../../common/errors.ts';
+import { BackupError, corruptError } from '../../common/errors.ts';
 import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
+import { runAtOnce } from '../../common/yield-to-event-loop.ts';
+import { NONCE_BYTES, opening, sealing, TAG_BYTES } from '../format/aead.ts';
+import { type PlainMap, ValueCheck } from '../format/decode-values.ts';
 import { hkdf, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from '../format/derivation.ts';
-import { decodeFormatBody, type RepositoryFormat } from '../format/format-object.ts';
+import {
+  decodeFormatBody,
+  isSignedWith,
+  openSignedObject,
+  type RepositoryFormat,
+  type SignedObject,
+  signObject,
+} from '../format/format-object.ts';
 import { isSlotName } from '../format/object-keys.ts';
-import { MsgpackMap } from '../format/plain-fields.ts';
-import { isSignedWith, openSignedObject, type SignedObject, signObject } from '../format/signed-object.ts';
-import { MAX_WRAPPED_BYTES, unwrapByProvider, wrapByProvider } from './provider-calls.ts';
 import { DEFAULT_SCRYPT_COST, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
-import { type CheckedUnlock, type KeyProvider, SLOT_KINDS, type SlotKind } from './unlock.ts';
-import { secretOf, withWrappingKey } from './wrapping-key.ts';
+import {
+  type CheckedUnlock,
+  type KeyProvider,
+  MAX_WRAPPED_BYTES,
+  SLOT_KINDS,
+  secretOf,
+  unwrapByProvider,
+  withWrappingKey,
+  wrapByProvider,
+} from './unlock.ts';
 
 /**
  * Key slots: `docs/FORMAT.md`, section 3. A slot is bound to its repository and its own name, and signed as a whole with
@@ -29,9 +43,9 @@ export interface SlotName {
 /** Most bytes of a slot. */
 export const MAX_SLOT_BYTES = 64 * 1024;
 const SALT_BYTES = 32;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
 const VERSION = 1;
+const corrupt = corruptError('KEY_SLOT_CORRUPT', 'a key slot');
+const check = new ValueCheck(corrupt);
 
 interface SlotHead {
   /** The copy of `format` that the slot keeps. */
@@ -94,14 +108,13 @@ export async function makeKeySlot(
     const wrapped = await wrapByProvider(unlock.provider, repositoryKey, options);
     return signed(repositoryKey, name, { ...head, provider: unlock.provider.id, wrapped });
   }
-  const drawn = (length: number, what: string) =>
-    hedgedBytes(length, repositoryKey, what, repositoryId, slot, unlock.kind, secretOf(unlock));
-  const salt = drawn(SALT_BYTES, 'salt of a key slot');
-  const nonce = drawn(NONCE_BYTES, 'nonce of a key slot');
-  const wrapped = await withWrappingKey(unlock, salt, cost, options, (kek) => {
-    const cipher = createCipheriv('aes-256-gcm', kek, nonce).setAAD(associated(repositoryId, slot));
-    return Buffer.concat([cipher.update(repositoryKey), cipher.final(), cipher.getAuthTag()]);
-  });
+  const uses = [repositoryId, slot, unlock.kind, secretOf(unlock)] as const;
+  const salt = hedgedBytes(SALT_BYTES, repositoryKey, 'salt of a key slot', ...uses);
+  const sealed = await withWrappingKey(unlock, salt, cost, options, (kek) =>
+    runAtOnce(sealing(kek, associated(repositoryId, slot), repositoryKey)),
+  );
+  const nonce = sealed.subarray(0, NONCE_BYTES);
+  const wrapped = sealed.subarray(NONCE_BYTES);
   const costFields = unlock.kind === 'passphrase' ? { n: cost.n, r: cost.r, p: cost.p } : {};
   return signed(repositoryKey, name, { ...head, salt, ...costFields, nonce, wrapped });
 }
@@ -115,26 +128,28 @@ export function decodeKeySlot(bytes: Uint8Array): KeySlot {
   if (bytes.length > MAX_SLOT_BYTES) throw corrupt('it is larger than a key slot may be');
   const signedObject = openSignedObject('cow1 key slot', bytes);
   if (signedObject === undefined) throw corrupt('its checksum is wrong');
-  const body = decodeMsgpack(signedObject.content, 'KEY_SLOT_CORRUPT');
-  const fields = new MsgpackMap(body, 'KEY_SLOT_CORRUPT', 'a key slot');
-  if (fields.integer('version', 1, Number.MAX_SAFE_INTEGER) > VERSION) throw newer('version of the format');
-  const kind = fields.text('kind') as SlotKind;
-  if (!SLOT_KINDS.includes(kind)) throw newer('kind');
+  const fields = check.map(decodeMsgpack(signedObject.content, 'KEY_SLOT_CORRUPT'), 'its body');
+  if (check.int(fields.version, 'its version', 1) > VERSION) throw newer('version of the format');
+  const named = check.text(fields.kind, 'its kind');
+  const kind = SLOT_KINDS.find((known) => known === named);
+  if (kind === undefined) throw newer('kind');
   const head = { format: formatOf(fields), signed: signedObject };
   if (kind === 'provider') {
-    const provider = fields.text('provider');
-    if (provider.length === 0) throw fields.invalid('provider');
-    return { kind, provider, wrapped: fields.bytes('wrapped', 1, MAX_WRAPPED_BYTES), ...head };
+    const provider = check.text(fields.provider, 'its provider', 1, MAX_SLOT_BYTES);
+    return { kind, provider, wrapped: check.bytes(fields.wrapped, 'its wrapped key', 1, MAX_WRAPPED_BYTES), ...head };
   }
   const salted = {
-    salt: fields.bytes('salt', SALT_BYTES),
-    nonce: fields.bytes('nonce', NONCE_BYTES),
-    wrapped: fields.bytes('wrapped', KEY_BYTES + TAG_BYTES),
+    salt: check.bytes(fields.salt, 'its salt', SALT_BYTES),
+    nonce: check.bytes(fields.nonce, 'its nonce', NONCE_BYTES),
+    wrapped: check.bytes(fields.wrapped, 'its wrapped key', KEY_BYTES + TAG_BYTES),
     ...head,
   };
   if (kind === 'key') return { kind, ...salted };
-  const parameter = (name: string) => fields.integer(name, 1, Number.MAX_SAFE_INTEGER);
-  const cost = { n: parameter('n'), r: parameter('r'), p: parameter('p') };
+  const cost = {
+    n: check.int(fields.n, 'its n', 1),
+    r: check.int(fields.r, 'its r', 1),
+    p: check.int(fields.p, 'its p', 1),
+  };
   if (!scryptCostIsAllowed(cost)) throw corrupt('its scrypt parameters are not allowed');
   return { kind, cost, ...salted };
 }
@@ -196,14 +211,14 @@ function isOfAnother({ repositoryId }: RepositoryFormat, expected: Uint8Array | 
   return expected !== undefined && Buffer.compare(repositoryId, expected) !== 0;
 }
 
-function formatOf(fields: MsgpackMap): RepositoryFormat {
+function formatOf(fields: PlainMap): RepositoryFormat {
   try {
-    const format = decodeFormatBody(fields.bytes('format', 1, MAX_SLOT_BYTES));
+    const format = decodeFormatBody(check.bytes(fields.format, 'its copy of `format`', 1, MAX_SLOT_BYTES));
     if (format.encrypted) return format;
   } catch (error) {
     if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) throw error;
   }
-  throw fields.invalid('format');
+  throw corrupt('its copy of `format` is not valid');
 }
 
 async function unwrap(
@@ -219,18 +234,9 @@ async function unwrap(
   }
   const cost = slot.kind === 'passphrase' ? slot.cost : undefined;
   return withWrappingKey(unlock, slot.salt, cost, options, (kek) => {
-    let opened: Buffer | undefined;
-    try {
-      const decipher = createDecipheriv('aes-256-gcm', kek, slot.nonce, { authTagLength: TAG_BYTES });
-      decipher.setAAD(aad).setAuthTag(slot.wrapped.subarray(KEY_BYTES));
-      opened = decipher.update(slot.wrapped.subarray(0, KEY_BYTES));
-      decipher.final(); // GCM holds nothing back: this only checks the tag.
-      return Uint8Array.from(opened);
-    } catch (cause) {
-      throw refused('it does not open', cause);
-    } finally {
-      wipeBytes(opened); // With a tag that is wrong it may be the key all the same.
-    }
+    const key = runAtOnce(opening(kek, aad, Buffer.concat([slot.nonce, slot.wrapped])));
+    if (key === undefined) throw refused('it does not open');
+    return key as Uint8Array<ArrayBuffer>; // In memory of its own.
   });
 }
 
@@ -279,10 +285,6 @@ function newer(what: string): BackupError {
   );
 }
 
-function corrupt(how: string): BackupError {
-  return new BackupError('KEY_SLOT_CORRUPT', `a key slot is damaged: ${how}`);
-}
-
-function refused(how: string, cause?: unknown): BackupError {
-  return new BackupError('KEY_REFUSED', `a key slot could not be opened: ${how}`, { cause });
+function refused(how: string): BackupError {
+  return new BackupError('KEY_REFUSED', `a key slot could not be opened: ${how}`);
 }

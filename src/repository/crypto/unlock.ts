@@ -1,6 +1,9 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { bytesArgument, functionArgument, optionsArgument, textArgument } from '../../common/arguments.ts';
-import { KEY_BYTES } from '../format/derivation.ts';
+import { type AbortOptions, abortable } from '../../common/abort.ts';
+import { bytesArgument, described, functionArgument, optionsArgument, textArgument } from '../../common/arguments.ts';
+import { BackupError } from '../../common/errors.ts';
+import { isBytes } from '../../common/realms.ts';
+import { hkdf, KEY_BYTES, wipeBytes } from '../format/derivation.ts';
+import { DEFAULT_SCRYPT_COST, passphraseKey, type ScryptCost } from './scrypt.ts';
 
 /**
  * Wraps the key of a repository in a way of its own: a key management service, a hardware token, an operating
@@ -113,4 +116,99 @@ function checkProvider(provider: unknown, name: string): KeyProvider {
   functionArgument(`${name}.wrap`, wrap);
   functionArgument(`${name}.unwrap`, unwrap);
   return provider as KeyProvider;
+}
+
+/** Works with the key that wraps the repository's key, and zeroes it: also where nobody waits for it any more. */
+export async function withWrappingKey<T>(
+  unlock: CheckedUnlock,
+  salt: Uint8Array,
+  cost: ScryptCost | undefined,
+  { signal }: AbortOptions,
+  work: (kek: Uint8Array) => T,
+): Promise<T> {
+  const making = wrappingKey(unlock, salt, cost);
+  let kek: Uint8Array;
+  try {
+    kek = await abortable(making, signal);
+  } catch (error) {
+    making.then(wipeBytes, () => {});
+    throw error;
+  }
+  try {
+    return work(kek);
+  } finally {
+    wipeBytes(kek);
+  }
+}
+
+/** The key that wraps the repository's key. */
+async function wrappingKey(
+  unlock: CheckedUnlock,
+  salt: Uint8Array,
+  cost: ScryptCost | undefined,
+): Promise<Uint8Array<ArrayBuffer>> {
+  if (unlock.kind === 'passphrase') return passphraseKey(unlock.passphrase, salt, cost ?? DEFAULT_SCRYPT_COST);
+  return hkdf(secretOf(unlock), salt, 'cow1 raw key');
+}
+
+/** What it is made of. */
+export function secretOf(unlock: CheckedUnlock): Uint8Array {
+  return unlock.kind === 'passphrase' ? unlock.passphrase : (unlock as { key: Uint8Array }).key;
+}
+
+/** Calls of somebody else's code with the repository's key. It may fail, answer with anything, or never answer. */
+
+/** Most bytes that a provider makes of a key. */
+export const MAX_WRAPPED_BYTES = 16 * 1024;
+
+/** @throws `KEY_REFUSED`, a `BackupError` of the provider's, `signal.reason` */
+export async function wrapByProvider(
+  provider: KeyProvider,
+  repositoryKey: Uint8Array,
+  options: AbortOptions,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const given = Uint8Array.from(repositoryKey);
+  const wrapped = await answerOf('wrap', options, async () => {
+    try {
+      const answer: unknown = await provider.wrap(given, options);
+      // A copy before `given` is zeroed: they may be one array.
+      return isBytes(answer) ? Uint8Array.from(answer) : answer;
+    } finally {
+      wipeBytes(given); // Also where nobody waits for the answer any more.
+    }
+  });
+  if (isBytes(wrapped) && wrapped.length > 0 && wrapped.length <= MAX_WRAPPED_BYTES) return Uint8Array.from(wrapped);
+  throw refused(`its wrap gave ${sizeOf(wrapped)} instead of 1 to ${MAX_WRAPPED_BYTES} bytes`);
+}
+
+/** @throws as {@link wrapByProvider} */
+export async function unwrapByProvider(
+  provider: KeyProvider,
+  wrapped: Uint8Array,
+  options: AbortOptions,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const key = await answerOf('unwrap', options, async (): Promise<unknown> => provider.unwrap(wrapped, options));
+  if (!isBytes(key) || key.length !== KEY_BYTES) throw refused(`its unwrap gave ${sizeOf(key)} instead of a key`);
+  return Uint8Array.from(key);
+}
+
+async function answerOf(call: string, { signal }: AbortOptions, work: () => Promise<unknown>): Promise<unknown> {
+  signal?.throwIfAborted();
+  try {
+    return await abortable(work(), signal);
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (BackupError.is(cause)) throw cause;
+    throw refused(`its ${call} failed`, cause);
+  }
+}
+
+/** What an answer is, and nothing of what it says: it may be half a key. */
+function sizeOf(answer: unknown): string {
+  if (isBytes(answer)) return `${answer.length} bytes`;
+  return typeof answer === 'string' ? 'a string' : described(answer);
+}
+
+function refused(how: string, cause?: unknown): BackupError {
+  return new BackupError('KEY_REFUSED', `the key provider did not do what was asked: ${how}`, { cause });
 }

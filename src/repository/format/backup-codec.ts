@@ -1,22 +1,11 @@
 import { plainObjectArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import { logCorrupt } from './corrupt.ts';
-import {
-  flagOf,
-  idBytes,
-  idOf,
-  intOf,
-  mapOf,
-  optional,
-  optionalIdBytes,
-  textOf,
-  timeOf,
-  wellFormed,
-} from './decode-values.ts';
+import { idBytes, logCorrupt, logValue, optionalIdBytes, wellFormed } from './decode-values.ts';
 import type { BackupRecord } from './log-entry.ts';
+import type { BackupHold, StoredBackup } from './log-state.ts';
 import { decodeDescriptor, encodeDescriptor } from './map-descriptor-codec.ts';
 
-/** A backup as a MessagePack map: `docs/FORMAT.md`, section 8. */
+/** A backup as a MessagePack map, in its commit entry and in checkpoints: `docs/FORMAT.md`, sections 8 and 9. */
 
 /** Most characters of all names and values of a backup's metadata. */
 export const MAX_METADATA = 65_536;
@@ -62,38 +51,56 @@ export function backupPlain(backup: BackupRecord): Record<string, unknown> {
 }
 
 export function backupOf(value: unknown): BackupRecord {
-  const fields = mapOf(value, 'a backup');
-  const stats = mapOf(fields.stats, "a backup's stats");
+  const fields = logValue.map(value, 'a backup');
+  const stats = logValue.map(fields.stats, "a backup's stats");
   return {
-    id: idOf(fields.id, "a backup's id"),
-    volume: textOf(fields.volume, "a backup's volume", 1),
-    parent: optional(fields.parent, (parent) => idOf(parent, "a backup's parent")),
-    base: optional(fields.base, (base) => idOf(base, "a backup's base")),
-    frozenAt: timeOf(fields.frozenAt, "a backup's instant"),
-    trackingId: textOf(fields.trackingId, "a backup's tracking id"),
-    point: intOf(fields.point, "a backup's point"),
-    intact: flagOf(fields.intact, 'intact'),
-    descriptor: descriptorOf(fields.descriptor),
+    id: logValue.hexId(fields.id, "a backup's id"),
+    volume: logValue.text(fields.volume, "a backup's volume", 1),
+    parent: logValue.optional(fields.parent, (parent) => logValue.hexId(parent, "a backup's parent")),
+    base: logValue.optional(fields.base, (base) => logValue.hexId(base, "a backup's base")),
+    frozenAt: logValue.time(fields.frozenAt, "a backup's instant"),
+    trackingId: logValue.text(fields.trackingId, "a backup's tracking id"),
+    point: logValue.int(fields.point, "a backup's point"),
+    intact: logValue.flag(fields.intact, 'intact'),
+    descriptor: decodeDescriptor(fields.descriptor),
     metadata: metadataOf(fields.metadata),
     stats: {
-      storedBytes: intOf(stats.storedBytes, 'stored bytes'),
-      changedBlocks: intOf(stats.changedBlocks, 'changed blocks'),
+      storedBytes: logValue.int(stats.storedBytes, 'stored bytes'),
+      changedBlocks: logValue.int(stats.changedBlocks, 'changed blocks'),
     },
   };
 }
 
-function descriptorOf(value: unknown): BackupRecord['descriptor'] {
-  try {
-    return decodeDescriptor(value);
-  } catch (cause) {
-    throw logCorrupt("a backup's descriptor is not valid", cause);
-  }
+/** A backup as a checkpoint has it: with its commit entry and its hold. */
+export function storedPlain(backup: StoredBackup): unknown {
+  const { seq, committedAt, session, hold } = backup;
+  const plain = { ...backupPlain(backup), seq, committedAt, session };
+  return hold === undefined ? plain : { ...plain, hold: [hold.at, hold.reason ?? null] };
+}
+
+export function storedOf(value: unknown): StoredBackup {
+  const { seq, committedAt, session, hold } = logValue.map(value, 'a backup');
+  const backup = {
+    ...backupOf(value),
+    seq: logValue.seq(seq, "a backup's entry"),
+    committedAt: logValue.time(committedAt, 'its time'),
+    session: logValue.seq(session, 'its session'),
+  };
+  return hold === undefined ? backup : { ...backup, hold: holdOf(hold) };
+}
+
+function holdOf(value: unknown): BackupHold {
+  const [at, reason] = logValue.tuple(value, 2, 'a hold');
+  return {
+    at: logValue.time(at, "a hold's time"),
+    reason: logValue.optional(reason, (text) => logValue.text(text, 'the reason of a hold', 1)),
+  };
 }
 
 function metadataOf(value: unknown): Record<string, string> {
   let length = 0;
-  const entries = Object.entries(mapOf(value, "a backup's metadata")).map(([name, text]): [string, string] => {
-    length += name.length + textOf(text, "a value in a backup's metadata", 0, MAX_METADATA).length;
+  const entries = Object.entries(logValue.map(value, "a backup's metadata")).map(([name, text]): [string, string] => {
+    length += name.length + logValue.text(text, "a value in a backup's metadata", 0, MAX_METADATA).length;
     return [name, text as string];
   });
   if (length > MAX_METADATA) throw logCorrupt("a backup's metadata is too long");

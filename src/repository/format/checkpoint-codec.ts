@@ -2,11 +2,12 @@ import { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { encodeMsgpackInSteps } from '../../common/msgpack-writer.ts';
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { compressOffThread, decompressOffThread } from './compression.ts';
-import { logCorrupt } from './corrupt.ts';
-import { opening, sealing } from './log-object.ts';
+import { logCorrupt } from './decode-values.ts';
+import { openingObject, sealingObject } from './log-object.ts';
 import type { LogState } from './log-state.ts';
 import { Codec } from './record.ts';
-import { stateFrom, statePlain } from './state-codec.ts';
+import { stateFrom } from './state-decoding.ts';
+import { statePlain } from './state-encoding.ts';
 import { mostWeight, stateWeight } from './state-weight.ts';
 
 /** Checkpoints: `docs/FORMAT.md`, section 9. One is a cache: where it can't be written or believed, the log is walked. */
@@ -43,7 +44,7 @@ export async function encodeCheckpoint(
   body[0] = frame === undefined ? Codec.raw : Codec.zstd;
   new DataView(body.buffer).setUint32(1, raw.length, true);
   body.set(content, HEAD_BYTES);
-  const bytes = await runInSteps(sealing(logKey, 'cow1 checkpoint', state.seq, body));
+  const bytes = await runInSteps(sealingObject(logKey, 'cow1 checkpoint', state.seq, body));
   return bytes.length > MAX_CHECKPOINT_BYTES ? undefined : bytes;
 }
 
@@ -58,7 +59,7 @@ export async function decodeCheckpoint(
   bytes: Uint8Array,
 ): Promise<LogState> {
   if (bytes.length > MAX_CHECKPOINT_BYTES) throw logCorrupt(`checkpoint ${seq} is larger than it may be`);
-  const body = await runInSteps(opening(logKey, 'cow1 checkpoint', seq, bytes));
+  const body = await runInSteps(openingObject(logKey, 'cow1 checkpoint', seq, bytes));
   const raw = await rawOf(body);
   const most = mostWeight(body.length - HEAD_BYTES);
   const state = await runInSteps(stateFrom(new MsgpackReader(raw, 'LOG_CORRUPT'), most));

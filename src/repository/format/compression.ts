@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, type Zlib, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { integerArgument } from '../../common/arguments.ts';
-import { freeNow } from './free-now.ts';
+import { isArrayBuffer } from '../../common/realms.ts';
 
 /** Fast: at higher levels a full backup is bound by the processor rather than by what reads and sends. */
 export const DEFAULT_LEVEL = 1;
@@ -48,7 +48,7 @@ function compressing(rawLength: number, level: number) {
 
 function smaller(frame: Buffer, rawLength: number): Uint8Array | undefined {
   if (frame.length < rawLength) return frame;
-  freeNow(frame, compressBound(rawLength));
+  releaseBuffer(frame, compressBound(rawLength));
   return undefined;
 }
 
@@ -82,4 +82,16 @@ function checked({ buffer, engine }: Decompressed, frame: Uint8Array, rawLength:
   if (buffer.length !== rawLength) throw new RangeError('another length than expected');
   if (engine.bytesWritten !== frame.length) throw new RangeError('something follows the compressed frame');
   return buffer;
+}
+
+/**
+ * Gives the memory of a buffer that nobody else has back at once. Left to the garbage collector, the buffers of the blocks
+ * that a thread seals come to some hundred megabytes before it looks at them.
+ *
+ * @param allocatedBytes - what was asked for when it was made: less than half of Node's pool comes out of the pool, which
+ * others use
+ */
+export function releaseBuffer(bytes: Uint8Array | undefined, allocatedBytes: number): void {
+  if (bytes === undefined || allocatedBytes < Buffer.poolSize >>> 1) return;
+  if (isArrayBuffer(bytes.buffer)) bytes.buffer.transfer(0);
 }

@@ -1,117 +1,152 @@
+import { BackupError, type CorruptError, corruptError } from '../../common/errors.ts';
 import { isBytes } from '../../common/realms.ts';
 import type { Steps } from '../../common/yield-to-event-loop.ts';
-import { logCorrupt, madeByNewer } from './corrupt.ts';
-import { decodeLocation } from './map-descriptor-codec.ts';
 import { MAX_SEQ } from './object-keys.ts';
-import type { Location, PackName } from './record.ts';
+import { type Codec, type Location, MAX_RAW_LENGTH, type PackName } from './record.ts';
+import { locationFault } from './record-parts.ts';
 
-/** Reading decoded MessagePack of the log: each value is checked as it is taken, once, here. */
+/**
+ * Reading decoded MessagePack: every value that comes from a store is checked here, once, as it is taken out of its map or
+ * array. Fields that nobody asks for are let through, so a later version of the format may add some.
+ */
+
+export const logCorrupt = corruptError('LOG_CORRUPT', 'the log');
+
+/** For what authenticates but is not understood: it is not damaged, a newer version of this program wrote it. */
+export function madeByNewer(what: string): BackupError {
+  const message = `${what} was made by a newer version of this program: update it to read this repository`;
+  return new BackupError('REPOSITORY_UNSUPPORTED', message);
+}
 
 /** Longest name or other short text, in UTF-16 units. */
 export const MAX_TEXT = 1024;
+/** The latest time that a `Date` can hold, in milliseconds since 1970. */
+export const MAX_TIME = 8.64e15;
 /** Items of a few fields each that are read in less than a millisecond. */
 const ITEMS_AT_ONCE = 256;
 
-/** The latest time that a `Date` can hold, in milliseconds since 1970. */
-export const MAX_TIME = 8.64e15;
-
 export type PlainMap = Readonly<Record<string, unknown>>;
 
-export function mapOf(value: unknown, what: string): PlainMap {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || isBytes(value)) {
-    throw logCorrupt(`${what} is not a map`);
+/**
+ * Checks of one kind of object. Each method returns the value or throws the object's error, which names the value by `what`
+ * and never quotes it: it may be long, and it may be a secret.
+ */
+export class ValueCheck {
+  readonly corrupt: CorruptError;
+
+  constructor(corrupt: CorruptError) {
+    this.corrupt = corrupt;
   }
-  return value as PlainMap;
-}
 
-/** Items of an array, each through `read`. */
-export function listOf<T>(value: unknown, what: string, read: (item: unknown) => T, most = Infinity): T[] {
-  if (!Array.isArray(value) || value.length > most) throw logCorrupt(`${what} is not an array, or too long`);
-  return value.map(read);
-}
-
-/** As {@link listOf}, in steps: for arrays that may be long. @param atOnce - so many items are read in one step */
-export function* listIn<T>(
-  value: unknown,
-  what: string,
-  read: (item: unknown) => T,
-  atOnce = ITEMS_AT_ONCE,
-): Steps<T[]> {
-  if (!Array.isArray(value)) throw logCorrupt(`${what} is not an array`);
-  const items: T[] = [];
-  for (const item of value as readonly unknown[]) {
-    items.push(read(item));
-    if (items.length % atOnce === 0) yield;
+  map(value: unknown, what: string): PlainMap {
+    if (typeof value !== 'object' || value === null || Array.isArray(value) || isBytes(value)) {
+      throw this.corrupt(`${what} is not a map`);
+    }
+    return value as PlainMap;
   }
-  return items;
-}
 
-export function tupleOf(value: unknown, length: number, what: string): unknown[] {
-  if (!Array.isArray(value) || value.length !== length) throw logCorrupt(`${what} has not ${length} parts`);
-  return value;
-}
-
-export function intOf(value: unknown, what: string, min = 0, max: number = Number.MAX_SAFE_INTEGER): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
-    throw logCorrupt(`${what} is not from ${min} to ${max}`);
+  /** Items of an array, each through `read`. */
+  list<T>(value: unknown, what: string, read: (item: unknown) => T, most = Infinity): T[] {
+    if (!Array.isArray(value) || value.length > most) throw this.corrupt(`${what} is not an array, or too long`);
+    return value.map(read);
   }
-  return value === 0 ? 0 : value; // A float may be the negative zero.
+
+  /** As {@link list}, in steps: for arrays that may be long. @param atOnce - so many items are read in one step */
+  *longList<T>(value: unknown, what: string, read: (item: unknown) => T, atOnce = ITEMS_AT_ONCE): Steps<T[]> {
+    if (!Array.isArray(value)) throw this.corrupt(`${what} is not an array`);
+    const items: T[] = [];
+    for (const item of value as readonly unknown[]) {
+      items.push(read(item));
+      if (items.length % atOnce === 0) yield;
+    }
+    return items;
+  }
+
+  tuple(value: unknown, length: number, what: string): unknown[] {
+    if (!Array.isArray(value) || value.length !== length) throw this.corrupt(`${what} has not ${length} parts`);
+    return value;
+  }
+
+  int(value: unknown, what: string, min = 0, max: number = Number.MAX_SAFE_INTEGER): number {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
+      throw this.corrupt(`${what} is not an integer from ${min} to ${max}`);
+    }
+    return value === 0 ? 0 : value; // A float may be the negative zero.
+  }
+
+  /** The number of an entry or a session. */
+  seq(value: unknown, what: string): number {
+    return this.int(value, what, 1, MAX_SEQ);
+  }
+
+  /** Milliseconds since 1970. */
+  time(value: unknown, what: string): number {
+    if (typeof value !== 'number' || !(Math.abs(value) <= MAX_TIME)) throw this.corrupt(`${what} is not a time`);
+    return value === 0 ? 0 : value; // A float may be the negative zero.
+  }
+
+  text(value: unknown, what: string, min = 0, max: number = MAX_TEXT): string {
+    if (typeof value !== 'string' || value.length < min || value.length > max || !value.isWellFormed()) {
+      throw this.corrupt(`${what} is not a text of ${min} to ${max} characters`);
+    }
+    return value;
+  }
+
+  choice<const T extends string>(value: unknown, what: string, choices: readonly T[]): T {
+    if (!choices.includes(value as T)) throw this.corrupt(`${what} is not one of ${choices.join(', ')}`);
+    return value as T;
+  }
+
+  flag(value: unknown, what: string): boolean {
+    if (typeof value !== 'boolean') throw this.corrupt(`${what} is neither true nor false`);
+    return value;
+  }
+
+  /** A copy: a view would keep the whole object in memory, and could not be wiped. */
+  bytes(value: unknown, what: string, min: number, max: number = min): Uint8Array<ArrayBuffer> {
+    if (!isBytes(value) || value.length < min || value.length > max) {
+      throw this.corrupt(`${what} is not ${min === max ? '' : `${min} to `}${max} bytes`);
+    }
+    return Uint8Array.from(value);
+  }
+
+  /** 16 bytes, as 32 hex digits. */
+  hexId(value: unknown, what: string): string {
+    if (!isBytes(value) || value.length !== 16) throw this.corrupt(`${what} is not an id of 16 bytes`);
+    return Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex');
+  }
+
+  optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
+    return value === undefined || value === null ? undefined : read(value);
+  }
+
+  pack(value: unknown): PackName {
+    const [session, random] = this.tuple(value, 2, "a pack's name");
+    return { session: this.seq(session, "a pack's session"), random: this.hexId(random, "a pack's name") };
+  }
+
+  /** `[session, random, offset, storedLength, codec, rawLength]`: `docs/FORMAT.md`, section 6. */
+  location(value: unknown, what: string): Location {
+    const [session, random, at, stored, codecNumber, raw] = this.tuple(value, 6, 'a location');
+    const location = {
+      pack: { session: this.int(session, "a location's session"), random: this.hexId(random, "a location's pack") },
+      offset: this.int(at, "a location's offset"),
+      storedLength: this.int(stored, "a location's stored length"),
+      codec: this.int(codecNumber, "a location's codec", 0, 1) as Codec,
+      rawLength: this.int(raw, "a location's raw length", 0, MAX_RAW_LENGTH[3]),
+    };
+    const fault = locationFault(location.offset, location.storedLength, location.codec, location.rawLength);
+    if (fault !== undefined) throw this.corrupt(`the location of ${what} is not valid: ${fault}`);
+    return location;
+  }
 }
+
+/** Checks of what a log object holds. */
+export const logValue = new ValueCheck(logCorrupt);
 
 /** The version of what follows: this program knows the first. @throws `LOG_CORRUPT`, `REPOSITORY_UNSUPPORTED` */
 export function checkVersion(value: unknown, what: string): void {
-  if (intOf(value, `the version of ${what}`, 1) > 1) throw madeByNewer(what);
-}
-
-export function seqOf(value: unknown, what: string): number {
-  return intOf(value, what, 1, MAX_SEQ);
-}
-
-/** Milliseconds since 1970: whatever a `Date` can hold. */
-export function timeOf(value: unknown, what: string): number {
-  if (typeof value !== 'number' || !(Math.abs(value) <= MAX_TIME)) throw logCorrupt(`${what} is not a time`);
-  return value === 0 ? 0 : value; // A float may be the negative zero.
-}
-
-export function textOf(value: unknown, what: string, min = 0, max: number = MAX_TEXT): string {
-  if (typeof value !== 'string' || value.length < min || value.length > max || !value.isWellFormed()) {
-    throw logCorrupt(`${what} is not a text of ${min} to ${max} characters`);
-  }
-  return value;
-}
-
-export function flagOf(value: unknown, what: string): boolean {
-  if (typeof value !== 'boolean') throw logCorrupt(`${what} is neither true nor false`);
-  return value;
-}
-
-/** A copy: a view would keep the whole object in memory. */
-export function bytesOf(value: unknown, length: number, what: string): Uint8Array<ArrayBuffer> {
-  if (!isBytes(value) || value.length !== length) throw logCorrupt(`${what} is not ${length} bytes`);
-  return Uint8Array.from(value);
-}
-
-/** 16 bytes, as 32 hex digits. */
-export function idOf(value: unknown, what: string): string {
-  if (!isBytes(value) || value.length !== 16) throw logCorrupt(`${what} is not an id`);
-  return Buffer.from(value.buffer, value.byteOffset, value.length).toString('hex');
-}
-
-export function optional<T>(value: unknown, read: (value: unknown) => T): T | undefined {
-  return value === undefined || value === null ? undefined : read(value);
-}
-
-export function packOf(value: unknown): PackName {
-  const [session, random] = tupleOf(value, 2, "a pack's name");
-  return { session: seqOf(session, "a pack's session"), random: idOf(random, "a pack's name") };
-}
-
-export function locationOf(value: unknown, what: string): Location {
-  try {
-    return decodeLocation(value);
-  } catch (cause) {
-    throw logCorrupt(`${what} is nowhere`, cause);
-  }
+  if (logValue.int(value, `the version of ${what}`, 1) > 1) throw madeByNewer(what);
 }
 
 /** The bytes of an id of 32 hex digits. */
@@ -126,6 +161,11 @@ export function optionalIdBytes(id: string | undefined): Uint8Array<ArrayBuffer>
 
 export function packPlain({ session, random }: PackName): unknown {
   return [session, idBytes(random)];
+}
+
+/** What {@link ValueCheck.location} reads. */
+export function locationPlain({ pack, offset, storedLength, codec, rawLength }: Location): unknown {
+  return [...(packPlain(pack) as unknown[]), offset, storedLength, codec, rawLength];
 }
 
 /** Refuses at the door what would come back changed: MessagePack texts are UTF-8. */

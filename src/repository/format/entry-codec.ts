@@ -5,11 +5,10 @@ import { decodeMsgpackInSteps } from '../../common/msgpack-reader.ts';
 import { encodeMsgpackInSteps, MsgpackArray, MsgpackEncoded, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { isBytes } from '../../common/realms.ts';
 import type { Steps } from '../../common/yield-to-event-loop.ts';
-import { logCorrupt } from './corrupt.ts';
-import { bytesOf, checkVersion, idBytes, idOf, mapOf, seqOf, timeOf } from './decode-values.ts';
+import { checkVersion, idBytes, logCorrupt, logValue } from './decode-values.ts';
 import { factIn, factPlain } from './fact-codec.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
-import { opening, sealing } from './log-object.ts';
+import { openingObject, sealingObject } from './log-object.ts';
 
 /**
  * Entries and their objects: `docs/FORMAT.md`, section 8. An entry may have some megabytes, so everything here is done in
@@ -58,7 +57,7 @@ export function* encodingEntry(
   const { length } = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy }));
   const kept = yield* keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - length);
   const body = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy, tail: kept }));
-  const bytes = yield* sealing(logKey, 'cow1 log', entry.seq, body);
+  const bytes = yield* sealingObject(logKey, 'cow1 log', entry.seq, body);
   if (bytes.length > MAX_ENTRY_BYTES) {
     throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
   }
@@ -84,8 +83,8 @@ function* keptTail(tail: readonly LogEntry[], room: number): Steps<MsgpackArray>
 export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, bytes: Uint8Array): Steps<DecodedEntry> {
   const what = `entry ${seq}`;
   if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
-  const body = yield* opening(logKey, 'cow1 log', seq, bytes);
-  const fields = mapOf(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), what);
+  const body = yield* openingObject(logKey, 'cow1 log', seq, bytes);
+  const fields = logValue.map(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), what);
   const entry = yield* entryIn(fields);
   if (entry.seq !== seq) throw logCorrupt(`${what} says that it is number ${entry.seq}`);
   const plainTail: unknown = fields.tail;
@@ -104,8 +103,8 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
 /** The copy of `format` in an entry of a plain log; `undefined` for what is no such entry, or has none. */
 export function* formatCopyIn(bytes: Uint8Array): Steps<Uint8Array | undefined> {
   try {
-    const body = yield* opening(undefined, 'cow1 log', 0, bytes);
-    const { format } = mapOf(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), 'an entry');
+    const body = yield* openingObject(undefined, 'cow1 log', 0, bytes);
+    const { format } = logValue.map(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), 'an entry');
     return isBytes(format) ? format : undefined;
   } catch (error) {
     if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
@@ -128,13 +127,13 @@ function entryFields(entry: LogEntry): Record<string, unknown> {
 }
 
 function* entryIn(value: unknown): Steps<LogEntry> {
-  const fields = mapOf(value, 'an entry');
+  const fields = logValue.map(value, 'an entry');
   checkVersion(fields.v, 'an entry of the log');
   const head = {
-    seq: seqOf(fields.seq, "an entry's number"),
-    prev: bytesOf(fields.prev, 32, "an entry's link"),
-    commitId: idOf(fields.id, "an entry's commit id"),
-    at: timeOf(fields.at, "an entry's time"),
+    seq: logValue.seq(fields.seq, "an entry's number"),
+    prev: logValue.bytes(fields.prev, "an entry's link", 32),
+    commitId: logValue.hexId(fields.id, "an entry's commit id"),
+    at: logValue.time(fields.at, "an entry's time"),
   };
   if (head.seq === 1 && Buffer.compare(head.prev, NO_HASH) !== 0) throw logCorrupt('the first entry follows another');
   return { ...head, ...(yield* factIn(fields)) };

@@ -1,9 +1,16 @@
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
-import { CHECK_BYTES, sealLocationPart, viewOf } from './location-part.ts';
 import type { BlockEntry } from './map-descriptor.ts';
-import { PackTableBuilder } from './pack-list.ts';
-import { codecOf, PLACE_BYTES, storedLengthOf, storedWord } from './place.ts';
+import { PackListBuilder } from './pack-list.ts';
 import type { PackName } from './record.ts';
+import {
+  CHECK_BYTES,
+  codecOf,
+  LOCATION_BYTES,
+  sealLocationPart,
+  storedLengthOf,
+  storedWord,
+  viewOf,
+} from './record-parts.ts';
 
 /** A record that is ready to be stored. */
 export interface EncodedRecord {
@@ -65,7 +72,7 @@ export class EntryColumns {
 
   /** Adds up the stored bytes of slots 0 to `count` by pack, in the order of first use. */
   usage(count: number): { pack: PackName; bytes: number }[] {
-    const packs = new PackTableBuilder();
+    const packs = new PackListBuilder();
     const usage: { pack: PackName; bytes: number }[] = [];
     for (let slot = 0; slot < count; slot++) {
       const pack = this.#packs[slot];
@@ -81,7 +88,7 @@ export class EntryColumns {
 
   /** Encodes slots 0 to `count` behind `head`, as leaves and run chunks have them. */
   *encoding(head: Uint8Array, count: number): Steps<EncodedRecord> {
-    const packs = new PackTableBuilder();
+    const packs = new PackListBuilder();
     const steps = new StepCounter();
     const indices = new Uint16Array(count);
     let present = 0;
@@ -94,7 +101,7 @@ export class EntryColumns {
     }
     const idsAt = head.length + Math.ceil(count / 8);
     const identityLength = idsAt + present * 32;
-    const raw = new Uint8Array(identityLength + packs.byteLength + present * PLACE_BYTES + CHECK_BYTES);
+    const raw = new Uint8Array(identityLength + packs.byteLength + present * LOCATION_BYTES + CHECK_BYTES);
     const view = viewOf(raw);
     raw.set(head);
     let at = yield* packs.writing(raw, view, identityLength);
@@ -105,7 +112,7 @@ export class EntryColumns {
       view.setUint16(at, indices[slot] as number, true);
       view.setUint32(at + 2, this.#offsets[slot] as number, true);
       view.setUint32(at + 6, this.#stored[slot] as number, true);
-      at += PLACE_BYTES;
+      at += LOCATION_BYTES;
       if (steps.isDue()) yield;
     }
     sealLocationPart(raw, view, identityLength);

@@ -1,13 +1,38 @@
-import { Bitmap } from './bitmap.ts';
-import { checkLocationPart, viewOf } from './location-part.ts';
-import { mapCorrupt } from './map-corrupt.ts';
+import { runAtOnce } from '../../common/yield-to-event-loop.ts';
+import type { EncodedRecord, EntryColumns } from './entry-columns.ts';
 import type { BlockEntry } from './map-descriptor.ts';
-import { PackTable } from './pack-list.ts';
-import { codecOf, PLACE_BYTES, placeFault, storedLengthOf } from './place.ts';
+import type { MapGeometry } from './map-geometry.ts';
+import { PackList } from './pack-list.ts';
+import {
+  checkLocationPart,
+  codecOf,
+  LOCATION_BYTES,
+  locationFault,
+  mapCorrupt,
+  storedLengthOf,
+  viewOf,
+} from './record-parts.ts';
+
+/** Leaves, and what run chunks have in common with them: `docs/FORMAT.md`, section 7. */
+
+const NO_HEAD = new Uint8Array(0);
+
+/** Slot i of leaf n is block n * fanOut + i. @throws `MAP_CORRUPT` */
+export function decodeLeaf(raw: Uint8Array, index: number, geometry: MapGeometry): EntryTable {
+  const { fanOut } = geometry;
+  const lengthOf = (slot: number) => geometry.blockLength(index * fanOut + slot);
+  const leaf = new EntryTable(raw, 0, fanOut, geometry.slots(0, index), lengthOf);
+  if (leaf.present === 0) throw mapCorrupt('an empty leaf');
+  return leaf;
+}
+
+export function encodeLeaf(columns: EntryColumns, fanOut: number): EncodedRecord {
+  return runAtOnce(columns.encoding(NO_HEAD, fanOut));
+}
 
 /**
  * The part that leaves and run chunks have in common, kept as the bytes it came in: a presence bitmap, content ids, a
- * pack table and places. Entries are made when they are asked for.
+ * list of packs and places. Entries are made when they are asked for.
  */
 export class EntryTable {
   /** Entries, present or not. */
@@ -20,8 +45,8 @@ export class EntryTable {
   readonly #view: DataView;
   readonly #bitmap: Bitmap;
   readonly #idsAt: number;
-  readonly #packs: PackTable;
-  readonly #placesAt: number;
+  readonly #packs: PackList;
+  readonly #locationsAt: number;
   readonly #rawLength: (slot: number) => number;
 
   /**
@@ -41,10 +66,10 @@ export class EntryTable {
     this.present = this.#bitmap.present;
     this.identityLength = this.#idsAt + this.present * 32;
     const end = checkLocationPart(raw, this.#view, this.identityLength);
-    this.#packs = new PackTable(raw, this.#view, this.identityLength);
-    this.#placesAt = this.identityLength + this.#packs.byteLength;
-    if (this.#placesAt + this.present * PLACE_BYTES !== end) throw mapCorrupt('a record has not its length');
-    for (let slot = 0; slot < count; slot++) if (this.has(slot)) this.#checkPlace(slot);
+    this.#packs = new PackList(raw, this.#view, this.identityLength);
+    this.#locationsAt = this.identityLength + this.#packs.byteLength;
+    if (this.#locationsAt + this.present * LOCATION_BYTES !== end) throw mapCorrupt('a record has not its length');
+    for (let slot = 0; slot < count; slot++) if (this.has(slot)) this.#checkLocation(slot);
     this.#packs.checkAllNamed();
   }
 
@@ -61,7 +86,7 @@ export class EntryTable {
   /** A slot's entry, its id a view of this record. */
   entry(slot: number): BlockEntry | undefined {
     if (!this.has(slot)) return undefined;
-    const at = this.#placesAt + this.#bitmap.rank(slot) * PLACE_BYTES;
+    const at = this.#locationsAt + this.#bitmap.rank(slot) * LOCATION_BYTES;
     const word = this.#view.getUint32(at + 6, true);
     return {
       id: this.id(slot),
@@ -75,12 +100,52 @@ export class EntryTable {
     };
   }
 
-  #checkPlace(slot: number): void {
-    const at = this.#placesAt + this.#bitmap.rank(slot) * PLACE_BYTES;
+  #checkLocation(slot: number): void {
+    const at = this.#locationsAt + this.#bitmap.rank(slot) * LOCATION_BYTES;
     this.#packs.check(this.#view.getUint16(at, true));
     const word = this.#view.getUint32(at + 6, true);
     const offset = this.#view.getUint32(at + 2, true);
-    const fault = placeFault(offset, storedLengthOf(word), codecOf(word), this.#rawLength(slot));
+    const fault = locationFault(offset, storedLengthOf(word), codecOf(word), this.#rawLength(slot));
     if (fault !== undefined) throw mapCorrupt(fault);
+  }
+}
+
+/** Bits of each byte value. */
+const BITS = Uint8Array.from({ length: 256 }, (_, byte) => {
+  let bits = 0;
+  for (let rest = byte; rest > 0; rest >>= 1) bits += rest & 1;
+  return bits;
+});
+
+/** A presence bitmap inside a record: bit (i mod 8) of byte (i / 8) is slot i's. Ranks are found without a loop. */
+export class Bitmap {
+  /** How many slots are present. */
+  readonly present: number;
+  readonly #bytes: Uint8Array;
+  /** Slots present before each byte. */
+  readonly #before: Uint16Array;
+
+  /** @param allowed - slots from here on must be absent */
+  constructor(bytes: Uint8Array, allowed: number) {
+    this.#bytes = bytes;
+    this.#before = new Uint16Array(bytes.length);
+    let present = 0;
+    for (let i = 0; i < bytes.length; i++) {
+      this.#before[i] = present;
+      const byte = bytes[i] as number;
+      present += BITS[byte] as number;
+      if (byte >> Math.min(8, Math.max(0, allowed - i * 8)) !== 0) throw mapCorrupt('content past the end');
+    }
+    this.present = present;
+  }
+
+  has(slot: number): boolean {
+    return (((this.#bytes[slot >> 3] as number) >> (slot & 7)) & 1) === 1;
+  }
+
+  /** How many of the slots before `slot` are present. */
+  rank(slot: number): number {
+    const below = (this.#bytes[slot >> 3] as number) & ((1 << (slot & 7)) - 1);
+    return (this.#before[slot >> 3] as number) + (BITS[below] as number);
   }
 }

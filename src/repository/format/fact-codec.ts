@@ -1,27 +1,18 @@
 import { MsgpackArray } from '../../common/msgpack-writer.ts';
 import type { Steps } from '../../common/yield-to-event-loop.ts';
 import { backupOf, backupPlain } from './backup-codec.ts';
-import { logCorrupt, madeByNewer } from './corrupt.ts';
 import {
-  bytesOf,
   idBytes,
-  idOf,
-  intOf,
-  listIn,
-  listOf,
-  locationOf,
-  optional,
+  locationPlain,
+  logCorrupt,
+  logValue,
+  madeByNewer,
   optionalIdBytes,
   type PlainMap,
-  packOf,
   packPlain,
-  seqOf,
-  textOf,
-  tupleOf,
   wellFormed,
 } from './decode-values.ts';
 import type { CommittedPack, LogFact, PackTable, Relocation } from './log-entry.ts';
-import { encodeLocation } from './map-descriptor-codec.ts';
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
 
@@ -81,7 +72,7 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
     case 'open':
       return {
         type,
-        owner: textOf(fields.owner, 'the owner'),
+        owner: logValue.text(fields.owner, 'the owner'),
         volumes: volumesOf(fields.volumes),
         fence: sessionsOf(fields.fence),
         adopt: sessionsOf(fields.adopt),
@@ -89,32 +80,35 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
     case 'commit':
       return {
         type,
-        session: seqOf(fields.session, 'the session'),
-        backups: yield* listIn(fields.backups, 'backups', backupOf, 1),
-        packs: yield* listIn(fields.packs, 'packs', committedOf),
-        packTables: yield* listIn(fields.packTables, 'tables of packs', tableOf),
+        session: logValue.seq(fields.session, 'the session'),
+        backups: yield* logValue.longList(fields.backups, 'backups', backupOf, 1),
+        packs: yield* logValue.longList(fields.packs, 'packs', committedOf),
+        packTables: yield* logValue.longList(fields.packTables, 'tables of packs', tableOf),
       };
     case 'abort':
-      return { type, session: seqOf(fields.session, 'the session') };
+      return { type, session: logValue.seq(fields.session, 'the session') };
     case 'forget':
     case 'release':
-      return { type, backups: yield* listIn(fields.backups, 'backups', (id) => idOf(id, "a backup's id")) };
+      return {
+        type,
+        backups: yield* logValue.longList(fields.backups, 'backups', (id) => logValue.hexId(id, "a backup's id")),
+      };
     case 'hold':
       return {
         type,
-        backups: yield* listIn(fields.backups, 'backups', (id) => idOf(id, "a backup's id")),
-        reason: optional(fields.reason, (reason) => textOf(reason, 'the reason of a hold', 1)),
+        backups: yield* logValue.longList(fields.backups, 'backups', (id) => logValue.hexId(id, "a backup's id")),
+        reason: logValue.optional(fields.reason, (reason) => logValue.text(reason, 'the reason of a hold', 1)),
       };
     case 'collect':
       return {
         type,
-        session: optional(fields.session, (session) => seqOf(session, 'the session')),
-        newPacks: yield* listIn(fields.newPacks, 'new packs', committedOf),
-        packs: yield* listIn(fields.packs, 'packs', packOf),
+        session: logValue.optional(fields.session, (session) => logValue.seq(session, 'the session')),
+        newPacks: yield* logValue.longList(fields.newPacks, 'new packs', committedOf),
+        packs: yield* logValue.longList(fields.packs, 'packs', (pack) => logValue.pack(pack)),
         sessions: yield* sessionsIn(fields.sessions),
         fence: yield* sessionsIn(fields.fence),
-        relocate: yield* listIn(fields.relocate, 'relocations', relocationOf),
-        gonePacks: yield* listIn(fields.gonePacks, 'packs that are gone', packOf),
+        relocate: yield* logValue.longList(fields.relocate, 'relocations', relocationOf),
+        gonePacks: yield* logValue.longList(fields.gonePacks, 'packs that are gone', (pack) => logValue.pack(pack)),
         goneSessions: yield* sessionsIn(fields.goneSessions),
         redated: yield* sessionsIn(fields.redated ?? []),
       };
@@ -123,8 +117,8 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
     case 'config':
       return {
         type,
-        quarantine: yield* listIn(fields.quarantine, 'packs', packOf),
-        release: yield* listIn(fields.release, 'packs', packOf),
+        quarantine: yield* logValue.longList(fields.quarantine, 'packs', (pack) => logValue.pack(pack)),
+        release: yield* logValue.longList(fields.release, 'packs', (pack) => logValue.pack(pack)),
       };
   }
   if (typeof type !== 'string') throw logCorrupt('an entry has no type');
@@ -141,12 +135,15 @@ function volumePlain([name, base]: readonly [string, string | undefined]): unkno
 }
 
 export function volumesOf(value: unknown): Map<string, string | undefined> {
-  const pairs = listOf(
+  const pairs = logValue.list(
     value,
     'volumes',
     (item): [string, string | undefined] => {
-      const [name, base] = tupleOf(item, 2, 'a volume');
-      return [textOf(name, "a volume's name", 1), optional(base, (id) => idOf(id, "a volume's base"))];
+      const [name, base] = logValue.tuple(item, 2, 'a volume');
+      return [
+        logValue.text(name, "a volume's name", 1),
+        logValue.optional(base, (id) => logValue.hexId(id, "a volume's base")),
+      ];
     },
     MAX_NAMED,
   );
@@ -156,7 +153,7 @@ export function volumesOf(value: unknown): Map<string, string | undefined> {
 }
 
 export function sessionsOf(value: unknown): number[] {
-  const sessions = listOf(value, 'sessions', sessionOf, MAX_NAMED);
+  const sessions = logValue.list(value, 'sessions', sessionOf, MAX_NAMED);
   if (new Set(sessions).size !== sessions.length) throw logCorrupt('a session is named twice');
   return sessions;
 }
@@ -164,7 +161,7 @@ export function sessionsOf(value: unknown): number[] {
 /** As {@link sessionsOf}, of a collection: any number of them. */
 export function* sessionsIn(value: unknown): Steps<number[]> {
   const named = new Set<number>();
-  return yield* listIn(value, 'sessions', (item) => {
+  return yield* logValue.longList(value, 'sessions', (item) => {
     const session = sessionOf(item);
     if (named.has(session)) throw logCorrupt('a session is named twice');
     named.add(session);
@@ -173,32 +170,32 @@ export function* sessionsIn(value: unknown): Steps<number[]> {
 }
 
 function sessionOf(value: unknown): number {
-  return seqOf(value, 'a session');
+  return logValue.seq(value, 'a session');
 }
 
 export function tablePlain({ id, location, packs }: PackTable): unknown {
-  return [id, encodeLocation(location), packs];
+  return [id, locationPlain(location), packs];
 }
 
 export function tableOf(value: unknown): PackTable {
-  const [id, location, packs] = tupleOf(value, 3, 'a table of packs');
+  const [id, location, packs] = logValue.tuple(value, 3, 'a table of packs');
   return {
-    id: bytesOf(id, 32, "a table's id"),
-    location: locationOf(location, 'a table of packs'),
-    packs: intOf(packs, 'packs of a table', 1),
+    id: logValue.bytes(id, "a table's id", 32),
+    location: logValue.location(location, 'a table of packs'),
+    packs: logValue.int(packs, 'packs of a table', 1),
   };
 }
 
 export function relocationPlain({ pack, id, location }: Relocation): unknown {
-  return [pack.session, idBytes(pack.random), id, encodeLocation(location)];
+  return [pack.session, idBytes(pack.random), id, locationPlain(location)];
 }
 
 export function relocationOf(value: unknown): Relocation {
-  const [session, random, id, location] = tupleOf(value, 4, 'a relocation');
+  const [session, random, id, location] = logValue.tuple(value, 4, 'a relocation');
   return {
-    pack: packOf([session, random]),
-    id: bytesOf(id, 32, "a relocation table's id"),
-    location: locationOf(location, 'a relocation table'),
+    pack: logValue.pack([session, random]),
+    id: logValue.bytes(id, "a relocation table's id", 32),
+    location: logValue.location(location, 'a relocation table'),
   };
 }
 
@@ -207,20 +204,20 @@ function committedPlain({ session, random, size, sha256 }: CommittedPack): unkno
 }
 
 function committedOf(value: unknown): CommittedPack {
-  const [session, random, size, sha256] = tupleOf(value, 4, 'a pack');
+  const [session, random, size, sha256] = logValue.tuple(value, 4, 'a pack');
   return {
-    ...packOf([session, random]),
-    size: intOf(size, 'size of a pack', 1, 2 ** 32 - 1),
-    sha256: bytesOf(sha256, 32, 'checksum of a pack'),
+    ...logValue.pack([session, random]),
+    size: logValue.int(size, 'size of a pack', 1, 2 ** 32 - 1),
+    sha256: logValue.bytes(sha256, 'checksum of a pack', 32),
   };
 }
 
 export function slotsOf(value: unknown): string[] {
-  return listOf(value, 'key slots', slotOf, MAX_NAMED);
+  return logValue.list(value, 'key slots', slotOf, MAX_NAMED);
 }
 
 export function slotOf(value: unknown): string {
-  const name = textOf(value, 'a key slot');
+  const name = logValue.text(value, 'a key slot');
   if (!/^[0-9a-f]{16}$/.test(name)) throw logCorrupt('a key slot has no name');
   return name;
 }

@@ -1,11 +1,16 @@
-import { BackupError } from '../../common/errors.ts';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { BackupError, corruptError } from '../../common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
+import { ValueCheck } from './decode-values.ts';
 import { hkdf, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
+import { MAX_FAN_OUT, MIN_FAN_OUT } from './map-geometry.ts';
 import { isSlotName } from './object-keys.ts';
-import { MsgpackMap } from './plain-fields.ts';
-import { isSignedWith, openSignedObject, SIGNATURE_BYTES, type SignedObject, signObject } from './signed-object.ts';
 
-/** The object `format`, which says how to read all others, and the copies of it: `docs/FORMAT.md`, section 2. */
+/**
+ * The object `format`, which says how to read all others, its copies, and how it and key slots are signed: `docs/FORMAT.md`,
+ * section 2. The checksum shows accidents to every reader; the MAC shows any other change to a reader that has the
+ * repository's key. Both cover all bytes before them, also fields that a later version adds.
+ */
 
 /** What the body of `format` says. */
 export interface FormatFields {
@@ -51,11 +56,12 @@ const KNOWN_FEATURES: readonly string[] = [];
 
 const MAGIC = new TextEncoder().encode('cow-cloud-backup');
 const BODY_AT = MAGIC.length + 4;
+const MAC_BYTES = 32;
+/** The MAC and the checksum. */
+const SIGNATURE_BYTES = MAC_BYTES + 32;
 const MAX_BODY_BYTES = FORMAT_BYTES - SIGNATURE_BYTES - BODY_AT;
-const MIN_FAN_OUT = 8;
-const MAX_FAN_OUT = 248;
-const CORRUPT = 'REPOSITORY_CORRUPT';
-const WHAT = 'the object `format`';
+const damaged = corruptError('REPOSITORY_CORRUPT', 'the object `format`');
+const check = new ValueCheck(damaged);
 
 /** The format with its bytes. @throws `REPOSITORY_CORRUPT` for one that no reader would take */
 export function encodeFormat(format: FormatFields): RepositoryFormat {
@@ -133,29 +139,29 @@ export function isSignedFormat(
 /** Reads the part of `format` that is copied into key slots and log entries. @throws as {@link decodeFormat} */
 export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
   if (body.length > MAX_BODY_BYTES) throw damaged('it is larger than it may be');
-  const fields = new MsgpackMap(decodeMsgpack(body, CORRUPT), CORRUPT, WHAT);
-  const version = fields.integer('version', 1, Number.MAX_SAFE_INTEGER);
-  const minReader = fields.integer('minReader', 1, version);
-  const minWriter = fields.integer('minWriter', 1, version);
+  const fields = check.map(decodeMsgpack(body, 'REPOSITORY_CORRUPT'), 'its body');
+  const version = check.int(fields.version, 'its version', 1);
+  const minReader = check.int(fields.minReader, 'its minReader', 1, version);
+  const minWriter = check.int(fields.minWriter, 'its minWriter', 1, version);
   // Before any other field: a later version may give them other meanings.
   if (minReader > FORMAT_VERSION) throw unsupported('read', `format version ${minReader}`);
-  const encrypted = fields.choice('cipher', ['none', 'aes-256-gcm']) === 'aes-256-gcm';
-  if (fields.choice('hash', ['sha256', 'hmac-sha256']) !== (encrypted ? 'hmac-sha256' : 'sha256')) {
-    throw fields.corrupt('its hash does not go with its cipher');
+  const encrypted = check.choice(fields.cipher, 'its cipher', ['none', 'aes-256-gcm']) === 'aes-256-gcm';
+  if (check.choice(fields.hash, 'its hash', ['sha256', 'hmac-sha256']) !== (encrypted ? 'hmac-sha256' : 'sha256')) {
+    throw damaged('its hash does not go with its cipher');
   }
-  const fanOut = fields.integer('fanOut', MIN_FAN_OUT, MAX_FAN_OUT);
-  if (fanOut % 8 !== 0) throw fields.invalid('fanOut');
-  const keySlot = fields.absent('keySlot') ? undefined : fields.text('keySlot');
-  if (keySlot !== undefined && !(encrypted && isSlotName(keySlot))) throw fields.invalid('keySlot');
+  const fanOut = check.int(fields.fanOut, 'its fanOut', MIN_FAN_OUT, MAX_FAN_OUT);
+  if (fanOut % 8 !== 0) throw damaged('its fanOut is not a multiple of 8');
+  const keySlot = check.optional(fields.keySlot, (slot) => check.text(slot, 'its keySlot'));
+  if (keySlot !== undefined && !(encrypted && isSlotName(keySlot))) throw damaged('its keySlot names no key slot');
   return {
     version,
     minReader,
     minWriter,
-    features: fields.texts('features'),
-    repositoryId: fields.bytes('repositoryId', REPOSITORY_ID_BYTES),
+    features: check.list(fields.features, 'its list of features', (name) => check.text(name, 'a feature')),
+    repositoryId: check.bytes(fields.repositoryId, 'its repositoryId', REPOSITORY_ID_BYTES),
     encrypted,
     fanOut,
-    mode: fields.choice('mode', ['shared', 'single-writer']),
+    mode: check.choice(fields.mode, 'its mode', ['shared', 'single-writer']),
     keySlot,
     body: Uint8Array.from(body),
   };
@@ -173,10 +179,52 @@ function macKeyOf(format: FormatFields, repositoryKey: Uint8Array | undefined): 
   return repositoryKey && hkdf(repositoryKey, format.repositoryId, 'cow1 format mac');
 }
 
-function damaged(how: string): BackupError {
-  return new BackupError(CORRUPT, `${WHAT} is damaged: ${how}`);
-}
-
 function unsupported(action: string, needed: string): BackupError {
   return new BackupError('REPOSITORY_UNSUPPORTED', `to ${action} this repository a program must know ${needed}`);
+}
+
+export type SignedLabel = 'cow1 format' | 'cow1 key slot';
+
+/** An object whose checksum is right. */
+export interface SignedObject {
+  readonly content: Uint8Array;
+  readonly mac: Uint8Array;
+}
+
+/** `content || MAC || checksum`. @param macKey - 32 bytes; `undefined` in a plain repository, where the MAC is zeroes */
+export function signObject(
+  label: SignedLabel,
+  macKey: Uint8Array | undefined,
+  content: Uint8Array,
+  context = '',
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(content.length + SIGNATURE_BYTES);
+  bytes.set(content);
+  bytes.set(macOf(macKey, content, context), content.length);
+  const signed = bytes.subarray(0, content.length + MAC_BYTES);
+  bytes.set(checksumOf(label, signed), signed.length);
+  return bytes;
+}
+
+/** Takes an object apart; `undefined` where its checksum is wrong. */
+export function openSignedObject(label: SignedLabel, bytes: Uint8Array): SignedObject | undefined {
+  const end = bytes.length - SIGNATURE_BYTES;
+  if (end < 0) return undefined;
+  const signed = bytes.subarray(0, end + MAC_BYTES);
+  if (!timingSafeEqual(checksumOf(label, signed), bytes.subarray(end + MAC_BYTES))) return undefined;
+  return { content: bytes.subarray(0, end), mac: bytes.subarray(end, end + MAC_BYTES) };
+}
+
+/** Whether the MAC is the one of this key. */
+export function isSignedWith(macKey: Uint8Array | undefined, { content, mac }: SignedObject, context = ''): boolean {
+  return timingSafeEqual(macOf(macKey, content, context), mac);
+}
+
+function macOf(macKey: Uint8Array | undefined, content: Uint8Array, context: string): Uint8Array {
+  if (macKey === undefined) return new Uint8Array(MAC_BYTES);
+  return createHmac('sha256', macKey).update(context).update(content).digest();
+}
+
+function checksumOf(label: SignedLabel, signed: Uint8Array): Uint8Array {
+  return createHash('sha256').update(label).update(signed).digest();
 }

@@ -1,16 +1,25 @@
-import { runAtOnce, type Steps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
-import { Bitmap } from './bitmap.ts';
+import { type Steps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { EncodedRecord } from './entry-columns.ts';
-import { CHECK_BYTES, checkLocationPart, sealLocationPart, viewOf } from './location-part.ts';
-import { mapCorrupt } from './map-corrupt.ts';
+import { Bitmap } from './entry-table.ts';
 import type { MapGeometry } from './map-geometry.ts';
-import { PackTable, PackTableBuilder } from './pack-list.ts';
-import { codecOf, PLACE_BYTES, placeFault, storedLengthOf, storedWord } from './place.ts';
+import { PackList, PackListBuilder } from './pack-list.ts';
 import type { Location, PackName } from './record.ts';
+import {
+  CHECK_BYTES,
+  checkLocationPart,
+  codecOf,
+  LOCATION_BYTES,
+  locationFault,
+  mapCorrupt,
+  sealLocationPart,
+  storedLengthOf,
+  storedWord,
+  viewOf,
+} from './record-parts.ts';
 
 /** An inner node: `docs/FORMAT.md`, section 7. */
 
-const CHILD_BYTES = PLACE_BYTES + 4;
+const CHILD_BYTES = LOCATION_BYTES + 4;
 const USAGE_BYTES = 6;
 /** Each may name as many packs as a leaf has blocks. */
 const CHILDREN_AT_ONCE = 8;
@@ -38,8 +47,8 @@ export class InnerNode {
   readonly #view: DataView;
   readonly #bitmap: Bitmap;
   readonly #idsAt: number;
-  readonly #packs: PackTable;
-  readonly #placesAt: number;
+  readonly #packs: PackList;
+  readonly #locationsAt: number;
   /** Where the usage of each child that is present begins; level 1 only. */
   readonly #usageAt: Uint32Array;
 
@@ -57,11 +66,11 @@ export class InnerNode {
     if (present === 0) throw mapCorrupt('an empty node');
     this.identityLength = this.#idsAt + present * 32;
     const end = checkLocationPart(raw, this.#view, this.identityLength);
-    this.#packs = new PackTable(raw, this.#view, this.identityLength);
-    this.#placesAt = this.identityLength + this.#packs.byteLength;
-    const usageAt = this.#placesAt + present * CHILD_BYTES;
+    this.#packs = new PackList(raw, this.#view, this.identityLength);
+    this.#locationsAt = this.identityLength + this.#packs.byteLength;
+    const usageAt = this.#locationsAt + present * CHILD_BYTES;
     if (usageAt > end) throw mapCorrupt('a node is too short');
-    for (let rank = 0; rank < present; rank++) this.#checkPlace(rank, geometry.maxNodeBytes(level - 1));
+    for (let rank = 0; rank < present; rank++) this.#checkLocation(rank, geometry.maxNodeBytes(level - 1));
     this.#usageAt = new Uint32Array(level === 1 ? present : 0);
     if (this.#checkUsage(usageAt, end, geometry.fanOut) !== end) throw mapCorrupt('a node has not its length');
     this.#packs.checkAllNamed();
@@ -71,7 +80,7 @@ export class InnerNode {
   child(slot: number): NodeRef | undefined {
     if (!this.#bitmap.has(slot)) return undefined;
     const rank = this.#bitmap.rank(slot);
-    const at = this.#placesAt + rank * CHILD_BYTES;
+    const at = this.#locationsAt + rank * CHILD_BYTES;
     const word = this.#view.getUint32(at + 6, true);
     return {
       id: this.#raw.subarray(this.#idsAt + rank * 32, this.#idsAt + rank * 32 + 32),
@@ -108,13 +117,13 @@ export class InnerNode {
     return usage;
   }
 
-  #checkPlace(rank: number, maxRawLength: number): void {
-    const at = this.#placesAt + rank * CHILD_BYTES;
+  #checkLocation(rank: number, maxRawLength: number): void {
+    const at = this.#locationsAt + rank * CHILD_BYTES;
     this.#packs.check(this.#view.getUint16(at, true));
     const rawLength = this.#view.getUint32(at + 10, true);
     if (rawLength > maxRawLength) throw mapCorrupt(`no node has ${rawLength} bytes`);
     const word = this.#view.getUint32(at + 6, true);
-    const fault = placeFault(this.#view.getUint32(at + 2, true), storedLengthOf(word), codecOf(word), rawLength);
+    const fault = locationFault(this.#view.getUint32(at + 2, true), storedLengthOf(word), codecOf(word), rawLength);
     if (fault !== undefined) throw mapCorrupt(fault);
   }
 
@@ -139,7 +148,7 @@ export class InnerNode {
 export function* encodingInnerNode(level: number, children: readonly (NodeRef | undefined)[]): Steps<EncodedRecord> {
   const present = children.filter((child) => child !== undefined);
   const usages = level === 1 ? present.map(({ usage }) => usage as readonly PackBytes[]) : [];
-  const packs = new PackTableBuilder();
+  const packs = new PackListBuilder();
   for (const { location } of present) packs.index(location.pack);
   let usageBytes = 0;
   for (const usage of usages) {
@@ -149,8 +158,8 @@ export function* encodingInnerNode(level: number, children: readonly (NodeRef | 
   }
   const idsAt = 1 + children.length / 8;
   const identityLength = idsAt + present.length * 32;
-  const placesBytes = present.length * CHILD_BYTES;
-  const raw = new Uint8Array(identityLength + packs.byteLength + placesBytes + usageBytes + CHECK_BYTES);
+  const locationsBytes = present.length * CHILD_BYTES;
+  const raw = new Uint8Array(identityLength + packs.byteLength + locationsBytes + usageBytes + CHECK_BYTES);
   const view = viewOf(raw);
   raw[0] = level;
   for (let slot = 0; slot < children.length; slot++) {
@@ -177,9 +186,4 @@ export function* encodingInnerNode(level: number, children: readonly (NodeRef | 
   }
   sealLocationPart(raw, view, identityLength);
   return { raw, identityLength };
-}
-
-/** As {@link encodingInnerNode}, at once: for a small one. */
-export function encodeInnerNode(...given: Parameters<typeof encodingInnerNode>): EncodedRecord {
-  return runAtOnce(encodingInnerNode(...given));
 }

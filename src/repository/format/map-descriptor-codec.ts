@@ -1,15 +1,13 @@
 import type { BlockRange } from '../../common/block-range.ts';
-import { isBytes } from '../../common/realms.ts';
-import { mapCorrupt } from './map-corrupt.ts';
+import { locationPlain, logCorrupt, logValue } from './decode-values.ts';
+import { ID_BYTES } from './derivation.ts';
 import { MAX_RUNS, type MapDescriptor, type MapRoot, type RunChunkRef } from './map-descriptor.ts';
-import { isPowerOfTwo, MAX_BLOCK_SIZE, MAX_BLOCKS, MIN_BLOCK_SIZE } from './map-geometry.ts';
-import { placeFault } from './place.ts';
-import { type Codec, type Location, MAX_RAW_LENGTH } from './record.ts';
-import { MAX_CHUNK_ENTRIES, plausibleChunkBytes } from './run-chunk.ts';
+import { isPowerOfTwo, MAX_BLOCK_SIZE, MAX_BLOCKS, MAX_CHUNK_ENTRIES, MIN_BLOCK_SIZE } from './map-geometry.ts';
+import { plausibleChunkBytes } from './run-chunk.ts';
 
 /**
- * Descriptors as the plain values that a commit entry has them as: `docs/FORMAT.md`, section 7. Every number of a
- * descriptor is checked here and nowhere else, except the level of its root, which needs the fan-out.
+ * The descriptor of a block map, as a commit entry has it: `docs/FORMAT.md`, section 7. Every number of a descriptor is
+ * checked here and nowhere else, except that the level of its root goes with the fan-out.
  */
 
 /** Most entries that all runs of a descriptor have together: a reader keeps them in memory. */
@@ -29,25 +27,24 @@ export function encodeDescriptor(descriptor: MapDescriptor): unknown {
   return {
     size,
     blockSize,
-    root: root === undefined ? null : [root.level, root.id, encodeLocation(root.location)],
+    root: root === undefined ? null : [root.level, root.id, locationPlain(root.location)],
     runs: runs.map((run) =>
-      run.map((chunk) => [chunk.id, encodeLocation(chunk.location), chunk.firstBlock, chunk.lastBlock, chunk.entries]),
+      run.map((chunk) => [chunk.id, locationPlain(chunk.location), chunk.firstBlock, chunk.lastBlock, chunk.entries]),
     ),
     lost: lost.map(({ firstBlock, blockCount }) => [firstBlock, blockCount]),
   };
 }
 
-/** @throws `MAP_CORRUPT` unless `value` is a descriptor that makes sense in every number */
+/** @throws `LOG_CORRUPT` unless `value` is a descriptor that makes sense in every number */
 export function decodeDescriptor(value: unknown): MapDescriptor {
-  if (typeof value !== 'object' || value === null) throw mapCorrupt('no descriptor');
-  const fields = value as Record<string, unknown>;
-  const size = integer(fields.size, 0, Number.MAX_SAFE_INTEGER, 'size');
-  const blockSize = integer(fields.blockSize, MIN_BLOCK_SIZE, MAX_BLOCK_SIZE, 'block size');
-  if (!isPowerOfTwo(blockSize)) throw mapCorrupt('the block size is not a power of two');
+  const fields = logValue.map(value, 'a descriptor');
+  const size = logValue.int(fields.size, 'the size of a volume');
+  const blockSize = logValue.int(fields.blockSize, 'a block size', MIN_BLOCK_SIZE, MAX_BLOCK_SIZE);
+  if (!isPowerOfTwo(blockSize)) throw logCorrupt('a block size is not a power of two');
   const blockCount = Math.ceil(size / blockSize);
-  if (blockCount > MAX_BLOCKS) throw mapCorrupt('more blocks than there can be');
-  const root = fields.root === null || fields.root === undefined ? undefined : decodeRoot(fields.root);
-  if (root !== undefined && blockCount === 0) throw mapCorrupt('a tree of no blocks');
+  if (blockCount > MAX_BLOCKS) throw logCorrupt('a descriptor has more blocks than there can be');
+  const root = logValue.optional(fields.root, decodeRoot);
+  if (root !== undefined && blockCount === 0) throw logCorrupt('a descriptor without blocks has a tree');
   return {
     size,
     blockSize,
@@ -58,91 +55,51 @@ export function decodeDescriptor(value: unknown): MapDescriptor {
 }
 
 function decodeRoot(value: unknown): MapRoot {
-  const [level, root, location] = tuple(value, 3, 'root');
-  return { level: integer(level, 0, MAX_LEVEL, 'level'), id: id(root), location: decodeLocation(location) };
+  const [level, id, location] = logValue.tuple(value, 3, 'the root of a map');
+  return {
+    level: logValue.int(level, 'the level of a root', 0, MAX_LEVEL),
+    id: logValue.bytes(id, "a root's id", ID_BYTES),
+    location: logValue.location(location, 'a root'),
+  };
 }
 
 function decodeRuns(value: unknown, blockCount: number): RunChunkRef[][] {
   let entries = 0;
-  return array(value, MAX_RUNS, 'runs').map((run) => {
+  const runOf = (run: unknown): RunChunkRef[] => {
     let next = 0;
-    const chunks = array(run, MAX_RUN_CHUNKS, 'run').map((chunk) => {
+    const chunkOf = (chunk: unknown) => {
       const decoded = decodeChunk(chunk, next, blockCount);
       next = decoded.lastBlock + 1;
       entries += decoded.entries;
-      if (entries > MAX_RUN_ENTRIES) throw mapCorrupt('more run entries than a reader may be asked to keep');
+      if (entries > MAX_RUN_ENTRIES) throw logCorrupt('a map has more run entries than a reader may be asked to keep');
       return decoded;
-    });
-    if (chunks.length === 0) throw mapCorrupt('an empty run');
+    };
+    const chunks = logValue.list(run, 'a run', chunkOf, MAX_RUN_CHUNKS);
+    if (chunks.length === 0) throw logCorrupt('a run is empty');
     return chunks;
-  });
+  };
+  return logValue.list(value, 'the list of runs', runOf, MAX_RUNS);
 }
 
 function decodeChunk(value: unknown, from: number, blockCount: number): RunChunkRef {
-  const [chunkId, place, first, last, count] = tuple(value, 5, 'run chunk');
-  const firstBlock = integer(first, from, blockCount - 1, 'first block of a run chunk');
-  const lastBlock = integer(last, firstBlock, blockCount - 1, 'last block of a run chunk');
+  const [chunkId, at, first, last, count] = logValue.tuple(value, 5, 'a run chunk');
+  const firstBlock = logValue.int(first, 'the first block of a run chunk', from, blockCount - 1);
+  const lastBlock = logValue.int(last, 'the last block of a run chunk', firstBlock, blockCount - 1);
   const most = Math.min(MAX_CHUNK_ENTRIES, lastBlock - firstBlock + 1);
-  const entries = integer(count, Math.min(2, lastBlock - firstBlock + 1), most, 'entries of a run chunk');
-  const location = decodeLocation(place);
-  if (!plausibleChunkBytes(entries, location.rawLength)) throw mapCorrupt('no run chunk has that length');
-  return { id: id(chunkId), location, firstBlock, lastBlock, entries };
+  const entries = logValue.int(count, 'the entries of a run chunk', Math.min(2, lastBlock - firstBlock + 1), most);
+  const location = logValue.location(at, 'a run chunk');
+  if (!plausibleChunkBytes(entries, location.rawLength)) throw logCorrupt('no run chunk has the length of this one');
+  return { id: logValue.bytes(chunkId, "a run chunk's id", ID_BYTES), location, firstBlock, lastBlock, entries };
 }
 
 function decodeLost(value: unknown, blockCount: number): BlockRange[] {
   let next = 0;
-  return array(value, MAX_LOST_RANGES, 'lost ranges').map((range) => {
-    const [first, count] = tuple(range, 2, 'lost range');
-    const firstBlock = integer(first, next, blockCount - 1, 'first block of a lost range');
-    const lostCount = integer(count, 1, blockCount - firstBlock, 'length of a lost range');
-    next = firstBlock + lostCount + 1; // Neighbours would be one range.
+  const rangeOf = (range: unknown) => {
+    const [first, count] = logValue.tuple(range, 2, 'a lost range');
+    const firstBlock = logValue.int(first, 'the first block of a lost range', next, blockCount - 1);
+    const lostCount = logValue.int(count, 'the length of a lost range', 1, blockCount - firstBlock);
+    next = firstBlock + lostCount + 1; // Two ranges that touch would be one.
     return { firstBlock, blockCount: lostCount };
-  });
-}
-
-/** `[session, random, offset, storedLength, codec, rawLength]`: `docs/FORMAT.md`, section 6. */
-export function encodeLocation({ pack, offset, storedLength, codec, rawLength }: Location): unknown {
-  return [pack.session, new Uint8Array(Buffer.from(pack.random, 'hex')), offset, storedLength, codec, rawLength];
-}
-
-/** @throws `MAP_CORRUPT` */
-export function decodeLocation(value: unknown): Location {
-  const [session, random, at, stored, codecNumber, raw] = tuple(value, 6, 'location');
-  if (!isBytes(random) || random.length !== 16) throw mapCorrupt('no name of a pack');
-  const location = {
-    pack: {
-      session: integer(session, 0, Number.MAX_SAFE_INTEGER, 'session'),
-      random: Buffer.from(random).toString('hex'),
-    },
-    offset: integer(at, 0, 2 ** 32 - 1, 'offset'),
-    storedLength: integer(stored, 0, 2 ** 24 - 1, 'stored length'),
-    codec: integer(codecNumber, 0, 1, 'codec') as Codec,
-    rawLength: integer(raw, 0, MAX_RAW_LENGTH[3], 'raw length'),
   };
-  const fault = placeFault(location.offset, location.storedLength, location.codec, location.rawLength);
-  if (fault !== undefined) throw mapCorrupt(fault);
-  return location;
-}
-
-function id(value: unknown): Uint8Array {
-  if (!isBytes(value) || value.length !== 32) throw mapCorrupt('no record id');
-  return new Uint8Array(value); // Not a view: it would keep the whole log entry in memory.
-}
-
-function tuple(value: unknown, length: number, name: string): unknown[] {
-  const values = array(value, length, name);
-  if (values.length !== length) throw mapCorrupt(`not a ${name}`);
-  return values;
-}
-
-function array(value: unknown, most: number, name: string): unknown[] {
-  if (!Array.isArray(value) || value.length > most) throw mapCorrupt(`not a ${name}, or too long`);
-  return value;
-}
-
-function integer(value: unknown, min: number, max: number, name: string): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
-    throw mapCorrupt(`${name} ${typeof value === 'number' ? value : typeof value} is not from ${min} to ${max}`);
-  }
-  return value;
+  return logValue.list(value, 'the list of lost ranges', rangeOf, MAX_LOST_RANGES);
 }

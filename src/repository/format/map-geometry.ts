@@ -12,6 +12,8 @@ export const MIN_FAN_OUT = 8;
  * Up to this fan-out that can't overflow, however the blocks are scattered.
  */
 export const MAX_FAN_OUT = 248;
+/** Most entries of a run chunk. */
+export const MAX_CHUNK_ENTRIES = 65_536;
 
 /** The shape of a block map: what its size, block size and fan-out say about blocks and nodes. Leaves are level 0. */
 export class MapGeometry {

@@ -1,8 +1,7 @@
-import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
-import { BackupError } from '../../common/errors.ts';
-import { hedgedBytes } from '../../common/hedged-random.ts';
-import { PIECE_BYTES, piecesOf, sha256InSteps } from '../../common/long-bytes.ts';
-import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { corruptError } from '../../common/errors.ts';
+import { joinInSteps } from '../../common/long-bytes.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { opening, sealing } from './aead.ts';
 import { packKey } from './object-keys.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 
@@ -22,6 +21,8 @@ export interface FooterRow {
   readonly hint: number;
 }
 
+const corrupt = corruptError('PACK_CORRUPT', 'a pack');
+
 const HEAD = Buffer.from('CWPACK01');
 const TAIL = Buffer.from('CWFOOT01');
 const ROW_BYTES = 48;
@@ -29,8 +30,6 @@ const ROW_BYTES = 48;
 export const TRAILER_BYTES = 4 + TAIL.length;
 export const HEAD_BYTES = HEAD.length;
 export const MAX_ROWS = 2 ** 20;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
 const DIGEST_BYTES = 32;
 
 /** What every pack begins with. */
@@ -61,19 +60,11 @@ export function* sealingFooter(
     at += ROW_BYTES;
     if (steps.isDue()) yield;
   }
-  const sealed = key === undefined ? [raw, yield* sha256InSteps(raw)] : yield* encrypting(raw, pack, key);
+  const sealed = yield* sealing(key, associated(pack), raw);
   const trailer = Buffer.alloc(TRAILER_BYTES);
-  trailer.writeUInt32LE(
-    sealed.reduce((sum, { length }) => sum + length, 0),
-    0,
-  );
+  trailer.writeUInt32LE(sealed.length, 0);
   trailer.set(TAIL, 4);
-  return yield* joining([...sealed, trailer]);
-}
-
-/** As {@link sealingFooter}, at once: for a short one. */
-export function sealFooter(...given: Parameters<typeof sealingFooter>): Uint8Array {
-  return runAtOnce(sealingFooter(...given));
+  return yield* joinInSteps([sealed, trailer]);
 }
 
 /**
@@ -102,8 +93,11 @@ export function* openingFooter(
   packBytes: number,
   key: Uint8Array | undefined,
 ): Steps<FooterRow[]> {
-  const raw = key === undefined ? yield* checkingDigest(sealed) : yield* decrypting(sealed, pack, key);
-  if (raw.length < 4) throw corrupt('its footer is too short');
+  const opened = yield* opening(key, associated(pack), sealed);
+  if (opened === undefined)
+    throw corrupt(key === undefined ? 'the checksum of its footer is wrong' : 'its footer does not decrypt');
+  if (opened.length < 4) throw corrupt('its footer is too short');
+  const raw = Buffer.from(opened.buffer, opened.byteOffset, opened.length);
   const count = raw.readUInt32LE(0);
   if (count > MAX_ROWS || raw.length !== 4 + count * ROW_BYTES)
     throw corrupt('its footer has another length than it says');
@@ -133,67 +127,6 @@ export function* openingFooter(
   return rows;
 }
 
-/** As {@link openingFooter}, at once: for a short one. */
-export function openFooter(...given: Parameters<typeof openingFooter>): FooterRow[] {
-  return runAtOnce(openingFooter(...given));
-}
-
-function* encrypting(raw: Uint8Array, pack: PackName, key: Uint8Array): Steps<Uint8Array[]> {
-  const text = raw.length <= PIECE_BYTES ? raw : yield* sha256InSteps(raw);
-  const nonce = hedgedBytes(NONCE_BYTES, key, packKey(pack), text);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated(pack));
-  const sealed: Uint8Array[] = [nonce];
-  for (const [, piece] of piecesOf(raw)) {
-    sealed.push(cipher.update(piece));
-    yield;
-  }
-  cipher.final(); // A stream cipher keeps nothing back.
-  sealed.push(cipher.getAuthTag());
-  return sealed;
-}
-
-function* decrypting(sealed: Uint8Array, pack: PackName, key: Uint8Array): Steps<Buffer> {
-  const end = sealed.length - TAG_BYTES;
-  try {
-    const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES)).setAAD(associated(pack));
-    decipher.setAuthTag(sealed.subarray(end));
-    const raw = Buffer.alloc(Math.max(0, end - NONCE_BYTES));
-    for (const [at, piece] of piecesOf(sealed.subarray(NONCE_BYTES, end))) {
-      raw.set(decipher.update(piece), at);
-      yield;
-    }
-    decipher.final();
-    return raw;
-  } catch (cause) {
-    throw new BackupError('PACK_CORRUPT', "a pack's footer does not open", { cause });
-  }
-}
-
-function* joining(parts: readonly Uint8Array[]): Steps<Buffer> {
-  const whole = Buffer.alloc(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    for (const [from, piece] of piecesOf(part)) {
-      whole.set(piece, at + from);
-      yield;
-    }
-    at += part.length;
-  }
-  return whole;
-}
-
 function associated(pack: PackName): Buffer {
   return Buffer.from(`cow1 footer${packKey(pack)}`, 'ascii');
-}
-
-function* checkingDigest(sealed: Uint8Array): Steps<Buffer> {
-  const raw = Buffer.from(sealed.buffer, sealed.byteOffset, sealed.length - DIGEST_BYTES);
-  const expected = sealed.subarray(sealed.length - DIGEST_BYTES);
-  if (expected.length !== DIGEST_BYTES || !timingSafeEqual(yield* sha256InSteps(raw), expected))
-    throw corrupt('its footer is damaged');
-  return raw;
-}
-
-function corrupt(what: string): BackupError {
-  return new BackupError('PACK_CORRUPT', `not a valid pack: ${what}`);
 }

@@ -1,17 +1,17 @@
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
-import { mapCorrupt } from './map-corrupt.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
+import { mapCorrupt } from './record-parts.ts';
 
 /**
  * The packs that a record's location part names: u16 number of packs, then u64 session and 16 random bytes for each, in
  * the order in which the rest first refers to them.
  */
-export const PACK_BYTES = 24;
+export const PACK_NAME_BYTES = 24;
 const MAX_SESSION_HIGH = 2 ** 21; // Sessions are integers up to 2^53 - 1.
 
 /** A table as it is in a record. Names are made when they are asked for: most never are. */
-export class PackTable {
+export class PackList {
   readonly count: number;
   /** Bytes of it in the record. */
   readonly byteLength: number;
@@ -26,17 +26,18 @@ export class PackTable {
     this.#view = view;
     this.#at = at + 2;
     this.count = view.getUint16(at, true);
-    this.byteLength = 2 + this.count * PACK_BYTES;
+    this.byteLength = 2 + this.count * PACK_NAME_BYTES;
     if (at + this.byteLength > raw.length) throw mapCorrupt('more packs than there are bytes');
     for (let i = 0; i < this.count; i++) {
-      if (view.getUint32(this.#at + i * PACK_BYTES + 4, true) >= MAX_SESSION_HIGH) throw mapCorrupt('no such session');
+      if (view.getUint32(this.#at + i * PACK_NAME_BYTES + 4, true) >= MAX_SESSION_HIGH)
+        throw mapCorrupt('no such session');
     }
   }
 
   name(index: number): PackName {
     const known = this.#names[index];
     if (known !== undefined) return known;
-    const at = this.#at + index * PACK_BYTES;
+    const at = this.#at + index * PACK_NAME_BYTES;
     const session = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
     const random = Buffer.from(this.#raw.buffer, this.#raw.byteOffset + at + 8, 16).toString('hex');
     const name: PackName = { session, random };
@@ -57,7 +58,7 @@ export class PackTable {
 }
 
 /** Makes a table while a record is encoded. */
-export class PackTableBuilder {
+export class PackListBuilder {
   readonly names: PackName[] = [];
   readonly #byObject = new Map<PackName, number>();
   readonly #byText = new Map<string, number>();
@@ -65,7 +66,7 @@ export class PackTableBuilder {
   #lastIndex = 0;
 
   get byteLength(): number {
-    return 2 + this.names.length * PACK_BYTES;
+    return 2 + this.names.length * PACK_NAME_BYTES;
   }
 
   index(pack: PackName): number {
@@ -95,7 +96,7 @@ export class PackTableBuilder {
       view.setUint32(end, session % 2 ** 32, true);
       view.setUint32(end + 4, Math.floor(session / 2 ** 32), true);
       bytes.write(random, end + 8, 'hex');
-      end += PACK_BYTES;
+      end += PACK_NAME_BYTES;
       if (steps.isDue()) yield;
     }
     return end;

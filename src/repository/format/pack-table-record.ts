@@ -1,10 +1,12 @@
-import { BackupError } from '../../common/errors.ts';
-import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { corruptError } from '../../common/errors.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { CommittedPack } from './log-entry.ts';
 import { MAX_SEQ } from './object-keys.ts';
 import { MAX_RAW_LENGTH } from './record.ts';
 
 /** Tables of packs, kind 5: `docs/FORMAT.md`, section 8. u64 session, 16 random, u32 size, 32 SHA-256. */
+
+const corrupt = corruptError('RECORD_CORRUPT', 'a table of packs');
 
 const ROW_BYTES = 60;
 /** As many packs as one table lists at most. */
@@ -27,11 +29,6 @@ export function* encodingPackTable(packs: readonly CommittedPack[]): Steps<Uint8
   return new Uint8Array(raw.buffer, raw.byteOffset, raw.length);
 }
 
-/** As {@link encodingPackTable}, at once: for a short one. */
-export function encodePackTable(packs: readonly CommittedPack[]): Uint8Array<ArrayBuffer> {
-  return runAtOnce(encodingPackTable(packs));
-}
-
 /** @param count - what the table's entry says. @throws `RECORD_CORRUPT` for anything but so many valid rows, each pack once */
 export function* decodingPackTable(raw: Uint8Array, count: number): Steps<CommittedPack[]> {
   if (raw.length !== count * ROW_BYTES || count > MAX_TABLE_PACKS) {
@@ -52,13 +49,4 @@ export function* decodingPackTable(raw: Uint8Array, count: number): Steps<Commit
     if (steps.isDue()) yield;
   }
   return packs;
-}
-
-/** As {@link decodingPackTable}, at once: for a short one. */
-export function decodePackTable(raw: Uint8Array, count: number): CommittedPack[] {
-  return runAtOnce(decodingPackTable(raw, count));
-}
-
-function corrupt(how: string): BackupError {
-  return new BackupError('RECORD_CORRUPT', `a table of packs is damaged: ${how}`);
 }

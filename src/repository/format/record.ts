@@ -23,6 +23,9 @@ export const MAX_RAW_LENGTH: Readonly<Record<RecordKind, number>> = {
   6: 4 * 1024 * 1024,
 };
 
+/** The most bytes that a sealed record may have: a location has 24 bits for its length. */
+export const MAX_STORED_LENGTH = 2 ** 24 - 1;
+
 /** How a record's raw bytes are compressed. */
 export const Codec = { raw: 0, zstd: 1 } as const;
 export type Codec = (typeof Codec)[keyof typeof Codec];

@@ -1,8 +1,10 @@
-import { BackupError } from '../../common/errors.ts';
-import { runAtOnce, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { corruptError } from '../../common/errors.ts';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
 
 /** Records of kind 6: where the records of a pack that was condemned are now. `docs/FORMAT.md`, section 8. */
+
+const corrupt = corruptError('RECORD_CORRUPT', 'a relocation table');
 
 /** One record that was moved. Its bytes, codec and lengths are what they were. */
 export interface RelocationRow {
@@ -39,15 +41,10 @@ export function* encodingRelocationTable(rows: readonly RelocationRow[]): Steps<
   return new Uint8Array(raw.buffer, raw.byteOffset, raw.length);
 }
 
-/** As {@link encodingRelocationTable}, at once: for a short one. */
-export function encodeRelocationTable(rows: readonly RelocationRow[]): Uint8Array<ArrayBuffer> {
-  return runAtOnce(encodingRelocationTable(rows));
-}
-
 /** @throws `RECORD_CORRUPT` */
 export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]> {
   if (raw.length === 0 || raw.length % ROW_BYTES !== 0 || raw.length > MAX_RELOCATION_ROWS * ROW_BYTES) {
-    throw corrupt(`${raw.length} bytes`);
+    throw corrupt(`${raw.length} bytes are not rows of ${ROW_BYTES}`);
   }
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   const rows: RelocationRow[] = [];
@@ -58,7 +55,7 @@ export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]
     const { session } = row.to.pack;
     const { storedLength } = row.to;
     if (row.offset <= last || session < 1 || session >= MAX_SESSION || storedLength < 1 || storedLength >= 2 ** 24) {
-      throw corrupt(`row ${rows.length}`);
+      throw corrupt(`row ${rows.length} is not valid`);
     }
     last = row.offset;
     rows.push(row);
@@ -67,12 +64,7 @@ export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]
   return rows;
 }
 
-/** As {@link decodingRelocationTable}, at once: for a short one. */
-export function decodeRelocationTable(raw: Uint8Array): RelocationRow[] {
-  return runAtOnce(decodingRelocationTable(raw));
-}
-
-/** Where a table leads from an old offset. @param raw - that {@link decodeRelocationTable} has accepted */
+/** Where a table leads from an old offset. @param raw - that {@link decodingRelocationTable} has accepted */
 export function findRelocation(raw: Uint8Array, offset: number): RelocationRow['to'] | undefined {
   const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
   let low = 0;
@@ -98,8 +90,4 @@ function rowAt(raw: Uint8Array, view: DataView, at: number): RelocationRow {
       storedLength: view.getUint32(at + 32, true),
     },
   };
-}
-
-function corrupt(what: string): BackupError {
-  return new BackupError('RECORD_CORRUPT', `not a valid relocation table: ${what}`);
 }

@@ -1,19 +1,15 @@
-import { runAtOnce, type Steps } from '../../common/yield-to-event-loop.ts';
+import type { Steps } from '../../common/yield-to-event-loop.ts';
 import type { EncodedRecord, EntryColumns } from './entry-columns.ts';
 import { EntryTable } from './entry-table.ts';
-import { CHECK_BYTES, viewOf } from './location-part.ts';
-import { mapCorrupt } from './map-corrupt.ts';
 import type { BlockEntry, RunChunkRef } from './map-descriptor.ts';
-import type { MapGeometry } from './map-geometry.ts';
-import { PACK_BYTES } from './pack-list.ts';
-import { PLACE_BYTES } from './place.ts';
+import { MAX_CHUNK_ENTRIES, type MapGeometry } from './map-geometry.ts';
+import { PACK_NAME_BYTES } from './pack-list.ts';
 import { MAX_RAW_LENGTH } from './record.ts';
+import { CHECK_BYTES, LOCATION_BYTES, mapCorrupt, viewOf } from './record-parts.ts';
 
 /** A run chunk: `docs/FORMAT.md`, section 7. */
 
-/** Most entries of a chunk. */
-export const MAX_CHUNK_ENTRIES = 65_536;
-const ENTRY_BYTES = 4 + 32 + PLACE_BYTES;
+const ENTRY_BYTES = 4 + 32 + LOCATION_BYTES;
 
 /** Sorted entries by block: a run chunk, or changes that are not stored yet. */
 export interface SortedEntries {
@@ -27,7 +23,15 @@ export interface SortedEntries {
 
 /** Bytes of a chunk of so many entries, so many of them present, that names so many packs. */
 export function chunkBytes(entries: number, present: number, packs: number): number {
-  return 4 + 4 * entries + Math.ceil(entries / 8) + present * (32 + PLACE_BYTES) + 2 + packs * PACK_BYTES + CHECK_BYTES;
+  return (
+    4 +
+    4 * entries +
+    Math.ceil(entries / 8) +
+    present * (32 + LOCATION_BYTES) +
+    2 +
+    packs * PACK_NAME_BYTES +
+    CHECK_BYTES
+  );
 }
 
 /** Whether a chunk of so many entries may have so many raw bytes: what a reader is ready to take memory for. */
@@ -40,7 +44,7 @@ export function plausibleChunkBytes(entries: number, rawLength: number): boolean
 export function chunkHasRoom(entries: number, packs: number): boolean {
   return (
     entries < MAX_CHUNK_ENTRIES &&
-    16 + (entries + 1) * (ENTRY_BYTES + 1) + (packs + 1) * PACK_BYTES <= MAX_RAW_LENGTH[4]
+    16 + (entries + 1) * (ENTRY_BYTES + 1) + (packs + 1) * PACK_NAME_BYTES <= MAX_RAW_LENGTH[4]
   );
 }
 
@@ -97,9 +101,4 @@ export function* encodingRunChunk(blocks: Uint32Array, columns: EntryColumns, co
   view.setUint32(0, count, true);
   for (let slot = 0; slot < count; slot++) view.setUint32(4 + slot * 4, blocks[slot] as number, true);
   return yield* columns.encoding(head, count);
-}
-
-/** As {@link encodingRunChunk}, at once: for a short one. */
-export function encodeRunChunk(...given: Parameters<typeof encodingRunChunk>): EncodedRecord {
-  return runAtOnce(encodingRunChunk(...given));
 }

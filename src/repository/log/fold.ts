@@ -1,5 +1,5 @@
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
-import { logCorrupt } from '../format/corrupt.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { foldForget, foldHold, foldRelease } from './entries/backups.ts';

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
-import { logCorrupt } from '../format/corrupt.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';

@@ -4,7 +4,7 @@ import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { decodeCheckpoint } from '../format/checkpoint-codec.ts';
-import { logCorrupt } from '../format/corrupt.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { RepositoryMode } from '../format/format-object.ts';
 import type { LogState } from '../format/log-state.ts';

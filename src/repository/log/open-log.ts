@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { logCorrupt } from '../format/corrupt.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';

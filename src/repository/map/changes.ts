@@ -10,7 +10,7 @@ import { isPromise } from '../../common/realms.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { MapGeometry } from '../format/map-geometry.ts';
-import { placeFault } from '../format/place.ts';
+import { locationFault } from '../format/record-parts.ts';
 import type { SortedEntries } from '../format/run-chunk.ts';
 
 /** What a block has now; `undefined` for zeroes. */
@@ -100,7 +100,9 @@ export class ChangeStream {
       const { offset, storedLength, codec, rawLength } = entry.location;
       const length = this.#geometry.blockLength(block);
       const fault =
-        rawLength === length ? placeFault(offset, storedLength, codec, rawLength) : `${rawLength} bytes, not ${length}`;
+        rawLength === length
+          ? locationFault(offset, storedLength, codec, rawLength)
+          : `${rawLength} bytes, not ${length}`;
       if (fault !== undefined || entry.id.length !== 32) throw new TypeError(`block ${block}: ${fault ?? 'not an id'}`);
       if (this.#lost.length > 0 && inRanges(this.#lost, block))
         throw new TypeError(`block ${block} is said to be lost`);

@@ -2,13 +2,12 @@ import { abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { LruCache } from '../../common/lru-cache.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import type { EntryTable } from '../format/entry-table.ts';
+import { decodeLeaf, type EntryTable } from '../format/entry-table.ts';
 import { InnerNode, type NodeRef } from '../format/inner-node.ts';
-import { decodeLeaf } from '../format/leaf.ts';
-import { mapCorrupt } from '../format/map-corrupt.ts';
 import type { MapRoot } from '../format/map-descriptor.ts';
 import type { MapGeometry } from '../format/map-geometry.ts';
 import { type RecordIds, RecordKind, type RecordReader } from '../format/record.ts';
+import { mapCorrupt } from '../format/record-parts.ts';
 
 /** What records are read with. */
 export interface RecordSource {

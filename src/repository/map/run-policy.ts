@@ -1,8 +1,8 @@
 import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { MAX_RUNS } from '../format/map-descriptor.ts';
 import { MAX_RUN_ENTRIES } from '../format/map-descriptor-codec.ts';
-import type { MapGeometry } from '../format/map-geometry.ts';
-import { MAX_CHUNK_ENTRIES, type SortedEntries } from '../format/run-chunk.ts';
+import { MAX_CHUNK_ENTRIES, type MapGeometry } from '../format/map-geometry.ts';
+import type { SortedEntries } from '../format/run-chunk.ts';
 
 /** What becomes of a backup's changes. */
 export type RunDecision =

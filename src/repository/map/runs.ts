@@ -2,18 +2,12 @@ import { ownBytes } from '../../common/bytes.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { ENTRIES_AT_ONCE, runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { EntryColumns } from '../format/entry-columns.ts';
-import { mapCorrupt } from '../format/map-corrupt.ts';
 import type { BlockEntry, RunChunkRef } from '../format/map-descriptor.ts';
-import type { MapGeometry } from '../format/map-geometry.ts';
+import { MAX_CHUNK_ENTRIES, type MapGeometry } from '../format/map-geometry.ts';
 import { packKey } from '../format/object-keys.ts';
 import { type Location, type RecordIds, RecordKind, type RecordWriter } from '../format/record.ts';
-import {
-  chunkHasRoom,
-  encodingRunChunk,
-  MAX_CHUNK_ENTRIES,
-  RunChunk,
-  type SortedEntries,
-} from '../format/run-chunk.ts';
+import { mapCorrupt } from '../format/record-parts.ts';
+import { chunkHasRoom, encodingRunChunk, RunChunk, type SortedEntries } from '../format/run-chunk.ts';
 import type { RecordSource } from './map-tree.ts';
 
 /** Reading and writing whole runs. */

@@ -1,13 +1,12 @@
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type EncodedRecord, EntryColumns } from '../format/entry-columns.ts';
-import type { EntryTable } from '../format/entry-table.ts';
+import { type EntryTable, encodeLeaf } from '../format/entry-table.ts';
 import { encodingInnerNode, type NodeRef, type PackBytes } from '../format/inner-node.ts';
-import { encodeLeaf } from '../format/leaf.ts';
 import type { MapRoot } from '../format/map-descriptor.ts';
 import type { MapGeometry } from '../format/map-geometry.ts';
-import { sameLocation } from '../format/place.ts';
 import { type RecordIds, RecordKind, type RecordWriter } from '../format/record.ts';
+import { sameLocation } from '../format/record-parts.ts';
 import type { Change } from './changes.ts';
 import type { MapTree } from './map-tree.ts';
 

@@ -2,21 +2,13 @@ import { createCipheriv, createDecipheriv, hash, randomFillSync, timingSafeEqual
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
-import { compress, compressBound, DEFAULT_LEVEL, decompress } from '../format/compression.ts';
+import { AEAD_BYTES, NONCE_BYTES, TAG_BYTES } from '../format/aead.ts';
+import { compress, compressBound, DEFAULT_LEVEL, decompress, releaseBuffer } from '../format/compression.ts';
 import { hmac, ID_BYTES, KEY_BYTES } from '../format/derivation.ts';
-import { freeNow } from '../format/free-now.ts';
-import { identityPart } from '../format/identity-part.ts';
-import { isLocationPartSound } from '../format/location-part.ts';
-import { Codec, MAX_RAW_LENGTH, RecordKind } from '../format/record.ts';
+import { Codec, MAX_RAW_LENGTH, MAX_STORED_LENGTH, RecordKind } from '../format/record.ts';
+import { identityPart, isLocationPartSound } from '../format/record-parts.ts';
 
 /** Sealed records: `docs/FORMAT.md`, section 4. */
-
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-/** What encryption adds to a record's compressed bytes. */
-export const SEAL_OVERHEAD = NONCE_BYTES + TAG_BYTES;
-/** A location has 24 bits for it. */
-const MAX_STORED_LENGTH = 2 ** 24 - 1;
 
 /** What a record is, apart from its bytes. */
 export interface RecordHead {
@@ -33,7 +25,7 @@ export interface SealResult {
 
 /** The most bytes that a record of `rawLength` bytes takes once it is sealed. */
 export function maxStoredLength(rawLength: number): number {
-  return rawLength + SEAL_OVERHEAD;
+  return rawLength + AEAD_BYTES;
 }
 
 /** Seals a record into memory of its own. @param recordKey - of an encrypted repository */
@@ -66,7 +58,7 @@ export function sealRecordInto(
   if (recordKey === undefined) {
     const storedLength = content.length;
     out.set(content);
-    freeNow(frame, compressBound(raw.length));
+    releaseBuffer(frame, compressBound(raw.length));
     return { codec, storedLength };
   }
   const storedLength = maxStoredLength(content.length);
@@ -80,8 +72,8 @@ export function sealRecordInto(
   out.set(encrypted, NONCE_BYTES); // All of it: a stream cipher keeps nothing back for `final`.
   cipher.final();
   out.set(cipher.getAuthTag(), storedLength - TAG_BYTES);
-  freeNow(encrypted, content.length);
-  freeNow(frame, compressBound(raw.length));
+  releaseBuffer(encrypted, content.length);
+  releaseBuffer(frame, compressBound(raw.length));
   return { codec, storedLength };
 }
 
@@ -117,7 +109,7 @@ export interface StoredRecord extends RecordHead {
  */
 export function openRecord(keys: RepositoryKeys, fanOut: number, record: StoredRecord, stored: Uint8Array): Uint8Array {
   const { kind, id, codec, rawLength } = record;
-  checkLengths(record, stored.length - (keys.encrypted ? SEAL_OVERHEAD : 0));
+  checkLengths(record, stored.length - (keys.encrypted ? AEAD_BYTES : 0));
   const { recordKey } = keys;
   const content = recordKey === undefined ? stored : decrypt(recordKey, record, stored);
   const raw = codec === Codec.raw ? content : decompressed(content, rawLength);

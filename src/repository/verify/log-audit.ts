@@ -5,7 +5,7 @@ import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event
 import type { CloudTarget, GetOptions, ListOptions, ObjectInfo } from '../../targets/cloud-target.ts';
 import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
-import { logCorrupt } from '../format/corrupt.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { PackRecord } from '../format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';

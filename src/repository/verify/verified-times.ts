@@ -3,7 +3,7 @@ import { sortInSteps } from '../../common/sort-in-steps.ts';
 import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import { opening, sealing } from '../format/log-object.ts';
+import { openingObject, sealingObject } from '../format/log-object.ts';
 import { packKey, VERIFIED_KEY } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 
@@ -69,7 +69,7 @@ export class VerifiedTimes {
     if (stored === undefined) return; // Not known: it had better be left alone.
     const rows = await runInSteps(stored.with(this.#noted, there));
     try {
-      const bytes = await runInSteps(sealing(this.#logKey, 'cow1 verified', 0, rows.body));
+      const bytes = await runInSteps(sealingObject(this.#logKey, 'cow1 verified', 0, rows.body));
       await this.#target.put(VERIFIED_KEY, bytes, { signal: this.#signal });
       this.#stored = rows;
       this.#noted.clear();
@@ -114,7 +114,7 @@ async function readRows(
     if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return VerifiedRows.EMPTY;
     const bytes = await getBounded(target, VERIFIED_KEY, info.size, { signal });
     if (bytes === undefined) return VerifiedRows.EMPTY;
-    const body = await runInSteps(opening(logKey, 'cow1 verified', 0, bytes));
+    const body = await runInSteps(openingObject(logKey, 'cow1 verified', 0, bytes));
     return await runInSteps(VerifiedRows.reading(body));
   } catch (error) {
     signal?.throwIfAborted();

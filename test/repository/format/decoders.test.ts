@@ -7,14 +7,19 @@ import { decompress } from '../../../src/repository/format/compression.ts';
 import { decodeFormat } from '../../../src/repository/format/format-object.ts';
 import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import { parseLogKey } from '../../../src/repository/format/object-keys.ts';
-import { footerLength, openFooter, TRAILER_BYTES } from '../../../src/repository/format/pack-footer.ts';
-import { decodePackTable, encodePackTable } from '../../../src/repository/format/pack-table-record.ts';
-import { decodeRelocationTable, encodeRelocationTable } from '../../../src/repository/format/relocation-table.ts';
+import { footerLength, TRAILER_BYTES } from '../../../src/repository/format/pack-footer.ts';
 import { BlockStateMap } from '../../../src/state/block-state-map.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes, randomForTest, times, withinMs } from '../../support/randomness.ts';
 import { createIn, openVolume, SMALL, writeBlock } from '../support/repositories.ts';
-import { decodeEntry } from './support/codecs-at-once.ts';
+import {
+  decodeEntry,
+  decodePackTable,
+  decodeRelocationTable,
+  encodePackTable,
+  encodeRelocationTable,
+  openFooter,
+} from './support/codecs-at-once.ts';
 
 /**
  * Decoders of everything that comes from a store, fed with real objects that were mutated and with noise: a coded error or a

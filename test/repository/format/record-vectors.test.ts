@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
-import { identityPart } from '../../../src/repository/format/identity-part.ts';
 import { Codec, RecordKind } from '../../../src/repository/format/record.ts';
+import { identityPart } from '../../../src/repository/format/record-parts.ts';
 import { openRecord } from '../../../src/repository/packs/record-sealing.ts';
 import { appendixA, bytes, hkdf256, hmac256, sealedRecord, sha256 } from './support/format-text.ts';
 

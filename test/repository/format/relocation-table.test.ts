@@ -1,13 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import {
-  decodeRelocationTable,
-  encodeRelocationTable,
   findRelocation,
   MAX_RELOCATION_ROWS,
   type RelocationRow,
 } from '../../../src/repository/format/relocation-table.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { errorOf } from '../../volume/support/bytes.ts';
+import { decodeRelocationTable, encodeRelocationTable } from './support/codecs-at-once.ts';
 
 const row = (offset: number, to: Partial<RelocationRow['to']> = {}): RelocationRow => ({
   offset,

@@ -3,7 +3,7 @@ import { MsgpackReader } from '../../../src/common/msgpack-reader.ts';
 import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
-import { stateFrom } from '../../../src/repository/format/state-codec.ts';
+import { stateFrom } from '../../../src/repository/format/state-decoding.ts';
 import { mostWeight, stateWeight } from '../../../src/repository/format/state-weight.ts';
 import { HOSTILE_ELEMENTS, hostileCheckpoint, hostileContent } from './support/hostile-checkpoints.ts';
 

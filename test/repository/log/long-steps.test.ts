@@ -6,10 +6,11 @@ import { encodeMsgpackInSteps } from '../../../src/common/msgpack-writer.ts';
 import type { Steps } from '../../../src/common/yield-to-event-loop.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { commitIdFor, decodingEntry, encodingEntry } from '../../../src/repository/format/entry-codec.ts';
-import { opening, sealing } from '../../../src/repository/format/log-object.ts';
+import { openingObject, sealingObject } from '../../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
-import { stateFrom, statePlain } from '../../../src/repository/format/state-codec.ts';
+import { stateFrom } from '../../../src/repository/format/state-decoding.ts';
+import { statePlain } from '../../../src/repository/format/state-encoding.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
 import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack } from './support/facts.ts';
@@ -78,12 +79,12 @@ test('objects are hashed, sealed and opened 256 KiB a step', () => {
   const body = Uint8Array.from(randomBytes(5 * 2 ** 20));
   expect(counted(sha256InSteps(body)).steps).toBe(21);
   for (const key of [undefined, LOG_KEY]) {
-    const sealed = counted(sealing(key, 'cow1 log', 3, body));
-    const opened = counted(opening(key, 'cow1 log', 3, sealed.value));
+    const sealed = counted(sealingObject(key, 'cow1 log', 3, body));
+    const opened = counted(openingObject(key, 'cow1 log', 3, sealed.value));
     expect(Buffer.compare(opened.value, body)).toBe(0);
     expect(Math.min(sealed.steps, opened.steps)).toBeGreaterThan(20);
     sealed.value[2 ** 20]! ^= 1;
-    expect(() => counted(opening(key, 'cow1 log', 3, sealed.value))).toThrow(withCode('LOG_CORRUPT'));
+    expect(() => counted(openingObject(key, 'cow1 log', 3, sealed.value))).toThrow(withCode('LOG_CORRUPT'));
   }
 });
 
@@ -94,7 +95,7 @@ describe('entries of megabytes are encoded and decoded in steps:', () => {
     'a commit of many packs': commit(1, [backup(pack(1, 'a'))], packs),
     'a collection': collect({ packs: names, sessions: names.map((_, n) => n + 1), gonePacks: names }),
     'forgetting many': { type: 'forget', backups: packs.map(({ random }) => random) },
-    opening: open(Object.fromEntries(packs.slice(0, 9000).map(({ random }) => [random, random]))),
+    openingObject: open(Object.fromEntries(packs.slice(0, 9000).map(({ random }) => [random, random]))),
   } as const;
   test.each(Object.entries(facts))('%s', (_name, fact) => {
     const entry = entryAfter(EMPTY_STATE, fact);

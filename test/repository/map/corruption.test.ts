@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
+import { decodeLeaf } from '../../../src/repository/format/entry-table.ts';
 import { InnerNode } from '../../../src/repository/format/inner-node.ts';
-import { decodeLeaf } from '../../../src/repository/format/leaf.ts';
 import { decodeDescriptor, encodeDescriptor } from '../../../src/repository/format/map-descriptor-codec.ts';
 import { MapGeometry } from '../../../src/repository/format/map-geometry.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
@@ -185,7 +185,7 @@ test('fuzzed records give a map error or something within bounds, never anything
 type Fields = Record<string, any>;
 
 describe('a descriptor', () => {
-  test('whose MessagePack was mutated decodes to the same shape or is MAP_CORRUPT', async () => {
+  test('whose MessagePack was mutated decodes to the same shape or is LOG_CORRUPT', async () => {
     const { map } = await sample();
     const bytes = encodeMsgpack(encodeDescriptor(map.descriptor));
     const mutation = fc.record({ at: fc.nat(bytes.length - 1), value: fc.integer({ min: 0, max: 255 }) });
@@ -195,10 +195,10 @@ describe('a descriptor', () => {
         const mutated = new Uint8Array(bytes);
         for (const { at, value } of mutations) mutated[at] = value;
         try {
-          const decoded = decodeDescriptor(decodeMsgpack(mutated, 'MAP_CORRUPT'));
+          const decoded = decodeDescriptor(decodeMsgpack(mutated, 'LOG_CORRUPT'));
           expect(decoded.size).toBeLessThanOrEqual(decoded.blockSize * 2 ** 32);
         } catch (error) {
-          if (!isMapCorrupt(error)) throw error;
+          if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
           refused++;
         }
       }),

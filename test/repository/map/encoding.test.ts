@@ -1,14 +1,15 @@
 import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { EntryColumns } from '../../../src/repository/format/entry-columns.ts';
-import { encodeInnerNode, InnerNode } from '../../../src/repository/format/inner-node.ts';
-import { decodeLeaf, encodeLeaf } from '../../../src/repository/format/leaf.ts';
+import { decodeLeaf, encodeLeaf } from '../../../src/repository/format/entry-table.ts';
+import { InnerNode } from '../../../src/repository/format/inner-node.ts';
 import { decodeDescriptor, encodeDescriptor } from '../../../src/repository/format/map-descriptor-codec.ts';
 import { MapGeometry } from '../../../src/repository/format/map-geometry.ts';
 import type { PackName } from '../../../src/repository/format/record.ts';
-import { encodeRunChunk, RunChunk } from '../../../src/repository/format/run-chunk.ts';
+import { RunChunk } from '../../../src/repository/format/run-chunk.ts';
 import { ChangeBuffer } from '../../../src/repository/map/changes.ts';
 import { loadRuns, writeRun } from '../../../src/repository/map/runs.ts';
+import { encodeInnerNode, encodeRunChunk } from '../format/support/codecs-at-once.ts';
 import { BLOCK_SIZE, entryOf } from './support/naive-map.ts';
 import { packNamed, plainIds, RecordStore } from './support/record-store.ts';
 

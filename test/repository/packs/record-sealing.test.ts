@@ -4,8 +4,8 @@ import { isZero } from '../../../src/common/bytes.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
 import { checkLevel } from '../../../src/repository/format/compression.ts';
-import { identityPart } from '../../../src/repository/format/identity-part.ts';
 import { Codec, MAX_RAW_LENGTH, RecordKind } from '../../../src/repository/format/record.ts';
+import { identityPart } from '../../../src/repository/format/record-parts.ts';
 import {
   maxStoredLength,
   openRecord,

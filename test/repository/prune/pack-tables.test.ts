@@ -3,7 +3,7 @@ import { commitPacks } from '../../../src/repository/backup/backup-session.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
-import { decodePackTable, encodePackTable, MAX_TABLE_PACKS } from '../../../src/repository/format/pack-table-record.ts';
+import { MAX_TABLE_PACKS } from '../../../src/repository/format/pack-table-record.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
 import { PackWriter } from '../../../src/repository/packs/pack-writer.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
@@ -11,6 +11,7 @@ import { forgetBackups } from '../../../src/repository/retention/forget.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
+import { decodePackTable, encodePackTable } from '../format/support/codecs-at-once.ts';
 import { Backups, freshBlock, openHost, packsOf, secrets } from './support/repository.ts';
 
 const packs = (count: number, session = 7): CommittedPack[] =>

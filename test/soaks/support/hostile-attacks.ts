@@ -1,7 +1,7 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
+import { signObject } from '../../../src/repository/format/format-object.ts';
 import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
-import { signObject } from '../../../src/repository/format/signed-object.ts';
 import { craftedMaps } from './hostile-maps.ts';
 import { bombedMap, hashOf, messagePackBomb, mutatedPlain, sealPlain } from './hostile-values.ts';
 import type { World } from './hostile-world.ts';

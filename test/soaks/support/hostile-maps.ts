@@ -2,18 +2,22 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
+import { locationPlain } from '../../../src/repository/format/decode-values.ts';
 import { EntryColumns } from '../../../src/repository/format/entry-columns.ts';
-import { identityPart } from '../../../src/repository/format/identity-part.ts';
-import { encodeInnerNode } from '../../../src/repository/format/inner-node.ts';
-import { encodeLeaf } from '../../../src/repository/format/leaf.ts';
+import { encodeLeaf } from '../../../src/repository/format/entry-table.ts';
 import type { MapDescriptor } from '../../../src/repository/format/map-descriptor.ts';
-import { encodeDescriptor, encodeLocation } from '../../../src/repository/format/map-descriptor-codec.ts';
+import { encodeDescriptor } from '../../../src/repository/format/map-descriptor-codec.ts';
 import { entryKey, packKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
-import { type FooterRow, sealFooter } from '../../../src/repository/format/pack-footer.ts';
-import { encodePackTable } from '../../../src/repository/format/pack-table-record.ts';
+import type { FooterRow } from '../../../src/repository/format/pack-footer.ts';
 import { type Codec, type Location, RecordKind } from '../../../src/repository/format/record.ts';
-import { encodeRelocationTable } from '../../../src/repository/format/relocation-table.ts';
-import { encodeRunChunk } from '../../../src/repository/format/run-chunk.ts';
+import { identityPart } from '../../../src/repository/format/record-parts.ts';
+import {
+  encodeInnerNode,
+  encodePackTable,
+  encodeRelocationTable,
+  encodeRunChunk,
+  sealFooter,
+} from '../../repository/format/support/codecs-at-once.ts';
 import { type Attack, attack, type Below, hostileFrame, joined, newestOf } from './hostile-attacks.ts';
 import { hashOf, sealPlain } from './hostile-values.ts';
 import type { World } from './hostile-world.ts';
@@ -254,7 +258,7 @@ function strangeTable(pack: CraftedPack, below: Below): Crafted {
   const id = KEYS.recordId(RecordKind.table, raw);
   const location = pack.add(kind, id, raw);
   const count = [rows.length, 1, 2 ** 32, Number.MAX_SAFE_INTEGER][below(4)] as number;
-  const table = [id, encodeLocation(location), count];
+  const table = [id, locationPlain(location), count];
   const times = [1, 2, 2000][below(3)] as number;
   return { name: 'strange tables of packs', descriptor: {}, packTables: Array.from({ length: times }, () => table) };
 }

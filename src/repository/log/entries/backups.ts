@@ -1,6 +1,6 @@
 import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
-import { logCorrupt } from '../../format/corrupt.ts';
+import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
 import type { LogState, StoredBackup } from '../../format/log-state.ts';
 import type { Decision } from './decision.ts';

@@ -1,5 +1,5 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
-import { logCorrupt } from '../../format/corrupt.ts';
+import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
 import { type Condemnation, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';

@@ -1,6 +1,6 @@
 import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
-import { logCorrupt } from '../../format/corrupt.ts';
+import { logCorrupt } from '../../format/decode-values.ts';
 import type { BackupRecord, CommittedPack, LogEntry, LogFactOf, PackTable } from '../../format/log-entry.ts';
 import { condemnationOf, isKnown, type LogState, ownSessions, type Session } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';

@@ -4,9 +4,17 @@ import { runAtOnce } from '../../../../src/common/yield-to-event-loop.ts';
 import { idBytes } from '../../../../src/repository/format/decode-values.ts';
 import { type DecodedEntry, decodingEntry, encodingEntry } from '../../../../src/repository/format/entry-codec.ts';
 import { factPlain } from '../../../../src/repository/format/fact-codec.ts';
+import { encodingInnerNode } from '../../../../src/repository/format/inner-node.ts';
 import type { LogEntry } from '../../../../src/repository/format/log-entry.ts';
+import { openingFooter, sealingFooter } from '../../../../src/repository/format/pack-footer.ts';
+import { decodingPackTable, encodingPackTable } from '../../../../src/repository/format/pack-table-record.ts';
+import {
+  decodingRelocationTable,
+  encodingRelocationTable,
+} from '../../../../src/repository/format/relocation-table.ts';
+import { encodingRunChunk } from '../../../../src/repository/format/run-chunk.ts';
 
-/** The codec of entries, without waiting. */
+/** Encoders and decoders that work in steps, without the turns between them: for short objects. */
 
 export function decodeEntry(...given: Parameters<typeof decodingEntry>): DecodedEntry {
   return runAtOnce(decodingEntry(...given));
@@ -24,3 +32,17 @@ export function entryPlain(entry: LogEntry): Record<string, unknown> {
   const fields = new MsgpackMap({ v: 1, seq, prev, id: idBytes(commitId), at, ...factPlain(entry) });
   return decodeMsgpack(runAtOnce(encodeMsgpackInSteps(fields)), 'LOG_CORRUPT') as Record<string, unknown>;
 }
+
+export const sealFooter = (...given: Parameters<typeof sealingFooter>) => runAtOnce(sealingFooter(...given));
+export const openFooter = (...given: Parameters<typeof openingFooter>) => runAtOnce(openingFooter(...given));
+export const encodePackTable = (...given: Parameters<typeof encodingPackTable>) =>
+  runAtOnce(encodingPackTable(...given));
+export const decodePackTable = (...given: Parameters<typeof decodingPackTable>) =>
+  runAtOnce(decodingPackTable(...given));
+export const encodeRelocationTable = (...given: Parameters<typeof encodingRelocationTable>) =>
+  runAtOnce(encodingRelocationTable(...given));
+export const decodeRelocationTable = (...given: Parameters<typeof decodingRelocationTable>) =>
+  runAtOnce(decodingRelocationTable(...given));
+export const encodeInnerNode = (...given: Parameters<typeof encodingInnerNode>) =>
+  runAtOnce(encodingInnerNode(...given));
+export const encodeRunChunk = (...given: Parameters<typeof encodingRunChunk>) => runAtOnce(encodingRunChunk(...given));

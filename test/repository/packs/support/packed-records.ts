@@ -5,7 +5,6 @@ import { EMPTY_STATE, type LogState } from '../../../../src/repository/format/lo
 import type { MappedBlock } from '../../../../src/repository/format/map-descriptor.ts';
 import { packKey } from '../../../../src/repository/format/object-keys.ts';
 import { type Location, type PackName, RecordKind } from '../../../../src/repository/format/record.ts';
-import { encodeRelocationTable } from '../../../../src/repository/format/relocation-table.ts';
 import { PackWriter } from '../../../../src/repository/packs/pack-writer.ts';
 import { sealRecord } from '../../../../src/repository/packs/record-sealing.ts';
 import { RecordStore } from '../../../../src/repository/packs/record-store.ts';
@@ -13,6 +12,7 @@ import type { CloudTarget, GetOptions } from '../../../../src/targets/cloud-targ
 import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { randomBytes } from '../../../support/randomness.ts';
+import { encodeRelocationTable } from '../../format/support/codecs-at-once.ts';
 
 /** Records in packs, a log that is what a test says, and a store that reads them. */
 

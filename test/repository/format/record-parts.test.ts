@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { identityPart } from '../../../src/repository/format/identity-part.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
+import { identityPart } from '../../../src/repository/format/record-parts.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { bytes, u32 } from './support/format-text.ts';
 

@@ -1,51 +1,23 @@
 import type { MsgpackReader } from '../../common/msgpack-reader.ts';
-import { MsgpackArray, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { isBytes } from '../../common/realms.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
-import { collectionsPlain, namesBySession, namesPlain, tuple } from './condemned-codec.ts';
-import { logCorrupt } from './corrupt.ts';
-import { bytesOf, checkVersion, idBytes, idOf, listIn, seqOf, textOf, timeOf, tupleOf } from './decode-values.ts';
-import { relocationOf, relocationPlain, sessionsIn, slotOf, tableOf, tablePlain } from './fact-codec.ts';
-import type { Condemnation, FormerRelocation, KnownPacks, LogState } from './log-state.ts';
+import { storedOf } from './backup-codec.ts';
+import { checkVersion, logCorrupt, logValue } from './decode-values.ts';
+import { relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
+import type { Condemnation, EntryTime, FormerRelocation, KnownPacks, LogState, Session } from './log-state.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
-import { fencedOf, fencedPlain, openOf, openPlain } from './session-codec.ts';
 import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.ts';
-import { storedOf, storedPlain } from './stored-backup-codec.ts';
 
 /**
- * The state as a checkpoint has it: `docs/FORMAT.md`, section 9. A state may be large, so it is written and read in steps;
- * and each part is checked as it is read, so that wrong ones take no memory.
+ * Reads the state that a checkpoint has: `docs/FORMAT.md`, section 9. A state may be large, so it is read in steps, and each
+ * part is checked as it is read: parts that are not valid take no memory.
  */
 
-/** Names that stand one after another in a byte string are read so many at a time. */
+/** So many names of packs, which stand one after another in a byte string, are read at a time. */
 const NAMES_AT_ONCE = 256;
-/** The state in parts, for `encodeMsgpackInSteps`. */
-export function* statePlain(state: LogState): Steps<MsgpackMap> {
-  return new MsgpackMap({
-    v: 1,
-    seq: state.seq,
-    hash: state.hash,
-    backups: listOfValues(state.backups, storedPlain),
-    pinned: listOfValues(state.pinned, storedPlain),
-    heads: MsgpackArray.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
-    sessions: listOfValues(state.sessions, openPlain),
-    fenced: listOfValues(state.fenced, fencedPlain),
-    known: MsgpackArray.of(state.known.size, state.known, ([session, { packs, tables, dead }]) =>
-      tuple(
-        session,
-        namesPlain(packs.size, packs),
-        MsgpackArray.of(tables.length, tables, tablePlain),
-        namesPlain(dead.size, dead),
-      ),
-    ),
-    condemned: yield* collectionsPlain(state),
-    relocations: listOfValues(state.relocations, relocationPlain),
-    quarantined: yield* namesBySession(state.quarantined.values()),
-    keySlots: MsgpackArray.of(state.keySlots.size, state.keySlots),
-    removedSlots: MsgpackArray.of(state.removedSlots.size, state.removedSlots),
-  });
-}
+/** The fields of a state, without the version. */
+const FIELD_COUNT = 15;
 
 /**
  * Reads a state.
@@ -82,10 +54,10 @@ class StateDraft {
         fields.v = true;
         return;
       case 'seq':
-        fields.seq = seqOf(reader.short(), "a checkpoint's number");
+        fields.seq = logValue.seq(reader.short(), "a checkpoint's number");
         return;
       case 'hash':
-        fields.hash = bytesOf(reader.short(), 32, "a checkpoint's hash");
+        fields.hash = logValue.bytes(reader.short(), "a checkpoint's hash", 32);
         return;
       case 'backups':
       case 'pinned':
@@ -170,12 +142,12 @@ class StateDraft {
     const namesIn = (value: unknown) => this.#namesIn(value);
     const weigh = (weight: number) => this.#weigh(weight);
     yield* this.#reader.list(function* (item) {
-      const [session, packs, tables, dead] = tupleOf(item, 4, 'known packs');
+      const [session, packs, tables, dead] = logValue.tuple(item, 4, 'known packs');
       weigh(WEIGHT.known);
       weigh(WEIGHT.table * countOf(tables));
-      known.set(seqOf(session, "a pack's session"), {
+      known.set(logValue.seq(session, "a pack's session"), {
         packs: yield* namesIn(packs),
-        tables: yield* listIn(tables, 'tables', tableOf),
+        tables: yield* logValue.longList(tables, 'tables', tableOf),
         dead: yield* namesIn(dead),
       });
     });
@@ -191,13 +163,13 @@ class StateDraft {
     const weigh = (weight: number) => this.#weigh(weight);
     yield* this.#reader.list(function* (item) {
       const hasTables = Array.isArray(item) && item.length === 5;
-      const [number, time, packs, sessions, tables] = tupleOf(item, hasTables ? 5 : 4, 'a collection');
-      const by = { seq: seqOf(number, 'a collection'), at: timeOf(time, "a collection's time") };
+      const [number, time, packs, sessions, tables] = logValue.tuple(item, hasTables ? 5 : 4, 'a collection');
+      const by = { seq: logValue.seq(number, 'a collection'), at: logValue.time(time, "a collection's time") };
       yield* eachPack(packs, (pack) => condemned.set(packKey(pack), { pack, ...by }));
       weigh(WEIGHT.condemnedSession * countOf(sessions));
       weigh(WEIGHT.relocation * countOf(tables));
       for (const session of yield* sessionsIn(sessions)) condemnedSessions.set(session, by);
-      for (const table of hasTables ? yield* listIn(tables, 'former relocations', relocationOf) : []) {
+      for (const table of hasTables ? yield* logValue.longList(tables, 'former relocations', relocationOf) : []) {
         const key = packKey(table.pack);
         const ofPack = former.get(key);
         if (ofPack === undefined) former.set(key, [{ ...table, by }]);
@@ -232,8 +204,8 @@ class StateDraft {
   }
 
   *#eachPackOf(item: unknown, weight: number, take: (pack: PackName) => void): Steps<void> {
-    const [number, names] = tupleOf(item, 2, 'packs of a session');
-    const session = seqOf(number, "a pack's session");
+    const [number, names] = logValue.tuple(item, 2, 'packs of a session');
+    const session = logValue.seq(number, "a pack's session");
     yield* this.#eachName(names, weight, (random) => take({ session, random }));
   }
 
@@ -248,19 +220,44 @@ class StateDraft {
   }
 }
 
-/** All but the version. */
-const FIELD_COUNT = 15;
-
 /** Elements of what is read as an array next. */
 function countOf(value: unknown): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
 function headOf(value: unknown): [string, string] {
-  const [volume, id] = tupleOf(value, 2, 'a head');
-  return [textOf(volume, "a volume's name", 1), idOf(id, 'a head')];
+  const [volume, id] = logValue.tuple(value, 2, 'a head');
+  return [logValue.text(volume, "a volume's name", 1), logValue.hexId(id, 'a head')];
 }
 
-function listOfValues<T>(items: ReadonlyMap<unknown, T>, plainOf: (item: T) => unknown): MsgpackArray {
-  return MsgpackArray.of(items.size, items.values(), plainOf);
+function openOf(value: unknown): Session {
+  if (!Array.isArray(value) || value.length !== 6) return sessionOf(value);
+  return { ...sessionOf(value.slice(0, 5)), dated: timeOfEntry(value[5]) };
+}
+
+function fencedOf(value: unknown): Session {
+  if (!Array.isArray(value) || value.length < 6 || value.length > 7) return sessionOf(value);
+  const [seq, at, owner] = logValue.tuple(value[5], 3, 'a fence');
+  const fencedBy = {
+    ...timeOfEntry([seq, at]),
+    owner: logValue.optional(owner, (name) => logValue.text(name, 'an owner')),
+  };
+  const session = { ...sessionOf(value.slice(0, 5)), fencedBy };
+  return value.length === 6 ? session : { ...session, dated: timeOfEntry(value[6]) };
+}
+
+function timeOfEntry(value: unknown): EntryTime {
+  const [seq, at] = logValue.tuple(value, 2, 'the time of an entry');
+  return { seq: logValue.seq(seq, 'an entry'), at: logValue.time(at, "an entry's time") };
+}
+
+function sessionOf(value: unknown): Session {
+  const [seq, at, owner, volumes, adopted] = logValue.tuple(value, 5, 'a session');
+  return {
+    seq: logValue.seq(seq, "a session's number"),
+    at: logValue.time(at, "a session's time"),
+    owner: logValue.text(owner, 'an owner'),
+    volumes: volumesOf(volumes),
+    adopted: sessionsOf(adopted),
+  };
 }
