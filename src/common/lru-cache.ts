@@ -23,10 +23,6 @@ export class LruCache<K, V> {
     return this.#weight;
   }
 
-  get size(): number {
-    return this.#entries.size;
-  }
-
   /** The value of a key, which counts as used now. */
   get(key: K): V | undefined {
     const found = this.#entries.get(key);
@@ -58,10 +54,5 @@ export class LruCache<K, V> {
     if (found === undefined) return false;
     this.#weight -= found.weight;
     return this.#entries.delete(key);
-  }
-
-  clear(): void {
-    this.#entries.clear();
-    this.#weight = 0;
   }
 }

