@@ -28,17 +28,17 @@ export interface RepositoryContext {
   readonly owner: string;
   /** Milliseconds since 1970, by this host's clock. It only decides what is tried, never what is correct. */
   readonly now: () => number;
-  /** Makes requests of the target, and may make them again. @defaultValue once */
+  /** Makes requests of the target, and may retry them. @defaultValue once */
   readonly insist?: Insist | undefined;
 }
 
-/** Does `work`, and does it again where it failed in a way that may pass. */
+/** Does `work`, and repeats it after a failure that may be temporary. */
 export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => boolean) => Promise<T>;
 
-/** Does it once. */
+/** Does `work` once. */
 export const once: Insist = (work) => work();
 
-/** @throws `READ_ONLY` */
+/** Has to be called before an operation writes. @throws `READ_ONLY` */
 export function requireWritable({ readOnly }: RepositoryContext): void {
   if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
 }

@@ -14,7 +14,10 @@ import { differingBlocks } from './skip-unchanged.ts';
 
 const REPORT_EVERY_MS = 100;
 
-/** Copies blocks from a source to a device and reads them back: the engine of every restore and of the rollback. */
+/**
+ * Copies blocks from a source to a device and reads them back. Every restore and rollback is such a run; they differ in the
+ * source, and in which blocks have to be written.
+ */
 export class RestoreRun<Entry> {
   readonly device: RestoreDevice;
   readonly ranges: ByteRanges;

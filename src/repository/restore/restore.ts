@@ -107,7 +107,10 @@ async function restoring<Entry>(
   return withProgress(options, (watched) => metered(meter, () => work(watched)));
 }
 
-/** The blocks that differ from what the device is said to hold; `undefined` if the maps can't be compared, or if a sample shows that it is not true. */
+/**
+ * The blocks that differ from what the device is said to hold. `undefined` if the maps can't be compared, or if a sample of the
+ * other blocks shows that the device does not hold it.
+ */
 async function trustedDifference(
   context: RepositoryContext,
   source: BackupReader,
