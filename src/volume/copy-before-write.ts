@@ -66,19 +66,58 @@ export class CopyBeforeWrite {
    * A write of any kind, which may have to wait. `call` passes it to the device; `checkAgain` is called just before, and
    * throws to refuse the write.
    */
-  writeOtherwise(
+  async writeOtherwise(
     offset: number,
     length: number,
     options: AbortOptions | undefined,
     call: () => Promise<void>,
     checkAgain: () => void = () => {},
   ): Promise<void> {
-    const { blocksPerByte } = this.#core;
-    const refusal = this.#refusal(offset, length, options);
-    if (refusal !== undefined) return refusal;
+    abortOptionsArgument(options);
+    this.#check(offset, length);
+    if (length === 0) return;
+    const { blocksPerByte, gate, snapshots } = this.#core;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
-    return this.#issueWhenPreserved(first, last, options, call, checkAgain);
+    // @mutation preserving-write-is-not-in-flight
+    let next = first;
+    for (;;) {
+      // After an await everything is tested again (rule R2), and nothing is issued while an instant is being taken: a write
+      // that was preserving would lengthen the drain.
+      // @mutation held-write-waits
+      if (!gate.isOpen) await gate.pass(options?.signal);
+      this.#core.requireOpen();
+      options?.signal?.throwIfAborted();
+      const claims: Promise<void>[] = [];
+      while (claims.length < MAX_CLAIMS_A_WRITE) {
+        next = snapshots.nextNeeding(next, last + 1);
+        if (next > last) break;
+        // @mutation claim-joined
+        claims.push(this.#copies.join(next));
+        next++;
+      }
+      if (claims.length > 0) {
+        const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
+        // @mutation tested-again
+        await abortable<unknown>(preserved, options?.signal);
+      } else if (this.#needsNothing(first, last)) {
+        break;
+      } else {
+        next = first; // Something has changed since a block was tested.
+      }
+    }
+    // @mutation length-compared-again
+    checkAgain();
+    // @mutation epoch-before-call
+    this.#overwrite(first, last);
+    gate.enter();
+    try {
+      // @mutation call-of-device
+      await call();
+    } finally {
+      // @mutation call-settled
+      gate.leave();
+    }
   }
 
   #writeChecked(offset: number, from: Uint8Array, options: AbortOptions | undefined): Promise<void> {
@@ -121,65 +160,6 @@ export class CopyBeforeWrite {
     this.#core.requireOpen();
     checkSpan(device, offset, length);
     if (device.readOnly === true) throw new BackupError('READ_ONLY', 'the device is read-only');
-  }
-
-  #refusal(offset: number, length: number, options: AbortOptions | undefined): Promise<void> | undefined {
-    try {
-      abortOptionsArgument(options);
-      this.#check(offset, length);
-      return length === 0 ? COMPLETED : undefined;
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }
-
-  async #issueWhenPreserved(
-    first: number,
-    last: number,
-    options: AbortOptions | undefined,
-    call: () => Promise<void>,
-    checkAgain: () => void,
-  ): Promise<void> {
-    const { gate, snapshots } = this.#core;
-    // @mutation preserving-write-is-not-in-flight
-    let next = first;
-    for (;;) {
-      // After an await everything is tested again (rule R2), and nothing is issued while an instant is being taken: a write
-      // that was preserving would lengthen the drain.
-      // @mutation held-write-waits
-      if (!gate.isOpen) await gate.pass(options?.signal);
-      this.#core.requireOpen();
-      options?.signal?.throwIfAborted();
-      const claims: Promise<void>[] = [];
-      while (claims.length < MAX_CLAIMS_A_WRITE) {
-        next = snapshots.nextNeeding(next, last + 1);
-        if (next > last) break;
-        // @mutation claim-joined
-        claims.push(this.#copies.join(next));
-        next++;
-      }
-      if (claims.length > 0) {
-        const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
-        // @mutation tested-again
-        await abortable<unknown>(preserved, options?.signal);
-      } else if (this.#needsNothing(first, last)) {
-        break;
-      } else {
-        next = first; // Something has changed since a block was tested.
-      }
-    }
-    // @mutation length-compared-again
-    checkAgain();
-    // @mutation epoch-before-call
-    this.#overwrite(first, last);
-    gate.enter();
-    try {
-      // @mutation call-of-device
-      await call();
-    } finally {
-      // @mutation call-settled
-      gate.leave();
-    }
   }
 
   #needsNothing(first: number, last: number): boolean {

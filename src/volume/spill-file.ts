@@ -91,7 +91,7 @@ export interface SpillFileOptions {
 }
 
 /** Removes the name of an open file, and returns whether the system allows that. */
-export async function isRemoved(path: string): Promise<boolean> {
+export async function removeName(path: string): Promise<boolean> {
   const [{ status }] = await Promise.allSettled([unlink(path)]);
   return status === 'fulfilled';
 }
@@ -216,7 +216,7 @@ export class SpillFile implements SyncBlockDevice {
     // In the background, because freeing the blocks of a large file takes a while.
     const closing = promisify(fs.close)(fd)
       .catch(() => {})
-      .then(() => path !== undefined && isRemoved(path));
+      .then(() => path !== undefined && removeName(path));
     this.#closing = Promise.all([this.#closing, closing]);
   }
 
@@ -263,11 +263,11 @@ export class SpillFile implements SyncBlockDevice {
   async #open(): Promise<number> {
     const path = this.#newPath();
     const fd = await promisify(fs.open)(path, FLAGS, READABLE_BY_OWNER_ONLY);
-    const isUnlinked = await isRemoved(path);
+    const isUnlinked = await removeName(path);
     if (this.#fd !== undefined) {
       // The synchronous door has created one in the meantime.
       await promisify(fs.close)(fd);
-      if (!isUnlinked) await isRemoved(path);
+      if (!isUnlinked) await removeName(path);
       return this.#fd;
     }
     this.#fd = fd;

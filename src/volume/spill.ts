@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { FileDevice } from '../device/file-device.ts';
-import { findSpillFolder, isRemoved, SpillFile, spillFolders, type UnusableFolder } from './spill-file.ts';
+import { findSpillFolder, removeName, SpillFile, spillFolders, type UnusableFolder } from './spill-file.ts';
 import type { CheckedVolumeOptions } from './volume-options.ts';
 
 /** How much of the disk is reserved at a time. */
@@ -182,10 +182,10 @@ export async function openSpill(
 async function openSpillFile(path: string, sizeBytes: number, options: CheckedVolumeOptions): Promise<Spill> {
   const file = await FileDevice.open(path, { create: { sizeBytes }, shared: true });
   // Where the system allows it the file has no name from here on, so that it disappears however the process ends.
-  const isUnlinked = await isRemoved(path);
+  const isUnlinked = await removeName(path);
   const close = async () => {
     await file.close();
-    if (!isUnlinked) await isRemoved(path);
+    if (!isUnlinked) await removeName(path);
   };
   const { blockSize, verifySpill } = options;
   return new Spill(file, { slotBytes: blockSize, limitBytes: sizeBytes, isVerified: verifySpill, close });

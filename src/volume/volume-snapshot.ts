@@ -55,22 +55,22 @@ export interface Volume extends BlockDevice, WrappingDevice {
  * @public
  */
 export interface VolumeEvents {
-  /** An instant has been frozen. */
+  /** The volume was frozen at an instant. */
   snapshotBegun: [snapshot: VolumeSnapshot];
   /** A pre-image could not be kept under `break-snapshot`; `error` is `SNAPSHOT_BROKEN`. */
   snapshotBroken: [snapshot: VolumeSnapshot, error: BackupError];
-  /** A handle has been given up, by its `close` or its volume's; also one that was broken before. */
+  /** A snapshot was closed, by its own `close` or that of its volume. It may have been broken before. */
   snapshotClosed: [snapshot: VolumeSnapshot];
-  /** Neighbouring blocks were `pending` and are about to be overwritten; they are `preserved` now, or `zero`. */
+  /** Neighbouring `pending` blocks are about to be overwritten. They are `preserved` now, or `zero`. */
   blockPreserved: [snapshot: VolumeSnapshot, blocks: BlockRange];
   /**
-   * Blocks have become `lost`, because their pre-images could not be kept under `lose-block`. The spill may also fail after
-   * `blockPreserved` was emitted. A block that was `storing` at that moment may still arrive, and is lost only when it is
-   * marked `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
+   * Blocks have become `lost`, because their pre-images could not be kept under `lose-block`. If the spill fails, this may
+   * follow a `blockPreserved`. A block that was `storing` at that moment may still arrive, and is lost only when it is marked
+   * `failed`. `error` is `PRESERVE_FAILED` with its cause, or `SPILL_CORRUPT`.
    */
   blockLost: [snapshot: VolumeSnapshot, blocks: BlockRange, error: BackupError];
   /**
-   * Pre-images take up half of their limit: it is time to store what is preserved, before writes have to wait for room.
+   * Pre-images take up half of their limit. Preserved blocks should be stored now, before writes have to wait for room.
    * It is emitted again only after usage has fallen to three eighths of the limit.
    */
   preimagePressure: [preimages: PreimageUse];
