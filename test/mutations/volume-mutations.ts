@@ -76,7 +76,7 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
     rule: 'R4',
     what: "the device's extents are believed without looking again",
     edits: { 'extents-looked-again': 'const unmoved = Boolean(true);' },
-    tests: { files, names: 'extents that the device told' },
+    tests: { files, names: 'extents that the device reported' },
   },
   {
     rule: 'R5',

@@ -16,7 +16,7 @@ const DRAWN: Readonly<Record<BlockState, readonly BlockState[]>> = {
 const pairs = BLOCK_STATES.flatMap((from) => BLOCK_STATES.map((to) => ({ from, to, drawn: DRAWN[from].includes(to) })));
 
 describe('the states of a block', () => {
-  test('have the bytes of the encoded form, for ever', () => {
+  test('have the bytes of the encoded form, which never change', () => {
     expect(BLOCK_STATES).toEqual(['pending', 'preserved', 'storing', 'stored', 'inherited', 'zero', 'lost']);
     expect(BLOCK_STATES.map((state) => StateByte[state])).toEqual([0, 1, 2, 3, 4, 5, 6]);
   });

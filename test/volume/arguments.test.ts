@@ -21,7 +21,7 @@ interface WasmMemory {
 const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: new (of: { initial: number }) => WasmMemory } })
   .WebAssembly;
 
-/** A buffer that changes its length when told to. */
+/** A buffer whose length the test changes. */
 const CHANGES: Record<string, () => { bytes: Uint8Array; change: () => void }> = {
   'memory of WebAssembly that grows': () => {
     const memory = new Memory({ initial: 1 });

@@ -87,10 +87,10 @@ describe('events', () => {
     volume.writeSync(5 * BLOCK, filled(0xaa, BLOCK));
     volume.writeSync(8 * BLOCK, filled(0xaa, 2 * BLOCK));
     await turn();
-    const told = (snapshot: typeof first) =>
+    const emitted = (snapshot: typeof first) =>
       heard.filter((event) => event.snapshot === snapshot).map(({ name, blocks }) => [name, blocks]);
     for (const snapshot of [first, second]) {
-      expect(told(snapshot)).toEqual([
+      expect(emitted(snapshot)).toEqual([
         ['blockPreserved', { firstBlock: 2, blockCount: 4 }],
         ['blockPreserved', { firstBlock: 8, blockCount: 2 }],
       ]);
@@ -98,7 +98,7 @@ describe('events', () => {
     expect(heard).toHaveLength(4);
   });
 
-  test('of one asynchronous write over many blocks add up to those blocks, each told once', async () => {
+  test('of one asynchronous write over many blocks add up to those blocks, each reported once', async () => {
     const { volume } = await open();
     const snapshot = await volume.createSnapshot();
     const heard = listenTo(volume);
@@ -225,13 +225,13 @@ describe('a listener that throws', () => {
     expect(code).toBe(0);
     const order = JSON.parse(stdout) as string[];
     expect(order.toSorted()).toEqual([
-      'the next listener is told',
+      'the next listener is called',
       'the snapshot reads 1, the volume 3',
       'the write has resolved',
       "uncaughtException: the host's mistake",
     ]);
     // On the next tick: not in the middle of the telling.
-    expect(order.indexOf('the next listener is told')).toBeLessThan(
+    expect(order.indexOf('the next listener is called')).toBeLessThan(
       order.indexOf("uncaughtException: the host's mistake"),
     );
   });

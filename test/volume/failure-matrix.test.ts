@@ -26,7 +26,7 @@ const USED = 3;
 interface Cause {
   readonly name: string;
   readonly doors: readonly Door[];
-  /** Those under which it is a cause at all; all unless told. */
+  /** The policies under which it is a cause at all. @defaultValue all */
   readonly policies?: readonly PreserveFailure[];
   /** What the error tells, below `PRESERVE_FAILED`. */
   readonly codes: readonly string[];

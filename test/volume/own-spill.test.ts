@@ -168,8 +168,8 @@ describe('the disk of a spill', () => {
     };
     const MIB = 2 ** 20;
     const file = new SpillFile(folder, 2 ** 30, { freeBytes: 100 * MIB, now: () => now, statfs: look });
-    let told = 0;
-    file.onSpace = () => told++;
+    let calls = 0;
+    file.onSpace = () => calls++;
     // 64 MiB are left to others.
     expect([file.reserve(16 * MIB), file.reserve(16 * MIB), file.reserve(16 * MIB)]).toEqual([true, true, false]);
     expect(looks).toHaveLength(0); // Known well enough.
@@ -183,16 +183,16 @@ describe('the disk of a spill', () => {
     await turn();
     file.measureIfStale();
     expect(looks).toHaveLength(1);
-    expect([file.reserve(16 * MIB), told]).toEqual([false, 0]);
+    expect([file.reserve(16 * MIB), calls]).toEqual([false, 0]);
     answer(80);
     await turn();
-    expect(told).toBe(1); // Those who wait for room hear of it.
+    expect(calls).toBe(1); // Claims that wait for room are retried.
     expect([file.reserve(16 * MIB), file.reserve(1)]).toEqual([true, false]);
     now = 20_000;
     file.measureIfStale();
     looks.shift()?.reject(new Error('gone'));
     await turn();
-    expect(told).toBe(2);
+    expect(calls).toBe(2);
     expect(file.reserve(2 ** 40)).toBe(true); // Not known: the write will tell.
   });
 

@@ -241,15 +241,15 @@ describe('R4: what a reader got from the device counts only if the block was nei
     expect(Buffer.compare(into, before)).toBe(0);
   });
 
-  test('extents that the device told of a block overwritten meanwhile promise nothing', async () => {
+  test('extents that the device reported of a block overwritten meanwhile promise nothing', async () => {
     const { device, volume: plain } = await open();
     await plain.close();
-    const told = Promise.withResolvers<void>();
+    const reported = Promise.withResolvers<void>();
     const asked = Promise.withResolvers<void>();
     Object.assign(device, {
       extents: async function* (offset: number, length: number) {
         asked.resolve();
-        await told.promise;
+        await reported.promise;
         yield { offset, length, kind: 'zero' as const };
       },
     });
@@ -258,7 +258,7 @@ describe('R4: what a reader got from the device counts only if the block was nei
     const telling = Array.fromAsync(snapshot.extents(0, BLOCK));
     await asked.promise;
     volume.writeSync(0, new Uint8Array(BLOCK)); // The device is all zeroes here from now on; the snapshot is not.
-    told.resolve();
+    reported.resolve();
     expect(await telling).toEqual([{ offset: 0, length: BLOCK, kind: 'data' }]);
   });
 });
@@ -581,7 +581,7 @@ describe('R10: no epoch byte crosses an await', () => {
       if (i === 5) volume.writeSync(0, block(1));
     }
     expect(new Set(points.map(({ epoch }) => epoch)).size).toBe(600);
-    // The oldest are gone and round down to the held one, which is older: too much is told, never too little.
+    // The oldest points are gone and round down to the held one, which is older: too much is reported, never too little.
     expect([...(volume.changedSince(points[10] as never) ?? ['unknown'])]).toEqual([{ firstBlock: 0, blockCount: 1 }]);
     expect([...(volume.changedSince(points[599] as never) ?? ['unknown'])]).toEqual([]);
     await held.close();

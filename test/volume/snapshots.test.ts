@@ -378,7 +378,7 @@ describe('closing a volume', () => {
     await (await CopyOnWriteVolume.open(device)).close();
   });
 
-  test('closes the device only when it was told to', async () => {
+  test('closes the device only with closeDevice', async () => {
     for (const closeDevice of [false, true]) {
       const { device, volume } = await open({}, closeDevice);
       await volume.close();

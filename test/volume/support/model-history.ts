@@ -90,7 +90,7 @@ export async function runHistory(shape: Shape, steps: readonly Step[]): Promise<
 }
 
 /**
- * The trivially correct model: the bytes of the device at each instant, copied whole; which blocks the device was told
+ * The trivially correct model: the bytes of the device at each instant, copied whole; which blocks the device was asked
  * to write since; and what acknowledged writes have left behind.
  */
 class HistoryRun {
@@ -411,11 +411,11 @@ class HistoryRun {
     for (const { point, blocks } of this.#writtenSince.values()) {
       const ranges = this.#volume.changedSince(point);
       ok(ranges, 'so few points are all kept');
-      const told = [...ranges].flatMap(({ firstBlock, blockCount }) =>
+      const reported = [...ranges].flatMap(({ firstBlock, blockCount }) =>
         Array.from({ length: blockCount }, (_, index) => firstBlock + index),
       );
       deepStrictEqual(
-        told,
+        reported,
         [...blocks].sort((a, b) => a - b),
       );
     }

@@ -16,7 +16,7 @@ export type CallFilter = Partial<Pick<DeviceCall, 'kind' | 'door'>> & {
   readonly at?: number;
 };
 
-/** Calls that a device has been told not to answer yet. */
+/** Calls that a device must not answer yet. */
 export interface Hold {
   /** Resolves when a first call is being held. */
   readonly reached: Promise<void>;

@@ -11,7 +11,7 @@ const snapshot = await volume.createSnapshot();
 volume.events.on('blockPreserved', () => {
   throw new Error("the host's mistake");
 });
-volume.events.on('blockPreserved', () => order.push('the next listener is told'));
+volume.events.on('blockPreserved', () => order.push('the next listener is called'));
 await volume.write(0, new Uint8Array(4096).fill(2));
 order.push('the write has resolved');
 volume.writeSync(0, new Uint8Array(4096).fill(3));
