@@ -24,6 +24,7 @@ export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.t
 export { sliceDevice } from './device/slice-device.ts';
 export { type PageStore, pageDevice, type SyncStore, SyncStoreDevice, syncDevice } from './device/sync-device.ts';
 export type {
+  BackupGroup,
   BackupJob,
   BackupOptions,
   BackupProgress,
@@ -39,16 +40,12 @@ export type { SessionInfo } from './repository/backup/list-sessions.ts';
 export type { Outage } from './repository/backup/outage-retries.ts';
 export type { SessionLiveness } from './repository/backup/session-owner.ts';
 export type { ChangeReason } from './repository/backup/witnessed-commits.ts';
-export {
-  type BackupGroup,
-  BackupRepository,
-  type RetentionResult,
-} from './repository/backup-repository.ts';
+export { BackupRepository } from './repository/backup-repository.ts';
 export type { RepositoryStats, VolumeInfo } from './repository/catalogue.ts';
 export type { BackupInfo } from './repository/context/backup-info.ts';
 export type { Progress, ProgressOptions } from './repository/context/progress.ts';
 export type { KeyProvider, Unlock } from './repository/crypto/unlock.ts';
-export type { Estimate } from './repository/estimate.ts';
+export type { Estimate, EstimatedWork } from './repository/estimate.ts';
 export type { LatestBackupOptions, ListBackupsOptions } from './repository/list-options.ts';
 export type { LogPosition } from './repository/log/log-source.ts';
 export type { LogDamage } from './repository/log/open-log.ts';
@@ -71,7 +68,7 @@ export type {
   RestoreResult,
   RestoreToFileOptions,
 } from './repository/restore/restore-options.ts';
-export type { ApplyRetentionOptions } from './repository/retention/apply-retention.ts';
+export type { ApplyRetentionOptions, RetentionResult } from './repository/retention/apply-retention.ts';
 export type { ForgetOptions, HoldOptions } from './repository/retention/forget.ts';
 export type { RetentionPolicy } from './repository/retention/retention-policy.ts';
 export type { DamagedObject } from './repository/verify/small-objects.ts';

@@ -10,6 +10,7 @@ import { metered, type RequestBudget, RequestMeter } from '../targets/decorators
 import { targetArgument } from '../targets/target-arguments.ts';
 import { type CopyOnWriteVolume, isVolume } from '../volume/copy-on-write-volume.ts';
 import type {
+  BackupGroup,
   BackupJob,
   BackupOptions,
   BackupResult,
@@ -21,11 +22,20 @@ import { BackupJobs } from './backup/backup-jobs.ts';
 import type { JobHandle } from './backup/job-handle.ts';
 import { checkBackupOptions, groupRequests } from './backup/job-requests.ts';
 import { endSession, type SessionInfo, sessionsOf } from './backup/list-sessions.ts';
-import { backupBeginning, type RepositoryStats, repositoryStats, type VolumeInfo, volumesOf } from './catalogue.ts';
-import { type BackupInfo, backupInfo } from './context/backup-info.ts';
-import { openMap, type RepositoryContext, requireWritable } from './context/repository-context.ts';
-import { checkEstimatedWork, type Estimate, estimateBackup, estimatePrune, estimateRestore } from './estimate.ts';
-import type { LogState, StoredBackup } from './format/log-state.ts';
+import {
+  backupBeginning,
+  backupsIn,
+  diffBackups,
+  findBackups,
+  type RepositoryStats,
+  repositoryStats,
+  type VolumeInfo,
+  volumesOf,
+} from './catalogue.ts';
+import type { BackupInfo } from './context/backup-info.ts';
+import { type RepositoryContext, requireWritable } from './context/repository-context.ts';
+import { type Estimate, type EstimatedWork, estimateWork } from './estimate.ts';
+import type { LogState } from './format/log-state.ts';
 import {
   checkLatestOptions,
   checkListOptions,
@@ -33,13 +43,11 @@ import {
   type ListBackupsOptions,
   shortIdArgument,
 } from './list-options.ts';
-import { missingBackup } from './log/entries/backups.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogDamage } from './log/open-log.ts';
-import { diffMaps } from './map/diff.ts';
 import { checkCreateOptions, checkOpenOptions } from './open/check-options.ts';
 import { createRepository } from './open/create-repository.ts';
-import { addKeySlot, type KeySlots, listKeySlots, removeKeySlot } from './open/key-slots.ts';
+import { type KeySlots, keySlotsOf } from './open/key-slots.ts';
 import { openOrCreate, openRepository } from './open/open-repository.ts';
 import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './open/repository-options.ts';
 import { prune } from './prune/prune.ts';
@@ -59,7 +67,7 @@ import {
   type RestoreToFileOptions,
 } from './restore/restore-options.ts';
 import { restoreToNewFile } from './restore/restore-to-file.ts';
-import { type ApplyRetentionOptions, applyRetention } from './retention/apply-retention.ts';
+import { type ApplyRetentionOptions, applyRetention, type RetentionResult } from './retention/apply-retention.ts';
 import {
   type ForgetOptions,
   forgetBackups,
@@ -73,44 +81,31 @@ import { VERIFY_OPTIONS, type VerifyOptions, type VerifyResult } from './verify/
 
 const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
 
-/** What a retention policy kept and forgot. @public */
-export interface RetentionResult {
-  /** Newest first, by volume. */
-  readonly kept: BackupInfo[];
-  readonly forgotten: BackupInfo[];
-  /**
-   * Only with `dryRun`: bytes of packs that a forgotten backup needs and no other. Pruning frees them; where it repacks
-   * sparse packs too, more.
-   */
-  readonly freeableBytes: number | undefined;
-}
-
-/** Backups that are committed together. A tuple of parts has a tuple of jobs and of results. @public */
-export interface BackupGroup<Parts extends readonly unknown[] = readonly unknown[]> {
-  /** One for each part, in the same order. */
-  readonly jobs: { readonly [K in keyof Parts]: BackupJob };
-  /** The results of all jobs, or the one failure of all. It counts as handled, as `done` of a job does. */
-  readonly done: Promise<{ readonly [K in keyof Parts]: BackupResult }>;
-}
-
 /**
- * Backups of any number of volumes in one prefix of an object store.
+ * A repository: backups of any number of volumes, below one prefix of an object store.
  *
- * Any number of hosts may have one repository open at once, each writing its own volumes while others prune.
+ * Any number of hosts can have a repository open at the same time. Each backs up its own volumes, while others prune.
  *
+ * @example
+ * ```ts
+ * await using target = await FileTarget.open('/mnt/backups', { create: true });
+ * await using repository = await BackupRepository.open(target, { createIfMissing: { encryption: { passphrase } } });
+ * const { id } = await repository.backup(volume, { volume: 'vm-1' });
+ * await repository.restoreToFile(id, 'restored.img');
+ * ```
  * @public
  */
 export class BackupRepository implements AsyncDisposable {
   readonly #context: RepositoryContext;
   readonly #jobs: BackupJobs;
   readonly #tuning: CheckedTuning;
-  /** Open ones. */
+  /** Images that are open. */
   readonly #images = new Set<BackupImage>();
   #closing: Promise<void> | undefined;
 
   /**
-   * Whether this call has created it. Two hosts that create one repository with the same secret at the same time may both
-   * say so, where one has finished what the other began.
+   * Whether this object has created the repository. If two hosts create it with the same secret at the same time, this may be
+   * `true` for both, because one has finished what the other began.
    */
   readonly wasCreated: boolean;
 
@@ -122,10 +117,11 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Creates a repository and opens it. It first tests whether the target creates objects only where they are absent.
+   * Creates a repository and opens it. Unless `singleWriter` is set, it first tests that the target can create objects only if
+   * they are absent.
    *
-   * @throws TypeError for invalid options; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED`; what the
-   * target and a key provider give
+   * @throws TypeError for invalid options; `REPOSITORY_EXISTS`; `SINGLE_WRITER_REQUIRED`; what the target and a key provider
+   * throw
    */
   static async create(target: CloudTarget, options: CreateOptions & AbortOptions): Promise<BackupRepository> {
     targetArgument('target', target);
@@ -138,13 +134,13 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Opens a repository: at most six requests, in two rounds that follow each other.
+   * Opens a repository, with at most six requests in two rounds.
    *
-   * With `readOnly`, a log whose newest entries are damaged can still be opened: the repository is shown as of the last sound
-   * entry, with a process warning, and `damage` says why.
+   * With `readOnly`, a repository opens even if the newest entries of its log are damaged. It then shows the state as of the
+   * last undamaged entry, after a process warning, and `damage` says why.
    *
-   * If `unlock` is given, a repository without encryption is refused. A repository whose object `format` is missing opens with
-   * a copy from its key slots or its log; `verify` restores the object.
+   * If `unlock` is given, a repository without encryption is refused. If the object `format` is missing, the repository opens
+   * with a copy from a key slot or from the log; `verify` restores the object.
    *
    * @example
    * ```ts
@@ -155,9 +151,9 @@ export class BackupRepository implements AsyncDisposable {
    * ```
    *
    * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`;
-   * `KEY_REQUIRED`, `KEY_REFUSED`, `KEY_SLOT_CORRUPT`, `NOT_ENCRYPTED`; `LIMIT_EXCEEDED` where key slots ask for more work
-   * than may be spent on them; `SINGLE_WRITER_REQUIRED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`; what the target and a
-   * key provider give
+   * `KEY_REQUIRED`, `KEY_REFUSED`, `KEY_SLOT_CORRUPT`, `NOT_ENCRYPTED`; `LIMIT_EXCEEDED` if the key slots demand more work
+   * than is allowed; `SINGLE_WRITER_REQUIRED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`; what the target and a key provider
+   * throw
    */
   static async open(target: CloudTarget, options: OpenOptions = {}): Promise<BackupRepository> {
     targetArgument('target', target);
@@ -167,37 +163,38 @@ export class BackupRepository implements AsyncDisposable {
     return new BackupRepository(context, tuning, wasCreated);
   }
 
-  /** The version of the repository's format. */
+  /** The version of the stored format. */
   get formatVersion(): number {
     return this.#context.format.version;
   }
 
-  /** Whether what is stored is encrypted. It never changes: a repository is made with encryption or without. */
+  /** Whether the repository is encrypted. That is chosen when it is created, and never changes. */
   get encrypted(): boolean {
     return this.#context.format.encrypted;
   }
 
+  /** Whether it was opened with `readOnly: true`. */
   get readOnly(): boolean {
     return this.#context.readOnly;
   }
 
-  /** The backups that are under way in this process, through this object. */
+  /** The backups that were started through this object and are under way. */
   get jobs(): readonly BackupJob[] {
     return [...this.#jobs.running];
   }
 
   /**
-   * What a host may keep, as text by `formatPosition`, and give to `open` as `remembered`, so that an older copy of the
-   * repository, or an empty folder where its disk is not mounted, does not pass for it.
+   * The position in the log. A host can store it, as text from `formatPosition`, and pass it to `open` as `remembered`: then an
+   * older copy of the repository, or the empty folder of a disk that is not mounted, is not taken for the repository.
    */
   get position(): LogPosition {
     const { seq, hash } = this.#context.log.position;
-    return { seq, hash: hash.slice() }; // A copy: the log goes by its own.
+    return { seq, hash: hash.slice() }; // A copy, because the log uses its own.
   }
 
   /**
-   * Why this repository, which was opened for reading only, is not shown to its newest entry: what is newer is damaged, or
-   * two writers have forked the log. `undefined` where nothing is known to be wrong.
+   * Why a repository that was opened with `readOnly` does not show its newest entries: they are damaged, or two writers have
+   * forked the log. `undefined` if no such damage is known.
    */
   get damage(): LogDamage | undefined {
     return this.#context.log.reader.damage;
@@ -205,30 +202,23 @@ export class BackupRepository implements AsyncDisposable {
 
   /** The key slots, which unlock the repository. */
   get keys(): KeySlots {
-    const context = this.#context;
-    return {
-      current: context.keySlot,
-      list: async (options) => {
-        this.#requireOpen();
-        return listKeySlots(context, options);
-      },
-      add: async (unlock, options) => {
-        this.#requireWritable();
-        return addKeySlot(context, unlock, options);
-      },
-      remove: async (id, options) => {
-        this.#requireWritable();
-        await removeKeySlot(context, id, options);
-      },
-    };
+    return keySlotsOf(this.#context, (isWriting) => (isWriting ? this.#requireWritable() : this.#requireOpen()));
   }
 
   /**
-   * The first instruction: freezes a volume (or uses a snapshot that was taken before) and begins to back it up. Until
-   * `job.sweep()` only blocks that are about to be overwritten are copied.
+   * Freezes a volume, or takes a snapshot that exists already, and starts a backup of it. Until `job.sweep()` is called, only
+   * blocks that are about to be overwritten are stored.
    *
+   * @example
+   * ```ts
+   * await using job = await repository.startBackup(volume, { volume: 'vm-1' });
+   * // The application keeps writing: the backup holds the volume as it was when `startBackup` resolved.
+   * await volume.write(0, new Uint8Array(4096));
+   * const { id, changedBlocks } = await job.sweep().done;
+   * console.log(`backup ${id}: ${changedBlocks} changed blocks`);
+   * ```
    * @throws TypeError; `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of `base`), `READ_ONLY`, `CLOSED`,
-   * `BUDGET_EXCEEDED`, `COMMIT_UNKNOWN`, and what the volume and the target give
+   * `BUDGET_EXCEEDED`, `COMMIT_UNKNOWN`, and what the volume and the target throw
    */
   async startBackup(source: BackupSource, options: BackupOptions): Promise<BackupJob> {
     this.#requireWritable();
@@ -237,15 +227,27 @@ export class BackupRepository implements AsyncDisposable {
     return job as BackupJob;
   }
 
-  /** Starts a backup, sweeps it and waits for it. Cancelled by `options.signal`. @throws as {@link BackupRepository.startBackup} and the job's `done` */
+  /**
+   * Starts a backup, stores all of it and waits for its commit. `options.signal` cancels it.
+   *
+   * @example
+   * ```ts
+   * const { id, requests, warnings } = await repository.backup(volume, {
+   *   volume: 'vm-1',
+   *   metadata: { reason: 'nightly' },
+   *   onProgress: ({ phase, doneBytes, totalBytes }) => console.log(phase, doneBytes, totalBytes),
+   * });
+   * ```
+   * @throws as {@link BackupRepository.startBackup} and `done` of the job
+   */
   async backup(source: BackupSource, options: BackupOptions): Promise<BackupResult> {
     const job = await this.startBackup(source, options);
     return job.sweep().done;
   }
 
   /**
-   * Continues a backup that was suspended, if there is one. Only a volume with a state directory can keep one, and
-   * there is none yet: for now this resolves with `undefined`.
+   * Continues a backup that was suspended, if there is one. That needs a volume with a state directory, which does not exist
+   * yet: for now this resolves with `undefined`.
    */
   async resumeBackup(volume: CopyOnWriteVolume, options: BackupOptions): Promise<BackupJob | undefined> {
     this.#requireWritable();
@@ -255,9 +257,21 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Freezes several volumes at one instant and backs them up into one commit: all of them, or none. Cancelling one
+   * Freezes several volumes at one instant, and commits their backups together: all of them, or none. Cancelling one job
    * cancels all.
    *
+   * @example
+   * ```ts
+   * async function backUpBoth(data: CopyOnWriteVolume, log: CopyOnWriteVolume) {
+   *   const group = await repository.startGroup([
+   *     { source: data, volume: 'data' },
+   *     { source: log, volume: 'log' },
+   *   ]);
+   *   for (const job of group.jobs) job.sweep();
+   *   const [dataBackup, logBackup] = await group.done;
+   *   return [dataBackup.id, logBackup.id];
+   * }
+   * ```
    * @throws as {@link BackupRepository.startBackup}
    */
   async startGroup<const Parts extends readonly GroupPart[]>(
@@ -275,30 +289,30 @@ export class BackupRepository implements AsyncDisposable {
     return { jobs, done } as unknown as BackupGroup<Parts>;
   }
 
-  /** The backups that are not forgotten, newest first. @throws TypeError; `CLOSED`, and what the target gives */
+  /** The backups that are not forgotten, newest first. @throws TypeError; `CLOSED`, and what the target throws */
   listBackups(options: ListBackupsOptions = {}): AsyncGenerator<BackupInfo> {
-    const { volume, limit, signal } = checkListOptions(options);
-    return this.#listBackups(volume, limit, signal);
+    const checked = checkListOptions(options);
+    return this.#list(checked.signal, (state) => backupsIn(state, checked));
   }
 
-  /** The volumes that have a backup, by name. @throws TypeError; `CLOSED`, and what the target gives */
+  /** The volumes that have a backup, in the order of their names. @throws TypeError; `CLOSED`, and what the target throws */
   listVolumes(options: AbortOptions = {}): AsyncGenerator<VolumeInfo> {
-    return this.#listVolumes(abortOptionsArgument(options));
+    return this.#list(abortOptionsArgument(options), volumesOf);
   }
 
   /**
-   * The backups that are under way on any host, the oldest first: who holds which volumes since when, and whether that
-   * process is known to be alive.
+   * The sessions that are open on any host, oldest first: which process holds which volumes since when, and whether that process
+   * is known to be running.
    *
-   * @throws TypeError; `CLOSED`, and what the target gives
+   * @throws TypeError; `CLOSED`, and what the target throws
    */
   listSessions(options: AbortOptions = {}): AsyncGenerator<SessionInfo> {
-    return this.#listSessions(abortOptionsArgument(options));
+    return this.#list(abortOptionsArgument(options), (state) => sessionsOf(this.#context, state));
   }
 
   /**
-   * Ends a session of any host: its backups can't be committed any more, and its volumes are free. Jobs of this
-   * repository that it belongs to are cancelled.
+   * Ends a session of any host: its backups can't be committed any more, and its volumes are free. If it is a session of this
+   * object, its jobs are cancelled.
    *
    * @example
    * ```ts
@@ -307,7 +321,7 @@ export class BackupRepository implements AsyncDisposable {
    * }
    * ```
    * @throws TypeError; `SESSION_ENDED`, `SESSION_FENCED` for one that is not open; `READ_ONLY`, `CLOSED`,
-   * `COMMIT_UNKNOWN`, and what the target gives
+   * `COMMIT_UNKNOWN`, and what the target throws
    */
   async endSession(seq: number, options: AbortOptions = {}): Promise<void> {
     integerArgument('seq', seq, 1);
@@ -319,7 +333,7 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * The one backup whose id begins with some hex digits, four or more, as people type them.
+   * The backup whose id begins with some hex digits, four or more, as people type them.
    *
    * @example
    * ```ts
@@ -333,7 +347,7 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * How much the repository holds: lists its packs and its log.
+   * How much the repository holds. Lists its packs and its log, with one request for each thousand objects.
    *
    * @throws TypeError; `CLOSED`, and what the target gives
    */
@@ -343,22 +357,20 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * A volume's newest backup, of those frozen before an instant if one is given.
+   * The newest backup of a volume; with `before`, the newest one that was frozen earlier than that.
    *
    * @throws TypeError; `CLOSED`, and what the target gives
    */
   async latestBackup(volume: string, options: LatestBackupOptions = {}): Promise<BackupInfo | undefined> {
     textArgument('volume', volume);
     const { before, signal } = checkLatestOptions(options);
-    for await (const backup of this.#listBackups(volume, Number.MAX_SAFE_INTEGER, signal)) {
-      if (before === undefined || backup.frozenAt < before) return backup;
-    }
-    return undefined;
+    const backups = backupsIn(await this.#current({ signal }), { volume });
+    return backups.find(({ frozenAt }) => before === undefined || frozenAt < before);
   }
 
   /**
-   * Where two backups differ, ascending and coalesced, by their maps alone: whole blocks, at the granularity of the
-   * larger of the two volumes. What one has and the other, being shorter, has not is a difference.
+   * The ranges in which two backups differ, ascending and coalesced, in whole blocks. It compares their block maps and reads no
+   * contents. If one backup is longer, all of its surplus is a difference.
    *
    * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BLOCK_SIZE_MISMATCH` for backups of different block sizes, `MAP_CORRUPT`,
    * `PACK_MISSING`, and what the target gives
@@ -366,28 +378,34 @@ export class BackupRepository implements AsyncDisposable {
   diff(from: string, to: string, options: AbortOptions = {}): AsyncGenerator<ByteRange> {
     textArgument('from', from);
     textArgument('to', to);
-    return this.#diff(from, to, abortOptionsArgument(options));
+    return this.#diff([from, to], abortOptionsArgument(options));
   }
 
   /**
-   * A backup as a read-only device: blocks are fetched as they are read, and read ahead when reads follow one another. With
-   * `allowLost` lost blocks read as zeroes.
+   * Opens a backup as a read-only device. Blocks are fetched when they are read, and ahead of sequential reads. With `allowLost`
+   * lost blocks read as zeroes.
    *
    * A backup that is under way in this process opens together with `liveVolume`, the volume that it is made of. The device shows
    * the frozen instant, whatever has been written since; once the backup is committed, the device reads from the repository.
    *
+   * @example
+   * ```ts
+   * await using image = await repository.openBackup(backup.id);
+   * const sector = new Uint8Array(512);
+   * await image.read(0, sector);
+   * ```
    * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `BACKUP_INCOMPLETE` for one that is under way, without its `liveVolume`;
-   * `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target gives
+   * `CLOSED`, `MAP_CORRUPT`, `PACK_MISSING`, and what the target throws
    */
   async openBackup(id: string, options: OpenBackupOptions = {}): Promise<OpenedBackup> {
     this.#requireOpen();
     textArgument('id', id);
     checkOpenBackupOptions(options);
-    const job = [...this.#jobs.running].find((each) => each.id === id);
+    const job = this.#jobs.find(id);
     if (job !== undefined) return this.#openJob(job, options);
     const { allowLost = false, cacheBytes = DEFAULT_IMAGE_CACHE_BYTES, signal } = options;
     const [backup] = await this.#find([id], { signal });
-    const source = new BackupReader(this.#context, backup as StoredBackup);
+    const source = new BackupReader(this.#context, backup);
     await source.load({ signal });
     this.#requireOpen();
     const image = new BackupImage(source, { allowLost, cacheBytes, onClose: () => this.#images.delete(image) });
@@ -396,28 +414,35 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. Whatever else the device has
-   * is left alone; it may be larger than the backup. When this rejects, no call to the device is in flight any more, and
-   * any part of what was asked for may have been written; `resume: true` goes on from there.
+   * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. All other bytes of the device
+   * are left alone; it may be larger than the backup. When this rejects, no call to the device is in flight any more, and any
+   * part of the requested ranges may have been written; `resume: true` continues from there.
    *
+   * @example
+   * ```ts
+   * const newest = await repository.latestBackup('vm-1');
+   * if (newest === undefined) throw new Error('vm-1 has no backup');
+   * await using disk = await FileDevice.open('/dev/vdb');
+   * const { writtenBytes, warnings } = await repository.restore(newest.id, disk, { verifyWrites: true });
+   * ```
    * @throws TypeError; before anything is written `READ_ONLY` (the device), `OUT_OF_RANGE` (the device is too small, or a
    * range outside the backup), `BLOCK_LOST`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; later `VERIFY_MISMATCH`,
-   * `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `BUDGET_EXCEEDED`, and what the device and the target give
+   * `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `BUDGET_EXCEEDED`, and what the device and the target throw
    */
   async restore(id: string, onto: BlockDevice, options: RestoreOptions = {}): Promise<RestoreResult> {
     this.#requireOpen();
     textArgument('id', id);
     deviceArgument('onto', onto);
     checkRestoreOptions(options);
-    const job = [...this.#jobs.running].find((each) => each.id === id);
+    const job = this.#jobs.find(id);
     if (job !== undefined) return restoreJob(this.#openJob(job, options), job.snapshot.volume, onto, options);
     const [backup] = await this.#find([id], options);
-    return restoreBackup(this.#context, backup as StoredBackup, onto, options);
+    return restoreBackup(this.#context, backup, onto, options);
   }
 
   /**
-   * Writes a backup to a new file, sparse where it holds zeroes. The file has a temporary name beside `path` until it is
-   * whole and durable; after a failure nothing of it is left. A process that is killed leaves it under that name.
+   * Writes a backup to a new file, which is sparse where the backup holds zeroes. Until the file is complete and durable it has a
+   * temporary name beside `path`. After a failure it is deleted; a process that is killed leaves it under that name.
    *
    * @example
    * ```ts
@@ -425,53 +450,40 @@ export class BackupRepository implements AsyncDisposable {
    * await repository.restoreToFile(id, 'restored.img');
    * ```
    * @throws TypeError; `DEVICE_EXISTS` for a file that exists, without `overwrite`; with it `DEVICE_BUSY` for one that is in
-   * use and `DEVICE_UNSUPPORTED` for a folder or a device; `BACKUP_INCOMPLETE` for a backup that is under way; otherwise as
+   * use, and `DEVICE_UNSUPPORTED` for a folder or a device; `BACKUP_INCOMPLETE` for a backup that is under way; otherwise as
    * {@link BackupRepository.restore}, and `NO_SPACE`, `PERMISSION_DENIED`, `DEVICE_NOT_FOUND`
    */
   async restoreToFile(id: string, path: string, options: RestoreToFileOptions = {}): Promise<RestoreResult> {
     this.#requireOpen();
     textArgument('id', id);
-    // At once: by the time that the file is made the process may have gone to another directory.
-    const place = resolve(textArgument('path', path));
+    // Now, because the process may change its directory before the file is created.
+    const absolute = resolve(textArgument('path', path));
     const { overwrite = false, ...rest } = checkRestoreToFileOptions(options);
-    if ([...this.#jobs.running].some((each) => each.id === id)) {
+    if (this.#jobs.find(id) !== undefined) {
       throw new BackupError('BACKUP_INCOMPLETE', `backup ${id} is under way: wait until it is committed`);
     }
     const [backup] = await this.#find([id], rest);
-    const stored = backup as StoredBackup;
-    return restoreToNewFile(place, stored.descriptor.size, overwrite, (device) =>
-      restoreBackup(this.#context, stored, device, { ...rest, deviceHolds: 'zeroes' }),
+    return restoreToNewFile(absolute, backup.descriptor.size, overwrite, (device) =>
+      restoreBackup(this.#context, backup, device, { ...rest, deviceHolds: 'zeroes' }),
     );
   }
 
   /**
-   * What an operation would ask of the target, about; see {@link Estimate}. Writes nothing.
+   * Estimates how many requests and bytes an operation would take: see {@link Estimate}. Writes nothing.
    *
-   * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`, and what reading maps and the target gives
+   * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`, and what reading maps and the target throw
    */
-  async estimate(
-    work: { backup: { source: BackupSource; volume: string } } | { restore: string } | { prune: true },
-    options: AbortOptions = {},
-  ): Promise<Estimate> {
+  async estimate(work: EstimatedWork, options: AbortOptions = {}): Promise<Estimate> {
     this.#requireOpen();
-    abortOptionsArgument(options);
-    checkEstimatedWork(work);
-    if ('backup' in work) {
-      const { packBytes } = this.#tuning;
-      return estimateBackup(this.#context, { ...work.backup, packBytes }, options);
-    }
-    if ('restore' in work) {
-      const [backup] = await this.#find([work.restore], options);
-      return estimateRestore(this.#context, backup as StoredBackup, options);
-    }
-    return estimatePrune(this.#context, options);
+    const signal = abortOptionsArgument(options);
+    return estimateWork(this.#context, work, this.#tuning.packBytes, { signal });
   }
 
   /**
-   * Forgets backups: from now on nobody can read them, and what only they needed goes with the next prunes.
+   * Forgets backups: they can't be read any more, and later prunes free what only they needed.
    *
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BACKUP_HELD` (then none is forgotten), `READ_ONLY`, `CLOSED`,
-   * `COMMIT_UNKNOWN`, `NO_SPACE` (then see `docs/guides/retention.md`), and what the target gives
+   * `COMMIT_UNKNOWN`, `NO_SPACE` (then see `docs/guides/retention.md`), and what the target throws
    */
   async forget(ids: readonly string[], options: ForgetOptions = {}): Promise<void> {
     this.#requireWritable();
@@ -479,49 +491,53 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Holds backups: until they are released no policy and no `forget` takes them. `BackupInfo.hold` shows it. Of one that is
-   * held already the reason is replaced.
+   * Holds backups: until they are released, no policy and no `forget` removes them. `BackupInfo.hold` shows the reason; holding
+   * a backup again replaces it.
    *
    * @example
    * ```ts
    * await repository.hold([backup.id], { reason: 'audit of 2026' });
    * ```
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is held), `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`,
-   * and what the target gives
+   * and what the target throws
    */
   async hold(ids: readonly string[], options: HoldOptions = {}): Promise<void> {
     this.#requireWritable();
     await holdBackups(this.#context, ids, options);
   }
 
-  /** Lets held backups be forgotten again; one that is not held is left alone. @throws as {@link BackupRepository.hold} */
+  /** Releases held backups, so that they can be forgotten again. Backups that are not held are left alone. @throws as {@link BackupRepository.hold} */
   async release(ids: readonly string[], options: AbortOptions = {}): Promise<void> {
     this.#requireWritable();
     await releaseBackups(this.#context, ids, options);
   }
 
   /**
-   * Forgets what a policy does not keep, of one volume or of every volume by itself, in one entry.
+   * Forgets the backups that a policy does not keep: of one volume, or of every volume separately.
    *
    * @example
    * ```ts
    * await repository.applyRetention({ keepLast: 3, keepDaily: 14, keepMonthly: 12 }, { volume: 'vm-1' });
    * ```
-   * @throws TypeError for an unknown or malformed rule or option, for a policy that keeps nothing, and where neither
-   * `volume` nor `allVolumes` is given; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, `NO_SPACE`, and what the target gives
+   * @throws TypeError for an unknown or malformed rule or option, for a policy that keeps nothing, and unless exactly one of
+   * `volume` and `allVolumes` is given; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, `NO_SPACE`, and what the target throws
    */
   async applyRetention(policy: RetentionPolicy, options: ApplyRetentionOptions): Promise<RetentionResult> {
     this.#requireOpen();
-    const { kept, forgotten, freeableBytes } = await applyRetention(this.#context, policy, options);
-    return { kept: kept.map(backupInfo), forgotten: forgotten.map(backupInfo), freeableBytes };
+    return applyRetention(this.#context, policy, options);
   }
 
   /**
-   * Verifies the repository: see {@link VerifyOptions}. Damage is reported in the result and does not reject;
-   * only what keeps the repository from being verified does.
+   * Verifies the repository: see {@link VerifyOptions}. Damage is reported in the result. This rejects only if the repository
+   * could not be verified.
    *
+   * @example
+   * ```ts
+   * const { ok, damaged } = await repository.verify({ depth: 'full' });
+   * if (!ok) for (const { pack, backups } of damaged) console.error(`pack ${pack} is damaged: ${backups.join(', ')}`);
+   * ```
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,
-   * `REPOSITORY_ROLLED_BACK` where the log is not as it should be; `BUDGET_EXCEEDED`, and what the target gives
+   * `REPOSITORY_ROLLED_BACK` for a damaged log; `BUDGET_EXCEEDED`, and what the target throws
    */
   async verify(options: VerifyOptions & { budget?: RequestBudget | undefined }): Promise<VerifyResult> {
     this.#requireOpen();
@@ -531,11 +547,17 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Gives back what no backup needs any more. See {@link PruneOptions}: what is condemned now is deleted by a prune after
-   * the grace for readers.
+   * Frees what no backup needs any more: see {@link PruneOptions}. Packs that are condemned now are deleted by a prune after the
+   * grace period for readers.
    *
-   * @throws TypeError; `READ_ONLY`, `CLOSED`; `NO_SPACE` where the store has no room for a log entry (see
-   * `docs/guides/retention.md`); `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what the target gives
+   * @example
+   * ```ts
+   * await repository.applyRetention({ keepDaily: 14 }, { allVolumes: true });
+   * const { deletedObjects, freedBytes } = await repository.prune();
+   * console.log(`deleted ${deletedObjects} objects, ${freedBytes} bytes`);
+   * ```
+   * @throws TypeError; `READ_ONLY`, `CLOSED`; `NO_SPACE` if the store has no room for a log entry (see
+   * `docs/guides/retention.md`); `OBJECT_CONFLICT`, `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what the target throws
    */
   async prune(options: PruneOptions & { budget?: RequestBudget | undefined } = {}): Promise<PruneResult> {
     this.#requireOpen();
@@ -545,8 +567,8 @@ export class BackupRepository implements AsyncDisposable {
   }
 
   /**
-   * Ends what is under way and lets go of keys and threads; the target stays open. Jobs are suspended unless told, which
-   * for now means cancelled. Idempotent.
+   * Ends what is under way, zeroes the keys and ends the threads; the target stays open. Jobs are suspended unless `jobs` says
+   * otherwise, which for now means cancelled. Idempotent.
    */
   async close(options: { jobs?: 'suspend' | 'cancel' | 'finish' | undefined } = {}): Promise<void> {
     const { jobs = 'suspend' } = optionsArgument('options', options, { jobs: true });
@@ -561,19 +583,10 @@ export class BackupRepository implements AsyncDisposable {
 
   async #close(how: 'suspend' | 'cancel' | 'finish'): Promise<void> {
     try {
-      await this.#jobs.cancelStarts(new BackupError('CLOSED', 'the repository was closed'));
-      const ending = [...this.#jobs.running].map(async (job) => {
-        if (how === 'suspend') return job.suspend();
-        if (how === 'cancel') return job.cancel();
-        job.resume();
-        await job.sweep().done.catch(() => {});
-      });
-      await Promise.all(ending);
-      await Promise.all([this.#jobs.settled(), this.#context.log.settled()]);
-      await this.#jobs.close();
+      await this.#jobs.close(how);
       await Promise.all([...this.#images].map((image) => image.close()));
     } finally {
-      // In this order, whatever did not end: nothing may be sealed with zeroed keys and still be sent.
+      // The target ends before the keys are zeroed: nothing that is sealed with zeroed keys may be sent.
       try {
         await this.#context.target[Symbol.asyncDispose]();
       } finally {
@@ -582,80 +595,26 @@ export class BackupRepository implements AsyncDisposable {
     }
   }
 
-  async *#diff(from: string, to: string, signal: AbortSignal | undefined): AsyncGenerator<ByteRange> {
-    const [a, b] = await this.#find([from, to], { signal });
-    const [first, second] = [a as StoredBackup, b as StoredBackup];
-    const { blockSize } = first.descriptor;
-    if (second.descriptor.blockSize !== blockSize) {
-      throw new BackupError('BLOCK_SIZE_MISMATCH', 'backups of different block sizes have no blocks in common');
-    }
-    const size = Math.max(first.descriptor.size, second.descriptor.size);
-    const maps = [openMap(this.#context, first.descriptor), openMap(this.#context, second.descriptor)] as const;
-    for await (const { firstBlock, blockCount } of diffMaps(...maps, { exact: true, signal })) {
-      const offset = firstBlock * blockSize;
-      yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
-    }
+  async *#diff(ids: readonly [string, string], signal: AbortSignal | undefined): AsyncGenerator<ByteRange> {
+    yield* diffBackups(this.#context, await this.#find(ids, { signal }), { signal });
   }
 
-  async *#listBackups(
-    volume: string | undefined,
-    limit: number,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<BackupInfo> {
-    const state = await this.#current({ signal });
-    let count = 0;
-    for (const backup of [...state.backups.values()].reverse()) {
-      if (count >= limit) return;
-      if (volume !== undefined && backup.volume !== volume) continue;
-      count++;
-      yield backupInfo(backup);
-    }
-  }
-
-  async *#listVolumes(signal: AbortSignal | undefined): AsyncGenerator<VolumeInfo> {
-    yield* volumesOf(await this.#current({ signal }));
-  }
-
-  async *#listSessions(signal: AbortSignal | undefined): AsyncGenerator<SessionInfo> {
-    yield* sessionsOf(this.#context, await this.#current({ signal }));
+  async *#list<T>(signal: AbortSignal | undefined, itemsOf: (state: LogState) => readonly T[]): AsyncGenerator<T> {
+    yield* itemsOf(await this.#current({ signal }));
   }
 
   #openJob(job: JobHandle, { liveVolume, ...options }: OpenBackupOptions): JobImage {
-    const { id, snapshot, backup } = job;
-    if (liveVolume !== snapshot.volume) {
+    const { id } = job;
+    if (liveVolume !== job.snapshot.volume) {
       const message = `backup ${id} is under way: pass the volume that it is made of as liveVolume, or wait until it is committed`;
       throw new BackupError('BACKUP_INCOMPLETE', message);
     }
-    const committed = async () => {
-      try {
-        await job.done;
-      } catch (cause) {
-        throw new BackupError('BACKUP_INCOMPLETE', `backup ${id} was never completed`, { cause });
-      }
-      return this.openBackup(id, options);
-    };
-    let image: Promise<OpenedBackup> | undefined;
-    return new JobImage({
-      id,
-      snapshot,
-      backup,
-      records: this.#context.records,
-      committed: () => {
-        image ??= committed();
-        return image;
-      },
-    });
+    return new JobImage(job, this.#context.records, () => this.openBackup(id, options));
   }
 
-  async #find(ids: readonly string[], options: AbortOptions): Promise<StoredBackup[]> {
+  #find<const Ids extends readonly string[]>(ids: Ids, options: AbortOptions) {
     this.#requireOpen();
-    let { state } = this.#context.log;
-    if (!ids.every((id) => state.backups.has(id))) state = await this.#current(options);
-    return ids.map((id) => {
-      const backup = state.backups.get(textArgument('id', id));
-      if (backup === undefined) throw missingBackup(state, id);
-      return backup;
-    });
+    return findBackups(this.#context, ids, options);
   }
 
   async #current(options: AbortOptions): Promise<LogState> {

@@ -1,55 +1,106 @@
 import type { AbortOptions } from '../common/abort.ts';
+import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import { type BackupInfo, backupInfo } from './context/backup-info.ts';
-import type { RepositoryContext } from './context/repository-context.ts';
+import { openMap, type RepositoryContext } from './context/repository-context.ts';
 import { condemnationOf, isKnown, type LogState, type StoredBackup } from './format/log-state.ts';
 import { LOG_PREFIX } from './format/object-keys.ts';
+import { missingBackup } from './log/entries/backups.ts';
+import { diffMaps } from './map/diff.ts';
 import { listPacks } from './prune/pack-listing.ts';
 
-/** What a repository holds, for people and monitoring. */
+/** What a repository holds: its backups and volumes by name, and figures for monitoring. */
 
-/** A volume and its backups. @public */
+/** A volume that has backups. @public */
 export interface VolumeInfo {
-  /** As the host chose it. */
+  /** The name that the host chose. */
   readonly name: string;
-  /** Backups that are not forgotten, at least one. */
+  /** The number of backups that are not forgotten; at least one. */
   readonly backupCount: number;
-  /** In the order of commits. */
+  /** The backup that was committed last. */
   readonly newest: BackupInfo;
   readonly oldest: BackupInfo;
 }
 
-/** How much a repository holds. Bytes are those of objects as stored unless said otherwise. @public */
+/** How much a repository holds. Bytes are those of stored objects unless stated otherwise. @public */
 export interface RepositoryStats {
-  /** That are not forgotten. */
+  /** Backups that are not forgotten. */
   readonly backupCount: number;
-  /** That have a backup. */
+  /** Volumes that have a backup. */
   readonly volumeCount: number;
-  /** What restoring every backup would write, in bytes of volumes. */
+  /** The size of all backups when restored, in bytes. */
   readonly restorableBytes: number;
   readonly packCount: number;
-  /** Of all packs that are there. */
+  /** Of all packs. */
   readonly packBytes: number;
-  /** Of packs that a prune has condemned: they are deleted once the grace for readers is over. */
+  /** Of packs that a prune has condemned. They are deleted after the grace period for readers. */
   readonly condemnedBytes: number;
   /**
-   * Of packs that no commit names: uploads of backups under way, and of those that failed, which a prune condemns once their
-   * session is over.
+   * Of packs that no commit names: uploads of backups under way, and of failed ones, which a prune condemns after their session
+   * has ended.
    */
   readonly unreferencedBytes: number;
-  /** Packs that `verify` has found damaged. */
+  /** Packs in quarantine: `verify` has found them damaged. */
   readonly quarantinedPackCount: number;
-  /** Entries and checkpoints. */
+  /** Log entries and checkpoints. */
   readonly logObjectCount: number;
   readonly logBytes: number;
-  /** Backups and repacks under way, or left open by a process that died. */
+  /** Sessions of backups and repacks that are under way, or that a dead process has left open. */
   readonly openSessionCount: number;
 }
 
-/** By name. */
+/** The backups of a state, newest first: at most `limit`, and only those of one volume if it is given. */
+export function backupsIn(
+  state: LogState,
+  { volume, limit }: { readonly volume?: string | undefined; readonly limit?: number | undefined },
+): BackupInfo[] {
+  const backups = [...state.backups.values()].filter((backup) => volume === undefined || backup.volume === volume);
+  return backups.reverse().slice(0, limit).map(backupInfo);
+}
+
+/**
+ * The backups of these ids. Asks the store only if this process does not know all of them.
+ *
+ * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, and what the log throws
+ */
+export async function findBackups<const Ids extends readonly string[]>(
+  { log }: Pick<RepositoryContext, 'log'>,
+  ids: Ids,
+  options: AbortOptions,
+): Promise<{ readonly [K in keyof Ids]: StoredBackup }> {
+  let { state } = log;
+  if (!ids.every((id) => state.backups.has(id))) state = await log.catchUp(options);
+  const found = ids.map((id) => {
+    const backup = state.backups.get(id);
+    if (backup === undefined) throw missingBackup(state, id);
+    return backup;
+  });
+  return found as { readonly [K in keyof Ids]: StoredBackup };
+}
+
+/** Where two backups differ: see `BackupRepository.diff`. */
+export async function* diffBackups(
+  context: RepositoryContext,
+  [from, to]: readonly [StoredBackup, StoredBackup],
+  options: AbortOptions,
+): AsyncGenerator<ByteRange> {
+  const { blockSize } = from.descriptor;
+  if (to.descriptor.blockSize !== blockSize) {
+    const message = `the backups have different block sizes, ${blockSize} and ${to.descriptor.blockSize}: their maps can't be compared`;
+    throw new BackupError('BLOCK_SIZE_MISMATCH', message);
+  }
+  const size = Math.max(from.descriptor.size, to.descriptor.size);
+  const maps = [openMap(context, from.descriptor), openMap(context, to.descriptor)] as const;
+  for await (const { firstBlock, blockCount } of diffMaps(...maps, { exact: true, ...options })) {
+    const offset = firstBlock * blockSize;
+    yield { offset, length: Math.min(size, offset + blockCount * blockSize) - offset };
+  }
+}
+
+/** The volumes that have a backup, in the order of their names. */
 export function volumesOf(state: LogState): VolumeInfo[] {
-  // Oldest first, so that the last one of a volume is its newest.
+  // Backups come oldest first, so the last one of a volume is its newest.
   const byVolume = Map.groupBy(state.backups.values(), ({ volume }) => volume);
   return [...byVolume]
     .map(([name, backups]): VolumeInfo => {
@@ -59,7 +110,7 @@ export function volumesOf(state: LogState): VolumeInfo[] {
     .sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)));
 }
 
-/** The one backup whose id begins with these digits. @throws `BACKUP_NOT_FOUND`; `BACKUP_AMBIGUOUS` for several */
+/** The backup whose id begins with these digits. @throws `BACKUP_NOT_FOUND`; `BACKUP_AMBIGUOUS` if there are several */
 export function backupBeginning(state: LogState, digits: string): BackupInfo {
   const found = [...state.backups.values()].filter(({ id }) => id.startsWith(digits));
   const [only, another] = found;
@@ -74,7 +125,7 @@ export function backupBeginning(state: LogState, digits: string): BackupInfo {
   return backupInfo(only);
 }
 
-/** Lists packs and log, a request for each thousand objects. */
+/** How much a repository holds. Lists packs and log, with one request for each thousand objects. */
 export async function repositoryStats(
   context: RepositoryContext,
   state: LogState,

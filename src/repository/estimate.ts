@@ -7,6 +7,7 @@ import type { BackupSource } from './backup/backup-job.ts';
 import { checkSource } from './backup/job-requests.ts';
 import { chooseBase } from './backup/open-session.ts';
 import { writtenSinceBase } from './backup/witnessed-commits.ts';
+import { findBackups } from './catalogue.ts';
 import { openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
 import type { StoredBackup } from './format/log-state.ts';
@@ -19,9 +20,15 @@ import { DEFAULT_PACK_BYTES } from './packs/pack-sizes.ts';
 import { READ_SPANS } from './packs/record-spans.ts';
 import { prune } from './prune/prune.ts';
 
+/** The work whose cost is estimated: a backup of a source, a restore of a backup by its id, or a prune. @public */
+export type EstimatedWork =
+  | { backup: { source: BackupSource; volume: string } }
+  | { restore: string }
+  | { prune: true };
+
 /**
- * What an operation would ask of the target, about: an upper bound but for requests that have to be repeated. What
- * compression and equal blocks save can't be known beforehand.
+ * About how many requests and bytes an operation would take: an upper bound, except for requests that have to be repeated.
+ * What compression and equal blocks save can't be known beforehand.
  *
  * @public
  */
@@ -40,8 +47,22 @@ const BYTES_A_BLOCK = 28 + 48 + 46;
 const ENTRY_BYTES = 4096;
 const LEAF_BYTES_A_BLOCK = 42.2;
 
+/** See `BackupRepository.estimate`. @param packBytes - the size of the packs that backups fill */
+export async function estimateWork(
+  context: RepositoryContext,
+  work: EstimatedWork,
+  packBytes: number,
+  options: AbortOptions,
+): Promise<Estimate> {
+  checkWork(work);
+  if ('backup' in work) return estimateBackup(context, { ...work.backup, packBytes }, options);
+  if ('prune' in work) return estimatePrune(context, options);
+  const [backup] = await findBackups(context, [work.restore], options);
+  return estimateRestore(context, backup, options);
+}
+
 /** Of a backup that is started now and swept. */
-export async function estimateBackup(
+async function estimateBackup(
   context: RepositoryContext,
   { source, volume, packBytes }: { source: BackupSource; volume: string; packBytes: number },
   { signal }: AbortOptions,
@@ -79,7 +100,7 @@ async function changedBlocks(
 }
 
 /** Of restoring a backup onto an empty device. */
-export async function estimateRestore(
+async function estimateRestore(
   context: RepositoryContext,
   backup: StoredBackup,
   { signal }: AbortOptions,
@@ -101,7 +122,7 @@ export async function estimateRestore(
 }
 
 /** Of pruning now, all of it; reads every map, as pruning does. */
-export async function estimatePrune(context: RepositoryContext, { signal }: AbortOptions): Promise<Estimate> {
+async function estimatePrune(context: RepositoryContext, { signal }: AbortOptions): Promise<Estimate> {
   const meter = new RequestMeter();
   const foreseen = await metered(meter, () => prune(context, { dryRun: true, signal }));
   const { condemnedPacks, repackedPacks, repackedBytes } = foreseen;
@@ -119,7 +140,7 @@ export async function estimatePrune(context: RepositoryContext, { signal }: Abor
 }
 
 /** @throws TypeError unless exactly one kind of work is named */
-export function checkEstimatedWork(work: { backup?: unknown; restore?: unknown; prune?: unknown }): void {
+function checkWork(work: EstimatedWork): void {
   plainObjectArgument('work', work);
   if (Object.keys(work).length !== 1 || !['backup', 'restore', 'prune'].includes(Object.keys(work)[0] as string))
     throw new TypeError('work must name one of backup, restore and prune');

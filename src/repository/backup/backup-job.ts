@@ -82,6 +82,14 @@ export interface GroupOptions extends AbortOptions {
   outageMs?: number | undefined;
 }
 
+/** Backups that are committed together. A tuple of parts has a tuple of jobs and of results. @public */
+export interface BackupGroup<Parts extends readonly unknown[] = readonly unknown[]> {
+  /** One for each part, in the same order. */
+  readonly jobs: { readonly [K in keyof Parts]: BackupJob };
+  /** The results of all jobs, or the one failure of all. It counts as handled, as `done` of a job does. */
+  readonly done: Promise<{ readonly [K in keyof Parts]: BackupResult }>;
+}
+
 /** Options of `BackupJob.watch`. @public */
 export interface WatchOptions extends AbortOptions {
   /** The least time between two reports, in milliseconds. @defaultValue 250 */

@@ -92,11 +92,9 @@ export class BackupJobs {
     }
   }
 
-  /** Ends all starts that are under way, even if the target does not answer. */
-  async cancelStarts(reason: unknown): Promise<void> {
-    const starts = [...this.#starting];
-    for (const [ending] of starts) ending.fail(reason);
-    await Promise.allSettled(starts.map(([, started]) => started));
+  /** The job that makes the backup of this id, if it is under way. */
+  find(id: string): JobHandle | undefined {
+    return [...this.running].find((job) => job.id === id);
   }
 
   /** Cancels the jobs of a session. */
@@ -105,16 +103,28 @@ export class BackupJobs {
     await Promise.all(jobs.map((job) => job.cancel()));
   }
 
+  /** Ends everything that is under way, even if the target does not answer, and then the threads. */
+  async close(how: 'suspend' | 'cancel' | 'finish'): Promise<void> {
+    const starts = [...this.#starting];
+    for (const [ending] of starts) ending.fail(new BackupError('CLOSED', 'the repository was closed'));
+    await Promise.allSettled(starts.map(([, started]) => started));
+    const jobs = [...this.running].map(async (job) => {
+      if (how === 'suspend') return job.suspend();
+      if (how === 'cancel') return job.cancel();
+      job.resume();
+      await job.sweep().done.catch(() => {});
+    });
+    await Promise.all(jobs);
+    await Promise.all([this.#sessionsLeft(), this.#context.log.settled()]);
+    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
+  }
+
   /** Waits a while for requests that end sessions. They are a courtesy: the log works without them. */
-  async settled(): Promise<void> {
+  async #sessionsLeft(): Promise<void> {
     const wait = Promise.withResolvers<void>();
     const timer = setTimeout(wait.resolve, MAX_LEAVE_WAIT_MS);
     await Promise.race([Promise.allSettled(this.#leaving), wait.promise]);
     clearTimeout(timer);
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
   }
 
   async #start(

@@ -82,6 +82,25 @@ export interface KeySlots {
   remove(id: string, options?: AbortOptions): Promise<void>;
 }
 
+/** The key slots of an open repository. @param check - throws if the repository can't be used for this now */
+export function keySlotsOf(context: RepositoryContext, check: (isWriting: boolean) => void): KeySlots {
+  return {
+    current: context.keySlot,
+    list: async (options) => {
+      check(false);
+      return listKeySlots(context, options);
+    },
+    add: async (unlock, options) => {
+      check(true);
+      return addKeySlot(context, unlock, options);
+    },
+    remove: async (id, options) => {
+      check(true);
+      await removeKeySlot(context, id, options);
+    },
+  };
+}
+
 /** See {@link KeySlots.list}. */
 export async function listKeySlots(context: RepositoryContext, options: AbortOptions = {}): Promise<KeySlotInfo[]> {
   const signal = abortOptionsArgument(options);

@@ -3,21 +3,10 @@ import { bytesArgument } from '../../common/arguments.ts';
 import { type BlockRange, collectRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import { checkSpan } from '../../device/span.ts';
-import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import type { VolumeBackup } from '../backup/volume-backup.ts';
+import type { JobHandle } from '../backup/job-handle.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 import type { OpenedBackup } from './restore-options.ts';
-
-/** A backup under way, and what is needed to read it. */
-export interface JobImageParts {
-  readonly id: string;
-  readonly snapshot: VolumeSnapshot;
-  readonly backup: VolumeBackup;
-  readonly records: RecordStore;
-  /** The image of the backup once it is committed; rejects if it never will be. */
-  readonly committed: () => Promise<OpenedBackup>;
-}
 
 /**
  * The frozen instant of a backup under way, as a read-only device. Blocks that were not overwritten since are read from the
@@ -30,14 +19,21 @@ export class JobImage implements OpenedBackup {
   /** Bytes. */
   readonly blockSize: number;
   readonly readOnly = true;
-  readonly #parts: JobImageParts;
+  readonly #job: JobHandle;
+  readonly #records: RecordStore;
+  readonly #open: () => Promise<OpenedBackup>;
+  #committedImage: Promise<OpenedBackup> | undefined;
   #isClosed = false;
 
-  constructor(parts: JobImageParts) {
-    this.#parts = parts;
-    this.size = parts.snapshot.size;
-    this.sectorSize = parts.snapshot.sectorSize;
-    this.blockSize = parts.snapshot.blockSize;
+  /** @param open - opens the backup once it is committed */
+  constructor(job: JobHandle, records: RecordStore, open: () => Promise<OpenedBackup>) {
+    const { snapshot } = job;
+    this.#job = job;
+    this.#records = records;
+    this.#open = open;
+    this.size = snapshot.size;
+    this.sectorSize = snapshot.sectorSize;
+    this.blockSize = snapshot.blockSize;
   }
 
   /**
@@ -47,8 +43,8 @@ export class JobImage implements OpenedBackup {
   async read(offset: number, into: Uint8Array, options: AbortOptions = {}): Promise<void> {
     abortOptionsArgument(options);
     this.#check(offset, bytesArgument('into', into).length);
-    const { snapshot } = this.#parts;
-    if (snapshot.status === 'closed') return (await this.#parts.committed()).read(offset, into, options);
+    const { snapshot } = this.#job;
+    if (snapshot.status === 'closed') return (await this.#committed()).read(offset, into, options);
     try {
       await snapshot.read(offset, into, options);
     } catch (error) {
@@ -78,12 +74,12 @@ export class JobImage implements OpenedBackup {
 
   /** The number of blocks whose pre-image could not be kept. */
   get lostBlocks(): number {
-    return this.#parts.snapshot.states.counts.lost;
+    return this.#job.snapshot.states.counts.lost;
   }
 
   /** The blocks that were written since the frozen instant; `undefined` if they are not known. */
   async overwritten(): Promise<BlockRange[] | undefined> {
-    const { snapshot } = this.#parts;
+    const { snapshot } = this.#job;
     const written = snapshot.status === 'live' ? snapshot.volume.changedSince(snapshot.point) : undefined;
     return written && collectRanges(written);
   }
@@ -109,12 +105,22 @@ export class JobImage implements OpenedBackup {
     }
     const deliver = (_block: number, bytes: Uint8Array) => part.set(bytes.subarray(from, from + part.length));
     const tally = { fetchedBytes: 0, requests: 0 };
-    await this.#parts.records.readBlocks([{ block, entry }], deliver, tally, options);
+    await this.#records.readBlocks([{ block, entry }], deliver, tally, options);
+  }
+
+  /** The image of the committed backup. @throws `BACKUP_INCOMPLETE` if the job has ended without one */
+  #committed(): Promise<OpenedBackup> {
+    this.#committedImage ??= this.#job.done.then(this.#open, (cause: unknown) => {
+      throw new BackupError('BACKUP_INCOMPLETE', `backup ${this.#job.id} was never completed: start another one`, {
+        cause,
+      });
+    });
+    return this.#committedImage;
   }
 
   /** The entry of a block that the snapshot has released; `undefined` for zeroes. */
   async #entryOf(block: number, options: AbortOptions): Promise<BlockEntry | undefined> {
-    const { backup, id } = this.#parts;
+    const { backup, id } = this.#job;
     if (backup.entries.has(block)) return backup.entries.get(block);
     const { base } = backup;
     if (base !== undefined && backup.isAsInBase(block)) return (await base.map.lookup(block, 1, options)).entries[0];

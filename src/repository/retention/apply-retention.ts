@@ -2,6 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError, isDamage } from '../../common/errors.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import { type BackupInfo, backupInfo } from '../context/backup-info.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
@@ -34,11 +35,11 @@ const KNOWN_OPTIONS: Readonly<Record<keyof ApplyRetentionOptions, true>> = {
   signal: true,
 };
 
-/** Which backups were kept and forgotten, or with `dryRun` would be. */
-export interface AppliedRetention {
+/** Which backups were kept and forgotten, or with `dryRun` would be. @public */
+export interface RetentionResult {
   /** Volume by volume, the newest backup of each first. */
-  readonly kept: readonly StoredBackup[];
-  readonly forgotten: readonly StoredBackup[];
+  readonly kept: BackupInfo[];
+  readonly forgotten: BackupInfo[];
   /**
    * Only with `dryRun`: bytes of packs that are needed by a forgotten backup and by no other. Pruning frees them, and more if
    * it repacks sparse packs.
@@ -67,14 +68,14 @@ export async function applyRetention(
   context: RepositoryContext,
   policy: RetentionPolicy,
   options: ApplyRetentionOptions,
-): Promise<AppliedRetention> {
+): Promise<RetentionResult> {
   const request = checkRequest(policy, options); // Misuse is refused before the first request to the store.
   const { dryRun, signal } = request;
   const broken = new BrokenBackups(context);
   if (dryRun) {
     const state = await context.log.catchUp({ signal });
     const choice = await choose(context, state, request, broken);
-    return { ...choice, freeableBytes: await freeableBytes(context, state, choice.forgotten, { signal }) };
+    return resultOf(choice, await freeableBytes(context, state, choice.forgotten, { signal }));
   }
   requireWritable(context);
   let choice: Choice | undefined;
@@ -90,7 +91,11 @@ export async function applyRetention(
     { signal },
   );
   if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log was appended to without a decision');
-  return { ...choice, freeableBytes: undefined };
+  return resultOf(choice, undefined);
+}
+
+function resultOf({ kept, forgotten }: Choice, freeable: number | undefined): RetentionResult {
+  return { kept: kept.map(backupInfo), forgotten: forgotten.map(backupInfo), freeableBytes: freeable };
 }
 
 function checkRequest(policy: RetentionPolicy, options: ApplyRetentionOptions): Request {
@@ -109,7 +114,10 @@ function checkRequest(policy: RetentionPolicy, options: ApplyRetentionOptions): 
   };
 }
 
-type Choice = Pick<AppliedRetention, 'kept' | 'forgotten'>;
+interface Choice {
+  readonly kept: readonly StoredBackup[];
+  readonly forgotten: readonly StoredBackup[];
+}
 
 async function choose(
   context: RepositoryContext,
