@@ -88,7 +88,7 @@ const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
  *
  * @example
  * ```ts
- * await using target = await FileTarget.open('/mnt/backups', { create: true });
+ * await using target = new FileTarget('/mnt/backups');
  * await using repository = await BackupRepository.open(target, { createIfMissing: { encryption: { passphrase } } });
  * const { id } = await repository.backup(volume, { volume: 'vm-1' });
  * await repository.restoreToFile(id, 'restored.img');
@@ -214,8 +214,8 @@ export class BackupRepository implements AsyncDisposable {
    * await using job = await repository.startBackup(volume, { volume: 'vm-1' });
    * // The application keeps writing: the backup holds the volume as it was when `startBackup` resolved.
    * await volume.write(0, new Uint8Array(4096));
-   * const { id, changedBlocks } = await job.sweep().done;
-   * console.log(`backup ${id}: ${changedBlocks} changed blocks`);
+   * const { id, changedBytes } = await job.sweep().done;
+   * console.log(`backup ${id}: ${changedBytes} bytes changed`);
    * ```
    * @throws TypeError; `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of `base`), `READ_ONLY`, `CLOSED`,
    * `BUDGET_EXCEEDED`, `COMMIT_UNKNOWN`, and what the volume and the target throw
@@ -533,7 +533,7 @@ export class BackupRepository implements AsyncDisposable {
    *
    * @example
    * ```ts
-   * const { ok, damaged } = await repository.verify({ depth: 'full' });
+   * const { ok, damaged } = await repository.verify({ depth: 'data' });
    * if (!ok) for (const { pack, backups } of damaged) console.error(`pack ${pack} is damaged: ${backups.join(', ')}`);
    * ```
    * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `CLOSED`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,
