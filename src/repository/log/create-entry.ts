@@ -1,29 +1,24 @@
-import { ABORT_GRACE_MS, abortable, pastAbort } from '../../common/abort.ts';
+import { ABORT_GRACE_MS, pastAbort } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { Retries, type RetryPolicy } from '../../common/retry.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 
-/** How often and how patiently an entry is sent (P5). */
-export interface Persistence {
-  /** Requests about one number until the outcome counts as unknown. */
-  readonly attempts: number;
-  /** The longest pause after the first of them, in milliseconds; it doubles with each. */
-  readonly baseDelayMs: number;
-  readonly maxDelayMs: number;
-  readonly sleep: (delayMs: number, signal?: AbortSignal) => Promise<void>;
-  /** Numbers from 0 to 1, for the jitter. */
-  readonly random: () => number;
-}
+/*
+ * How an entry gets its number in the log, and how its writer learns whether it has it (P5). An answer can be lost, and a
+ * request can arrive late. So an entry that was sent once is sent again, with the same bytes and to the same number, until it
+ * is clear which entry has the number. If that can't be found out, the outcome is `COMMIT_UNKNOWN` and not a failure.
+ */
 
-/** Who waits for the outcome, and for how long. */
+/** How long the outcome of an entry that was sent is waited for. */
 export interface Waiting {
-  /** The caller's signal. Once it aborts there are no pauses any more, and only one attempt more. */
+  /** The caller's signal. After it has aborted there are no more pauses, and there is only one more attempt. */
   readonly signal?: AbortSignal | undefined;
-  /** Aborts some seconds after it, and ends every request. */
+  /** Aborts some seconds after the caller's signal, and ends every request. */
   readonly givenUp?: AbortSignal | undefined;
 }
 
-/** An entry on its way. */
+/** An encoded entry, ready to be sent. */
 export interface SentEntry {
   readonly seq: number;
   readonly key: string;
@@ -31,10 +26,7 @@ export interface SentEntry {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/**
- * With these the store has refused the request, or it was never sent; no earlier one of the same bytes is on its way
- * either, since whoever gets another failure first keeps asking.
- */
+/** Errors that say that a request has no effect, now or later: the store refused it, or it was never sent. */
 const REFUSALS: readonly string[] = [
   'PERMISSION_DENIED',
   'CREDENTIALS_REFUSED',
@@ -49,24 +41,30 @@ const REFUSALS: readonly string[] = [
   'BUDGET_EXCEEDED',
 ];
 
+export function isRefusal(error: unknown): boolean {
+  return BackupError.is(error) && REFUSALS.includes(error.code);
+}
+
 /**
- * Creates an entry, create-only, and learns whose the number is: rule P5 to the letter. After anything but a clear answer
- * the same bytes go to the same number until it is occupied; then what stands there is compared, byte for byte: a copy of this
- * process may have drawn the same random numbers for another entry. No request here is aborted by the caller's signal, because
- * it may have taken effect; see {@link outliving}.
+ * Creates an entry, create-only, and learns which entry has the number (P5).
  *
- * @returns `undefined` when the entry is the number's; else the entry that is
- * @throws `signal.reason` when the caller has aborted and no request can have taken effect; `COMMIT_UNKNOWN` when that can't be learned; a refusal of the store when nothing else has happened; `LOG_CORRUPT`
- * and `REPOSITORY_UNSUPPORTED` when another object has the number, which is no entry or one of a newer program
+ * After anything but a clear answer the same bytes go to the same number until it is occupied. Then what is stored there is
+ * compared byte for byte, because a copy of this process may have drawn the same random numbers for another entry. The
+ * caller's signal aborts no request here, since the request may have taken effect: see {@link pastCallersAbort}.
+ *
+ * @returns `undefined` if the number is this entry's; otherwise the entry that has it
+ * @throws `signal.reason` if the caller has aborted and no request can have taken effect; `COMMIT_UNKNOWN` if that can't be
+ * found out; a refusal of the store if nothing else has happened; `LOG_CORRUPT` and `REPOSITORY_UNSUPPORTED` if the object at
+ * this number is no entry, or one of a newer program
  */
 export async function createEntry(
   source: LogSource,
   sent: SentEntry,
-  persistence: Persistence,
+  policy: RetryPolicy,
   waiting: Waiting = {},
 ): Promise<DecodedEntry | undefined> {
   const { givenUp } = waiting;
-  const tries = new Tries(sent.seq, persistence, waiting);
+  const attempts = new Attempts(sent.seq, policy, waiting);
   let isOccupied = false;
   let isUncertain = false;
   let unreadable = 0;
@@ -78,77 +76,67 @@ export async function createEntry(
         if (found !== 'nothing') return found === 'own' ? undefined : found;
       }
       isPutting = true;
-      // A copy each time: a request that was given up may still be reading its buffer.
+      // The put gets a copy, because a request that was given up may still be reading its buffer.
       await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true, signal: givenUp });
       return undefined;
     } catch (error) {
       if (!isOccupied && BackupError.is(error, 'OBJECT_EXISTS')) {
         isOccupied = true;
-        continue; // Perhaps its own, after an answer that was lost.
+        continue; // It may be this very entry, if an earlier answer was lost.
       }
       if (!isUncertain && !isOccupied && isRefusal(error)) throw error;
       if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) throw error;
-      // Read twice, and nothing of one's own was ever on its way: it is another's, and damaged.
+      // It was read twice, and this entry was never on its way: the object is another writer's, and damaged.
       if (BackupError.is(error, 'LOG_CORRUPT') && !isUncertain && ++unreadable > 1) throw error;
-      // A conflict means "again", and tells nothing else; a read has no effect.
+      // A conflict only says that the request had no effect, and a read never has any.
       if (isPutting && !isAnswer(error)) isUncertain = true;
-      await tries.pause(error, isUncertain || isOccupied);
+      await attempts.pause(error, isUncertain || isOccupied);
     }
   }
 }
 
-/** What stands at the number. A read that came out wrong is an error like any other: it may do better next time. */
+/** What is stored at the number. A read that fails is tried again like any other request. */
 async function readBack(
   source: LogSource,
   sent: SentEntry,
   signal: AbortSignal | undefined,
 ): Promise<'own' | 'nothing' | DecodedEntry> {
-  // Its size first: whoever may write could have put anything there.
+  // The size comes first, because any writer of the store could have put anything there.
   const info = await source.target.stat(sent.key, { signal });
   const found = info && (await fetchEntry(source, sent.seq, info, { signal }));
   if (found === undefined) return 'nothing';
-  // Hashes are of all bytes: two objects of one hash are one.
+  // The hash covers all bytes.
   // @mutation all-bytes-decide
   return Buffer.compare(found.hash, sent.hash) === 0 ? 'own' : found;
 }
 
-/** Puts an entry under a key of its own, where the store can't create only (P13): the same bytes until it says yes. */
-export async function putEntry(
-  source: LogSource,
-  sent: SentEntry,
-  persistence: Persistence,
-  waiting: Waiting = {},
-): Promise<void> {
-  const { givenUp } = waiting;
-  const tries = new Tries(sent.seq, persistence, waiting);
+/** Puts an entry under a key that no other entry has, for a store without create-only (P13). */
+export function putEntry(source: LogSource, sent: SentEntry, policy: RetryPolicy, waiting: Waiting): Promise<void> {
+  const put = () => source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: waiting.givenUp });
   let isUncertain = false;
-  for (;;) {
-    try {
-      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: givenUp });
-      return;
-    } catch (error) {
-      if (!isUncertain && isRefusal(error)) throw error;
-      isUncertain = true;
-      await tries.pause(error);
-    }
-  }
+  const isFinal = (error: unknown) => {
+    const nothingHappened = !isUncertain && isRefusal(error);
+    isUncertain = true;
+    return nothingHappened;
+  };
+  return untilKnown(sent.seq, policy, waiting, put, isFinal);
 }
 
-/** Repeats `work` while it fails in a way that may pass, and then gives the outcome up as unknown. */
-export async function insist<T>(
+/** Repeats `work` until it succeeds or its error is final. @throws `COMMIT_UNKNOWN` after the last attempt */
+export async function untilKnown<T>(
   seq: number,
-  persistence: Persistence,
+  policy: RetryPolicy,
   waiting: Waiting,
   work: () => Promise<T>,
   isFinal: (error: unknown) => boolean,
 ): Promise<T> {
-  const tries = new Tries(seq, persistence, waiting);
+  const attempts = new Attempts(seq, policy, waiting);
   for (;;) {
     try {
       return await work();
     } catch (error) {
       if (isFinal(error)) throw error;
-      await tries.pause(error);
+      await attempts.pause(error);
     }
   }
 }
@@ -159,70 +147,56 @@ function isAnswer(error: unknown): boolean {
 
 export function commitUnknown(seq: number, cause: unknown): BackupError {
   const why = BackupError.is(cause) ? `: ${cause.message}` : '';
-  return new BackupError(
-    'COMMIT_UNKNOWN',
-    `the store could not be asked whether it has entry ${seq} of the log${why}`,
-    { cause },
-  );
+  const message = `it could not be found out whether entry ${seq} of the log was written${why}`;
+  return new BackupError('COMMIT_UNKNOWN', message, { cause });
 }
 
 /**
- * Runs `work`, which sends an entry, past an abort of `signal`: its outcome is worth a wait. Not worth any wait, though: a
- * target may never answer. Some seconds after the abort the signal that `work` is given aborts with `COMMIT_UNKNOWN`.
+ * Runs `work`, which sends an entry, to its end although the caller's signal aborts, because the outcome is worth a wait.
+ * Some seconds later `givenUp` aborts with `COMMIT_UNKNOWN`, since a store may never answer.
  */
-export function outliving<T>(
-  signal: AbortSignal | undefined,
+export function pastCallersAbort<T>(
+  signal: AbortSignal,
   seq: number,
   work: (waiting: Waiting) => Promise<T>,
 ): Promise<T> {
   const outcome = (givenUp: AbortSignal) => work({ signal, givenUp });
   return pastAbort(signal, outcome, () => {
-    const message = `the call was aborted, and the store did not say within ${ABORT_GRACE_MS} ms whether it has entry ${seq} of the log`;
-    return new BackupError('COMMIT_UNKNOWN', message, { cause: signal?.reason });
+    const message = `the call was aborted, and the store did not answer within ${ABORT_GRACE_MS} ms whether it has entry ${seq} of the log`;
+    return new BackupError('COMMIT_UNKNOWN', message, { cause: signal.reason });
   });
 }
 
-/** Whether the store refused a request: it has no effect, now or later. */
-export function isRefusal(error: unknown): boolean {
-  return BackupError.is(error) && REFUSALS.includes(error.code);
-}
-
-/** Counts requests, and waits between them with exponentially growing pauses and full jitter. */
-class Tries {
+/** The attempts to write one entry, and to learn what became of it. */
+class Attempts {
   readonly #seq: number;
-  readonly #persistence: Persistence;
   readonly #waiting: Waiting;
-  #made = 0;
+  readonly #retries: Retries;
   #isLast = false;
 
-  constructor(seq: number, persistence: Persistence, waiting: Waiting) {
+  constructor(seq: number, policy: RetryPolicy, waiting: Waiting) {
     this.#seq = seq;
-    this.#persistence = persistence;
     this.#waiting = waiting;
+    const exhausted = (error: unknown) => commitUnknown(seq, error);
+    this.#retries = new Retries({ ...policy, isFinal: () => false, exhausted }, waiting.signal);
   }
 
   /**
-   * An abort ends the pause at once. One more attempt follows where something may have taken effect: it says what has, and
-   * the call may not claim that nothing did.
+   * Waits before the next attempt. An abort ends the pause at once. If something may have taken effect, one more attempt
+   * follows, because the call must not claim that nothing did.
    *
    * @param isUncertain - whether something may have taken effect
-   * @throws `COMMIT_UNKNOWN` when there have been enough, or the wait for the outcome was given up; `signal.reason` after an
-   * abort when nothing can have taken effect
+   * @throws `COMMIT_UNKNOWN` after the last attempt, or when the wait for the outcome was given up; `signal.reason` after an
+   * abort if nothing can have taken effect
    */
   async pause(error: unknown, isUncertain = true): Promise<void> {
     const { signal, givenUp } = this.#waiting;
     givenUp?.throwIfAborted();
-    const { attempts, baseDelayMs, maxDelayMs, sleep, random } = this.#persistence;
-    this.#made++;
-    if (this.#made >= attempts || this.#isLast) throw commitUnknown(this.#seq, error);
-    const limitMs = Math.min(maxDelayMs, baseDelayMs * 2 ** (this.#made - 1));
-    const askedMs = BackupError.is(error) ? (error.retryAfterMs ?? 0) : 0;
-    const delayMs = Math.max(Math.min(askedMs, maxDelayMs), Math.round(random() * limitMs));
+    if (this.#isLast) throw commitUnknown(this.#seq, error);
     try {
-      signal?.throwIfAborted();
-      await abortable(sleep(delayMs, signal), signal);
+      await this.#retries.pause(error);
     } catch (cause) {
-      if (!signal?.aborted || !isUncertain) throw cause;
+      if (!signal?.aborted || !isUncertain || BackupError.is(cause, 'COMMIT_UNKNOWN')) throw cause;
       this.#isLast = true;
     }
   }

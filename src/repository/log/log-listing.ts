@@ -2,39 +2,32 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
-import { type LogSource, truncated } from './log-source.ts';
+import { fetchCheckpoint, type LogSource, type NamedObject, truncated } from './log-source.ts';
 
-/** As many as one page of an object store's listing holds. */
+/** One page of an object store's listing holds as many. */
 const PAGE_KEYS = 1000;
 
-/** An object as a listing shows it. */
-export interface NamedObject {
-  readonly key: string;
-  /** Bytes. */
-  readonly size: number;
-}
-
-/** An object that is named as an entry. What it holds only reading it shows. */
+/** An object with the key of an entry. Only reading it shows what it is. */
 export interface ListedEntry extends NamedObject {
-  /** What changes when the object is replaced by another one of the same size; `undefined` where the store tells nothing. */
+  /** Changes when the object is replaced by another one of the same size; `undefined` if the store has nothing of the kind. */
   readonly tag: string | undefined;
 }
 
 /** How far a listing is read. */
 export interface ReadListingOptions extends AbortOptions {
-  /** The number down to which entries are of interest, and from there to the next checkpoint. @defaultValue a page */
+  /** Reads down to this number, and from there to the next checkpoint. @defaultValue one page */
   readonly through?: number | undefined;
-  /** One page and no more, for when it is not known yet which keys are entries. @defaultValue false */
+  /** Reads one page and no more: it may not be known yet which keys are entries. @defaultValue false */
   readonly onlyOnePage?: boolean | undefined;
 }
 
-/** The newest end of the log as listings show it, page by page. */
+/** The newest part of the log as listings show it, read page by page: newer entries sort first. */
 export class LogListing {
-  /** Sequence of the newest object that is named as an entry; 0 where there is none. */
+  /** Number of the newest object with the key of an entry; 0 if there is none. */
   newest = 0;
-  /** Sequences of checkpoints, newest first. */
+  /** Numbers of the checkpoints, newest first. */
   readonly checkpoints: number[] = [];
-  /** Bytes of each of them. */
+  /** The size of each of them. */
   readonly #checkpointBytes = new Map<number, number>();
   readonly #source: Pick<LogSource, 'target' | 'mode'>;
   /** By number, newest first. */
@@ -48,10 +41,7 @@ export class LogListing {
     this.#source = source;
   }
 
-  /**
-   * From the beginning to the first page that shows an entry. It needs no key, so it may be read beside the other things
-   * that opening reads.
-   */
+  /** Reads from the newest end to the first page that shows an entry. This needs no encryption key. */
   static async read(source: Pick<LogSource, 'target' | 'mode'>, options: ReadListingOptions = {}): Promise<LogListing> {
     const listing = new LogListing(source);
     await listing.readMore(options);
@@ -60,8 +50,8 @@ export class LogListing {
   }
 
   /**
-   * Reads on to the newest entry. Whatever somebody has put before it, however much: a log that does not show is taken for
-   * one that is empty, and then nothing that the packs hold is needed by anybody.
+   * Reads on to the newest entry, past any number of other objects that sort before it (decision 085). A log that was not
+   * found would count as empty, and then every pack as garbage.
    */
   async reachNewest(options: ReadListingOptions = {}): Promise<void> {
     while (this.#hasMore && this.newest === 0) await this.readMore(options);
@@ -72,40 +62,40 @@ export class LogListing {
     return this.#hasMore;
   }
 
-  /** Numbers at which objects are named as entries, newest first. */
+  /** Numbers for which there is an object with the key of an entry, newest first. */
   get numbers(): number[] {
     return [...this.#entries.keys()].sort((one, other) => other - one);
   }
 
-  /** What is named as a checkpoint of this number. */
+  /** The object with the key of this checkpoint. */
   checkpointAt(seq: number): NamedObject {
     return { key: checkpointKey(seq), size: this.#checkpointBytes.get(seq) ?? 0 };
   }
 
-  /** An object that is named as a checkpoint, and is none. */
+  /** Leaves out an object that is no checkpoint, although its key says so. */
   discardCheckpoint(seq: number): void {
     const at = this.checkpoints.indexOf(seq);
     if (at >= 0) this.checkpoints.splice(at, 1);
   }
 
-  /** What is named as an entry of this number, as far as it was listed. */
+  /** The listed objects with a key of this entry. In single-writer mode there may be several. */
   entriesAt(seq: number): readonly ListedEntry[] {
     return this.#entries.get(seq) ?? [];
   }
 
-  /** Of the only object that is named as this entry. */
+  /** The tag of the object with the key of this entry, if there is only one. */
   tagOf(seq: number): string | undefined {
     const [only, ...others] = this.entriesAt(seq);
     return others.length === 0 ? only?.tag : undefined;
   }
 
-  /** An entry by its name, reading on where the listing has not come to it. */
+  /** Finds an entry by its key, and reads on as far as that takes. */
   async find(seq: number, key: string, options: AbortOptions = {}): Promise<ListedEntry | undefined> {
     await this.reach(seq, options);
     return this.entriesAt(seq).find((entry) => entry.key === key);
   }
 
-  /** Reads on until everything down to a number was listed. */
+  /** Reads on until everything down to this number is listed. */
   async reach(seq: number, { signal }: AbortOptions = {}): Promise<void> {
     while (this.#hasMore && this.#lowest >= seq) await this.readMore({ signal, through: seq });
   }
@@ -121,20 +111,20 @@ export class LogListing {
   }
 
   /**
-   * That no number is missing from `top` down to the newest checkpoint below it, or as far as was listed: a store
-   * that was swapped for another, or a folder whose disk is gone, shows itself there.
+   * Checks that no number is missing from `top` down to the newest checkpoint below it, or to the end of what was listed. This
+   * shows that a store was swapped for another one, or that the disk of a folder is gone.
    *
    * @throws `LOG_TRUNCATED`
    */
   checkWhole(top: number): void {
-    const lowest = this.#hasMore ? this.#lowest + 1 : 1; // Of the lowest one, the entry may be on the next page.
+    const lowest = this.#hasMore ? this.#lowest + 1 : 1; // The entry of the lowest number may be on the next page.
     const checkpoint = this.checkpoints.find((seq) => seq <= top) ?? 0;
     for (let seq = top; seq >= Math.max(lowest, checkpoint, 1); seq--) {
       if (!this.#entries.has(seq)) throw truncated(seq);
     }
   }
 
-  /** Whether everything from `through` up was listed, and from the newest checkpoint up. */
+  /** Whether everything down to `through` and down to the newest checkpoint was listed. */
   #isPast(through: number): boolean {
     const checkpoint = this.checkpoints.find((seq) => seq <= this.newest);
     return checkpoint !== undefined && this.#lowest < Math.min(through, checkpoint);
@@ -151,11 +141,24 @@ export class LogListing {
       this.#checkpointBytes.set(seq, size);
       return;
     }
-    // Keys of the other mode are not this repository's log.
+    // Keys of the other mode do not belong to this repository's log.
     if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) return;
     const entries = this.#entries.get(seq) ?? [];
     entries.push({ key, size, tag: sha256 ?? modifiedAt?.toISOString() });
     this.#entries.set(seq, entries);
     this.newest = Math.max(this.newest, seq);
+  }
+}
+
+/**
+ * Checks that no checkpoint is ahead of the newest entry: its writer had read entries that are not there. An object that only
+ * has the key of a checkpoint and can't be read proves nothing.
+ *
+ * @throws `LOG_TRUNCATED`, and what the target throws
+ */
+export async function checkNotAhead(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
+  for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
+    if ((await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options)) !== undefined) throw truncated(seq);
+    listing.discardCheckpoint(seq);
   }
 }

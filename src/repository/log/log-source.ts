@@ -9,35 +9,42 @@ import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/ent
 import type { RepositoryMode } from '../format/format-object.ts';
 import type { LogState } from '../format/log-state.ts';
 import { entryKey } from '../format/object-keys.ts';
-import type { LogListing, NamedObject } from './log-listing.ts';
 
-/** Where a log is, and how to read it. */
+/** Where a log is stored, and what reading it takes. */
 export interface LogSource {
   readonly target: CloudTarget;
-  /** 32 bytes, of an encrypted repository. */
+  /** 32 bytes; `undefined` for a repository without encryption. */
   readonly logKey: Uint8Array | undefined;
   readonly mode: RepositoryMode;
-  /** Of a plain repository: the body of `format`, which entries keep a copy of. */
+  /** For a repository without encryption: the body of `format`, of which entries keep a copy. */
   readonly formatCopy?: Uint8Array | undefined;
 }
 
 /** A point of the log as a host may remember it. @public */
 export interface LogPosition {
   readonly seq: number;
-  /** Of entry `seq`. */
+  /** The hash of entry `seq`. */
   readonly hash: Uint8Array;
 }
 
-/** Where an entry is: in single-writer mode its hash is part of its name. */
+/** An object as a listing shows it. */
+export interface NamedObject {
+  readonly key: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** The key of an entry. In single-writer mode its hash is part of it. */
 export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash: Uint8Array): string {
   return entryKey(seq, mode === 'single-writer' ? hash : undefined);
 }
 
 /**
- * The entry that a listing names, `undefined` when there is none.
+ * Reads the entry that a listing names.
  *
- * @throws `LOG_CORRUPT`, also for an object that is too large to be read, or is not the entry that its name says;
- * `REPOSITORY_UNSUPPORTED`; what the target gives
+ * @returns `undefined` if there is no such object
+ * @throws `LOG_CORRUPT`, also for an object that is too large to be read, or is not the entry that its key says;
+ * `REPOSITORY_UNSUPPORTED`; what the target throws
  */
 export async function fetchEntry(
   source: LogSource,
@@ -47,21 +54,25 @@ export async function fetchEntry(
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
-    // No more than was listed, whatever has been put there since.
+    // Reads no more than was listed, whatever has been put there since.
     const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal });
-    if (bytes === undefined) throw logCorrupt('it has fewer bytes than was listed');
+    if (bytes === undefined) throw logCorrupt('it has fewer bytes than its listing said');
     const decoded = await runInSteps(decodingEntry(source.logKey, seq, bytes));
-    if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its name says');
+    if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its key says');
     return decoded;
   } catch (error) {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
-    // Of damage the message says where.
+    // The message names the damaged object.
     if (BackupError.is(error, 'LOG_CORRUPT')) throw logCorrupt(`object ${key}`, error);
     throw error;
   }
 }
 
-/** The checkpoint that a listing names, `undefined` when it is missing, damaged or a newer program's: it is only a cache. */
+/**
+ * Reads the checkpoint that a listing names.
+ *
+ * @returns `undefined` if it is missing, damaged or of a newer program, because a checkpoint is only a cache
+ */
 export async function fetchCheckpoint(
   { target, logKey }: LogSource,
   seq: number,
@@ -79,7 +90,8 @@ export async function fetchCheckpoint(
 }
 
 export function rolledBack(message: string): BackupError {
-  const causes = 'an old copy of the repository may have been put there, or another disk or bucket is in its place';
+  const causes =
+    'an old copy of the repository may have been put back, or another disk or bucket may have taken its place';
   return new BackupError('REPOSITORY_ROLLED_BACK', `${message}: ${causes}`);
 }
 
@@ -93,19 +105,6 @@ export function truncated(seq: number): BackupError {
 export function forked(seq: number): BackupError {
   return new BackupError(
     'LOG_FORKED',
-    `two writers wrote entry ${seq} of a repository for a single writer: open it with readOnly: true, and keep one of the two histories`,
+    `two writers wrote entry ${seq} of a repository in single-writer mode: open it with readOnly: true, and keep one of the two histories`,
   );
-}
-
-/**
- * That no checkpoint is ahead of the newest entry: whoever wrote it had read entries that are not there. What is only
- * named as one, and can't be read, says nothing.
- *
- * @throws `LOG_TRUNCATED`, and what the target gives
- */
-export async function checkNotAhead(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
-  for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
-    if ((await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options)) !== undefined) throw truncated(seq);
-    listing.discardCheckpoint(seq);
-  }
 }

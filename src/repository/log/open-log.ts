@@ -1,36 +1,47 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import type { CloudTarget, GetOptions } from '../../targets/cloud-target.ts';
+import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
-import { LogListing } from './log-listing.ts';
-import { checkNotAhead, fetchCheckpoint, forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
-import { type Prefetched, PrefetchedTarget } from './prefetch.ts';
+import { checkNotAhead, LogListing } from './log-listing.ts';
+import {
+  fetchCheckpoint,
+  forked,
+  type LogPosition,
+  type LogSource,
+  type NamedObject,
+  rolledBack,
+} from './log-source.ts';
 import { lowestFork } from './sound-entries.ts';
 
-/** What opening is to know. */
+/** Requests that are on their way, by object key. */
+export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
+
+/** Options of {@link openLog}. */
 export interface OpenLogOptions extends AbortOptions {
-  /** The first page of `log/`, where it was read already. */
+  /** The first page of `log/`, if it was read already. */
   readonly listing?: LogListing | undefined;
-  /** Answers that were asked for before the key was known. */
+  /** What {@link prefetchLog} has requested. */
   readonly prefetched?: Prefetched | undefined;
-  /** What this host remembers of the log (P11). */
+  /** The position of the log that this host remembers (P11). */
   readonly remembered?: LogPosition | undefined;
   /**
-   * What to do about a log whose newest entries are damaged, or that two writers have forked (P13): refuse it, or open what
-   * comes before, for reading only. @defaultValue 'refuse'
+   * What to do if the newest entries are damaged, or two writers have forked the log (P13): refuse to open it, or open the
+   * part before the damage for reading only. @defaultValue 'refuse'
    */
   readonly onDamage?: 'refuse' | 'read-only' | undefined;
 }
 
-/** Why a log was opened as of an entry that is not its newest one. @public */
+/** Why a log was opened as of an entry that is not the newest one. @public */
 export interface LogDamage {
-  /** The entry as of which it was opened; 0 for none. */
+  /** Number of the entry as of which the log was opened; 0 if no entry could be used. */
   readonly openedAsOf: number;
-  /** The newest object that is named as an entry of the log. */
+  /** Number of the newest object that has the key of a log entry. */
   readonly newestListed: number;
   /** What is wrong: `LOG_CORRUPT` or `LOG_FORKED`. */
   readonly error: BackupError;
@@ -39,24 +50,58 @@ export interface LogDamage {
 /** A log that was read to its newest entry. */
 export interface OpenedLog {
   readonly state: LogState;
-  /** Entries since the checkpoint that was believed, newest first. */
+  /** Entries since the checkpoint that was used, newest first. */
   readonly tail: readonly LogEntry[];
-  /** Sequence of that checkpoint; 0 for none. */
+  /** Number of that checkpoint; 0 if there was none. */
   readonly checkpoint: number;
-  /** Bytes of the newest entry's object; 0 where there is none. */
+  /** The size of the newest entry's object; 0 if there is none. */
   readonly newestBytes: number;
-  /** What the listing said of that object. */
+  /** The tag of that object in the listing. */
   readonly newestTag: string | undefined;
-  /** Why it is not the whole log. Nothing may be appended then. */
+  /** Why this is not the whole log. Nothing may be appended then. */
   readonly damage: LogDamage | undefined;
 }
 
 /**
- * Reads a log: one listing, then the newest entry and the newest checkpoint together. More only where the entry's tail
- * does not reach the checkpoint, the checkpoint is not to be believed, or what the host remembers is older than both.
+ * Requests the newest entry and the newest checkpoint of a listing. Only decrypting them needs the key, so the key slot is
+ * requested at the same time, and opening takes two rounds of requests.
+ */
+export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
+  const newest = listing.entriesAt(listing.newest).filter(({ size }) => size > 0 && size <= MAX_ENTRY_BYTES);
+  const wanted: NamedObject[] = newest.slice(0, 1);
+  const checkpoint = listing.checkpoints.find((seq) => seq <= listing.newest);
+  if (checkpoint !== undefined) wanted.push(listing.checkpointAt(checkpoint));
+  const answers = wanted.map(({ key, size }): [string, Promise<Uint8Array>] => {
+    const answer = target.get(key, { range: { offset: 0, length: size }, signal });
+    answer.catch(() => {}); // It is reported to the caller that asks for this object.
+    return [key, answer];
+  });
+  return new Map(answers);
+}
+
+/** Gives each prefetched answer once, and passes every other request on. */
+class PrefetchedTarget extends ForwardingTarget {
+  readonly #answers: Map<string, Promise<Uint8Array>>;
+
+  constructor(inner: CloudTarget, answers: Prefetched) {
+    super(inner, 'this prefetched target');
+    this.#answers = new Map(answers);
+  }
+
+  protected override forwardGet(key: string, options: GetOptions): ReturnType<CloudTarget['get']> {
+    const answer = this.#answers.get(key);
+    if (answer === undefined) return this.inner.get(key, options);
+    this.#answers.delete(key);
+    return answer as ReturnType<CloudTarget['get']>;
+  }
+}
+
+/**
+ * Reads a log: one listing, then the newest entry and the newest checkpoint at the same time. It reads more only if the
+ * entry's tail does not reach the checkpoint, the checkpoint can't be used, or the remembered position is older than both.
  *
  * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`, and what the
- * target gives
+ * target throws
  */
 export async function openLog(given: LogSource, options: OpenLogOptions = {}): Promise<OpenedLog> {
   const { prefetched } = options;
@@ -66,7 +111,7 @@ export async function openLog(given: LogSource, options: OpenLogOptions = {}): P
   } catch (error) {
     if (!BackupError.is(error, 'LOG_TRUNCATED')) throw error;
   }
-  // Of what was listed something was not there. It takes two listings to call that damage.
+  // Something that was listed was not there. Only a second listing shows that it is gone.
   return openListed(given, { ...options, listing: undefined });
 }
 
@@ -81,12 +126,12 @@ async function openListed(source: LogSource, options: OpenLogOptions): Promise<O
   }
   const damageAsOf = (openedAsOf: number) =>
     error === undefined ? undefined : { openedAsOf, newestListed: listing.newest, error };
-  // Before a fork there is one history; which of the branches holds, only the host can say.
+  // Before a fork there is one history. Only the host can say which of the branches to keep.
   for await (const seq of numbersBelow(listing, fork ?? Number.POSITIVE_INFINITY, options)) {
     try {
       return { ...(await openAsOf(source, listing, seq, options)), damage: damageAsOf(seq) };
     } catch (caught) {
-      // The last sound entry: what does not authenticate, or does not follow, is none.
+      // This entry does not authenticate, or does not continue the chain: look for the newest one that does.
       if (!BackupError.is(caught, 'LOG_CORRUPT') || onDamage === 'refuse') throw caught;
       error ??= caught;
     }
@@ -95,7 +140,7 @@ async function openListed(source: LogSource, options: OpenLogOptions): Promise<O
   return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined, damage: damageAsOf(0) };
 }
 
-/** Numbers at which objects are named as entries, newest first, as long as they are asked for. */
+/** Numbers for which there is an object with the key of an entry, newest first. */
 async function* numbersBelow(listing: LogListing, limit: number, options: AbortOptions): AsyncGenerator<number> {
   for (let below = limit; ; ) {
     const numbers = listing.numbers.filter((seq) => seq < below);
@@ -108,7 +153,7 @@ async function* numbersBelow(listing: LogListing, limit: number, options: AbortO
   }
 }
 
-/** The log through one entry. */
+/** Reads the log through one entry. */
 async function openAsOf(
   source: LogSource,
   listing: LogListing,
@@ -117,11 +162,11 @@ async function openAsOf(
 ): Promise<Omit<OpenedLog, 'damage'>> {
   const { remembered } = options;
   const checkpoints = new Checkpoints(source, listing, newest);
-  // The second round. A checkpoint's failure is looked at when its turn comes. Below damage it is enough to ask for it then.
+  // The second round of requests. Below damage it is enough to request a checkpoint when it is needed.
   if (newest === listing.newest) checkpoints.fetchFirst(options);
   const chain = await LogChain.from(source, listing, newest, options);
   listing.checkWhole(newest);
-  const { state, checkpoint } = await believe(chain, checkpoints, options);
+  const { state, checkpoint } = await stateOf(chain, checkpoints, options);
   // @mutation remembered-is-in-the-log
   if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
     await chain.reach(remembered.seq + 1, options);
@@ -135,11 +180,11 @@ async function openAsOf(
   return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes, newestTag };
 }
 
-/** A listing of which the newest checkpoint is not ahead of the newest entry. */
+/** A listing whose newest checkpoint is not ahead of its newest entry. */
 async function soundListing(source: LogSource, options: OpenLogOptions): Promise<LogListing> {
   const { signal } = options;
   let listing = options.listing ?? (await LogListing.read(source, { signal }));
-  // An entry and its checkpoint may have come while the listing was being read, and only the second be in it.
+  // An entry and its checkpoint may have arrived while the listing was read, which may then show only the checkpoint.
   for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, { signal });
   await checkNotAhead(source, listing, { signal });
   return listing;
@@ -150,11 +195,11 @@ function isAhead({ newest, checkpoints: [first = 0] }: LogListing): boolean {
 }
 
 /**
- * The state by the newest checkpoint that continues the chain, or else by every entry there is.
+ * Computes the state from the newest checkpoint that the chain confirms, or else from all entries.
  *
- * Rule P11 (decision 023): the chain must reach the checkpoint, and its hash must be the one that follows from the chain.
+ * P11 (decision 023): the chain must reach the checkpoint, and must have the checkpoint's hash at its number.
  */
-async function believe(
+async function stateOf(
   chain: LogChain,
   checkpoints: Checkpoints,
   options: AbortOptions,
@@ -169,7 +214,7 @@ async function believe(
     try {
       return { state: await foldEntries(found, chain.since(found.seq)), checkpoint: found.seq };
     } catch (error) {
-      // Perhaps it is the checkpoint that is wrong. If not, the whole log says the same.
+      // If the checkpoint is not what is wrong, folding the whole log fails in the same way.
       if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
     }
   }
@@ -177,7 +222,7 @@ async function believe(
   return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
 }
 
-/** The checkpoints of a listing that can be read, newest first. */
+/** The readable checkpoints of a listing, newest first. */
 class Checkpoints {
   readonly #source: LogSource;
   readonly #listing: LogListing;
@@ -195,7 +240,7 @@ class Checkpoints {
     const seq = this.#listing.checkpoints.find((each) => each <= this.#newest);
     if (seq === undefined) return;
     const answer = fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
-    answer.catch(() => {}); // `next` sees it.
+    answer.catch(() => {}); // `next` reports it.
     this.#first = { seq, answer };
   }
 
@@ -218,26 +263,19 @@ class Checkpoints {
   }
 }
 
-/**
- * Reads every object of the log and holds every link: what opening does not look at. Also where tails say otherwise
- * than the entries themselves, that shows.
- *
- * @returns the state that the entries alone give
- * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target gives
- */
-export async function verifyLog(source: LogSource, options: AbortOptions = {}): Promise<LogState> {
-  return foldEntries(EMPTY_STATE, (await readWholeLog(source, options)).entries);
-}
-
-/** Everything that stands in a log. */
+/** All entries of a log, each with its place in the chain confirmed. */
 export interface WholeLog {
-  /** Oldest first. Whether they make sense together only folding them tells. */
+  /** Oldest first. Only folding them shows whether they are consistent with each other. */
   readonly entries: HashedEntry[];
-  /** What it was read by: it names the checkpoints. */
+  /** The listing by which they were read. It also names the checkpoints. */
   readonly listing: LogListing;
 }
 
-/** Reads every entry of the log and holds every link, and each tail against the entries that it repeats. @throws as {@link verifyLog} */
+/**
+ * Reads every entry of the log, checks every link of the chain, and compares each tail with the entries that it repeats.
+ *
+ * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target throws
+ */
 export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<WholeLog> {
   const listing = await LogListing.read(source, options);
   while (listing.hasMore) await listing.readMore(options);
@@ -252,7 +290,7 @@ export async function readWholeLog(source: LogSource, options: AbortOptions = {}
   return { entries: chain.since(0), listing };
 }
 
-/** Before anything is read: entries are on their way long before their turn comes. */
+/** Checks the sizes of all entries before any of them is requested. */
 function checkSizes(listing: LogListing): void {
   for (const seq of listing.numbers) {
     const large = listing.entriesAt(seq).find(({ size }) => size > MAX_ENTRY_BYTES);

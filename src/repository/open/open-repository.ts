@@ -11,8 +11,7 @@ import { checkWritable, isAuthentic, type RepositoryFormat, type StoredFormat } 
 import { LogListing } from '../log/log-listing.ts';
 import { LogReader } from '../log/log-reader.ts';
 import { LogWriter } from '../log/log-writer.ts';
-import type { LogDamage } from '../log/open-log.ts';
-import { type Prefetched, prefetchLog } from '../log/prefetch.ts';
+import { type LogDamage, type Prefetched, prefetchLog } from '../log/open-log.ts';
 import { RecordStore } from '../packs/record-store.ts';
 import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
 import { type CreationTuning, createRepository } from './create-repository.ts';

@@ -6,8 +6,8 @@ import { openObject, sealObject } from '../format/log-object.ts';
 import { VERIFIED_LOG_KEY } from '../format/object-keys.ts';
 import type { HashedEntry } from '../log/fold.ts';
 import { LogChain } from '../log/log-chain.ts';
-import { LogListing } from '../log/log-listing.ts';
-import { checkNotAhead, forked, type LogSource } from '../log/log-source.ts';
+import { checkNotAhead, LogListing } from '../log/log-listing.ts';
+import { forked, type LogSource } from '../log/log-source.ts';
 import { lowestFork } from '../log/sound-entries.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */

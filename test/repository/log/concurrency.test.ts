@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
-import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
+import { openLog } from '../../../src/repository/log/open-log.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type FaultPlan, seededFaults } from '../../../src/testing/faults.ts';
@@ -10,6 +10,7 @@ import { testSeed, times } from '../../support/randomness.ts';
 import { counted, host, LOG_KEY, sourceOf } from './support/hosts.ts';
 import { InterleavingTarget } from './support/interleaving-target.ts';
 import { idsOf, runJob } from './support/jobs.ts';
+import { verifyLog } from './support/verify-log.ts';
 
 const HOSTS = 5;
 const JOBS = 6;

@@ -3,13 +3,14 @@ import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
-import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
+import { openLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted } from '../../../src/testing/faults.ts';
 import { withCode } from '../../support/with-code.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
 import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf } from './support/hosts.ts';
 import { runJob } from './support/jobs.ts';
+import { verifyLog } from './support/verify-log.ts';
 
 /** What is damaged, forged or of a newer program at the newest end of the log. */
 

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { abortable } from '../../../src/common/abort.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
-import { verifyLog } from '../../../src/repository/log/open-log.ts';
 import type { TargetOperation } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type Fault, type FaultRule, scriptedFaults } from '../../../src/testing/faults.ts';
@@ -13,6 +13,7 @@ import { decodeEntry } from '../format/support/codecs-at-once.ts';
 import { open } from './support/facts.ts';
 import { counted, type HostOptions, host, LOG_KEY, sourceOf } from './support/hosts.ts';
 import { idsOf, runJob } from './support/jobs.ts';
+import { verifyLog } from './support/verify-log.ts';
 
 const keysFact: LogFact = { type: 'keys', added: [], removed: [] };
 const failing =
@@ -314,9 +315,9 @@ describe('cancelling', () => {
   async function cancelledWhilePausing(rules: readonly FaultRule<TargetOperation>[], options: HostOptions = {}) {
     const reason = new Error('enough');
     const abort = new AbortController();
-    const sleep = () => {
+    const sleep = (_delayMs: number, signal?: AbortSignal) => {
       abort.abort(reason);
-      return new Promise<never>(() => {});
+      return abortable(new Promise<never>(() => {}), signal);
     };
     const { writer, calls } = await troubled(rules, { sleep, ...options });
     const outcome = await writer
@@ -494,6 +495,78 @@ describe('a checkpoint that the store is silent about', () => {
     await settled;
     await due;
     expect(failures).toEqual([withCode('TARGET_TIMEOUT')]);
+  });
+});
+
+describe('a turn at the log ends, although the store never answers and the caller has no signal:', () => {
+  const silent: Fault = { kind: 'never-answer' };
+  const ten = 10 * 60_000;
+
+  /** Advances the time as soon as a request or the decision is on its way. */
+  async function outcomeAfter(ms: number, asked: Promise<unknown>, work: Promise<unknown>): Promise<unknown> {
+    const outcome = work.catch((error: unknown) => error);
+    await asked;
+    await vi.advanceTimersByTimeAsync(ms);
+    return outcome;
+  }
+
+  async function silentOn(operation: 'put' | 'list', nth: number, options: HostOptions = {}) {
+    const asked = Promise.withResolvers<void>();
+    const { writer, faulty, target } = await troubled([{ operation, nth, fault: silent }], options);
+    const given = faulty[operation].bind(faulty) as (...args: unknown[]) => never;
+    let calls = operation === 'list' ? 1 : 0; // Opening has listed once.
+    faulty[operation] = (...args: unknown[]) => {
+      if (++calls === nth) asked.resolve();
+      return given(...args);
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    return { writer, faulty, target, asked: asked.promise };
+  }
+
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test.each(['shared', 'single-writer'] as const)('to a put, in %s mode: COMMIT_UNKNOWN', async (mode) => {
+    const { writer, target, asked } = await silentOn('put', 1, { mode });
+    const first = writer.append(() => keysFact);
+    const second = writer.append(() => keysFact);
+    const outcome = await outcomeAfter(ten + 10_000, asked, first);
+    expect(outcome).toMatchObject({ code: 'COMMIT_UNKNOWN', cause: { code: 'TARGET_TIMEOUT' } });
+    await second;
+    // A single writer settles the entry before it sends the next one.
+    expect((await host(target, { mode })).state.seq).toBe(mode === 'shared' ? 1 : 2);
+  });
+
+  test('to the listing before the decision: TARGET_TIMEOUT, and nothing was sent', async () => {
+    const { writer, faulty, asked } = await silentOn('list', 2);
+    const outcome = await outcomeAfter(
+      ten,
+      asked,
+      writer.append(() => keysFact),
+    );
+    expect(outcome).toMatchObject({ code: 'TARGET_TIMEOUT', retryable: true });
+    expect(faulty.callCount('put')).toBe(0);
+    expect((await writer.append(() => keysFact))?.entry.seq).toBe(1);
+  });
+
+  test('to a replay, for as long as the option says', async () => {
+    const { writer, asked } = await silentOn('list', 2, { turnTimeoutMs: 50 });
+    expect(await outcomeAfter(50, asked, writer.catchUp())).toEqual(withCode('TARGET_TIMEOUT'));
+    expect((await writer.catchUp()).seq).toBe(0);
+  });
+
+  test('to what the decision asks', async () => {
+    const { writer, faulty } = await troubled([]);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const asked = Promise.withResolvers<void>();
+    const decide = () => {
+      asked.resolve();
+      return new Promise<never>(() => {});
+    };
+    expect(await outcomeAfter(ten, asked.promise, writer.append(decide))).toEqual(withCode('TARGET_TIMEOUT'));
+    expect(faulty.callCount('put')).toBe(0);
+    expect((await writer.append(() => keysFact))?.entry.seq).toBe(1);
   });
 });
 

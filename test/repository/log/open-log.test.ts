@@ -5,14 +5,14 @@ import { checkpointKey, entryKey } from '../../../src/repository/format/object-k
 import { LogListing } from '../../../src/repository/log/log-listing.ts';
 import { LogReader } from '../../../src/repository/log/log-reader.ts';
 import type { LogPosition } from '../../../src/repository/log/log-source.ts';
-import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
-import { prefetchLog } from '../../../src/repository/log/prefetch.ts';
+import { openLog, prefetchLog } from '../../../src/repository/log/open-log.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { corrupted, scriptedFaults } from '../../../src/testing/faults.ts';
 import { withCode } from '../../support/with-code.ts';
 import { backup, commit, everyFact, hexId, open, pack } from './support/facts.ts';
 import { counted, host, LOG_KEY, logOf, objectsOf, sourceOf, targetOf } from './support/hosts.ts';
+import { verifyLog } from './support/verify-log.ts';
 
 const KEYS = describe.each([
   ['plain', undefined],

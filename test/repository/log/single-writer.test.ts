@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
-import { openLog, verifyLog } from '../../../src/repository/log/open-log.ts';
+import { openLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { withCode } from '../../support/with-code.ts';
 import { counted, host, objectsOf, sourceOf } from './support/hosts.ts';
 import { runJob } from './support/jobs.ts';
+import { verifyLog } from './support/verify-log.ts';
 
 /** P13, decision 022: without create-only. */
 

@@ -1,11 +1,11 @@
 import { BackupError } from '../../../../src/common/errors.ts';
-import { verifyLog } from '../../../../src/repository/log/open-log.ts';
 import type { MemoryTarget } from '../../../../src/targets/memory-target.ts';
 import { seededFaults } from '../../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../../src/testing/faulty-target.ts';
 import { seededRandom } from '../../../../src/testing/seeded-random.ts';
 import { sourceOf } from '../../log/support/hosts.ts';
 import { InterleavingTarget } from '../../log/support/interleaving-target.ts';
+import { verifyLog } from '../../log/support/verify-log.ts';
 import { BLOCK, openIn } from '../../support/repositories.ts';
 import { attempt } from './attempt.ts';
 import { Guest } from './guest.ts';

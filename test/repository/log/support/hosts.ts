@@ -1,8 +1,7 @@
 import type { LogFact } from '../../../../src/repository/format/log-entry.ts';
-import { LogReader } from '../../../../src/repository/log/log-reader.ts';
+import { LogReader, type LogReaderOptions } from '../../../../src/repository/log/log-reader.ts';
 import type { LogSource } from '../../../../src/repository/log/log-source.ts';
 import { LogWriter, type LogWriterOptions } from '../../../../src/repository/log/log-writer.ts';
-import type { OpenLogOptions } from '../../../../src/repository/log/open-log.ts';
 import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
 import type { TargetOperation } from '../../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
@@ -15,7 +14,7 @@ export function sourceOf(target: CloudTarget, options: Partial<Omit<LogSource, '
   return { target, logKey: undefined, mode: 'shared', ...options };
 }
 
-export interface HostOptions extends LogWriterOptions, OpenLogOptions {
+export interface HostOptions extends LogWriterOptions, LogReaderOptions {
   logKey?: Uint8Array | undefined;
   mode?: LogSource['mode'];
 }
