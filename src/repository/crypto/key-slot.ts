@@ -29,12 +29,12 @@ import {
 
 /**
  * Key slots: `docs/FORMAT.md`, section 3. A slot is bound to its repository and its own name, and signed as a whole with
- * the key that it wraps: so whoever holds the key can tell of every slot, and of every bit of it, whether it is whole.
+ * the key that it wraps. So a program that has the key finds every slot, and every bit of it, that somebody changed.
  */
 
 /** Which slot of which repository. */
 export interface SlotName {
-  /** `undefined` where the slot is to say it. */
+  /** `undefined` where the slot's own copy of `format` says it. */
   readonly repositoryId: Uint8Array | undefined;
   /** 16 hex digits. */
   readonly slot: string;
@@ -81,7 +81,7 @@ export function newRepositoryKey(unlock: CheckedUnlock): Uint8Array<ArrayBuffer>
   return hedgedBytes(KEY_BYTES, undefined, 'repository key', unlock.kind, openerOf(unlock));
 }
 
-/** What copies of one process memory differ in, that make different slots and repositories. */
+/** By this, copies of one process memory that make different slots or repositories differ. */
 function openerOf(unlock: CheckedUnlock): Uint8Array | string {
   return unlock.kind === 'provider' ? unlock.provider.id : secretOf(unlock);
 }
@@ -180,7 +180,7 @@ export async function openKeySlot(
   if (isOurs) return { key, format };
   // A provider may have given another key without noticing; GCM would have noticed, so there the slot was tampered with.
   if (slot.kind === 'provider') throw refused('its provider gave another key');
-  throw corrupt('it was not made by who holds the key in it');
+  throw corrupt('its MAC is not the one of the key in it');
 }
 
 /**
@@ -204,7 +204,7 @@ export function checkKeySlot(
     if (isOurs || signedObject === undefined) return error;
   }
   // @mutation slot-is-signed
-  return isOurs ? undefined : corrupt("it was not made by anybody who has the repository's key");
+  return isOurs ? undefined : corrupt("its MAC is not the one of the repository's key");
 }
 
 function isOfAnother({ repositoryId }: RepositoryFormat, expected: Uint8Array | undefined): boolean {

@@ -3,6 +3,11 @@ import { BackupError } from '../../common/errors.ts';
 import { contentId, hkdf, hmac, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from '../format/derivation.ts';
 import type { RecordIds, RecordKind } from '../format/record.ts';
 
+/**
+ * The keys of a repository. This folder derives them (this file), wraps them in key slots (`key-slot.ts`), and opens slots with
+ * what the host gives (`unlock.ts`, `unlock-repository.ts`). It reads and writes no store.
+ */
+
 interface Secrets {
   readonly repository: Uint8Array<ArrayBuffer>;
   readonly contentId: Uint8Array<ArrayBuffer>;
@@ -13,11 +18,11 @@ interface Secrets {
 }
 
 /**
- * Everything that `docs/FORMAT.md`, section 4, derives from a repository's key, or its counterparts in a plain
- * repository. Keys are private fields, so that neither an error nor an inspected object shows them. What the getters
+ * The keys that `docs/FORMAT.md`, section 4, derives from a repository's key, and what takes their part in a plain repository.
+ * Keys are private fields, so that neither an error nor an inspected object shows them. What the getters
  * give are the keys themselves, not copies: {@link RepositoryKeys.wipe} zeroes those too.
  *
- * @throws `CLOSED` from everything once wiped: a zeroed key would seal for anybody to read
+ * @throws `CLOSED` from everything after {@link RepositoryKeys.wipe}: anybody can open what a zeroed key has sealed
  */
 export class RepositoryKeys implements RecordIds {
   /** Whether records, footers and log entries are encrypted. */
@@ -52,7 +57,7 @@ export class RepositoryKeys implements RecordIds {
     });
   }
 
-  /** What key slots wrap. `undefined` in a plain repository, as all of these keys. */
+  /** The key that key slots wrap. It is `undefined` in a plain repository, like all of these keys. */
   get repositoryKey(): Uint8Array | undefined {
     return this.#live()?.repository;
   }

@@ -23,7 +23,7 @@ export function scryptWork({ n, r, p }: ScryptCost): number {
   return n * r * p;
 }
 
-/** Whether a stranger's parameters are within what a reader is ready to spend: checked before any work. */
+/** Whether the parameters of a slot are within a reader's limits. A slot may be an attacker's, so this is checked before any work. */
 export function scryptCostIsAllowed(cost: ScryptCost): boolean {
   const { n, r, p } = cost;
   const positive = [n, r, p].every((value) => Number.isSafeInteger(value) && value >= 1);

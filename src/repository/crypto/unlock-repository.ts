@@ -42,7 +42,7 @@ const MAX_WORK = 64 * USUAL_WORK;
  * say.
  *
  * A slot that is damaged, was removed meanwhile or can't be read now does not keep the others from opening. If none
- * opens, the error is the one that tells most: what kept a slot from being tried; else `KEY_REFUSED`; else what is
+ * opens, the error is the one that explains most: what kept a slot from being tried; else `KEY_REFUSED`; else what is
  * wrong with the slots.
  *
  * @throws `KEY_REFUSED`; `KEY_SLOT_CORRUPT`; `REPOSITORY_UNSUPPORTED`; `LIMIT_EXCEEDED` when there are slots left after as

@@ -37,7 +37,7 @@ export interface KeyProvider {
  * - `passphrase`: text that is not empty. Its Unicode form does not matter. Bytes are UTF-8, for callers who want to
  *   zero them afterwards
  * - `key`: 32 bytes of good randomness, not a passphrase
- * - `provider`: somebody else wraps the key
+ * - `provider`: a key provider of the host wraps the key
  *
  * @public
  */
@@ -118,7 +118,7 @@ function checkProvider(provider: unknown, name: string): KeyProvider {
   return provider as KeyProvider;
 }
 
-/** Works with the key that wraps the repository's key, and zeroes it: also where nobody waits for it any more. */
+/** Calls `work` with the key that wraps the repository's key, and zeroes that key, also after an abort. */
 export async function withWrappingKey<T>(
   unlock: CheckedUnlock,
   salt: Uint8Array,
@@ -151,12 +151,12 @@ async function wrappingKey(
   return hkdf(secretOf(unlock), salt, 'cow1 raw key');
 }
 
-/** What it is made of. */
+/** The secret that the wrapping key is made of. */
 export function secretOf(unlock: CheckedUnlock): Uint8Array {
   return unlock.kind === 'passphrase' ? unlock.passphrase : (unlock as { key: Uint8Array }).key;
 }
 
-/** Calls of somebody else's code with the repository's key. It may fail, answer with anything, or never answer. */
+/** A provider is the host's code: its calls may fail, return anything, or never settle. */
 
 /** Most bytes that a provider makes of a key. */
 export const MAX_WRAPPED_BYTES = 16 * 1024;
@@ -174,7 +174,7 @@ export async function wrapByProvider(
       // A copy before `given` is zeroed: they may be one array.
       return isBytes(answer) ? Uint8Array.from(answer) : answer;
     } finally {
-      wipeBytes(given); // Also where nobody waits for the answer any more.
+      wipeBytes(given); // Also after an abort, when the answer comes late.
     }
   });
   if (isBytes(wrapped) && wrapped.length > 0 && wrapped.length <= MAX_WRAPPED_BYTES) return Uint8Array.from(wrapped);
@@ -203,7 +203,7 @@ async function answerOf(call: string, { signal }: AbortOptions, work: () => Prom
   }
 }
 
-/** What an answer is, and nothing of what it says: it may be half a key. */
+/** The kind and size of an answer, without its content: it may be half a key. */
 function sizeOf(answer: unknown): string {
   if (isBytes(answer)) return `${answer.length} bytes`;
   return typeof answer === 'string' ? 'a string' : described(answer);

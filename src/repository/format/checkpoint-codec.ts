@@ -10,13 +10,13 @@ import { stateFrom } from './state-decoding.ts';
 import { statePlain } from './state-encoding.ts';
 import { mostWeight, stateWeight } from './state-weight.ts';
 
-/** Checkpoints: `docs/FORMAT.md`, section 9. One is a cache: where it can't be written or believed, the log is walked. */
+/** Checkpoints: `docs/FORMAT.md`, section 9. They are caches: where one is missing or not valid, the log is read instead. */
 
 /** Most bytes of a checkpoint's object. */
 export const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
 /** Most bytes of what it holds, decompressed. */
 export const MAX_CHECKPOINT_RAW_BYTES = 64 * 1024 * 1024;
-/** A few KB must not become 64 MiB: so many bytes come of each compressed one at most, beyond the first 64 KiB. */
+/** The most bytes that each compressed byte may give beyond the first 64 KiB: a few KB must not become 64 MiB. */
 const MAX_RATIO = 128;
 const HEAD_BYTES = 5;
 /** Backups of one volume have most runs in common, and names of fields repeat: it pays to look a bit further. */

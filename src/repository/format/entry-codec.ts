@@ -11,7 +11,7 @@ import type { LogEntry, LogFact } from './log-entry.ts';
 import { openingObject, sealingObject } from './log-object.ts';
 
 /**
- * Entries and their objects: `docs/FORMAT.md`, section 8. An entry may have some megabytes, so everything here is done in
+ * Log entries and their objects: `docs/FORMAT.md`, section 8. An entry may have several megabytes, so all of this works in
  * steps, for `runInSteps`.
  */
 
@@ -22,7 +22,7 @@ export const MAX_TAIL = 64;
 /** A writer leaves out the oldest entries of a tail that would be longer: it is there to save requests, not to cost bytes. */
 export const MAX_TAIL_BYTES = 1024 * 1024;
 
-/** An entry as it stands in its object. */
+/** An entry as it is in its object. */
 export interface DecodedEntry {
   readonly entry: LogEntry;
   /** Newest first: the entries from `seq - 1` down. */
@@ -38,8 +38,8 @@ const MAX_OVERHEAD = 64;
 const NO_HASH = new Uint8Array(32);
 
 /**
- * The object of an entry. What it would be decoded to comes with it: an entry stays for ever, so nothing is written that
- * would not be read.
+ * The object of an entry, together with what decoding it gives: an entry is never deleted, so no entry is written that a
+ * reader would refuse.
  *
  * @param logKey - 32 bytes, of an encrypted repository
  * @param tail - newest first; what does not fit is left out at its old end
@@ -112,7 +112,7 @@ export function* formatCopyIn(bytes: Uint8Array): Steps<Uint8Array | undefined> 
   }
 }
 
-/** A commit id that copies of one process memory share only for an entry that says the same. */
+/** A commit id: copies of one process memory draw the same one only for entries that say the same. */
 export function* commitIdFor(
   logKey: Uint8Array | undefined,
   entry: Omit<LogEntry, 'commitId'> & LogFact,

@@ -30,7 +30,7 @@ export interface PackBytes {
   readonly bytes: number;
 }
 
-/** A child by its id and its place. */
+/** A child: its id and its location. */
 export interface NodeRef {
   readonly id: Uint8Array;
   readonly location: Location;
@@ -38,7 +38,7 @@ export interface NodeRef {
   readonly usage: readonly PackBytes[] | undefined;
 }
 
-/** A node as it was read, kept as the bytes it came in. */
+/** A node, kept as the bytes that were read. */
 export class InnerNode {
   readonly level: number;
   readonly identityLength: number;

@@ -32,27 +32,27 @@ export type LogFact =
     }
   | { readonly type: 'abort'; readonly session: number }
   | { readonly type: 'forget'; readonly backups: readonly string[] }
-  /** Backups that nobody forgets before they are released; of one that is held already the reason is replaced. */
+  /** Backups that can't be forgotten before they are released. A second hold of a backup replaces the reason of the first. */
   | { readonly type: 'hold'; readonly backups: readonly string[]; readonly reason: string | undefined }
   | { readonly type: 'release'; readonly backups: readonly string[] }
   | {
       readonly type: 'collect';
-      /** Of a repacker: it ends with this entry. */
+      /** The session of a repacker, which ends with this entry. */
       readonly session: number | undefined;
-      /** A repacker's packs, which become known. */
+      /** The packs of a repacker, which become known. */
       readonly newPacks: readonly CommittedPack[];
-      /** Condemned. */
+      /** Packs that this entry condemns. */
       readonly packs: readonly PackName[];
-      /** Sessions of which every pack not known otherwise is condemned. */
+      /** Sessions of which every pack is condemned that is not known. */
       readonly sessions: readonly number[];
       readonly fence: readonly number[];
       readonly relocate: readonly Relocation[];
-      /** Condemned earlier, and seen to be gone: the fold no longer carries them. */
+      /** Packs that were condemned earlier and are gone: the state no longer carries them. */
       readonly gonePacks: readonly PackName[];
       readonly goneSessions: readonly number[];
       /**
-       * Open and fenced sessions, and collections that condemned what is not gone yet, that count from this entry on: their
-       * own times lay ahead of the collector's, or were another host's.
+       * Sessions that are open or fenced, and collections that condemned what is not gone yet, whose age counts from this entry
+       * on: their own times were ahead of the collector's clock, or came from another host's.
        */
       readonly redated: readonly number[];
     }
@@ -72,12 +72,12 @@ export interface PackRecord {
   readonly sha256: Uint8Array;
 }
 
-/** A pack that an entry makes known. An adopted session's packs keep the place that they were uploaded to. */
+/** A pack that an entry makes known. An adopted session's packs keep their keys. */
 export interface CommittedPack extends PackRecord {
   readonly session: number;
 }
 
-/** A record of kind 5: packs of a commit that are too many to list in its entry. */
+/** A record of kind 5, which lists the packs of a commit where they are too many for its entry. */
 export interface PackTable {
   readonly id: Uint8Array;
   readonly location: Location;
@@ -85,7 +85,7 @@ export interface PackTable {
   readonly packs: number;
 }
 
-/** A record of kind 6: where everything that is still needed of a condemned pack stands now. */
+/** A record of kind 6: where all records of a condemned pack are now that are still needed. */
 export interface Relocation {
   /** The condemned pack. */
   readonly pack: PackName;
@@ -93,7 +93,7 @@ export interface Relocation {
   readonly location: Location;
 }
 
-/** A backup as its commit entry tells of it. */
+/** A backup as its commit entry has it. */
 export interface BackupRecord {
   readonly id: string;
   readonly volume: string;

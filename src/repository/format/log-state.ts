@@ -14,19 +14,19 @@ export interface LogState {
   readonly seq: number;
   /** Of entry `seq`; zeroes before the first. */
   readonly hash: Uint8Array;
-  /** Those that are not forgotten, by id, oldest first. */
+  /** Backups that are not forgotten, by id, the oldest first. */
   readonly backups: ReadonlyMap<string, StoredBackup>;
-  /** Forgotten ones that an open session has pinned as its base (P3). */
+  /** Forgotten backups that an open session has pinned as its base (P3). */
   readonly pinned: ReadonlyMap<string, StoredBackup>;
-  /** By volume: its newest backup, also a forgotten one. */
+  /** The newest backup of each volume, even a forgotten one. */
   readonly heads: ReadonlyMap<string, string>;
-  /** Open ones. */
+  /** The open sessions, by number. */
   readonly sessions: ReadonlyMap<number, Session>;
-  /** Fenced and not condemned: what may still be adopted (P6). */
+  /** Sessions that are fenced and not condemned: they may still be adopted (P6). */
   readonly fenced: ReadonlyMap<number, Session>;
-  /** By session: those of its packs that a commit or a repacker's collection made known, and that are not condemned. */
+  /** By session: its packs that a commit or a repacker's collection made known and that are not condemned. */
   readonly known: ReadonlyMap<number, KnownPacks>;
-  /** By pack key: condemned, and not yet seen to be gone. */
+  /** Packs by key that are condemned and may still be there. */
   readonly condemned: ReadonlyMap<string, CondemnedPack>;
   /** Sessions of which every pack that is not known is condemned. */
   readonly condemnedSessions: ReadonlyMap<number, Condemnation>;
@@ -34,12 +34,12 @@ export interface LogState {
   readonly relocations: ReadonlyMap<string, Relocation>;
   /**
    * By the key of the condemned pack: tables of it that a collection replaced or ended, the newest first. They lead to what that
-   * collection condemned, so they stay as long as any of it may be there, for who has a forgotten backup open.
+   * collection condemned, so they stay while any of it may be there, for readers that have a forgotten backup open.
    */
   readonly formerRelocations: ReadonlyMap<string, readonly FormerRelocation[]>;
-  /** Keys of packs that dedup leaves alone (P10). */
+  /** Packs by key that deduplication does not refer to (P10). */
   readonly quarantined: ReadonlyMap<string, PackName>;
-  /** Key slots that an entry added and none removed. The one that the repository was made with stands in `format`. */
+  /** Key slots that an entry added and none removed. `format` names the one that the repository was made with. */
   readonly keySlots: ReadonlySet<string>;
   /** Key slots that an entry removed permanently: their objects may be there still. */
   readonly removedSlots: ReadonlySet<string>;
@@ -49,21 +49,21 @@ export interface LogState {
 export interface StoredBackup extends BackupRecord {
   /** Number of that entry: the one order of backups that does not rest on clocks. */
   readonly seq: number;
-  /** Milliseconds since 1970 by the clock of who committed it. */
+  /** Milliseconds since 1970 by the clock of the host that committed it. */
   readonly committedAt: number;
   readonly session: number;
-  /** While it is held: it can't be forgotten. */
+  /** There while the backup is held and can't be forgotten. */
   readonly hold?: BackupHold | undefined;
 }
 
 /** Why a backup must not be forgotten, and since when. */
 export interface BackupHold {
-  /** Milliseconds since 1970 by the clock of who held it; informational. */
+  /** Milliseconds since 1970 by the clock of the host that held it; informational. */
   readonly at: number;
   readonly reason: string | undefined;
 }
 
-/** As its `open` entry tells of it. */
+/** A session, as its `open` entry has it. */
 export interface Session {
   /** Number of its `open` entry. */
   readonly seq: number;
@@ -73,7 +73,7 @@ export interface Session {
   /** By volume: the pinned base. */
   readonly volumes: ReadonlyMap<string, string | undefined>;
   readonly adopted: readonly number[];
-  /** The collection that it counts from, where its own time said nothing. */
+  /** The collection from which its age counts, where its own time could not be used. */
   readonly dated?: EntryTime | undefined;
   /** Of a fenced one: the entry that fenced it, and the owner of that entry's session; none where it was a collection. */
   readonly fencedBy?: (EntryTime & { readonly owner: string | undefined }) | undefined;
@@ -98,7 +98,7 @@ export interface KnownPacks {
   readonly dead: ReadonlySet<string>;
 }
 
-/** The `collect` entry that condemned something, or a later one that it counts from. Only the grace towards readers goes by it. */
+/** The `collect` entry that condemned something, or a later one from which its age counts. Only the grace period uses it. */
 export interface Condemnation extends EntryTime {}
 
 export interface CondemnedPack extends Condemnation {

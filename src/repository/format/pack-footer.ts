@@ -5,7 +5,7 @@ import { opening, sealing } from './aead.ts';
 import { packKey } from './object-keys.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 
-/** A pack's table of contents: `docs/FORMAT.md`, section 5. */
+/** A pack's footer, which lists its records: `docs/FORMAT.md`, section 5. */
 
 /** One record of a pack. */
 export interface FooterRow {

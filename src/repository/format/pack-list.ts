@@ -10,7 +10,7 @@ import { mapCorrupt } from './record-parts.ts';
 export const PACK_NAME_BYTES = 24;
 const MAX_SESSION_HIGH = 2 ** 21; // Sessions are integers up to 2^53 - 1.
 
-/** A table as it is in a record. Names are made when they are asked for: most never are. */
+/** A list as it is in a record. A name is decoded when it is first asked for: most never are. */
 export class PackList {
   readonly count: number;
   /** Bytes of it in the record. */
@@ -57,7 +57,7 @@ export class PackList {
   }
 }
 
-/** Makes a table while a record is encoded. */
+/** Makes a list while a record is encoded. */
 export class PackListBuilder {
   readonly names: PackName[] = [];
   readonly #byObject = new Map<PackName, number>();

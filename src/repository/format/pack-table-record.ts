@@ -9,7 +9,7 @@ import { MAX_RAW_LENGTH } from './record.ts';
 const corrupt = corruptError('RECORD_CORRUPT', 'a table of packs');
 
 const ROW_BYTES = 60;
-/** As many packs as one table lists at most. */
+/** The most packs that one table lists. */
 export const MAX_TABLE_PACKS = Math.floor(MAX_RAW_LENGTH[5] / ROW_BYTES);
 
 /** @param packs - at most {@link MAX_TABLE_PACKS} */

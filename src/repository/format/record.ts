@@ -1,6 +1,4 @@
-/**
- * What is stored in packs, and where. Kinds, codecs and limits are part of the format: `docs/FORMAT.md`, sections 4 to 6.
- */
+/** Records, packs and locations, with the kinds, codecs and limits of the format: `docs/FORMAT.md`, sections 4 to 6. */
 
 /** Kinds of sealed records by their number. */
 export const RecordKind = {
@@ -38,34 +36,34 @@ export interface PackName {
   readonly random: string;
 }
 
-/** Where a sealed record stands. */
+/** Where a sealed record is. */
 export interface Location {
   readonly pack: PackName;
   /** Bytes from the start of the pack. */
   readonly offset: number;
-  /** Bytes as sealed. */
+  /** Bytes of the sealed record. */
   readonly storedLength: number;
   readonly codec: Codec;
-  /** Bytes once opened. */
+  /** Bytes of the opened record. */
   readonly rawLength: number;
 }
 
 export interface ReadRecordOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Whether to keep it in memory; a walk over everything had better not. @defaultValue true */
+  /** Whether to keep the record in memory; `false` for a walk over everything. @defaultValue true */
   readonly keep?: boolean | undefined;
 }
 
-/** Reads records from wherever they are, opened and checked against their ids. */
+/** Reads records, opens them, and checks them against their ids. */
 export interface RecordReader {
   /** @throws `RECORD_CORRUPT` when the bytes are not what the id says, `PACK_MISSING`, and what the target gives */
   read(kind: RecordKind, id: Uint8Array, location: Location, options?: ReadRecordOptions): Promise<Uint8Array>;
 }
 
-/** Stores records, and says where. Several may be under way at once. */
+/** Stores records. Several writes may be under way at once. */
 export interface RecordWriter {
   /**
-   * Seals `raw` and adds it to a pack. Resolves once its place is known; the pack may be uploaded later.
+   * Seals `raw` and adds it to a pack. Resolves once the location is known; the pack may be uploaded later.
    *
    * @param hint - the block's number, or the first block that a node or run chunk covers
    */

@@ -2,13 +2,13 @@ import { corruptError } from '../../common/errors.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
 
-/** Records of kind 6: where the records of a pack that was condemned are now. `docs/FORMAT.md`, section 8. */
+/** Relocation tables (kind 6), which say where the records of a condemned pack are now: `docs/FORMAT.md`, section 8. */
 
 const corrupt = corruptError('RECORD_CORRUPT', 'a relocation table');
 
 /** One record that was moved. Its bytes, codec and lengths are what they were. */
 export interface RelocationRow {
-  /** Where it stood in the old pack, in bytes. */
+  /** Its offset in the old pack, in bytes. */
   readonly offset: number;
   readonly to: { readonly pack: PackName; readonly offset: number; readonly storedLength: number };
 }

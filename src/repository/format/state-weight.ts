@@ -7,7 +7,7 @@ import type { KnownPacks, LogState, Session, StoredBackup } from './log-state.ts
  * a store is bounded by the bytes that were fetched: `docs/FORMAT.md`, section 9.
  */
 
-/** Of an element of each of these, with what it is named by. */
+/** The weight of one element of each kind, with its key. */
 export const WEIGHT = {
   head: 120,
   known: 500,
@@ -28,7 +28,7 @@ const SESSION = 500;
 const VOLUME = 64;
 const ADOPTED = 16;
 
-/** Any state may weigh so much, however short the checkpoint is. */
+/** The weight that any state may have, however short its checkpoint is. */
 const FREE_WEIGHT = 2 ** 23;
 /** A backup weighs some thousand bytes, of which 16 are random, and most others differ from those of the backup before. */
 const WEIGHT_OF_BYTE = 40;
@@ -62,7 +62,7 @@ export function knownWeight({ packs, tables, dead }: KnownPacks): number {
   return WEIGHT.known + WEIGHT.name * (packs.size + dead.size) + WEIGHT.table * tables.length;
 }
 
-/** Of a whole state: what {@link mostWeight} must allow for its checkpoint to be read. */
+/** The weight of a whole state. A reader takes its checkpoint only where {@link mostWeight} allows this much. */
 export function* stateWeight(state: LogState): Steps<number> {
   const steps = new StepCounter();
   let weight =
