@@ -69,6 +69,25 @@ export class MsgpackReader {
     return values[0];
   }
 
+  /** Reads a map. A value that is longer than a step is an {@link UndecodedArray}, which is decoded by its elements. */
+  *fields(): Steps<Record<string, unknown>> {
+    const fields: Record<string, unknown> = {};
+    const field = (key: string) => this.#field(key, fields);
+    yield* this.map(field);
+    return fields;
+  }
+
+  *#field(key: string, fields: Record<string, unknown>): Steps<void> {
+    const start = this.#walker.position;
+    const values = this.#group(1);
+    if (values === undefined) yield* this.skip();
+    const name = key === '__proto__' ? '__proto_' : key; // As msgpackr renames it.
+    fields[name] =
+      values === undefined
+        ? new UndecodedArray(this.#bytes.subarray(start, this.#walker.position), this.#code)
+        : values[0];
+  }
+
   /** Reads one value of any kind. */
   *value(): Steps<unknown> {
     if (this.#walker.position - this.#pausedAt >= SLICE_BYTES) {
@@ -148,10 +167,29 @@ export class MsgpackReader {
   }
 }
 
-/** Does what `decodeMsgpack` does, in steps. */
-export function* decodeMsgpackInSteps(bytes: Uint8Array, code: BackupErrorCode): Steps<unknown> {
+/**
+ * A value that was skipped. What is wrong with it is found at its first wrong element, and only that has taken memory:
+ * values of a hostile writer can take a hundred times their bytes.
+ */
+export class UndecodedArray {
+  readonly #bytes: Uint8Array;
+  readonly #code: BackupErrorCode;
+
+  constructor(bytes: Uint8Array, code: BackupErrorCode) {
+    this.#bytes = bytes;
+    this.#code = code;
+  }
+
+  /** Calls `take` with each element. @throws an error with the code of the bytes for a value that is no array */
+  each(take: (item: unknown) => Steps<void> | void): Steps<void> {
+    return new MsgpackReader(this.#bytes, this.#code).list(take);
+  }
+}
+
+/** Decodes a map, in steps. See {@link MsgpackReader.fields}. */
+export function* decodeFieldsInSteps(bytes: Uint8Array, code: BackupErrorCode): Steps<Record<string, unknown>> {
   const reader = new MsgpackReader(bytes, code);
-  const value = yield* reader.value();
+  const fields = yield* reader.fields();
   reader.end();
-  return value;
+  return fields;
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decodeMsgpack, encodeMsgpack } from '../../src/common/msgpack.ts';
-import { decodeMsgpackInSteps, MsgpackReader } from '../../src/common/msgpack-reader.ts';
+import { decodeFieldsInSteps, MsgpackReader, UndecodedArray } from '../../src/common/msgpack-reader.ts';
 import {
   encodeMsgpackInSteps,
   MsgpackArray,
@@ -21,7 +21,14 @@ function run<T>(work: Generator<void, T, void>): { value: T; pauses: number } {
   }
 }
 
-const decode = (bytes: Uint8Array) => run(decodeMsgpackInSteps(bytes, 'STATE_CORRUPT'));
+function* all(bytes: Uint8Array): Generator<void, unknown, void> {
+  const reader = new MsgpackReader(bytes, 'STATE_CORRUPT');
+  const value = yield* reader.value();
+  reader.end();
+  return value;
+}
+
+const decode = (bytes: Uint8Array) => run(all(bytes));
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n * 1000);
 
 /** Long ones of every shape. */
@@ -171,5 +178,45 @@ describe('a reader', () => {
       Uint8Array.from([...new Array(depth).fill(0x91), ...encodeMsgpack(numbers(9000))]);
     expect(() => decode(around(15))).not.toThrow();
     expect(() => decode(around(16))).toThrow(refused);
+  });
+});
+
+describe('fields', () => {
+  const fieldsOf = (value: unknown) => run(decodeFieldsInSteps(encodeMsgpack(value), 'STATE_CORRUPT')).value;
+  const taken = (array: unknown, take: (item: unknown) => void = () => {}) => {
+    const items: unknown[] = [];
+    run(
+      (array as UndecodedArray).each((item) => {
+        items.push(item);
+        take(item);
+      }),
+    );
+    return items;
+  };
+
+  test('that are short are decoded; long arrays are, by their elements', () => {
+    const fields = fieldsOf({ a: null, b: [1, 2], c: numbers(50_000), __proto__: 3, d: 'x' });
+    expect(fields).toMatchObject({ a: null, b: [1, 2], d: 'x' });
+    expect(fields.c).toBeInstanceOf(UndecodedArray);
+    expect(taken(fields.c)).toEqual(numbers(50_000));
+  });
+
+  test('of which an element is wrong: those after it are not decoded', () => {
+    const bomb = fieldsOf({ list: Array.from({ length: 200_000 }, (_, n) => `${n}`) }).list;
+    const looked: unknown[] = [];
+    const refuse = (item: unknown) => {
+      looked.push(item);
+      throw new Error('wrong');
+    };
+    expect(() => taken(bomb, refuse)).toThrow('wrong');
+    expect(looked).toEqual(['0']);
+  });
+
+  test('that are long and no array, or that stand there twice, are refused', () => {
+    const map = fieldsOf({ a: Object.fromEntries(numbers(20_000).map((n) => [`name ${n}`, n])) }).a;
+    expect(() => taken(map)).toThrow(refused);
+    const twice = Uint8Array.of(0x82, 0xa1, 0x61, 1, 0xa1, 0x61, 2);
+    expect(() => run(decodeFieldsInSteps(twice, 'STATE_CORRUPT'))).toThrow(refused);
+    expect(() => fieldsOf([1])).toThrow(refused);
   });
 });

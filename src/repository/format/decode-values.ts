@@ -1,6 +1,7 @@
 import { BackupError, type CorruptError, corruptError } from '../../common/errors.ts';
+import { UndecodedArray } from '../../common/msgpack-reader.ts';
 import { isBytes } from '../../common/realms.ts';
-import type { Steps } from '../../common/yield-to-event-loop.ts';
+import { runAtOnce, type Steps } from '../../common/yield-to-event-loop.ts';
 import { MAX_SEQ } from './object-keys.ts';
 import { type Codec, type Location, MAX_RAW_LENGTH, type PackName } from './record.ts';
 import { locationFault } from './record-parts.ts';
@@ -39,27 +40,41 @@ export class ValueCheck {
   }
 
   map(value: unknown, what: string): PlainMap {
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || isBytes(value)) {
+    const isOther = Array.isArray(value) || isBytes(value) || value instanceof UndecodedArray;
+    if (typeof value !== 'object' || value === null || isOther) {
       throw this.corrupt(`${what} is not a map`);
     }
     return value as PlainMap;
   }
 
-  /** Items of an array, each through `read`. */
+  /** Items of an array, each through `read`, at most `most` of them. */
   list<T>(value: unknown, what: string, read: (item: unknown) => T, most = Infinity): T[] {
-    if (!Array.isArray(value) || value.length > most) throw this.corrupt(`${what} is not an array, or too long`);
-    return value.map(read);
+    const items: T[] = [];
+    const take = (item: unknown) => {
+      if (items.length >= most) throw this.corrupt(`${what} is too long`);
+      items.push(read(item));
+    };
+    runAtOnce(this.each(value, what, take));
+    return items;
   }
 
   /** As {@link list}, in steps: for arrays that may be long. @param atOnce - so many items are read in one step */
   *longList<T>(value: unknown, what: string, read: (item: unknown) => T, atOnce = ITEMS_AT_ONCE): Steps<T[]> {
-    if (!Array.isArray(value)) throw this.corrupt(`${what} is not an array`);
     const items: T[] = [];
-    for (const item of value as readonly unknown[]) {
-      items.push(read(item));
-      if (items.length % atOnce === 0) yield;
-    }
+    yield* this.each(value, what, function* (item): Steps<void> {
+      if (items.push(read(item)) % atOnce === 0) yield;
+    });
     return items;
+  }
+
+  /** Calls `take` with each item of an array, which may not be decoded yet. */
+  *each(value: unknown, what: string, take: (item: unknown) => Steps<void> | void): Steps<void> {
+    if (value instanceof UndecodedArray) return yield* value.each(take);
+    if (!Array.isArray(value)) throw this.corrupt(`${what} is not an array`);
+    for (const item of value as readonly unknown[]) {
+      const steps = take(item);
+      if (steps !== undefined) yield* steps;
+    }
   }
 
   tuple(value: unknown, length: number, what: string): unknown[] {

@@ -1,7 +1,7 @@
 import { BackupError } from '../../common/errors.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
 import { sha256InSteps } from '../../common/long-bytes.ts';
-import { decodeMsgpackInSteps } from '../../common/msgpack-reader.ts';
+import { decodeFieldsInSteps } from '../../common/msgpack-reader.ts';
 import { encodeMsgpackInSteps, MsgpackArray, MsgpackEncoded, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { isBytes } from '../../common/realms.ts';
 import type { Steps } from '../../common/yield-to-event-loop.ts';
@@ -84,19 +84,16 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
   const what = `entry ${seq}`;
   if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
   const body = yield* openingObject(logKey, 'cow1 log', seq, bytes);
-  const fields = logValue.map(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), what);
+  const fields = yield* decodeFieldsInSteps(body, 'LOG_CORRUPT');
   const entry = yield* entryIn(fields);
   if (entry.seq !== seq) throw logCorrupt(`${what} says that it is number ${entry.seq}`);
-  const plainTail: unknown = fields.tail;
-  if (!Array.isArray(plainTail) || plainTail.length > MAX_TAIL) {
-    throw logCorrupt(`the tail of ${what} is not an array, or too long`);
-  }
   const tail: LogEntry[] = [];
-  for (const plain of plainTail as readonly unknown[]) {
+  yield* logValue.each(fields.tail, `the tail of ${what}`, function* (plain): Steps<void> {
+    if (tail.length === MAX_TAIL) throw logCorrupt(`the tail of ${what} is too long`);
     const earlier = yield* entryIn(plain);
     tail.push(earlier);
     if (earlier.seq !== seq - tail.length) throw logCorrupt(`the tail of ${what} leaves an entry out`);
-  }
+  });
   return { entry, tail, hash: yield* sha256InSteps(bytes), sizeBytes: bytes.length };
 }
 
@@ -104,7 +101,7 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
 export function* formatCopyIn(bytes: Uint8Array): Steps<Uint8Array | undefined> {
   try {
     const body = yield* openingObject(undefined, 'cow1 log', 0, bytes);
-    const { format } = logValue.map(yield* decodeMsgpackInSteps(body, 'LOG_CORRUPT'), 'an entry');
+    const { format } = yield* decodeFieldsInSteps(body, 'LOG_CORRUPT');
     return isBytes(format) ? format : undefined;
   } catch (error) {
     if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;
