@@ -10,9 +10,13 @@ import { writtenSinceBase } from './backup/witnessed-commits.ts';
 import { findBackups } from './catalogue.ts';
 import { openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
+import { AEAD_BYTES } from './format/aead.ts';
+import { ID_BYTES } from './format/derivation.ts';
 import type { StoredBackup } from './format/log-state.ts';
 import { packKey, RESERVE_KEY } from './format/object-keys.ts';
+import { sealedFooterBytes } from './format/pack-footer.ts';
 import type { PackName } from './format/record.ts';
+import { LOCATION_BYTES } from './format/record-parts.ts';
 import { CHECKPOINT_EVERY } from './log/checkpoint-writer.ts';
 import { walkUsage } from './map/map-usage.ts';
 import { LocationSet } from './packs/location-set.ts';
@@ -41,11 +45,13 @@ export interface Estimate {
   readonly downloadBytes: number;
 }
 
-/** What sealing adds to a block, and its row in a footer and in a leaf or run. */
-const BYTES_A_BLOCK = 28 + 48 + 46;
-/** Of a log entry, its tail included. */
-const ENTRY_BYTES = 4096;
-const LEAF_BYTES_A_BLOCK = 42.2;
+/** A block's entry in a leaf, with its bits in the bitmaps; a run has the number of the block as well. */
+const LEAF_BYTES_A_BLOCK = ID_BYTES + LOCATION_BYTES + 0.2;
+const RUN_BYTES_A_BLOCK = 4 + ID_BYTES + LOCATION_BYTES;
+/** What a block takes in addition to its content: the seal, a row in the footer of its pack, and an entry in the map. */
+const BYTES_A_BLOCK = AEAD_BYTES + (sealedFooterBytes(1) - sealedFooterBytes(0)) + RUN_BYTES_A_BLOCK;
+/** A log entry with its tail. */
+const LOG_ENTRY_BYTES = 4096;
 
 /** See `BackupRepository.estimate`. @param packBytes - the size of the packs that backups fill */
 export async function estimateWork(
@@ -61,7 +67,7 @@ export async function estimateWork(
   return estimateRestore(context, backup, options);
 }
 
-/** Of a backup that is started now and swept. */
+/** For a backup that is started and swept now. */
 async function estimateBackup(
   context: RepositoryContext,
   { source, volume, packBytes }: { source: BackupSource; volume: string; packBytes: number },
@@ -79,12 +85,12 @@ async function estimateBackup(
   return {
     puts: 2 + Math.ceil(uploadBytes / packBytes) + Number(isDue),
     gets: 1 + leafCount,
-    uploadBytes: uploadBytes + 2 * ENTRY_BYTES,
+    uploadBytes: uploadBytes + 2 * LOG_ENTRY_BYTES,
     downloadBytes: Math.ceil(leafCount * context.format.fanOut * LEAF_BYTES_A_BLOCK),
   };
 }
 
-/** Blocks that change tracking names, `undefined` where it is not believed. */
+/** The number of blocks that change tracking reports; `undefined` if it is not believed. */
 async function changedBlocks(
   { format: { repositoryId } }: RepositoryContext,
   source: BackupSource,
@@ -99,7 +105,7 @@ async function changedBlocks(
   return blocks;
 }
 
-/** Of restoring a backup onto an empty device. */
+/** For restoring a backup onto an empty device. */
 async function estimateRestore(
   context: RepositoryContext,
   backup: StoredBackup,
@@ -115,13 +121,13 @@ async function estimateRestore(
     gets += Math.ceil(bytes / READ_SPANS.maxSpanBytes);
     downloadBytes += bytes;
   }
-  // Leaves are fetched as the restore comes to them.
+  // A restore fetches each leaf when it reaches its blocks.
   const { blockSize, size } = backup.descriptor;
   gets += Math.ceil(size / blockSize / context.format.fanOut);
   return { puts: 0, gets, uploadBytes: 0, downloadBytes };
 }
 
-/** Of pruning now, all of it; reads every map, as pruning does. */
+/** For a complete prune now. Reads every map, as pruning does. */
 async function estimatePrune(context: RepositoryContext, { signal }: AbortOptions): Promise<Estimate> {
   const meter = new RequestMeter();
   const foreseen = await metered(meter, () => prune(context, { dryRun: true, signal }));
@@ -132,9 +138,9 @@ async function estimatePrune(context: RepositoryContext, { signal }: AbortOption
   const repacks = repackedPacks === 0 ? 0 : 2 + Math.ceil(repackedBytes / DEFAULT_PACK_BYTES);
   return {
     puts: collects + repacks + reserves,
-    // A look at each lock, and moved packs are read.
+    // One request for each lock; packs that are repacked are read.
     gets: meter.gets + condemnedPacks + 2 * repackedPacks,
-    uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * ENTRY_BYTES + reserves * RESERVE_BYTES,
+    uploadBytes: repackedBytes + (collects + Number(repackedPacks > 0)) * LOG_ENTRY_BYTES + reserves * RESERVE_BYTES,
     downloadBytes: meter.downloadBytes + repackedBytes,
   };
 }

@@ -1,21 +1,18 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { metered, type RequestBudget, RequestMeter } from '../../targets/decorators/request-meter.ts';
-import { backupInfo } from '../context/backup-info.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
-import type { BackupRecord } from '../format/log-entry.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
 import { SealPool } from '../packs/seal-pool/seal-pool.ts';
-import type { BackupResult } from './backup-job.ts';
 import { planBackup } from './backup-plan.ts';
-import { BackupSession, type PinnedPart, type StoringOptions } from './backup-session.ts';
+import { BackupSession, type StoringOptions } from './backup-session.ts';
 import { DedupIndex } from './dedup-index.ts';
 import { JobEnding } from './job-ending.ts';
 import { JobHandle, type SharedParts } from './job-handle.ts';
 import { JobProgress } from './job-progress.ts';
 import { checkRequests, type FrozenRequest, freeze, type JobRequest } from './job-requests.ts';
-import { openSession } from './open-session.ts';
+import { openSession, type PinnedPart } from './open-session.ts';
 import { DEFAULT_OUTAGE_MS, OutageRetries } from './outage-retries.ts';
 import { VolumeBackup } from './volume-backup.ts';
 import { witnessCommit } from './witnessed-commits.ts';
@@ -206,7 +203,7 @@ export class BackupJobs {
     const unfollow = ending.follow(snapshots, signal, () => progress.phase === 'storing');
     const committed = metered(meter, () => storeAndCommit(session, members, shared)).finally(unfollow);
     const handles = members.map(({ id, request: { options }, backup }, index) => {
-      const result = committed.then((stored) => resultOf(stored[index] as StoredBackup, backup, meter));
+      const result = committed.then((stored) => backup.result(stored[index] as StoredBackup, meter));
       const { volume, onProgress } = options;
       return new JobHandle({ ...shared, id, volume, session: session.seq, backup, result, onProgress });
     });
@@ -262,7 +259,8 @@ async function storeAndCommit(
   progress.enter('committing');
   const records = members.map((member, index) => {
     const { newBytes } = member.backup.pipeline.tally;
-    return recordOf(member, descriptors[index] as MapDescriptor, members.length > 1 ? newBytes : packs.bytes);
+    const storedBytes = members.length > 1 ? newBytes : packs.bytes;
+    return member.backup.record(member, descriptors[index] as MapDescriptor, storedBytes);
   });
   const state = await session.commit(records, packs, { signal });
   return members.map(({ id, backup: { snapshot } }) => {
@@ -287,28 +285,4 @@ async function storeAll(
     for (const { backup } of members) backup.stop();
     throw error;
   }
-}
-
-function recordOf({ id, request, part, backup }: Member, descriptor: MapDescriptor, storedBytes: number): BackupRecord {
-  const { volume, metadata = {} } = request.options;
-  const { frozenAt, point } = backup.snapshot;
-  return {
-    id,
-    volume,
-    parent: part.parent,
-    base: part.pinned?.id,
-    frozenAt: frozenAt.getTime(),
-    trackingId: point.trackingId,
-    point: point.epoch,
-    metadata: { ...metadata },
-    intact: descriptor.lost.length === 0,
-    descriptor,
-    stats: { storedBytes, changedBlocks: backup.pipeline.tally.changedBlocks },
-  };
-}
-
-function resultOf(stored: StoredBackup, { plan, pipeline }: VolumeBackup, meter: RequestMeter): BackupResult {
-  const { changeSource, changeReason, warnings } = plan;
-  const { readBytes } = pipeline;
-  return { ...backupInfo(stored), changeSource, changeReason, readBytes, requests: meter.requests, warnings };
 }

@@ -7,8 +7,8 @@ import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { SealPool } from '../packs/seal-pool/seal-pool.ts';
-import type { PinnedPart } from './backup-session.ts';
 import { ComparedBase } from './base-comparison.ts';
+import type { PinnedPart } from './open-session.ts';
 import { damagedBlocksOf, needsRebuild } from './quarantined-base.ts';
 import { type ChangeReason, writtenSinceBase } from './witnessed-commits.ts';
 

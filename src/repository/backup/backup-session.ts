@@ -8,7 +8,7 @@ import { once, type RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { backupPlain } from '../format/backup-codec.ts';
 import type { BackupRecord, CommittedPack, PackTable } from '../format/log-entry.ts';
-import type { LogState, StoredBackup } from '../format/log-state.ts';
+import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.ts';
 import { type PackName, RecordKind, type RecordWriter } from '../format/record.ts';
@@ -21,31 +21,9 @@ import { PackWriter } from '../packs/pack-writer.ts';
 import type { Lane } from './block-feed.ts';
 import { type DedupIndex, SessionDedup } from './dedup-index.ts';
 import type { JobProgress } from './job-progress.ts';
-import { isOutage } from './outage-retries.ts';
+import type { OpenedSession, PinnedPart } from './open-session.ts';
+import { mayBeSentAgain } from './outage-retries.ts';
 import { dropSession } from './session-owner.ts';
-
-/** One volume of a session. */
-export interface SessionPart {
-  readonly volume: string;
-  /** The id of a backup, or how to choose one. */
-  readonly base: string | 'latest' | 'none';
-  /** A base with another block size can't be used. */
-  readonly blockSize: number;
-}
-
-/** What a session has pinned for one volume. */
-export interface PinnedPart extends SessionPart {
-  readonly pinned: StoredBackup | undefined;
-  readonly parent: string | undefined;
-}
-
-/** An `open` entry that is in the log. */
-export interface OpenedSession {
-  readonly seq: number;
-  /** The hash of the entry. */
-  readonly hash: Uint8Array;
-  readonly parts: readonly PinnedPart[];
-}
 
 /** How sessions store. */
 export interface StoringOptions {
@@ -295,9 +273,4 @@ function areCommitted(state: LogState, backups: readonly BackupRecord[]): boolea
 /** Whether the log proves that a commit is not there and can't arrive any more. */
 function isAnswer(error: unknown): boolean {
   return BackupError.is(error) && ['SESSION_FENCED', 'SESSION_ENDED', 'PARENT_CHANGED'].includes(error.code);
-}
-
-/** Whether an entry may be sent again: it can't get two numbers. */
-export function mayBeSentAgain(error: unknown): boolean {
-  return isOutage(error) || BackupError.is(error, 'COMMIT_UNKNOWN');
 }

@@ -6,9 +6,32 @@ import { missingBackup } from '../log/entries/backups.ts';
 import type { Decide } from '../log/entries/decision.ts';
 import { decideOpen } from '../log/entries/sessions.ts';
 import type { Appended } from '../log/log-writer.ts';
-import { mayBeSentAgain, type OpenedSession, type PinnedPart, type SessionPart } from './backup-session.ts';
 import { holderText } from './list-sessions.ts';
+import { mayBeSentAgain } from './outage-retries.ts';
 import { deadSessions, holdSession, SessionClaim } from './session-owner.ts';
+
+/** One volume of a session. */
+export interface SessionPart {
+  readonly volume: string;
+  /** The id of a backup, or how to choose one. */
+  readonly base: string | 'latest' | 'none';
+  /** A base with another block size can't be used. */
+  readonly blockSize: number;
+}
+
+/** What a session has pinned for one volume. */
+export interface PinnedPart extends SessionPart {
+  readonly pinned: StoredBackup | undefined;
+  readonly parent: string | undefined;
+}
+
+/** An `open` entry that is in the log. */
+export interface OpenedSession {
+  readonly seq: number;
+  /** The hash of the entry. */
+  readonly hash: Uint8Array;
+  readonly parts: readonly PinnedPart[];
+}
 
 /** The signal is the job's. */
 export interface OpenSessionOptions extends AbortOptions {

@@ -113,6 +113,11 @@ export class OutageRetries {
 /** Errors after which the backup as a whole may be made again, but not the request: their cause does not pass. */
 const FINAL: readonly string[] = ['PACK_CONDEMNED', 'SESSION_SHARED'];
 
+/** Whether an entry may be sent again: it can't get two numbers. */
+export function mayBeSentAgain(error: unknown): boolean {
+  return isOutage(error) || BackupError.is(error, 'COMMIT_UNKNOWN');
+}
+
 /** Whether a request failed in a way that may pass by itself. */
 export function isOutage(error: unknown): boolean {
   return BackupError.is(error) && error.retryable && !FINAL.includes(error.code);

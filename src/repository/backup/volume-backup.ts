@@ -3,12 +3,17 @@ import { BackupError } from '../../common/errors.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../../state/block-state.ts';
 import { maskOf, nextInStates } from '../../state/block-state-map.ts';
+import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
+import { backupInfo } from '../context/backup-info.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
+import type { BackupRecord } from '../format/log-entry.ts';
+import type { StoredBackup } from '../format/log-state.ts';
 import type { BlockEntry, MapDescriptor } from '../format/map-descriptor.ts';
 import { MAX_LOST_RANGES } from '../format/map-descriptor-codec.ts';
 import { writeBlockMap } from '../map/write-block-map.ts';
 import type { SealPool } from '../packs/seal-pool/seal-pool.ts';
+import type { BackupResult } from './backup-job.ts';
 import { type BackupPlan, unchangedBlocks } from './backup-plan.ts';
 import type { BackupSession } from './backup-session.ts';
 import type { ComparedBase } from './base-comparison.ts';
@@ -16,6 +21,8 @@ import { BlockEntries } from './block-entries.ts';
 import { BlockFeed } from './block-feed.ts';
 import { BlockPipeline } from './block-pipeline.ts';
 import type { JobProgress } from './job-progress.ts';
+import type { FrozenRequest } from './job-requests.ts';
+import type { PinnedPart } from './open-session.ts';
 
 /** The parts that a volume's backup works with. */
 export interface VolumeBackupParts {
@@ -124,6 +131,41 @@ export class VolumeBackup {
     } finally {
       this.#unlisten();
     }
+  }
+
+  /** The backup's part of a commit entry. */
+  record(
+    { id, request, part }: { readonly id: string; readonly request: FrozenRequest; readonly part: PinnedPart },
+    descriptor: MapDescriptor,
+    storedBytes: number,
+  ): BackupRecord {
+    const { volume, metadata = {} } = request.options;
+    const { frozenAt, point } = this.snapshot;
+    return {
+      id,
+      volume,
+      parent: part.parent,
+      base: part.pinned?.id,
+      frozenAt: frozenAt.getTime(),
+      trackingId: point.trackingId,
+      point: point.epoch,
+      metadata: { ...metadata },
+      intact: descriptor.lost.length === 0,
+      descriptor,
+      stats: { storedBytes, changedBlocks: this.pipeline.tally.changedBlocks },
+    };
+  }
+
+  result(stored: StoredBackup, { requests }: RequestMeter): BackupResult {
+    const { changeSource, changeReason, warnings } = this.plan;
+    return {
+      ...backupInfo(stored),
+      changeSource,
+      changeReason,
+      readBytes: this.pipeline.readBytes,
+      requests,
+      warnings,
+    };
   }
 
   /** Ends the feed, and makes everything that waits for a movement notice. */
