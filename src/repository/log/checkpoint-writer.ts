@@ -5,19 +5,19 @@ import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
 
-/** From so many entries on a checkpoint is due. */
+/** A checkpoint is due after so many entries. */
 export const CHECKPOINT_EVERY = 32;
-/** An append waits for its checkpoint as long as this: a store that answers has taken it by then. */
+/** How long an append waits for its checkpoint: a store that answers has taken it by then. */
 const COURTESY_MS = 1_000;
-/** A put of a checkpoint that takes longer is given up, and the next entry brings another try. */
+/** How long writing a checkpoint may take. The next entry tries again. */
 const LONGEST_WRITE_MS = 5 * 60 * 1000;
-/** Closing the log waits as long as this. */
-const LONGEST_GOODBYE_MS = 5_000;
+/** How long closing the log waits for a checkpoint. */
+const LONGEST_CLOSE_MS = 5_000;
 
 /**
- * Writes checkpoints (P11): caches of the state, which make opening the log cheap. The entry that makes one due is in the log
- * by then, so a store that is slow or silent holds up neither it nor the next one: the write goes on beside them, and there is
- * one at a time. Decision 107.
+ * Writes checkpoints (P11): copies of the state that make opening the log cheap. By then the entry that makes one due is in the
+ * log. A store that is slow or silent delays neither that entry nor the next one, because checkpoints are written in the
+ * background, one at a time (decision 107).
  */
 export class CheckpointWriter {
   readonly #reader: LogReader;
@@ -30,8 +30,8 @@ export class CheckpointWriter {
   }
 
   /**
-   * Writes one of the state as it is now, which has to be confirmed. Never rejects: resolves when it is written or has failed,
-   * after a moment, or when `signal` aborts.
+   * Writes a checkpoint of the present state, which must be confirmed, if one is due. Never rejects. Resolves when the
+   * checkpoint was written or has failed, after {@link COURTESY_MS}, or when `signal` aborts.
    */
   async writeIfDue(signal: AbortSignal | undefined): Promise<void> {
     const { state, checkpoint } = this.#reader;
@@ -48,16 +48,16 @@ export class CheckpointWriter {
     this.#writing = { over, abort };
     const moment = Promise.withResolvers<void>();
     const courtesy = setTimeout(moment.resolve, COURTESY_MS);
-    // An abort ends the wait, and not the write.
+    // An abort ends the wait and not the write.
     await abortable(Promise.race([over, moment.promise]), signal).catch(() => {});
     clearTimeout(courtesy);
   }
 
-  /** Resolves when none is being written, after some seconds at most. */
+  /** Resolves when no checkpoint is being written, after some seconds at most. */
   async settled(): Promise<void> {
     if (this.#writing === undefined) return;
     const { over, abort } = this.#writing;
-    const timer = setTimeout(() => abort.abort(givenUp('the log was closed meanwhile')), LONGEST_GOODBYE_MS);
+    const timer = setTimeout(() => abort.abort(givenUp('the log was closed')), LONGEST_CLOSE_MS);
     await over;
     clearTimeout(timer);
   }
@@ -65,7 +65,7 @@ export class CheckpointWriter {
   async #write(signal: AbortSignal): Promise<void> {
     const { source, state } = this.#reader;
     const bytes = await encodeCheckpoint(source.logKey, state);
-    // Once it is given up the key may be zeroed.
+    // After it was given up, the key may have been zeroed.
     signal.throwIfAborted();
     if (bytes === undefined) return;
     await abortable(source.target.put(checkpointKey(state.seq), bytes, { signal }), signal);

@@ -6,23 +6,23 @@ import { PROBES_PREFIX } from '../format/object-keys.ts';
 
 /** Options of {@link probeCreateOnly}. */
 export interface ProbeOptions extends AbortOptions {
-  /** How many races are run. @defaultValue 3 */
+  /** The number of races. @defaultValue 3 */
   readonly rounds?: number | undefined;
-  /** How many take part in each. @defaultValue 8 */
+  /** The number of puts in each race. @defaultValue 8 */
   readonly contenders?: number | undefined;
 }
 
 /**
- * Finds out whether a target really creates only what is absent, before anything is built on it: several PUTs of one
- * fresh key at once, then one more. Some servers take the header and ignore it, others look first and store then.
+ * Finds out whether create-only puts of a target are atomic, before a repository relies on it: it sends several puts of one new
+ * key at the same time, and then one more. Some servers ignore the header, and others look first and store later.
  *
- * The objects are deleted again; where that fails they are litter under `probe/` that anybody may delete.
+ * The objects are deleted again. If that fails, they stay under `probe/`, where they may be deleted at any time.
  *
- * @throws `SINGLE_WRITER_REQUIRED` when it does not (P13); what the target gives where that can't be found out now
+ * @throws `SINGLE_WRITER_REQUIRED` if they are not (P13); what the target throws if that can't be found out now
  */
 export async function probeCreateOnly(target: CloudTarget, options: ProbeOptions = {}): Promise<void> {
   const { rounds = 3, contenders = 8, signal } = options;
-  if (!target.capabilities.createOnly) throw unsupported('the target says so itself');
+  if (!target.capabilities.createOnly) throw unsupported('the target declares it');
   for (let round = 0; round < rounds; round++) {
     const key = `${PROBES_PREFIX}${randomBytes(16).toString('hex')}`;
     try {
@@ -44,7 +44,7 @@ async function race(
   const results = await Promise.allSettled(bodies.map(put));
   signal?.throwIfAborted();
   const winners = bodies.filter((_, index) => results[index]?.status === 'fulfilled');
-  if (winners.length > 1) throw unsupported(`${winners.length} of ${contenders} created one object`);
+  if (winners.length > 1) throw unsupported(`${winners.length} of ${contenders} puts of one key succeeded`);
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
   const refusal = failures.find((error) => BackupError.is(error, 'CREATE_ONLY_UNSUPPORTED'));
   if (refusal !== undefined) throw unsupported('it refuses to', refusal);
@@ -52,16 +52,16 @@ async function race(
   const [winner] = winners;
   // Without a winner who was told so, one of those who heard nothing clear may be it: then that has to be known.
   if (winner === undefined && unclear !== undefined) throw unclear;
-  if (winner === undefined) throw unsupported('nobody won a race for a fresh key');
-  // The same once more, when nothing else is under way: who overwrites always shows here.
+  if (winner === undefined) throw unsupported('none of several puts of a new key succeeded');
+  // One more put, while no other is under way: a store that overwrites always shows here.
   const late = await put(Uint8Array.from(randomBytes(64))).then(
     () => undefined,
     (error: unknown) => error,
   );
   signal?.throwIfAborted();
-  if (late === undefined) throw unsupported('it replaced an object that was there');
+  if (late === undefined) throw unsupported('it replaced an existing object');
   if (!isLost(late)) throw late;
-  if (!(await holds(target, key, winner, signal))) throw unsupported('what the winner stored is not there');
+  if (!(await holds(target, key, winner, signal))) throw unsupported('the object of the successful put is not there');
 }
 
 async function holds(
@@ -83,6 +83,6 @@ function isLost(error: unknown): boolean {
 }
 
 function unsupported(how: string, cause?: unknown): BackupError {
-  const message = `this store does not create objects only where they are absent: ${how}; a repository with one writer at a time takes singleWriter: true`;
+  const message = `this store does not support create-only puts: ${how}. If only one process at a time writes to the repository, pass singleWriter: true`;
   return new BackupError('SINGLE_WRITER_REQUIRED', message, cause === undefined ? {} : { cause });
 }

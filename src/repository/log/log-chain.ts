@@ -9,19 +9,20 @@ import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } f
 import { soundEntry } from './sound-entries.ts';
 
 /**
- * Entries from one number down, each link held: what an entry says of the hash below it is what the object below has.
- * Tails count as read, since the entry that carries them is authenticated; so one request goes down many entries. Where every
- * object is read, tails are compared with the entries that they repeat: an opening would believe them.
+ * Entries from one number down, with every link of the chain checked: an entry names the hash of the entry below it.
+ *
+ * The tail of an entry counts as read, because the entry that carries it is authenticated, so one request can cover many
+ * entries. A verification reads every object instead, and compares tails with the entries that they repeat.
  */
 export class LogChain {
-  /** Bytes of the newest entry's object. */
+  /** The size of the newest entry's object. */
   readonly topBytes: number;
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #usesTails: boolean;
   /** Newest first. */
   readonly #entries: HashedEntry[] = [];
-  /** Tails of which not all entries have been read: what they say of the next one is at the number of entries above it. */
+  /** Tails of which some entries have not been read yet. */
   #openTails: { readonly of: number; readonly tail: readonly LogEntry[] }[] = [];
 
   private constructor(source: LogSource, listing: LogListing, top: DecodedEntry, usesTails: boolean) {
@@ -43,7 +44,7 @@ export class LogChain {
     return new LogChain(source, listing, top, options.usesTails ?? true);
   }
 
-  /** What the lowest entry says comes before it. */
+  /** The position below the lowest entry, as that entry says. */
   get below(): LogPosition {
     const { entry } = this.#entries.at(-1) as HashedEntry;
     return { seq: entry.seq - 1, hash: entry.prev };
@@ -53,7 +54,7 @@ export class LogChain {
     return (this.#entries[0] as HashedEntry).entry.seq;
   }
 
-  /** Reads on, down to entry `seq`. @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, and what the target gives */
+  /** Reads on, down to entry `seq`. @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, and what the target throws */
   async reach(seq: number, options: AbortOptions = {}): Promise<void> {
     while (this.below.seq >= seq) {
       const { below } = this;
@@ -73,7 +74,7 @@ export class LogChain {
     return this.#entries[this.#top - seq]?.hash;
   }
 
-  /** Those above `seq`, oldest first. */
+  /** The entries above `seq`, oldest first. */
   since(seq: number): HashedEntry[] {
     return this.#entries.slice(0, Math.max(0, this.#top - seq)).reverse();
   }
@@ -96,7 +97,7 @@ export class LogChain {
     for (const { of, tail } of this.#openTails) {
       const repeated = tail[of - entry.seq - 1];
       if (repeated !== undefined && !isDeepStrictEqual(repeated, entry)) {
-        throw logCorrupt(`the tail of entry ${of} says something else of entry ${entry.seq} than that entry does`);
+        throw logCorrupt(`the tail of entry ${of} differs from entry ${entry.seq}, which it repeats`);
       }
     }
     this.#openTails = this.#openTails.filter(({ of, tail }) => of - tail.length < entry.seq);

@@ -5,11 +5,11 @@ import type { LogListing } from './log-listing.ts';
 import { fetchEntry, forked, type LogSource, truncated } from './log-source.ts';
 
 /**
- * The entry of a number. In single-writer mode several objects may be named for it: one that is not the entry that its
- * name says is none.
+ * Reads the entry of a number. In single-writer mode several objects may have a key of this number; an object that is not the
+ * entry that its key says does not count.
  *
- * @throws `LOG_FORKED` where there are two; `LOG_CORRUPT` where there is none but objects that are named so;
- * `LOG_TRUNCATED` where they are gone; `REPOSITORY_UNSUPPORTED`; what the target gives
+ * @throws `LOG_FORKED` if there are two entries; `LOG_CORRUPT` if there are only objects that are none; `LOG_TRUNCATED` if
+ * there is no object; `REPOSITORY_UNSUPPORTED`; what the target throws
  */
 export async function soundEntry(
   source: LogSource,
@@ -36,9 +36,9 @@ export async function soundEntry(
 }
 
 /**
- * The lowest listed number with two entries (P13); `undefined` where there is none.
+ * Finds the lowest listed number with two entries (P13).
  *
- * @param strays - keys of objects that were read before and are no entries: those that are found now are added
+ * @param strays - keys of objects that were read earlier and are no entries. Those that are found now are added.
  */
 export async function lowestFork(
   source: LogSource,
@@ -53,7 +53,7 @@ export async function lowestFork(
     let sound = 0;
     for (const listed of candidates) {
       const entry = await fetchEntry(source, seq, listed, options).catch((error: unknown) => {
-        // Damage, or a name that somebody has put there. It is another matter where the store does not say.
+        // It is damaged, or no entry at all. A store that does not answer is another matter.
         if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
         return undefined;
       });

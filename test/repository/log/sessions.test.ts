@@ -91,10 +91,6 @@ describe('opening (P1, P2, P3)', () => {
     const opened = from(once, open({ disk: first.id }));
     const taken = decideOpen(opened, { ...disk(first.id), takeOver: [3] });
     expect(taken).toMatchObject({ fence: [3], adopt: [] });
-    expect(decideOpen(opened, { ...disk(first.id), takeOver: [3], adoptTaken: true })).toMatchObject({
-      fence: [3],
-      adopt: [3],
-    });
     expect(decideOpen(opened, { ...disk(first.id), takeOver: [2] })).toEqual(withCode('VOLUME_BUSY'));
     // A session in the way that is not in the way any more is left alone.
     expect(decideOpen(once, { ...disk(first.id), takeOver: [3] })).toMatchObject({ fence: [] });

@@ -28,8 +28,6 @@ export interface OpenPlan {
   readonly takeOver?: readonly number[] | undefined;
   /** Describes the holder of a session for the message of `VOLUME_BUSY`. */
   readonly holderText?: ((session: Session) => string) | undefined;
-  /** Whether sessions that are taken over are adopted. @defaultValue false */
-  readonly adoptTaken?: boolean | undefined;
 }
 
 /**
@@ -39,7 +37,7 @@ export interface OpenPlan {
  * Refuses with `VOLUME_BUSY`, and with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND` for a base.
  */
 export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<'open'>> {
-  const { owner, volumes, resume = [], takeOver = [], adoptTaken = false } = plan;
+  const { owner, volumes, resume = [], takeOver = [] } = plan;
   for (const base of volumes.values()) {
     // @mutation base-is-live
     if (base !== undefined && !state.backups.has(base)) return missingBackup(state, base); // P3
@@ -52,7 +50,6 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
     // @mutation one-open-session
     if (!takeOver.includes(session.seq)) return busy(volume, session, plan.holderText); // P2
     fence.add(session.seq);
-    if (adoptTaken) adopt.add(session.seq);
   }
   for (const session of adopt) {
     const { adopted = [] } = state.sessions.get(session) ?? state.fenced.get(session) ?? {};
