@@ -57,7 +57,7 @@ export type {
   OpenOptions,
   RepositoryTuning,
 } from './repository/open/repository-options.ts';
-export { SEAL_WORKER_URL } from './repository/packs/seal-pool/seal-worker-url.ts';
+export { SEAL_WORKER_URL } from './repository/packs/seal-pool/seal-runner.ts';
 export type { DamagedBackup } from './repository/prune/damaged-backups.ts';
 export type { PruneOptions, PruneResult } from './repository/prune/prune-options.ts';
 export type { Unreferenced, UnreferencedSession } from './repository/prune/unreferenced.ts';

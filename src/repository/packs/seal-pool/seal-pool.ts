@@ -1,20 +1,34 @@
+import { availableParallelism } from 'node:os';
 import { type AbortOptions, abortable } from '../../../common/abort.ts';
 import { integerArgument } from '../../../common/arguments.ts';
 import { BackupError } from '../../../common/errors.ts';
+import type { RepositoryKeys } from '../../crypto/repository-keys.ts';
+import { checkLevel } from '../../format/compression.ts';
 import { ID_BYTES } from '../../format/derivation.ts';
-import type { Codec } from '../../format/record.ts';
-import { planSealPool, type SealPoolOptions } from './seal-pool-options.ts';
+import { type Codec, MAX_RAW_LENGTH, RecordKind } from '../../format/record.ts';
+import { SEAL_WORKER_URL } from './seal-runner.ts';
 import { SealScheduler } from './seal-scheduler.ts';
-import { shareKeys } from './seal-service.ts';
-import { SealSlot, type SlotPlace } from './seal-slot.ts';
-import { HAS_ID, type SealTask } from './seal-task.ts';
-import { SEAL_WORKER_URL } from './seal-worker-url.ts';
-import { SlotMemory, slotBytes } from './slot-memory.ts';
-import { Waiters } from './slot-waiters.ts';
+import { HAS_ID, type SealTask, type SlotGeometry, SlotMemory, shareKeys, slotBytes } from './seal-service.ts';
+import { SealSlot, type SlotState, Waiters } from './seal-slot.ts';
+
+/** Options of `SealPool`. */
+export interface SealPoolOptions {
+  readonly keys: RepositoryKeys;
+  /** The most bytes of a block. */
+  readonly blockSize: number;
+  /** Shared memory of all slots together, in bytes; each thread takes two blocks' worth more. @defaultValue 32 MiB */
+  readonly memoryBytes?: number | undefined;
+  /** Worker threads; 0 does the work in process. @defaultValue as many as the machine runs at once, at most 8 */
+  readonly threads?: number | undefined;
+  /** Of zstd. @defaultValue 1 */
+  readonly level?: number | undefined;
+  /** The program of the threads. @defaultValue {@link SEAL_WORKER_URL} */
+  readonly workerUrl?: URL | undefined;
+}
 
 /** A block that has been sealed. */
 export interface SealedBlock {
-  /** Its place in the slot. */
+  /** Which block of the slot it is. */
   readonly block: number;
   readonly codec: Codec;
   readonly storedLength: number;
@@ -30,8 +44,8 @@ export interface AcquireOptions extends AbortOptions {
 
 /**
  * Zero test, content ids, compression and encryption of blocks in worker threads, through a fixed amount of shared
- * memory. Who wants to seal takes a slot (and waits while all are out, which is what slows a sweep down), fills it,
- * has its blocks identified, has sealed those that are not known yet, takes the records out and releases it:
+ * memory. A caller takes a slot (and waits while all are out, which is what slows a sweep down), fills it, has its blocks
+ * identified, has those sealed that are not known yet, takes the records out and releases it:
  *
  * ```ts
  * using slot = await pool.acquire({ signal });
@@ -53,11 +67,11 @@ export class SealPool implements AsyncDisposable {
   readonly slotCount: number;
   /** Shared memory of all slots, in bytes. */
   readonly memoryBytes: number;
-  readonly #places: readonly SlotPlace[];
-  readonly #free: SlotPlace[];
-  readonly #waiters = new Waiters<SlotPlace>();
-  /** Those who leave the last free slot to others. */
-  readonly #yielding = new Waiters<SlotPlace>();
+  readonly #slots: readonly SlotState[];
+  readonly #free: SlotState[];
+  readonly #waiters = new Waiters<SlotState>();
+  /** Callers that leave the last free slot to others. */
+  readonly #yielding = new Waiters<SlotState>();
   readonly #scheduler: SealScheduler;
   readonly #keys: SharedArrayBuffer | undefined;
   #closing: Promise<void> | undefined;
@@ -69,28 +83,28 @@ export class SealPool implements AsyncDisposable {
     this.slotCount = slots;
     this.memoryBytes = slots * slotBytes(geometry);
     const shared = Array.from({ length: slots }, () => new SharedArrayBuffer(slotBytes(geometry)));
-    this.#places = shared.map((buffer, index) => ({
+    this.#slots = shared.map((buffer, index) => ({
       index,
       memory: new SlotMemory(buffer, geometry),
       busy: false,
       released: true,
     }));
-    this.#free = [...this.#places];
+    this.#free = [...this.#slots];
     const { contentIdKey, recordKey } = options.keys;
     this.#keys = contentIdKey && recordKey && shareKeys(contentIdKey, recordKey);
     const program = options.workerUrl ?? SEAL_WORKER_URL;
     this.#scheduler = new SealScheduler(threads, program, { slots: shared, geometry, keys: this.#keys, level });
   }
 
-  /** A slot of one's own, as soon as there is one. @throws `CLOSED` */
+  /** Takes a slot, as soon as one is free. @throws `CLOSED` */
   async acquire({ signal, leavesOne = false }: AcquireOptions = {}): Promise<SealSlot> {
     this.#check(signal);
     const isFree = this.#free.length > (leavesOne ? this.#spared : 0);
-    const place = isFree
-      ? (this.#free.pop() as SlotPlace)
+    const state = isFree
+      ? (this.#free.pop() as SlotState)
       : await (leavesOne ? this.#yielding : this.#waiters).wait(signal);
-    place.released = false;
-    return new SealSlot(place, (released) => this.#released(released));
+    state.released = false;
+    return new SealSlot(state, (released) => this.#released(released));
   }
 
   /**
@@ -108,7 +122,7 @@ export class SealPool implements AsyncDisposable {
     for (const length of lengths) integerArgument('the length of a block', length, 1, this.blockSize);
     const task = { type: 'identify' as const, lengths: [...lengths] };
     await this.#run(slot, task, options);
-    const { memory } = slot.place;
+    const { memory } = slot.state;
     slot.lengths = task.lengths;
     slot.identified = task.lengths.map((_, block) => memory.result(block)[0] === HAS_ID);
     const ids = new Uint8Array(lengths.length * ID_BYTES); // Not shared, so that they outlive the slot's release.
@@ -123,7 +137,7 @@ export class SealPool implements AsyncDisposable {
   /**
    * Seals blocks of a slot that have been identified and are not zeroes.
    *
-   * @param which - their places in the slot; the answer is in the same order
+   * @param which - which blocks of the slot; the answer is in the same order
    * @throws `CLOSED`, `WORKER_FAILED`
    */
   async seal(slot: SealSlot, which: readonly number[], options: AbortOptions = {}): Promise<SealedBlock[]> {
@@ -134,14 +148,14 @@ export class SealPool implements AsyncDisposable {
     }
     if (which.length === 0) return [];
     await this.#run(slot, { type: 'seal', lengths, which: [...which] }, options);
-    const { memory } = slot.place;
+    const { memory } = slot.state;
     return which.map((block) => {
       const [storedLength, codec] = memory.result(block);
       return { block, codec: codec as Codec, storedLength, bytes: memory.output(block).subarray(0, storedLength) };
     });
   }
 
-  /** Ends the workers; whatever waits or is under way rejects with `CLOSED`. Zeroes the pool's copy of the keys. */
+  /** Ends the workers; calls that wait or are under way reject with `CLOSED`. Zeroes the pool's copy of the keys. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -163,33 +177,33 @@ export class SealPool implements AsyncDisposable {
 
   async #run(slot: SealSlot, task: SealTask, { signal }: AbortOptions): Promise<void> {
     this.#check(signal);
-    const { place } = slot;
+    const { state } = slot;
     if (slot.released) throw new TypeError('this slot has been released');
-    if (this.#places[place.index] !== place) throw new TypeError('this slot belongs to another pool');
-    if (place.busy) throw new TypeError('this slot has a task under way');
-    place.busy = true;
+    if (this.#slots[state.index] !== state) throw new TypeError('this slot belongs to another pool');
+    if (state.busy) throw new TypeError('this slot has a task under way');
+    state.busy = true;
     if (task.type === 'identify') slot.lengths = undefined; // Until it is known to have worked.
-    const over = this.#scheduler.run({ slot: place.index, task }, signal).finally(() => {
-      place.busy = false;
-      if (place.released) this.#offer(place);
+    const over = this.#scheduler.run({ slot: state.index, task }, signal).finally(() => {
+      state.busy = false;
+      if (state.released) this.#offer(state);
     });
     await abortable(over, signal);
   }
 
-  #released(place: SlotPlace): void {
-    place.released = true;
-    if (!place.busy) this.#offer(place);
+  #released(state: SlotState): void {
+    state.released = true;
+    if (!state.busy) this.#offer(state);
   }
 
-  #offer(place: SlotPlace): void {
-    if (this.#waiters.count > 0) this.#waiters.serve(place);
-    else this.#free.push(place);
+  #offer(state: SlotState): void {
+    if (this.#waiters.count > 0) this.#waiters.serve(state);
+    else this.#free.push(state);
     while (this.#yielding.count > 0 && this.#free.length > this.#spared) {
-      this.#yielding.serve(this.#free.pop() as SlotPlace);
+      this.#yielding.serve(this.#free.pop() as SlotState);
     }
   }
 
-  /** How many free slots those who yield leave. */
+  /** How many free slots are left to callers that do not yield. */
   get #spared(): number {
     return this.slotCount > 1 ? 1 : 0;
   }
@@ -202,4 +216,38 @@ export class SealPool implements AsyncDisposable {
 
 function closed(): BackupError {
   return new BackupError('CLOSED', 'this seal pool is closed');
+}
+
+/** How a pool is laid out. */
+interface SealPoolPlan {
+  readonly threads: number;
+  readonly geometry: SlotGeometry;
+  readonly slots: number;
+  readonly level: number;
+}
+
+const MIB = 1024 * 1024;
+const DEFAULT_MEMORY_BYTES = 32 * MIB;
+const DEFAULT_MAX_THREADS = 8;
+const MAX_THREADS = 256;
+/** Plaintext that makes a message worth its cost; more would only make the pipeline coarser. */
+const TASK_BYTES = MIB;
+
+/** @throws TypeError for anything that is not as the options say */
+function planSealPool(options: SealPoolOptions): SealPoolPlan {
+  const blockSize = integerArgument('blockSize', options.blockSize, 1, MAX_RAW_LENGTH[RecordKind.block]);
+  const threads = integerArgument(
+    'threads',
+    options.threads ?? Math.min(DEFAULT_MAX_THREADS, availableParallelism()),
+    0,
+    MAX_THREADS,
+  );
+  const oneBlock = slotBytes({ blockSize, blocks: 1 });
+  const memoryBytes = integerArgument('memoryBytes', options.memoryBytes ?? DEFAULT_MEMORY_BYTES, oneBlock);
+  // Each thread has a task under way and another waiting, and the caller fills and empties two more.
+  const wantedSlots = 2 * Math.max(1, threads) + 2;
+  const affordable = Math.floor(memoryBytes / wantedSlots / oneBlock);
+  const blocks = Math.max(1, Math.min(Math.floor(TASK_BYTES / blockSize), affordable));
+  const geometry = { blockSize, blocks };
+  return { threads, geometry, slots: Math.floor(memoryBytes / slotBytes(geometry)), level: checkLevel(options.level) };
 }

@@ -1,12 +1,12 @@
-import type { SlotMemory } from './slot-memory.ts';
+import type { SlotMemory } from './seal-service.ts';
 
 /** A slot's memory and what the pool knows of it. */
-export interface SlotPlace {
+export interface SlotState {
   readonly index: number;
   readonly memory: SlotMemory;
-  /** A task on it is queued or under way; nobody else may touch it. */
+  /** A task on it is queued or under way; only that task may touch it. */
   busy: boolean;
-  /** Nobody holds it, though it may still be busy. */
+  /** No caller holds it, though it may still be busy. */
   released: boolean;
 }
 
@@ -19,18 +19,18 @@ export class SealSlot {
   /** Plaintext goes here: block `i` at `i * blockSize`. Shared memory. */
   readonly input: Uint8Array;
   /** @internal */
-  readonly place: SlotPlace;
-  /** Bytes of each block, as `identify` was told. @internal */
+  readonly state: SlotState;
+  /** Bytes of each block, as given to `identify`. @internal */
   lengths: readonly number[] | undefined;
   /** Whether each block has an id: those of zeroes have none. @internal */
   identified: readonly boolean[] = [];
-  readonly #onRelease: (place: SlotPlace) => void;
+  readonly #onRelease: (state: SlotState) => void;
   #released = false;
 
   /** @internal */
-  constructor(place: SlotPlace, onRelease: (place: SlotPlace) => void) {
-    this.place = place;
-    this.input = place.memory.input;
+  constructor(state: SlotState, onRelease: (state: SlotState) => void) {
+    this.state = state;
+    this.input = state.memory.input;
     this.#onRelease = onRelease;
   }
 
@@ -42,10 +42,58 @@ export class SealSlot {
   release(): void {
     if (this.#released) return;
     this.#released = true;
-    this.#onRelease(this.place);
+    this.#onRelease(this.state);
   }
 
   [Symbol.dispose](): void {
     this.release();
+  }
+}
+
+/**
+ * Callers that wait for a slot, served in the order in which they came. This is no queue of work, as `p-queue` is one: what is
+ * handed out is a slot, which comes back at another time than the work on it ends.
+ */
+export class Waiters<T> {
+  readonly #waiting = new Set<{ resolve(value: T): void; reject(error: unknown): void }>();
+
+  /** Resolves when {@link Waiters.serve} gives it something. A caller that has aborted is given nothing. */
+  wait(signal: AbortSignal | undefined): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        this.#waiting.delete(waiter);
+        reject(signal?.reason);
+      };
+      const settled = () => signal?.removeEventListener('abort', leave);
+      const waiter = {
+        resolve: (value: T) => {
+          settled();
+          resolve(value);
+        },
+        reject: (error: unknown) => {
+          settled();
+          reject(error);
+        },
+      };
+      this.#waiting.add(waiter);
+      signal?.addEventListener('abort', leave, { once: true });
+    });
+  }
+
+  get count(): number {
+    return this.#waiting.size;
+  }
+
+  /** Gives `value` to the one that has waited longest. There must be one. */
+  serve(value: T): void {
+    const [first] = this.#waiting;
+    if (first === undefined) throw new RangeError('no caller is waiting');
+    this.#waiting.delete(first);
+    first.resolve(value);
+  }
+
+  rejectAll(error: unknown): void {
+    for (const waiter of this.#waiting) waiter.reject(error);
+    this.#waiting.clear();
   }
 }

@@ -1,10 +1,10 @@
 import { RepositoryKeys } from '../../../../../src/repository/crypto/repository-keys.ts';
 import { RecordKind } from '../../../../../src/repository/format/record.ts';
 import { openRecord } from '../../../../../src/repository/packs/record-sealing.ts';
+import type { SealPoolOptions } from '../../../../../src/repository/packs/seal-pool/seal-pool.ts';
 import { type SealedBlock, SealPool } from '../../../../../src/repository/packs/seal-pool/seal-pool.ts';
-import type { SealPoolOptions } from '../../../../../src/repository/packs/seal-pool/seal-pool-options.ts';
+import { slotBytes } from '../../../../../src/repository/packs/seal-pool/seal-service.ts';
 import type { SealSlot } from '../../../../../src/repository/packs/seal-pool/seal-slot.ts';
-import { slotBytes } from '../../../../../src/repository/packs/seal-pool/slot-memory.ts';
 
 export const BLOCK = 4096;
 

@@ -4,8 +4,8 @@ import {
   type SealRequest,
   SealService,
   type SealSetup,
+  SlotMemory,
 } from '../../../../../src/repository/packs/seal-pool/seal-service.ts';
-import { SlotMemory } from '../../../../../src/repository/packs/seal-pool/slot-memory.ts';
 
 /**
  * A worker that does what the first bytes of a slot's plaintext tell it to (`EXIT`, `THROW`, `HOLD`), and else what
