@@ -7,14 +7,14 @@ import { BlockMap } from '../map/block-map.ts';
 import type { BaseContents } from './block-pipeline.ts';
 import { damagedBlocksOf } from './quarantined-base.ts';
 
-/** Thrown and caught here only: the record is not in memory. */
+/** The record is not in memory. Thrown and caught in this file only: a map takes `undefined` for zeroes. */
 const NOT_IN_MEMORY = new BackupError('OBJECT_NOT_FOUND', 'not in memory');
 
 /**
- * What stands in the base, for a job to compare with.
+ * The content of the base, for a job to compare with.
  *
- * Where change tracking says what was written, comparing could only save storing a block that was overwritten with what it
- * held; for that the map's nodes are used if they are in memory, and not fetched: a request costs more than it saves.
+ * If change tracking says what was written, comparing only saves storing blocks that were overwritten with what they held. For
+ * that the map's nodes are used if they are in memory, but not fetched: a request costs more than it saves.
  */
 export class ComparedBase implements BaseContents {
   readonly map: BlockMap;
@@ -22,7 +22,7 @@ export class ComparedBase implements BaseContents {
   #isFetched: boolean;
   readonly #context: RepositoryContext;
   readonly #size: number;
-  /** A bit for each block that is as it was in the base. */
+  /** A bit for each block that is the same as in the base. */
   readonly #same: Uint8Array;
 
   constructor(context: RepositoryContext, map: BlockMap, options: { size: number; isFetched: boolean }) {
@@ -50,7 +50,7 @@ export class ComparedBase implements BaseContents {
       if (error !== NOT_IN_MEMORY) throw error;
       return ids.fill('unknown', 0, inBase);
     }
-    // What a pack in quarantine holds is stored again (P10), and so is what the base has lost.
+    // Blocks in a quarantined pack are stored again (P10), and so are blocks that the base has lost.
     const damaged = await damagedBlocksOf(this.#context, this.map, { signal });
     entries.forEach((entry, index) => {
       const block = firstBlock + index;
@@ -61,7 +61,7 @@ export class ComparedBase implements BaseContents {
     return ids;
   }
 
-  /** Change tracking is not to be believed: from now on contents are compared, whatever it takes. */
+  /** Change tracking has turned out to be wrong: from now on contents are compared, and nodes are fetched for it. */
   fetchFromNowOn(): void {
     this.#isFetched = true;
   }
@@ -75,7 +75,7 @@ export class ComparedBase implements BaseContents {
   }
 }
 
-/** The same map over what is in memory of it. */
+/** The same map, read from memory only. */
 function inMemory({ records, keys, format }: RepositoryContext, { descriptor }: BlockMap): BlockMap {
   const reader: RecordReader = {
     read: async (_kind, _id, location) => {

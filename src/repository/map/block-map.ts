@@ -36,11 +36,16 @@ const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 const DEFAULT_READ_AHEAD = 32;
 
 /**
- * The map of one backup, read from its records: which content stands in which block, and where. Runs are loaded once
- * and kept, tens of bytes an entry; of the tree only what is asked for is read, and some of it kept.
+ * The map of one backup, read from its records: which content each block has, and where that is stored. The map is a tree,
+ * covered by runs of newer entries. Runs are loaded once and kept, tens of bytes an entry. Only the parts of the tree that are
+ * asked for are read, and some of them are kept.
  *
- * Everything that comes from a record is checked against the ids that the descriptor leads to: `MAP_CORRUPT` otherwise,
- * or whatever the reader of records gives.
+ * This folder holds the map's algorithms: reading (this file, map-tree, runs, overlay), writing (write-block-map, tree-fold,
+ * run-policy), comparing two maps (diff), and walking all of one (visit, map-usage). The bytes of nodes and runs are in
+ * `format/`.
+ *
+ * Every record is checked against the ids that the descriptor leads to. Methods throw `MAP_CORRUPT` if a record is not what
+ * its id says, and what the reader of records throws.
  */
 export class BlockMap {
   readonly descriptor: MapDescriptor;
@@ -51,8 +56,8 @@ export class BlockMap {
   #loading: Promise<LoadedRuns> | undefined;
 
   /**
-   * @param descriptor - as `decodeDescriptor` gives it
-   * @throws `MAP_CORRUPT` when the tree is not as high as the volume needs
+   * @param descriptor - as `decodeDescriptor` returns it
+   * @throws `MAP_CORRUPT` if the tree is not as high as the volume needs
    */
   constructor(
     descriptor: MapDescriptor,
@@ -67,7 +72,7 @@ export class BlockMap {
     this.tree = new MapTree(this.geometry, descriptor.root, this.#source, integerArgument('cacheBytes', cacheBytes, 0));
   }
 
-  /** Loads the runs. Every other method does so itself; calling it tells early whether they are there and sound. */
+  /** Loads the runs. Every other method does so itself; this one shows early whether they are there and sound. */
   async load(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     await this.runs(options);
   }
@@ -79,7 +84,7 @@ export class BlockMap {
    */
   runs(options: { signal?: AbortSignal | undefined } = {}): Promise<LoadedRuns> {
     if (this.#loading === undefined) {
-      // Others may join, so one caller's signal does not end it.
+      // Other callers may join, so one caller's signal does not end it.
       const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then(async (runs) => ({
         runs,
         overlay: await Overlay.of(runs),
@@ -94,7 +99,9 @@ export class BlockMap {
   }
 
   /**
-   * Some of the runs by themselves, newest first; all of them unless told how many.
+   * The newest `count` runs, newest first, not merged.
+   *
+   * @param count - `undefined` for all
    *
    * @internal
    */
@@ -146,7 +153,7 @@ export class BlockMap {
     return { entries, lost };
   }
 
-  /** The blocks that have content, in order, with nodes read ahead and not kept. @throws `OUT_OF_RANGE` */
+  /** The blocks that have content, in order. Nodes are read ahead and not kept. @throws `OUT_OF_RANGE` */
   async *entries(
     range: BlockRange = { firstBlock: 0, blockCount: this.geometry.blockCount },
     options: ReadOptions = {},
@@ -173,7 +180,7 @@ export class BlockMap {
     yield* this.#merged(overlay, undefined, 0, at, end);
   }
 
-  /** Entries from block `from` to before `end`, which are within one leaf, or where the tree has none. */
+  /** Entries of the blocks from `from` to before `end`, which are in one leaf, or where the tree has no leaf. */
   *#merged(
     overlay: Overlay,
     leaf: EntryTable | undefined,
@@ -185,7 +192,7 @@ export class BlockMap {
     const hasLost = this.descriptor.lost.length > 0;
     for (let block = from; block < end; block++) {
       const named = i < overlay.count ? overlay.block(i) : Number.POSITIVE_INFINITY;
-      if (leaf === undefined) block = named; // Nothing between what the runs name.
+      if (leaf === undefined) block = named; // There is nothing between the blocks that the runs name.
       if (block >= end) return;
       const entry = block === named ? overlay.entry(i++) : leaf?.entry(block - first);
       if (entry !== undefined && !(hasLost && this.isLost(block))) yield { block, entry };
@@ -210,7 +217,7 @@ export interface LoadedRuns {
   readonly overlay: Overlay;
 }
 
-/** The leaves that have a block which is not settled yet. */
+/** Indexes of the leaves that have a block which is not settled yet. */
 function* leavesWanted(settled: Uint8Array, firstBlock: number, fanOut: number): Generator<number> {
   for (let at = settled.indexOf(0); at >= 0; ) {
     const index = Math.floor((firstBlock + at) / fanOut);

@@ -19,11 +19,11 @@ export type Change = readonly [block: number, entry: BlockEntry | undefined];
 const BATCH = 4096;
 
 /**
- * The changes of a backup as the caller gives them: checked, in batches (awaiting each of millions by itself would take
- * longer than all the rest), with newly lost blocks among them as blocks without an entry.
+ * The changes of a backup, as the caller passes them: checked, and in batches, because awaiting each of millions by itself
+ * would take longer than all the rest. Newly lost blocks are among them, as blocks without an entry.
  */
 export class ChangeStream {
-  /** Complete once all batches have been read: what was lost and has not been stored again, and what is lost now. */
+  /** Complete once all batches have been read: blocks that were lost and have not been stored again, and blocks lost now. */
   readonly lost: () => BlockRange[];
   /** Whether the watched block was among the changes. */
   sawWatched = false;
@@ -42,7 +42,7 @@ export class ChangeStream {
 
   /**
    * @param wasLost - lost blocks of the base; `undefined` without one
-   * @param watched - a block that the caller wants to know of
+   * @param watched - a block of which `sawWatched` says whether it changed
    */
   constructor(
     source: AsyncIterable<Change> | Iterable<Change>,
@@ -79,12 +79,12 @@ export class ChangeStream {
       this.#takeLost(batch, result.value[0]);
       if (this.#lost.length === 0 || !inRanges(this.#lost, result.value[0])) batch.push(result.value);
     }
-    // Lost ranges may be long: what is left of them comes in batches too.
+    // Lost ranges may be long, so the rest of them comes in batches too.
     while (this.#ended && this.#nextLost.done !== true && batch.length < BATCH) this.#takeOneLost(batch);
     return batch;
   }
 
-  /** For when the changes are not read to their end. */
+  /** Has to be called if the changes are not read to their end. */
   async close(): Promise<void> {
     if (!this.#ended) await this.#source.return?.();
     this.#ended = true;
@@ -124,7 +124,7 @@ export class ChangeStream {
   }
 }
 
-/** Changes kept until it is known what becomes of them. */
+/** Changes that are kept until it is decided whether they become a run or are folded. */
 export class ChangeBuffer implements SortedEntries {
   count = 0;
   #blocks = new Uint32Array(256);

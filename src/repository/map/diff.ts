@@ -12,8 +12,8 @@ export interface DiffOptions {
   /** Nodes to load at a time. @defaultValue 32 */
   readonly readAhead?: number | undefined;
   /**
-   * Whether a block that a run of only one map names is looked up in the tree. Without that nothing but differing
-   * subtrees is read, and blocks which were rewritten with what they had before are reported too.
+   * Whether a block that only one map's runs name is looked up in the tree. Otherwise only differing subtrees are read, and
+   * blocks that were rewritten with the same content are reported too.
    *
    * @defaultValue true
    */
@@ -24,7 +24,7 @@ export interface DiffOptions {
  * The ranges of blocks whose content differs between two maps of one block size, ascending and coalesced.
  *
  * Subtrees of one id are skipped unread. Blocks that only one of the maps has, whose lengths differ (the last one of a
- * volume that was resized), or that are lost in either, differ: nobody knows that they don't.
+ * volume that was resized), or that are lost in either, count as different, because nothing says that they are the same.
  */
 export async function* diffMaps(a: BlockMap, b: BlockMap, options: DiffOptions = {}): AsyncGenerator<BlockRange> {
   if (a.geometry.blockSize !== b.geometry.blockSize || a.geometry.fanOut !== b.geometry.fanOut) {
@@ -57,7 +57,7 @@ export async function* diffMaps(a: BlockMap, b: BlockMap, options: DiffOptions =
   if (last !== undefined) yield last;
 }
 
-/** Blocks from 0 on that both have, in equal length. */
+/** The number of blocks, from 0 on, that both maps have in equal length. */
 function commonBlocks(a: BlockMap, b: BlockMap): number {
   const least = Math.min(a.geometry.blockCount, b.geometry.blockCount);
   if (least === 0 || a.geometry.blockLength(least - 1) === b.geometry.blockLength(least - 1)) return least;
@@ -67,13 +67,13 @@ function commonBlocks(a: BlockMap, b: BlockMap): number {
 /** A leaf's worth of blocks to compare. */
 interface Job {
   readonly index: number;
-  /** Where the trees differ: what they have there. */
+  /** What the trees have there, if they differ. */
   readonly differing: DifferingLeaf | undefined;
-  /** Whether the leaf, the same in both trees, is needed for what only one map's runs name. */
+  /** Whether the leaf, which is the same in both trees, is needed for blocks that only one map's runs name. */
   readonly needsLeaf: boolean;
 }
 
-/** Blocks before `common` that differ, ascending, some at a time. */
+/** Blocks before `common` that differ, ascending, in groups. */
 async function* differingBlocks(
   a: BlockMap,
   b: BlockMap,
@@ -167,7 +167,7 @@ class Side {
     this.fanOut = fanOut;
   }
 
-  /** @param at - the block's place among the runs' entries, -1 when they don't name it */
+  /** @param at - the index of the block's entry in the runs, -1 if they don't name it */
   id(block: number, at: number): Uint8Array | undefined {
     if (at >= 0) return this.overlay.has(at) ? this.overlay.id(at) : undefined;
     const slot = block % this.fanOut;
@@ -201,14 +201,14 @@ function sameId(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
   return Buffer.compare(a, b) === 0;
 }
 
-/** A leaf whose id differs between two trees, by what each has there. */
+/** A leaf whose id differs between two trees, and what each tree has there. */
 interface DifferingLeaf {
   readonly index: number;
   readonly a: NodeRef | undefined;
   readonly b: NodeRef | undefined;
 }
 
-/** In place of nodes above the root of the lower of two trees: their only child, the first, leads to that root. */
+/** Stands for nodes above the root of the lower of two trees: their only child, the first, leads to that root. */
 const ABOVE_ROOT: unique symbol = Symbol('above the root');
 type Ref = NodeRef | typeof ABOVE_ROOT | undefined;
 

@@ -18,7 +18,7 @@ export interface RecordSource {
 /** How a node is loaded. */
 export interface LoadOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Whether to remember it; a walk over everything had better not. @defaultValue true */
+  /** Whether to keep it in memory, which a walk over everything should not. @defaultValue true */
   readonly keep?: boolean | undefined;
 }
 
@@ -33,7 +33,7 @@ interface OpenNode extends TreeNode {
   readonly node: InnerNode;
 }
 
-/** What is held for each node besides its bytes, roughly. */
+/** What is held for each node in addition to its bytes, roughly. */
 const NODE_OVERHEAD_BYTES = 400;
 const INNER_WIDTH = 4;
 
@@ -45,7 +45,7 @@ export class MapTree {
   readonly #cache: LruCache<number, InnerNode | EntryTable>;
   readonly #loading = new Map<number, Promise<InnerNode | EntryTable>>();
 
-  /** @throws `MAP_CORRUPT` when the root doesn't fit the geometry */
+  /** @throws `MAP_CORRUPT` if the root doesn't fit the geometry */
   constructor(geometry: MapGeometry, root: MapRoot | undefined, source: RecordSource, cacheBytes: number) {
     this.geometry = geometry;
     this.#source = source;
@@ -64,7 +64,7 @@ export class MapTree {
     return ref === undefined ? undefined : this.loadLeaf(ref, index, options);
   }
 
-  /** What the tree has at a place; `undefined` where it has nothing. */
+  /** The reference to a node, by its level and index; `undefined` if the tree has none there. */
   async ref(level: number, index: number, options: LoadOptions = {}): Promise<NodeRef | undefined> {
     const { fanOut, rootLevel } = this.geometry;
     if (level > rootLevel || index >= fanOut ** (rootLevel - level)) return undefined;
@@ -103,7 +103,7 @@ export class MapTree {
       yield* children;
       return;
     }
-    // The next nodes are on their way while those before them are walked.
+    // The next nodes are being loaded while the current one is walked.
     const opened = mapConcurrently(children, (child) => this.#open(child, options), INNER_WIDTH);
     for await (const child of opened) yield* this.#leavesBelow(child, first, end, options);
   }
@@ -127,7 +127,7 @@ export class MapTree {
     options.signal?.throwIfAborted();
     let loading = this.#loading.get(at);
     if (loading === undefined) {
-      // Others may join, so one caller's signal does not end it.
+      // Other callers may join, so one caller's signal does not end it.
       loading = this.#read(ref, level, index, options.keep !== false).finally(() => this.#loading.delete(at));
       this.#loading.set(at, loading);
     }
@@ -147,7 +147,7 @@ export class MapTree {
   }
 }
 
-/** Where a node is says which it is, in one map. */
+/** Level and index identify a node within one map. */
 function key(level: number, index: number): number {
   return level * 2 ** 33 + index;
 }

@@ -2,7 +2,7 @@ import { ENTRIES_AT_ONCE, yieldToEventLoop } from '../../common/yield-to-event-l
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { SortedEntries } from '../format/run-chunk.ts';
 
-/** Runs merged in memory: of each block that any of them names, the newest entry. */
+/** Runs merged in memory: the newest entry of each block that any of them names. */
 export class Overlay implements SortedEntries {
   static readonly EMPTY = new Overlay([], new Uint32Array(0), new Uint32Array(0), new Uint32Array(0));
 
@@ -22,7 +22,7 @@ export class Overlay implements SortedEntries {
   }
 
   /**
-   * Merges runs; there may be a million entries, so others run in between.
+   * Merges runs. There may be a million entries, so the event loop turns in between.
    *
    * @param runs - newest first; each is one or more parts, ascending
    */
@@ -83,7 +83,7 @@ export class Overlay implements SortedEntries {
   }
 }
 
-/** One cursor a run. */
+/** Makes one cursor for each run. */
 function cursorsOf(runs: readonly (readonly SortedEntries[])[]): Cursor[] {
   let firstSource = 0;
   return runs.map((parts) => {
@@ -97,7 +97,7 @@ function cursorsOf(runs: readonly (readonly SortedEntries[])[]): Cursor[] {
 /** The cursor of the next block; there are at most nine, so looking at all of them is as quick as a heap. */
 function nextOf(cursors: readonly Cursor[]): Cursor | undefined {
   let best: Cursor | undefined;
-  // Strictly less: of equal blocks that of the newest run is taken.
+  // Strictly less: if several runs name one block, the newest is taken.
   for (const cursor of cursors) if (cursor.block < (best?.block ?? Number.POSITIVE_INFINITY)) best = cursor;
   return best;
 }

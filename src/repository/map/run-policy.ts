@@ -11,11 +11,11 @@ export type RunDecision =
   | { readonly kind: 'run'; readonly newest: number };
 
 const FOLD: RunDecision = { kind: 'fold' };
-/** Runs that are in memory are merged from so many on; others only when there is no room for another one. */
+/** From so many runs on, those in memory are merged. Others are merged only if a map can have no further run. */
 const WARM_RUNS = 6;
 /** Runs are loaded whole when a backup is opened: they stay a small part of the tree. */
 const PART_OF_TREE = 16;
-/** About what an entry and a child take in a record. */
+/** About how many bytes an entry and a child take in a record. */
 const ENTRY_BYTES = 46.2;
 const LEAF_SLOT_BYTES = 42.2;
 const CHILD_BYTES = 54;
@@ -61,7 +61,7 @@ function newestToMerge(sizes: readonly number[], warm: number): number {
 }
 
 /**
- * How many of the newest runs to merge into one: as few as come to no more than the next older one, else all. Merging
+ * How many of the newest runs to merge into one: as few as together are no larger than the next older run, otherwise all. Merging
  * all of them every time would rewrite each entry some sixty times over a thousand equal backups; this does five times.
  */
 export function runsToMerge(sizes: readonly number[]): number {

@@ -14,7 +14,7 @@ import type { RecordSource } from './map-tree.ts';
 
 const CHUNKS_AT_A_TIME = 8;
 
-/** @throws `MAP_CORRUPT`, and what the reader of records gives */
+/** @throws `MAP_CORRUPT`, and what the reader of records throws */
 export async function loadRuns(
   runs: readonly (readonly RunChunkRef[])[],
   geometry: MapGeometry,

@@ -44,7 +44,7 @@ export async function foldTree(
   const builder = new TreeBuilder(options);
   const load = async (edit: LeafEdit): Promise<LoadedEdit> => {
     const ref = await previous?.ref(0, edit.index, { signal });
-    // Of a leaf that is replaced as a whole nothing is needed.
+    // A leaf that is replaced as a whole is not needed.
     if (edit.changes.length === geometry.slots(0, edit.index)) return { ...edit, ref, leaf: undefined };
     return { ...edit, ref, leaf: ref && (await previous?.loadLeaf(ref, edit.index, { signal, keep: false })) };
   };
@@ -64,7 +64,7 @@ async function* leafEdits(
   const { fanOut } = geometry;
   // A tree that grows in height gets nodes above its old root; they are made on the way to its first leaf.
   const grows = previous?.root !== undefined && geometry.rootLevel > previous.geometry.rootLevel;
-  // One that shrinks loses what is past the end; that is cut off on the way to the last leaf.
+  // A tree that shrinks loses what is past the end, which is cut off on the way to the last leaf.
   const shrinks = previous?.root !== undefined && geometry.blockCount < previous.geometry.blockCount;
   const lastLeaf = Math.ceil(geometry.blockCount / fanOut) - 1;
   let current: { index: number; changes: Change[] } | undefined = grows ? { index: 0, changes: [] } : undefined;
@@ -89,7 +89,7 @@ type Child = NodeRef | Promise<NodeRef> | undefined;
 interface OpenNode {
   readonly level: number;
   readonly index: number;
-  /** What the old tree has in this place. */
+  /** What the old tree has at this level and index. */
   readonly old: NodeRef | undefined;
   readonly children: Child[];
   changed: boolean;
@@ -145,7 +145,7 @@ class TreeBuilder {
     }
   }
 
-  /** Says what is in a place of the new tree. Whether that is a change shows by the reference being another object. */
+  /** Puts a reference into the new tree. It is a change if it is another object than the parent's old reference. */
   #put(level: number, index: number, now: Child): void {
     const { fanOut, rootLevel } = this.#options.geometry;
     if (level === rootLevel) {
@@ -197,7 +197,7 @@ class TreeBuilder {
     }
   }
 
-  /** The leaf as the changes leave it: the old one where they change nothing. */
+  /** The leaf after the changes: the old one if they change nothing. */
   #editLeaf({ index, changes, ref, leaf }: LoadedEdit): Child {
     const { geometry, ids, writer } = this.#options;
     const { fanOut } = geometry;
@@ -219,7 +219,7 @@ class TreeBuilder {
     return this.#store(RecordKind.leaf, record, index * fanOut, ids, writer, columns.usage(fanOut));
   }
 
-  /** The reference that the parent holds already, so that it is seen to be the same. */
+  /** The very object that the parent already holds, so that it counts as unchanged. */
   #childRefOf(ref: NodeRef | undefined, index: number): Child {
     const { fanOut, rootLevel } = this.#options.geometry;
     return rootLevel === 0 ? ref : (this.#open[1] as OpenNode).children[index % fanOut];

@@ -11,8 +11,8 @@ import type { SortedEntries } from '../format/run-chunk.ts';
 import type { BlockMap } from './block-map.ts';
 
 /**
- * The one walk over all of a map, for everybody who needs to know which records and packs it names: the collector, a repack, a
- * verification, and a backup against a base in quarantine. A {@link MapVisitor} says what is read, and hears what was found.
+ * The one walk over all of a map. It serves the collector, a repack, a verification, and a backup against a base in quarantine,
+ * which need to know what records and packs a map names. A {@link MapVisitor} decides what is read, and is called with it.
  *
  * First come the runs, then the tree from its root, parents before their children. Nodes of one parent are read together, so
  * that those which are near each other in a pack share a request; nothing is kept in memory. What several maps share is
@@ -125,7 +125,7 @@ interface Loaded {
 }
 
 class TreeVisit {
-  /** Branches that go on behind a failure must not call the visitor, who no longer expects it. */
+  /** Branches that go on behind a failure must not call the visitor any more: see {@link MapVisitor}. */
   hasEnded = false;
   readonly #map: BlockMap;
   readonly #visitor: MapVisitor<VisitedNode>;

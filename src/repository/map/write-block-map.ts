@@ -21,11 +21,11 @@ export interface WriteBlockMapOptions {
   readonly fanOut: number;
   /**
    * Ascending by block; `undefined` for a block of zeroes. Without a base: all blocks that have content. With one: what
-   * differs from it, and the last block if its length does. Ids must stay
-   * as they are from then on.
+   * differs from it, and the last block if its length does. The bytes of
+   * ids must not change afterwards.
    */
   readonly changes: AsyncIterable<Change> | Iterable<Change>;
-  /** Blocks whose content could not be kept, besides those that the base lost and no change brings back. */
+  /** Blocks whose content could not be kept, in addition to those that the base lost and no change brings back. */
   readonly lost?: readonly BlockRange[] | undefined;
   readonly writer: RecordWriter;
   readonly ids: RecordIds;
@@ -41,12 +41,12 @@ type Parts = Pick<MapDescriptor, 'root' | 'runs'>;
 const BATCH = 4096;
 
 /**
- * Writes the map of a backup: a tree built in one pass when there is no base; else a run of what changed, runs merged, or
- * the tree with everything folded into it, whichever the limits and the bytes to write say. The same arguments write the
- * same records in the same order.
+ * Writes the map of a backup. Without a base it is a tree, built in one pass. With one it is a run of the changes, several
+ * runs merged, or the tree with everything folded into it, as the limits and the bytes to write decide. The same arguments
+ * write the same records in the same order.
  *
- * @throws `TypeError` for changes that can't be, `LIMIT_EXCEEDED` for more ranges of lost blocks than a descriptor holds,
- * what the base's map gives when it is read, and what the writer gives
+ * @throws `TypeError` for impossible changes, `LIMIT_EXCEEDED` for more ranges of lost blocks than a descriptor holds, what
+ * reading the base's map throws, and what the writer throws
  */
 export async function writeBlockMap(options: WriteBlockMapOptions): Promise<MapDescriptor> {
   const { size, blockSize, fanOut, previous } = options;
@@ -104,7 +104,7 @@ async function update(
     const room = maxRunEntries(geometry) - sizes.reduce((sum, size) => sum + size, 0);
     const complete = await fill(buffer, stream, room, options.signal);
     if (complete && buffer.count === 0) return { root, runs };
-    // The base's runs are read only where something hangs on them: a small backup takes no request for its map.
+    // The base's runs are read only if the decision depends on them: a small backup takes no request for its map.
     const load = async (newest?: number) => Overlay.of([[buffer], ...(await previous.newestRuns(newest, options))]);
     const decision = complete && (await decide(geometry, buffer, sizes, load, warmRuns(runs, options)));
     if (decision && decision.kind === 'run') {
@@ -132,7 +132,7 @@ function fold(
   return foldTree(batches, { geometry, previous: previous?.tree, writer, ids, signal });
 }
 
-/** Reads changes until there are more than `most`; tells whether that was all of them. */
+/** Reads changes until there are more than `most`. @returns whether these are all */
 async function fill(buffer: ChangeBuffer, stream: ChangeStream, most: number, signal: AbortSignal | undefined) {
   while (buffer.count <= most) {
     signal?.throwIfAborted();
@@ -143,13 +143,13 @@ async function fill(buffer: ChangeBuffer, stream: ChangeStream, most: number, si
   return false;
 }
 
-/** What was read from the stream before, and the rest of it. */
+/** The changes that were read from the stream before, and the rest of it. */
 async function* batchesOf(stream: ChangeStream, before?: SortedEntries): AsyncGenerator<readonly Change[]> {
   if (before !== undefined) yield* slices(before, 0, Number.POSITIVE_INFINITY);
   for (let batch = await stream.next(); batch.length > 0; batch = await stream.next()) yield batch;
 }
 
-/** Changes over the base's runs, without what lies past the end. */
+/** Changes over the base's runs, without entries past the end of the volume. */
 async function* merged(
   batches: AsyncIterable<readonly Change[]>,
   overlay: Overlay,

@@ -8,7 +8,7 @@ import type { WantedRecord } from './record-spans.ts';
 /**
  * Single records that are asked for one by one, read in batches: DataLoader's idea. Records that are asked for in one turn
  * of the event loop go out together, so that neighbours share a request. A record that is being read already is shared by
- * all who ask for it. Aborting one caller does not cancel the request for the others.
+ * all callers. Aborting one caller does not cancel the request for the others.
  */
 
 /** One record that is being read, for one caller or several. */

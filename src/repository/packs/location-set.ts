@@ -1,13 +1,13 @@
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 
-/** Locations of records, a few bytes each: a repository has a million map nodes and more. */
+/** A set of locations that takes a few bytes for each: a repository has a million map nodes and more. */
 export class LocationSet {
   readonly #byPack = new Map<string, Set<number>>();
   #last: PackName | undefined;
   #offsets = new Set<number>();
 
-  /** Returns whether it is new. */
+  /** Returns whether the location is new. */
   add({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {
     const offsets = this.#of(pack);
     if (offsets.has(offset)) return false;

@@ -5,10 +5,10 @@ import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
 import type { PackName } from '../format/record.ts';
 
-/** What a pack's end is read with at first; most footers fit. */
+/** How many bytes of a pack's end are read at first; most footers fit. */
 const TAIL_GUESS_BYTES = 64 * 1024;
 
-/** Bytes of a pack, exactly. @throws `PACK_MISSING` when the pack is not there or is shorter, and what the target gives */
+/** Reads a range of a pack. @throws `PACK_MISSING` if the pack is not there or is shorter, and what the target throws */
 export async function readPackBytes(
   target: CloudTarget,
   pack: PackName,
@@ -28,7 +28,7 @@ export async function readPackBytes(
   }
 }
 
-/** A pack's table of contents, read from its end without any index: one request, two for a long one. */
+/** Reads a pack's footer from its end, without any index: one request, two for a long footer. */
 export async function readPackFooter(
   target: CloudTarget,
   pack: PackName,

@@ -1,11 +1,11 @@
-/** How large packs are, in bytes: the one home of these numbers. */
+/** Sizes of packs, in bytes. All of these numbers are defined here. */
 
 const MIB = 1024 * 1024;
 
-/** Of swept blocks and of repacked records: 512 incompressible blocks of 64 KiB, sealed, with a footer. */
+/** A pack of swept blocks or of repacked records: 512 incompressible blocks of 64 KiB, sealed, with a footer. */
 export const DEFAULT_PACK_BYTES = 32 * MIB + 64 * 1024;
-/** What a host may choose. */
+/** The sizes that a host may choose. */
 export const LEAST_PACK_BYTES = 64 * 1024;
 export const MOST_PACK_BYTES = 1024 * MIB;
-/** The most of intercepted blocks: they wait for their pack in the room for pre-images, so theirs are smaller. */
+/** The most for a pack of intercepted blocks: they wait for their pack in the memory for pre-images, so it is smaller. */
 export const INTERCEPTED_PACK_BYTES = 8 * MIB;

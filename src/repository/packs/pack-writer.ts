@@ -33,26 +33,26 @@ export interface PackWriterOptions {
   readonly parallelPuts: number;
   /** Whether packs are created only where they are absent: `false` in a repository for a single writer. */
   readonly createOnly: boolean;
-  /** Told when the store has a pack: its records are safe. */
+  /** Called when the store has acknowledged a pack: its records are safe. */
   readonly onStored?: ((pack: PackRecord, rows: readonly FooterRow[]) => void) | undefined;
-  /** Told when more of a pack has been sent, by targets that tell. */
+  /** Called when more of a pack has been sent, by targets that report it. */
   readonly onSent?: (() => void) | undefined;
-  /** Makes a put, and may make it again. @defaultValue once */
+  /** Makes a put, and may repeat it. @defaultValue makes it once */
   readonly insist?: ((put: () => Promise<void>) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * Gathers sealed records into packs and sends them, a bounded number at a time. A pack's name is fresh randomness each
- * time one is begun, so nothing is ever overwritten. After a failure nothing more is taken: the owner of the writer
- * gives the session up, or stores what is missing through another one.
+ * time a pack is begun, so nothing is ever overwritten. After a failure the writer accepts nothing more: its owner ends the
+ * session, or stores what is missing through another writer.
  */
 export class PackWriter {
   /** Packs that the store has acknowledged. */
   readonly stored: PackRecord[] = [];
   readonly #options: PackWriterOptions;
   readonly #sending = new Set<Promise<void>>();
-  /** By key: how much of a pack on its way has been sent, from 0 to 1. */
+  /** By key: the share of a pack on its way that has been sent, from 0 to 1. */
   readonly #shares = new Map<string, number>();
   /** Memory of packs that the store has, to be filled again: waiting for it to be collected would cost as much once more. */
   readonly #idle: Uint8Array<ArrayBuffer>[] = [];
@@ -65,7 +65,7 @@ export class PackWriter {
     this.#options = options;
   }
 
-  /** Whose packs they are. */
+  /** The session that the packs belong to. */
   get session(): number {
     return this.#options.session;
   }
@@ -80,11 +80,11 @@ export class PackWriter {
     return this.#shares.get(key) ?? 0;
   }
 
-  /** Adds a record and says where it will stand. Waits while too many packs are on their way. */
+  /** Adds a record and resolves with its location. Waits while too many packs are on their way. */
   async add(record: SealedRecord): Promise<Location> {
     for (;;) {
       this.#throwFailure();
-      // Looked at afresh after every wait: other callers fill and close packs meanwhile.
+      // This is evaluated anew after every wait: other callers fill and close packs meanwhile.
       if (this.#filling?.hasRoom(record.bytes.length) === true) return this.#filling.add(record);
       this.#close();
       if (this.#sending.size < this.#options.parallelPuts) {
@@ -101,7 +101,7 @@ export class PackWriter {
     }
   }
 
-  /** Sends what has been gathered as soon as there is a turn for it, however little it is. Waits for nothing. */
+  /** Sends the pack that is being filled as soon as a put is free, however small it is. Does not wait. */
   hurry(): void {
     this.#isHurried = this.#filling !== undefined;
     this.#sendHurried();
@@ -152,7 +152,7 @@ export class PackWriter {
       return abortable(this.#put({ key, bytes: body, sha256 }, onSent), signal);
     });
     this.#shares.delete(key);
-    // Only now, and only if no put was rejected: somebody might still be reading it.
+    // Only now, and only if no put was rejected: a put that failed might still be reading the memory.
     if (attempts === 1 && pack.memory.length === this.#options.packBytes) this.#idle.push(pack.memory);
     const record: PackRecord = { random: pack.name.random, size: body.length, sha256 };
     this.stored.push(record);
@@ -170,7 +170,7 @@ export class PackWriter {
   }
 }
 
-/** Rows of a pack's footer; a reader takes more. Tiny records fill a pack before its bytes do. */
+/** Most rows of a pack's footer; a reader accepts more. Packs of tiny records are full before their bytes are. */
 const MOST_ROWS = 2 ** 16;
 
 /** One pack being filled. */
@@ -195,7 +195,7 @@ class FillingPack {
     const offset = this.#used;
     this.memory.set(bytes, offset);
     this.#used += bytes.length;
-    // Ids often are views of buffers that their owners fill again.
+    // Ids are often views of buffers that their owners fill again.
     this.rows.push({ kind, id: id.slice(), offset, storedLength: bytes.length, codec, rawLength, hint });
     return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
   }
@@ -215,11 +215,11 @@ interface PackBody {
 }
 
 /**
- * Creates a pack where there is none. A name that is taken is one's own pack, after an answer that was lost, only if length
- * and content are the same: a copy of this process (a machine that was cloned while it ran) may write in the same session
- * and draw the same random numbers. Its pack is neither overwritten nor taken for one's own.
+ * Creates a pack where there is none. If the name is taken, it is this writer's pack (the answer was lost) only if length and
+ * content are the same: a copy of this process (a machine that was cloned while it ran) may write in the same session and
+ * draw the same random numbers. Its pack is neither overwritten nor mistaken for this writer's.
  *
- * @throws `SESSION_SHARED` when something else has the name; what the target gives
+ * @throws `SESSION_SHARED` if another object has the name; what the target throws
  */
 async function createPack(target: CloudTarget, pack: PackBody, options: PutOptions): Promise<void> {
   const { key, bytes } = pack;

@@ -17,7 +17,7 @@ export interface RecordHead {
   readonly id: Uint8Array;
 }
 
-/** How a record was sealed. */
+/** The outcome of sealing a record. */
 export interface SealResult {
   readonly codec: Codec;
   readonly storedLength: number;
@@ -42,7 +42,7 @@ export function sealRecord(
 
 /**
  * Seals a record into the start of `out`, which has {@link maxStoredLength} bytes or more and does not overlap `raw`.
- * Both may be views of shared memory, as long as nobody writes to `raw` meanwhile.
+ * Both may be views of shared memory, as long as `raw` does not change meanwhile.
  */
 export function sealRecordInto(
   out: Uint8Array,
@@ -80,11 +80,11 @@ export function sealRecordInto(
 /**
  * A nonce that no two texts share under one record key, even where two copies of a process draw the same random numbers.
  * A block's id, which the key is derived from, covers all of its content, so its text can differ by how it was compressed
- * and by nothing else. Of other records the id leaves the locations out, so their text itself goes in.
+ * and by nothing else. The ids of other records do not cover the locations in them, so their text itself goes in.
  */
 function nonceFor(key: Uint8Array, kind: RecordKind, content: Uint8Array, level: number): Uint8Array {
   if (kind !== RecordKind.block) return hedgedBytes(NONCE_BYTES, key, content);
-  // The same in one hash of fixed length: of small blocks there are very many.
+  // The same in one hash of fixed length, because there are very many small blocks.
   randomFillSync(blockNonceInput, 0, KEY_BYTES);
   blockNonceInput.set(key, KEY_BYTES);
   blockNonceInput[2 * KEY_BYTES] = level;
@@ -95,7 +95,7 @@ function nonceFor(key: Uint8Array, kind: RecordKind, content: Uint8Array, level:
 /** Random bytes, record key, level, length of the text, and the version of zstd that made it. */
 const blockNonceInput = Buffer.concat([Buffer.alloc(2 * KEY_BYTES + 5), Buffer.from(process.versions.zstd ?? '')]);
 
-/** What is known of a stored record before it is opened: from a location, or from a pack's footer. */
+/** What a location or a pack's footer says about a stored record before it is opened. */
 export interface StoredRecord extends RecordHead {
   readonly codec: Codec;
   readonly rawLength: number;
@@ -116,12 +116,12 @@ export function openRecord(keys: RepositoryKeys, fanOut: number, record: StoredR
   const identity = identityPart(kind, raw, fanOut);
   const expected = kind === RecordKind.block ? keys.contentId(raw) : keys.recordId(kind, identity);
   if (!timingSafeEqual(expected, id)) throw corrupt('its content is not what its id says');
-  // What the id does not cover: an answer that was garbled there must be neither kept in memory nor moved to another pack.
+  // The id does not cover the location part: an answer that is garbled there must neither be kept nor copied to another pack.
   if (!isLocationPartSound(raw, identity.length)) throw corrupt('its location part does not match its check');
   return raw;
 }
 
-/** Before anything is allocated for it. */
+/** Checks a record before any memory is allocated for it. */
 function checkLengths({ kind, id, codec, rawLength }: StoredRecord, contentLength: number): void {
   const most = MAX_RAW_LENGTH[kind] as number | undefined;
   if (most === undefined) throw corrupt('its kind is not known');

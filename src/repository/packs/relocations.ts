@@ -103,7 +103,7 @@ export class Relocations {
   readonly #isStrict: boolean;
   /** By the ids of tables, which cover all of their bytes. */
   readonly #tables = new LruCache<string, RelocationTable>(MAX_KEPT_BYTES, { keepsNewest: true });
-  /** By the ids of tables: a few packs each, so all of those that somebody asked for are kept. */
+  /** By the ids of tables: a few packs each, so all that were asked for are kept. */
   readonly #targets = new Map<string, readonly PackBytes[]>();
 
   constructor(parts: RelocationsParts) {

@@ -15,7 +15,7 @@ export interface DamagedBackup {
   readonly error: BackupError;
 }
 
-/** What is needed, as far as maps can be read. */
+/** What is needed by the maps and the parts of maps that can be read. */
 export interface Needed extends Live {
   readonly damaged: readonly DamagedBackup[];
   /**

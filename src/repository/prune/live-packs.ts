@@ -58,8 +58,8 @@ export class LivePacks {
   /**
    * Packs as maps name them, relocations not followed, by their keys, and how much of each is needed: nodes and runs exactly,
    * blocks as the version of each leaf that needs most of them says. Later versions of a leaf need a part of what the first one
-   * did, so this is what all of them need together; more where newer runs hide some, or where one block is in several places of
-   * a volume.
+   * did, so this is what all of them need together; more where newer runs hide some, or where several blocks of a volume
+   * have one record.
    */
   readonly named = new Map<string, number>();
   readonly records: RecordStore;
@@ -70,7 +70,7 @@ export class LivePacks {
   /** By volume: the most that any version of a leaf needs of a pack. */
   readonly #most = new Map<string, Map<number, number>>();
 
-  /** @param records - as {@link collectorRecords} gives them */
+  /** @param records - shared with other markings, to read less */
   constructor(context: RepositoryContext, records = collectorRecords(context)) {
     this.#context = context;
     this.records = records;

@@ -13,7 +13,7 @@ import { LocationSet } from '../packs/location-set.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 import type { DamageReport } from './damage-report.ts';
 
-/** A block of a leaf or run chunk whose record is damaged. */
+/** A block whose record is damaged, and the key of the pack at fault. */
 interface BadBlock {
   readonly block: number;
   readonly key: string;

@@ -18,7 +18,7 @@ import { type PartOfLog, readPartOfLog } from './part-of-log.ts';
 
 /**
  * Verifies the log itself, and gathers what it says of packs. That includes checkpoints: an opening believes a checkpoint that
- * names the right entry, and reads nothing below it. So somebody who can write checkpoints could hide backups, or have a
+ * names the right entry, and reads nothing below it. So an attacker that can write checkpoints could hide backups, or have a
  * collector condemn what they need, without touching one entry.
  */
 
@@ -27,7 +27,7 @@ const ENTRIES_AHEAD = 8;
 /** What the log says of packs, by their keys. */
 export type LoggedPacks = Map<string, Pick<PackRecord, 'size' | 'sha256'>>;
 
-/** What was read of the log. */
+/** The part of the log that was read. */
 export interface LoggedPart {
   readonly packs: LoggedPacks;
   /** To be called once the verification has ended: notes which part of the log was read. */
@@ -35,10 +35,10 @@ export interface LoggedPart {
 }
 
 /**
- * Reads the log's objects, holds every link, compares tails and checkpoints with the entries, and resolves with what its
- * entries say of packs: of the whole log, or of what is new and a fraction of what has been verified before.
+ * Reads the log's objects, checks every link, compares tails and checkpoints with the entries, and resolves with what the
+ * entries say about packs. It reads the whole log, or the new entries and a fraction of those that were verified before.
  *
- * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target gives
+ * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target throws
  */
 export async function readLoggedPacks(
   { log }: Pick<RepositoryContext, 'log'>,
@@ -50,7 +50,7 @@ export async function readLoggedPacks(
   const startReading = (lowest: number) => {
     ahead.lowest = lowest;
   };
-  // What this repository works with came by tails and a checkpoint.
+  // The state that this repository works with came from tails and a checkpoint.
   const { seq, hash } = log.state;
   const { parts, listing, save } =
     fraction < 1
@@ -79,9 +79,9 @@ function packsOf(entry: HashedEntry['entry']) {
   return entry.type === 'collect' ? entry.newPacks : [];
 }
 
-/** A log is read from its newest entry down, and each name follows from the one before: the next ones are on their way. */
+/** Requests the next entries early: a log is read from its newest entry down, and the key of each follows from the one before. */
 class EntriesAhead extends ForwardingTarget {
-  /** Nothing below it is going to be read. */
+  /** Entries below this are not requested. */
   lowest = 1;
   readonly #coming = new Map<string, Promise<Uint8Array>>();
   /** Bytes by key, as they were listed. */
@@ -119,13 +119,13 @@ class EntriesAhead extends ForwardingTarget {
 const CHECKPOINTS_AHEAD = 2;
 
 /**
- * Compares checkpoints with what entries say: each one in the reach of these entries that an opening would believe has
- * to be what folding gives from the beginning of the log, or from the checkpoint before it.
+ * Compares checkpoints with the entries: each checkpoint of these entries that an opening would believe has to be what
+ * folding results in, from the beginning of the log or from the checkpoint before it.
  *
  * @param listing - names the checkpoints
  * @param entries - without a gap, oldest first
- * @returns the state that the entries give; `undefined` where nothing says what is below them
- * @throws `LOG_CORRUPT`, and what the target gives
+ * @returns the state that the entries result in; `undefined` if nothing says what is below them
+ * @throws `LOG_CORRUPT`, and what the target throws
  */
 async function checkCheckpoints(
   source: LogSource,
@@ -147,7 +147,7 @@ async function checkCheckpoints(
   const fetch = (seq: number) => fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
   for await (const found of mapConcurrently(within, fetch, CHECKPOINTS_AHEAD)) {
     options.signal?.throwIfAborted();
-    // One that can't be read, or names another entry, nobody believes: it is only a cache.
+    // An opening does not believe a checkpoint that can't be read or names another entry: it is only a cache.
     if (found === undefined || Buffer.compare(found.hash, hashOf(found.seq) as Uint8Array) !== 0) continue;
     const folded = await advance(found.seq);
     if (folded !== undefined && !(await runInSteps(isSame(found, folded)))) {
@@ -159,7 +159,7 @@ async function checkCheckpoints(
   return advance(last);
 }
 
-/** Whether two states say the same. Only backups have an order. */
+/** Whether two states are equal. Only backups have an order. */
 function* isSame(one: LogState, other: LogState): Steps<boolean> {
   const steps = new StepCounter();
   const parts = Object.keys(other) as (keyof LogState)[];

@@ -10,26 +10,26 @@ import { checkPack, type ExpectedPack } from './pack-check.ts';
 import { Patience } from './patience.ts';
 import type { ReplicaDamage } from './verify-options.ts';
 
-/** What the members of a target are held against. */
+/** What the members of a target are compared with. */
 export interface MemberChecksParts {
   readonly context: RepositoryContext;
   readonly signal: AbortSignal;
   readonly clock: Pick<TargetClock, 'sleep'> | undefined;
   /** Packs that backups need, as the first member has them. */
   readonly expected: readonly ExpectedPack[];
-  /** Those of which all data is read. */
+  /** Packs of which all data is read. */
   readonly read: readonly ExpectedPack[];
-  /** Told of bytes of packs that were read. */
+  /** Called with the number of bytes of packs that were read. */
   readonly onBytes: (bytes: number) => void;
 }
 
-/** What every member must have besides packs. Other prefixes hold what may be missing. */
+/** What every member must have in addition to packs. Objects under other prefixes may be missing. */
 const PREFIXES = ['format', 'keys/', 'log/'] as const;
 const PACKS_AT_A_TIME = 3;
 
 /**
- * Looks whether each further member of a target that keeps objects in several has what the repository needs: the log, slots
- * and packs in their lengths, `format` and slots in their bytes, and the content of the packs that are read.
+ * Checks whether each further member of a target that keeps objects in several members has what the repository needs: the
+ * log, slots and packs in their lengths, `format` and slots in their bytes, and the content of the packs that are read.
  */
 export async function checkMembers(
   members: readonly TargetMember[] | undefined,
@@ -73,11 +73,11 @@ class MemberCheck {
     return this.#damaged;
   }
 
-  /** Objects that are small or never read here: their lengths, and of `format` and slots the bytes. */
+  /** Compares the lengths of objects under a prefix, and the bytes of `format` and slots. */
   async #compare(prefix: string): Promise<void> {
     const { signal } = this.#parts;
     const sizes = new Map<string, number>();
-    // The first member's listing comes first: what is put later is put there before.
+    // The first member is listed first, because a fan-out puts every object there first.
     for await (const { key, size } of this.#first.list(prefix, { signal })) sizes.set(key, size);
     for await (const { key, size } of this.#member.list(prefix, { signal })) {
       if (sizes.get(key) === size && (prefix === 'log/' || (await this.#isAlike(key)))) sizes.delete(key);
@@ -92,7 +92,7 @@ class MemberCheck {
     return Buffer.compare(own, other) === 0;
   }
 
-  /** Nothing is damaged before it was looked at twice: others may have put and deleted meanwhile. */
+  /** Damage is believed only after a second look: other hosts may have put and deleted objects meanwhile. */
   async #lookAgain(key: string): Promise<void> {
     const { signal } = this.#parts;
     const [own, other] = [await this.#first.stat(key, { signal }), await this.#member.stat(key, { signal })];

@@ -21,10 +21,10 @@ import type { VerifiedTimes } from './verified-times.ts';
 
 /** Looks at the packs that maps need: whether they are there, and whether they hold what they should. */
 
-/** A pack as it should be, as far as that is known. */
+/** A pack, and what the log says about it. */
 export interface ExpectedPack {
   readonly pack: PackName;
-  /** What a listing showed. */
+  /** Its length in a listing. */
   readonly listedBytes: number;
   readonly logged: Pick<PackRecord, 'size' | 'sha256'> | undefined;
 }
@@ -36,9 +36,9 @@ const CHUNKS_AHEAD = 2;
 /**
  * Downloads a pack in pieces and checks all of it: its SHA-256 against the log's, its footer, and every record against its id.
  *
- * @param onBytes - told of every piece
- * @returns what is wrong, `undefined` when nothing is
- * @throws what the target gives, where that says nothing of the pack
+ * @param onBytes - called for every piece
+ * @returns the damage, `undefined` if there is none
+ * @throws errors of the target that say nothing about the pack
  */
 export async function checkPack(
   context: RepositoryContext,
@@ -80,7 +80,7 @@ export async function checkPack(
       }
       options.onBytes(bytes.length);
     }
-    // Perhaps all of it is another pack, sound in itself.
+    // The whole object may be another pack, sound in itself.
     const isAnother = logged !== undefined && Buffer.compare(hash.digest(), logged.sha256) !== 0;
     if (isAnother) note(packCorrupt(pack, 'its bytes are not those that were stored'));
     return firstError && { pack, error: firstError, offsets: bad, areUnsure: isAnother };
@@ -91,7 +91,7 @@ export async function checkPack(
   }
 }
 
-/** What the length of an object says. */
+/** Damage that the length of an object shows. */
 export function lengthFault({ pack, listedBytes, logged }: ExpectedPack): Damage | undefined {
   if (logged === undefined || logged.size === listedBytes) return undefined;
   const how = `it has ${listedBytes} bytes, and ${logged.size} were stored`;
@@ -114,7 +114,7 @@ interface Chunk {
   readonly rows: readonly FooterRow[];
 }
 
-/** Pieces that together are all of a pack, each of whole records. */
+/** Cuts a pack into pieces of whole records, which together are all of it. */
 function* chunksOf(rows: readonly FooterRow[], packBytes: number): Generator<Chunk> {
   let start = 0;
   for (const { end, records } of spansOf(rows, CHUNKS)) {
@@ -126,26 +126,26 @@ function* chunksOf(rows: readonly FooterRow[], packBytes: number): Generator<Chu
 
 export interface PackChecksParts {
   readonly context: RepositoryContext;
-  /** The context's, tried again. */
+  /** The context's, with calls that are tried again. */
   readonly target: CloudTarget;
   readonly damages: DamageReport;
   readonly progress: ProgressReporter;
   readonly signal: AbortSignal;
-  /** Verified packs between two notes of which they are. @defaultValue 64 */
+  /** After how many verified packs it is noted which they are. @defaultValue 64 */
   readonly saveEveryPacks?: number | undefined;
 }
 
 const PACKS_AT_A_TIME = 3;
 const STATS_AT_A_TIME = 32;
-/** 2 GiB of packs of the usual size. */
+/** 2 GiB, if packs have their default size. */
 const SAVE_EVERY_PACKS = 64;
 
-/** Looks at packs one by one, by the store's checksums or by all of their data, and counts. */
+/** Checks packs one by one, by the store's checksums or by all of their data, and counts them. */
 export class PackChecks {
   verifiedBytes = 0;
   verifiedPacks = 0;
   withoutChecksum = 0;
-  /** Packs of which all was read and found to be good. */
+  /** Packs that were read in full and are good. */
   readonly good: PackName[] = [];
   readonly #parts: PackChecksParts;
 
@@ -153,7 +153,7 @@ export class PackChecks {
     this.#parts = parts;
   }
 
-  /** What the store says of packs. One that it says to have changed is downloaded, to see what is wrong with it. */
+  /** Compares the store's checksums with the log's. A pack that differs is downloaded, to see what is wrong with it. */
   async checkSums(expected: readonly ExpectedPack[], needed: NeededPacks): Promise<void> {
     const total = expected.reduce((sum, { listedBytes }) => sum + listedBytes, 0);
     this.#parts.progress.begin('checksums', total);
@@ -174,7 +174,7 @@ export class PackChecks {
         this.verifiedBytes += listedBytes;
         return;
       }
-      if (await this.#isGood(each, false)) this.withoutChecksum++; // Whatever it is that the store keeps there.
+      if (await this.#isGood(each, false)) this.withoutChecksum++; // The store's checksum is of something else.
     };
     for await (const _ of mapConcurrently(expected, check, STATS_AT_A_TIME)) this.#parts.signal.throwIfAborted();
   }
@@ -191,7 +191,7 @@ export class PackChecks {
     let unsaved = 0;
     for await (const { pack, listedBytes, isGood } of mapConcurrently(order, check, PACKS_AT_A_TIME)) {
       this.#parts.signal.throwIfAborted();
-      if (!isGood || this.#parts.damages.has(packKey(pack))) continue; // It stays among those that come first.
+      if (!isGood || this.#parts.damages.has(packKey(pack))) continue; // It stays among the packs that come first the next time.
       this.good.push(pack);
       this.verifiedPacks++;
       this.verifiedBytes += listedBytes;
@@ -208,7 +208,7 @@ export class PackChecks {
     if (!this.#parts.context.readOnly) await times.save(listing.packs);
   }
 
-  /** Downloads a pack, a second time before it is believed to be damaged. */
+  /** Downloads a pack, and a second time before damage is believed. */
   async #isGood(expected: ExpectedPack, isCounted: boolean): Promise<boolean> {
     const signal = this.#parts.signal;
     for (let look = 1; ; look++) {
@@ -222,7 +222,7 @@ export class PackChecks {
   }
 }
 
-/** Every pack that is needed and there, after a look whether it is as long as it was. */
+/** Every pack that is needed and is there. Reports those that are missing or have another length than they had. */
 export async function expectedPacks(
   needed: NeededPacks,
   listing: PackListing,
@@ -234,7 +234,7 @@ export async function expectedPacks(
     const key = packKey(pack);
     let listedBytes = listing.sizeOf(key);
     if (listedBytes === 0) {
-      // A listing may miss what was stored after it, and be wrong.
+      // A listing misses what was stored after it, and may be wrong.
       const info = await target.stat(key, { signal });
       if (info === undefined) {
         damages.add({ pack, error: new BackupError('PACK_MISSING', `${key} is not there`), isMissing: true });

@@ -10,15 +10,15 @@ import { checkNotAhead, LogListing } from '../log/log-listing.ts';
 import { forked, type LogSource } from '../log/log-source.ts';
 import { lowestFork } from '../log/sound-entries.ts';
 
-/** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. A cache that may be lost. */
+/** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. It is a cache and may be lost. */
 
 const VERSION = 1;
 const BODY_BYTES = 1 + 6 + 32 + 6;
 const LABEL = 'cow1 verified log';
-/** A sealed body is a little longer. */
+/** The most bytes of the object; a sealed body is a little longer than a plain one. */
 const MAX_BYTES = 1024;
 
-/** How far the log has been read in full at some time, and which old entry is to be read again next. */
+/** Up to which entry the log was read in full once, and which old entry is to be read again next. */
 interface LogMark {
   readonly seq: number;
   /** Of entry `seq`. */
@@ -26,22 +26,22 @@ interface LogMark {
   readonly next: number;
 }
 
-/** What was read of a log, and what to note once the verification has ended well. */
+/** The part of a log that was read, and how to note it once the verification has ended well. */
 export interface PartOfLog {
   /** Without gaps, oldest first; the last part ends with the newest entry. */
   readonly parts: readonly (readonly HashedEntry[])[];
-  /** What it was read by: it names the checkpoints. */
+  /** The listing that was used, which names the checkpoints. */
   readonly listing: LogListing;
   save(): Promise<void>;
 }
 
 /**
- * Reads every entry that no verification has read yet, down to one that has been, and a fraction of those below in turn.
- * Each link is held; that of the lowest entry of a part is held by the part that comes before it.
+ * Reads every entry that no verification has read yet, down to one that was read, and a fraction of those below, in turn. Each
+ * link is checked; the link of a part's lowest entry is checked with the part that comes before it.
  *
- * @param source - over a target that reads entries ahead
- * @param startReading - given the lowest entry of each part, before it is read
- * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target gives
+ * @param source - its target reads entries ahead
+ * @param startReading - called with the number of the lowest entry of each part, before it is read
+ * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target throws
  */
 export async function readPartOfLog(
   source: LogSource,
@@ -64,7 +64,7 @@ export async function readPartOfLog(
   await recent.reach(lowest, options);
   const found = seen === undefined ? undefined : recent.hashOf(seen.seq);
   if (seen === undefined || found === undefined || Buffer.compare(found, seen.hash) !== 0) {
-    // Nothing is known of what is below, or it was noted of another log.
+    // There is no note about the entries below, or it was made for another log.
     await recent.reach(1, options);
     const save = () => saveMark(target, logKey, newest, recent, 1, options);
     return { parts: [recent.since(0)], listing, save };
@@ -99,7 +99,7 @@ async function readMark(
   }
 }
 
-/** What can't be written is let go: then more is read the next time. */
+/** A failure to write is ignored: then more is read the next time. */
 async function saveMark(
   target: CloudTarget,
   logKey: Uint8Array | undefined,

@@ -19,11 +19,11 @@ import { examineSlot } from '../open/examine-slot.ts';
 import { listSlots, namedSlot, recordedSlots } from '../open/stored-slots.ts';
 
 /**
- * What every backup rests on and nobody reads while a repository is open: `format` and the key slots. A repository that is
- * open knows all that `format` says, so that one is mended; what a slot said is known to nobody but the slot.
+ * Every backup depends on `format` and the key slots, which are not read while a repository is open. An open repository knows
+ * all that `format` says, so it can restore it; the content of a key slot is stored nowhere else.
  */
 
-/** An object that is not as it should be, and is no pack. @public */
+/** A damaged or missing object that is no pack. @public */
 export interface DamagedObject {
   /** Its key in the target: `format`, `keys/...`, or `keys/` where no key slot is left that opens the repository. */
   readonly key: string;
@@ -41,10 +41,10 @@ export interface SmallObjects {
 }
 
 /**
- * Looks at `format` and the key slots, and restores `format` where the repository may be written to. What looks damaged is
- * looked at twice.
+ * Checks `format` and the key slots, and restores `format` if the repository is writable. Damage is believed only after a
+ * second look.
  *
- * @throws what the target and the log give
+ * @throws what the target and the log throw
  */
 export async function checkSmallObjects(
   context: RepositoryContext,
@@ -74,14 +74,14 @@ async function formatFault(
     if (stored.format.encrypted !== format.encrypted) return corrupt('it says another encryption');
     if (isOfAnother(stored, format)) return corrupt('it is of another repository');
     if (!isAuthentic(stored, keys.repositoryKey)) return unsigned();
-    // All the rest that never changes in a repository's life.
+    // The other settings never change either.
     const isSame = stored.format.fanOut === format.fanOut && stored.format.mode === format.mode;
     return isSame ? undefined : corrupt('it says something else than it did');
   } catch (error) {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return corrupt('it is gone');
     if (BackupError.is(error, 'REPOSITORY_CORRUPT')) return error;
     if (!BackupError.is(error, 'REPOSITORY_UNSUPPORTED') || bytes === undefined) throw error;
-    // A program that has the key, and knows a newer version, has changed it meanwhile.
+    // A newer version of this library, which has the key, has changed it meanwhile.
     return isSignedFormat(bytes, format, keys.repositoryKey) ? undefined : unsigned();
   }
 }
@@ -90,7 +90,7 @@ function isOfAnother({ format }: StoredFormat, { repositoryId }: RepositoryForma
   return Buffer.compare(format.repositoryId, repositoryId) !== 0;
 }
 
-/** @returns what is still wrong with it */
+/** @returns the damage that is left */
 async function restoreFormat(
   context: RepositoryContext,
   target: CloudTarget,
@@ -101,7 +101,7 @@ async function restoreFormat(
   try {
     const isMissing = (await target.stat(FORMAT_KEY, { signal })) === undefined;
     if (!(await isStillOurs(context, target, { signal }))) return fault;
-    // The same bytes, whoever restores it: so two that do so at once do no harm.
+    // Every host writes the same bytes, so it does no harm if two restore it at once.
     const bytes = formatObject(format, keys.repositoryKey);
     await target.put(FORMAT_KEY, bytes, { createOnly: isMissing && format.mode === 'shared', signal });
     return await formatFault(context, target, { signal });
@@ -114,8 +114,8 @@ async function restoreFormat(
 }
 
 /**
- * Whether what stands here is still the repository that was opened: somebody may have deleted all of it, and made another
- * one in its place, of which `format` must not be overwritten.
+ * Whether the target still holds the repository that was opened: somebody may have deleted it and created another one there,
+ * whose `format` must not be overwritten.
  */
 async function isStillOurs(
   { format, log }: RepositoryContext,
@@ -154,7 +154,7 @@ async function checkKeySlots(
   let whole = 0;
   for (const slot of [...listed, ...unlisted]) {
     const { name } = slot;
-    if (removedSlots.has(name)) continue; // Its removal was cut short.
+    if (removedSlots.has(name)) continue; // Its removal was interrupted.
     let examined = await examineSlot(context, slot, { signal });
     if (examined?.error !== undefined) examined = await examineSlot(context, slot, { signal });
     const error = examined?.error;
@@ -163,7 +163,7 @@ async function checkKeySlots(
     if (error === undefined) whole += examined === undefined ? 0 : 1;
     else if (!isNewer(error)) damaged.push({ key: slotKey(name), error });
   }
-  // What another host adds or removes meanwhile is neither missed nor left over.
+  // A slot that another host adds or removes meanwhile is neither missing nor unrecorded.
   if (gone.length + unrecorded.length > 0) recorded = recordedSlots(format, await log.catchUp({ signal }));
   for (const key of gone.filter((name) => recorded.has(name)).map(slotKey)) {
     damaged.push({ key, error: missing(`${key} is missing, although no entry of the log removed it`) });

@@ -7,22 +7,22 @@ import { openingObject, sealingObject } from '../format/log-object.ts';
 import { packKey, VERIFIED_KEY } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 
-/** When packs were verified last: `docs/FORMAT.md`, section 10. A cache that everybody may lose. */
+/** When packs were verified last: `docs/FORMAT.md`, section 10. It is a cache and may be lost. */
 
 const MAX_BYTES = 2 ** 25;
-/** Times that are kept until they can be saved: the oldest are let go, which only has their packs verified again sooner. */
+/** Times kept until they can be saved. The oldest are dropped: then their packs are only verified again sooner. */
 const MAX_NOTED = 8192;
 
 /**
- * When each pack's data was verified last, by whichever host. It only decides the order in which packs are verified, so what
- * can't be read counts as nothing, and what can't be written is let go.
+ * When each pack's data was verified last, by any host. It only decides the order in which packs are verified, so a file that
+ * can't be read counts as empty, and a failure to write is ignored.
  */
 export class VerifiedTimes {
   readonly #target: CloudTarget;
   readonly #logKey: Uint8Array | undefined;
   readonly #signal: AbortSignal | undefined;
   #stored: VerifiedRows;
-  /** Since it was read or written. */
+  /** Times noted since the object was read or written. */
   readonly #noted = new Map<string, number>();
 
   private constructor(
@@ -59,14 +59,14 @@ export class VerifiedTimes {
   }
 
   /**
-   * Adds what was noted to what is there now: another host may be verifying too.
+   * Adds the noted times to the stored ones, which another host may have changed meanwhile.
    *
-   * @param there - packs that there are: times of others are dropped
+   * @param there - the packs that exist: times of others are dropped
    */
   async save(there: readonly PackName[]): Promise<void> {
     if (this.#noted.size === 0) return;
     const stored = await readRows(this.#target, this.#logKey, this.#signal);
-    if (stored === undefined) return; // Not known: it had better be left alone.
+    if (stored === undefined) return; // It is not known, so it is left alone.
     const rows = await runInSteps(stored.with(this.#noted, there));
     try {
       const bytes = await runInSteps(sealingObject(this.#logKey, 'cow1 verified', 0, rows.body));
@@ -103,7 +103,7 @@ export async function leastRecentlyVerified(
   return chosen;
 }
 
-/** `undefined` where the store does not say. */
+/** `undefined` if the store did not answer. */
 async function readRows(
   target: CloudTarget,
   logKey: Uint8Array | undefined,
@@ -132,12 +132,12 @@ export const MAX_ROWS = 2 ** 21;
 /** Times by {@link nameOf} of packs. */
 export type Times = ReadonlyMap<string, number>;
 
-/** The first 8 bytes of a pack's name, as hex digits: what it goes by here. */
+/** The first 8 bytes of a pack's name, as hex digits, which identify it here. */
 export function nameOf({ random }: PackName): string {
   return random.slice(0, NAME_DIGITS);
 }
 
-/** The body of `cache/verified`: rows that ascend by name, kept as its bytes. There may be 2^21, so they are gone through in steps. */
+/** The body of `cache/verified`: rows that ascend by name, kept as its bytes. There may be 2^21, so they are processed in steps. */
 export class VerifiedRows {
   static readonly EMPTY = new VerifiedRows(Buffer.of(VERSION));
 
@@ -150,7 +150,7 @@ export class VerifiedRows {
     this.#count = (body.length - 1) / ROW_BYTES;
   }
 
-  /** What is not understood is nothing. */
+  /** Bytes that are not understood count as no rows. */
   static *reading(bytes: Uint8Array): Steps<VerifiedRows> {
     const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     const rows = new VerifiedRows(body);
@@ -169,7 +169,7 @@ export class VerifiedRows {
     return row === undefined ? 0 : this.#seconds(row);
   }
 
-  /** Rows of those packs that are `there`, with the later time of each. What `noted` has and the rows have not is added. */
+  /** The rows of packs that are `there`, with the later time of each, and rows for packs that only `noted` has. */
   *with(noted: Times, there: Iterable<PackName>): Steps<VerifiedRows> {
     const stays = new Uint8Array(this.#count);
     const added = new Set<string>();

@@ -48,7 +48,7 @@ const MAX_LOOKS = 4;
  * nothing about what is stored.
  *
  * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`; `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`,
- * `REPOSITORY_ROLLED_BACK` when the log itself is not as it should be; `BUDGET_EXCEEDED`, and what the target gives. An
+ * `REPOSITORY_ROLLED_BACK` when the log itself is not as it should be; `BUDGET_EXCEEDED`, and what the target throws. An
  * aborted or failed verification of data goes on, the next time, about where this one ended.
  */
 export async function verifyRepository(

@@ -20,7 +20,7 @@ export interface SealPoolOptions {
   readonly memoryBytes?: number | undefined;
   /** Worker threads; 0 does the work in process. @defaultValue as many as the machine runs at once, at most 8 */
   readonly threads?: number | undefined;
-  /** Of zstd. @defaultValue 1 */
+  /** The compression level of zstd. @defaultValue 1 */
   readonly level?: number | undefined;
   /** The program of the threads. @defaultValue {@link SEAL_WORKER_URL} */
   readonly workerUrl?: URL | undefined;
@@ -55,9 +55,9 @@ export interface AcquireOptions extends AbortOptions {
  * ```
  *
  * An aborted call rejects at once; the slot goes to the next caller only when no worker touches it any more. When a
- * worker dies, the calls that it had rejects with `WORKER_FAILED` and may be repeated on the same slot: another worker
- * takes its place. Threads start when there is work for them, and idle ones don't keep the process alive. Where none can
- * be started the work is done on the calling thread, after a process warning.
+ * worker dies, the calls that it had reject with `WORKER_FAILED` and may be repeated on the same slot: another worker
+ * replaces it. Threads start when there is work for them, and idle ones don't keep the process alive. If none can be
+ * started, the work is done on the calling thread, after a process warning.
  */
 export class SealPool implements AsyncDisposable {
   /** The most bytes of a block. */
@@ -230,10 +230,10 @@ const MIB = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 32 * MIB;
 const DEFAULT_MAX_THREADS = 8;
 const MAX_THREADS = 256;
-/** Plaintext that makes a message worth its cost; more would only make the pipeline coarser. */
+/** Bytes of plaintext that make a message worth its cost; more would only make the pipeline coarser. */
 const TASK_BYTES = MIB;
 
-/** @throws TypeError for anything that is not as the options say */
+/** @throws TypeError for an option that is out of range */
 function planSealPool(options: SealPoolOptions): SealPoolPlan {
   const blockSize = integerArgument('blockSize', options.blockSize, 1, MAX_RAW_LENGTH[RecordKind.block]);
   const threads = integerArgument(

@@ -22,7 +22,7 @@ export function sealWorkerUrl(): URL | undefined {
  */
 export const SEAL_WORKER_URL: URL | undefined = sealWorkerUrl();
 
-/** Something that does tasks for a pool. */
+/** Does tasks for a pool: a thread, or the calling thread itself. */
 export interface SealRunner {
   /** Tasks that it has been given and not answered. */
   readonly load: number;
@@ -39,9 +39,9 @@ interface Pending {
 
 const closedError = () => new BackupError('CLOSED', 'this seal pool is closed');
 
-/** All that a thread makes is short-lived: by default it would let some hundred megabytes of it gather. */
+/** All objects of a thread are short-lived: by default some hundred megabytes of them would gather. */
 const YOUNG_GENERATION_MB = 2;
-/** How long a program may take to come up. One that says nothing by then is not this library's. */
+/** How long a program may take to start, in milliseconds. A program that is silent by then is not this library's. */
 const START_MS = 30_000;
 
 /** The thread of a task never came up, so the task was not begun: another runner can do it. */
@@ -68,9 +68,9 @@ export class SealThread implements SealRunner {
   constructor(program: URL, setup: SealSetup, onGone: (thread: SealThread) => void) {
     this.#worker = new Worker(program, {
       workerData: setup,
-      // No copy of the environment for a thread that reads none of it.
+      // The thread does not read the environment, so it needs no copy.
       env: SHARE_ENV,
-      // Flags of the process are not for this program: `--input-type` alone would keep it from starting.
+      // Flags of the process are not meant for this program: `--input-type` alone would keep it from starting.
       ...(program.pathname.endsWith('.ts') ? {} : { execArgv: [] }),
       name: 'cow-cloud-backup seal',
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
@@ -104,7 +104,7 @@ export class SealThread implements SealRunner {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#worker.ref(); // Else a process with nothing else to do would end before this is over.
+    this.#worker.ref(); // Otherwise a process that has nothing else to do would end before this is over.
     await this.#worker.terminate();
     await this.#gone;
   }
@@ -136,10 +136,10 @@ export class SealThread implements SealRunner {
   }
 }
 
-/** How long tasks hold the thread that asks before its other work has a turn, in milliseconds. */
+/** How long tasks occupy the calling thread before its other work has a turn, in milliseconds. */
 const TURN_MS = 8;
 
-/** Does tasks on the thread that asks, one at a time, and lets its other work run in between. */
+/** Does tasks on the calling thread, one at a time, and lets its other work run in between. */
 export class InProcessSealer implements SealRunner {
   load = 0;
   readonly #service: SealService;

@@ -8,12 +8,12 @@ interface Queued {
   reject(error: unknown): void;
 }
 
-/** One under way and one waiting, so that a thread never idles while its answer travels. */
+/** One task under way and one waiting, so that a thread is never idle while its answer travels. */
 const TASKS_PER_THREAD = 2;
 
 /**
  * Gives tasks to threads, oldest first. Starts a thread when there is a task that no idle one could take, up to a
- * limit; one that died is replaced in the same way. Where none can be started the work is done on the calling thread.
+ * limit; a thread that died is replaced in the same way. If none can be started, the work is done on the calling thread.
  */
 export class SealScheduler {
   readonly #program: URL | undefined;
@@ -88,7 +88,7 @@ export class SealScheduler {
     else queued.reject(error);
   }
 
-  /** The one that has least to do, an additional thread where all have something, `undefined` when all have enough. */
+  /** The runner with the least to do, a new thread if all are busy, or `undefined` if all have enough to do. */
   #runner(): SealRunner | undefined {
     let best: SealRunner | undefined;
     for (const runner of this.#runners) if (best === undefined || runner.load < best.load) best = runner;
@@ -114,7 +114,7 @@ export class SealScheduler {
     }
   }
 
-  /** Those that are there go on; without any the work is done in process from now on. */
+  /** The existing threads go on; if there are none, the work is done in process from now on. */
   #noMoreThreads(cause: unknown): void {
     this.#threads = Math.min(this.#threads, this.#runners.size);
     if (this.#threads === 0) warnOfNoThreads(cause);
@@ -123,7 +123,7 @@ export class SealScheduler {
 
 let hasWarned = false;
 
-/** Once in a process. The backups are as good; only slower, and in the way of the host's other work. */
+/** Warns once in a process. The backups are as good, but slower, and they delay the host's other work. */
 function warnOfNoThreads(cause: unknown): void {
   if (hasWarned) return;
   hasWarned = true;

@@ -15,21 +15,21 @@ export interface SealSetup {
   readonly level: number;
 }
 
-/** A task for a worker. Answered in the order of asking. */
+/** A task for a worker. Requests are answered in their order. */
 export interface SealRequest {
   readonly slot: number;
   readonly task: SealTask;
 }
 
-/** `error` is set where the task failed although the worker is well. */
+/** `error` is set if the task failed although the worker is well. */
 export interface SealAnswer {
   readonly error?: unknown;
 }
 
-/** The first message of a worker: it has come up, and will do tasks. */
+/** The first message of a worker: it has started, and will do tasks. */
 export const READY = 'cow-cloud-backup seal worker is ready';
 
-/** Keys that workers need, and no others, in memory that can be shared. */
+/** Copies the keys that workers need, and no others, into memory that can be shared. */
 export function shareKeys(contentIdKey: Uint8Array, recordKey: Uint8Array): SharedArrayBuffer {
   const shared = new SharedArrayBuffer(2 * KEY_BYTES);
   const bytes = new Uint8Array(shared);
@@ -56,7 +56,7 @@ export class SealService {
     for (const _ of this.steps(request));
   }
 
-  /** As `run`, a block at each step. */
+  /** As `run`, with a block in each step. */
   steps({ slot, task }: SealRequest): Generator<void> {
     return sealSteps(this.#memories[slot] as SlotMemory, task, this.#settings);
   }
@@ -77,18 +77,18 @@ export function serveSealRequests(port: MessagePort, setup: SealSetup): void {
   port.postMessage(READY);
 }
 
-/** What is done with a slot's blocks, in a worker or in process: the same code, so that both give the same bytes. */
+/** What is done with a slot's blocks. Workers and the calling thread run the same code, so that both make the same bytes. */
 export type SealTask =
   /** Tests every block for zeroes, and makes the ids of the others. */
   | { readonly type: 'identify'; readonly lengths: readonly number[] }
   /** Compresses and encrypts some of the blocks, which have their ids already. */
   | { readonly type: 'seal'; readonly lengths: readonly number[]; readonly which: readonly number[] };
 
-/** What sealing needs to know in addition. Keys are `undefined` in a plain repository. */
+/** What sealing needs in addition. Keys are `undefined` in a plain repository. */
 interface SealSettings {
   readonly contentIdKey: Uint8Array | undefined;
   readonly recordKey: Uint8Array | undefined;
-  /** Of zstd. */
+  /** The compression level of zstd. */
   readonly level: number;
 }
 
@@ -135,7 +135,7 @@ export interface SlotGeometry {
   readonly blocks: number;
 }
 
-/** Per block: stored length, and codec. */
+/** Each block has two: its stored length, and its codec. */
 const RESULT_WORDS = 2;
 
 /** Bytes of shared memory that a slot takes. */
@@ -145,8 +145,8 @@ export function slotBytes({ blockSize, blocks }: SlotGeometry): number {
 
 /**
  * The shared memory of one slot, seen from either side: results, ids, plaintext in, sealed records out. The plaintext
- * stays as it was, so that a block can be sealed again when a worker died over it. Who may touch it is agreed by
- * messages: the pool's side while no task is under way, the worker during one.
+ * stays as it was, so that a block can be sealed again after a worker died. Messages decide which side may touch it: the
+ * pool's side while no task is under way, the worker during a task.
  */
 export class SlotMemory {
   /** Plaintext, block by block without gaps. */

@@ -11,9 +11,8 @@ export interface SlotState {
 }
 
 /**
- * A buffer of blocks that one caller holds, from `acquire` to `release`. Views that it gave are not to be used
- * afterwards. Read into no part of it while a task of its is under way, nor release it while a device may still be
- * reading into it.
+ * A buffer of blocks that one caller holds, from `acquire` to `release`. Views of it must not be used afterwards. Do not
+ * read into it while a task on it is under way, and do not release it while a device may still be reading into it.
  */
 export class SealSlot {
   /** Plaintext goes here: block `i` at `i * blockSize`. Shared memory. */
@@ -22,7 +21,7 @@ export class SealSlot {
   readonly state: SlotState;
   /** Bytes of each block, as given to `identify`. @internal */
   lengths: readonly number[] | undefined;
-  /** Whether each block has an id: those of zeroes have none. @internal */
+  /** Whether each block has an id: blocks of zeroes have none. @internal */
   identified: readonly boolean[] = [];
   readonly #onRelease: (state: SlotState) => void;
   #released = false;
@@ -38,7 +37,7 @@ export class SealSlot {
     return this.#released;
   }
 
-  /** Gives the slot back. One that a task is still busy with is given to the next caller when that is over. Idempotent. */
+  /** Gives the slot back. If a task on it is under way, the next caller gets it when the task is over. Idempotent. */
   release(): void {
     if (this.#released) return;
     this.#released = true;
