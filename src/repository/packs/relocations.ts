@@ -2,7 +2,13 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError, isDamage } from '../../common/errors.ts';
 import { LruCache } from '../../common/lru-cache.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import {
+  ENTRIES_AT_ONCE,
+  runInSteps,
+  StepCounter,
+  type Steps,
+  yieldToEventLoop,
+} from '../../common/yield-to-event-loop.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -27,11 +33,9 @@ const TABLES_AT_A_TIME = 16;
 /** A pack may be repacked, and deleted, while its records are being read from where they were a moment ago. */
 export const MAX_LOOKS = 3;
 
-/** The tables of one pack. */
+/** The tables of one pack: the newest, if a backup that is kept needs something of the pack, and replaced ones, newest first. */
 interface RelocationTables {
-  /** `undefined`: no backup that is kept needs anything of the pack. */
   readonly newest: Relocation | undefined;
-  /** Tables that were replaced, the newest first. */
   readonly former: readonly Relocation[];
 }
 
@@ -43,25 +47,17 @@ export interface LocatedRecord<T extends WantedRecord> {
   readonly storedLength: number;
 }
 
-/** A pack and how much of it is meant. */
 export interface PackBytes {
   readonly pack: PackName;
   readonly bytes: number;
 }
 
-/** Where records are. */
 export interface LocatedRecords<T extends WantedRecord> {
   readonly located: LocatedRecord<T>[];
   /** Records of which that can't be said, and why. */
   readonly failed: (readonly [record: T, error: unknown])[];
 }
 
-interface LocateOptions extends AbortOptions {
-  /** How often the log was read for these records because something was missing. */
-  readonly looks: number;
-}
-
-/** What {@link Relocations} work with. */
 export interface RelocationsParts {
   readonly policy: RelocationPolicy;
   /** Reads the tables. */
@@ -76,10 +72,12 @@ export interface RelocationsParts {
 export class RelocationTable {
   /** The packs that it leads to, each once. */
   readonly targets: readonly PackBytes[];
+  readonly #pack: PackName;
   readonly #raw: Uint8Array;
 
   /** @param raw - bytes that `decodingRelocationTable` has accepted */
-  constructor(raw: Uint8Array, targets: readonly PackBytes[]) {
+  constructor(pack: PackName, raw: Uint8Array, targets: readonly PackBytes[]) {
+    this.#pack = pack;
     this.#raw = raw;
     this.targets = targets;
   }
@@ -94,6 +92,18 @@ export class RelocationTable {
     const to = this.find(location.offset);
     if (to?.storedLength !== location.storedLength) return undefined;
     return { ...location, pack: to.pack, offset: to.offset };
+  }
+
+  /** The rows of offsets that live maps name, ascending. @throws `MAP_CORRUPT` if one of them was left behind */
+  async rowsOf(offsets: Iterable<number>): Promise<RelocationRow[]> {
+    const rows: RelocationRow[] = [];
+    for (const offset of Uint32Array.from(offsets).sort()) {
+      const to = this.find(offset);
+      if (to === undefined) throw leftBehind({ pack: this.#pack, offset });
+      rows.push({ offset, to });
+      if (rows.length % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
+    }
+    return rows;
   }
 }
 
@@ -111,13 +121,19 @@ export class Relocations {
     this.#isStrict = parts.policy === 'strict';
   }
 
-  /** Whether the pack with this key was repacked. */
   isRelocated(key: string): boolean {
     return this.#tablesOf(key) !== undefined;
   }
 
-  /** Where records are, as of the newest state that is known. */
-  async locateAll<T extends WantedRecord>(wanted: readonly T[], options: LocateOptions): Promise<LocatedRecords<T>> {
+  /**
+   * Where records are, as of the newest state that is known.
+   *
+   * @param options - `looks`: how often the log was read for these records because something was missing
+   */
+  async locateAll<T extends WantedRecord>(
+    wanted: readonly T[],
+    options: AbortOptions & { readonly looks: number },
+  ): Promise<LocatedRecords<T>> {
     const { relocations, formerRelocations } = this.#parts.state();
     if (relocations.size + formerRelocations.size === 0) return { located: wanted.map(asNamed), failed: [] };
     const all: LocatedRecords<T> = { located: [], failed: [] };
@@ -147,8 +163,7 @@ export class Relocations {
   /** Where the record of a live map is now. @throws `MAP_CORRUPT` if it was left behind, and as {@link Relocations.table} */
   async locate(location: Location, options: AbortOptions = {}): Promise<Location> {
     const table = await this.newestTable(location.pack, options);
-    if (table === undefined) return location;
-    const now = table.locate(location);
+    const now = table === undefined ? location : table.locate(location);
     if (now === undefined) throw leftBehind(location);
     return now;
   }
@@ -174,13 +189,13 @@ export class Relocations {
   }
 
   /** @throws `RECORD_CORRUPT`, `PACK_MISSING`, and what the target throws */
-  async table({ id, location }: Relocation, options: AbortOptions = {}): Promise<RelocationTable> {
+  async table({ pack, id, location }: Relocation, options: AbortOptions = {}): Promise<RelocationTable> {
     const key = Buffer.from(id).toString('hex');
     const known = this.#tables.get(key);
     if (known !== undefined) return known;
     const raw = await this.#parts.records.read(RecordKind.relocation, id, location, options);
     const rows = await runInSteps(decodingRelocationTable(raw));
-    const table = new RelocationTable(raw, await runInSteps(targetsOf(rows)));
+    const table = new RelocationTable(pack, raw, await runInSteps(targetsOf(rows)));
     if (this.#tables.get(key) === undefined) this.#tables.set(key, table, raw.length);
     return table;
   }
@@ -197,7 +212,7 @@ export class Relocations {
     key: string,
     records: readonly T[],
     tables: RelocationTables,
-    options: LocateOptions,
+    options: AbortOptions & { readonly looks: number },
   ): Promise<LocatedRecords<T>> {
     const { signal } = options;
     const looks = options.looks + 1;
@@ -255,16 +270,17 @@ export class Relocations {
   }
 }
 
-/** Where the map names it. */
 function asNamed<T extends WantedRecord>(wanted: T): LocatedRecord<T> {
   const { pack, offset, storedLength } = wanted.location;
   return { wanted, pack, offset, storedLength };
 }
 
-/** A live map names a record that no table names. */
-export function leftBehind({ pack, offset }: Location): BackupError {
+export function leftBehind({ pack, offset }: Pick<Location, 'pack' | 'offset'>): BackupError {
   const what = `the record at ${offset} of ${packKey(pack)}`;
-  return new BackupError('MAP_CORRUPT', `a map names ${what}, which was left behind when the pack was repacked`);
+  return new BackupError(
+    'MAP_CORRUPT',
+    `a map names ${what}, which was not copied when the pack was repacked: verify finds the backups`,
+  );
 }
 
 function* targetsOf(rows: readonly RelocationRow[]): Steps<PackBytes[]> {
@@ -281,6 +297,7 @@ function* targetsOf(rows: readonly RelocationRow[]): Steps<PackBytes[]> {
 }
 
 function isSame(a: Relocation | undefined, b: Relocation | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return Buffer.compare(a.id, b.id) === 0 && packKey(a.location.pack) === packKey(b.location.pack);
+  const nameOf = (each: Relocation | undefined) =>
+    each && `${Buffer.from(each.id).toString('hex')} ${packKey(each.location.pack)}`;
+  return nameOf(a) === nameOf(b);
 }

@@ -205,22 +205,11 @@ class Repacker {
     const rowsBefore = new Map<string, RelocationRow[]>();
     const { relocations } = this.#marking.packs.records;
     for (const { key, relocation } of before) {
-      const offsets = Uint32Array.from(locations.in(key)).sort();
+      const offsets = locations.in(key);
       // A table in a candidate may lead to records that are not live any more.
-      const table = offsets.length === 0 ? undefined : await relocations.table(relocation, this.#run.options);
-      const rows: RelocationRow[] = [];
-      for (const offset of offsets) {
-        const to = table?.find(offset);
-        if (to === undefined) {
-          throw new BackupError(
-            'MAP_CORRUPT',
-            `a block map names a record of ${key} that was not copied when the pack was repacked: run verify to find the damaged backups`,
-          );
-        }
-        rows.push({ offset, to });
-        wanted.get(packKey(to.pack))?.add(to.offset);
-        if (rows.length % ENTRIES_AT_ONCE === 0) await yieldToEventLoop();
-      }
+      const table = offsets.size === 0 ? undefined : await relocations.table(relocation, this.#run.options);
+      const rows = table === undefined ? [] : await table.rowsOf(offsets);
+      for (const { to } of rows) wanted.get(packKey(to.pack))?.add(to.offset);
       rowsBefore.set(key, rows);
     }
     let isWhole = true;

@@ -478,3 +478,70 @@ describe('what is kept in memory', () => {
     expect(packed.store.peek(passed[0]!.location)).toBeUndefined();
   });
 });
+
+describe('a store that is strict about relocations', () => {
+  test('refuses what the newest table left out, and follows what it names', async () => {
+    const packed = new Packed({ relocations: 'strict' });
+    const [moved, left] = await packed.pack([chunk(), chunk()], KIND);
+    const once = await packed.move([moved!, left!]);
+    const newest = await packed.move([moved!]);
+    packed.state = {
+      ...packed.moved(newest.relocation),
+      formerRelocations: new Map([[packKey(once.relocation.pack), [{ ...once.relocation, by: { seq: 1, at: 0 } }]]]),
+    };
+    expect(await packed.store.read(KIND, moved!.id, moved!.location)).toEqual(moved!.raw);
+    // A reader would find it through the former table, and in its old place.
+    await errorOf(packed.store.read(KIND, left!.id, left!.location), 'MAP_CORRUPT');
+    const shorter = { ...moved!.location, storedLength: moved!.location.storedLength - 1 };
+    await errorOf(packed.store.read(KIND, moved!.id, shorter), 'MAP_CORRUPT');
+  });
+
+  test('says which record is at fault: the record where it is now, or the table', async () => {
+    const packed = new Packed({ relocations: 'strict', rereadsDamage: true });
+    const [moved, left] = await packed.pack([chunk(), chunk()], KIND);
+    const { relocation, places } = await packed.move([moved!]);
+    packed.state = packed.moved(relocation);
+    const { relocations } = packed.store;
+    expect(await relocations.culprit(moved!.location)).toEqual(places[0]);
+    expect(await relocations.culprit(left!.location)).toEqual(left!.location);
+    const damaged = new Packed({ relocations: 'strict', rereadsDamage: true });
+    const [record] = await damaged.pack([chunk()], KIND);
+    const other = await damaged.move([record!]);
+    await damaged.spoil(other.relocation.location.pack, (bytes) => bytes.fill(1, other.relocation.location.offset));
+    damaged.state = damaged.moved(other.relocation);
+    expect(await damaged.store.relocations.culprit(record!.location)).toEqual(other.relocation.location);
+  });
+});
+
+describe('a store that reads damage again', () => {
+  test('believes damage only after a second read', async () => {
+    const packed = new Packed({ rereadsDamage: true, cacheBytes: 0 });
+    const [record] = await packed.pack([chunk()], KIND);
+    const { pack, offset } = record!.location;
+    const flip = () => packed.spoil(pack, (bytes) => bytes.fill(bytes[offset]! ^ 1, offset, offset + 1));
+    await flip();
+    await errorOf(packed.store.read(KIND, record!.id, record!.location), 'RECORD_CORRUPT');
+    expect(packed.target.gets).toHaveLength(2);
+    // Right again from the second read on.
+    packed.target.before = async () => {
+      if (packed.target.gets.length === 4) await flip();
+    };
+    expect(await packed.store.read(KIND, record!.id, record!.location)).toEqual(record!.raw);
+    expect(packed.target.gets).toHaveLength(4);
+  });
+
+  test('asks for a missing pack twice, and then not again until the log goes on', async () => {
+    const packed = new Packed({ rereadsDamage: true, cacheBytes: 0 });
+    const [record] = await packed.pack([chunk()], KIND);
+    await packed.drop(record!.location.pack);
+    await errorOf(packed.store.read(KIND, record!.id, record!.location), 'PACK_MISSING');
+    expect(packed.target.gets).toHaveLength(2);
+    expect(packed.looks).toBe(1);
+    await errorOf(packed.store.read(KIND, record!.id, record!.location), 'PACK_MISSING');
+    expect(packed.target.gets).toHaveLength(2);
+    expect(packed.looks).toBe(1);
+    packed.state = { ...packed.state, seq: packed.state.seq + 1 };
+    await errorOf(packed.store.read(KIND, record!.id, record!.location), 'PACK_MISSING');
+    expect(packed.target.gets).toHaveLength(4);
+  });
+});

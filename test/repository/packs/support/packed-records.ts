@@ -7,7 +7,7 @@ import { packKey } from '../../../../src/repository/format/object-keys.ts';
 import { type Location, type PackName, RecordKind } from '../../../../src/repository/format/record.ts';
 import { PackWriter } from '../../../../src/repository/packs/pack-writer.ts';
 import { sealRecord } from '../../../../src/repository/packs/record-sealing.ts';
-import { RecordStore } from '../../../../src/repository/packs/record-store.ts';
+import { RecordStore, type RecordStoreParts } from '../../../../src/repository/packs/record-store.ts';
 import type { CloudTarget, GetOptions } from '../../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
@@ -68,7 +68,7 @@ export class Packed {
   looks = 0;
   readonly store: RecordStore;
 
-  constructor({ isEncrypted = false, cacheBytes }: { isEncrypted?: boolean; cacheBytes?: number } = {}) {
+  constructor({ isEncrypted = false, ...options }: { isEncrypted?: boolean } & Partial<RecordStoreParts> = {}) {
     this.keys = isEncrypted
       ? RepositoryKeys.encrypted(new Uint8Array(32).fill(9), new Uint8Array(16))
       : RepositoryKeys.plain();
@@ -76,7 +76,7 @@ export class Packed {
       target: this.target,
       keys: this.keys,
       fanOut: FAN_OUT,
-      cacheBytes,
+      ...options,
       state: () => this.state,
       catchUp: async ({ signal }: AbortOptions) => {
         signal?.throwIfAborted();
