@@ -35,7 +35,7 @@ export class RepositoryKeys implements RecordIds {
     this.encrypted = secrets !== undefined;
   }
 
-  /** Of a repository without encryption. */
+  /** The keys of a repository without encryption. */
   static plain(): RepositoryKeys {
     return new RepositoryKeys(undefined);
   }

@@ -11,7 +11,7 @@ export interface ScryptCost {
 /** 128 MiB and some 0.3 seconds. */
 export const DEFAULT_SCRYPT_COST: ScryptCost = { n: 2 ** 17, r: 8, p: 1 };
 
-/** Of one slot: memory, and 2^23 block mixes, which are some 3 seconds. Eight times the default of each. */
+/** Limits of one slot: memory, and 2^23 block mixes, which take some 3 seconds. Each is eight times the default. */
 const MAX_MEMORY_BYTES = 2 ** 30;
 const MAX_WORK = 2 ** 23;
 const MAX_P = 16;

@@ -32,7 +32,7 @@ export interface UnlockedRepository extends OpenedSlot {
 const USUAL_WORK = scryptWork(DEFAULT_SCRYPT_COST);
 /**
  * What all slots together may take, some 20 seconds: slots are objects that a stranger can put there, and each of them asks
- * for work before it can be told from an honest one.
+ * for work before a reader can tell it from an honest one.
  */
 const MAX_WORK = 64 * USUAL_WORK;
 

@@ -86,7 +86,7 @@ async function rawOf(body: Uint8Array): Promise<Uint8Array> {
   }
 }
 
-/** The longest content that a frame may stand for. */
+/** The longest content that a frame may hold. */
 function longestOf(frame: Uint8Array): number {
   return 65_536 + MAX_RATIO * frame.length;
 }

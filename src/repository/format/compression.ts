@@ -85,7 +85,7 @@ function checked({ buffer, engine }: Decompressed, frame: Uint8Array, rawLength:
 }
 
 /**
- * Gives the memory of a buffer that nobody else has back at once. Left to the garbage collector, the buffers of the blocks
+ * Gives back the memory of a buffer that has no other user. Left to the garbage collector, the buffers of the blocks
  * that a thread seals come to some hundred megabytes before it looks at them.
  *
  * @param allocatedBytes - what was asked for when it was made: less than half of Node's pool comes out of the pool, which

@@ -8,7 +8,7 @@ import { locationFault } from './record-parts.ts';
 
 /**
  * Reading decoded MessagePack: every value that comes from a store is checked here, once, as it is taken out of its map or
- * array. Fields that nobody asks for are let through, so a later version of the format may add some.
+ * array. Fields that no decoder asks for are ignored, so a later version of the format may add some.
  */
 
 export const logCorrupt = corruptError('LOG_CORRUPT', 'the log');

@@ -29,7 +29,7 @@ export interface DecodedEntry {
   readonly tail: readonly LogEntry[];
   /** SHA-256 of the object. */
   readonly hash: Uint8Array;
-  /** Of the object. */
+  /** Bytes of the object. */
   readonly sizeBytes: number;
 }
 

@@ -32,7 +32,7 @@ export function encodeLeaf(columns: EntryColumns, fanOut: number): EncodedRecord
 
 /**
  * The part that leaves and run chunks have in common, kept as the bytes it came in: a presence bitmap, content ids, a
- * list of packs and places. Entries are made when they are asked for.
+ * list of packs and locations. An entry is decoded when it is asked for.
  */
 export class EntryTable {
   /** Entries, present or not. */

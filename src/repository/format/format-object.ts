@@ -95,7 +95,7 @@ export function formatObject(format: RepositoryFormat, repositoryKey: Uint8Array
 }
 
 /**
- * Reads the object, and refuses what this library can't read. Accidents show here; what somebody changed on purpose shows
+ * Reads the object, and refuses what this library can't read. Accidents show here; changes that were made on purpose show
  * in {@link isAuthentic}.
  *
  * @throws `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`
@@ -113,7 +113,7 @@ export function decodeFormat(bytes: Uint8Array): StoredFormat {
   return { format, signed };
 }
 
-/** Whether the object was made by somebody who has the repository's key. In a plain repository there is nothing to prove. */
+/** Whether the object's MAC is the one of the repository's key. In a plain repository there is nothing to prove. */
 export function isAuthentic(
   { format, signed }: { readonly format: FormatFields; readonly signed: SignedObject },
   repositoryKey: Uint8Array | undefined,

@@ -12,7 +12,7 @@ import type { PackName } from './record.ts';
 export interface LogState {
   /** Entries folded. */
   readonly seq: number;
-  /** Of entry `seq`; zeroes before the first. */
+  /** The hash of entry `seq`; zeroes before the first. */
   readonly hash: Uint8Array;
   /** Backups that are not forgotten, by id, the oldest first. */
   readonly backups: ReadonlyMap<string, StoredBackup>;
@@ -75,7 +75,7 @@ export interface Session {
   readonly adopted: readonly number[];
   /** The collection from which its age counts, where its own time could not be used. */
   readonly dated?: EntryTime | undefined;
-  /** Of a fenced one: the entry that fenced it, and the owner of that entry's session; none where it was a collection. */
+  /** The entry that fenced the session, and the owner of that entry's session; a collection has no owner. */
   readonly fencedBy?: (EntryTime & { readonly owner: string | undefined }) | undefined;
 }
 

@@ -31,7 +31,7 @@ export interface RunChunkRef {
 /** Most runs that a descriptor may have. */
 export const MAX_RUNS = 8;
 
-/** Where one block's content is: its content id and its record. `undefined` stands for zeroes. */
+/** Where one block's content is: its content id and its record. `undefined` means zeroes. */
 export interface BlockEntry {
   /** 32 bytes. */
   readonly id: Uint8Array;

@@ -14,7 +14,7 @@ import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.
  * part is checked as it is read: parts that are not valid take no memory.
  */
 
-/** So many names of packs, which stand one after another in a byte string, are read at a time. */
+/** The number of names of packs that are read from a byte string in one step. */
 const NAMES_AT_ONCE = 256;
 /** The fields of a state, without the version. */
 const FIELD_COUNT = 15;

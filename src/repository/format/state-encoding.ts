@@ -12,7 +12,7 @@ import type { PackName } from './record.ts';
  * and long arrays are lists whose items are made one after another.
  */
 
-/** So many names of packs, which stand one after another in a byte string, are written at a time. */
+/** The number of names of packs that are written into a byte string in one step. */
 const NAMES_AT_ONCE = 256;
 const NAME_BYTES = 16;
 
@@ -52,7 +52,7 @@ function openPlain(session: Session): unknown {
   return dated === undefined ? sessionPlain(session) : [...sessionPlain(session), [dated.seq, dated.at]];
 }
 
-/** Where it was dated anew it counts from that entry, whatever fenced it. */
+/** The age of a session that has a newer date counts from that entry, whatever fenced it. */
 function fencedPlain(session: Session): unknown {
   const { dated, fencedBy } = session;
   if (fencedBy === undefined) return sessionPlain(session);
@@ -61,7 +61,7 @@ function fencedPlain(session: Session): unknown {
   return [...sessionPlain(session), by, ...(dated === undefined ? [] : [[dated.seq, dated.at]])];
 }
 
-/** By collection, so that its number and time stand once. */
+/** What is condemned, by collection, so that the number and time of each collection occur once. */
 function* collectionsPlain(state: LogState): Steps<MsgpackArray> {
   const collections = new Map<number, Collection>();
   const collection = (by: Condemnation) => {

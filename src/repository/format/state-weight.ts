@@ -3,7 +3,7 @@ import type { KnownPacks, LogState, Session, StoredBackup } from './log-state.ts
 
 /**
  * What the parts of a state weigh: the bytes of memory that they take here, measured and rounded up
- * (`bench/hostile.ts`). A few KB can be made to stand for a state of any size, so the weight of one that comes from
+ * (`bench/hostile.ts`). A few KB can encode a state of any size, so the weight of one that comes from
  * a store is bounded by the bytes that were fetched: `docs/FORMAT.md`, section 9.
  */
 
