@@ -21,3 +21,16 @@ export interface Mutation {
 
 /** Code, or a function that makes it of the code that is marked and of what other marks mark. */
 export type Replacement = string | ((marked: string, codeAt: (mark: string) => string) => string);
+
+/** What one mutated program does wrong, the edits that make it, and the tests that must notice. */
+type Breach = readonly [what: string, edits: Mutation['edits'], tests: Mutation['tests']];
+
+/** The mutations that take one rule out. */
+export function without(rule: string, ...breaches: readonly Breach[]): Mutation[] {
+  return breaches.map(([what, edits, tests]) => ({ rule, what, edits, tests }));
+}
+
+/** Tests of these files, by a pattern for their names. */
+export function testsIn(...files: string[]): (names: string) => Mutation['tests'] {
+  return (names) => ({ files, names });
+}

@@ -1,138 +1,133 @@
-import type { Mutation } from './mutation.ts';
+import { type Mutation, testsIn, without } from './mutation.ts';
 
-const decisions = (names: string) => ({ files: ['test/repository/log/sessions.test.ts'], names });
-const opening = (names: string) => ({ files: ['test/repository/log/open-log.test.ts'], names });
-const single = (names: string) => ({ files: ['test/repository/log/single-writer.test.ts'], names });
+const decisions = testsIn('test/repository/log/entries/decisions.test.ts');
+const opening = testsIn('test/repository/log/open-log.test.ts');
+const single = testsIn('test/repository/log/single-writer.test.ts');
+const copiedProcess = testsIn('test/repository/backup/copied-process.test.ts');
 
 /** The rules of the repository protocol. What was found since they were written is in `repository-mutations.ts`. */
 export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
-  {
-    rule: 'Names',
-    what: "a pack's name depends on random bytes alone",
-    edits: { 'pack-names-are-hedged': 'const random = hedgedHex(16, this.#options.footerKey, session);' },
-    tests: {
-      files: ['test/repository/backup/copied-process.test.ts'],
-      names: 'packs that begin with different contents have different names',
-    },
-  },
-  {
-    rule: 'P1',
-    what: 'a collector condemns the packs of open sessions as orphans',
-    edits: { 'open-sessions-are-spared': 'return new Set<number>();' },
-    tests: decisions('P1: a pack uploaded'),
-  },
-  {
-    rule: 'P2',
-    what: 'a session opens on a volume that is in another open session',
-    edits: { 'one-open-session': 'if (!takeOver.includes(session.seq)) continue;' },
-    tests: decisions('one open session a volume'),
-  },
-  {
-    rule: 'P2',
-    what: 'a backup is committed on a parent that is not the head any more',
-    edits: { 'parent-is-the-head': '' },
-    tests: decisions('P2: two children of one parent'),
-  },
-  {
-    rule: 'P3',
-    what: 'a forgotten backup is pinned as a base',
-    edits: { 'base-is-live': '' },
-    tests: decisions('a base is live'),
-  },
-  {
-    rule: 'P3',
-    what: 'a collector does not mark the bases of open sessions',
-    edits: { 'pinned-bases-are-marked': 'return [...state.backups.values()];' },
-    tests: decisions('P3: forget the base'),
-  },
-  {
-    rule: 'P4',
-    what: 'a pack that is not condemned counts as known',
-    edits: { 'pack-is-known': 'if (condemnationOf(state, pack) === undefined) continue;' },
-    tests: decisions('packs deleted long ago'),
-  },
-  {
-    rule: 'P4',
-    what: 'a writer that lost a number sends what it had decided before',
-    edits: {
-      'decided-again': `const once = decide as Decide & { made?: ReturnType<Decide> };
+  ...without('Names', [
+    "a pack's name depends on random bytes alone",
+    { 'pack-names-are-hedged': 'const random = hedgedHex(16, this.#options.footerKey, session);' },
+    copiedProcess('packs that begin with different contents have different names'),
+  ]),
+  ...without('P1', [
+    'a collector condemns the packs of open sessions as orphans',
+    { 'open-sessions-are-spared': 'return new Set<number>();' },
+    decisions('P1: a pack uploaded'),
+  ]),
+  ...without(
+    'P2',
+    [
+      'a session opens on a volume that is in another open session',
+      { 'one-open-session': 'if (!takeOver.includes(session.seq)) continue;' },
+      decisions('one open session a volume'),
+    ],
+    [
+      'a backup is committed on a parent that is not the head any more',
+      { 'parent-is-the-head': '' },
+      decisions('P2: two children of one parent'),
+    ],
+  ),
+  ...without(
+    'P3',
+    ['a forgotten backup is pinned as a base', { 'base-is-live': '' }, decisions('a base is live')],
+    [
+      'a collector does not mark the bases of open sessions',
+      { 'pinned-bases-are-marked': 'return [...state.backups.values()];' },
+      decisions('P3: forget the base'),
+    ],
+  ),
+  ...without(
+    'P4',
+    [
+      'a pack that is not condemned counts as known',
+      { 'pack-is-known': 'if (condemnationOf(state, pack) === undefined) continue;' },
+      decisions('packs deleted long ago'),
+    ],
+    [
+      'a writer that lost a number sends what it had decided before',
+      {
+        'decided-again': `const once = decide as Decide & { made?: ReturnType<Decide> };
         const decision = await (once.made ??= decide(reader.state));`,
-    },
-    tests: decisions('retrying without deciding again, by a writer'),
-  },
-  {
-    rule: 'P6',
-    what: 'a fenced session commits',
-    edits: {
-      'committing-session-is-open':
-        'const session = state.sessions.get(plan.session) ?? state.fenced.get(plan.session);',
-    },
-    tests: decisions('P6: a fence is for ever'),
-  },
-  {
-    rule: 'P6',
-    what: 'a session is adopted that the log lists no more',
-    edits: { 'adopted-is-listed': 'const adoptable = [...adopt];' },
-    tests: decisions('remembers a session condemned long ago adopts nothing'),
-  },
-  {
-    rule: 'P7',
-    what: 'a collector that lost a number condemns by its old marks',
-    edits: { 'marked-again': '' },
-    tests: decisions('retrying without deciding again, by a collector'),
-  },
-  {
-    rule: 'P9',
-    what: 'a location that was moved counts as known wherever it is now',
-    edits: { 'moved-location-is-known': 'return true;' },
-    tests: decisions('a place that was left behind'),
-  },
-  {
-    rule: 'P9',
-    what: 'a fenced repacker condemns what it has moved',
-    edits: { 'repacking-session-is-open': '' },
-    tests: decisions("a fenced repacker's collection"),
-  },
-  {
-    rule: 'P9',
-    what: 'a pack is moved again without a table that leads straight to its newest location',
-    edits: { 'tables-lead-straight': '' },
-    tests: decisions('two looks'),
-  },
-  {
-    rule: 'P10',
-    what: 'deduplication refers to packs that no entry has listed',
-    edits: { 'dedup-knows-the-pack': 'return !state.quarantined.has(packKey(pack));' },
-    tests: decisions('nothing that only a listing showed'),
-  },
-  {
-    rule: 'P11',
-    what: 'a checkpoint is believed that does not continue the chain',
-    edits: { 'checkpoint-continues-the-chain': '' },
-    tests: opening('of another history is not believed|that has the hash of another is not believed'),
-  },
-  {
-    rule: 'P11',
-    what: 'a host believes another history than the one that it remembers',
-    edits: { 'remembered-is-in-the-log': '' },
-    tests: opening('another history is REPOSITORY_ROLLED_BACK'),
-  },
-  {
-    rule: 'P12',
-    what: 'only the first backup of a group is checked',
-    edits: { 'group-is-checked-whole': (loop) => loop.replace('plan.backups', 'plan.backups.slice(0, 1)') },
-    tests: decisions('P12: a group commits whole'),
-  },
-  {
-    rule: 'P13',
-    what: 'keys of entries do not end in the hash',
-    edits: { 'keys-end-in-the-hash': 'return LOG_PREFIX + inverted(seq);' },
-    tests: single('keys end in the hash'),
-  },
-  {
-    rule: 'P13',
-    what: 'a single writer reports success without looking at its number',
-    edits: { 'single-writer-looks': '' },
-    tests: single('at most one writer is told of a success'),
-  },
+      },
+      decisions('retrying without deciding again, by a writer'),
+    ],
+  ),
+  ...without(
+    'P6',
+    [
+      'a fenced session commits',
+      {
+        'committing-session-is-open':
+          'const session = state.sessions.get(plan.session) ?? state.fenced.get(plan.session);',
+      },
+      decisions('P6: a fence is for ever'),
+    ],
+    [
+      'a session is adopted that the log lists no more',
+      { 'adopted-is-listed': 'const adoptable = [...adopt];' },
+      decisions('remembers a session condemned long ago adopts nothing'),
+    ],
+  ),
+  ...without('P7', [
+    'a collector that lost a number condemns by its old marks',
+    { 'marked-again': '' },
+    decisions('retrying without deciding again, by a collector'),
+  ]),
+  ...without(
+    'P9',
+    [
+      'a location that was moved counts as known wherever it is now',
+      { 'moved-location-is-known': 'return true;' },
+      decisions('a place that was left behind'),
+    ],
+    [
+      'a fenced repacker condemns what it has moved',
+      { 'repacking-session-is-open': '' },
+      decisions("a fenced repacker's collection"),
+    ],
+    [
+      'a pack is moved again without a table that leads straight to its newest location',
+      { 'tables-lead-straight': '' },
+      decisions('two looks'),
+    ],
+  ),
+  ...without('P10', [
+    'deduplication refers to packs that no entry has listed',
+    { 'dedup-knows-the-pack': 'return !state.quarantined.has(packKey(pack));' },
+    decisions('nothing that only a listing showed'),
+  ]),
+  ...without(
+    'P11',
+    [
+      'a checkpoint is believed that does not continue the chain',
+      { 'checkpoint-continues-the-chain': '' },
+      opening('of another history is not believed|that has the hash of another is not believed'),
+    ],
+    [
+      'a host believes another history than the one that it remembers',
+      { 'remembered-is-in-the-log': '' },
+      opening('another history is REPOSITORY_ROLLED_BACK'),
+    ],
+  ),
+  ...without('P12', [
+    'only the first backup of a group is checked',
+    { 'group-is-checked-whole': (loop) => loop.replace('plan.backups', 'plan.backups.slice(0, 1)') },
+    decisions('P12: a group commits whole'),
+  ]),
+  ...without(
+    'P13',
+    [
+      'keys of entries do not end in the hash',
+      { 'keys-end-in-the-hash': 'return LOG_PREFIX + inverted(seq);' },
+      single('keys end in the hash'),
+    ],
+    [
+      'a single writer reports success without looking at its number',
+      { 'single-writer-looks': '' },
+      single('at most one writer is told of a success'),
+    ],
+  ),
 ];

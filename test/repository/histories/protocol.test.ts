@@ -25,7 +25,7 @@ vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts')
 
 /**
  * What goes wrong without each rule of the repository protocol, tried on real repositories. The traces that need dedup across
- * the repository or adoption are tried on the decisions themselves, in `../log/sessions.test.ts`.
+ * the repository or adoption are tried on the decisions themselves, in `../log/entries/decisions.test.ts`.
  */
 
 /** Everything goes at once: no grace for readers or fenced sessions. Living sessions of this process are left alone. */

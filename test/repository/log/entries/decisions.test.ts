@@ -1,19 +1,19 @@
 import { describe, expect, test } from 'vitest';
-import { BackupError } from '../../../src/common/errors.ts';
-import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
-import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { isKnown, type LogState, markedBackups, mayDedup } from '../../../src/repository/format/log-state.ts';
-import { packKey } from '../../../src/repository/format/object-keys.ts';
-import type { PackName } from '../../../src/repository/format/record.ts';
-import { decideForget } from '../../../src/repository/log/entries/backups.ts';
-import { type CollectPlan, decideCollect, findDeletable } from '../../../src/repository/log/entries/collect.ts';
-import { type CommitPlan, decideCommit } from '../../../src/repository/log/entries/commit.ts';
-import type { Decision } from '../../../src/repository/log/entries/decision.ts';
-import { packTables, type TableRows, tableKey } from '../../../src/repository/log/entries/known-names.ts';
-import { decideRepack, type RepackPlan } from '../../../src/repository/log/entries/repack.ts';
-import { decideAbort, decideOpen, type OpenPlan } from '../../../src/repository/log/entries/sessions.ts';
-import { MemoryTarget } from '../../../src/targets/memory-target.ts';
-import { withCode } from '../../support/with-code.ts';
+import { BackupError } from '../../../../src/common/errors.ts';
+import { runAtOnce } from '../../../../src/common/yield-to-event-loop.ts';
+import type { LogFact } from '../../../../src/repository/format/log-entry.ts';
+import { isKnown, type LogState, markedBackups, mayDedup } from '../../../../src/repository/format/log-state.ts';
+import { packKey } from '../../../../src/repository/format/object-keys.ts';
+import type { PackName } from '../../../../src/repository/format/record.ts';
+import { decideForget } from '../../../../src/repository/log/entries/backups.ts';
+import { type CollectPlan, decideCollect, findDeletable } from '../../../../src/repository/log/entries/collect.ts';
+import { type CommitPlan, decideCommit } from '../../../../src/repository/log/entries/commit.ts';
+import type { Decision } from '../../../../src/repository/log/entries/decision.ts';
+import { packTables, type TableRows, tableKey } from '../../../../src/repository/log/entries/known-names.ts';
+import { decideRepack, type RepackPlan } from '../../../../src/repository/log/entries/repack.ts';
+import { decideAbort, decideOpen, type OpenPlan } from '../../../../src/repository/log/entries/sessions.ts';
+import { MemoryTarget } from '../../../../src/targets/memory-target.ts';
+import { withCode } from '../../../support/with-code.ts';
 import {
   after,
   backup,
@@ -27,8 +27,8 @@ import {
   open,
   pack,
   relocation,
-} from './support/facts.ts';
-import { host } from './support/hosts.ts';
+} from '../support/facts.ts';
+import { host } from '../support/hosts.ts';
 
 /** Decisions on states, and by the name of its rule every trace of the protocol that concerns log and sessions. */
 
