@@ -11,8 +11,6 @@ export interface ImportOf {
   /** What is imported: a path below the sources with `/`, such as `device/span.ts`, or a package or `node:` name. */
   readonly to: string;
   readonly kind: 'source' | 'package';
-  /** Whether it is gone once types are stripped. `import { type A }` is not: the module is still loaded. */
-  readonly typeOnly: boolean;
 }
 
 /** All source files, as paths below the folder, with what each imports. */
@@ -22,10 +20,10 @@ export function sourceImports(): Map<string, ImportOf[]> {
 }
 
 function importsOf(file: string): ImportOf[] {
-  return specifiersIn(readFileSync(file, 'utf8'), file).map(({ specifier, typeOnly }) => {
-    if (!specifier.startsWith('.')) return { to: packageOf(specifier), kind: 'package', typeOnly };
+  return specifiersIn(readFileSync(file, 'utf8'), file).map((specifier) => {
+    if (!specifier.startsWith('.')) return { to: packageOf(specifier), kind: 'package' };
     const path = relative(SOURCES, join(dirname(file), specifier)).replaceAll('\\', '/');
-    return { to: path, kind: 'source', typeOnly };
+    return { to: path, kind: 'source' };
   });
 }
 
@@ -34,29 +32,27 @@ function packageOf(specifier: string): string {
   return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
 }
 
-/** What a piece of TypeScript imports, by its syntax tree. */
-export function specifiersIn(text: string, name = 'file.ts'): { specifier: string; typeOnly: boolean }[] {
-  const found: { specifier: string; typeOnly: boolean }[] = [];
-  const add = (specifier: ts.Node | undefined, typeOnly: boolean) => {
+/** What a piece of TypeScript imports, by its syntax tree; imports of types too. */
+export function specifiersIn(text: string, name = 'file.ts'): string[] {
+  const found: string[] = [];
+  const add = (specifier: ts.Node | undefined) => {
     if (specifier === undefined) return;
     if (!ts.isStringLiteralLike(specifier)) throw new Error(`${name} imports what is no constant`);
-    found.push({ specifier: specifier.text, typeOnly });
+    found.push(specifier.text);
   };
   const visit = (node: ts.Node): void => {
-    if (ts.isImportDeclaration(node)) {
-      add(node.moduleSpecifier, node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword);
-    } else if (ts.isExportDeclaration(node)) {
-      add(node.moduleSpecifier, node.isTypeOnly);
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) {
+      add(node.moduleSpecifier);
     } else if (ts.isImportTypeNode(node)) {
-      if (ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true);
+      if (ts.isLiteralTypeNode(node.argument)) add(node.argument.literal);
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
-      add(node.arguments[0], false);
+      add(node.arguments[0]);
     } else if (ts.isNewExpression(node) && node.arguments?.[1]?.getText() === 'import.meta.url') {
       for (const text of literalsIn(node.arguments[0])) {
-        if (text.text.endsWith('.ts')) add(text, false); // A worker's program; its built form is not a source.
+        if (text.text.endsWith('.ts')) add(text); // A worker's program; its built form is not a source.
       }
     } else if (ts.isExternalModuleReference(node)) {
-      add(node.expression, false);
+      add(node.expression);
     }
     ts.forEachChild(node, visit);
   };
