@@ -276,11 +276,8 @@ function asNamed<T extends WantedRecord>(wanted: T): LocatedRecord<T> {
 }
 
 export function leftBehind({ pack, offset }: Pick<Location, 'pack' | 'offset'>): BackupError {
-  const what = `the record at ${offset} of ${packKey(pack)}`;
-  return new BackupError(
-    'MAP_CORRUPT',
-    `a map names ${what}, which was not copied when the pack was repacked: verify finds the backups`,
-  );
+  const what = `a record (${packKey(pack)}, offset ${offset}) that was not copied when its pack was repacked`;
+  return new BackupError('MAP_CORRUPT', `a block map names ${what}: run verify to find the damaged backups`);
 }
 
 function* targetsOf(rows: readonly RelocationRow[]): Steps<PackBytes[]> {
