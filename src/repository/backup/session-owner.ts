@@ -105,11 +105,6 @@ function forgetEnded(repository: string, { seq, sessions }: Pick<LogState, 'seq'
   }
 }
 
-/** How many tokens are remembered; for tests. */
-export function rememberedTokens(): number {
-  return tried.size + ended.size;
-}
-
 function wasTried(token: string): boolean {
   return tried.has(token) || ended.has(token);
 }
