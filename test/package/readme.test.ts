@@ -59,6 +59,7 @@ test('all samples and examples compile under strict settings', () => {
 test('each entry point of the library has an example in its TSDoc', () => {
   const subjects = new Set(examples.map(({ subject }) => subject));
   const wanted = [
+    'BackupRepository',
     'BackupRepository.open',
     'BlockStateMap',
     'CopyOnWriteVolume',
