@@ -26,14 +26,13 @@ import {
   backupBeginning,
   backupsIn,
   diffBackups,
-  findBackups,
   type RepositoryStats,
   repositoryStats,
   type VolumeInfo,
   volumesOf,
 } from './catalogue.ts';
 import type { BackupInfo } from './context/backup-info.ts';
-import { type RepositoryContext, requireWritable } from './context/repository-context.ts';
+import { findBackups, type RepositoryContext, requireWritable } from './context/repository-context.ts';
 import { type Estimate, type EstimatedWork, estimateWork } from './estimate.ts';
 import type { LogState } from './format/log-state.ts';
 import {

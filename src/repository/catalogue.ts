@@ -6,11 +6,8 @@ import { type BackupInfo, backupInfo } from './context/backup-info.ts';
 import { openMap, type RepositoryContext } from './context/repository-context.ts';
 import { condemnationOf, isKnown, type LogState, type StoredBackup } from './format/log-state.ts';
 import { LOG_PREFIX } from './format/object-keys.ts';
-import { missingBackup } from './log/entries/backups.ts';
 import { diffMaps } from './map/diff.ts';
 import { listPacks } from './prune/pack-listing.ts';
-
-/** What a repository holds: its backups and volumes by name, and figures for monitoring. */
 
 /** A volume that has backups. @public */
 export interface VolumeInfo {
@@ -59,27 +56,6 @@ export function backupsIn(
   return backups.reverse().slice(0, limit).map(backupInfo);
 }
 
-/**
- * The backups of these ids. Asks the store only if this process does not know all of them.
- *
- * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, and what the log throws
- */
-export async function findBackups<const Ids extends readonly string[]>(
-  { log }: Pick<RepositoryContext, 'log'>,
-  ids: Ids,
-  options: AbortOptions,
-): Promise<{ readonly [K in keyof Ids]: StoredBackup }> {
-  let { state } = log;
-  if (!ids.every((id) => state.backups.has(id))) state = await log.catchUp(options);
-  const found = ids.map((id) => {
-    const backup = state.backups.get(id);
-    if (backup === undefined) throw missingBackup(state, id);
-    return backup;
-  });
-  return found as { readonly [K in keyof Ids]: StoredBackup };
-}
-
-/** Where two backups differ: see `BackupRepository.diff`. */
 export async function* diffBackups(
   context: RepositoryContext,
   [from, to]: readonly [StoredBackup, StoredBackup],
@@ -98,7 +74,6 @@ export async function* diffBackups(
   }
 }
 
-/** The volumes that have a backup, in the order of their names. */
 export function volumesOf(state: LogState): VolumeInfo[] {
   // Backups come oldest first, so the last one of a volume is its newest.
   const byVolume = Map.groupBy(state.backups.values(), ({ volume }) => volume);
@@ -125,7 +100,6 @@ export function backupBeginning(state: LogState, digits: string): BackupInfo {
   return backupInfo(only);
 }
 
-/** How much a repository holds. Lists packs and log, with one request for each thousand objects. */
 export async function repositoryStats(
   context: RepositoryContext,
   state: LogState,

@@ -1,9 +1,12 @@
+import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
 import type { RepositoryFormat } from '../format/format-object.ts';
+import type { StoredBackup } from '../format/log-state.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
 import type { RecordReader } from '../format/record.ts';
+import { missingBackup } from '../log/entries/backups.ts';
 import type { LogWriter } from '../log/log-writer.ts';
 import { BlockMap, type BlockMapOptions } from '../map/block-map.ts';
 import type { RecordStore } from '../packs/record-store.ts';
@@ -41,6 +44,26 @@ export const once: Insist = (work) => work();
 /** Has to be called before an operation writes. @throws `READ_ONLY` */
 export function requireWritable({ readOnly }: RepositoryContext): void {
   if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
+}
+
+/**
+ * The backups of these ids. Asks the store only if this process does not know all of them.
+ *
+ * @throws `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, and what the log throws
+ */
+export async function findBackups<const Ids extends readonly string[]>(
+  { log }: Pick<RepositoryContext, 'log'>,
+  ids: Ids,
+  options: AbortOptions,
+): Promise<{ readonly [K in keyof Ids]: StoredBackup }> {
+  let { state } = log;
+  if (!ids.every((id) => state.backups.has(id))) state = await log.catchUp(options);
+  const found = ids.map((id) => {
+    const backup = state.backups.get(id);
+    if (backup === undefined) throw missingBackup(state, id);
+    return backup;
+  });
+  return found as { readonly [K in keyof Ids]: StoredBackup };
 }
 
 /** The map of a backup, read as the repository reads. */

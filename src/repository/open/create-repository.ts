@@ -41,11 +41,6 @@ interface PreparedRepository {
  * Creates a repository (decision 045): stores a key slot, then `format`, create-only. There is no repository before `format`
  * is there, so of several creators the one that stores it wins. A creation that was cut short earlier is finished if the same
  * secret opens its slot. Otherwise its slot is left alone: it opens nothing.
- *
- * Failures that may pass are retried, and an object whose answer was lost is recognised.
- *
- * @throws `REPOSITORY_EXISTS`, also for objects of another repository without their `format`; `SINGLE_WRITER_REQUIRED` if the
- * store can't create atomically and `singleWriter` is not set; what the target and a key provider throw
  */
 export async function createRepository(
   given: CloudTarget,

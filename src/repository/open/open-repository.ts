@@ -28,9 +28,6 @@ import { listSlots, withNamed } from './stored-slots.ts';
 /**
  * Opens a repository in two rounds of requests: first `format`, the newest page of the log and the names of the key slots;
  * then the newest entry, the newest checkpoint and one key slot. Nothing is written.
- *
- * @throws TypeError; `REPOSITORY_NOT_FOUND`, `REPOSITORY_CORRUPT`, `REPOSITORY_UNSUPPORTED`, `REPOSITORY_ROLLED_BACK`,
- * `NOT_ENCRYPTED`, `SINGLE_WRITER_REQUIRED`; what the keys, the log and the target throw
  */
 export async function openRepository(
   given: CloudTarget,
@@ -87,8 +84,6 @@ export async function openRepository(
 /**
  * Opens a repository, and creates it first if there is none and `createIfMissing` is given. If several hosts do so at the
  * same time, one of them creates it and the others open it.
- *
- * @throws as `openRepository` and `createRepository`
  */
 export async function openOrCreate(
   target: CloudTarget,

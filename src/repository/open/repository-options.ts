@@ -97,10 +97,10 @@ const MAX_OWNER = 512;
 
 /** @throws TypeError */
 export function checkTuning(options: RepositoryTuning): CheckedTuning {
-  const { threads, compressionLevel, sealMemoryBytes, owner } = options;
+  const { threads, compressionLevel, sealMemoryBytes = DEFAULT_SEAL_MEMORY_BYTES, owner } = options;
+  const { packBytes = DEFAULT_PACK_BYTES, parallelUploads = 2, cacheBytes = DEFAULT_CACHE_BYTES } = options;
   if (threads !== undefined) integerArgument('threads', threads, 0, 256);
   if (compressionLevel !== undefined) integerArgument('compressionLevel', compressionLevel, 1, 22);
-  if (sealMemoryBytes !== undefined) integerArgument('sealMemoryBytes', sealMemoryBytes, MIB);
   if (owner !== undefined) {
     textArgument('owner', owner);
     if (!owner.isWellFormed() || encodeURIComponent(owner).length > MAX_OWNER) {
@@ -112,24 +112,10 @@ export function checkTuning(options: RepositoryTuning): CheckedTuning {
     workerUrl: workerUrlArgument(options.workerUrl),
     threads,
     compressionLevel,
-    sealMemoryBytes: sealMemoryBytes ?? DEFAULT_SEAL_MEMORY_BYTES,
-    packBytes: integerArgument(
-      'packBytes',
-      options.packBytes === undefined ? DEFAULT_PACK_BYTES : options.packBytes,
-      LEAST_PACK_BYTES,
-      MOST_PACK_BYTES,
-    ),
-    parallelPuts: integerArgument(
-      'parallelUploads',
-      options.parallelUploads === undefined ? 2 : options.parallelUploads,
-      1,
-      64,
-    ),
-    cacheBytes: integerArgument(
-      'cacheBytes',
-      options.cacheBytes === undefined ? DEFAULT_CACHE_BYTES : options.cacheBytes,
-      0,
-    ),
+    sealMemoryBytes: integerArgument('sealMemoryBytes', sealMemoryBytes, MIB),
+    packBytes: integerArgument('packBytes', packBytes, LEAST_PACK_BYTES, MOST_PACK_BYTES),
+    parallelPuts: integerArgument('parallelUploads', parallelUploads, 1, 64),
+    cacheBytes: integerArgument('cacheBytes', cacheBytes, 0),
   };
 }
 

@@ -20,14 +20,8 @@ import { type Candidate, selectCandidates } from './repack-selection.ts';
  */
 
 /**
- * Condemns packs that no backup needs, repacks sparse packs, and deletes packs that were condemned long enough ago. So the first
- * run condemns a pack, and a run after the grace period deletes it. Any number of writers, readers and other pruners may be
- * active at the same time. If a run is interrupted at any point, the repository is sound, and the next run continues.
- *
- * Everything that a backup with an unreadable map may need is kept, and the result names that backup.
- *
- * @throws TypeError; `READ_ONLY`; `OBJECT_CONFLICT`, which may be retried; `NO_SPACE` if the store has no space for a log
- * entry; `COMMIT_UNKNOWN`, `BUDGET_EXCEEDED`, and what log and target throw
+ * See `BackupRepository.prune`. Any number of writers, readers and other pruners may be active at the same time. If a run is
+ * interrupted at any point, the repository is sound, and the next run continues.
  */
 export async function prune(context: RepositoryContext, options: PruneOptions = {}): Promise<PruneResult> {
   return withProgress(checkPruneOptions(options), (checked) => pruned(context, checked));

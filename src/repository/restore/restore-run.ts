@@ -62,10 +62,6 @@ export class RestoreRun<Entry> {
     });
   }
 
-  async flush(): Promise<void> {
-    await this.device.flush({ signal: this.#signal });
-  }
-
   /** Reads back what was written. @throws `VERIFY_MISMATCH` */
   async verify(): Promise<void> {
     this.progress.begin('verifying', await this.#bytesOf(this.#written));

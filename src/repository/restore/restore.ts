@@ -1,13 +1,11 @@
 import type { AbortOptions } from '../../common/abort.ts';
-import { textArgument } from '../../common/arguments.ts';
 import { ByteRanges } from '../../common/byte-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
 import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';
 import { withProgress } from '../context/progress.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
+import { findBackups, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import { missingBackup } from '../log/entries/backups.ts';
 import type { Deliver } from '../packs/record-store.ts';
 import { BackupReader, type ComparableSource } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
@@ -23,16 +21,7 @@ import { blocksToWrite, findMismatch } from './skip-unchanged.ts';
  * device, and `BackupImage` serves reads from them.
  */
 
-/**
- * Writes a backup, or parts of it, to a device: the same bytes at the same offsets, flushed. All other bytes of the device
- * are left alone; the device may be larger than the backup. When this rejects, no call to the device is in flight any more, and
- * any part of the requested ranges may have been written.
- *
- * @throws TypeError; before anything is written `READ_ONLY`, `OUT_OF_RANGE` (the device is too small, or a range is outside the
- * backup), `BLOCK_LOST`, `BACKUP_NOT_FOUND` and `BACKUP_FORGOTTEN` (for `deviceHolds`); then `VERIFY_MISMATCH`,
- * `BACKUP_FORGOTTEN`, `PACK_MISSING`, `RECORD_CORRUPT`, `MAP_CORRUPT`, `BUDGET_EXCEEDED`, `signal.reason`, and what the
- * device and the target throw
- */
+/** See `BackupRepository.restore`. */
 export async function restoreBackup(
   context: RepositoryContext,
   backup: StoredBackup,
@@ -44,18 +33,15 @@ export async function restoreBackup(
   return restoring(source, onto, options, async (run) => {
     if (options.allowLost !== true) await checkLost(source, run.requested);
     if (deviceHolds === undefined) return run.write(run.requested, resume);
-    const held = deviceHolds === 'zeroes' ? deviceHolds : await backupOf(context, deviceHolds, { signal });
+    const held = deviceHolds === 'zeroes' ? deviceHolds : (await findBackups(context, [deviceHolds], { signal }))[0];
     const difference = await trustedDifference(context, source, held, run, { signal });
     return run.write(difference ?? run.requested, resume || difference === undefined);
   });
 }
 
 /**
- * Writes the frozen instant of a backup under way to a device, with the help of the live volume that it is made of. If the
- * device is that volume itself, this is a rollback: only blocks that were written since the instant are written back.
- *
- * @throws TypeError for `deviceHolds` and `resume`, which need a committed backup; before anything is written `READ_ONLY`,
- * `OUT_OF_RANGE`, `BLOCK_LOST`; then `VERIFY_MISMATCH`, and what the devices and the image throw
+ * Writes the frozen instant of a backup under way to a device. If the device is the live volume itself, this is a rollback:
+ * only blocks that were written since the instant are written back.
  */
 export async function restoreJob(
   image: JobImage,
@@ -92,7 +78,7 @@ async function restoring<Entry>(
   const work = async (watched: RestoreOptions) => {
     const run = new RestoreRun(source, onto, ranges, watched);
     await write(run);
-    await run.flush();
+    await run.device.flush({ signal: options.signal });
     if (options.verifyWrites === true) await run.verify();
     run.progress.report();
     const { writtenBytes } = run.device;
@@ -128,16 +114,6 @@ async function trustedDifference(
   const message = `${what} is wrong: block ${mismatch} of the device differs from it. The whole device was compared with the backup instead.`;
   run.warnings.push(new BackupError('DEVICE_DIFFERS', message));
   return undefined;
-}
-
-async function backupOf(context: RepositoryContext, id: string, options: AbortOptions): Promise<StoredBackup> {
-  textArgument('deviceHolds', id);
-  const known = context.log.state.backups.get(id);
-  if (known !== undefined) return known;
-  const state = await context.log.catchUp(options);
-  const found = state.backups.get(id);
-  if (found === undefined) throw missingBackup(state, id);
-  return found;
 }
 
 function checkDevice(device: BlockDevice, { end }: ByteRanges): void {

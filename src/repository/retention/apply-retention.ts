@@ -56,14 +56,7 @@ interface Request {
   readonly signal: AbortSignal | undefined;
 }
 
-/**
- * Applies a policy to each volume's backups and forgets those that no rule keeps, in one log entry. They are chosen by the
- * log state that the entry follows.
- *
- * @throws TypeError for a policy that keeps nothing, for unknown names, and unless exactly one of `volume` and `allVolumes`
- * is given; `READ_ONLY`, `COMMIT_UNKNOWN`, and what the log throws; with `dryRun`, and while a pack is in quarantine, what
- * reading maps throws
- */
+/** See `BackupRepository.applyRetention`. Backups are chosen by the log state that the one entry follows. */
 export async function applyRetention(
   context: RepositoryContext,
   policy: RetentionPolicy,
@@ -185,11 +178,7 @@ class BrokenBackups {
     this.#context = context;
   }
 
-  /**
-   * Whether the backup is known to lack something.
-   *
-   * @throws what the target throws when it does not answer, which says nothing about what is stored
-   */
+  /** @throws what the target throws when it does not answer, which says nothing about what is stored */
   async has(state: LogState, backup: StoredBackup, options: AbortOptions): Promise<boolean> {
     if (!backup.intact || backup.descriptor.lost.length > 0) return true;
     if (state.quarantined.size === 0) return false;

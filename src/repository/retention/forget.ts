@@ -5,9 +5,7 @@ import { appendInLittleRoom } from '../context/reserve.ts';
 import { MAX_TEXT } from '../format/decode-values.ts';
 import { decideForget, decideHold, decideRelease } from '../log/entries/backups.ts';
 
-/**
- * Forgets backups, and holds them so that nobody forgets them. Each call is one log entry for all of its backups, or none.
- */
+/** Forgets backups, and holds them. Each call is one log entry for all of its backups, or none. */
 
 /** Options of `BackupRepository.forget`. @public */
 export interface ForgetOptions extends AbortOptions {}
@@ -18,12 +16,7 @@ export interface HoldOptions extends AbortOptions {
   readonly reason?: string | undefined;
 }
 
-/**
- * Forgets backups, all of them or none. They can't be opened any more, and later prunes delete the packs that only they need.
- *
- * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN`, `BACKUP_HELD`, `READ_ONLY`, `COMMIT_UNKNOWN`, `NO_SPACE`, and
- * what the log throws
- */
+/** See `BackupRepository.forget`. */
 export async function forgetBackups(
   context: RepositoryContext,
   ids: readonly string[],
@@ -34,12 +27,7 @@ export async function forgetBackups(
   if (wanted.length > 0) await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
 }
 
-/**
- * Keeps backups from being forgotten, by `forget` and by any policy, until they are released.
- *
- * @throws TypeError; `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (then none is held), `READ_ONLY`, `COMMIT_UNKNOWN`, and what the
- * log throws
- */
+/** See `BackupRepository.hold`. */
 export async function holdBackups(
   context: RepositoryContext,
   ids: readonly string[],
@@ -53,7 +41,7 @@ export async function holdBackups(
   if (wanted.length > 0) await context.log.append((state) => decideHold(state, wanted, reason), { signal });
 }
 
-/** Lets backups be forgotten again. A backup that is not held is left alone. @throws as {@link holdBackups} */
+/** See `BackupRepository.release`. */
 export async function releaseBackups(
   context: RepositoryContext,
   ids: readonly string[],
