@@ -1,9 +1,8 @@
 /**
- * Checks of arguments. Every public function checks its arguments once, where they enter; misuse is a `TypeError` that names
- * the argument. All checks accept values of other realms (Jest, `vm`).
+ * Checks of arguments. Every public function checks its arguments once, where they enter. Each check returns the value, or
+ * throws a `TypeError` that names the argument. All checks accept values of other realms (Jest, `vm`).
  */
 
-/** Returns `value` if it is an integer from `min` to `max`, else throws a `TypeError` that names it. */
 export function integerArgument(
   name: string,
   value: unknown,
@@ -21,7 +20,6 @@ export function limitArgument(name: string, value: unknown, min: number): number
   return value === Number.POSITIVE_INFINITY ? value : integerArgument(name, value, min);
 }
 
-/** Returns `value` if it is a string that is not empty, else throws a `TypeError` that names it. */
 export function textArgument(name: string, value: unknown): string {
   if (typeof value !== 'string' || value.length === 0) {
     throw new TypeError(`${name} must be a string that is not empty`);
@@ -29,7 +27,6 @@ export function textArgument(name: string, value: unknown): string {
   return value;
 }
 
-/** Returns `value` if it is one of `choices`, else throws a `TypeError` that lists them. */
 export function choiceArgument<T extends string>(name: string, value: unknown, choices: readonly T[]): T {
   if (!choices.includes(value as T)) {
     throw new TypeError(`${name} must be one of ${choices.join(', ')}, not ${described(value)}`);
@@ -57,7 +54,6 @@ export function optionsArgument<T extends object>(
   return value;
 }
 
-/** Returns `value` if it is a plain object, else throws a `TypeError` that names it. */
 export function plainObjectArgument(name: string, value: unknown): object {
   // The tag is the same in all realms, the prototype is not.
   if (typeof value !== 'object' || value === null || Object.prototype.toString.call(value) !== '[object Object]') {
@@ -66,19 +62,16 @@ export function plainObjectArgument(name: string, value: unknown): object {
   return value;
 }
 
-/** Returns `value` if it is `true` or `false`, else throws a `TypeError` that names it. */
 export function booleanArgument(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw new TypeError(`${name} must be true or false, not ${described(value)}`);
   return value;
 }
 
-/** Returns `value` if it is a function, else throws a `TypeError` that names it. */
 export function functionArgument<T>(name: string, value: T): T {
   if (typeof value !== 'function') throw new TypeError(`${name} must be a function, not ${described(value)}`);
   return value;
 }
 
-/** Returns `value` if it is an `AbortSignal` or `undefined`, else throws a `TypeError` that names it. */
 export function signalArgument(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
   const signal = value as AbortSignal;
@@ -92,7 +85,6 @@ export function signalArgument(name: string, value: unknown): AbortSignal | unde
   return signal;
 }
 
-/** Returns `value` if it is a valid `Date`, else throws a `TypeError` that names it. */
 export function dateArgument(name: string, value: unknown): Date {
   if (Object.prototype.toString.call(value) !== '[object Date]' || Number.isNaN(Number(value))) {
     throw new TypeError(`${name} must be a valid Date, not ${described(value)}`);
@@ -100,10 +92,7 @@ export function dateArgument(name: string, value: unknown): Date {
   return value as Date;
 }
 
-/**
- * Returns `value` if it is a `Uint8Array` (a `Buffer` is one), else throws a `TypeError` that names it. Other views are
- * refused: the length of a `Uint16Array` counts elements, so half of it would be written.
- */
+/** Other views are refused: the length of a `Uint16Array` counts elements, so half of it would be written. */
 export function bytesArgument(name: string, value: unknown): Uint8Array {
   if (Object.prototype.toString.call(value) !== '[object Uint8Array]' || !ArrayBuffer.isView(value)) {
     throw new TypeError(`${name} must be a Uint8Array, not ${described(value)}`);

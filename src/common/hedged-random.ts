@@ -16,7 +16,6 @@ const KINDS: readonly string[] = ['object', 'string', 'number'];
  * their random generators. These bytes differ as soon as the contents differ: the copies never seal two texts under one key
  * and nonce, and never give one name to two objects. Only copies with the same content get the same bytes.
  *
- * @param length - the number of bytes
  * @param secret - a key of the repository, if it has one; the bytes then can't be guessed even if the generator can
  * @param what - everything in which two uses may differ: the purpose, the location, and the text (or its digest, if it is long)
  */

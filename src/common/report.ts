@@ -1,11 +1,11 @@
+import { isPromise } from './realms.ts';
+
 /** Callbacks whose failure has become a process warning already. */
 const warned = new WeakSet<object>();
 
 /**
  * Calls a callback of the host, if there is one. An error that it throws, or with which the promise that it returns
  * rejects, ends neither the operation nor the process: it becomes one process warning for each callback.
- *
- * @param name - the name of the option, for the warning
  */
 export function report<Values extends unknown[]>(
   name: string,
@@ -25,9 +25,7 @@ export function report<Values extends unknown[]>(
   try {
     const returned: unknown = callback(...values);
     // An async function is assignable to one that returns nothing.
-    if (typeof (returned as PromiseLike<unknown> | undefined)?.then === 'function') {
-      (returned as PromiseLike<unknown>).then(undefined, warn);
-    }
+    if (isPromise(returned)) returned.then(undefined, warn);
   } catch (thrown) {
     warn(thrown);
   }

@@ -1,18 +1,11 @@
 import { BackupError } from './errors.ts';
 
-/** How often, and with which pauses, something that failed is tried again. */
+/** How often, and with which pauses, something that failed is tried again. `RetryOptions` describes the numbers. */
 export interface RetryPolicy {
-  /** The number of attempts in all, the first one included; from 1. */
   readonly attempts: number;
-  /** The longest pause before the second attempt, in milliseconds. It doubles with each further attempt. */
   readonly baseDelayMs: number;
-  /** The longest pause before any attempt, in milliseconds. */
   readonly maxDelayMs: number;
-  /**
-   * The longest pause that the other side may ask for (`retryAfterMs`), in milliseconds. If it asks for a longer one, the
-   * error is thrown at once, because an earlier attempt would only add to the load. Absent: a request for a longer pause
-   * than `maxDelayMs` counts as one for `maxDelayMs`.
-   */
+  /** Absent: a request (`retryAfterMs`) for a longer pause than `maxDelayMs` counts as one for `maxDelayMs`. */
   readonly maxRetryAfterMs?: number | undefined;
   readonly sleep: (delayMs: number, signal?: AbortSignal) => Promise<void>;
   /** Numbers from 0 to 1, for the jitter. */

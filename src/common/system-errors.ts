@@ -19,6 +19,14 @@ export function isMissing(error: unknown): boolean {
   return systemCode(error) === 'ENOENT';
 }
 
+/** The result of a file operation, or `other` if the file does not exist. */
+export async function orIfMissing<T, U>(work: Promise<T>, other: U): Promise<T | U> {
+  return work.catch((error: unknown) => {
+    if (isMissing(error)) return other;
+    throw error;
+  });
+}
+
 /** Codes that mean that directories can't be synced here, rather than that syncing one failed. SMB, DrvFs and FUSE use them. */
 const SYNC_UNSUPPORTED: ReadonlySet<string | undefined> = new Set([
   'EINVAL',

@@ -258,8 +258,7 @@ class SyncByteDevice extends ByteDevice<SyncBlockDevice> implements SyncBlockDev
 interface Holder {
   readonly first: number;
   readonly last: number;
-  released: Promise<void>;
-  release: () => void;
+  readonly released: Promise<void>;
 }
 
 /** Locks for ranges of sectors. Overlapping ranges are locked in the order of the requests. */
@@ -275,12 +274,12 @@ class SpanLock {
   async acquire(first: number, last: number): Promise<() => void> {
     const before = this.#holders.filter((holder) => holder.first <= last && first <= holder.last);
     const { promise, resolve } = Promise.withResolvers<void>();
-    const mine: Holder = { first, last, released: promise, release: resolve };
+    const mine: Holder = { first, last, released: promise };
     this.#holders.push(mine);
     await Promise.all(before.map((holder) => holder.released));
     return () => {
       this.#holders.splice(this.#holders.indexOf(mine), 1);
-      mine.release();
+      resolve();
     };
   }
 }

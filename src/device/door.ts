@@ -21,9 +21,12 @@ export function checkBytes(name: string, bytes: Uint8Array): void {
  * a call that waits, and other bytes than those that were checked would be moved.
  */
 export function checkLength(name: 'into' | 'from', bytes: Uint8Array, length: number): void {
-  if (bytes.length === length) return;
+  if (bytes.length !== length) throw lengthError(name, bytes, length);
+}
+
+export function lengthError(name: 'into' | 'from', bytes: Uint8Array, length: number): TypeError {
   const now = `it had ${length} bytes and has ${bytes.length} now`;
-  throw new TypeError(`${name} is a view of memory that was detached or resized during the call: ${now}`);
+  return new TypeError(`${name} is a view of memory that was detached or resized during the call: ${now}`);
 }
 
 /** Returns a view of the same bytes that does not grow with its buffer. */

@@ -5,13 +5,13 @@ import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
 import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
-import { checkLength, checkTransfer, closedError } from './door.ts';
+import { checkTransfer, closedError, lengthError } from './door.ts';
 import { checkFileDeviceOptions, type FileDeviceOptions } from './file-device-options.ts';
 import { fileError } from './file-errors.ts';
 import { holeCalls, holesAndData, type WhileOpen } from './file-holes.ts';
 import { lockDescriptor } from './file-lock.ts';
 import { makeFile, openDescriptor, shapeOf } from './file-open.ts';
-import { checkSpan } from './span.ts';
+import { type Bounds, checkSpan } from './span.ts';
 import type { SystemCalls } from './system-calls.ts';
 
 /** The most bytes of one system call. Linux moves at most 0x7ffff000 bytes, and Node takes lengths of 31 bits. */
@@ -57,13 +57,7 @@ export class FileDevice implements SyncBlockDevice {
   #closing: Promise<void> | undefined;
   #whenIdle: (() => void) | undefined;
 
-  private constructor(
-    path: string,
-    fd: number,
-    shape: { size: number; sectorSize: number },
-    readOnly: boolean,
-    holes: SystemCalls | undefined,
-  ) {
+  private constructor(path: string, fd: number, shape: Bounds, readOnly: boolean, holes: SystemCalls | undefined) {
     this.path = path;
     this.#fd = fd;
     this.size = shape.size;
@@ -93,9 +87,7 @@ export class FileDevice implements SyncBlockDevice {
     const fd = await openDescriptor(path, readOnly, shared, create?.mode);
     try {
       if (!shared) await lockDescriptor(fd, path, readOnly);
-      if (create !== undefined) {
-        await makeFile(fd, path, create);
-      }
+      if (create !== undefined) await makeFile(fd, path, create);
       return new FileDevice(path, fd, await shapeOf(fd, path), readOnly, await holeCalls(fd));
     } catch (error) {
       fs.closeSync(fd);
@@ -105,11 +97,11 @@ export class FileDevice implements SyncBlockDevice {
   }
 
   read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {
-    return this.#call(options, offset, into, 'read', this.#readSome);
+    return this.#call(options, offset, into, 'read', fs.read);
   }
 
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
-    return this.#call(options, offset, from, 'write', this.#writeSome);
+    return this.#call(options, offset, from, 'write', fs.write);
   }
 
   flush(options?: AbortOptions): Promise<void> {
@@ -176,14 +168,6 @@ export class FileDevice implements SyncBlockDevice {
     if (name === 'from' && this.readOnly) throw new BackupError('READ_ONLY', `${this.path} is open for reading only`);
   }
 
-  readonly #readSome: Transfer = (buffer, at, length, position, done) => {
-    fs.read(this.#fd, buffer, at, length, position, done);
-  };
-
-  readonly #writeSome: Transfer = (buffer, at, length, position, done) => {
-    fs.write(this.#fd, buffer, at, length, position, done);
-  };
-
   /** Reads or writes all of `buffer`, in as many system calls as it takes. */
   #call(
     options: AbortOptions | undefined,
@@ -202,12 +186,12 @@ export class FileDevice implements SyncBlockDevice {
         moved += error === null ? count : 0;
         const isWhole = buffer.length === length;
         if (error === null && count > 0 && moved < length && isWhole && options?.signal?.aborted !== true) {
-          some(buffer, moved, Math.min(length - moved, MAX_CALL_BYTES), offset + moved, step);
+          some(this.#fd, buffer, moved, Math.min(length - moved, MAX_CALL_BYTES), offset + moved, step);
           return;
         }
         this.#settled();
         if (error !== null) reject(fileError(verb, this.path, error));
-        else if (!isWhole) rejectLength(name, buffer, length, reject);
+        else if (!isWhole) reject(lengthError(name, buffer, length));
         else if (moved === length) resolve();
         else if (count > 0) reject(options?.signal?.reason);
         else reject(this.#short(verb, moved, length));
@@ -216,7 +200,7 @@ export class FileDevice implements SyncBlockDevice {
         resolve();
         return;
       }
-      some(buffer, 0, Math.min(length, MAX_CALL_BYTES), offset, step);
+      some(this.#fd, buffer, 0, Math.min(length, MAX_CALL_BYTES), offset, step);
       this.#inFlight++; // Counted only now, because Node throws if it refuses the arguments.
     });
   }
@@ -273,22 +257,10 @@ export class FileDevice implements SyncBlockDevice {
 }
 
 type Transfer = (
+  fd: number,
   buffer: Uint8Array,
   at: number,
   length: number,
   position: number,
   done: (error: Error | null, count: number) => void,
 ) => void;
-
-function rejectLength(
-  name: 'into' | 'from',
-  bytes: Uint8Array,
-  length: number,
-  reject: (error: unknown) => void,
-): void {
-  try {
-    checkLength(name, bytes, length);
-  } catch (error) {
-    reject(error);
-  }
-}

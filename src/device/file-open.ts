@@ -6,6 +6,7 @@ import { BackupError } from '../common/errors.ts';
 import { ignoreModesUnsupported, syncDirectory } from '../common/system-errors.ts';
 import { fileError } from './file-errors.ts';
 import { lockingOpenFlags } from './file-lock.ts';
+import type { Bounds } from './span.ts';
 
 /**
  * Opens a file or block special file, or creates a file.
@@ -37,7 +38,7 @@ export async function openDescriptor(
 }
 
 /** The size and the sector of an open file or block special file. */
-export async function shapeOf(fd: number, path: string): Promise<{ size: number; sectorSize: number }> {
+export async function shapeOf(fd: number, path: string): Promise<Bounds> {
   const stat = await promisify(fs.fstat)(fd);
   requireSupported(stat, path);
   return stat.isFile() ? { size: stat.size, sectorSize: 1 } : await blockSpecialShape(fd, stat.rdev);
@@ -66,19 +67,13 @@ function deviceNumbers(rdev: number): string {
   return `${major}:${minor}`;
 }
 
-/** The size and the sector of a block special file, in bytes. */
-export interface BlockSpecialShape {
-  readonly size: number;
-  readonly sectorSize: number;
-}
-
 /**
  * Finds the size and the logical sector of an open block special file, for which `stat` reports 0: from sysfs on Linux, or else by a
  * search for the last byte that can be read.
  *
  * @param sysfs - the folder where sysfs is mounted
  */
-export async function blockSpecialShape(fd: number, rdev: number, sysfs = '/sys'): Promise<BlockSpecialShape> {
+export async function blockSpecialShape(fd: number, rdev: number, sysfs = '/sys'): Promise<Bounds> {
   const folder = `${sysfs}/dev/block/${deviceNumbers(rdev)}`;
   try {
     // The unit of sysfs is 512 bytes, whatever the sector is. The queue of a partition is one level up.

@@ -1,6 +1,8 @@
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { randomBytesFrom, seededRandom } from './seeded-random.ts';
 
+export const KIB = 1024;
+
 /** The size of the devices that cases get, in bytes. */
 export const CONFORMANCE_SIZE = 1024 * 1024;
 

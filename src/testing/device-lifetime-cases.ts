@@ -1,9 +1,7 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { expectBytes, expectCode, expectEqual, expectThat, outcomeOf } from './conformance.ts';
-import { content, type DeviceCase, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
-
-const KIB = 1024;
+import { content, type DeviceCase, doorsOf, fill, KIB, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
 
 /** Every call that takes a signal. Writes come last. */
 function abortableCalls(

@@ -7,6 +7,7 @@ import {
   type DeviceCase,
   doorsOf,
   fill,
+  KIB,
   lacksWrites,
   pattern,
   sectors,
@@ -168,8 +169,6 @@ export const deviceRangeCases: readonly DeviceCase[] = [
     },
   },
 ];
-
-const KIB = 1024;
 
 /** Ranges of all kinds within `length` bytes: one sector, several sectors, at both ends, and everything. */
 function rangesOf(device: BlockDevice, length: number): { offset: number; length: number }[] {

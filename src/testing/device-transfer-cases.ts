@@ -1,9 +1,7 @@
 import { type BlockDevice, hasSyncDoor } from '../device/block-device.ts';
 import { expectBytes, expectThat } from './conformance.ts';
-import { content, type DeviceCase, doorsOf, fill, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
+import { content, type DeviceCase, doorsOf, fill, KIB, lacksWrites, pattern, sectors, turns } from './device-cases.ts';
 import { seededRandom } from './seeded-random.ts';
-
-const KIB = 1024;
 
 /** Cuts a range into pieces of whole sectors, up to `most` bytes each, whose lengths and order depend on a seed. */
 function pieces(device: BlockDevice, length: number, most: number, seed: number): { offset: number; length: number }[] {

@@ -1,4 +1,3 @@
-import { abortable } from '../common/abort.ts';
 import {
   choiceArgument,
   described,
@@ -106,19 +105,11 @@ function checkRule(name: string, rule: FaultRule): void {
 function checkFault(name: string, fault: Fault): void {
   const kind = choiceArgument(`${name}.kind`, (plainObjectArgument(name, fault) as Fault).kind, KINDS);
   const known = { kind: true, error: true, delayMs: true, keepBytes: true, bit: true } as const;
-  const { error, delayMs, keepBytes, bit } = optionsArgument<AnyFault>(name, fault as AnyFault, known);
+  const { error, delayMs, keepBytes, bit } = optionsArgument<object>(name, fault, known) as Record<string, unknown>;
   if (error !== undefined) functionArgument(`${name}.error`, error);
   if (kind === 'delay' || delayMs !== undefined) integerArgument(`${name}.delayMs`, delayMs, 0);
   if (keepBytes !== undefined) integerArgument(`${name}.keepBytes`, keepBytes, 0);
   if (bit !== undefined) integerArgument(`${name}.bit`, bit, 0);
-}
-
-interface AnyFault {
-  readonly kind: FaultKind;
-  readonly error?: unknown;
-  readonly delayMs?: unknown;
-  readonly keepBytes?: unknown;
-  readonly bit?: unknown;
 }
 
 function matches(rule: FaultRule, call: FaultCall): boolean {
@@ -211,9 +202,4 @@ export function corrupted(bytes: Uint8Array, bit = 0): Uint8Array<ArrayBuffer> {
   const at = Math.floor(bit / 8) % copy.length;
   copy[at] = (copy[at] ?? 0) ^ (1 << (bit % 8));
   return copy;
-}
-
-/** A promise that settles only when `signal` aborts, and then rejects with its reason. */
-export function neverAnswer(signal: AbortSignal | undefined): Promise<never> {
-  return abortable(new Promise<never>(() => {}), signal);
 }

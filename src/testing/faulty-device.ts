@@ -11,7 +11,7 @@ import {
   underlyingDevice,
   type WrappingDevice,
 } from '../device/block-device.ts';
-import { checkBytes, deviceArgument, objectWith } from '../device/door.ts';
+import { checkBytes, closedError, deviceArgument, objectWith } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { corrupted, type Fault, type FaultedCall, type FaultPlan, injectedError } from './faults.ts';
 
@@ -134,7 +134,7 @@ class DeviceWithFaults implements FaultyDevice {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#untilClosed.reject(closedError());
+    this.#untilClosed.reject(closedError('this FaultyDevice'));
     await Promise.allSettled(this.#inFlight);
   }
 
@@ -216,7 +216,7 @@ class DeviceWithFaults implements FaultyDevice {
   }
 
   #next(call: Call): Fault | undefined {
-    if (this.#isClosed) throw closedError();
+    if (this.#isClosed) throw closedError('this FaultyDevice');
     const fault = this.#plan?.next(call);
     this.calls.push({ ...call, fault });
     return fault;
@@ -248,7 +248,3 @@ class DeviceWithFaults implements FaultyDevice {
 
 /** @public */
 export const FaultyDevice = DeviceWithFaults as unknown as FaultyDeviceConstructor;
-
-function closedError(): BackupError {
-  return new BackupError('CLOSED', 'this FaultyDevice is closed');
-}

@@ -1,3 +1,4 @@
+import { abortable } from '../common/abort.ts';
 import { choiceArgument, optionsArgument } from '../common/arguments.ts';
 import { systemClock, type TargetClock } from '../common/clock.ts';
 import { objectWith } from '../device/door.ts';
@@ -16,7 +17,6 @@ import {
   type FaultedCall,
   type FaultPlan,
   injectedError,
-  neverAnswer,
   truncated,
 } from './faults.ts';
 
@@ -114,7 +114,7 @@ export class FaultyTarget extends ForwardingTarget {
 
   async #before(fault: Fault | undefined, call: FaultCall, signal: AbortSignal | undefined): Promise<void> {
     if (fault?.kind === 'fail-before') throw injectedError(fault, call, 'TARGET_UNAVAILABLE');
-    if (fault?.kind === 'never-answer') await neverAnswer(signal);
+    if (fault?.kind === 'never-answer') await abortable(new Promise<never>(() => {}), signal);
     if (fault?.kind === 'delay') await this.#clock.sleep(fault.delayMs, signal);
   }
 }

@@ -11,7 +11,6 @@ import type {
   TargetCapabilities,
   TargetMember,
 } from '../cloud-target.ts';
-
 import { keyText } from '../keys.ts';
 import { Lifetime } from '../lifetime.ts';
 import {
@@ -89,20 +88,18 @@ export abstract class ForwardingTarget implements ClosableTarget {
     if (inner.deleteMany !== undefined) {
       this.deleteMany = async (keys, options = {}) => {
         const { signal } = abortOptions(options);
-        const call = { operation: 'deleteMany', subject: `${keysArgument(keys).length} keys`, signal } as const;
-        return this.#pass({ ...call, createOnly: false, bytes: undefined }, () =>
-          this.forwardDeleteMany(keys, options),
-        );
+        const subject = `${keysArgument(keys).length} keys`;
+        return this.#pass('deleteMany', subject, signal, () => this.forwardDeleteMany(keys, options));
       };
     }
     if (inner.storeTime !== undefined) {
       this.storeTime = async (options = {}) =>
-        this.#pass(this.#small('storeTime', '', abortOptions(options)), () => this.forwardStoreTime(options));
+        this.#pass('storeTime', '', abortOptions(options).signal, () => this.forwardStoreTime(options));
     }
     if (inner.removeLeftovers !== undefined) {
       this.removeLeftovers = async (options = {}) => {
-        leftoversOptions(options);
-        return this.#pass(this.#small('removeLeftovers', '', options), () => this.forwardRemoveLeftovers(options));
+        const { signal } = leftoversOptions(options);
+        return this.#pass('removeLeftovers', '', signal, () => this.forwardRemoveLeftovers(options));
       };
     }
   }
@@ -119,24 +116,17 @@ export abstract class ForwardingTarget implements ClosableTarget {
     const { createOnly = false, onSent, signal } = putOptions(options);
     const bytes = bodyArgument(body).byteLength;
     const passed = onSent === undefined ? options : { ...options, onSent };
-    const call: TargetCall = { operation: 'put', subject: keyText(key), signal, createOnly, bytes };
-    return this.#pass(call, () => this.forwardPut(key, body, passed));
+    return this.#pass('put', keyText(key), signal, () => this.forwardPut(key, body, passed), bytes, createOnly);
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array> {
     const { range, signal } = getOptions(options);
-    const call: TargetCall = {
-      operation: 'get',
-      subject: keyText(key),
-      signal,
-      createOnly: false,
-      bytes: range?.length,
-    };
-    return this.#pass(call, () => this.forwardGet(key, options));
+    return this.#pass('get', keyText(key), signal, () => this.forwardGet(key, options), range?.length);
   }
 
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    return this.#pass(this.#small('stat', keyText(key), abortOptions(options)), () => this.forwardStat(key, options));
+    const { signal } = abortOptions(options);
+    return this.#pass('stat', keyText(key), signal, () => this.forwardStat(key, options));
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo, void, undefined> {
@@ -150,9 +140,8 @@ export abstract class ForwardingTarget implements ClosableTarget {
   }
 
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    return this.#pass(this.#small('delete', keyText(key), abortOptions(options)), () =>
-      this.forwardDelete(key, options),
-    );
+    const { signal } = abortOptions(options);
+    return this.#pass('delete', keyText(key), signal, () => this.forwardDelete(key, options));
   }
 
   async close(): Promise<void> {
@@ -206,16 +195,15 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return (this.inner as Required<CloudTarget>).removeLeftovers(options);
   }
 
-  #small(
-    operation: 'stat' | 'delete' | 'storeTime' | 'removeLeftovers',
+  #pass<T>(
+    operation: TargetCall['operation'],
     subject: string,
-    options: AbortOptions,
-  ): TargetCall {
-    return { operation, subject, signal: options.signal, createOnly: false, bytes: undefined };
-  }
-
-  #pass<T>(call: TargetCall, invoke: () => Promise<T>): Promise<T> {
-    this.#lifetime.check(call.signal);
-    return this.around(call, invoke);
+    signal: AbortSignal | undefined,
+    invoke: () => Promise<T>,
+    bytes?: number,
+    createOnly = false,
+  ): Promise<T> {
+    this.#lifetime.check(signal);
+    return this.around({ operation, subject, signal, createOnly, bytes }, invoke);
   }
 }

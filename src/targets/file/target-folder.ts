@@ -3,7 +3,7 @@ import type { BigIntStats } from 'node:fs';
 import { lstat, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackupError } from '../../common/errors.ts';
-import { isMissing } from '../../common/system-errors.ts';
+import { isMissing, orIfMissing } from '../../common/system-errors.ts';
 import type { Leftovers } from '../cloud-target.ts';
 import { isKeySegment } from '../keys.ts';
 import { type CheckedLeftoversOptions, leftoversOptions } from '../target-arguments.ts';
@@ -152,17 +152,14 @@ export class TargetFolder {
       if (!isMissing(error)) throw error;
     }
     // A link that leads nowhere is an error: the folder that it should lead to does not exist.
-    if (this.#known === undefined && (await isLink(this.path))) throw unexpected(this.path, 'a directory');
+    const link = this.#known === undefined ? await orIfMissing(lstat(this.path), undefined) : undefined;
+    if (link?.isSymbolicLink()) throw unexpected(this.path, 'a directory');
     return undefined;
   }
 
   async #marks(): Promise<string[]> {
-    try {
-      return (await readdir(this.reserved)).filter((name) => /^folder-[0-9a-f]{32}$/.test(name)).sort();
-    } catch (error) {
-      if (isMissing(error)) return [];
-      throw error;
-    }
+    const names = await orIfMissing(readdir(this.reserved), []);
+    return names.filter((name) => /^folder-[0-9a-f]{32}$/.test(name)).sort();
   }
 
   #changed(how: string): BackupError {
@@ -180,16 +177,6 @@ interface Identity {
 
 function identityOf({ dev, ino, birthtimeNs }: BigIntStats, marks: readonly string[]): Identity {
   return { dev, ino, birthtimeNs, mark: marks[0] };
-}
-
-async function isLink(path: string): Promise<boolean> {
-  return lstat(path).then(
-    (info) => info.isSymbolicLink(),
-    (error) => {
-      if (isMissing(error)) return false;
-      throw error;
-    },
-  );
 }
 
 function sumOf(a: Leftovers, b: Leftovers): Leftovers {

@@ -1,9 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import type { Stats } from 'node:fs';
 import { lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { bootId, processNamespace, startOf } from '../../common/process-start.ts';
-import { isMissing, systemCode } from '../../common/system-errors.ts';
+import { orIfMissing, systemCode } from '../../common/system-errors.ts';
 import type { Leftovers } from '../cloud-target.ts';
 import type { CheckedLeftoversOptions } from '../target-arguments.ts';
 import { discard } from './durable-file.ts';
@@ -29,12 +28,12 @@ export function unfinishedName(): string {
 export async function removeUnfinished(folder: string, options: CheckedLeftoversOptions): Promise<Leftovers> {
   let [count, bytes] = [0, 0];
   let now: number | undefined;
-  for (const name of await namesIn(folder)) {
+  for (const name of await orIfMissing(readdir(folder), [])) {
     options.signal?.throwIfAborted();
     const match = UNFINISHED.exec(name);
     if (match === null) continue;
     const path = join(folder, name);
-    const info = await infoOf(path);
+    const info = await orIfMissing(lstat(path), undefined);
     if (!info?.isFile()) continue;
     const [, namespace, pid, startedAt] = match;
     const isAlive =
@@ -70,20 +69,6 @@ export async function storeTimeIn(folder: string): Promise<number> {
     await file.close();
     await discard(path);
   }
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  return readdir(folder).catch((error: unknown) => {
-    if (isMissing(error)) return [];
-    throw error;
-  });
-}
-
-async function infoOf(path: string): Promise<Stats | undefined> {
-  return lstat(path).catch((error: unknown) => {
-    if (isMissing(error)) return undefined;
-    throw error;
-  });
 }
 
 /**
