@@ -19,18 +19,7 @@
  */
 export type BlockState = 'pending' | 'preserved' | 'storing' | 'stored' | 'inherited' | 'zero' | 'lost';
 
-/** The states by their byte. The order is part of the encoded form. */
-export const BLOCK_STATES: readonly BlockState[] = [
-  'pending',
-  'preserved',
-  'storing',
-  'stored',
-  'inherited',
-  'zero',
-  'lost',
-];
-
-/** A state's byte in a map. */
+/** A state's byte, in a map and in its encoded form. */
 export const StateByte = {
   pending: 0,
   preserved: 1,
@@ -40,6 +29,9 @@ export const StateByte = {
   zero: 5,
   lost: 6,
 } as const satisfies Record<BlockState, number>;
+
+/** The states by their byte. */
+export const BLOCK_STATES = Object.keys(StateByte) as readonly BlockState[];
 
 /**
  * Which states may follow which. `stored`, `inherited`, `zero` and `lost` are final.

@@ -68,7 +68,6 @@ export class StateChunks {
     return uniform !== MIXED ? uniform : (this.#mixed.at(this.#slots[chunk] as number)[block & IN_CHUNK] as number);
   }
 
-  /** An independent copy. */
   clone(): StateChunks {
     const slots = this.#mixed.isEmpty ? new Uint32Array(this.#slots.length) : this.#slots.slice();
     return new StateChunks(this.blockCount, this.totals.slice(), this.#uniform.slice(), slots, this.#mixed.clone());

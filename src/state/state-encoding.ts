@@ -13,10 +13,7 @@ const VERSION = 1;
 const MAX_RUN_BYTES = 6;
 
 /** A decoded run. The lengths of all runs add up to the number of blocks. */
-export interface StateRun {
-  readonly stateByte: number;
-  readonly length: number;
-}
+type StateRun = { readonly stateByte: number; readonly length: number };
 
 /** Encodes runs that cover all blocks. */
 export function encodeStates(

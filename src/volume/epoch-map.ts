@@ -34,16 +34,12 @@ export class EpochMap {
   readonly blocks: BlockEpochs;
   /** The newest epoch. */
   current = 0;
+  /** The serial of the newest point, 0 before the first. */
+  lastSerial = 0;
   #points: KeptPoint[] = [];
-  #lastSerial = 0;
 
   constructor(blockCount: number) {
     this.blocks = new BlockEpochs(blockCount);
-  }
-
-  /** The serial of the newest point, 0 before the first. */
-  get lastSerial(): number {
-    return this.#lastSerial;
   }
 
   /**
@@ -67,8 +63,8 @@ export class EpochMap {
     if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
     if (this.current === MAX_EPOCH) this.#renumber(renumbered);
     this.current++;
-    this.#lastSerial++;
-    const point: KeptPoint = { serial: this.#lastSerial, epoch: this.current, holders: 0 };
+    this.lastSerial++;
+    const point: KeptPoint = { serial: this.lastSerial, epoch: this.current, holders: 0 };
     this.#points.push(point);
     return point;
   }
@@ -81,7 +77,7 @@ export class EpochMap {
    * than the chunks of one run.
    */
   changedSince(serial: number): Iterable<BlockRange> | undefined {
-    if (serial > this.#lastSerial || this.#epochOf(serial) === undefined) return undefined;
+    if (serial > this.lastSerial || this.#epochOf(serial) === undefined) return undefined;
     return { [Symbol.iterator]: () => this.#changedSince(serial) };
   }
 

@@ -23,11 +23,8 @@ interface QueuedEvent {
   blockCount: number;
 }
 
-/** What listeners are handed for the volume and for its records: the public objects, which the core does not know. */
-export interface PublicObjects {
-  volume(): object;
-  snapshotOf(record: SnapshotRecord): object;
-}
+/** The public objects, which listeners are handed and the core does not know. */
+type PublicObjects = { volume(): object; snapshotOf(record: SnapshotRecord): object };
 
 /**
  * Queues events about records and emits them in a microtask, so that no listener runs in the middle of a write. Events

@@ -118,8 +118,7 @@ export class PendingCopies {
     }
     // Timers run before I/O is polled: after a long step the answer may have arrived in time and not been seen yet.
     // @mutation room-of-removed-claim
-    const expire = () => setImmediate(() => this.#expire(claim));
-    claim.deadline = this.#deadlines.start(expire);
+    claim.deadline = this.#deadlines.start(() => setImmediate(() => this.#expire(claim)));
     if (allocation === undefined) this.#waiting.add(claim);
     else void this.#preserve(claim, allocation);
     return claim;

@@ -18,9 +18,7 @@ import type { VolumeCore } from './volume-core.ts';
 type Origin = 'device' | 'zero' | Preimage;
 
 /** A part of a range, with the origin of its blocks. */
-interface Part<O> extends ByteRange {
-  readonly origin: O;
-}
+type Part<O> = ByteRange & { readonly origin: O };
 
 /** How many reads one call makes at a time, so that the memory they need in addition to the caller's buffer is bounded. */
 const MAX_PARTS = 16;
@@ -36,7 +34,6 @@ export class SnapshotReader {
     this.#record = record;
   }
 
-  /** Fills `buffer` with the snapshot's bytes from `offset` on. */
   async read(offset: number, buffer: Uint8Array, options: AbortOptions | undefined): Promise<void> {
     // A buffer that grows meanwhile is filled to the length that was checked; one that is detached or shrinks fails at the end.
     const into = fixedView(buffer);
@@ -100,8 +97,8 @@ export class SnapshotReader {
 
   /** Whether the content of a part is now somewhere else than where it was read. */
   #isElsewhere({ offset, origin }: Part<Origin>): boolean {
-    const { blockSize, epochs, preimages } = this.#core;
-    const block = Math.floor(offset / blockSize);
+    const { epochs, preimages } = this.#core;
+    const block = this.#blockAt(offset);
     const { epoch } = this.#record.point;
     const preimage = preimages.find(block, epoch);
     return preimage === undefined ? epochs.blocks.get(block) < epoch : preimage !== origin;

@@ -9,8 +9,6 @@ import { type BlockDevice, deviceStack, type SyncBlockDevice } from '../device/b
 import { isFileDevice } from '../device/file-device.ts';
 import { fileError } from '../device/file-errors.ts';
 
-/** A volume's own spill file: in which folder it is created, and the file itself. */
-
 /** A folder on a disk in which a spill may be created. */
 export interface SpillFolder {
   readonly folder: string;
@@ -81,7 +79,6 @@ const READABLE_BY_OWNER_ONLY = 0o600;
 const RESERVE_BYTES = 64 * 1024 * 1024;
 const STALE_MS = 100;
 
-/** What is known of the disk, and how more is found out. */
 export interface SpillFileOptions {
   /** Bytes that were free when the volume opened; `undefined` where that is not known. */
   readonly freeBytes?: number | undefined;

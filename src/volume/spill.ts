@@ -16,7 +16,7 @@ const MAX_OWN_BLOCKS = 2 ** 20;
 const SHARE_OF_FREE = 1 / 4;
 
 /** What the disk below a spill can say and do; a `SpillFile` has all of it. */
-export interface SpillDisk {
+interface SpillDisk {
   /** Sets space aside, and returns whether there was enough. It answers at once, by what it knows. */
   reserve?(bytes: number): boolean;
   /** Finds out in the background how much is free, if that was not done recently. */
@@ -27,8 +27,7 @@ export interface SpillDisk {
   reset?(): void;
 }
 
-/** How a {@link Spill} uses its device. */
-export interface SpillSettings {
+interface SpillSettings {
   readonly slotBytes: number;
   readonly limitBytes: number;
   /** Whether the CRC-32 of every slot is kept in memory and compared when the slot is read. */
@@ -49,7 +48,8 @@ export class Spill {
   readonly #checksums: Map<number, number> | undefined;
   readonly #free: number[] = [];
   readonly #disk: SpillDisk;
-  readonly #close: (() => Promise<void>) | undefined;
+  /** Closes and removes the spill's file, if it is the volume's. */
+  readonly close: () => Promise<void>;
   #everUsed = 0;
   /** The number of slots for which the disk has reserved space. */
   #reserved = 0;
@@ -58,7 +58,7 @@ export class Spill {
   constructor(device: BlockDevice, { slotBytes, limitBytes, isVerified, disk = {}, close }: SpillSettings) {
     this.#device = device;
     this.#disk = disk;
-    this.#close = close;
+    this.close = close ?? (async () => {});
     this.#checksums = isVerified ? new Map() : undefined;
     this.#slotBytes = slotBytes;
     this.#limit = Math.floor(Math.min(limitBytes, device.size) / slotBytes);
@@ -130,11 +130,6 @@ export class Spill {
       throw new BackupError('SPILL_CORRUPT', `slot ${slot} of the spill does not read back as it was written`);
     }
     into.set(bytes.subarray(start, start + into.length));
-  }
-
-  /** Closes and removes the spill's file, if it is the volume's. */
-  async close(): Promise<void> {
-    await this.#close?.();
   }
 
   /** The disk is asked before a slot is given out: a failed write breaks snapshots, but a write without room waits (R13). */

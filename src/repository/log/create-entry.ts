@@ -141,7 +141,8 @@ export async function untilKnown<T>(
   }
 }
 
-function isAnswer(error: unknown): boolean {
+/** Whether the store has answered that this create-only put had no effect. */
+export function isAnswer(error: unknown): boolean {
   return BackupError.is(error, 'OBJECT_EXISTS') || BackupError.is(error, 'OBJECT_CONFLICT');
 }
 

@@ -3,9 +3,9 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { PROBES_PREFIX } from '../format/object-keys.ts';
+import { isAnswer } from './create-entry.ts';
 
-/** Options of {@link probeCreateOnly}. */
-export interface ProbeOptions extends AbortOptions {
+interface ProbeOptions extends AbortOptions {
   /** The number of races. @defaultValue 3 */
   readonly rounds?: number | undefined;
   /** The number of puts in each race. @defaultValue 8 */
@@ -48,7 +48,7 @@ async function race(
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
   const refusal = failures.find((error) => BackupError.is(error, 'CREATE_ONLY_UNSUPPORTED'));
   if (refusal !== undefined) throw unsupported('it refuses to', refusal);
-  const unclear = failures.find((error) => !isLost(error));
+  const unclear = failures.find((error) => !isAnswer(error));
   const [winner] = winners;
   // Without a winner who was told so, one of those who heard nothing clear may be it: then that has to be known.
   if (winner === undefined && unclear !== undefined) throw unclear;
@@ -60,7 +60,7 @@ async function race(
   );
   signal?.throwIfAborted();
   if (late === undefined) throw unsupported('it replaced an existing object');
-  if (!isLost(late)) throw late;
+  if (!isAnswer(late)) throw late;
   if (!(await holds(target, key, winner, signal))) throw unsupported('the object of the successful put is not there');
 }
 
@@ -76,10 +76,6 @@ async function holds(
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return false;
     throw error;
   }
-}
-
-function isLost(error: unknown): boolean {
-  return BackupError.is(error, 'OBJECT_EXISTS') || BackupError.is(error, 'OBJECT_CONFLICT');
 }
 
 function unsupported(how: string, cause?: unknown): BackupError {

@@ -1,5 +1,6 @@
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../format/decode-values.ts';
+import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { foldForget, foldHold, foldRelease } from './entries/backups.ts';
@@ -11,10 +12,7 @@ import { foldKeys } from './entries/keys.ts';
 import { foldAbort, foldOpen } from './entries/sessions.ts';
 
 /** An entry and the hash of its object. */
-export interface HashedEntry {
-  readonly entry: LogEntry;
-  readonly hash: Uint8Array;
-}
+export type HashedEntry = Pick<DecodedEntry, 'entry' | 'hash'>;
 
 /**
  * Computes the state after more entries, which are given oldest first. Other work of this process runs in between.

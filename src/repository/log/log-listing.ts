@@ -13,8 +13,7 @@ export interface ListedEntry extends NamedObject {
   readonly tag: string | undefined;
 }
 
-/** How far a listing is read. */
-export interface ReadListingOptions extends AbortOptions {
+interface ReadListingOptions extends AbortOptions {
   /** Reads down to this number, and from there to the next checkpoint. @defaultValue one page */
   readonly through?: number | undefined;
   /** Reads one page and no more: it may not be known yet which keys are entries. @defaultValue false */

@@ -21,24 +21,13 @@ import { lowestFork } from './sound-entries.ts';
 /** How long a turn at the log may take: the longest entry over the slowest line takes less. */
 const TURN_TIMEOUT_MS = 10 * 60 * 1000;
 
-/** Options of {@link LogReader.open}. */
 export interface LogReaderOptions extends OpenLogOptions {
   /** How long one append or one replay may take once its turn has come, in milliseconds. @defaultValue 10 minutes */
   readonly turnTimeoutMs?: number | undefined;
 }
 
-/** How far a reader has read its log. */
-interface Standing {
-  readonly state: LogState;
-  /** Entries since the newest checkpoint that this reader knows of, newest first, at most {@link MAX_TAIL}. */
-  readonly tail: readonly LogEntry[];
-  /** Number of that checkpoint; 0 if there is none. */
-  readonly checkpoint: number;
-  /** The size of the newest entry's object. */
-  readonly newestBytes: number;
-  /** The tag of that object in a listing; `undefined` for an own entry that no listing has shown yet. */
-  readonly newestTag: string | undefined;
-}
+/** How far a reader has read its log. There is no tag for an own entry that no listing has shown yet. */
+type Standing = Omit<OpenedLog, 'damage'>;
 
 /** Errors that say that something that was read or written is no longer there. */
 const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
@@ -78,7 +67,7 @@ export class LogReader {
     return this.#at.state;
   }
 
-  /** The position that a host may remember (P11). */
+  /** What a host may remember (P11). */
   get position(): LogPosition {
     const { seq, hash } = this.#confirmed.state;
     return { seq, hash };

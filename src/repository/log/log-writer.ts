@@ -24,7 +24,6 @@ import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogReader } from './log-reader.ts';
 import { keyOfEntry, type LogPosition } from './log-source.ts';
 
-/** Options of {@link LogWriter.append}. */
 export interface AppendOptions extends AbortOptions {
   /**
    * Whether to look for newer entries before deciding. Without this, a state that is behind costs one lost number. Nothing is
@@ -52,7 +51,6 @@ export interface Appended {
   readonly state: LogState;
 }
 
-/** Options of {@link LogWriter}. */
 export interface LogWriterOptions extends Partial<RetryPolicy> {
   /** Milliseconds since 1970, for the informational time of entries. @defaultValue Date.now */
   readonly now?: (() => number) | undefined;
@@ -96,7 +94,6 @@ export class LogWriter {
     return this.reader.state;
   }
 
-  /** The position that a host may remember (P11). */
   get position(): LogPosition {
     return this.reader.position;
   }
@@ -164,9 +161,9 @@ export class LogWriter {
 
   async #prepare(fact: LogFact, tail: readonly LogEntry[]): Promise<Sending> {
     const { source, state } = this.reader;
-    const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
-    const commitId = await runInSteps(commitIdFor(source.logKey, { ...head, ...fact }));
     const { logKey, formatCopy } = source;
+    const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
+    const commitId = await runInSteps(commitIdFor(logKey, { ...head, ...fact }));
     const entry = { ...head, commitId, ...fact };
     const { bytes, ...decoded } = await runInSteps(encodingEntry(logKey, entry, tail, formatCopy));
     // An entry that can't be folded would make the whole log unreadable for good.

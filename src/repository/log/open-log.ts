@@ -22,7 +22,6 @@ import { lowestFork } from './sound-entries.ts';
 /** Requests that are on their way, by object key. */
 export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
 
-/** Options of {@link openLog}. */
 export interface OpenLogOptions extends AbortOptions {
   /** The first page of `log/`, if it was read already. */
   readonly listing?: LogListing | undefined;

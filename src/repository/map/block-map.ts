@@ -1,4 +1,4 @@
-import { abortable } from '../../common/abort.ts';
+import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { integerArgument } from '../../common/arguments.ts';
 import { type BlockRange, clipRanges, inRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
@@ -8,18 +8,16 @@ import type { BlockEntry, MapDescriptor, MappedBlock, RunChunkRef } from '../for
 import { MapGeometry } from '../format/map-geometry.ts';
 import type { RecordIds, RecordReader } from '../format/record.ts';
 import type { RunChunk } from '../format/run-chunk.ts';
-import { MapTree } from './map-tree.ts';
+import { MapTree, type RecordSource } from './map-tree.ts';
 import { Overlay } from './overlay.ts';
 import { loadChunk, loadRuns } from './runs.ts';
 
-/** How a block map is read. */
 export interface BlockMapOptions {
   /** Most bytes of nodes to keep. @defaultValue 16 MiB */
   readonly cacheBytes?: number | undefined;
 }
 
-export interface ReadOptions {
-  readonly signal?: AbortSignal | undefined;
+export interface ReadOptions extends AbortOptions {
   /** Nodes to load at a time. @defaultValue 32 */
   readonly readAhead?: number | undefined;
 }
@@ -50,9 +48,8 @@ const DEFAULT_READ_AHEAD = 32;
 export class BlockMap {
   readonly descriptor: MapDescriptor;
   readonly geometry: MapGeometry;
-  /** @internal */
   readonly tree: MapTree;
-  readonly #source: { readonly records: RecordReader; readonly ids: RecordIds };
+  readonly #source: RecordSource;
   #loading: Promise<LoadedRuns> | undefined;
 
   /**
@@ -73,16 +70,12 @@ export class BlockMap {
   }
 
   /** Loads the runs. Every other method does so itself; this one shows early whether they are there and sound. */
-  async load(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+  async load(options: AbortOptions = {}): Promise<void> {
     await this.runs(options);
   }
 
-  /**
-   * The runs by themselves and merged.
-   *
-   * @internal
-   */
-  runs(options: { signal?: AbortSignal | undefined } = {}): Promise<LoadedRuns> {
+  /** The runs by themselves and merged. */
+  runs(options: AbortOptions = {}): Promise<LoadedRuns> {
     if (this.#loading === undefined) {
       // Other callers may join, so one caller's signal does not end it.
       const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then(async (runs) => ({
@@ -98,26 +91,13 @@ export class BlockMap {
     return abortable(this.#loading, options.signal);
   }
 
-  /**
-   * The newest `count` runs, newest first, not merged.
-   *
-   * @param count - `undefined` for all
-   *
-   * @internal
-   */
-  async newestRuns(
-    count: number | undefined,
-    options: { signal?: AbortSignal | undefined } = {},
-  ): Promise<readonly (readonly RunChunk[])[]> {
+  /** The newest `count` runs, `undefined` for all: newest first, not merged. */
+  async newestRuns(count: number | undefined, options: AbortOptions = {}): Promise<readonly (readonly RunChunk[])[]> {
     if (count === undefined || this.#loading !== undefined) return (await this.runs(options)).runs.slice(0, count);
     return abortable(loadRuns(this.descriptor.runs.slice(0, count), this.geometry, this.#source), options.signal);
   }
 
-  /**
-   * One chunk of a run, not kept.
-   *
-   * @internal
-   */
+  /** One chunk of a run, not kept. */
   loadChunk(ref: RunChunkRef): Promise<RunChunk> {
     return loadChunk(ref, this.geometry, this.#source);
   }
@@ -162,14 +142,13 @@ export class BlockMap {
     const end = this.#checkRange(firstBlock, range.blockCount);
     const { overlay } = await this.runs(options);
     const { fanOut } = this.geometry;
-    const loading = { signal: options.signal, keep: false };
+    const { signal } = options;
+    const loading = { signal, keep: false };
     const load = async ({ index, ref }: { index: number; ref: Parameters<MapTree['loadLeaf']>[0] }) => ({
       index,
       leaf: await this.tree.loadLeaf(ref, index, loading),
     });
-    const refs = this.tree.leafRefs(Math.floor(firstBlock / fanOut), Math.ceil(end / fanOut), {
-      signal: options.signal,
-    });
+    const refs = this.tree.leafRefs(Math.floor(firstBlock / fanOut), Math.ceil(end / fanOut), { signal });
     let at = firstBlock;
     for await (const { index, leaf } of mapConcurrently(refs, load, options.readAhead ?? DEFAULT_READ_AHEAD)) {
       const first = index * fanOut;

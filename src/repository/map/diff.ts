@@ -3,14 +3,11 @@ import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { InnerNode, NodeRef } from '../format/inner-node.ts';
-import type { BlockMap } from './block-map.ts';
+import type { BlockMap, ReadOptions } from './block-map.ts';
 import type { MapTree } from './map-tree.ts';
 import type { Overlay } from './overlay.ts';
 
-export interface DiffOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** Nodes to load at a time. @defaultValue 32 */
-  readonly readAhead?: number | undefined;
+export interface DiffOptions extends ReadOptions {
   /**
    * Whether a block that only one map's runs name is looked up in the tree. Otherwise only differing subtrees are read, and
    * blocks that were rewritten with the same content are reported too.
@@ -96,12 +93,8 @@ async function* differingBlocks(
   const jobs = mergeJobs(a, b, common, { signal, exact }, overA, overB);
   for await (const { job, leafA, leafB } of mapConcurrently(jobs, load, width)) {
     await yieldToEventLoop();
-    yield compareLeaf(
-      job,
-      common,
-      new Side(overA, leafA, a.geometry.fanOut),
-      new Side(overB, leafB, b.geometry.fanOut),
-    );
+    const sideA = { overlay: overA, leaf: leafA };
+    yield compareLeaf(job, common, a.geometry.fanOut, sideA, { overlay: overB, leaf: leafB });
   }
 }
 
@@ -156,28 +149,17 @@ function* namedLeaves(
 }
 
 /** One map within one leaf. */
-class Side {
-  readonly overlay: Overlay;
-  readonly #leaf: EntryTable | undefined;
-  readonly fanOut: number;
+type Side = { readonly overlay: Overlay; readonly leaf: EntryTable | undefined };
 
-  constructor(overlay: Overlay, leaf: EntryTable | undefined, fanOut: number) {
-    this.overlay = overlay;
-    this.#leaf = leaf;
-    this.fanOut = fanOut;
-  }
-
-  /** @param at - the index of the block's entry in the runs, -1 if they don't name it */
-  id(block: number, at: number): Uint8Array | undefined {
-    if (at >= 0) return this.overlay.has(at) ? this.overlay.id(at) : undefined;
-    const slot = block % this.fanOut;
-    return this.#leaf?.has(slot) === true ? this.#leaf.id(slot) : undefined;
-  }
+/** The id of the block of a slot. @param at - the index of its entry in the runs, -1 if they don't name it */
+function idIn({ overlay, leaf }: Side, slot: number, at: number): Uint8Array | undefined {
+  if (at >= 0) return overlay.has(at) ? overlay.id(at) : undefined;
+  return leaf?.has(slot) === true ? leaf.id(slot) : undefined;
 }
 
-function compareLeaf({ index, differing, needsLeaf }: Job, common: number, a: Side, b: Side): number[] {
-  const first = index * a.fanOut;
-  const end = Math.min(common, first + a.fanOut);
+function compareLeaf({ index, differing, needsLeaf }: Job, common: number, fanOut: number, a: Side, b: Side): number[] {
+  const first = index * fanOut;
+  const end = Math.min(common, first + fanOut);
   const differ: number[] = [];
   let atA = a.overlay.from(first);
   let atB = b.overlay.from(first);
@@ -189,7 +171,8 @@ function compareLeaf({ index, differing, needsLeaf }: Job, common: number, a: Si
     const byA = block === blockA;
     const byB = block === blockB;
     const known = differing !== undefined || needsLeaf || byA === byB;
-    if (!known || !sameId(a.id(block, byA ? atA : -1), b.id(block, byB ? atB : -1))) differ.push(block);
+    const slot = block - first;
+    if (!known || !sameId(idIn(a, slot, byA ? atA : -1), idIn(b, slot, byB ? atB : -1))) differ.push(block);
     if (byA) atA++;
     if (byB) atB++;
   }

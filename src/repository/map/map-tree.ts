@@ -1,4 +1,4 @@
-import { abortable } from '../../common/abort.ts';
+import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { LruCache } from '../../common/lru-cache.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
@@ -9,15 +9,12 @@ import type { MapGeometry } from '../format/map-geometry.ts';
 import { type RecordIds, RecordKind, type RecordReader } from '../format/record.ts';
 import { mapCorrupt } from '../format/record-parts.ts';
 
-/** What records are read with. */
 export interface RecordSource {
   readonly records: RecordReader;
   readonly ids: RecordIds;
 }
 
-/** How a node is loaded. */
-export interface LoadOptions {
-  readonly signal?: AbortSignal | undefined;
+interface LoadOptions extends AbortOptions {
   /** Whether to keep it in memory, which a walk over everything should not. @defaultValue true */
   readonly keep?: boolean | undefined;
 }
@@ -65,14 +62,12 @@ export class MapTree {
   }
 
   /** The reference to a node, by its level and index; `undefined` if the tree has none there. */
-  async ref(level: number, index: number, options: LoadOptions = {}): Promise<NodeRef | undefined> {
+  async ref(level: number, index: number, { signal }: AbortOptions = {}): Promise<NodeRef | undefined> {
     const { fanOut, rootLevel } = this.geometry;
     if (level > rootLevel || index >= fanOut ** (rootLevel - level)) return undefined;
     let ref = this.root;
     for (let above = rootLevel; above > level && ref !== undefined; above--) {
-      const node = await this.loadInner(ref, above, Math.floor(index / fanOut ** (above - level)), {
-        signal: options.signal,
-      });
+      const node = await this.loadInner(ref, above, Math.floor(index / fanOut ** (above - level)), { signal });
       ref = node.child(Math.floor(index / fanOut ** (above - level - 1)) % fanOut);
     }
     return ref;

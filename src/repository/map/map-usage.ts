@@ -5,7 +5,6 @@ import type { SortedEntries } from '../format/run-chunk.ts';
 import type { BlockMap } from './block-map.ts';
 import { eachEntry, type VisitedRecord, visitMap } from './visit.ts';
 
-/** Is given what a map needs. */
 export interface UsageSink {
   /** A node or a run chunk, each once. */
   record(pack: PackName, bytes: number): void;

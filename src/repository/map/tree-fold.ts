@@ -10,8 +10,7 @@ import { sameLocation } from '../format/record-parts.ts';
 import type { Change } from './changes.ts';
 import type { MapTree } from './map-tree.ts';
 
-/** What a fold works with. */
-export interface FoldOptions {
+interface FoldOptions {
   readonly geometry: MapGeometry;
   /** The tree that the changes are put into; without it a tree is built from nothing. */
   readonly previous: MapTree | undefined;
@@ -199,7 +198,7 @@ class TreeBuilder {
 
   /** The leaf after the changes: the old one if they change nothing. */
   #editLeaf({ index, changes, ref, leaf }: LoadedEdit): Child {
-    const { geometry, ids, writer } = this.#options;
+    const { geometry } = this.#options;
     const { fanOut } = geometry;
     const columns = this.#columns;
     const end = geometry.slots(0, index);
@@ -216,7 +215,7 @@ class TreeBuilder {
     for (let slot = 0; slot < end; slot++) if (columns.has(slot)) present++;
     if (present === 0) return undefined;
     const record = encodeLeaf(columns, fanOut);
-    return this.#store(RecordKind.leaf, record, index * fanOut, ids, writer, columns.usage(fanOut));
+    return this.#store(RecordKind.leaf, record, index * fanOut, columns.usage(fanOut));
   }
 
   /** The very object that the parent already holds, so that it counts as unchanged. */
@@ -226,21 +225,19 @@ class TreeBuilder {
   }
 
   async #storeNode({ level, index, children }: OpenNode): Promise<NodeRef | undefined> {
-    const { geometry, ids, writer } = this.#options;
     const placed = await Promise.all(children);
     if (placed.every((child) => child === undefined)) return undefined;
     const record = await runInSteps(encodingInnerNode(level, placed));
-    return this.#store(RecordKind.inner, record, index * geometry.span(level), ids, writer, undefined);
+    return this.#store(RecordKind.inner, record, index * this.#options.geometry.span(level), undefined);
   }
 
   #store(
     kind: RecordKind,
     { raw, identityLength }: EncodedRecord,
     hint: number,
-    ids: RecordIds,
-    writer: RecordWriter,
     usage: readonly PackBytes[] | undefined,
   ): Promise<NodeRef> {
+    const { ids, writer } = this.#options;
     const id = ids.recordId(kind, raw.subarray(0, identityLength));
     const stored = writer.write(kind, id, raw, hint).then((location): NodeRef => ({ id, location, usage }));
     stored.catch(() => {}); // The parent waits for it, and reports it.

@@ -1,5 +1,7 @@
 import { packKey } from '../format/object-keys.ts';
-import type { PackName } from '../format/record.ts';
+import type { Location, PackName } from '../format/record.ts';
+
+type Place = Pick<Location, 'pack' | 'offset'>;
 
 /** A set of locations that takes a few bytes for each: a repository has a million map nodes and more. */
 export class LocationSet {
@@ -8,18 +10,18 @@ export class LocationSet {
   #offsets = new Set<number>();
 
   /** Returns whether the location is new. */
-  add({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {
+  add({ pack, offset }: Place): boolean {
     const offsets = this.#of(pack);
     if (offsets.has(offset)) return false;
     offsets.add(offset);
     return true;
   }
 
-  remove({ pack, offset }: { readonly pack: PackName; readonly offset: number }): void {
+  remove({ pack, offset }: Place): void {
     this.#of(pack).delete(offset);
   }
 
-  has({ pack, offset }: { readonly pack: PackName; readonly offset: number }): boolean {
+  has({ pack, offset }: Place): boolean {
     return this.#of(pack).has(offset);
   }
 

@@ -3,26 +3,23 @@ import { BackupError } from '../../common/errors.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
-import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { type PackName, RecordKind } from '../format/record.ts';
 import { readPackBytes } from './pack-reader.ts';
 import { openRecord } from './record-sealing.ts';
 import { byPack, type RecordSpan, type SpanLimits, spansOf, storedIn, type WantedRecord } from './record-spans.ts';
-import { type LocatedRecord, MAX_LOOKS, type Relocations } from './relocations.ts';
+import { type LocatedRecord, MAX_LOOKS, type Relocations, type RelocationsParts } from './relocations.ts';
 
 const REQUESTS_AT_A_TIME = 8;
 /** Of one call. Records that were opened last take as many bytes again at most. */
 const MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024;
 
-/** What fetching has cost. */
 export interface FetchTally {
   fetchedBytes: number;
   requests: number;
 }
 
-/** What a {@link RecordFetcher} needs of its repository. */
-export interface RecordFetcherParts {
+export interface RecordFetcherParts extends Pick<RelocationsParts, 'state' | 'catchUp'> {
   readonly target: CloudTarget;
   readonly keys: RepositoryKeys;
   readonly fanOut: number;
@@ -33,10 +30,6 @@ export interface RecordFetcherParts {
    * whether a pack that is missing is not asked for again until the log has gone on. @defaultValue false
    */
   readonly rereadsDamage?: boolean | undefined;
-  /** The log as it is known now. */
-  state(): LogState;
-  /** Replays the entries that other hosts have appended. */
-  catchUp(options: AbortOptions): Promise<LogState>;
 }
 
 /** Called with each record's raw bytes, in any order; awaited. The bytes may be views: copy what is kept. */
@@ -92,7 +85,6 @@ interface SpanRequest<T extends WantedRecord> {
   readonly isSecondRead?: boolean;
 }
 
-/** One call. */
 class FetchRun<T extends WantedRecord> {
   readonly #parts: RecordFetcherParts;
   readonly #deliver: DeliverRecord<T>;

@@ -17,12 +17,6 @@ export interface RecordHead {
   readonly id: Uint8Array;
 }
 
-/** The outcome of sealing a record. */
-export interface SealResult {
-  readonly codec: Codec;
-  readonly storedLength: number;
-}
-
 /** The most bytes that a record of `rawLength` bytes takes once it is sealed. */
 export function maxStoredLength(rawLength: number): number {
   return rawLength + AEAD_BYTES;
@@ -50,7 +44,7 @@ export function sealRecordInto(
   head: RecordHead,
   raw: Uint8Array,
   level: number = DEFAULT_LEVEL,
-): SealResult {
+): { readonly codec: Codec; readonly storedLength: number } {
   if (!(raw.length <= MAX_RAW_LENGTH[head.kind])) throw new RangeError('the record is longer than its kind allows');
   const frame = compress(raw, level);
   const codec = frame === undefined ? Codec.raw : Codec.zstd;

@@ -69,21 +69,27 @@ export function storedIn({ offset }: { readonly offset: number }, record: Extent
   return bytes.subarray(record.offset - offset, record.offset - offset + record.storedLength);
 }
 
-/** Groups by the keys of packs, in the order in which these are first named. */
-export function byPack<T>(items: readonly T[], packOf: (item: T) => PackName): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  let last: PackName | undefined;
-  let group: T[] = [];
-  for (const item of items) {
-    const pack = packOf(item);
-    // Entries that follow each other mostly name one pack, by one object.
-    if (pack !== last) {
-      last = pack;
+/** Items by the keys of their packs, in the order in which these are first named. */
+export class PackGroups<T> {
+  readonly groups = new Map<string, T[]>();
+  #last: PackName | undefined;
+  #group: T[] = [];
+
+  add(pack: PackName, item: T): void {
+    // Items that follow each other mostly name one pack, by one object.
+    if (pack !== this.#last) {
       const key = packKey(pack);
-      group = groups.get(key) ?? [];
-      groups.set(key, group);
+      this.#last = pack;
+      this.#group = this.groups.get(key) ?? [];
+      this.groups.set(key, this.#group);
     }
-    group.push(item);
+    this.#group.push(item);
   }
-  return groups;
+}
+
+/** Groups by packs. */
+export function byPack<T>(items: readonly T[], packOf: (item: T) => PackName): Map<string, T[]> {
+  const by = new PackGroups<T>();
+  for (const item of items) by.add(packOf(item), item);
+  return by.groups;
 }

@@ -52,7 +52,8 @@ export class RecordStore implements RecordReader {
   readBytes = 0;
   readonly #fetcher: RecordFetcher;
   readonly #reads: BatchedReads;
-  readonly #cache: RecordCache;
+  /** Raw records of maps by their locations. */
+  readonly #cache: LruCache<string, KeptRecord>;
   readonly #signal: AbortSignal | undefined;
 
   constructor(parts: RecordStoreParts) {
@@ -64,7 +65,7 @@ export class RecordStore implements RecordReader {
     const { relocations } = this;
     this.#fetcher = new RecordFetcher({ target, keys, fanOut, relocations, state, catchUp, rereadsDamage, spans });
     this.#reads = new BatchedReads(this.#fetcher);
-    this.#cache = new RecordCache(cacheBytes);
+    this.#cache = new LruCache(cacheBytes);
   }
 
   /**
@@ -78,11 +79,11 @@ export class RecordStore implements RecordReader {
     { signal = this.#signal, keep = true }: ReadRecordOptions = {},
   ): Promise<Uint8Array> {
     signal?.throwIfAborted();
-    const kept = this.#cache.get(location);
+    const kept = this.#cache.get(keyOf(location));
     if (kept !== undefined && kept.kind === kind && Buffer.compare(kept.id, id) === 0) return kept.raw;
     const raw = await this.#reads.read({ kind, id, location }, { signal });
     this.readBytes += location.storedLength;
-    if (keep && isOfMap(kind)) this.#cache.add(kind, id, location, raw);
+    if (keep) this.remember(kind, id, location, raw);
     return raw;
   }
 
@@ -111,14 +112,17 @@ export class RecordStore implements RecordReader {
     });
   }
 
-  /** Keeps a record of a map that has just been written, so that reading it takes no request. */
+  /** Keeps a record of a map that was read or written, so that reading it takes no request. Its bytes must not change. */
   remember(kind: RecordKind, id: Uint8Array, location: Location, raw: Uint8Array): void {
-    if (isOfMap(kind)) this.#cache.add(kind, id, location, raw);
+    const key = keyOf(location);
+    if (!isOfMap(kind) || this.#cache.get(key) !== undefined) return;
+    const own = ownBytes(raw);
+    this.#cache.set(key, { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
   }
 
   /** A record of a map, if it is in memory. */
   peek(location: Location): Uint8Array | undefined {
-    return this.#cache.get(location)?.raw;
+    return this.#cache.get(keyOf(location))?.raw;
   }
 }
 
@@ -136,29 +140,7 @@ interface KeptRecord {
   readonly raw: Uint8Array;
 }
 
-/**
- * Raw records of maps by their locations. An id does not cover where a node says that blocks are: two nodes of one id may
- * name different packs, of which a collector keeps only one.
- */
-class RecordCache {
-  readonly #records: LruCache<string, KeptRecord>;
-
-  constructor(limitBytes: number) {
-    this.#records = new LruCache(limitBytes);
-  }
-
-  get(location: Location): KeptRecord | undefined {
-    return this.#records.get(keyOf(location));
-  }
-
-  /** @param raw - bytes that do not change any more */
-  add(kind: RecordKind, id: Uint8Array, location: Location, raw: Uint8Array): void {
-    if (this.get(location) !== undefined) return;
-    const own = ownBytes(raw);
-    this.#records.set(keyOf(location), { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
-  }
-}
-
+/** An id does not cover where a node says that blocks are: two nodes of one id may name different packs. */
 function keyOf({ pack, offset }: Location): string {
   return `${packKey(pack)}/${offset}`;
 }

@@ -9,6 +9,7 @@ import {
   type Steps,
   yieldToEventLoop,
 } from '../../common/yield-to-event-loop.ts';
+import type { PackBytes } from '../format/inner-node.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -45,11 +46,6 @@ export interface LocatedRecord<T extends WantedRecord> {
   readonly pack: PackName;
   readonly offset: number;
   readonly storedLength: number;
-}
-
-export interface PackBytes {
-  readonly pack: PackName;
-  readonly bytes: number;
 }
 
 export interface LocatedRecords<T extends WantedRecord> {

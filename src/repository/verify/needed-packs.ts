@@ -16,6 +16,7 @@ import { packTables, type TableRows, tableKey } from '../log/entries/known-names
 import { eachEntry, type MapVisitor } from '../map/visit.ts';
 import type { LocationSet } from '../packs/location-set.ts';
 import { readPackFooter } from '../packs/pack-reader.ts';
+import { PackGroups } from '../packs/record-spans.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 import { leftBehind } from '../packs/relocations.ts';
 import { type DamageReport, packCorrupt } from './damage-report.ts';
@@ -134,9 +135,9 @@ export class NeededPacks {
   }
 
   async #blocks(entries: SortedEntries): Promise<void> {
-    const byPack = new EntriesByPack();
+    const byPack = new PackGroups<BlockEntry>();
     await eachEntry(entries, (_block, entry) => {
-      if (entry !== undefined) byPack.add(entry);
+      if (entry !== undefined) byPack.add(entry.location.pack, entry);
     });
     for (const named of byPack.groups.values()) await this.#blocksOf(named);
   }
@@ -158,11 +159,11 @@ export class NeededPacks {
       return;
     }
     if (table.value === undefined) return this.#named(RecordKind.block, named);
-    const moved = new EntriesByPack();
+    const moved = new PackGroups<BlockEntry>();
     for (const entry of named) {
       const now = table.value.locate(entry.location);
       if (now === undefined) await damages.addRecord(entry.location, leftBehind(entry.location));
-      else moved.add({ ...entry, location: now });
+      else moved.add(now.pack, { ...entry, location: now });
     }
     for (const each of moved.groups.values()) await this.#named(RecordKind.block, each);
   }
@@ -198,25 +199,6 @@ export class NeededPacks {
       this.#byKey.set(key, needed);
     }
     return needed;
-  }
-}
-
-/** Entries by the keys of their packs. */
-class EntriesByPack {
-  readonly groups = new Map<string, BlockEntry[]>();
-  #last: PackName | undefined;
-  #group: BlockEntry[] = [];
-
-  add(entry: BlockEntry): void {
-    const { pack } = entry.location;
-    // Entries that follow each other mostly name one pack, by one object.
-    if (pack !== this.#last) {
-      const key = packKey(pack);
-      this.#last = pack;
-      this.#group = this.groups.get(key) ?? [];
-      this.groups.set(key, this.#group);
-    }
-    this.#group.push(entry);
   }
 }
 
