@@ -50,7 +50,7 @@ export class CopyBeforeWrite {
       isMultiple(offset, core.sectorSize) &&
       isMultiple(length, core.sectorSize) &&
       core.gate.isOpen;
-    if (!passes || !this.#overwritesAtOnce(first, last)) return this.#writeChecked(offset, from, options);
+    if (!passes || !this.#tryOverwrite(first, last)) return this.#writeChecked(offset, from, options);
     core.gate.enter();
     let done: Promise<void>;
     try {
@@ -66,7 +66,7 @@ export class CopyBeforeWrite {
    * A write of any kind, which may have to wait. `call` passes it to the device; `checkAgain` is called just before, and
    * throws to refuse the write.
    */
-  async writeOtherwise(
+  async writeWithCopies(
     offset: number,
     length: number,
     options: AbortOptions | undefined,
@@ -130,7 +130,7 @@ export class CopyBeforeWrite {
     const { length } = from;
     // The buffer may be resized while the write waits: then the device would get blocks that were not preserved.
     const checkAgain = () => checkLength('from', from, length);
-    return this.writeOtherwise(offset, length, options, () => device.write(offset, from, options), checkAgain);
+    return this.writeWithCopies(offset, length, options, () => device.write(offset, from, options), checkAgain);
   }
 
   /** Reads, preserves and writes in one step, and never waits. Rule R7. */
@@ -144,7 +144,7 @@ export class CopyBeforeWrite {
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
-    if (!this.#overwritesAtOnce(first, last)) {
+    if (!this.#tryOverwrite(first, last)) {
       const end = last + 1;
       for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {
         this.#copies.copySync(device, block);
@@ -168,7 +168,7 @@ export class CopyBeforeWrite {
   }
 
   /** Marks blocks as written now, unless one of them needs a pre-image first. Returns whether it did. */
-  #overwritesAtOnce(first: number, last: number): boolean {
+  #tryOverwrite(first: number, last: number): boolean {
     const { blocks, current } = this.#core.epochs;
     // Most writes are to a block that was written after the newest instant: one comparison, and nothing to do.
     if (first === last && blocks.isSince(first, current)) return true;

@@ -313,7 +313,7 @@ export class CopyOnWriteVolume implements Volume {
 
   #otherWrite(call: (offset: number, length: number, options?: AbortOptions) => Promise<void>) {
     return (offset: number, length: number, options?: AbortOptions): Promise<void> =>
-      this.writes.writeOtherwise(offset, length, options, () => call(offset, length, options));
+      this.writes.writeWithCopies(offset, length, options, () => call(offset, length, options));
   }
 }
 

@@ -6,7 +6,7 @@ import type { EpochMap } from './epoch-map.ts';
 import type { LiveSnapshots } from './live-snapshots.ts';
 import { SnapshotRecord } from './snapshot-record.ts';
 
-/** Freezing: hold new writes, wait for those at the device (the drain), move the epoch, and let go. Rule R9. */
+/** Freezing: hold new asynchronous writes, wait for those at the device (the drain), move the epoch, and let go. Rule R9. */
 
 /** Options of `createSnapshot`. @public */
 export interface SnapshotOptions extends AbortOptions {
@@ -18,10 +18,10 @@ export interface SnapshotOptions extends AbortOptions {
 }
 
 /**
- * Holds new writes while an instant is taken, and knows when those at the device have landed.
+ * Holds new asynchronous writes while an instant is taken, and knows when those at the device have landed.
  *
  * Only writes at the device lengthen a hold. A write that is still preserving when a hold begins continues to preserve and
- * then waits here like a new one: it has issued nothing yet, and tests its blocks again.
+ * then waits here like a new one: it has issued nothing yet, and tests its blocks again. A synchronous write is never held.
  */
 export class WriteGate {
   /** The number of writes at the device. */

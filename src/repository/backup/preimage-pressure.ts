@@ -7,7 +7,7 @@ import type { Lane } from './block-feed.ts';
  * hold up a multiple of its own size.
  */
 
-/** With a spill, packs that free memory are at least this large. */
+/** With a spill, packs that are sent to free memory hold at least this many raw bytes. */
 const WORTH_A_PACK_BYTES = 1024 * 1024;
 /** A pack is sent when the blocks that wait for it take up this part of the room that is left: a quarter. */
 const PART_OF_ROOM = 4;

@@ -56,9 +56,9 @@ export async function appendInLittleRoom(
     if (!BackupError.is(error, 'NO_SPACE') || !usesReserve) throw error;
   }
   // Objects under `cache/` are created again when there is space.
-  const spare = [RESERVE_KEY];
-  for await (const { key } of target.list(CACHE_PREFIX, { signal: append.signal })) spare.push(key);
-  await deleteAll(target, spare, { signal: append.signal });
+  const deletable = [RESERVE_KEY];
+  for await (const { key } of target.list(CACHE_PREFIX, { signal: append.signal })) deletable.push(key);
+  await deleteAll(target, deletable, { signal: append.signal });
   try {
     return await log.append(decide, small);
   } catch (cause) {

@@ -19,8 +19,6 @@ import type { CommittedPack, LogFact, PackTable, Relocation } from './log-entry.
 /** Most volumes and sessions that an `open` entry names: they are read in one step. */
 const MAX_NAMED = 16_384;
 
-/** Long arrays are parts, for `encodeMsgpackInSteps`. */
-
 export function factPlain(fact: LogFact): Record<string, unknown> {
   const { type } = fact;
   switch (type) {

@@ -26,15 +26,15 @@ import { keyOfEntry, type LogPosition } from './log-source.ts';
 
 export interface AppendOptions extends AbortOptions {
   /**
-   * Whether to look for newer entries before deciding. Without this, a state that is behind costs one lost number. Nothing is
-   * refused without a look, and in single-writer mode there always is one. @defaultValue true
+   * Whether to look for newer entries before deciding. Without this, a state that is behind costs one attempt, because the
+   * number is taken. Nothing is refused without a look, and in single-writer mode the writer always looks. @defaultValue true
    */
   readonly lookFirst?: boolean | undefined;
   /**
    * Whether a listing that was begun after the entry was created must show it in a whole log (P5): its number may have been
    * free because a disk is gone, or another bucket has taken its place. Before that, nothing may be reported or deleted
-   * because of the entry. The listing also confirms all earlier own entries. In single-writer mode there always is one.
-   * @defaultValue true
+   * because of the entry. The listing also confirms all earlier own entries. In single-writer mode the entry is always
+   * confirmed. @defaultValue true
    */
   readonly confirm?: boolean | undefined;
   /**
@@ -112,7 +112,8 @@ export class LogWriter {
    * Appends the entry that `decide` returns.
    *
    * Rejects with `signal.reason`, or with `TARGET_TIMEOUT` when its turn takes too long, only if the entry is not in the log.
-   * Before the entry is sent that needs no network. After that it waits for the outcome, for some seconds at most.
+   * Before the entry is sent, an abort takes effect without a request. Afterwards the call waits for the outcome, for some seconds
+   * at most.
    *
    * @returns `undefined` if `decide` has nothing to append
    * @throws what `decide` refuses with, on a state that was looked at during this call; `COMMIT_UNKNOWN` if the outcome can't

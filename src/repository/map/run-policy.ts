@@ -11,7 +11,7 @@ export type RunDecision =
   | { readonly kind: 'run'; readonly newest: number };
 
 const FOLD: RunDecision = { kind: 'fold' };
-/** From so many runs on, those in memory are merged. Others are merged only if a map can have no further run. */
+/** From this many runs on, runs that are in memory are merged. Others are merged only if a map can have no further run. */
 const WARM_RUNS = 6;
 /** Runs are loaded whole when a backup is opened: they stay a small part of the tree. */
 const PART_OF_TREE = 16;
@@ -32,9 +32,10 @@ export function maxRunEntries(geometry: MapGeometry): number {
  * @param changes - what the backup changed
  * @param runSizes - entries of the base's runs, newest first
  * @param all - the changes over all runs of the base: what a fold would put into the tree
- * @param warm - how many of the newest runs are in memory. The others take a request each, so merging puts them off
+ * @param warm - how many of the newest runs are in memory. Reading each of the others takes a request, so they
+ * are merged as late as possible
  */
-export async function decide(
+export async function decideRun(
   geometry: MapGeometry,
   changes: SortedEntries,
   runSizes: readonly number[],

@@ -8,7 +8,7 @@ import type { SortedEntries } from '../format/run-chunk.ts';
 import type { BlockMap } from './block-map.ts';
 import { type Change, ChangeBuffer, ChangeStream } from './changes.ts';
 import { Overlay } from './overlay.ts';
-import { decide, maxRunEntries } from './run-policy.ts';
+import { decideRun, maxRunEntries } from './run-policy.ts';
 import { writeRun } from './runs.ts';
 import { foldTree } from './tree-fold.ts';
 
@@ -106,7 +106,7 @@ async function update(
     if (complete && buffer.count === 0) return { root, runs };
     // The base's runs are read only if the decision depends on them: a small backup takes no request for its map.
     const load = async (newest?: number) => Overlay.of([[buffer], ...(await previous.newestRuns(newest, options))]);
-    const decision = complete && (await decide(geometry, buffer, sizes, load, warmRuns(runs, options)));
+    const decision = complete && (await decideRun(geometry, buffer, sizes, load, warmRuns(runs, options)));
     if (decision && decision.kind === 'run') {
       const { newest } = decision;
       const entries = newest === 0 ? buffer : await load(newest);

@@ -1,4 +1,4 @@
-/** Sizes of packs, in bytes. All of these numbers are defined here. */
+/** Sizes of packs, in bytes. All of these numbers are defined here; the TSDoc of `packBytes` repeats the first three in prose. */
 
 const MIB = 1024 * 1024;
 
@@ -7,5 +7,5 @@ export const DEFAULT_PACK_BYTES = 32 * MIB + 64 * 1024;
 /** The sizes that a host may choose. */
 export const LEAST_PACK_BYTES = 64 * 1024;
 export const MOST_PACK_BYTES = 1024 * MIB;
-/** The most for a pack of intercepted blocks: they wait for their pack in the memory for pre-images, so it is smaller. */
+/** The largest pack of intercepted blocks: they wait for it in the memory for pre-images, so it is smaller than others. */
 export const INTERCEPTED_PACK_BYTES = 8 * MIB;

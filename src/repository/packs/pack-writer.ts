@@ -215,9 +215,9 @@ interface PackBody {
 }
 
 /**
- * Creates a pack where there is none. If the name is taken, it is this writer's pack (the answer was lost) only if length and
- * content are the same: a copy of this process (a machine that was cloned while it ran) may write in the same session and
- * draw the same random numbers. Its pack is neither overwritten nor mistaken for this writer's.
+ * Creates a pack where there is none. If the name is taken, the pack may be this writer's own (an answer was lost). It is accepted
+ * only if length and content are the same: a copy of this process (a machine that was cloned while it ran) may write in the
+ * same session and draw the same random numbers. Its pack is neither overwritten nor mistaken for this writer's.
  *
  * @throws `SESSION_SHARED` if another object has the name; what the target throws
  */

@@ -8,8 +8,8 @@ import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 /**
  * Computes how long ago things happened, which decides what a prune tries (P8). No age is the difference of two hosts' clocks:
  *
- * - If the store has a clock, an event has the store's time of the object that records it: of the log entry, or of the newest
- *   pack of a session. The present is what the store's clock shows.
+ * - If the store has a clock, the time of an event is the store's modification time of the object that records it: of the log
+ *   entry, or of the newest pack of a session. The present is what the store's clock shows.
  * - If it has none, only times that a pruner wrote are compared with this pruner's clock. An event that another host dated
  *   counts from the first collection that saw it.
  *

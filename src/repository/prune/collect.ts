@@ -34,8 +34,8 @@ const MAX_NAMES = 50_000;
 const TABLES_AT_A_TIME = 8;
 
 /**
- * Reads the log, lists the packs, marks the live ones, and condemns the others in a log entry. Resolves with what it found, which
- * repacking and deleting need next.
+ * Reads the log, lists the packs, marks the live ones, and condemns the others in a log entry. Before it writes the entry, it
+ * deletes what was condemned earlier. Resolves with what it found, which repacking and deleting need next.
  *
  * @throws `OBJECT_CONFLICT` if others write log entries faster than this can mark; `NO_SPACE`; what log and target throw
  */
@@ -79,8 +79,8 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
 }
 
 /** P7: the entry is only written if it directly follows the state that was marked. */
-async function condemn(run: PruneRun, before: LogState, wanted: Collect): Promise<LogState> {
-  const decide = (state: LogState): Decision<Collect> => {
+async function condemn(run: PruneRun, before: LogState, wanted: CollectFact): Promise<LogState> {
+  const decide = (state: LogState): Decision<CollectFact> => {
     if (state.seq === before.seq) return shortened(wanted);
     return new BackupError(
       'OBJECT_CONFLICT',
@@ -145,20 +145,20 @@ async function readTables(
   return rows;
 }
 
-type Collect = LogFactOf<'collect'>;
+type CollectFact = LogFactOf<'collect'>;
 
-function isLong({ packs, gonePacks }: Collect): boolean {
+function isLong({ packs, gonePacks }: CollectFact): boolean {
   return packs.length > MAX_NAMES || gonePacks.length > MAX_NAMES;
 }
 
 /** Cuts the lists of an entry that would be too long. The next entry has the rest. */
-function shortened(fact: Collect): Collect {
+function shortened(fact: CollectFact): CollectFact {
   if (!isLong(fact)) return fact;
   const { packs, gonePacks } = fact;
   return { ...fact, packs: packs.slice(0, MAX_NAMES), gonePacks: gonePacks.slice(0, MAX_NAMES) };
 }
 
-function count({ result }: PruneRun, before: LogState, fact: Collect, { listing }: Marking): void {
+function count({ result }: PruneRun, before: LogState, fact: CollectFact, { listing }: Marking): void {
   const sessions = new Set(fact.sessions);
   let [packs, bytes] = [0, 0];
   for (const pack of fact.packs) {

@@ -56,10 +56,10 @@ export function collectorRecords({ target, keys, format, log }: RepositoryContex
  */
 export class LivePacks {
   /**
-   * Packs as maps name them, relocations not followed, by their keys, and how much of each is needed: nodes and runs exactly,
-   * blocks as the version of each leaf that needs most of them says. Later versions of a leaf need a part of what the first one
-   * did, so this is what all of them need together; more where newer runs hide some, or where several blocks of a volume
-   * have one record.
+   * Packs as maps name them, relocations not followed, by their keys, and how much of each is needed. Nodes and runs count
+   * exactly. Blocks count by the version of each leaf that needs most of the pack: later versions need a part of what the
+   * first one did, so this is what all of them need together. The number is too high where newer runs hide some blocks, or
+   * where several blocks of a volume have one record.
    */
   readonly named = new Map<string, number>();
   readonly records: RecordStore;

@@ -80,7 +80,7 @@ export class CopiedRecords {
 }
 
 /** Writes the tables of repacked packs, which say where the live records of a pack were copied to. */
-export class RelocationTables {
+export class RelocationTableWriter {
   readonly #keys: RepositoryKeys;
   readonly #nodes: NodeWriter;
   readonly #emptyNodes: NodeWriter;

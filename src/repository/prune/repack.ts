@@ -16,7 +16,7 @@ import { LiveLocations } from './live-packs.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 import { type Candidate, movable } from './repack-selection.ts';
-import { CopiedRecords, RelocationTables } from './repack-writer.ts';
+import { CopiedRecords, RelocationTableWriter } from './repack-writer.ts';
 
 /**
  * Repacking (P9, decision 021): live records of sparse packs are copied into new packs, a table for each old pack says where they
@@ -92,7 +92,7 @@ class Repacker {
   /** Writes tables of packs of which no record is live, into a pack of their own that the next collection condemns. */
   readonly #emptyTables: PackWriter;
   readonly #copied: CopiedRecords;
-  readonly #tables: RelocationTables;
+  readonly #tables: RelocationTableWriter;
   /** The remaining candidates, by key. */
   readonly #candidates: Map<string, Candidate>;
   readonly #unlocked = new Set<string>();
@@ -122,7 +122,7 @@ class Repacker {
     this.#writer = writer(options.packBytes);
     this.#emptyTables = writer(EMPTY_TABLES_BYTES);
     this.#copied = new CopiedRecords(context, this.#writer, (bytes) => run.advance(bytes));
-    this.#tables = new RelocationTables(context.keys, this.#writer, this.#emptyTables);
+    this.#tables = new RelocationTableWriter(context.keys, this.#writer, this.#emptyTables);
   }
 
   /** If the log has new entries when the plan is ready, another round looks up what is live again (P9). */

@@ -1,6 +1,6 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
-import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
+import type { LogFactOf } from '../../format/log-entry.ts';
 import { type Condemnation, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
@@ -8,7 +8,7 @@ import type { Decision } from './decision.ts';
 import { startPacks } from './fold-counts.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import { KnownNames, type TableRows } from './known-names.ts';
-import { foldRelocations, foldRepackedPacks, goneOn } from './repack.ts';
+import { type CollectEntry, foldRelocations, foldRepackedPacks, goneOn } from './repack.ts';
 import { fenceSessions } from './sessions.ts';
 
 /*
@@ -41,8 +41,8 @@ export interface CollectPlan {
   /** Fenced sessions that are not condemned yet, because their hosts may come back and adopt them. */
   readonly keepFenced?: ReadonlySet<number> | undefined;
   /**
-   * The newest session that may have stored packs that a map needs which can't be read in full. All known packs of this
-   * session and of those before it stay.
+   * The newest session that may have stored packs needed by a map that can't be read in full. All known packs of this session
+   * and of those before it stay.
    */
   readonly neededThrough?: number | undefined;
   /** Keys of packs that are left alone in any case, such as locked ones. */
@@ -156,9 +156,7 @@ export function* findDeletable<Pack extends PackName>(
   return found;
 }
 
-type Collect = Extract<LogEntry, { readonly type: 'collect' }>;
-
-export function* foldCollect(draft: FoldDraft, entry: Collect): Steps<void> {
+export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void> {
   yield* draft.own(['known', 'condemned', 'condemnedSessions', 'relocations', 'formerRelocations']);
   yield* draft.own(['quarantined', 'sessions', 'pinned', 'fenced']);
   const { state } = draft;
@@ -194,7 +192,7 @@ export function* foldCollect(draft: FoldDraft, entry: Collect): Steps<void> {
 }
 
 /** P8: the ages of what is named count from this entry on. */
-function* foldRedated({ state, steps }: FoldDraft, { seq, at, redated }: Collect): Steps<void> {
+function* foldRedated({ state, steps }: FoldDraft, { seq, at, redated }: CollectEntry): Steps<void> {
   if (redated.length === 0) return;
   const dated = { seq, at };
   const left = new Set(redated);
@@ -224,7 +222,7 @@ function* foldRedated({ state, steps }: FoldDraft, { seq, at, redated }: Collect
   }
 }
 
-function* foldGone(draft: FoldDraft, entry: Collect): Steps<void> {
+function* foldGone(draft: FoldDraft, entry: CollectEntry): Steps<void> {
   const { state, steps } = draft;
   const isMissing = (what: string) =>
     logCorrupt(`collect entry ${entry.seq} reports ${what} as deleted that no earlier entry condemned`);
@@ -245,7 +243,7 @@ function* foldGone(draft: FoldDraft, entry: Collect): Steps<void> {
  *
  * @param lost - keys of packs that this entry made unreachable; `undefined` if it may be any
  */
-function* checkMapStarts(draft: FoldDraft, entry: Collect, lost: readonly string[] | undefined): Steps<void> {
+function* checkMapStarts(draft: FoldDraft, entry: CollectEntry, lost: readonly string[] | undefined): Steps<void> {
   const { state } = draft;
   if (lost !== undefined) {
     const unmoved = lost.filter((key) => !state.relocations.has(key));

@@ -75,10 +75,10 @@ function refused(pack: PackName): BackupError {
   );
 }
 
-type Collect = Extract<LogEntry, { readonly type: 'collect' }>;
+export type CollectEntry = Extract<LogEntry, { readonly type: 'collect' }>;
 
 /** Ends the repacker's session and makes its packs known. */
-export function* foldRepackedPacks(draft: FoldDraft, entry: Collect): Steps<void> {
+export function* foldRepackedPacks(draft: FoldDraft, entry: CollectEntry): Steps<void> {
   if (entry.session === undefined) {
     if (entry.newPacks.length + entry.relocate.length === 0) return;
     throw logCorrupt(`collect entry ${entry.seq} adds packs or tables without a session`);
@@ -97,7 +97,7 @@ export function* foldRepackedPacks(draft: FoldDraft, entry: Collect): Steps<void
  */
 export function* foldRelocations(
   draft: FoldDraft,
-  entry: Collect,
+  entry: CollectEntry,
   movable: ReadonlySet<string>,
   by: Condemnation,
 ): Steps<void> {
