@@ -72,8 +72,7 @@ export class MsgpackReader {
   /** Reads a map. A value that is longer than a step is an {@link UndecodedArray}, which is decoded by its elements. */
   *fields(): Steps<Record<string, unknown>> {
     const fields: Record<string, unknown> = {};
-    const field = (key: string) => this.#field(key, fields);
-    yield* this.map(field);
+    yield* this.map((key) => this.#field(key, fields));
     return fields;
   }
 

@@ -5,8 +5,6 @@ import type { CloudTarget } from './cloud-target.ts';
 /**
  * Reads the first `length` bytes of an object, which an attacker may have made arbitrarily large. The result is `undefined` if
  * the object has fewer bytes.
- *
- * @throws `OBJECT_NOT_FOUND`, and what the target throws
  */
 export async function getBounded(
   target: CloudTarget,

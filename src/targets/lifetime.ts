@@ -14,9 +14,10 @@ export class Lifetime {
     this.#closed = true;
   }
 
-  /** Throws `CLOSED` after `close`, and the reason of a signal that has aborted. */
-  check(signal: AbortSignal | undefined): void {
+  /** Throws `CLOSED` after `close`, and the reason of a signal that has aborted. @returns the signal */
+  check(signal: AbortSignal | undefined): AbortSignal | undefined {
     if (this.#closed) throw new BackupError('CLOSED', `${this.#what} is closed`);
     signal?.throwIfAborted();
+    return signal;
   }
 }

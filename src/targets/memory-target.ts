@@ -31,11 +31,6 @@ export interface MemoryTargetOptions {
   now?: (() => number) | undefined;
 }
 
-interface StoredObject {
-  readonly body: Uint8Array<ArrayBuffer>;
-  readonly info: ObjectInfo;
-}
-
 /**
  * Stores objects in memory, for tests and for hosts that need a point in time but no storage.
  *
@@ -57,7 +52,7 @@ interface StoredObject {
 export class MemoryTarget implements CloudTarget {
   readonly capabilities: TargetCapabilities;
   readonly #lifetime = new Lifetime('this MemoryTarget');
-  readonly #objects = new Map<string, StoredObject>();
+  readonly #objects = new Map<string, { readonly body: Uint8Array<ArrayBuffer>; readonly info: ObjectInfo }>();
   /** The number of objects below each folder, by the beginning of their keys up to a slash. */
   readonly #folders = new Map<string, number>();
   readonly #now: () => number;

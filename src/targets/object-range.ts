@@ -2,7 +2,6 @@ import { described, integerArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
 
-/** Returns `range` if its fields are an offset and a length, else throws a `TypeError`. */
 export function checkRange(range: ByteRange | undefined): ByteRange | undefined {
   if (range === undefined) return undefined;
   if (typeof range !== 'object' || range === null) {

@@ -27,7 +27,6 @@ export function bodyArgument(body: unknown): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }
 
-/** Returns `target` if it has the methods of a target, else throws a `TypeError` that names it. */
 export function targetArgument(name: string, target: unknown): CloudTarget {
   const given = target as Record<string, unknown> | null | undefined;
   const lacking = METHODS.find((method) => typeof given?.[method] !== 'function');
@@ -76,7 +75,6 @@ export function listOptions(options: ListOptions | undefined): ListOptions {
   return { after, signal: signalArgument('options.signal', signal) };
 }
 
-/** Options of `removeLeftovers`, with their defaults. */
 export interface CheckedLeftoversOptions extends AbortOptions {
   readonly olderThanMs: number;
   readonly dryRun: boolean;
@@ -91,19 +89,17 @@ export function leftoversOptions(options: RemoveLeftoversOptions | undefined): C
   };
 }
 
-/** Returns `keys` if it is an array. Its elements are checked one by one later. */
+/** The elements are checked one by one later. */
 export function keysArgument(keys: unknown): readonly string[] {
   if (!Array.isArray(keys)) throw new TypeError(`keys must be an array of object keys, not ${described(keys)}`);
   return keys;
 }
 
-/** Returns `prefix` if it is a string, which may be empty. */
 export function prefixOfList(prefix: unknown): string {
   if (typeof prefix !== 'string') throw new TypeError(`prefix must be a string, not ${described(prefix)}`);
   return prefix;
 }
 
-/** Returns `clock` if it has the methods that are needed, else throws a `TypeError` that names it. */
 export function clockArgument<T extends Partial<TargetClock>>(
   name: string,
   clock: T,

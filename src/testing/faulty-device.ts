@@ -198,21 +198,16 @@ class DeviceWithFaults implements FaultyDevice {
     signal: AbortSignal | undefined,
     work: (bytes: number, fault: Fault | undefined) => Promise<void>,
   ): Promise<void> {
-    if (signal !== undefined) signalArgument('options.signal', signal);
-    const settled = this.#runWithFault(call, signal, work).finally(() => this.#inFlight.delete(settled));
+    signalArgument('options.signal', signal);
+    const run = async () => {
+      const fault = this.#next(call);
+      if (fault !== undefined) await this.#before(fault, call, signal); // Calls without a fault reach the device at once.
+      await work(this.#kept(fault, call), fault);
+      this.#after(fault, call);
+    };
+    const settled = run().finally(() => this.#inFlight.delete(settled));
     this.#inFlight.add(settled);
     return settled;
-  }
-
-  async #runWithFault(
-    call: Call,
-    signal: AbortSignal | undefined,
-    work: (bytes: number, fault: Fault | undefined) => Promise<void>,
-  ): Promise<void> {
-    const fault = this.#next(call);
-    if (fault !== undefined) await this.#before(fault, call, signal); // Calls without a fault reach the device at once.
-    await work(this.#kept(fault, call), fault);
-    this.#after(fault, call);
   }
 
   #next(call: Call): Fault | undefined {

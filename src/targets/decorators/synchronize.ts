@@ -104,7 +104,7 @@ export class Synchronization {
     for (let round = 1; ; round++) {
       const entries = await this.#missingEntries();
       const extras: ObjectInfo[] = [];
-      const missing = objectsApart(this.#primary, this.#replica, { signal, extras, except: LOG });
+      const missing = objectsApart(this.#primary, this.#replica, extras, signal);
       await forEachConcurrently(missing, (object) => this.#copy(object), concurrency);
       for (const entry of entries) await this.#copy(entry);
       if (entries.length > 0 && round < MAX_ROUNDS) continue;
@@ -242,25 +242,24 @@ interface MissingObject {
 }
 
 /**
- * The objects of the primary that a replica lacks, in key order. The listings are read side by side. Objects of the same length
- * are not compared.
+ * The objects of the primary that a replica lacks, in key order, without those of the log. The listings are read side by side.
+ * Objects of the same length are not compared.
  *
- * @param options.extras - receives the objects that only the replica has
- * @param options.except - the prefix of keys that are left out
+ * @param extras - receives the objects that only the replica has
  */
 async function* objectsApart(
   primary: CloudTarget,
   replica: CloudTarget,
-  options: { readonly signal: AbortSignal | undefined; readonly extras: ObjectInfo[]; readonly except: string },
+  extras: ObjectInfo[],
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<MissingObject> {
-  const { signal, extras, except } = options;
   const theirs = replica.list('', { signal })[Symbol.asyncIterator]();
   let their = await theirs.next();
   const isTheirsFirst = (key: string | undefined) =>
     !their.done && (key === undefined || (their.value as ObjectInfo).key < key);
   const takeExtra = async () => {
     const info = their.value as ObjectInfo;
-    if (!info.key.startsWith(except)) extras.push(info);
+    if (!info.key.startsWith(LOG)) extras.push(info);
     their = await theirs.next();
   };
   try {
@@ -270,7 +269,7 @@ async function* objectsApart(
       const isThere = info?.key === key;
       if (isThere) their = await theirs.next();
       const isAlike = isThere && info.size === size;
-      if (!isAlike && !key.startsWith(except)) yield { key, isNew: !isThere };
+      if (!isAlike && !key.startsWith(LOG)) yield { key, isNew: !isThere };
     }
     while (isTheirsFirst(undefined)) await takeExtra();
   } finally {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
 import type { ObjectInfo } from '../cloud-target.ts';
 import { isKey, isKeySegment } from '../keys.ts';
-import { objectOrDirectoryAt } from './object-path.ts';
+import { objectInfoAt, objectOrDirectoryAt } from './object-path.ts';
 import type { TargetFolder } from './target-folder.ts';
 
 /** The number of files whose sizes are read at once. */
@@ -26,9 +26,6 @@ interface Wanted {
 /**
  * Lists the objects in `folder` in key order. Only one directory and those above it are in memory at a time. Files whose names
  * can't be part of a key are left out.
- *
- * @throws `TARGET_ERROR` for a link or a special file with the name of an object in the listing; what `folder` throws if it is
- * no longer the same
  */
 export async function* listFiles(
   folder: TargetFolder,
@@ -56,7 +53,7 @@ async function* walk(
     }
     let end = index + 1;
     while (end < entries.length && end - index < STAT_AHEAD && entries[end]?.kind === 'object') end++;
-    const infos = await Promise.all(entries.slice(index, end).map(infoOf));
+    const infos = await Promise.all(entries.slice(index, end).map(({ text, path }) => objectInfoAt(text, path)));
     for (const info of infos) if (info !== undefined) yield info;
     index = end;
   }
@@ -99,9 +96,4 @@ function isObjectWanted(key: string, { prefix, after }: Wanted): boolean {
 function isAnyWanted(start: string, { prefix, after }: Wanted): boolean {
   if (!start.startsWith(prefix) && !prefix.startsWith(start)) return false;
   return after === undefined || start > after || after.startsWith(start);
-}
-
-async function infoOf(entry: Entry): Promise<ObjectInfo | undefined> {
-  const info = await objectOrDirectoryAt(entry.path);
-  return info?.isFile() ? { key: entry.text, size: info.size, modifiedAt: info.mtime } : undefined;
 }

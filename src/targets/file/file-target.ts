@@ -34,7 +34,7 @@ import { listFiles } from './file-listing.ts';
 import { putFile } from './file-put.ts';
 import { checkFileTargetOptions, type FileTargetOptions } from './file-target-options.ts';
 import { readFully } from './file-transfer.ts';
-import { type ObjectPath, objectOrDirectoryAt, pathOf, wayTo } from './object-path.ts';
+import { type ObjectPath, objectInfoAt, objectOrDirectoryAt, pathOf, wayTo } from './object-path.ts';
 import { TargetFolder } from './target-folder.ts';
 
 /** An object is never opened through a symbolic link, and opening a pipe must not wait for its other end. */
@@ -142,13 +142,9 @@ export class FileTarget implements CloudTarget {
 
   /** Returns the size in bytes and the time of an object; `undefined` if there is no such object. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     const at = this.#locate(key);
-    const look = async (): Promise<ObjectInfo | undefined> => {
-      const info = await objectOrDirectoryAt(at.path);
-      return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
-    };
+    const look = () => objectInfoAt(key, at.path);
     return this.#run(() => this.#ifThere(at, look), `stat of object ${key}`, signal);
   }
 
@@ -172,8 +168,7 @@ export class FileTarget implements CloudTarget {
    * @throws `READ_ONLY` on a read-only file system
    */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     const at = this.#locate(key);
     const remove = async (): Promise<undefined> => {
       if (!(await objectOrDirectoryAt(at.path))?.isDirectory()) await unlinkObject(at.path);
@@ -186,8 +181,7 @@ export class FileTarget implements CloudTarget {
 
   /** Returns the time that the file system gives to a file that is written now; `undefined` if none can be written. */
   async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     const look = async (): Promise<Date | undefined> => {
       if (!(await this.#there.isThere())) return undefined;
       try {

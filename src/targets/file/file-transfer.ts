@@ -18,13 +18,7 @@ export async function readFully(file: Pick<FileHandle, 'read'>, into: Uint8Array
   return done;
 }
 
-/**
- * Writes all of `from` to the beginning of a file.
- *
- * @param length - the length of `from` when the call of the host began
- * @param onWritten - called with the number of further bytes that were written
- * @throws `TypeError` if the buffer has another length by now
- */
+/** Writes all of `from` to the beginning of a file. @param length - its length when the call of the host began */
 export async function writeFully(
   file: Pick<FileHandle, 'write'>,
   from: Uint8Array,

@@ -2,6 +2,7 @@ import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
+import type { ObjectInfo } from '../cloud-target.ts';
 import { unexpected } from './file-errors.ts';
 
 /**
@@ -31,11 +32,7 @@ export function pathOf(folder: string, key: string): ObjectPath {
 /** The state of an object's directories: all exist, one does not, or a file has the name of one. */
 export type Way = 'there' | 'absent' | 'object';
 
-/**
- * Looks for `directories` from `folder` down, each in the one before.
- *
- * @throws `TARGET_ERROR` if one of the names belongs to something that is neither a directory nor a file, such as a link
- */
+/** Looks for `directories` from `folder` down. @throws `TARGET_ERROR` for one that is a link or a special file */
 export async function wayTo(folder: string, directories: readonly string[]): Promise<Way> {
   let path = folder;
   for (const name of directories) {
@@ -48,15 +45,17 @@ export async function wayTo(folder: string, directories: readonly string[]): Pro
   return 'there';
 }
 
-/**
- * The status of an object's file, or of a directory of that name; `undefined` if there is neither.
- *
- * @throws `TARGET_ERROR` if the name belongs to something else
- */
+/** The status of an object's file, or of a directory of that name. @throws `TARGET_ERROR` if it is something else */
 export async function objectOrDirectoryAt(path: string): Promise<Stats | undefined> {
   const info = await entryAt(path);
   if (info !== undefined && !info.isFile() && !info.isDirectory()) throw unexpected(path, "an object's file");
   return info;
+}
+
+/** What the file system knows about an object; `undefined` if there is no such object. */
+export async function objectInfoAt(key: string, path: string): Promise<ObjectInfo | undefined> {
+  const info = await objectOrDirectoryAt(path);
+  return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
 }
 
 /** The status of whatever has a name; `undefined` if nothing has it, or if a file has the name of a directory above. */

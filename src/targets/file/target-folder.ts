@@ -41,12 +41,7 @@ export class TargetFolder {
     this.#files = files;
   }
 
-  /**
-   * Whether the folder exists.
-   *
-   * @throws `FOLDER_CHANGED` if it has existed and is gone, or another folder has its name; `FOLDER_NOT_FOUND` if it may not be
-   * created and does not exist
-   */
+  /** Whether the folder exists. @throws `FOLDER_CHANGED`, `FOLDER_NOT_FOUND` */
   async isThere(): Promise<boolean> {
     const info = await this.#look();
     if (info === undefined) {

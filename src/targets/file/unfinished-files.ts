@@ -36,8 +36,7 @@ export async function removeUnfinished(folder: string, options: CheckedLeftovers
     const info = await orIfMissing(lstat(path), undefined);
     if (!info?.isFile()) continue;
     const [, namespace, pid, startedAt] = match;
-    const isAlive =
-      namespace === undefined ? undefined : isRunning({ namespace, pid: Number(pid), startedAt: String(startedAt) });
+    const isAlive = namespace === undefined ? undefined : isRunning(namespace, Number(pid), String(startedAt));
     if (isAlive === true) continue;
     if (isAlive === undefined && options.olderThanMs > 0) {
       // A dry run may not write a file, so it uses this machine's clock.
@@ -72,11 +71,8 @@ export async function storeTimeIn(folder: string): Promise<number> {
 }
 
 /**
- * The process that writes an unfinished file. Another process can find out for certain that it is dead.
- *
- * On Linux, a process is identified by the boot, the namespace of process ids, its id, and its start time. A process of the
- * same boot and namespace can be looked up, and one that was started at another time is another process. Nothing is known
- * about writers on other machines, in other containers and on other systems.
+ * The process that writes an unfinished file, on Linux. A process of the same boot and namespace of process ids can be looked up.
+ * Nothing is known about writers on other machines, in other containers and on other systems.
  */
 interface WriterProcess {
   /** A hash of the boot and the namespace of process ids, as 16 hex digits. */
@@ -95,9 +91,9 @@ export function writerProcess(): WriterProcess | undefined {
 }
 
 /** Whether a process runs; `undefined` if that can't be known from here. */
-function isRunning(writer: WriterProcess): boolean | undefined {
-  if (writerProcess()?.namespace !== writer.namespace) return undefined;
-  return startOf(writer.pid) === writer.startedAt;
+function isRunning(namespace: string, pid: number, startedAt: string): boolean | undefined {
+  if (writerProcess()?.namespace !== namespace) return undefined;
+  return startOf(pid) === startedAt;
 }
 
 function describeOwn(): WriterProcess | undefined {

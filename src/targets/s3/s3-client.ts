@@ -55,18 +55,15 @@ export function inRegion(client: S3Client, region: string): S3Client {
   return client.region ? client : Object.create(client, { region: { value: region } });
 }
 
-/**
- * Has the client sign a request.
- *
- * @param what - for error messages, such as `put of object a/b in bucket c`
- * @throws what the client throws
- */
+/** Has the client sign a request. @throws what the client throws */
 export async function signed(
   client: S3Client,
   what: string,
-  request: { readonly method: string; readonly bucket: string; readonly name: string; readonly query: S3Query },
+  method: string,
+  bucket: string,
+  name: string,
+  query: S3Query,
 ): Promise<S3SignedRequest> {
-  const { method, bucket, name, query } = request;
   return parsed(what, await client.presignedUrl(method, bucket, name, EXPIRY_SECONDS, { ...query }));
 }
 

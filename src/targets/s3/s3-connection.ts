@@ -47,8 +47,7 @@ export class S3Connection {
   /** Resolves with an answer of status 2xx, or rejects with a `BackupError` or with the signal's reason. */
   async send(request: S3Request): Promise<S3Answer> {
     try {
-      const region = await this.#regionOf(request);
-      return await this.#exchange(request, region);
+      return await this.#exchange(request, await this.#regionOf(request));
     } catch (error) {
       if (!(error instanceof S3Refusal)) throw error;
       // The bucket may have moved. The next request uses the region that the server has named, or looks it up again.
@@ -60,7 +59,7 @@ export class S3Connection {
   async #exchange(request: S3Request, region: string): Promise<S3Answer> {
     const exchange = new S3Exchange(this.#transport, request);
     const { what, method, name = '', query = {} } = request;
-    const sign = () => signed(inRegion(this.#client, region), what, { method, bucket: this.#bucket, name, query });
+    const sign = () => signed(inRegion(this.#client, region), what, method, this.#bucket, name, query);
     try {
       return await abortable(exchange.run(sign), request.signal);
     } finally {

@@ -152,11 +152,7 @@ function clockHint(aheadMs: number | undefined): string {
   return `the clock of this machine shows ${here}, that of the server ${new Date(now - aheadMs).toISOString()}: set it`;
 }
 
-/**
- * Makes the error for a failure.
- *
- * @param what - such as `put of object a/b in bucket c`
- */
+/** Makes the error for a failure. */
 export function s3Error(what: string, failure: S3Failure): BackupError {
   const [code, retryable] = meaningOf(failure);
   const said = failure.code ?? (failure.status === undefined ? 'no answer' : `HTTP status ${failure.status}`);

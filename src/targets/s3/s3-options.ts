@@ -63,11 +63,7 @@ const KNOWN = {
   agent: true,
 } as const;
 
-/**
- * Returns the options with their defaults. The prefix is empty or ends with a `/`.
- *
- * @throws `TypeError` for an option that is missing, unknown or out of range
- */
+/** Returns the options with their defaults, or throws a `TypeError`. The prefix is empty or ends with a `/`. */
 export function s3Settings(options: S3TargetOptions) {
   if (options === undefined) throw new TypeError('options must name a client and a bucket');
   const given = optionsArgument('options', options, KNOWN);

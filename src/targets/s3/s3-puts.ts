@@ -12,7 +12,6 @@ import { type S3Connection, statusOf } from './s3-connection.ts';
 
 /** An object to store. */
 interface S3Put {
-  /** For error messages, such as `put of object a/b in bucket c`. */
   readonly what: string;
   readonly name: string;
   readonly body: Uint8Array<ArrayBuffer>;

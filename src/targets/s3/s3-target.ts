@@ -168,8 +168,7 @@ export class S3Target implements CloudTarget {
 
   /** Returns what the server reports about an object; `undefined` if the bucket has no such object. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     const name = this.#nameOf(key);
     const what = this.#what('stat', name);
     for (let sightings = 0; ; sightings++) {
@@ -233,8 +232,7 @@ export class S3Target implements CloudTarget {
 
   /** Deletes an object (with `deleteVersions`, all of its versions). The call succeeds if there is no such object. */
   async delete(key: string, options: AbortOptions = {}): Promise<void> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     await this.#deletes.one(this.#nameOf(key), signal);
   }
 
@@ -245,8 +243,7 @@ export class S3Target implements CloudTarget {
    * @throws as `delete` does
    */
   async deleteMany(keys: readonly string[], options: AbortOptions = {}): Promise<void> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     await this.#deletes.many(
       keysArgument(keys).map((key) => this.#nameOf(key)),
       signal,
@@ -255,8 +252,7 @@ export class S3Target implements CloudTarget {
 
   /** Returns the date of the server's last answer plus the time since. A request is sent if that was over a minute ago. */
   async storeTime(options: AbortOptions = {}): Promise<Date | undefined> {
-    const { signal } = abortOptions(options);
-    this.#lifetime.check(signal);
+    const signal = this.#lifetime.check(abortOptions(options).signal);
     const known = this.#connection.storeTime();
     if (known !== undefined) return known;
     try {
