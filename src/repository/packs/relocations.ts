@@ -152,8 +152,16 @@ export class Relocations {
 
   /** The newest table of a pack, `undefined` if it was not repacked. @throws as {@link Relocations.table} */
   async newestTable(pack: PackName, options: AbortOptions = {}): Promise<RelocationTable | undefined> {
-    const relocation = this.#parts.state().relocations.get(packKey(pack));
-    return relocation && this.table(relocation, options);
+    for (let looks = 1; ; looks++) {
+      const relocation = this.#parts.state().relocations.get(packKey(pack));
+      if (relocation === undefined) return undefined;
+      try {
+        return await this.table(relocation, options);
+      } catch (error) {
+        const isReplaced = !isSame(this.#parts.state().relocations.get(packKey(pack)), relocation);
+        if (!BackupError.is(error, 'PACK_MISSING') || !isReplaced || looks >= MAX_LOOKS) throw error;
+      }
+    }
   }
 
   /** Where the record of a live map is now. @throws `MAP_CORRUPT` if it was left behind, and as {@link Relocations.table} */
@@ -184,16 +192,26 @@ export class Relocations {
     return targets;
   }
 
-  /** @throws `RECORD_CORRUPT`, `PACK_MISSING`, and what the target throws */
+  /** @throws `RECORD_CORRUPT`, `PACK_MISSING` after the newest entries of the log were read, and what the target throws */
   async table({ pack, id, location }: Relocation, options: AbortOptions = {}): Promise<RelocationTable> {
     const key = Buffer.from(id).toString('hex');
     const known = this.#tables.get(key);
     if (known !== undefined) return known;
-    const raw = await this.#parts.records.read(RecordKind.relocation, id, location, options);
+    const raw = await this.#read(id, location, options);
     const rows = await runInSteps(decodingRelocationTable(raw));
     const table = new RelocationTable(pack, raw, await runInSteps(targetsOf(rows)));
     if (this.#tables.get(key) === undefined) this.#tables.set(key, table, raw.length);
     return table;
+  }
+
+  /** P8: a table that is missing may have been replaced, and the pack that it was in deleted. The log says so. */
+  async #read(id: Uint8Array, location: Location, options: AbortOptions): Promise<Uint8Array> {
+    try {
+      return await this.#parts.records.read(RecordKind.relocation, id, location, options);
+    } catch (error) {
+      if (BackupError.is(error, 'PACK_MISSING')) await this.#parts.catchUp(options);
+      throw error;
+    }
   }
 
   #tablesOf(key: string): RelocationTables | undefined {
@@ -203,7 +221,7 @@ export class Relocations {
     return newest === undefined && former.length === 0 ? undefined : { newest, former };
   }
 
-  /** Where records of one pack are. A table that is missing may have been replaced, and the pack that it was in deleted. */
+  /** Where records of one pack are. */
   async #follow<T extends WantedRecord>(
     key: string,
     records: readonly T[],
@@ -216,19 +234,12 @@ export class Relocations {
       return await this.#lookUp(records, tables, { signal });
     } catch (error) {
       signal?.throwIfAborted();
-      let failure = error;
       if (BackupError.is(error, 'PACK_MISSING') && looks < MAX_LOOKS) {
-        try {
-          await this.#parts.catchUp({ signal });
-          const now = this.#tablesOf(key);
-          if (now === undefined) return { located: records.map(asNamed), failed: [] };
-          if (!isSame(now.newest, tables.newest)) return await this.#follow(key, records, now, { signal, looks });
-        } catch (unknown) {
-          signal?.throwIfAborted();
-          failure = unknown;
-        }
+        const now = this.#tablesOf(key);
+        if (now === undefined) return { located: records.map(asNamed), failed: [] };
+        if (!isSame(now.newest, tables.newest)) return this.#follow(key, records, now, { signal, looks });
       }
-      return { located: [], failed: records.map((record) => [record, failure] as const) };
+      return { located: [], failed: records.map((record) => [record, error] as const) };
     }
   }
 

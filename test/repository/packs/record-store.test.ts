@@ -496,6 +496,26 @@ describe('a store that is strict about relocations', () => {
     await errorOf(packed.store.read(KIND, moved!.id, shorter), 'MAP_CORRUPT');
   });
 
+  test('follows the table that replaced one which is gone, and calls none missing before it has read the log', async () => {
+    const packed = new Packed({ relocations: 'strict', rereadsDamage: true });
+    const [record] = await packed.pack([chunk()], KIND);
+    const once = await packed.move([record!]);
+    const twice = await packed.move([record!]);
+    const { relocations } = packed.store;
+    await packed.drop(once.relocation.location.pack);
+    packed.state = packed.moved(once.relocation);
+    packed.later.push(packed.moved(twice.relocation));
+    expect(await relocations.locate(record!.location)).toEqual(twice.places[0]);
+    expect(packed.looks).toBe(1);
+    // What is asked for by its own table is missing, and from then on the state is that of the log.
+    const thrice = await packed.move([record!]);
+    await packed.drop(twice.relocation.location.pack);
+    const other = new Packed({ relocations: 'strict', rereadsDamage: true });
+    other.later.push(other.moved(thrice.relocation));
+    await errorOf(other.store.relocations.targets(twice.relocation), 'PACK_MISSING');
+    expect(other.state.relocations.size).toBe(1);
+  });
+
   test('says which record is at fault: the record where it is now, or the table', async () => {
     const packed = new Packed({ relocations: 'strict', rereadsDamage: true });
     const [moved, left] = await packed.pack([chunk(), chunk()], KIND);
