@@ -15,7 +15,6 @@ const MAX_RUN_BYTES = 6;
 /** A decoded run. The lengths of all runs add up to the number of blocks. */
 type StateRun = { readonly stateByte: number; readonly length: number };
 
-/** Encodes runs that cover all blocks. */
 export function encodeStates(
   blockCount: number,
   runs: Iterable<{ readonly blockCount: number; readonly state: (typeof BLOCK_STATES)[number] }>,

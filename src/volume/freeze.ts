@@ -88,7 +88,6 @@ export class WriteGate {
   }
 }
 
-/** The parts of a volume's core that freezing needs. */
 export interface Freezable {
   readonly gate: WriteGate;
   readonly epochs: EpochMap;

@@ -126,7 +126,10 @@ export async function withWrappingKey<T>(
   { signal }: AbortOptions,
   work: (kek: Uint8Array) => T,
 ): Promise<T> {
-  const making = wrappingKey(unlock, salt, cost);
+  const making =
+    unlock.kind === 'passphrase'
+      ? passphraseKey(unlock.passphrase, salt, cost ?? DEFAULT_SCRYPT_COST)
+      : Promise.resolve(hkdf(secretOf(unlock), salt, 'cow1 raw key'));
   let kek: Uint8Array;
   try {
     kek = await abortable(making, signal);
@@ -139,16 +142,6 @@ export async function withWrappingKey<T>(
   } finally {
     wipeBytes(kek);
   }
-}
-
-/** The key that wraps the repository's key. */
-async function wrappingKey(
-  unlock: CheckedUnlock,
-  salt: Uint8Array,
-  cost: ScryptCost | undefined,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (unlock.kind === 'passphrase') return passphraseKey(unlock.passphrase, salt, cost ?? DEFAULT_SCRYPT_COST);
-  return hkdf(secretOf(unlock), salt, 'cow1 raw key');
 }
 
 /** The secret that the wrapping key is made of. */

@@ -18,7 +18,6 @@ export interface Waiting {
   readonly givenUp?: AbortSignal | undefined;
 }
 
-/** An encoded entry, ready to be sent. */
 export interface SentEntry {
   readonly seq: number;
   readonly key: string;

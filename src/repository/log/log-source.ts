@@ -10,7 +10,6 @@ import type { RepositoryMode } from '../format/format-object.ts';
 import type { LogState } from '../format/log-state.ts';
 import { entryKey } from '../format/object-keys.ts';
 
-/** Where a log is stored, and what reading it takes. */
 export interface LogSource {
   readonly target: CloudTarget;
   /** 32 bytes; `undefined` for a repository without encryption. */

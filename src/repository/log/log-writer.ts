@@ -98,7 +98,6 @@ export class LogWriter {
     return this.reader.position;
   }
 
-  /** Replays what other writers have appended. */
   catchUp(options: AbortOptions = {}): Promise<LogState> {
     return this.reader.catchUp(options);
   }

@@ -46,7 +46,6 @@ export interface LogDamage {
   readonly error: BackupError;
 }
 
-/** A log that was read to its newest entry. */
 export interface OpenedLog {
   readonly state: LogState;
   /** Entries since the checkpoint that was used, newest first. */

@@ -23,8 +23,6 @@ const BATCH = 4096;
  * would take longer than all the rest. Newly lost blocks are among them, as blocks without an entry.
  */
 export class ChangeStream {
-  /** Complete once all batches have been read: blocks that were lost and have not been stored again, and blocks lost now. */
-  readonly lost: () => BlockRange[];
   /** Whether the watched block was among the changes. */
   sawWatched = false;
   readonly #watched: number;
@@ -58,11 +56,13 @@ export class ChangeStream {
     this.#watched = watched;
     this.#newlyLost = blocksOf(wasLost === undefined ? [] : subtractRanges(this.#lost, wasLost));
     this.#nextLost = this.#newlyLost.next();
-    this.lost = () => {
-      const last = this.#healing.end();
-      if (last !== undefined) this.#healed.push(last);
-      return unionRanges(this.#lost, subtractRanges(this.#wasLost, this.#healed));
-    };
+  }
+
+  /** Complete once all batches have been read: blocks that were lost and have not been stored again, and blocks lost now. */
+  lost(): BlockRange[] {
+    const last = this.#healing.end();
+    if (last !== undefined) this.#healed.push(last);
+    return unionRanges(this.#lost, subtractRanges(this.#wasLost, this.#healed));
   }
 
   /** The next changes, ascending; none when there are no more. */

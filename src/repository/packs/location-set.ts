@@ -29,11 +29,8 @@ export class LocationSet {
     // Nodes that follow each other mostly name one pack, by one object.
     if (pack === this.#last) return this.#offsets;
     const key = packKey(pack);
-    let offsets = this.#byPack.get(key);
-    if (offsets === undefined) {
-      offsets = new Set();
-      this.#byPack.set(key, offsets);
-    }
+    const offsets = this.#byPack.get(key) ?? new Set();
+    this.#byPack.set(key, offsets);
     this.#last = pack;
     this.#offsets = offsets;
     return offsets;

@@ -10,7 +10,6 @@ import { packKey } from '../format/object-keys.ts';
 import { type FooterRow, HEAD_BYTES, packHead, sealedFooterBytes, sealingFooter } from '../format/pack-footer.ts';
 import type { Codec, Location, PackName, RecordKind } from '../format/record.ts';
 
-/** A record that is sealed already. */
 export interface SealedRecord {
   readonly kind: RecordKind;
   readonly id: Uint8Array;
@@ -21,7 +20,6 @@ export interface SealedRecord {
   readonly hint: number;
 }
 
-/** How packs are filled and sent. */
 export interface PackWriterOptions {
   readonly target: CloudTarget;
   readonly session: number;
@@ -173,7 +171,6 @@ export class PackWriter {
 /** Most rows of a pack's footer; a reader accepts more. Packs of tiny records are full before their bytes are. */
 const MOST_ROWS = 2 ** 16;
 
-/** One pack being filled. */
 class FillingPack {
   readonly name: PackName;
   readonly rows: FooterRow[] = [];
@@ -207,7 +204,6 @@ class FillingPack {
   }
 }
 
-/** A pack on its way. */
 interface PackBody {
   readonly key: string;
   readonly bytes: Uint8Array<ArrayBuffer>;

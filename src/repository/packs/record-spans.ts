@@ -6,7 +6,6 @@ import type { Location, PackName, RecordKind } from '../format/record.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** How records are joined into requests. */
 export interface SpanLimits {
   /** So many bytes that nobody asked for are read along when that saves a request. */
   readonly maxGapBytes: number;
@@ -21,7 +20,6 @@ export const REPACK_SPANS: SpanLimits = { maxGapBytes: 256 * KIB, maxSpanBytes: 
 /** Of a verification, which goes on for hours beside other work. */
 export const VERIFY_SPANS: SpanLimits = { maxGapBytes: 32 * KIB, maxSpanBytes: 4 * MIB };
 
-/** A record to read. */
 export interface WantedRecord {
   readonly kind: RecordKind;
   readonly id: Uint8Array;
@@ -29,7 +27,6 @@ export interface WantedRecord {
   readonly location: Location;
 }
 
-/** Bytes of a pack. */
 interface Extent {
   readonly offset: number;
   readonly storedLength: number;
@@ -87,7 +84,6 @@ export class PackGroups<T> {
   }
 }
 
-/** Groups by packs. */
 export function byPack<T>(items: readonly T[], packOf: (item: T) => PackName): Map<string, T[]> {
   const by = new PackGroups<T>();
   for (const item of items) by.add(packOf(item), item);

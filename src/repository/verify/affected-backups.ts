@@ -1,7 +1,6 @@
 import { isDamage } from '../../common/errors.ts';
 import { readTwice } from '../../common/read-twice.ts';
 import { mapOver, type RepositoryContext } from '../context/repository-context.ts';
-import type { NodeRef } from '../format/inner-node.ts';
 import type { LogState, StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { type Location, RecordKind } from '../format/record.ts';
@@ -98,7 +97,8 @@ export class AffectedBackups {
         if (this.#clean.has(at.ref.location)) return false;
         if (at.kind !== RecordKind.leaf) return true;
         const fault = await this.#faultOf(RecordKind.leaf, at.ref);
-        if (fault === undefined) return this.#mayBeDamaged(at.ref.usage);
+        // The parent says in which packs the blocks are.
+        if (fault === undefined) return at.ref.usage?.some(({ pack }) => this.#suspects.has(packKey(pack))) ?? true;
         keys.add(fault);
         taint(at);
         return false;
@@ -141,11 +141,6 @@ export class AffectedBackups {
       if (fault !== undefined) keys.add(fault);
     });
     return overlay;
-  }
-
-  /** Whether a record below a node may be damaged, by what its parent says of its blocks. */
-  #mayBeDamaged(usage: NodeRef['usage']): boolean {
-    return usage === undefined || usage.some(({ pack }) => this.#suspects.has(packKey(pack)));
   }
 
   /** The blocks of a leaf or run chunk whose records are damaged. */

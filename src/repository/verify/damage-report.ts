@@ -3,8 +3,6 @@ import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName, RecordKind } from '../format/record.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 
-/** What a verification knows to be damaged: packs, and which of their records. */
-
 /** Damage of one pack, and which of its records it concerns. */
 export interface Damage {
   readonly pack: PackName;
@@ -32,7 +30,7 @@ interface KnownDamage {
   readonly readBad: Map<number, Promise<boolean>>;
 }
 
-/** Gathers damage of packs. */
+/** What a verification knows to be damaged: packs, and which of their records. */
 export class DamageReport {
   readonly #records: RecordStore;
   readonly #byKey = new Map<string, KnownDamage>();
@@ -93,11 +91,8 @@ export class DamageReport {
     const { offset, storedLength } = location;
     if (known.isMissing || known.offsets.has(offset) || offset + storedLength > known.end) return true;
     if (!known.areUnsure) return false;
-    let look = known.readBad.get(offset);
-    if (look === undefined) {
-      look = this.#look(kind, id, location);
-      known.readBad.set(offset, look);
-    }
+    const look = known.readBad.get(offset) ?? this.#look(kind, id, location);
+    known.readBad.set(offset, look);
     return look;
   }
 

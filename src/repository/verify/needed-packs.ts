@@ -193,11 +193,8 @@ export class NeededPacks {
 
   #need(pack: PackName): NeededPack {
     const key = packKey(pack);
-    let needed = this.#byKey.get(key);
-    if (needed === undefined) {
-      needed = { pack, end: 0 };
-      this.#byKey.set(key, needed);
-    }
+    const needed = this.#byKey.get(key) ?? { pack, end: 0 };
+    this.#byKey.set(key, needed);
     return needed;
   }
 }

@@ -88,8 +88,7 @@ async function readMark(
 ): Promise<LogMark | undefined> {
   try {
     const info = await target.stat(VERIFIED_LOG_KEY, { signal });
-    if (info === undefined || info.size > MAX_BYTES) return undefined;
-    if (info.size === 0) return undefined;
+    if (info === undefined || info.size === 0 || info.size > MAX_BYTES) return undefined;
     const bytes = await getBounded(target, VERIFIED_LOG_KEY, info.size, { signal });
     return bytes && decode(openObject(logKey, LABEL, 0, bytes));
   } catch (error) {

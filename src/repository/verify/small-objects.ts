@@ -31,7 +31,6 @@ export interface DamagedObject {
   readonly error: BackupError;
 }
 
-/** What was found. */
 export interface SmallObjects {
   readonly damagedObjects: readonly DamagedObject[];
   /** Keys of the objects that were missing or damaged and have been written anew. */

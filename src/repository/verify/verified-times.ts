@@ -7,15 +7,13 @@ import { openingObject, sealingObject } from '../format/log-object.ts';
 import { packKey, VERIFIED_KEY } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 
-/** When packs were verified last: `docs/FORMAT.md`, section 10. It is a cache and may be lost. */
-
 const MAX_BYTES = 2 ** 25;
 /** Times kept until they can be saved. The oldest are dropped: then their packs are only verified again sooner. */
 const MAX_NOTED = 8192;
 
 /**
- * When each pack's data was verified last, by any host. It only decides the order in which packs are verified, so a file that
- * can't be read counts as empty, and a failure to write is ignored.
+ * When each pack's data was verified last, by any host: `docs/FORMAT.md`, section 10. It only decides the order in which packs
+ * are verified, so a file that can't be read counts as empty, and a failure to write is ignored.
  */
 export class VerifiedTimes {
   readonly #target: CloudTarget;

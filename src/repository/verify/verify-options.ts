@@ -108,7 +108,6 @@ export interface VerifyResult {
   readonly quarantineError: BackupError | undefined;
 }
 
-/** Every choice made. */
 export interface CheckedVerifyOptions extends Pick<VerifyOptions, 'signal' | 'onProgress' | 'backups'> {
   readonly depth: VerifyDepth;
   readonly fraction: number;
@@ -116,7 +115,6 @@ export interface CheckedVerifyOptions extends Pick<VerifyOptions, 'signal' | 'on
   readonly quarantine: boolean;
 }
 
-/** Names of all options. */
 export const VERIFY_OPTIONS: Readonly<Record<keyof VerifyOptions, true>> = {
   depth: true,
   fraction: true,

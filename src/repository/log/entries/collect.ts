@@ -21,7 +21,6 @@ import { fenceSessions } from './sessions.ts';
  * if the log has gone on since the packs were marked (P7). A repacker's entry does more: see `repack.ts`.
  */
 
-/** What a collector has listed and marked. */
 export interface CollectPlan {
   /** The number through which the collector had read the log when it listed and marked. */
   readonly markedAt: number;

@@ -60,7 +60,6 @@ export class FoldDraft {
     }
   }
 
-  /** What the open sessions hold. */
   get open(): OpenSessions {
     this.#open ??= new OpenSessions(this.state.sessions.values());
     return this.#open;

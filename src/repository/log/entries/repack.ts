@@ -19,7 +19,6 @@ import { endedSession, openSession } from './sessions.ts';
  * (P7), and every pack that is moved may be condemned. `collect.ts` folds what all collections have in common.
  */
 
-/** What a repacker has copied. */
 export interface RepackPlan {
   /** The number through which the repacker had read the log when it marked for the last time. */
   readonly markedAt: number;

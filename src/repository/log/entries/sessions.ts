@@ -16,7 +16,6 @@ import type { FoldDraft } from './fold-draft.ts';
  * it; a session that has ended already is left alone.
  */
 
-/** What a session is opened for. */
 export interface OpenPlan {
   /** Identifies this host to people who ask which host holds a volume. */
   readonly owner: string;

@@ -1,17 +1,15 @@
 import { availableParallelism } from 'node:os';
 import { type AbortOptions, abortable } from '../../../common/abort.ts';
 import { integerArgument } from '../../../common/arguments.ts';
-import { BackupError } from '../../../common/errors.ts';
 import type { RepositoryKeys } from '../../crypto/repository-keys.ts';
 import { checkLevel } from '../../format/compression.ts';
 import { ID_BYTES } from '../../format/derivation.ts';
 import { type Codec, MAX_RAW_LENGTH, RecordKind } from '../../format/record.ts';
-import { SEAL_WORKER_URL } from './seal-runner.ts';
+import { closedError, SEAL_WORKER_URL } from './seal-runner.ts';
 import { SealScheduler } from './seal-scheduler.ts';
-import { HAS_ID, type SealTask, type SlotGeometry, SlotMemory, shareKeys, slotBytes } from './seal-service.ts';
+import { HAS_ID, type SealTask, SlotMemory, shareKeys, slotBytes } from './seal-service.ts';
 import { SealSlot, type SlotState, Waiters } from './seal-slot.ts';
 
-/** Options of `SealPool`. */
 export interface SealPoolOptions {
   readonly keys: RepositoryKeys;
   /** The most bytes of a block. */
@@ -26,7 +24,6 @@ export interface SealPoolOptions {
   readonly workerUrl?: URL | undefined;
 }
 
-/** A block that has been sealed. */
 export interface SealedBlock {
   /** Which block of the slot it is. */
   readonly block: number;
@@ -36,7 +33,6 @@ export interface SealedBlock {
   readonly bytes: Uint8Array;
 }
 
-/** Options of `SealPool.acquire`. */
 export interface AcquireOptions extends AbortOptions {
   /** Whether the last free slot is left to others, for work that may be held up for long. @defaultValue false */
   readonly leavesOne?: boolean | undefined;
@@ -166,10 +162,10 @@ export class SealPool implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    this.#waiters.rejectAll(closed());
-    this.#yielding.rejectAll(closed());
+    this.#waiters.rejectAll(closedError());
+    this.#yielding.rejectAll(closedError());
     try {
-      await this.#scheduler.close(closed());
+      await this.#scheduler.close(closedError());
     } finally {
       if (this.#keys !== undefined) new Uint8Array(this.#keys).fill(0);
     }
@@ -209,21 +205,9 @@ export class SealPool implements AsyncDisposable {
   }
 
   #check(signal: AbortSignal | undefined): void {
-    if (this.#closing !== undefined) throw closed();
+    if (this.#closing !== undefined) throw closedError();
     signal?.throwIfAborted();
   }
-}
-
-function closed(): BackupError {
-  return new BackupError('CLOSED', 'this seal pool is closed');
-}
-
-/** How a pool is laid out. */
-interface SealPoolPlan {
-  readonly threads: number;
-  readonly geometry: SlotGeometry;
-  readonly slots: number;
-  readonly level: number;
 }
 
 const MIB = 1024 * 1024;
@@ -234,7 +218,7 @@ const MAX_THREADS = 256;
 const TASK_BYTES = MIB;
 
 /** @throws TypeError for an option that is out of range */
-function planSealPool(options: SealPoolOptions): SealPoolPlan {
+function planSealPool(options: SealPoolOptions) {
   const blockSize = integerArgument('blockSize', options.blockSize, 1, MAX_RAW_LENGTH[RecordKind.block]);
   const threads = integerArgument(
     'threads',

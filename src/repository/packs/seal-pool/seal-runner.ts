@@ -37,7 +37,7 @@ interface Pending {
   reject(error: unknown): void;
 }
 
-const closedError = () => new BackupError('CLOSED', 'this seal pool is closed');
+export const closedError = () => new BackupError('CLOSED', 'this seal pool is closed');
 
 /** All objects of a thread are short-lived: by default some hundred megabytes of them would gather. */
 const YOUNG_GENERATION_MB = 2;

@@ -6,7 +6,6 @@ import { maxStoredLength, sealRecordInto } from '../record-sealing.ts';
 
 /** What a worker does: the shared memory of slots, the tasks on their blocks, and the messages that ask for them. */
 
-/** What a worker is started with. */
 export interface SealSetup {
   readonly slots: readonly SharedArrayBuffer[];
   readonly geometry: SlotGeometry;
@@ -128,7 +127,6 @@ function seal(memory: SlotMemory, block: number, length: number, { recordKey, le
   memory.setResult(block, storedLength, codec);
 }
 
-/** How a slot is divided. */
 export interface SlotGeometry {
   /** The most bytes of a block. */
   readonly blockSize: number;

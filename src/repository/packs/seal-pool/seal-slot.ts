@@ -17,16 +17,14 @@ export interface SlotState {
 export class SealSlot {
   /** Plaintext goes here: block `i` at `i * blockSize`. Shared memory. */
   readonly input: Uint8Array;
-  /** @internal */
   readonly state: SlotState;
-  /** Bytes of each block, as given to `identify`. @internal */
+  /** Bytes of each block, as given to `identify`. */
   lengths: readonly number[] | undefined;
-  /** Whether each block has an id: blocks of zeroes have none. @internal */
+  /** Whether each block has an id: blocks of zeroes have none. */
   identified: readonly boolean[] = [];
   readonly #onRelease: (state: SlotState) => void;
   #released = false;
 
-  /** @internal */
   constructor(state: SlotState, onRelease: (state: SlotState) => void) {
     this.state = state;
     this.input = state.memory.input;
