@@ -7,8 +7,8 @@ import type { RepositoryContext } from '../context/repository-context.ts';
 import { packKey } from '../format/object-keys.ts';
 import { listPacks } from '../prune/pack-listing.ts';
 import { checkPack, type ExpectedPack } from './pack-check.ts';
-import { Patience } from './patience.ts';
 import type { ReplicaDamage } from './verify-options.ts';
+import { VerifyRetries } from './verify-retries.ts';
 
 /** What the members of a target are compared with. */
 export interface MemberChecksParts {
@@ -38,7 +38,7 @@ export async function checkMembers(
   const [first, ...others] = members ?? [];
   if (first === undefined) return [];
   const patient = ({ target }: TargetMember) =>
-    new Patience(new MeteredTarget(target), parts.signal, parts.clock).target;
+    new VerifyRetries(new MeteredTarget(target), parts.signal, parts.clock).target;
   const damaged: ReplicaDamage[] = [];
   for (const member of others) {
     try {

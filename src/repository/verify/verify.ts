@@ -20,7 +20,6 @@ import { readLoggedPacks } from './log-audit.ts';
 import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
 import { type ExpectedPack, expectedPacks, PackChecks } from './pack-check.ts';
-import { Patience } from './patience.ts';
 import { checkSmallObjects, type SmallObjects } from './small-objects.ts';
 import { leastRecentlyVerified, VerifiedTimes } from './verified-times.ts';
 import {
@@ -30,6 +29,7 @@ import {
   type VerifyOptions,
   type VerifyResult,
 } from './verify-options.ts';
+import { VerifyRetries } from './verify-retries.ts';
 
 /**
  * Verification: whether a repository is as it should be. Each phase has a file of its own: `format` and key slots
@@ -86,7 +86,7 @@ class Verification {
   readonly #options: CheckedVerifyOptions;
   readonly #tuning: VerifyTuning;
   readonly #signal: AbortSignal;
-  readonly #patience: Patience;
+  readonly #retries: VerifyRetries;
   /** The context's, with calls that are tried again. */
   readonly #target: CloudTarget;
   readonly #records: RecordStore;
@@ -99,9 +99,9 @@ class Verification {
     this.#options = options;
     this.#tuning = tuning;
     this.#signal = signal;
-    this.#patience = new Patience(context.target, signal, tuning.clock);
-    this.#target = this.#patience.target;
-    const insist = <T>(work: () => Promise<T>) => this.#patience.with(work);
+    this.#retries = new VerifyRetries(context.target, signal, tuning.clock);
+    this.#target = this.#retries.target;
+    const insist = <T>(work: () => Promise<T>) => this.#retries.with(work);
     this.#records = freshRecords(context, { target: this.#target, insist, signal });
     this.#damages = new DamageReport(this.#records);
     this.#progress = new ProgressReporter(options.onProgress);
@@ -120,12 +120,12 @@ class Verification {
     this.#progress.begin('log');
     const state = await this.#catchUp();
     const backups = selected(state, this.#options.backups);
-    const small = await this.#patience.with(() => checkSmallObjects(this.#context, this.#target, { signal }));
+    const small = await this.#retries.with(() => checkSmallObjects(this.#context, this.#target, { signal }));
     this.#progress.begin('listing');
     const listing = await listPacks({ target: this.#target }, { signal });
     this.#progress.begin('log');
     const fraction = this.#fractionOf(listing);
-    const { packs: logged, save: saveLogMark } = await this.#patience.with(() =>
+    const { packs: logged, save: saveLogMark } = await this.#retries.with(() =>
       readLoggedPacks(this.#context, this.#target, { fraction, signal }),
     );
     const parts = { target: this.#target, records: this.#records, damages: this.#damages, signal };
@@ -144,7 +144,7 @@ class Verification {
   }
 
   #catchUp(): Promise<LogState> {
-    return this.#patience.with(() => this.#context.log.catchUp({ signal: this.#signal }));
+    return this.#retries.with(() => this.#context.log.catchUp({ signal: this.#signal }));
   }
 
   /** Of the data, and so of the log, where `maxBytes` says how much. */

@@ -11,7 +11,7 @@ const REQUESTS_AT_A_TIME = 32;
  * Repeats requests of a verification that fail in a way that may pass. Such a failure says nothing about what is stored: after
  * the last attempt the verification fails with it, and it never counts as damage.
  */
-export class Patience {
+export class VerifyRetries {
   /** The target, with retries and a limit of concurrent requests. */
   readonly target: CloudTarget;
   readonly #policy: RetryPolicy;
