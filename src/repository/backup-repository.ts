@@ -44,11 +44,17 @@ import {
 } from './list-options.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogDamage } from './log/open-log.ts';
-import { checkCreateOptions, checkOpenOptions } from './open/check-options.ts';
 import { createRepository } from './open/create-repository.ts';
 import { type KeySlots, keySlotsOf } from './open/key-slots.ts';
 import { openOrCreate, openRepository } from './open/open-repository.ts';
-import { type CheckedTuning, type CreateOptions, checkTuning, type OpenOptions } from './open/repository-options.ts';
+import {
+  type CheckedTuning,
+  type CreateOptions,
+  checkCreateOptions,
+  checkOpenOptions,
+  checkTuning,
+  type OpenOptions,
+} from './open/repository-options.ts';
 import { prune } from './prune/prune.ts';
 import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prune-options.ts';
 import { BackupImage } from './restore/backup-image.ts';
@@ -98,7 +104,6 @@ export class BackupRepository implements AsyncDisposable {
   readonly #context: RepositoryContext;
   readonly #jobs: BackupJobs;
   readonly #tuning: CheckedTuning;
-  /** Images that are open. */
   readonly #images = new Set<BackupImage>();
   #closing: Promise<void> | undefined;
 

@@ -1,10 +1,11 @@
-import { type AbortOptions, abortable } from '../../common/abort.ts';
+import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
-import { metered, type RequestBudget, RequestMeter } from '../../targets/decorators/request-meter.ts';
+import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
 import { SealPool } from '../packs/seal-pool/seal-pool.ts';
+import type { GroupOptions } from './backup-job.ts';
 import { planBackup } from './backup-plan.ts';
 import { BackupSession, type StoringOptions } from './backup-session.ts';
 import { DedupIndex } from './dedup-index.ts';
@@ -33,12 +34,6 @@ export interface JobSettings extends StoringOptions {
   readonly compressionLevel: number | undefined;
   readonly sealMemoryBytes: number | undefined;
   readonly workerUrl: URL | undefined;
-}
-
-/** Options of all jobs of one session. */
-export interface StartOptions extends AbortOptions {
-  readonly budget?: RequestBudget | undefined;
-  readonly outageMs?: number | undefined;
 }
 
 /** One backup of a session. */
@@ -72,7 +67,7 @@ export class BackupJobs {
   }
 
   /** Starts backups that are committed together: one of each volume, all frozen at one instant. */
-  async start(requests: readonly JobRequest[], options: StartOptions): Promise<JobHandle[]> {
+  async start(requests: readonly JobRequest[], options: GroupOptions): Promise<JobHandle[]> {
     checkRequests(requests);
     options.signal?.throwIfAborted();
     const progress = new JobProgress();
@@ -94,7 +89,6 @@ export class BackupJobs {
     return [...this.running].find((job) => job.id === id);
   }
 
-  /** Cancels the jobs of a session. */
   async cancelSession(seq: number): Promise<void> {
     const jobs = [...this.running].filter((job) => job.session === seq);
     await Promise.all(jobs.map((job) => job.cancel()));
@@ -174,7 +168,6 @@ export class BackupJobs {
     }
   }
 
-  /** Decides what has to be stored of each volume. */
   async #prepare(
     context: RepositoryContext,
     session: BackupSession,

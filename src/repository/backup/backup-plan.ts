@@ -69,7 +69,7 @@ export async function planBackup(request: PlanRequest): Promise<BackupPlan> {
     // What wrote past the volume once may have done so anywhere, so all unchanged blocks are read and compared.
     const blocks = missed.join(', ');
     const message = `change tracking reported blocks ${blocks} as unchanged, but they have changed; all contents were compared instead`;
-    base.fetchFromNowOn();
+    base.isFetched = true;
     return compared(base, 'tracking-wrong', [new BackupError('CHANGE_TRACKING_WRONG', message)]);
   }
   for (const range of unchanged) await markInherited(snapshot, base, range);

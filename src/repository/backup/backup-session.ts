@@ -133,11 +133,6 @@ export class BackupSession {
     };
   }
 
-  /** Sends what has been gathered, and resolves when the store has everything. */
-  async flush(): Promise<void> {
-    await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
-  }
-
   /**
    * Sends intercepted blocks before long, however few they are. A lazy job gathers them slowly, and their pre-images take
    * up room until they are stored.
@@ -164,7 +159,7 @@ export class BackupSession {
 
   /** Sends everything, and resolves with what the commit says of it when the store has all of it. */
   async upload(): Promise<UploadedPacks> {
-    await this.flush();
+    await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
     const own = this.#ownPacks();
     const listed = await commitPacks(this.#context, this.packs.swept, own);
     // All other packs that the maps name are held by the pinned bases (P3).
@@ -232,8 +227,7 @@ export class BackupSession {
  * the store has everything that `writer` was given.
  *
  * @param writer - a writer of the session: a table is in a pack of the session itself, which the entry lists
- * @param packs - all packs, each acknowledged, those that `writer` has stored and those of adopted sessions included
- * @throws what `writer` throws
+ * @param packs - all packs, each acknowledged, those that `writer` has stored included
  */
 export async function commitPacks(
   context: Pick<RepositoryContext, 'keys'>,

@@ -4,7 +4,6 @@ import { BackupError } from '../../common/errors.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { RecordReader } from '../format/record.ts';
 import { BlockMap } from '../map/block-map.ts';
-import type { BaseContents } from './block-pipeline.ts';
 import { damagedBlocksOf } from './quarantined-base.ts';
 
 /** The record is not in memory. Thrown and caught in this file only: a map takes `undefined` for zeroes. */
@@ -16,10 +15,11 @@ const NOT_IN_MEMORY = new BackupError('OBJECT_NOT_FOUND', 'not in memory');
  * If change tracking says what was written, comparing only saves storing blocks that were overwritten with what they held. For
  * that the map's nodes are used if they are in memory, but not fetched: a request costs more than it saves.
  */
-export class ComparedBase implements BaseContents {
+export class ComparedBase {
   readonly map: BlockMap;
   readonly #inMemory: BlockMap;
-  #isFetched: boolean;
+  /** Whether nodes are fetched: so also from when change tracking turns out to be wrong, and contents are compared. */
+  isFetched: boolean;
   readonly #context: RepositoryContext;
   readonly #size: number;
   /** A bit for each block that is the same as in the base. */
@@ -27,17 +27,21 @@ export class ComparedBase implements BaseContents {
 
   constructor(context: RepositoryContext, map: BlockMap, options: { size: number; isFetched: boolean }) {
     this.map = map;
-    this.#isFetched = options.isFetched;
+    this.isFetched = options.isFetched;
     this.#inMemory = inMemory(context, map);
     this.#context = context;
     this.#size = options.size;
     this.#same = new Uint8Array(Math.ceil(options.size / map.descriptor.blockSize / 8));
   }
 
+  /**
+   * The content id of each block of a range; `undefined` for a block of zeroes; `'unknown'` for one that was lost, is
+   * damaged, or would cost more to look up than to store again.
+   */
   async idsOf(
     firstBlock: number,
     blockCount: number,
-    { signal, mayFetch = this.#isFetched }: AbortOptions & { readonly mayFetch?: boolean },
+    { signal, mayFetch = this.isFetched }: AbortOptions & { readonly mayFetch?: boolean },
   ): Promise<(Uint8Array | undefined | 'unknown')[]> {
     const { geometry } = this.map;
     const inBase = Math.max(0, Math.min(blockCount, geometry.blockCount - firstBlock));
@@ -61,11 +65,7 @@ export class ComparedBase implements BaseContents {
     return ids;
   }
 
-  /** Change tracking has turned out to be wrong: from now on contents are compared, and nodes are fetched for it. */
-  fetchFromNowOn(): void {
-    this.#isFetched = true;
-  }
-
+  /** Notes that a block was read and does not differ from the base. */
   same(block: number): void {
     this.#same[block >>> 3]! |= 1 << (block & 7);
   }

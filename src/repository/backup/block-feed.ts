@@ -63,7 +63,7 @@ export class BlockFeed {
   /** Reports that blocks were preserved. */
   preserved({ firstBlock, blockCount }: BlockRange): void {
     this.#preserved.push({ at: firstBlock, end: firstBlock + blockCount });
-    this.#wakeAll();
+    this.look();
   }
 
   /** Looks for blocks that were preserved before anything reported them. */
@@ -74,23 +74,24 @@ export class BlockFeed {
 
   sweep(): void {
     this.#isSweeping = true;
-    this.#wakeAll();
+    this.look();
   }
 
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
-    this.#wakeAll();
+    this.look();
   }
 
-  /** Makes waiting calls of `take` look again, after blocks changed their state elsewhere. */
+  /** Makes waiting calls of `take` look again, after blocks changed their state. */
   look(): void {
-    this.#wakeAll();
+    this.#wake.resolve();
+    this.#wake = Promise.withResolvers();
   }
 
   /** Ends the feed: `take` gives nothing more. */
   end(): void {
     this.#isEnded = true;
-    this.#wakeAll();
+    this.look();
   }
 
   /**
@@ -107,7 +108,7 @@ export class BlockFeed {
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {
         claim(batch);
-        if (this.isExhausted) this.#wakeAll(); // The other waiting calls can return.
+        if (this.isExhausted) this.look(); // The other waiting calls can return.
         return batch;
       }
       if (this.#hasMoreToLookAt(lane)) continue;
@@ -120,11 +121,6 @@ export class BlockFeed {
     if (this.#isPaused) return false;
     if (this.#preservedFrom < this.#preserved.length) return true;
     return lane === undefined && this.#isSweeping && this.#sweep.at < this.#sweep.end;
-  }
-
-  #wakeAll(): void {
-    this.#wake.resolve();
-    this.#wake = Promise.withResolvers();
   }
 
   #nextPreserved(): Batch | undefined {

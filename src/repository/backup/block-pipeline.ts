@@ -1,4 +1,3 @@
-import type { AbortOptions } from '../../common/abort.ts';
 import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -8,6 +7,7 @@ import { RecordKind } from '../format/record.ts';
 import type { PackWriter } from '../packs/pack-writer.ts';
 import type { SealedBlock, SealPool } from '../packs/seal-pool/seal-pool.ts';
 import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';
+import type { ComparedBase } from './base-comparison.ts';
 import { BatchReader } from './batch-reader.ts';
 import type { BlockEntries } from './block-entries.ts';
 import { type Batch, type BlockFeed, blocksOf, type Lane } from './block-feed.ts';
@@ -20,32 +20,13 @@ export interface PipelineParts {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
   /** The contents of the base: a block that is the same there is not stored again. */
-  readonly base: BaseContents | undefined;
+  readonly base: ComparedBase | undefined;
   readonly pool: SealPool;
   readonly packs: Readonly<Record<Lane, PackWriter>>;
   readonly entries: BlockEntries;
   readonly dedup: SessionDedup;
   readonly progress: JobProgress;
   readonly signal: AbortSignal;
-}
-
-/** The contents of the base's blocks, where finding them out costs less than storing the blocks again. */
-export interface BaseContents {
-  /**
-   * The content id of each block of a range; `undefined` for a block of zeroes; `'unknown'` for one that was lost, is
-   * damaged, or would cost more to look up than to store again.
-   */
-  idsOf(firstBlock: number, blockCount: number, options: AbortOptions): Promise<(Uint8Array | undefined | 'unknown')[]>;
-  /** Notes that a block was read and does not differ from the base. */
-  same(block: number): void;
-}
-
-/** What a pipeline has done so far. */
-export interface PipelineTally {
-  /** Sealed bytes of blocks whose content was new. */
-  newBytes: number;
-  /** Blocks that differ from the base; without a base, all that are not zeroes. */
-  changedBlocks: number;
 }
 
 /** A call that has killed this many threads is given up: it would kill all others too. */
@@ -61,7 +42,11 @@ const MAX_GAP_BLOCKS = 64;
  * A pipeline lives as long as its {@link VolumeBackup}.
  */
 export class BlockPipeline {
-  readonly tally: PipelineTally = { newBytes: 0, changedBlocks: 0 };
+  /**
+   * `newBytes`: sealed bytes of blocks whose content was new. `changedBlocks`: blocks that differ from the base; without a
+   * base, all that are not zeroes.
+   */
+  readonly tally = { newBytes: 0, changedBlocks: 0 };
   readonly #parts: PipelineParts;
   readonly #reader: BatchReader;
   /** By the key of a pack: the blocks that are safe once the store has the pack. */

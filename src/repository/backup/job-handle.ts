@@ -30,7 +30,6 @@ export interface SharedParts {
 export interface JobParts extends SharedParts {
   readonly id: string;
   readonly volume: string;
-  /** The number of its session. */
   readonly session: number;
   readonly backup: VolumeBackup;
   readonly result: Promise<BackupResult>;
@@ -45,6 +44,9 @@ export class JobHandle implements BackupJob {
   readonly id: string;
   readonly volume: string;
   readonly snapshot: VolumeSnapshot;
+  /** The number of its session. */
+  readonly session: number;
+  readonly backup: VolumeBackup;
   readonly #parts: JobParts;
   readonly #done: Promise<BackupResult>;
   #ended: 'committed' | 'failed' | 'cancelled' | undefined;
@@ -60,6 +62,8 @@ export class JobHandle implements BackupJob {
     this.id = parts.id;
     this.volume = parts.volume;
     this.snapshot = parts.backup.snapshot;
+    this.session = parts.session;
+    this.backup = parts.backup;
     // The end is reported before the promise settles: after that the host's callback is never called again.
     this.#done = parts.result.then(
       (result) => {
@@ -170,21 +174,11 @@ export class JobHandle implements BackupJob {
     return this.cancel();
   }
 
-  /** As `cancel`, with another reason. @internal */
+  /** As `cancel`, with another reason. */
   async abandon(reason: unknown): Promise<void> {
     if (this.#ended !== undefined) return;
     this.#parts.ending.cancel(reason);
     await this.#done.catch(() => {});
-  }
-
-  /** @internal */
-  get session(): number {
-    return this.#parts.session;
-  }
-
-  /** @internal */
-  get backup(): VolumeBackup {
-    return this.#parts.backup;
   }
 
   get #phase(): string {

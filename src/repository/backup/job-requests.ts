@@ -65,11 +65,7 @@ export function checkRequests(requests: readonly JobRequest[]): void {
     throw new TypeError(
       `volume ${JSON.stringify(twice)} is in the group twice: give each source a volume name of its own`,
     );
-  checkCommitSize(
-    requests.map(({ source, options: { volume, metadata } }) => {
-      return { volume, metadata, blockCount: Math.ceil(source.size / source.blockSize) };
-    }),
-  );
+  checkCommitSize(requests);
 }
 
 /** @throws TypeError */
@@ -136,13 +132,6 @@ export function checkSource(source: BackupSource): void {
   throw new TypeError(`source must be a CopyOnWriteVolume or a VolumeSnapshot, not ${described(source)}`);
 }
 
-/** What determines the size of one backup in a commit entry. */
-interface CommitPart {
-  readonly volume: string;
-  readonly metadata: Readonly<Record<string, string>> | undefined;
-  readonly blockCount: number;
-}
-
 /** The entry's own fields, its seal, 64 packs and some tables. */
 const OTHER_COMMIT_BYTES = 64 * 1024;
 /** A run chunk in a descriptor, and the least number of entries of a full chunk. */
@@ -157,17 +146,17 @@ const DESCRIPTOR_BYTES = 256;
  *
  * @throws `LIMIT_EXCEEDED`
  */
-function checkCommitSize(parts: readonly CommitPart[]): void {
-  const bytes = parts.reduce((sum, part) => sum + mostBytes(part), OTHER_COMMIT_BYTES);
+function checkCommitSize(requests: readonly JobRequest[]): void {
+  const bytes = requests.reduce((sum, request) => sum + mostBytes(request), OTHER_COMMIT_BYTES);
   if (bytes <= MAX_ENTRY_BYTES) return;
   throw new BackupError(
     'LIMIT_EXCEEDED',
-    `the commit of these ${parts.length} backups may take ${bytes} bytes, and a log entry has at most ${MAX_ENTRY_BYTES}: ` +
+    `the commit of these ${requests.length} backups may take ${bytes} bytes, and a log entry has at most ${MAX_ENTRY_BYTES}: ` +
       'give them less metadata, or put fewer volumes into one group',
   );
 }
 
-function mostBytes({ volume, metadata = {}, blockCount }: CommitPart): number {
+function mostBytes({ source, options: { volume, metadata = {} } }: JobRequest): number {
   const id = 'f'.repeat(32);
   const most = Number.MAX_SAFE_INTEGER;
   const record: BackupRecord = {
@@ -183,6 +172,7 @@ function mostBytes({ volume, metadata = {}, blockCount }: CommitPart): number {
     metadata,
     stats: { storedBytes: most, changedBlocks: most },
   };
+  const blockCount = Math.ceil(source.size / source.blockSize);
   const chunks = MAX_RUNS + Math.ceil(Math.min(MAX_RUN_ENTRIES, blockCount) / FULL_CHUNK_ENTRIES);
   return encodeMsgpack(backupPlain(record)).length + DESCRIPTOR_BYTES + chunks * CHUNK_REF_BYTES;
 }

@@ -33,21 +33,16 @@ export interface OpenedSession {
   readonly parts: readonly PinnedPart[];
 }
 
-/** The signal is the job's. */
-export interface OpenSessionOptions extends AbortOptions {
-  /** Fence the sessions that hold one of the volumes. */
-  readonly takeOver: boolean;
-}
-
 /**
  * Appends an `open` entry that pins a base for each volume. The bases are chosen on the very state that the entry follows.
  *
+ * @param options - with `takeOver`, the sessions that hold one of the volumes are fenced
  * @throws `VOLUME_BUSY`, `BACKUP_NOT_FOUND`, `BACKUP_FORGOTTEN` (of a base), `COMMIT_UNKNOWN`, and what the log throws
  */
 export async function openSession(
   context: RepositoryContext,
   parts: readonly SessionPart[],
-  { signal, takeOver }: OpenSessionOptions,
+  { signal, takeOver }: AbortOptions & { readonly takeOver: boolean },
 ): Promise<OpenedSession> {
   const { repositoryId } = context.format;
   const { insist = once } = context;

@@ -61,12 +61,7 @@ export class OutageRetries {
     return oldest && { since: oldest.since, error: oldest.error };
   }
 
-  /**
-   * Repeats `work` while it fails in a way that may pass, with pauses that grow up to half a minute.
-   *
-   * @param mayPass - whether a failure may pass by itself
-   * @throws the last failure when the time is over; `signal.reason`
-   */
+  /** @throws the last failure when the time is over; `signal.reason` */
   async run<T>(work: () => Promise<T>, mayPass: (error: unknown) => boolean = isOutage): Promise<T> {
     const { signal, onChange } = this.#options;
     let wait: Wait | undefined;

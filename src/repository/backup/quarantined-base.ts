@@ -25,10 +25,8 @@ import type { RecordStore } from '../packs/record-store.ts';
  */
 
 /**
- * The blocks of a map whose content is in packs that are in quarantine, ascending: they have to be stored again as if they had
- * been written to. If a node or run can't be read any more, all blocks that it covers count.
- *
- * @throws what the target throws
+ * The blocks of a map whose content is in packs that are in quarantine, ascending: they have to be stored again. If a node or
+ * run can't be read any more, all blocks that it covers count.
  */
 export async function damagedBlocksOf(
   context: RepositoryContext,
@@ -38,12 +36,7 @@ export async function damagedBlocksOf(
   return (await examined(context, map, options)).blocks;
 }
 
-/**
- * Whether a node or run of a map that is in quarantine can't be read any more. Then a backup can't share the map: it writes
- * one of its own, as if it had no base.
- *
- * @throws what the target throws
- */
+/** Whether a node or run of a map can't be read any more. Then a backup writes a map of its own, as if it had no base. */
 export async function needsRebuild(context: RepositoryContext, map: BlockMap, options: AbortOptions): Promise<boolean> {
   return (await examined(context, map, options)).isBroken;
 }

@@ -145,11 +145,7 @@ export function dropSession(repository: Uint8Array, session: number): void {
   held.delete(heldKey(repository, session));
 }
 
-/**
- * Open sessions that are known not to be held by any process any more.
- *
- * @param self - this process as the owner of its sessions
- */
+/** Open sessions that are known not to be held by any process any more. */
 export function deadSessions(state: LogState, repository: Uint8Array, self: string): number[] {
   const isDead = (session: Session) => livenessOf(session, repository, self) === 'dead';
   return [...state.sessions.values()].filter(isDead).map(({ seq }) => seq);

@@ -51,6 +51,8 @@ const MAX_BATCH_BYTES = 1024 * 1024;
  */
 export class VolumeBackup {
   readonly plan: BackupPlan;
+  readonly base: ComparedBase | undefined;
+  readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
   readonly entries: BlockEntries;
   readonly pipeline: BlockPipeline;
@@ -62,6 +64,8 @@ export class VolumeBackup {
     const { snapshot, session, pool, plan, context, progress, signal } = parts;
     this.#parts = parts;
     this.plan = plan;
+    this.base = plan.base;
+    this.snapshot = snapshot;
     const { blockCount } = snapshot.states;
     const batchBlocks = Math.min(pool.blocksPerSlot, Math.max(1, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
     this.feed = new BlockFeed(snapshot.states, batchBlocks);
@@ -78,14 +82,6 @@ export class VolumeBackup {
       signal,
     });
     session.storedListeners.push((key) => this.pipeline.packStored(key));
-  }
-
-  get snapshot(): VolumeSnapshot {
-    return this.#parts.snapshot;
-  }
-
-  get base(): ComparedBase | undefined {
-    return this.plan.base;
   }
 
   /** Whether a block is known not to differ from the base. */

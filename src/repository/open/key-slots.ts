@@ -12,8 +12,7 @@ import { slotKey } from '../format/object-keys.ts';
 import type { Decision } from '../log/entries/decision.ts';
 import { decideSlotAddition } from '../log/entries/keys.ts';
 import { createObject, type Pacing } from './create-object.ts';
-import { examineSlot } from './examine-slot.ts';
-import { listSlots, recordedSlots, withNamed } from './stored-slots.ts';
+import { examineSlot, listSlots, recordedSlots, withNamed } from './stored-slots.ts';
 
 /*
  * Key slots are objects, but the log decides which of them may be removed (decision 037). Two hosts that each remove one of the

@@ -13,10 +13,15 @@ import { LogReader } from '../log/log-reader.ts';
 import { LogWriter } from '../log/log-writer.ts';
 import { type LogDamage, type Prefetched, prefetchLog } from '../log/open-log.ts';
 import { RecordStore } from '../packs/record-store.ts';
-import { type CheckedOpen, checkOpenOptions } from './check-options.ts';
 import { type CreationTuning, createRepository } from './create-repository.ts';
 import { FORMAT_ADVICE, type FoundFormat, readFormat, recoverFormat } from './find-format.ts';
-import type { CheckedTuning, NewRepositoryOptions, OpenOptions } from './repository-options.ts';
+import {
+  type CheckedOpen,
+  type CheckedTuning,
+  checkOpenOptions,
+  type NewRepositoryOptions,
+  type OpenOptions,
+} from './repository-options.ts';
 import { listSlots, withNamed } from './stored-slots.ts';
 
 /**

@@ -6,15 +6,9 @@ import type { LogState, Session } from '../format/log-state.ts';
 import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 
 /**
- * Computes how long ago things happened, which decides what a prune tries (P8). No age is the difference of two hosts' clocks:
- *
- * - If the store has a clock, the time of an event is the store's modification time of the object that records it: of the log
- *   entry, or of the newest pack of a session. The present is what the store's clock shows.
- * - If it has none, only times that a pruner wrote are compared with this pruner's clock. An event that another host dated
- *   counts from the first collection that saw it.
- *
- * An event whose time is unknown or lies in the future has the age 0 and has to be dated anew by a collection: from then on it
- * counts from that entry, whichever process prunes next.
+ * Computes how long ago things happened, which decides what a prune tries (P8). If the store has a clock, the time of an event
+ * is the store's modification time of the object that records it: of the log entry, or of the newest pack of a session. If it
+ * has none, only times that a pruner wrote are compared with this pruner's clock.
  */
 export class Ages {
   /** Whether {@link Ages.now} is the time of the store's clock. */
@@ -118,7 +112,6 @@ export class Ages {
   }
 }
 
-/** How long ago something happened. */
 export interface Age {
   /** Milliseconds, at least 0. */
   readonly ms: number;

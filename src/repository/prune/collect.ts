@@ -105,7 +105,7 @@ async function mark(run: PruneRun, state: LogState, packs: LivePacks): Promise<M
   run.begin('marking', listing.bytes);
   const tables = await readTables(context, state, options);
   const needed = await neededOf(context, state, packs, options);
-  run.advance(listing.bytes);
+  run.progress.advance(listing.bytes);
   return { ...needed, listing, tables, packs };
 }
 
@@ -119,7 +119,7 @@ async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise
     listed: listing.packs,
     tables,
     ...times,
-    spare: listing.locked(run.now),
+    spare: listing.locked(run.ages.now),
   };
 }
 

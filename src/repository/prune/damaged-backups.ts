@@ -46,7 +46,8 @@ export async function neededOf(
       if (own.named.has(packKey(relocation.pack))) damaged.push({ backup, error });
     }
   }
-  return { ...live, damaged: damaged.map(reported), neededThrough: neededThrough(state, damaged, tables) };
+  const reported = damaged.map(({ backup: { id, volume }, error }) => ({ id, volume, error }));
+  return { ...live, damaged: reported, neededThrough: neededThrough(state, damaged, tables) };
 }
 
 function neededThrough(
@@ -63,8 +64,4 @@ function neededThrough(
     if (pack.session <= through) through = Math.max(through, location.pack.session);
   }
   return through;
-}
-
-function reported({ backup: { id, volume }, error }: DamagedMap): DamagedBackup {
-  return { id, volume, error };
 }

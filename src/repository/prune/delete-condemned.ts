@@ -35,7 +35,7 @@ export async function deleteCondemned(run: PruneRun, state: LogState, found: Fou
     const key = packKey(pack);
     if (run.deleted.has(key)) continue;
     // A correct collector never condemns a pack that a live map needs. If it happened all the same, this is the last copy.
-    const mayGo = (await isGraceOver(run, by)) && !live.has(key) && !isLocked(pack.retainUntil, run.now);
+    const mayGo = (await isGraceOver(run, by)) && !live.has(key) && !isLocked(pack.retainUntil, run.ages.now);
     if (mayGo) due.push(pack);
     else waitingBytes += pack.size;
   }
@@ -48,7 +48,7 @@ export async function deleteCondemned(run: PruneRun, state: LogState, found: Fou
     run.result.freedBytes += bytesOf(free);
     run.result.deletedObjects += free.length;
     waitingBytes += bytesOf(batch) - bytesOf(free);
-    run.advance(bytesOf(batch));
+    run.progress.advance(bytesOf(batch));
   }
   run.result.waitingBytes = waitingBytes;
 }
@@ -68,7 +68,7 @@ async function unlocked(run: PruneRun, packs: readonly ListedPack[]): Promise<Li
   const free: ListedPack[] = [];
   const look = async (pack: ListedPack) => ({ pack, info: await run.context.target.stat(packKey(pack), { signal }) });
   for await (const { pack, info } of mapConcurrently(packs, look, STATS_AT_A_TIME)) {
-    if (!isLocked(info?.retainUntil, run.now)) free.push(pack);
+    if (!isLocked(info?.retainUntil, run.ages.now)) free.push(pack);
   }
   return free;
 }
@@ -90,7 +90,7 @@ export async function deleteProbes(run: PruneRun): Promise<void> {
   for await (const { key, modifiedAt, size, retainUntil } of target.list(PROBES_PREFIX, { signal })) {
     await yieldToEventLoop();
     const ageMs = run.ages.ofObject(modifiedAt);
-    if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.now)) continue;
+    if (ageMs === undefined || ageMs < PROBE_MS || isLocked(retainUntil, run.ages.now)) continue;
     keys.push(key);
     run.result.freedBytes += size;
   }

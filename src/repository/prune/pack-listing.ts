@@ -1,5 +1,4 @@
 import { StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
-import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { PACKS_PREFIX, packKey, parsePackKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
@@ -36,8 +35,9 @@ export async function listPacks(
   const steps = new StepCounter();
   for await (const info of target.list(PACKS_PREFIX, { signal })) {
     if (steps.isDue()) await yieldToEventLoop();
-    const pack = listedPack(info);
-    if (pack === undefined) continue;
+    const name = parsePackKey(info.key);
+    if (name === undefined) continue;
+    const pack = { ...name, size: info.size, retainUntil: info.retainUntil };
     packs.push(pack);
     if (pack.retainUntil !== undefined) locks.push(pack);
     sizes.set(info.key, info.size);
@@ -62,9 +62,4 @@ function withPack(life: SessionLife | undefined, at: number, ages: Ages): Sessio
 /** Whether an object lock still holds. */
 export function isLocked(retainUntil: Date | undefined, now: number): boolean {
   return retainUntil !== undefined && retainUntil.getTime() > now;
-}
-
-function listedPack({ key, size, retainUntil }: ObjectInfo): ListedPack | undefined {
-  const pack = parsePackKey(key);
-  return pack && { ...pack, size, retainUntil };
 }

@@ -30,27 +30,17 @@ export class PruneRun {
   readonly deleted = new Set<string>();
   /** Whether a log entry found no space in the store. */
   isFull = false;
-  readonly #progress: ProgressReporter;
+  readonly progress: ProgressReporter;
 
   constructor(context: RepositoryContext, options: CheckedPruneOptions, ages: Ages) {
     this.context = context;
     this.options = options;
     this.ages = ages;
-    this.#progress = new ProgressReporter(options.onProgress);
+    this.progress = new ProgressReporter(options.onProgress);
   }
 
-  /** Milliseconds since 1970, by the store's clock if it has one. It decides what is tried, never what is correct. */
-  get now(): number {
-    return this.ages.now;
-  }
-
-  /** Begins a phase. @param totalBytes - bytes that the phase has to do, if that is known */
   begin(phase: string, totalBytes?: number): void {
     this.options.signal?.throwIfAborted();
-    this.#progress.begin(phase, totalBytes);
-  }
-
-  advance(bytes: number): void {
-    this.#progress.advance(bytes);
+    this.progress.begin(phase, totalBytes);
   }
 }

@@ -41,7 +41,7 @@ export async function selectCandidates(run: PruneRun, state: LogState, marking: 
   for (const pack of marking.listing.packs) {
     if (steps.isDue()) await yieldToEventLoop();
     const key = packKey(pack);
-    if (!marking.live.has(key) || isLocked(pack.retainUntil, run.now) || !mayMove(pack)) continue;
+    if (!marking.live.has(key) || isLocked(pack.retainUntil, run.ages.now) || !mayMove(pack)) continue;
     const liveBytes = Math.min(pack.size, marking.bytes.get(key) ?? 0);
     const candidate = { pack: { session: pack.session, random: pack.random }, size: pack.size, liveBytes };
     const mostBytes = repackBelow * pack.size;
@@ -51,7 +51,7 @@ export async function selectCandidates(run: PruneRun, state: LogState, marking: 
   sparse.sort((a, b) => a.liveBytes / a.size - b.liveBytes / b.size);
   const chosen = within(sparse, maxRepackBytes);
   const gain = chosen.reduce((sum, { size, liveBytes }) => sum + size - liveBytes, 0);
-  const merged = small.length >= MERGED_AT_A_TIME ? within(small, maxRepackBytes - moved(chosen)) : [];
+  const merged = small.length >= MERGED_AT_A_TIME ? within(small, maxRepackBytes - liveBytesOf(chosen)) : [];
   if (gain < minRepackGainBytes && merged.length === 0) return [];
   return [...chosen, ...merged].sort((a, b) => (packKey(a.pack) < packKey(b.pack) ? -1 : 1)); // In the order in which they were written.
 }
@@ -77,6 +77,6 @@ function within(candidates: readonly Candidate[], mostBytes: number): Candidate[
   });
 }
 
-function moved(candidates: readonly Candidate[]): number {
+export function liveBytesOf(candidates: readonly Candidate[]): number {
   return candidates.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
 }

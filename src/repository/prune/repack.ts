@@ -15,19 +15,13 @@ import type { Marking } from './collect.ts';
 import { LiveLocations } from './live-packs.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
-import { type Candidate, movable } from './repack-selection.ts';
+import { type Candidate, liveBytesOf, movable } from './repack-selection.ts';
 import { CopiedRecords, RelocationTableWriter } from './repack-writer.ts';
 
 /**
  * Repacking (P9, decision 021): live records of sparse packs are copied into new packs, a table for each old pack says where they
  * are now, and one log entry relocates to the tables and condemns the old packs.
  */
-
-/** A pack that an earlier run repacked, and whose table has to be written again. */
-interface MovedBefore {
-  readonly key: string;
-  readonly relocation: Relocation;
-}
 
 const MAX_ROUNDS = 16;
 /** An entry has at most 8 MiB, and a relocation needs about 110 bytes. */
@@ -48,10 +42,7 @@ export async function repack(
 ): Promise<LogState | undefined> {
   const { context, options } = run;
   const { repositoryId } = context.format;
-  run.begin(
-    'repacking',
-    candidates.reduce((sum, { liveBytes }) => sum + liveBytes, 0),
-  );
+  run.begin('repacking', liveBytesOf(candidates));
   const claim = new SessionClaim(context.owner, repositoryId);
   const volumes = new Map<string, string | undefined>();
   let session: number;
@@ -121,7 +112,7 @@ class Repacker {
       });
     this.#writer = writer(options.packBytes);
     this.#emptyTables = writer(EMPTY_TABLES_BYTES);
-    this.#copied = new CopiedRecords(context, this.#writer, (bytes) => run.advance(bytes));
+    this.#copied = new CopiedRecords(context, this.#writer, (bytes) => run.progress.advance(bytes));
     this.#tables = new RelocationTableWriter(context.keys, this.#writer, this.#emptyTables);
   }
 
@@ -167,7 +158,7 @@ class Repacker {
       for (const [key, { pack }] of this.#candidates) if (!mayMove(pack)) this.#candidates.delete(key);
       if (this.#candidates.size === 0) return undefined;
       const before = await this.#movedBefore(state);
-      const wanted = new Set([...this.#candidates.keys(), ...before.map(({ key }) => key)]);
+      const wanted = new Set([...this.#candidates.keys(), ...before.keys()]);
       if (this.#locations?.covers(wanted) !== true) {
         this.#locations = new LiveLocations(context, live.records, wanted);
       }
@@ -188,23 +179,23 @@ class Repacker {
    * Finds packs repacked earlier whose table is stored in a candidate, or leads to one. They get a new table that leads directly
    * to the newest locations.
    */
-  async #movedBefore(state: LogState): Promise<MovedBefore[]> {
+  async #movedBefore(state: LogState): Promise<Map<string, Relocation>> {
     const { named, records } = this.#marking.packs;
-    const found: MovedBefore[] = [];
+    const found = new Map<string, Relocation>();
     for (const [key, relocation] of state.relocations) {
       const isInside = this.#candidates.has(packKey(relocation.location.pack));
       const leads = named.has(key) ? await records.relocations.targets(relocation, this.#run.options) : [];
-      if (isInside || leads.some(({ pack }) => this.#candidates.has(packKey(pack)))) found.push({ key, relocation });
+      if (isInside || leads.some(({ pack }) => this.#candidates.has(packKey(pack)))) found.set(key, relocation);
     }
     return found;
   }
 
   /** @returns `undefined` if a candidate had to be given up */
-  async #move(locations: LiveLocations, before: readonly MovedBefore[]): Promise<Relocation[] | undefined> {
+  async #move(locations: LiveLocations, before: ReadonlyMap<string, Relocation>): Promise<Relocation[] | undefined> {
     const wanted = new Map([...this.#candidates.keys()].map((key) => [key, new Set(locations.in(key))]));
     const rowsBefore = new Map<string, RelocationRow[]>();
     const { relocations } = this.#marking.packs.records;
-    for (const { key, relocation } of before) {
+    for (const [key, relocation] of before) {
       const offsets = locations.in(key);
       // A table in a candidate may lead to records that are not live any more.
       const table = offsets.size === 0 ? undefined : await relocations.table(relocation, this.#run.options);
@@ -220,7 +211,7 @@ class Repacker {
       const rows = await this.#rowsOf(pack, locations.in(key));
       if (rows.length > 0) relocate.push(await this.#tables.write(pack, rows));
     }
-    for (const { key, relocation } of before) {
+    for (const [key, relocation] of before) {
       const rows = (rowsBefore.get(key) ?? []).map(({ offset, to }) => ({
         offset,
         to: this.#copied.location(to.pack, to.offset) ?? to,
@@ -254,10 +245,10 @@ class Repacker {
   }
 
   async #isLocked(key: string): Promise<boolean> {
-    const { context, options, now } = this.#run;
+    const { context, options, ages } = this.#run;
     if (!options.checkLocks || this.#unlocked.has(key)) return false;
     const info = await context.target.stat(key, { signal: options.signal });
-    if (info === undefined || isLocked(info.retainUntil, now)) return true;
+    if (info === undefined || isLocked(info.retainUntil, ages.now)) return true;
     this.#unlocked.add(key);
     return false;
   }

@@ -1,4 +1,4 @@
-import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { runInSteps, StepCounter, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { KnownNames, type TableRows } from '../log/entries/known-names.ts';
@@ -28,16 +28,16 @@ export interface Unreferenced {
 }
 
 /** Finds the listed packs that no log entry names. Packs of sessions with a table that can't be read are left out. */
-export function unreferenced(state: LogState, listed: readonly ListedPack[], tables: TableRows): Promise<Unreferenced> {
-  return runInSteps(counting(state, listed, tables));
-}
-
-function* counting(state: LogState, listed: readonly ListedPack[], tables: TableRows): Steps<Unreferenced> {
-  const names = yield* KnownNames.of(state, tables);
+export async function unreferenced(
+  state: LogState,
+  listed: readonly ListedPack[],
+  tables: TableRows,
+): Promise<Unreferenced> {
+  const names = await runInSteps(KnownNames.of(state, tables));
   const steps = new StepCounter();
   const bySession = new Map<number, { packs: number; bytes: number }>();
   for (const pack of listed) {
-    if (steps.isDue()) yield;
+    if (steps.isDue()) await yieldToEventLoop();
     const { session, size } = pack;
     const isCondemned = state.condemnedSessions.has(session) || state.condemned.has(packKey(pack));
     if (isCondemned || names.has(pack) || !names.isReadable(session)) continue;

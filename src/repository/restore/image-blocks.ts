@@ -4,6 +4,7 @@ import { BackupError } from '../../common/errors.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { MappedBlock } from '../format/map-descriptor.ts';
 import type { BlockSource } from './backup-reader.ts';
+import { grouped } from './restore-windows.ts';
 
 /** A block's content, `undefined` for zeroes. */
 type Content = Uint8Array | undefined;
@@ -136,7 +137,9 @@ export class ImageBlocks {
     const wanted = this.#wanted.filter(({ waiting }) => waiting > 0).sort((a, b) => a.number - b.number);
     this.#wanted = [];
     if (this.#closing.signal.aborted) return;
-    for (const group of groupsOf(wanted)) {
+    const joins = ({ number }: Block, [first]: readonly Block[], last: Block) =>
+      number - last.number <= LOOKUP_GAP_BLOCKS && number - (first as Block).number < MAX_LOOKUP_BLOCKS;
+    for (const group of grouped(wanted, joins)) {
       this.#inBackground(async () => {
         for (const found of await this.#lookUp(group)) {
           if (this.#found.push(found) === 1) setImmediate(() => this.#fetchFound());
@@ -241,25 +244,6 @@ export class WantedBlocks {
   release(): void {
     for (const block of this.#blocks) this.#giveUp(block);
   }
-}
-
-/** Groups blocks that are looked up together. */
-function* groupsOf(blocks: readonly Block[]): Generator<Block[]> {
-  let group: Block[] = [];
-  for (const block of blocks) {
-    const first = group[0];
-    const last = group.at(-1);
-    const joins =
-      first === undefined ||
-      last === undefined ||
-      (block.number - last.number <= LOOKUP_GAP_BLOCKS && block.number - first.number < MAX_LOOKUP_BLOCKS);
-    if (!joins) {
-      yield group;
-      group = [];
-    }
-    group.push(block);
-  }
-  if (group.length > 0) yield group;
 }
 
 function lostError(block: number): BackupError {

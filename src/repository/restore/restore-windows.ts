@@ -110,14 +110,18 @@ function* cutsOf(blocks: BlockSet, blockSize: number): Generator<readonly BlockR
 }
 
 /** Groups blocks with consecutive numbers, up to `mostBlocks` of them. */
-export function* neighbours<T extends { readonly block: number }>(
-  blocks: readonly T[],
-  mostBlocks: number,
+export function neighbours<T extends { readonly block: number }>(blocks: readonly T[], mostBlocks: number) {
+  return grouped(blocks, (each, { length }, last) => each.block === last.block + 1 && length + 1 <= mostBlocks);
+}
+
+/** Groups items that follow each other, as long as `joins` says that the next one belongs to the group. */
+export function* grouped<T>(
+  items: readonly T[],
+  joins: (each: T, group: readonly T[], last: T) => boolean,
 ): Generator<T[]> {
   let group: T[] = [];
-  for (const each of blocks) {
-    const last = group.at(-1);
-    if (last !== undefined && (each.block !== last.block + 1 || group.length + 1 > mostBlocks)) {
+  for (const each of items) {
+    if (group.length > 0 && !joins(each, group, group.at(-1) as T)) {
       yield group;
       group = [];
     }

@@ -124,8 +124,13 @@ export function* applyPolicy<B extends Dated>(
   for (let index = backups.length - 1; index >= 0; index--) {
     const backup = backups[index] as B;
     const isBroken = backup.isBroken === true;
-    const instant = new Instant(times[index] as number, policy.calendar);
-    const keptBy: KeptBy[] = rules.filter((rule) => rule.keeps(instant, isBroken)).map(({ name }) => name);
+    const at = times[index] as number;
+    let periods: Periods | undefined;
+    const periodsOf = () => {
+      periods ??= policy.calendar.periods(at); // When a rule first asks for them.
+      return periods;
+    };
+    const keptBy: KeptBy[] = rules.filter((rule) => rule.keeps(at, periodsOf, isBroken)).map(({ name }) => name);
     // @mutation newest-is-kept
     if (index === backups.length - 1) keptBy.push('newest');
     // @mutation newest-whole-is-kept
@@ -139,7 +144,7 @@ export function* applyPolicy<B extends Dated>(
 interface Rule {
   readonly name: RuleName;
   /** This is called once for each backup, the newest first. */
-  keeps(instant: Instant, isBroken: boolean): boolean;
+  keeps(at: number, periods: () => Periods, isBroken: boolean): boolean;
 }
 
 function rulesOf({ counts, keepWithinMs }: CheckedPolicy, reference: number): Rule[] {
@@ -147,9 +152,9 @@ function rulesOf({ counts, keepWithinMs }: CheckedPolicy, reference: number): Ru
   for (const [name, count] of counts) {
     const seen = new Set<string>();
     let given = 0;
-    const keeps = (instant: Instant, isBroken: boolean) => {
+    const keeps = (_at: number, periods: () => Periods, isBroken: boolean) => {
       if (seen.size === count) return false;
-      const period = name === 'keepLast' ? String(given++) : instant.periods[PERIOD_OF[name]];
+      const period = name === 'keepLast' ? String(given++) : periods()[PERIOD_OF[name]];
       if (seen.has(period)) return false;
       if (!isBroken) seen.add(period);
       return true;
@@ -157,26 +162,9 @@ function rulesOf({ counts, keepWithinMs }: CheckedPolicy, reference: number): Ru
     rules.push({ name, keeps });
   }
   if (keepWithinMs !== undefined) {
-    rules.push({ name: 'keepWithin', keeps: ({ at }) => reference - at <= keepWithinMs });
+    rules.push({ name: 'keepWithin', keeps: (at) => reference - at <= keepWithinMs });
   }
   return rules;
-}
-
-/** An instant whose periods are computed when a rule first asks for them. */
-class Instant {
-  readonly at: number;
-  readonly #calendar: LocalCalendar;
-  #periods: Periods | undefined;
-
-  constructor(at: number, calendar: LocalCalendar) {
-    this.at = at;
-    this.#calendar = calendar;
-  }
-
-  get periods(): Periods {
-    this.#periods ??= this.#calendar.periods(this.at);
-    return this.#periods;
-  }
 }
 
 /**

@@ -15,8 +15,7 @@ import {
 import { FORMAT_KEY, KEYS_PREFIX, slotKey } from '../format/object-keys.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { fetchEntry, keyOfEntry } from '../log/log-source.ts';
-import { examineSlot } from '../open/examine-slot.ts';
-import { listSlots, namedSlot, recordedSlots } from '../open/stored-slots.ts';
+import { examineSlot, listSlots, namedSlot, recordedSlots } from '../open/stored-slots.ts';
 
 /**
  * Every backup depends on `format` and the key slots, which are not read while a repository is open. An open repository knows
