@@ -26,7 +26,6 @@ export interface BackupPlan {
   readonly warnings: readonly BackupError[];
 }
 
-/** What a plan is made from. */
 export interface PlanRequest {
   readonly context: RepositoryContext;
   readonly part: PinnedPart;

@@ -25,13 +25,11 @@ import type { OpenedSession, PinnedPart } from './open-session.ts';
 import { mayBeSentAgain } from './outage-retries.ts';
 import { dropSession } from './session-owner.ts';
 
-/** How sessions store. */
 export interface StoringOptions {
   readonly packBytes: number;
   readonly parallelPuts: number;
 }
 
-/** What a session works with. */
 export interface SessionTools {
   readonly storing: StoringOptions;
   readonly index: DedupIndex;
@@ -64,8 +62,6 @@ const INTERCEPTED_WAIT_MS = 30_000;
 /**
  * The log's part of a backup, or of a group of backups: the packs that they are stored in, and their one commit (P1 to P5,
  * P12).
- *
- * A session lives as long as its `open` entry is open: it ends by its commit, by `abort`, or by a fence of another host.
  */
 export class BackupSession {
   readonly seq: number;

@@ -15,7 +15,6 @@ import type { SessionDedup } from './dedup-index.ts';
 import type { JobProgress } from './job-progress.ts';
 import { isPressing } from './preimage-pressure.ts';
 
-/** The parts that a pipeline works with. */
 export interface PipelineParts {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
@@ -38,8 +37,6 @@ const MAX_GAP_BLOCKS = 64;
  * Stores one volume's blocks: read → zero test → content id → known? → compress → encrypt → pack → upload, for one batch at
  * a time in each of several loops. The slots of the seal pool bound how much is under way. A pack writer with too many
  * uploads under way holds up the loops, and with them the sweep, but never the host's writes.
- *
- * A pipeline lives as long as its {@link VolumeBackup}.
  */
 export class BlockPipeline {
   /**

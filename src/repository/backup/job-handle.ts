@@ -26,7 +26,6 @@ export interface SharedParts {
   readonly meter: RequestMeter;
 }
 
-/** What a job shows and controls. */
 export interface JobParts extends SharedParts {
   readonly id: string;
   readonly volume: string;
@@ -36,10 +35,7 @@ export interface JobParts extends SharedParts {
   readonly onProgress: BackupOptions['onProgress'];
 }
 
-/**
- * The host's handle on one backup that is under way. It shows and controls the work of a {@link VolumeBackup}, and does none
- * itself. It lives as long as the host keeps it: after the end it still has the result, the states and the final progress.
- */
+/** The host's handle on one backup. It shows and controls the work of a {@link VolumeBackup}, and does none itself. */
 export class JobHandle implements BackupJob {
   readonly id: string;
   readonly volume: string;

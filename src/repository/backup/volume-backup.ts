@@ -24,7 +24,6 @@ import type { JobProgress } from './job-progress.ts';
 import type { FrozenRequest } from './job-requests.ts';
 import type { PinnedPart } from './open-session.ts';
 
-/** The parts that a volume's backup works with. */
 export interface VolumeBackupParts {
   readonly context: RepositoryContext;
   readonly session: BackupSession;
@@ -44,10 +43,7 @@ const MAX_BATCH_BYTES = 1024 * 1024;
 /**
  * The work of one job: stores what its plan says of one volume's snapshot, and writes the map of it. The map is written
  * behind the blocks, one leaf at a time as soon as all of the leaf's blocks have their entries, so that memory does not grow
- * with the volume.
- *
- * It lives as long as the sweep of its volume: it works from `run` until everything is in packs, or until the job is given
- * up. What it leaves behind (entries, counts, warnings) is read until the job's result is made.
+ * with the volume. What it leaves behind (entries, counts, warnings) is read until the job's result is made.
  */
 export class VolumeBackup {
   readonly plan: BackupPlan;

@@ -37,17 +37,11 @@ export interface ProgressOptions<P> extends AbortOptions {
   onProgress?: ((progress: P) => void) | undefined;
 }
 
-/** `totalBytes` of a phase. */
 export function knownTotal(bytes: number | undefined): number | undefined {
   return bytes === 0 ? undefined : bytes;
 }
 
-/**
- * Runs an operation and suppresses the progress of work that it leaves behind: `onProgress` is not called any more once the
- * operation has settled.
- *
- * @throws TypeError if `onProgress` is not a function, and what `work` throws
- */
+/** Runs an operation. Once it has settled, `onProgress` is not called any more by work that it has left behind. */
 export async function withProgress<Options extends ProgressOptions<Progress>, T>(
   options: Options,
   work: (options: Options) => Promise<T>,
@@ -66,7 +60,6 @@ export async function withProgress<Options extends ProgressOptions<Progress>, T>
   }
 }
 
-/** Reports the progress of an operation, phase by phase. */
 export class ProgressReporter {
   readonly #onProgress: ((progress: Progress) => void) | undefined;
   readonly #everyMs: number;

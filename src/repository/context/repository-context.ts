@@ -11,11 +11,6 @@ import type { LogWriter } from '../log/log-writer.ts';
 import { BlockMap, type BlockMapOptions } from '../map/block-map.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 
-/**
- * This folder has what all operations of an open repository share: the context, progress, the description of a backup, and the
- * reserve.
- */
-
 /** The parts of an open repository. */
 export interface RepositoryContext {
   /** All requests go through it, and are counted for the operation that makes them. */
@@ -38,7 +33,6 @@ export interface RepositoryContext {
 /** Does `work`, and repeats it after a failure that may be temporary. */
 export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => boolean) => Promise<T>;
 
-/** Does `work` once. */
 export const once: Insist = (work) => work();
 
 /** Has to be called before an operation writes. @throws `READ_ONLY` */

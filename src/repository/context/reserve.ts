@@ -75,11 +75,7 @@ export async function appendInLittleRoom(
  */
 const REFUSALS: readonly string[] = ['NO_SPACE', 'OBJECT_TOO_LARGE', 'PERMISSION_DENIED', 'BUDGET_EXCEEDED'];
 
-/**
- * Creates the reserve if there is none. If the store has no space for it or refuses it, there is no reserve.
- *
- * @throws other errors of the target
- */
+/** Creates the reserve if there is none. If the store has no space for it or refuses it, there is no reserve. */
 export async function keepReserve(
   { target }: Pick<Parts, 'target'>,
   bytes: number,

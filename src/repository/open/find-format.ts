@@ -54,10 +54,7 @@ export async function readFormat(target: CloudTarget, options: AbortOptions): Pr
 
 /**
  * Finds a copy of `format` where the object is gone. A repository without a log has no backups and counts as missing: its
- * creation was cut short.
- *
- * @throws `REPOSITORY_NOT_FOUND`; `REPOSITORY_CORRUPT` if there are objects of a repository but no copy; `KEY_REQUIRED`;
- * what the slots and the target throw
+ * creation was cut short. If there are objects of a repository but no copy, it is `REPOSITORY_CORRUPT`.
  */
 export async function recoverFormat(
   target: CloudTarget,

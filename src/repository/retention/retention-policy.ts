@@ -2,11 +2,6 @@ import { integerArgument, optionsArgument } from '../../common/arguments.ts';
 import { LocalCalendar, type Periods } from './local-calendar.ts';
 
 /**
- * This folder decides which backups are kept: this file has the rules, `apply-retention.ts` applies them to a repository, and
- * `forget.ts` forgets and holds backups by id.
- */
-
-/**
  * Which backups of one volume to keep. The rules are those of restic: each rule names a kind of period and a number n, and
  * keeps the newest backup of each of the newest n periods that have a backup. A backup that any rule keeps is kept.
  *
