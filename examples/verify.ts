@@ -14,7 +14,8 @@ await using repository = await BackupRepository.create(target, { encryption: 'no
 const verify = async () => {
   // `data` reads everything back. Every day `{ depth: 'data', fraction: 1 / 30 }` reads all of it within a month.
   const { ok, verifiedBytes, damaged } = await repository.verify({ depth: 'data' });
-  console.log(`${ok ? 'All is well' : 'THERE IS DAMAGE'}: ${verifiedBytes} bytes were verified.`);
+  const [verdict, rest] = ok ? ['All is well', ''] : ['THERE IS DAMAGE', ', the rest is damaged'];
+  console.log(`${verdict}: ${verifiedBytes} bytes verified${rest}.`);
   for (const { pack, backups, error } of damaged) {
     console.log(`  ${pack}: ${error.code}, needed by the backups ${backups.join(', ')}`);
   }
