@@ -31,7 +31,8 @@ type PublicObjects = { volume(): object; snapshotOf(record: SnapshotRecord): obj
  * about neighbouring blocks are joined.
  */
 export class EventQueue {
-  readonly emitter = new EventEmitter();
+  // Typed: the type that is inferred has no meaning in later versions of Node's types.
+  readonly emitter: EventEmitter = new EventEmitter();
   readonly #objects: PublicObjects;
   #queue: QueuedEvent[] = [];
   /** The last event about each record, which one about a neighbouring block joins: a block often concerns several. */

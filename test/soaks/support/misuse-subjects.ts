@@ -138,7 +138,7 @@ export const SUBJECTS: readonly Subject[] = [
   {
     name: 'CopyOnWriteVolume',
     isOfWorld: true,
-    is: ['CopyOnWriteVolume', 'SyncVolumeAccess'],
+    is: ['CopyOnWriteVolume', 'Volume', 'SyncVolumeAccess'],
     make: (world) => world.volume,
     methods: {
       ...MAYBE,
