@@ -1,4 +1,4 @@
-import type { AbortOptions } from '../../common/abort.ts';
+import { type AbortOptions, abortable } from '../../common/abort.ts';
 import type { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { type Outcome, readTwice } from '../../common/read-twice.ts';
@@ -82,7 +82,8 @@ export async function visitRuns(
       if (await visitor.enter(at)) entered.push(at);
     }
   }
-  const load = async (at: VisitedChunk) => ({ at, chunk: await attempt(visitor, () => map.loadChunk(at.ref)) });
+  const read = (ref: RunChunkRef) => attempt(visitor, () => abortable(map.loadChunk(ref), signal));
+  const load = async (at: VisitedChunk) => ({ at, chunk: await read(at.ref) });
   for await (const { at, chunk } of mapConcurrently(entered, load, CHUNKS_AT_A_TIME)) {
     signal?.throwIfAborted();
     if ('error' in chunk) await visitor.damaged?.(at, chunk.error);
