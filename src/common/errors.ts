@@ -1,3 +1,6 @@
+// This folder holds what every layer uses: errors, checks of arguments, aborts, ranges, MessagePack, retries, caches,
+// turns.
+
 import { booleanArgument, described, optionsArgument, textArgument } from './arguments.ts';
 
 /**

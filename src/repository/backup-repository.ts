@@ -1,3 +1,6 @@
+// This folder is the repository: this file is its door, and the folders below are its layers, from format/ up to
+// verify/.
+
 import { resolve } from 'node:path';
 import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
 import { choiceArgument, described, integerArgument, optionsArgument, textArgument } from '../common/arguments.ts';

@@ -1,5 +1,5 @@
 /**
- * `state/` keeps how far each block of a snapshot has got on its way into a backup. It does no I/O. This file has the states
+ * This folder, `state/`, keeps how far each block of a snapshot has got on its way into a backup. It does no I/O. This file has the states
  * and their transitions, `block-state-map.ts` the public map, `state-chunks.ts` its memory, and `state-encoding.ts` its
  * stored form.
  */

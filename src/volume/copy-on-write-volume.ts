@@ -1,3 +1,6 @@
+// This folder is copy before write: this file and volume-snapshot.ts are its face; the rest, from volume-core.ts down,
+// the protocol.
+
 import { randomUUID } from 'node:crypto';
 import type { EventEmitter } from 'node:events';
 import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';

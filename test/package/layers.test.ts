@@ -168,4 +168,14 @@ describe('the imports of the sources', () => {
     const dead = [...files.keys()].filter((file) => !reached.has(file));
     expect(dead).toEqual([]);
   });
+
+  test('are of folders of which one file each says what the folder is for', () => {
+    const saying = new Map<string, string[]>([...files.keys()].map((file) => [folderOf(file), []]));
+    for (const file of files.keys()) {
+      const text = readFileSync(join(SOURCES, file), 'utf8');
+      if (/^(\/\/| \*) .*\bThis folder\b/m.test(text)) saying.get(folderOf(file))?.push(file);
+    }
+    saying.delete('entry');
+    expect([...saying].filter(([, { length }]) => length !== 1)).toEqual([]);
+  });
 });

@@ -1,3 +1,5 @@
+// This folder makes backups. Read this file first, then job-handle.ts, backup-session.ts and volume-backup.ts.
+
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';

@@ -1,3 +1,5 @@
+// This folder holds what all operations of an open repository share: its parts, progress, the reserve.
+
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';

@@ -1,3 +1,6 @@
+// This folder is the commit log: it opens, reads and appends; what each kind of entry decides and changes is in
+// entries/.
+
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { systemClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';

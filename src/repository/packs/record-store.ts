@@ -1,3 +1,6 @@
+// This folder reads and writes what packs hold: records are sealed, written, found (relocations.ts), fetched and
+// opened.
+
 import type { AbortOptions } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { LruCache } from '../../common/lru-cache.ts';

@@ -1,3 +1,5 @@
+// This folder decides which backups are kept: policies, holds, forgetting.
+
 import { integerArgument, optionsArgument } from '../../common/arguments.ts';
 import { LocalCalendar, type Periods } from './local-calendar.ts';
 

@@ -1,3 +1,5 @@
+// This folder compares what the log and the maps say with what the store has, and names what is damaged.
+
 import type { TargetClock } from '../../common/clock.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';

@@ -1,3 +1,5 @@
+// This folder holds targets that wrap others. This file is their base: each overrides only what it changes.
+
 import type { AbortOptions } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
 import type {

@@ -1,3 +1,5 @@
+// This folder is the target that keeps objects as files.
+
 import { constants } from 'node:fs';
 import { type FileHandle, open, rmdir, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';

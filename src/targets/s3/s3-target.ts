@@ -1,3 +1,6 @@
+// This folder is the target for S3 and its relatives: what is sent, what the answers mean, and what servers can not
+// do.
+
 import { webcrypto } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';

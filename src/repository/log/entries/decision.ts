@@ -3,7 +3,7 @@ import type { LogFact } from '../../format/log-entry.ts';
 import type { LogState } from '../../format/log-state.ts';
 
 /*
- * `log/entries` has two functions for each kind of log entry, related kinds in one file: `decide...`, which a writer asks whether
+ * This folder, `log/entries`, has two functions for each kind of log entry, related kinds in one file: `decide...`, which a writer asks whether
  * the entry may be appended to a log in this state, and `fold...`, which computes the state after the entry. Folding checks
  * again what deciding has checked: an entry that breaks a rule was written by a faulty program and is `LOG_CORRUPT`.
  */

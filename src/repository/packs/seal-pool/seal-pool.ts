@@ -1,3 +1,5 @@
+// This folder hashes, compresses and encrypts blocks in worker threads.
+
 import { availableParallelism } from 'node:os';
 import { type AbortOptions, abortable } from '../../../common/abort.ts';
 import { integerArgument } from '../../../common/arguments.ts';
