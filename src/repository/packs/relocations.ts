@@ -103,6 +103,14 @@ export class RelocationTable {
   }
 }
 
+interface TableOptions extends AbortOptions {
+  /**
+   * Whether the newest entries of the log are read before a table is called missing. Not while an entry is decided on: the
+   * decision has the turn at the log, for which the reading would wait.
+   */
+  readonly readsLog?: boolean;
+}
+
 /** Follows relocations, and keeps the tables that were used last. */
 export class Relocations {
   readonly #parts: RelocationsParts;
@@ -156,7 +164,7 @@ export class Relocations {
       const relocation = this.#parts.state().relocations.get(packKey(pack));
       if (relocation === undefined) return undefined;
       try {
-        return await this.table(relocation, options);
+        return await this.table(relocation, { ...options, readsLog: true });
       } catch (error) {
         const isReplaced = !isSame(this.#parts.state().relocations.get(packKey(pack)), relocation);
         if (!BackupError.is(error, 'PACK_MISSING') || !isReplaced || looks >= MAX_LOOKS) throw error;
@@ -185,15 +193,15 @@ export class Relocations {
   }
 
   /** The packs that a table leads to. @throws as {@link Relocations.table} */
-  async targets(relocation: Relocation, options: AbortOptions = {}): Promise<readonly PackBytes[]> {
+  async targets(relocation: Relocation, options: TableOptions = {}): Promise<readonly PackBytes[]> {
     const key = Buffer.from(relocation.id).toString('hex');
     const targets = this.#targets.get(key) ?? (await this.table(relocation, options)).targets;
     this.#targets.set(key, targets);
     return targets;
   }
 
-  /** @throws `RECORD_CORRUPT`, `PACK_MISSING` after the newest entries of the log were read, and what the target throws */
-  async table({ pack, id, location }: Relocation, options: AbortOptions = {}): Promise<RelocationTable> {
+  /** @throws `RECORD_CORRUPT`, `PACK_MISSING`, and what the target throws */
+  async table({ pack, id, location }: Relocation, options: TableOptions = {}): Promise<RelocationTable> {
     const key = Buffer.from(id).toString('hex');
     const known = this.#tables.get(key);
     if (known !== undefined) return known;
@@ -205,11 +213,11 @@ export class Relocations {
   }
 
   /** P8: a table that is missing may have been replaced, and the pack that it was in deleted. The log says so. */
-  async #read(id: Uint8Array, location: Location, options: AbortOptions): Promise<Uint8Array> {
+  async #read(id: Uint8Array, location: Location, { signal, readsLog }: TableOptions): Promise<Uint8Array> {
     try {
-      return await this.#parts.records.read(RecordKind.relocation, id, location, options);
+      return await this.#parts.records.read(RecordKind.relocation, id, location, { signal });
     } catch (error) {
-      if (BackupError.is(error, 'PACK_MISSING')) await this.#parts.catchUp(options);
+      if (readsLog === true && BackupError.is(error, 'PACK_MISSING')) await this.#parts.catchUp({ signal });
       throw error;
     }
   }
@@ -261,7 +269,7 @@ export class Relocations {
       }
       left = missing;
     };
-    if (newest !== undefined) look(await this.table(newest, options));
+    if (newest !== undefined) look(await this.table(newest, { ...options, readsLog: true }));
     if (this.#isStrict) return { located, failed: left.map((each) => [each, leftBehind(each.location)] as const) };
     for (const table of former) {
       if (left.length === 0) break;

@@ -69,7 +69,7 @@ export class AffectedBackups {
   async #suspect(): Promise<void> {
     for (const [key] of this.#damages.entries()) this.#suspects.add(key);
     for (const [key, relocation] of this.#state.relocations) {
-      const targets = await readTwice(() => this.#records.relocations.targets(relocation));
+      const targets = await readTwice(() => this.#records.relocations.targets(relocation, { readsLog: true }));
       if ('error' in targets) await this.#damages.addRecord(relocation.location, targets.error);
       if ('error' in targets || targets.value.some(({ pack }) => this.#damages.has(packKey(pack)))) {
         this.#suspects.add(key);

@@ -111,7 +111,7 @@ export class NeededPacks {
         for (const { size, sha256, ...pack } of rows) logged.set(packKey(pack), { size, sha256 });
       });
     const readMoved = (relocation: Relocation) =>
-      attempt(RecordKind.relocation, relocation, () => records.relocations.table(relocation));
+      attempt(RecordKind.relocation, relocation, () => records.relocations.table(relocation, { readsLog: true }));
     for await (const _ of mapConcurrently(packTables(state), readPacks, TABLES_AT_A_TIME)) signal.throwIfAborted();
     for await (const _ of mapConcurrently(state.relocations.values(), readMoved, TABLES_AT_A_TIME))
       signal.throwIfAborted();
