@@ -527,7 +527,7 @@ export class BackupRepository implements AsyncDisposable {
    * await repository.applyRetention({ keepLast: 3, keepDaily: 14, keepMonthly: 12 }, { volume: 'vm-1' });
    * ```
    * @throws TypeError for an unknown or malformed rule or option, for a policy that keeps nothing, and unless exactly one of
-   * `volume` and `allVolumes` is given; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, `NO_SPACE`, and what the target throws
+   * `volume` and `allVolumes` is given; `READ_ONLY`, `CLOSED`, `COMMIT_UNKNOWN`, `NO_SPACE`, `OBJECT_CONFLICT`, and what the target throws
    */
   async applyRetention(policy: RetentionPolicy, options: ApplyRetentionOptions): Promise<RetentionResult> {
     this.#requireOpen();

@@ -2,6 +2,7 @@ import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
 import { packKey } from '../format/object-keys.ts';
+import { RecordKind } from '../format/record.ts';
 import type { RecordFetcher } from './record-fetcher.ts';
 import type { WantedRecord } from './record-spans.ts';
 
@@ -111,10 +112,29 @@ export class BatchedReads {
     };
     const wanted = reads.filter(({ waiting }) => waiting > 0);
     for (const read of reads) if (read.waiting === 0) failed(read, signal.reason);
+    // Tables are fetched apart: other records of this batch may wait for one of them to say where they are.
+    const isTable = ({ kind }: PendingRead) => kind === RecordKind.relocation;
+    await Promise.all([
+      this.#fetch(wanted.filter(isTable), deliver, failed, signal),
+      this.#fetch(
+        wanted.filter((read) => !isTable(read)),
+        deliver,
+        failed,
+        signal,
+      ),
+    ]);
+  }
+
+  async #fetch(
+    reads: readonly PendingRead[],
+    deliver: (read: PendingRead, raw: Uint8Array) => void,
+    onFailed: (read: PendingRead, error: unknown) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     try {
-      await this.#fetcher.fetch(wanted, deliver, { onFailed: failed, signal });
+      await this.#fetcher.fetch(reads, deliver, { onFailed, signal });
     } catch (error) {
-      for (const read of wanted) failed(read, error);
+      for (const read of reads) onFailed(read, error);
     }
   }
 }

@@ -12,6 +12,7 @@ import { RecordKind } from '../format/record.ts';
 import { type CollectPlan, decideCollect } from '../log/entries/collect.ts';
 import type { Decision } from '../log/entries/decision.ts';
 import { packTables, type TableRows, tableKey } from '../log/entries/known-names.ts';
+import { goneOn } from '../log/entries/repack.ts';
 import { decideByAge } from './ages.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
@@ -81,12 +82,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
 /** P7: the entry is only written if it directly follows the state that was marked. */
 async function condemn(run: PruneRun, before: LogState, wanted: CollectFact): Promise<LogState> {
   const decide = (state: LogState): Decision<CollectFact> => {
-    if (state.seq === before.seq) return shortened(wanted);
-    return new BackupError(
-      'OBJECT_CONFLICT',
-      'another host has written to the log since the packs were marked: prune again',
-      { retryable: true },
-    );
+    return state.seq === before.seq ? shortened(wanted) : goneOn();
   };
   const onFull = () => {
     run.isFull = true;

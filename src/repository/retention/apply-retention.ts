@@ -8,6 +8,7 @@ import { appendInLittleRoom } from '../context/reserve.ts';
 import { type LogState, pinnedIds, type StoredBackup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { decideForget } from '../log/entries/backups.ts';
+import { goneOn } from '../log/entries/repack.ts';
 import { neededOf } from '../prune/damaged-backups.ts';
 import { LivePacks } from '../prune/live-packs.ts';
 import { listPacks } from '../prune/pack-listing.ts';
@@ -47,6 +48,9 @@ export interface RetentionResult {
   readonly freeableBytes: number | undefined;
 }
 
+/** So often backups are chosen anew because another host has appended to the log meanwhile. */
+const MAX_ATTEMPTS = 32;
+
 /** A checked call of `applyRetention`. */
 interface Request {
   readonly policy: CheckedPolicy;
@@ -71,20 +75,20 @@ export async function applyRetention(
     return resultOf(choice, await freeableBytes(context, state, choice.forgotten, { signal }));
   }
   requireWritable(context);
-  let choice: Choice | undefined;
-  await appendInLittleRoom(
-    context,
-    async (state) => {
-      choice = await choose(context, state, request, broken);
-      return decideForget(
-        state,
-        choice.forgotten.map(({ id }) => id),
-      );
-    },
-    { signal },
-  );
-  if (choice === undefined) throw new BackupError('LOG_CORRUPT', 'the log was appended to without a decision');
-  return resultOf(choice, undefined);
+  // Maps are read before an entry is decided on: a reader that misses a pack reads the log, and would wait for the turn that the
+  // decision has.
+  for (let attempt = 1; ; attempt++) {
+    const before = await context.log.catchUp({ signal });
+    const choice = await choose(context, before, request, broken);
+    const ids = choice.forgotten.map(({ id }) => id);
+    const decide = (state: LogState) => (state.seq === before.seq ? decideForget(state, ids) : goneOn());
+    try {
+      await appendInLittleRoom(context, decide, { signal, lookFirst: false });
+      return resultOf(choice, undefined);
+    } catch (error) {
+      if (!BackupError.is(error, 'OBJECT_CONFLICT') || attempt >= MAX_ATTEMPTS) throw error;
+    }
+  }
 }
 
 function resultOf({ kept, forgotten }: Choice, freeable: number | undefined): RetentionResult {

@@ -479,6 +479,19 @@ describe('what is kept in memory', () => {
   });
 });
 
+test('records that are asked for while the table which they need is on its way are read', async () => {
+  const packed = new Packed({ cacheBytes: 0 });
+  const [first, second] = await packed.pack([chunk(), chunk()], KIND);
+  const { relocation } = await packed.move([first!, second!]);
+  packed.state = packed.moved(relocation);
+  await packed.drop(relocation.pack);
+  const reading = packed.store.read(KIND, first!.id, first!.location);
+  await new Promise((resolve) => setImmediate(resolve));
+  // The first one has asked for the table. This one goes out with the table.
+  expect(await packed.store.read(KIND, second!.id, second!.location)).toEqual(second!.raw);
+  expect(await reading).toEqual(first!.raw);
+});
+
 describe('a store that is strict about relocations', () => {
   test('refuses what the newest table left out, and follows what it names', async () => {
     const packed = new Packed({ relocations: 'strict' });

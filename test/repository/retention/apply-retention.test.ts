@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { CHECKPOINT_EVERY } from '../../../src/repository/log/checkpoint-writer.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
@@ -174,6 +175,38 @@ describe('order and worth', () => {
     const { kept } = await applyRetention(context, { keepLast: 1 }, ALL);
     expect(kept.length).toBe(1);
     expect(ids).not.toContain(kept[0]!.id);
+  });
+
+  test('a backup whose map is in a pack that is gone meets no rule, and holds nobody up', async () => {
+    const { target, context, ids } = await committedAs(1, 2);
+    const newest = context.log.state.backups.get(ids[1]!)!;
+    const packs = [...context.log.state.known.get(newest.session)!.packs].map((random) => {
+      return { session: newest.session, random };
+    });
+    for (const pack of packs) await target.delete(packKey(pack));
+    await context.log.append(() => ({ type: 'config', quarantine: packs, release: [] }));
+    const { kept } = await applyRetention(context, { keepLast: 1 }, ALL);
+    expect(kept.map(({ id }) => id).sort()).toEqual(ids.toSorted());
+  });
+
+  test('is chosen anew when another host has appended to the log meanwhile', async () => {
+    const { target, context, ids } = await committedAs(1, 2, 3);
+    const other = await openHost(target, secrets(false));
+    const { log } = context;
+    let appended = 0;
+    const racing = Object.create(log, {
+      state: { get: () => log.state },
+      append: {
+        value: async (...parameters: Parameters<typeof log.append>) => {
+          if (appended++ === 0) await forgetBackups(other, [ids[0]!]);
+          return log.append(...parameters);
+        },
+      },
+      catchUp: { value: (options: object) => log.catchUp(options) },
+    });
+    const { kept, forgotten } = await applyRetention({ ...context, log: racing }, { keepLast: 1 }, ALL);
+    expect([kept, forgotten].map((each) => each.map(({ id }) => id))).toEqual([[ids[2]], [ids[1]]]);
+    expect(appended).toBe(2);
   });
 
   test('the only whole backup stays although many broken ones are newer', async () => {

@@ -61,9 +61,9 @@ export function decideRepack(state: LogState, plan: RepackPlan): Decision<LogFac
   return { type: 'collect', session, newPacks, packs, relocate, ...nothing };
 }
 
-/** What was marked no longer describes the log (P7). */
+/** What was decided on no longer describes the log (P7). */
 export function goneOn(): BackupError {
-  const message = 'another entry was appended to the log after the packs were marked: mark them again';
+  const message = 'another host appended to the log after this was decided: try again';
   return new BackupError('OBJECT_CONFLICT', message, { retryable: true });
 }
 
