@@ -83,7 +83,7 @@ async function backUp(volume: CopyOnWriteVolume, target: CloudTarget, demo: Back
   }
 
   // The backup is complete. The manifest is put last: where there is one, all that it names is there too.
-  const record = states.encode();
+  const record = await states.encode();
   const manifest = { size, blockSize, frozenAt: snapshot.frozenAt, record: sha256(record), blocks: hashes };
   await target.put('record/states', record, { signal });
   await target.put('record/manifest.json', new TextEncoder().encode(JSON.stringify(manifest)), { signal });
@@ -97,7 +97,7 @@ async function restore(target: CloudTarget, path: string, { signal, restored, fa
     if (sha256(bytes) === hash) return bytes;
     throw new BackupError('CHECKSUM_MISMATCH', `object ${key} is not what was stored under that name`);
   };
-  const states = BlockStateMap.decode(await verified('record/states', manifest.record));
+  const states = await BlockStateMap.decode(await verified('record/states', manifest.record));
   await using device = await FileDevice.open(path, { create: { sizeBytes: manifest.size } });
   const downloads = new PQueue({ concurrency: PARALLEL });
   const download = async (block: number) => {

@@ -1,10 +1,11 @@
 import { bytesArgument, choiceArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
+import { runInSteps, StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
 import type { StateMask } from './mixed-chunks.ts';
 import { StateChunks } from './state-chunks.ts';
-import { decodeStates, encodeStates } from './state-encoding.ts';
+import { decodingStates, encodingStates, type StateRun } from './state-encoding.ts';
 
 /** A run of blocks in one state. @public */
 export type StateRange = BlockRange & { readonly state: BlockState };
@@ -28,8 +29,8 @@ export interface BlockStates {
    * tens of millions of blocks are compared in milliseconds. A block that changed and changed back does not show.
    */
   diff(previous: BlockStates): Iterable<StateChange>;
-  /** Encodes the states in MessagePack, run-length coded. `BlockStateMap.decode` reads the result. */
-  encode(): Uint8Array<ArrayBuffer>;
+  /** Encodes the states as they are at the call, in MessagePack, run-length coded. `BlockStateMap.decode` reads the result. */
+  encode(): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** Options of {@link BlockStateMap.decode}. @public */
@@ -165,8 +166,18 @@ export class BlockStateMap implements BlockStates {
     }
   }
 
-  encode(): Uint8Array<ArrayBuffer> {
-    return encodeStates(this.blockCount, this.ranges());
+  encode(): Promise<Uint8Array<ArrayBuffer>> {
+    return runInSteps(encodingStates(this.blockCount, this.clone().ranges()));
+  }
+
+  *#filling(runs: Iterable<StateRun>): Steps<void> {
+    const steps = new StepCounter();
+    let at = 0;
+    for (const { stateByte, length } of runs) {
+      if (steps.isDue()) yield;
+      if (stateByte !== StateByte.pending) this.#chunks.fill(at, at + length, stateByte);
+      at += length;
+    }
   }
 
   /**
@@ -174,17 +185,13 @@ export class BlockStateMap implements BlockStates {
    *
    * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
    */
-  static decode(bytes: Uint8Array, options: DecodeOptions = {}): BlockStateMap {
+  static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<BlockStateMap> {
     bytesArgument('bytes', bytes);
     const { maxBlocks = DEFAULT_MAX_BLOCKS } = optionsArgument('options', options, { maxBlocks: true });
     integerArgument('maxBlocks', maxBlocks, 0, MAX_BLOCKS);
-    const { blockCount, runs } = decodeStates(bytes, maxBlocks);
+    const { blockCount, runs } = await runInSteps(decodingStates(bytes.slice(), maxBlocks));
     const map = new BlockStateMap(blockCount);
-    let at = 0;
-    for (const { stateByte, length } of runs) {
-      if (stateByte !== StateByte.pending) map.#chunks.fill(at, at + length, stateByte);
-      at += length;
-    }
+    await runInSteps(map.#filling(runs));
     return map;
   }
 }

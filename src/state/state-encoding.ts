@@ -1,6 +1,7 @@
 import { BackupError } from '../common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
 import { isBytes } from '../common/realms.ts';
+import { StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from './block-state.ts';
 
 /**
@@ -13,15 +14,18 @@ const VERSION = 1;
 const MAX_RUN_BYTES = 6;
 
 /** A decoded run. The lengths of all runs add up to the number of blocks. */
-type StateRun = { readonly stateByte: number; readonly length: number };
+export type StateRun = { readonly stateByte: number; readonly length: number };
 
-export function encodeStates(
+/** Encodes the runs of a map, which must not change meanwhile. */
+export function* encodingStates(
   blockCount: number,
   runs: Iterable<{ readonly blockCount: number; readonly state: (typeof BLOCK_STATES)[number] }>,
-): Uint8Array<ArrayBuffer> {
+): Steps<Uint8Array<ArrayBuffer>> {
   let bytes = new Uint8Array(1024);
   let length = 0;
+  const steps = new StepCounter();
   for (const run of runs) {
+    if (steps.isDue()) yield;
     if (length + MAX_RUN_BYTES > bytes.length) {
       const larger = new Uint8Array(bytes.length * 2);
       larger.set(bytes);
@@ -38,8 +42,11 @@ export function encodeStates(
   return encodeMsgpack([VERSION, blockCount, bytes.subarray(0, length)]);
 }
 
-/** Decodes the output of {@link encodeStates}. Everything is checked before the caller allocates memory for the map. */
-export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount: number; runs: Iterable<StateRun> } {
+/** Decodes the output of {@link encodingStates}. Everything is checked before the caller allocates memory for the map. */
+export function* decodingStates(
+  bytes: Uint8Array,
+  maxBlocks: number,
+): Steps<{ blockCount: number; runs: Iterable<StateRun> }> {
   const value = decodeMsgpack(bytes, 'STATE_CORRUPT');
   if (!Array.isArray(value) || value.length !== 3) throw corrupt('not an encoded map of block states');
   const [version, blockCount, runs] = value as unknown[];
@@ -53,7 +60,9 @@ export function decodeStates(bytes: Uint8Array, maxBlocks: number): { blockCount
   }
   let total = 0;
   let previous = -1;
+  const steps = new StepCounter();
   for (const { stateByte, length } of readRuns(runs)) {
+    if (steps.isDue()) yield;
     if (stateByte >= BLOCK_STATES.length || stateByte === previous || length === 0)
       throw corrupt('a run of states is invalid');
     previous = stateByte;

@@ -46,9 +46,9 @@ function stateRuns(model: Uint8Array): StateRange[] {
 }
 
 describe('a map of several chunks', () => {
-  test('and each of its clones hold what they ought to, whichever of them changes', () => {
-    fc.assert(
-      fc.property(steps, anyState, (list, initial) => {
+  test('and each of its clones hold what they ought to, whichever of them changes', async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, anyState, async (list, initial) => {
         const pairs: Pair[] = [
           { map: new BlockStateMap(BLOCKS, initial), model: new Uint8Array(BLOCKS).fill(StateByte[initial]) },
         ];
@@ -65,7 +65,7 @@ describe('a map of several chunks', () => {
             expect(map.counts[state]).toBe(inState.reduce((sum, { blockCount }) => sum + blockCount, 0));
             expect([...map.ranges(state)]).toEqual(inState);
           }
-          expect([...BlockStateMap.decode(map.encode()).diff(map)]).toEqual([]);
+          expect([...(await BlockStateMap.decode(await map.encode())).diff(map)]).toEqual([]);
         }
         const [before, after] = [pairs[0] as Pair, pairs.at(-1) as Pair];
         const changed = before.model.slice();
@@ -98,7 +98,7 @@ describe('a map of several chunks', () => {
   });
 });
 
-test('the largest map there may be is marked, copied and compared like a small one', () => {
+test('the largest map there may be is marked, copied and compared like a small one', async () => {
   const blockCount = 2 ** 32;
   const map = new BlockStateMap(blockCount);
   const before = map.clone();
@@ -108,5 +108,5 @@ test('the largest map there may be is marked, copied and compared like a small o
   ]);
   expect([...map.ranges()]).toHaveLength(2);
   expect(() => map.set({ firstBlock: 0, blockCount }, 'zero')).toThrow("block 3 can't go from inherited to zero");
-  expect(BlockStateMap.decode(map.encode(), { maxBlocks: blockCount }).counts).toEqual(map.counts);
+  expect((await BlockStateMap.decode(await map.encode(), { maxBlocks: blockCount })).counts).toEqual(map.counts);
 });

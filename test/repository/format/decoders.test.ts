@@ -99,7 +99,7 @@ async function decoders(): Promise<Decoder[]> {
   found.push({ name: 'relocation table', real: encodeRelocationTable(rows), decode: decodeRelocationTable });
   found.push({
     name: 'states',
-    real: new BlockStateMap(1000).encode(),
+    real: await new BlockStateMap(1000).encode(),
     decode: (bytes) => BlockStateMap.decode(bytes),
   });
   const frame = Uint8Array.from(Buffer.from('KLUv/SAFKQAAaGVsbG8=', 'base64')); // "hello"

@@ -94,7 +94,7 @@ export const FUNCTIONS: readonly Entry[] = [
   {
     name: 'BlockStateMap.decode',
     call: main.BlockStateMap.decode,
-    parameters: [bytes('bytes', () => new main.BlockStateMap(4).encode()), options({ maxBlocks: number })],
+    parameters: [bytes('bytes', await new main.BlockStateMap(4).encode()), options({ maxBlocks: number })],
   },
   {
     name: 'CopyOnWriteVolume.open',
