@@ -20,7 +20,7 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Much of the time is waiting; by default two cores would run one file at a time.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // Much of the time is waiting, so that more files than there are cores are run at a time.
+    maxWorkers: Math.max(2, Math.ceil(availableParallelism() * 1.5)),
   },
 });

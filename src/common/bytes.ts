@@ -13,3 +13,8 @@ export function isZero(bytes: Uint8Array): boolean {
 export function ownBytes(raw: Uint8Array): Uint8Array {
   return raw.buffer.byteLength > raw.byteLength * 2 + 1024 ? new Uint8Array(raw) : raw;
 }
+
+/** Overwrites a secret. Copies that the runtime made of it may live on. */
+export function wipeBytes(...secrets: readonly (Uint8Array | undefined)[]): void {
+  for (const secret of secrets) secret?.fill(0);
+}

@@ -45,6 +45,10 @@ export type KnownBackupErrorCode =
   | 'SPILL_FAILED'
   | 'SPILL_CORRUPT'
   | 'VOLUME_STACKED'
+  // pipeline
+  | 'STORE_FAILED'
+  | 'LOAD_FAILED'
+  | 'BLOCK_CORRUPT'
   // target
   | 'OBJECT_NOT_FOUND'
   | 'OBJECT_EXISTS'

@@ -1,4 +1,5 @@
 import type { AbortOptions } from '../common/abort.ts';
+import { AEAD_BYTES } from '../common/aead.ts';
 import { described, optionsArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
 import { collectRanges, unionOf } from '../common/block-range.ts';
 import { metered, RequestMeter } from '../targets/decorators/request-meter.ts';
@@ -9,7 +10,6 @@ import { chooseBase } from './backup/open-session.ts';
 import { writtenSinceBase } from './backup/witnessed-commits.ts';
 import { findBackups, openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
-import { AEAD_BYTES } from './format/aead.ts';
 import { ID_BYTES } from './format/derivation.ts';
 import type { StoredBackup } from './format/log-state.ts';
 import { packKey, RESERVE_KEY } from './format/object-keys.ts';

@@ -18,6 +18,8 @@ export interface BlockStates {
   readonly blockCount: number;
   /** How many blocks are in each state at the time of the call. The cost does not depend on the number of blocks. */
   readonly counts: Readonly<Record<BlockState, number>>;
+  /** How many blocks of a range are in each state. */
+  countsIn(blocks: BlockRange): Readonly<Record<BlockState, number>>;
   /** One block's state. */
   get(block: number): BlockState;
   /** The ascending, coalesced runs of blocks in any of `states`, or of all blocks if no state is named. */
@@ -78,9 +80,12 @@ export class BlockStateMap implements BlockStates {
   }
 
   get counts(): Readonly<Record<BlockState, number>> {
-    const [pending = 0, preserved = 0, storing = 0, stored = 0, inherited = 0, zero = 0, lost = 0] =
-      this.#chunks.totals;
-    return { pending, preserved, storing, stored, inherited, zero, lost };
+    return namedCounts(this.#chunks.totals);
+  }
+
+  countsIn(blocks: BlockRange): Readonly<Record<BlockState, number>> {
+    const { firstBlock, blockCount } = this.#ownRange('blocks', blocks);
+    return namedCounts(this.#chunks.totalsIn(firstBlock, firstBlock + blockCount));
   }
 
   get(block: number): BlockState {
@@ -104,13 +109,18 @@ export class BlockStateMap implements BlockStates {
       this.#chunks.put(block, toByte);
       return;
     }
-    const { firstBlock: first, blockCount } = blockRangeArgument('block', block);
+    const { firstBlock: first, blockCount } = this.#ownRange('block', block);
     const end = first + blockCount;
-    if (end > this.blockCount)
-      throw new BackupError('OUT_OF_RANGE', `block ${end - 1} is not one of the ${this.blockCount} blocks of the map`);
     const refusing = this.#chunks.firstRefusing(first, end, toByte);
     if (refusing < end) throw this.#refusal(refusing, to);
     this.#chunks.fill(first, end, toByte);
+  }
+
+  #ownRange(name: string, value: BlockRange | number): BlockRange {
+    const range = blockRangeArgument(name, value);
+    const end = range.firstBlock + range.blockCount;
+    if (end <= this.blockCount) return range;
+    throw new BackupError('OUT_OF_RANGE', `block ${end - 1} is not one of the ${this.blockCount} blocks of the map`);
   }
 
   #refusal(block: number, to: BlockState): BackupError {
@@ -209,6 +219,11 @@ export function maskOf(states: readonly BlockState[]): StateMask {
   const mask = new Uint8Array(8);
   for (const state of states) mask[StateByte[state]] = 1;
   return mask;
+}
+
+function namedCounts(totals: readonly number[]): Readonly<Record<BlockState, number>> {
+  const [pending = 0, preserved = 0, storing = 0, stored = 0, inherited = 0, zero = 0, lost = 0] = totals;
+  return { pending, preserved, storing, stored, inherited, zero, lost };
 }
 
 function copyOf(states: BlockStates): StateChunks {

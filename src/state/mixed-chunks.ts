@@ -78,6 +78,11 @@ export class MixedChunks {
     return count;
   }
 
+  /** Adds the numbers of a chunk's blocks in each state to `totals`. */
+  addCounts(slot: number, totals: number[]): void {
+    for (let state = 0; state < STATES; state++) totals[state]! += this.#counts[slot * COUNTS_EACH + state] as number;
+  }
+
   hasAny(slot: number, wanted: StateMask): boolean {
     for (let state = 0; state < STATES; state++) {
       if (wanted[state] === 1 && this.#counts[slot * COUNTS_EACH + state] !== 0) return true;

@@ -131,6 +131,30 @@ export class StateChunks {
     return end;
   }
 
+  /** By state byte: how many blocks of a range are in it. */
+  totalsIn(first: number, end: number): number[] {
+    const totals = this.totals.map(() => 0);
+    for (let at = first; at < end; ) {
+      const chunk = at >>> CHUNK_BITS;
+      const uniform = this.#uniform[chunk] as number;
+      if (uniform !== MIXED) {
+        const next = Math.min(
+          end,
+          this.#endOf(endOfEqualBytes(this.#uniform, chunk, ((end - 1) >>> CHUNK_BITS) + 1) - 1),
+        );
+        totals[uniform]! += next - at;
+        at = next;
+        continue;
+      }
+      const next = Math.min(end, this.#endOf(chunk));
+      const bytes = this.#mixed.at(this.#slots[chunk] as number);
+      if (next - at === this.#length(chunk)) this.#mixed.addCounts(this.#slots[chunk] as number, totals);
+      else for (; at < next; at++) totals[bytes[at & IN_CHUNK] as number]! += 1;
+      at = next;
+    }
+    return totals;
+  }
+
   /** Where the run of blocks in one state that begins at a block ends. */
   endOfRun(block: number): number {
     return this.next(block, this.blockCount, OTHERS[this.get(block)] as StateMask);

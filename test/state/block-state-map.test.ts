@@ -169,6 +169,7 @@ function foreignStates(states: readonly BlockState[]): BlockStates {
   return {
     blockCount: map.blockCount,
     counts: map.counts,
+    countsIn: (blocks) => map.countsIn(blocks),
     get: (block) => map.get(block),
     ranges: (...wanted) => map.ranges(...wanted),
     clone: () => map.clone(),

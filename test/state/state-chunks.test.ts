@@ -64,6 +64,9 @@ describe('a map of several chunks', () => {
             const inState = runs.filter((run) => run.state === state);
             expect(map.counts[state]).toBe(inState.reduce((sum, { blockCount }) => sum + blockCount, 0));
             expect([...map.ranges(state)]).toEqual(inState);
+            const [from, to] = [Math.floor(model.length / 5), Math.floor(model.length * 0.7)];
+            const part = model.subarray(from, to).filter((byte) => byte === StateByte[state]).length;
+            expect(map.countsIn({ firstBlock: from, blockCount: to - from })[state]).toBe(part);
           }
           expect([...(await BlockStateMap.decode(await map.encode())).diff(map)]).toEqual([]);
         }

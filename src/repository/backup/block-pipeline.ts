@@ -1,5 +1,7 @@
 import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
+import { BatchReader } from '../../pipeline/batch-reader.ts';
+import { type Batch, type BlockFeed, blocksOf, type Lane } from '../../pipeline/block-feed.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -8,9 +10,7 @@ import type { PackWriter } from '../packs/pack-writer.ts';
 import type { SealedBlock, SealPool } from '../packs/seal-pool/seal-pool.ts';
 import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';
 import type { ComparedBase } from './base-comparison.ts';
-import { BatchReader } from './batch-reader.ts';
 import type { BlockEntries } from './block-entries.ts';
-import { type Batch, type BlockFeed, blocksOf, type Lane } from './block-feed.ts';
 import type { SessionDedup } from './dedup-index.ts';
 import type { JobProgress } from './job-progress.ts';
 import { isPressing } from './preimage-pressure.ts';
@@ -118,7 +118,7 @@ export class BlockPipeline {
     const { snapshot, pool, signal } = this.#parts;
     const blocks = batch.runs.flatMap(blocksOf);
     const lengths = blocks.map((block) => this.#lengthOf(block));
-    const { isRead, isHole } = await this.#reader.read(batch, slot);
+    const { isRead, isHole } = await this.#reader.read(batch, slot.input);
     const identify = () => onSomeThread(() => pool.identify(slot, lengths, { signal }));
     const [before, ids] = await Promise.all([
       this.#idsInBase(batch),

@@ -1,8 +1,11 @@
 import { channel } from 'node:diagnostics_channel';
 import { abortable } from '../../common/abort.ts';
 import { integerArgument, optionsArgument, signalArgument } from '../../common/arguments.ts';
+import { BackgroundResult } from '../../common/background-result.ts';
 import { BackupError } from '../../common/errors.ts';
+import { PacedReports, REPORT_EVERY_MS } from '../../common/paced-reports.ts';
 import { report } from '../../common/report.ts';
+import { noteFinished, noteUnfinished, type UnfinishedBackup } from '../../common/unfinished-backups.ts';
 import type { BlockStates } from '../../state/block-state-map.ts';
 import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -14,8 +17,6 @@ import type { OutageRetries } from './outage-retries.ts';
 import type { VolumeBackup } from './volume-backup.ts';
 
 const FAILED = channel('cow-cloud-backup:job:failed');
-const UNFINISHED_CODE = 'COW_BACKUP_UNFINISHED';
-const DEFAULT_INTERVAL_MS = 250;
 const WATCH_OPTIONS: Readonly<Record<keyof WatchOptions, true>> = { signal: true, intervalMs: true };
 
 /** What the jobs of one session share. */
@@ -36,7 +37,7 @@ export interface JobParts extends SharedParts {
 }
 
 /** The host's handle on one backup. It shows and controls the work of a {@link VolumeBackup}, and does none itself. */
-export class JobHandle implements BackupJob {
+export class JobHandle implements BackupJob, UnfinishedBackup {
   readonly id: string;
   readonly volume: string;
   readonly snapshot: VolumeSnapshot;
@@ -44,13 +45,11 @@ export class JobHandle implements BackupJob {
   readonly session: number;
   readonly backup: VolumeBackup;
   readonly #parts: JobParts;
-  readonly #done: Promise<BackupResult>;
+  readonly #result: BackgroundResult<BackupResult>;
+  readonly #reports: PacedReports;
   #ended: 'committed' | 'failed' | 'cancelled' | undefined;
   #isPaused = false;
-  #isObserved = false;
   #doneBytes = 0;
-  #reportedAt = Number.NEGATIVE_INFINITY;
-  #reportTimer: NodeJS.Timeout | undefined;
   #unlisten = () => {};
 
   constructor(parts: JobParts) {
@@ -60,8 +59,9 @@ export class JobHandle implements BackupJob {
     this.snapshot = parts.backup.snapshot;
     this.session = parts.session;
     this.backup = parts.backup;
+    this.#reports = new PacedReports(() => report('onProgress', parts.onProgress, this.progress()));
     // The end is reported before the promise settles: after that the host's callback is never called again.
-    this.#done = parts.result.then(
+    const result = parts.result.then(
       (result) => {
         this.#end('committed');
         return result;
@@ -70,15 +70,16 @@ export class JobHandle implements BackupJob {
         // A commit whose outcome is not known may be in the log, so it does not count as cancelled.
         const isCancelled = parts.ending.isCancelled && !BackupError.is(error, 'COMMIT_UNKNOWN');
         this.#end(isCancelled ? 'cancelled' : 'failed');
-        if (!this.#isObserved && !isCancelled) setImmediate(() => this.#warnOfFailure(error));
         throw error;
       },
     );
-    this.#done.catch(() => {});
+    this.#result = new BackgroundResult(result, (error) => {
+      if (this.#ended === 'failed') this.#warnOfFailure(error);
+    });
     noteUnfinished(this);
     if (parts.onProgress !== undefined) {
-      this.#unlisten = parts.progress.listen(() => this.#reportSoon());
-      this.#reportSoon();
+      this.#unlisten = parts.progress.listen(() => this.#reports.note());
+      this.#reports.note();
     }
   }
 
@@ -93,8 +94,7 @@ export class JobHandle implements BackupJob {
   }
 
   get done(): Promise<BackupResult> {
-    this.#isObserved = true;
-    return this.#done;
+    return this.#result.observed;
   }
 
   progress(): BackupProgress {
@@ -123,7 +123,7 @@ export class JobHandle implements BackupJob {
 
   watch(options: WatchOptions = {}): AsyncGenerator<BackupProgress, void, undefined> {
     optionsArgument('options', options, WATCH_OPTIONS);
-    const { intervalMs = DEFAULT_INTERVAL_MS } = options;
+    const { intervalMs = REPORT_EVERY_MS } = options;
     return this.#watch(integerArgument('intervalMs', intervalMs, 0), signalArgument('signal', options.signal));
   }
 
@@ -174,7 +174,11 @@ export class JobHandle implements BackupJob {
   async abandon(reason: unknown): Promise<void> {
     if (this.#ended !== undefined) return;
     this.#parts.ending.cancel(reason);
-    await this.#done.catch(() => {});
+    await this.#result.settled();
+  }
+
+  describe(): string {
+    return `${JSON.stringify(this.volume)} (${this.status})`;
   }
 
   get #phase(): string {
@@ -182,21 +186,6 @@ export class JobHandle implements BackupJob {
     const { outages, progress } = this.#parts;
     if (outages.outage !== undefined) return 'waiting';
     return progress.phase === 'storing' ? this.status : progress.phase;
-  }
-
-  /** Calls the host's callback: at once, or when `DEFAULT_INTERVAL_MS` have passed since the last call. */
-  #reportSoon(): void {
-    if (this.#reportTimer !== undefined) return;
-    const waitMs = this.#reportedAt + DEFAULT_INTERVAL_MS - performance.now();
-    if (waitMs <= 0) this.#report();
-    else this.#reportTimer = setTimeout(() => this.#report(), waitMs).unref();
-  }
-
-  #report(): void {
-    clearTimeout(this.#reportTimer);
-    this.#reportTimer = undefined;
-    this.#reportedAt = performance.now();
-    report('onProgress', this.#parts.onProgress, this.progress());
   }
 
   #setPaused(isPaused: boolean): void {
@@ -210,7 +199,7 @@ export class JobHandle implements BackupJob {
     this.#ended = how;
     noteFinished(this);
     this.#unlisten();
-    this.#report();
+    this.#reports.end();
     this.#parts.progress.moved();
   }
 
@@ -218,7 +207,7 @@ export class JobHandle implements BackupJob {
   #pause(intervalMs: number): Promise<unknown> {
     const waiting = Promise.withResolvers<void>();
     const timer = setTimeout(waiting.resolve, intervalMs);
-    return Promise.race([waiting.promise, this.#done.catch(() => {})]).finally(() => clearTimeout(timer));
+    return Promise.race([waiting.promise, this.#result.settled()]).finally(() => clearTimeout(timer));
   }
 
   #warnOfFailure(error: unknown): void {
@@ -230,40 +219,4 @@ export class JobHandle implements BackupJob {
       },
     );
   }
-}
-
-/**
- * The jobs that are under way in this process. A lazy job does not keep the process alive, so a program that forgets to
- * sweep would end without a backup and without an error. It gets one warning.
- */
-const unfinished = new Set<BackupJob>();
-let hasWarned = false;
-
-function noteUnfinished(job: BackupJob): void {
-  if (unfinished.size === 0) process.on('beforeExit', warnEarly).on('exit', warnLate);
-  unfinished.add(job);
-}
-
-function noteFinished(job: BackupJob): void {
-  unfinished.delete(job);
-  if (unfinished.size === 0) process.off('beforeExit', warnEarly).off('exit', warnLate);
-}
-
-/** For a program that has nothing left to do. */
-function warnEarly(): void {
-  if (hasWarned) return;
-  hasWarned = true;
-  process.emitWarning(unfinishedText(), { code: UNFINISHED_CODE });
-}
-
-/** For a program that called `process.exit`: a process warning is queued, and would not be shown any more. */
-function warnLate(): void {
-  if (hasWarned) return;
-  hasWarned = true;
-  process.stderr.write(`(cow-cloud-backup) [${UNFINISHED_CODE}] Warning: ${unfinishedText()}\n`);
-}
-
-function unfinishedText(): string {
-  const jobs = [...unfinished].map(({ volume, status }) => `${JSON.stringify(volume)} (${status})`);
-  return `the process ends while backups are under way, and they are lost: ${jobs.join(', ')}; call job.sweep() and await job.done, or close the job`;
 }

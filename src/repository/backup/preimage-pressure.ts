@@ -1,5 +1,5 @@
+import type { Lane } from '../../pipeline/block-feed.ts';
 import type { Volume } from '../../volume/volume-snapshot.ts';
-import type { Lane } from './block-feed.ts';
 
 /**
  * Decides when a pack is sent early, because pre-images need room (decision 071). Room for pre-images is counted in raw bytes,

@@ -1,6 +1,7 @@
-import { type BlockRange, collectRanges, subtractionOf, unionOf } from '../../common/block-range.ts';
+import { collectRanges, subtractionOf, unionOf } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import { BlockFeed } from '../../pipeline/block-feed.ts';
 import { BLOCK_STATES } from '../../state/block-state.ts';
 import { maskOf, nextInStates } from '../../state/block-state-map.ts';
 import type { RequestMeter } from '../../targets/decorators/request-meter.ts';
@@ -18,7 +19,6 @@ import { type BackupPlan, unchangedBlocks } from './backup-plan.ts';
 import type { BackupSession } from './backup-session.ts';
 import type { ComparedBase } from './base-comparison.ts';
 import { BlockEntries } from './block-entries.ts';
-import { BlockFeed } from './block-feed.ts';
 import { BlockPipeline } from './block-pipeline.ts';
 import type { JobProgress } from './job-progress.ts';
 import type { FrozenRequest } from './job-requests.ts';
@@ -261,9 +261,9 @@ export class VolumeBackup {
   #listen(): void {
     const { snapshot } = this.#parts;
     const { events } = snapshot.volume;
-    const onPreserved = (of: VolumeSnapshot, blocks: BlockRange) => {
+    const onPreserved = (of: VolumeSnapshot) => {
       if (of !== snapshot) return;
-      this.feed.preserved(blocks);
+      this.feed.intercepted();
       this.pipeline.moved();
     };
     const onLost = (of: VolumeSnapshot) => {
@@ -276,7 +276,6 @@ export class VolumeBackup {
     this.#unlisten = () => {
       events.off('blockPreserved', onPreserved).off('blockLost', onLost).off('preimagePressure', onPressure);
     };
-    // Blocks may have been preserved before this was listening.
-    this.feed.lookForPreserved();
+    this.feed.intercepted(); // Blocks may have been preserved before this was listening.
   }
 }

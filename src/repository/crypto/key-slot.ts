@@ -1,11 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { NONCE_BYTES, opening, sealing, TAG_BYTES } from '../../common/aead.ts';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError, corruptError } from '../../common/errors.ts';
 import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { runAtOnce } from '../../common/yield-to-event-loop.ts';
-import { NONCE_BYTES, opening, sealing, TAG_BYTES } from '../format/aead.ts';
 import { type PlainMap, ValueCheck } from '../format/decode-values.ts';
-import { hkdf, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from '../format/derivation.ts';
+import { hkdf, KEY_BYTES, REPOSITORY_ID_BYTES } from '../format/derivation.ts';
 import {
   decodeFormatBody,
   isSignedWith,

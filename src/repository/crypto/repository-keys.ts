@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
-import { contentId, hkdf, hmac, KEY_BYTES, REPOSITORY_ID_BYTES, wipeBytes } from '../format/derivation.ts';
+import { contentId, hkdf, hmac, KEY_BYTES, REPOSITORY_ID_BYTES } from '../format/derivation.ts';
 import type { RecordIds, RecordKind } from '../format/record.ts';
 
 /**

@@ -1,8 +1,9 @@
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { bytesArgument, described, functionArgument, optionsArgument, textArgument } from '../../common/arguments.ts';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { isBytes } from '../../common/realms.ts';
-import { hkdf, KEY_BYTES, wipeBytes } from '../format/derivation.ts';
+import { hkdf, KEY_BYTES } from '../format/derivation.ts';
 import { DEFAULT_SCRYPT_COST, passphraseKey, type ScryptCost } from './scrypt.ts';
 
 /**

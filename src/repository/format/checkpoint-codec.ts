@@ -1,7 +1,7 @@
+import { compressOffThread, decompressOffThread } from '../../common/compression.ts';
 import { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { encodeMsgpackInSteps } from '../../common/msgpack-writer.ts';
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
-import { compressOffThread, decompressOffThread } from './compression.ts';
 import { logCorrupt } from './decode-values.ts';
 import { openingObject, sealingObject } from './log-object.ts';
 import type { LogState } from './log-state.ts';

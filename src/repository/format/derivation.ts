@@ -22,8 +22,3 @@ export function hmac(key: Uint8Array, ...parts: readonly (Uint8Array | string)[]
 export function contentId(key: Uint8Array | undefined, block: Uint8Array): Uint8Array<ArrayBuffer> {
   return key === undefined ? new Uint8Array(hash('sha256', block, 'buffer')) : hmac(key, block);
 }
-
-/** Overwrites a secret. Copies that the runtime made of it may live on. */
-export function wipeBytes(...secrets: readonly (Uint8Array | undefined)[]): void {
-  for (const secret of secrets) secret?.fill(0);
-}

@@ -69,7 +69,11 @@ export class EntryTable {
     this.#packs = new PackList(raw, this.#view, this.identityLength);
     this.#locationsAt = this.identityLength + this.#packs.byteLength;
     if (this.#locationsAt + this.present * LOCATION_BYTES !== end) throw mapCorrupt('a record has not its length');
-    for (let slot = 0; slot < count; slot++) if (this.has(slot)) this.#checkLocation(slot);
+    for (let slot = 0, at = this.#locationsAt; slot < count; slot++) {
+      if (!this.has(slot)) continue;
+      this.#checkLocation(slot, at);
+      at += LOCATION_BYTES;
+    }
     this.#packs.checkAllNamed();
   }
 
@@ -100,8 +104,26 @@ export class EntryTable {
     };
   }
 
-  #checkLocation(slot: number): void {
-    const at = this.#locationsAt + this.#bitmap.rank(slot) * LOCATION_BYTES;
+  /** Copies the entries of slots 0 to `end`, without decoding them. */
+  copyTo(columns: EntryColumns, end: number): void {
+    for (let slot = 0, rank = 0; slot < end; ) {
+      let past = slot;
+      while (past < end && this.has(past)) past++;
+      const count = past - slot;
+      if (count > 0) {
+        const idsAt = this.#idsAt + rank * 32;
+        const at = this.#raw.byteOffset + this.#locationsAt + rank * LOCATION_BYTES;
+        const locations = new DataView(this.#raw.buffer, at, count * LOCATION_BYTES);
+        columns.copy(slot, this.#raw.subarray(idsAt, idsAt + count * 32), locations, (index) =>
+          this.#packs.name(index),
+        );
+      }
+      rank += count;
+      slot = past + 1;
+    }
+  }
+
+  #checkLocation(slot: number, at: number): void {
     this.#packs.check(this.#view.getUint16(at, true));
     const word = this.#view.getUint32(at + 6, true);
     const offset = this.#view.getUint32(at + 2, true);

@@ -1,8 +1,9 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError, corruptError } from '../../common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { ValueCheck } from './decode-values.ts';
-import { hkdf, REPOSITORY_ID_BYTES, wipeBytes } from './derivation.ts';
+import { hkdf, REPOSITORY_ID_BYTES } from './derivation.ts';
 import { MAX_FAN_OUT, MIN_FAN_OUT } from './map-geometry.ts';
 import { isSlotName } from './object-keys.ts';
 

@@ -1,5 +1,5 @@
+import { opening, sealing } from '../../common/aead.ts';
 import { runAtOnce, type Steps } from '../../common/yield-to-event-loop.ts';
-import { opening, sealing } from './aead.ts';
 import { logCorrupt } from './decode-values.ts';
 
 /** How log entries, checkpoints and the objects under `cache/` are sealed: `docs/FORMAT.md`, sections 8 to 10. */

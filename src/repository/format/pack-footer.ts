@@ -1,7 +1,7 @@
+import { opening, sealing } from '../../common/aead.ts';
 import { corruptError } from '../../common/errors.ts';
 import { joinInSteps } from '../../common/long-bytes.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
-import { opening, sealing } from './aead.ts';
 import { packKey } from './object-keys.ts';
 import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 

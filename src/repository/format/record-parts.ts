@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
+import { AEAD_BYTES } from '../../common/aead.ts';
 import { BackupError, corruptError } from '../../common/errors.ts';
-import { AEAD_BYTES } from './aead.ts';
 import { ID_BYTES } from './derivation.ts';
 import { MAX_CHUNK_ENTRIES } from './map-geometry.ts';
 import { type Codec, type Location, MAX_STORED_LENGTH, RecordKind } from './record.ts';

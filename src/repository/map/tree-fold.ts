@@ -191,9 +191,7 @@ class TreeBuilder {
 
   #fill(leaf: EntryTable | undefined, end: number): void {
     this.#columns.clear();
-    for (let slot = 0; leaf !== undefined && slot < Math.min(leaf.count, end); slot++) {
-      if (leaf.has(slot)) this.#columns.set(slot, leaf.entry(slot));
-    }
+    leaf?.copyTo(this.#columns, Math.min(leaf.count, end));
   }
 
   /** The leaf after the changes: the old one if they change nothing. */

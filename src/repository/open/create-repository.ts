@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { MeteredTarget } from '../../targets/decorators/request-meter.ts';
@@ -7,7 +8,6 @@ import { withRetries } from '../../targets/decorators/with-retries.ts';
 import { decodeKeySlot, makeKeySlot, newRepositoryKey, newSlotName, openKeySlot } from '../crypto/key-slot.ts';
 import type { CheckedUnlock } from '../crypto/unlock.ts';
 import { type StoredSlot, unlockRepository } from '../crypto/unlock-repository.ts';
-import { wipeBytes } from '../format/derivation.ts';
 import {
   checkWritable,
   DEFAULT_FAN_OUT,

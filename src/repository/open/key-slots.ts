@@ -1,12 +1,12 @@
 import { type AbortOptions, abortOptionsArgument, pastAbort } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { withRetries } from '../../targets/decorators/with-retries.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { decodeKeySlot, makeKeySlot, newSlotName, openKeySlot } from '../crypto/key-slot.ts';
 import type { ScryptCost } from '../crypto/scrypt.ts';
 import { checkUnlock, type Unlock } from '../crypto/unlock.ts';
-import { wipeBytes } from '../format/derivation.ts';
 import type { LogState } from '../format/log-state.ts';
 import { slotKey } from '../format/object-keys.ts';
 import type { Decision } from '../log/entries/decision.ts';

@@ -1,3 +1,4 @@
+import { wipeBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { readOnlyTarget } from '../../targets/decorators/read-only.ts';
@@ -6,7 +7,6 @@ import { ownerName } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { RepositoryKeys } from '../crypto/repository-keys.ts';
 import { type StoredSlot, unlockRepository } from '../crypto/unlock-repository.ts';
-import { wipeBytes } from '../format/derivation.ts';
 import { checkWritable, isAuthentic, type RepositoryFormat, type StoredFormat } from '../format/format-object.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { LogReader } from '../log/log-reader.ts';

@@ -1,9 +1,9 @@
 import { createCipheriv, createDecipheriv, hash, randomFillSync, timingSafeEqual } from 'node:crypto';
+import { AEAD_BYTES, NONCE_BYTES, TAG_BYTES } from '../../common/aead.ts';
+import { compress, compressBound, DEFAULT_LEVEL, decompress, releaseBuffer } from '../../common/compression.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes } from '../../common/hedged-random.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
-import { AEAD_BYTES, NONCE_BYTES, TAG_BYTES } from '../format/aead.ts';
-import { compress, compressBound, DEFAULT_LEVEL, decompress, releaseBuffer } from '../format/compression.ts';
 import { hmac, ID_BYTES, KEY_BYTES } from '../format/derivation.ts';
 import { Codec, MAX_RAW_LENGTH, MAX_STORED_LENGTH, RecordKind } from '../format/record.ts';
 import { identityPart, isLocationPartSound } from '../format/record-parts.ts';

@@ -3,12 +3,12 @@ import type { AbortOptions } from '../../common/abort.ts';
 import type { ByteRanges } from '../../common/byte-range.ts';
 import { isZero } from '../../common/bytes.ts';
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import type { RestoreDevice } from '../../device/restore-device.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import { diffMaps } from '../map/diff.ts';
 import { type BackupReader, type ComparableSource, explainMissingPack } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
-import type { RestoreDevice } from './restore-device.ts';
 import { eachWindow, neighbours, type WindowBlock } from './restore-windows.ts';
 
 /**

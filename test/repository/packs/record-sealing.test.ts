@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { isZero } from '../../../src/common/bytes.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
-import { checkLevel } from '../../../src/repository/format/compression.ts';
+import { checkLevel } from '../../../src/common/compression.ts';
 import { Codec, MAX_RAW_LENGTH, RecordKind } from '../../../src/repository/format/record.ts';
 import { identityPart } from '../../../src/repository/format/record-parts.ts';
 import {

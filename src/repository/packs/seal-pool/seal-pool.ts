@@ -3,8 +3,8 @@
 import { availableParallelism } from 'node:os';
 import { type AbortOptions, abortable } from '../../../common/abort.ts';
 import { integerArgument } from '../../../common/arguments.ts';
+import { checkLevel } from '../../../common/compression.ts';
 import type { RepositoryKeys } from '../../crypto/repository-keys.ts';
-import { checkLevel } from '../../format/compression.ts';
 import { ID_BYTES } from '../../format/derivation.ts';
 import { type Codec, MAX_RAW_LENGTH, RecordKind } from '../../format/record.ts';
 import { closedError, SEAL_WORKER_URL } from './seal-runner.ts';

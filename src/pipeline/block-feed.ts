@@ -1,6 +1,6 @@
-import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
-import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
-import { type BlockStates, maskOf, nextInStates } from '../../state/block-state-map.ts';
+import { type BlockRange, RangeCollector } from '../common/block-range.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
+import { BlockStateMap, type BlockStates, maskOf, nextInStates, type StateChange } from '../state/block-state-map.ts';
 
 /** Which blocks a batch consists of: overwritten ones, or the next ones of the sweep. Each lane fills its own packs. */
 export type Lane = 'intercepted' | 'swept';
@@ -21,12 +21,20 @@ interface Stretch {
 }
 
 const MASKS = { pending: maskOf(['pending']), preserved: maskOf(['preserved']) };
+const NOTHING: Stretch = { at: 0, end: 0 };
 /** Blocks that are looked for in one turn of the event loop, which takes less than a millisecond. */
 const LOOKED_AT_ONCE = 2 ** 14;
+/** After a comparison, the next one waits for this many times as long as it took: comparing takes a small share of the time. */
+const REST_FACTOR = 15;
+/** A rest that would be shorter is left out, in milliseconds. */
+const LEAST_REST_MS = 2;
 
 /**
  * Decides which blocks are stored next: first those that were preserved, because their pre-images take up room until they
  * are stored; then, once the sweep has begun, the remaining ones in order.
+ *
+ * The preserved ones are found by comparison: the states as they are now are recorded, and compared with the record before.
+ * So it takes no memory for each of them, however many wait, and no more than the changes are looked at.
  *
  * A block is given out at most once: `take` has it marked `storing` in the same step in which it finds it. The sweep does not
  * race the host's writes, because reading a snapshot's block checks afterwards whether it was overwritten (R4).
@@ -34,9 +42,16 @@ const LOOKED_AT_ONCE = 2 ** 14;
 export class BlockFeed {
   readonly #states: BlockStates;
   readonly #maxBatchBlocks: number;
-  /** Preserved ranges, oldest first; those before `#preservedFrom` have been given out. */
-  #preserved: Stretch[] = [];
-  #preservedFrom = 0;
+  /** The states at the last comparison; at first those of the instant, at which nothing has happened to any block. */
+  #record: BlockStateMap;
+  /** What the last comparison has shown and was not looked at yet. */
+  #changes: Iterator<StateChange, unknown> | undefined;
+  #preserved = NOTHING;
+  /** Whether blocks may have been preserved since the last comparison. */
+  #isComparisonDue: boolean;
+  #comparingMs = 0;
+  #restUntil = 0;
+  #restTimer: NodeJS.Timeout | undefined;
   readonly #sweep: Stretch;
   #isSweeping = false;
   #isPaused = false;
@@ -46,8 +61,9 @@ export class BlockFeed {
   constructor(states: BlockStates, maxBatchBlocks: number) {
     this.#states = states;
     this.#maxBatchBlocks = maxBatchBlocks;
+    this.#record = new BlockStateMap(states.blockCount);
+    this.#isComparisonDue = states.counts.preserved > 0;
     this.#sweep = { at: 0, end: states.blockCount };
-    this.lookForPreserved();
   }
 
   get isSweeping(): boolean {
@@ -60,16 +76,10 @@ export class BlockFeed {
     return pending === 0 && preserved === 0;
   }
 
-  /** Reports that blocks were preserved. */
-  preserved({ firstBlock, blockCount }: BlockRange): void {
-    this.#preserved.push({ at: firstBlock, end: firstBlock + blockCount });
+  /** Reports that blocks were preserved, or may have been. The next comparison shows which ones. */
+  intercepted(): void {
+    this.#isComparisonDue = true;
     this.look();
-  }
-
-  /** Looks for blocks that were preserved before anything reported them. */
-  lookForPreserved(): void {
-    const { counts, blockCount } = this.#states;
-    if (counts.preserved > 0) this.preserved({ firstBlock: 0, blockCount });
   }
 
   sweep(): void {
@@ -91,6 +101,7 @@ export class BlockFeed {
   /** Ends the feed: `take` gives nothing more. */
   end(): void {
     this.#isEnded = true;
+    clearTimeout(this.#restTimer);
     this.look();
   }
 
@@ -112,29 +123,75 @@ export class BlockFeed {
         return batch;
       }
       if (this.#hasMoreToLookAt(lane)) continue;
-      onIdle();
+      if (!this.#restBeforeComparison()) onIdle();
       await this.#wake.promise;
     }
   }
 
   #hasMoreToLookAt(lane: 'intercepted' | undefined): boolean {
     if (this.#isPaused) return false;
-    if (this.#preservedFrom < this.#preserved.length) return true;
+    if (this.#changes !== undefined || (this.#isComparisonDue && !this.#isResting)) return true;
     return lane === undefined && this.#isSweeping && this.#sweep.at < this.#sweep.end;
   }
 
+  get #isResting(): boolean {
+    return performance.now() < this.#restUntil;
+  }
+
+  /** If a comparison is due that has to wait, has the waiting calls woken for it. */
+  #restBeforeComparison(): boolean {
+    if (!this.#isComparisonDue || this.#isPaused) return false;
+    this.#restTimer ??= setTimeout(() => {
+      this.#restTimer = undefined;
+      this.look();
+    }, this.#restUntil - performance.now());
+    return true;
+  }
+
   #nextPreserved(): Batch | undefined {
-    return this.#gather('preserved', 'intercepted', () => {
-      const first = this.#preserved[this.#preservedFrom];
-      if (first === undefined || first.at < first.end) return first;
-      this.#preservedFrom++;
-      // `shift` would move all others each time. This way each range is moved once, on average.
-      if (this.#preservedFrom * 2 >= this.#preserved.length) {
-        this.#preserved = this.#preserved.slice(this.#preservedFrom);
-        this.#preservedFrom = 0;
-      }
-      return this.#preserved[this.#preservedFrom];
-    });
+    if (this.#states.counts.preserved === 0) {
+      // Nothing that the last comparison has shown is left.
+      this.#changes = undefined;
+      this.#preserved = NOTHING;
+      this.#isComparisonDue = false;
+      return undefined;
+    }
+    const began = performance.now();
+    if (this.#changes === undefined) {
+      if (!this.#isComparisonDue || this.#isResting) return undefined;
+      this.#compare();
+    }
+    const batch = this.#gather('preserved', 'intercepted', () => this.#nextStretch());
+    this.#comparingMs += performance.now() - began;
+    if (this.#changes === undefined) this.#rest();
+    return batch;
+  }
+
+  /** Records the states, and compares them with the record before. */
+  #compare(): void {
+    const now = this.#states.clone();
+    this.#changes = now.diff(this.#record);
+    this.#record = now;
+    this.#isComparisonDue = false;
+    this.#comparingMs = 0;
+  }
+
+  #rest(): void {
+    const restMs = this.#comparingMs * REST_FACTOR;
+    this.#restUntil = restMs < LEAST_REST_MS ? 0 : performance.now() + restMs;
+  }
+
+  /** A stretch of which parts may be preserved: of a change to another state an empty one. */
+  #nextStretch(): Stretch | undefined {
+    if (this.#preserved.at < this.#preserved.end) return this.#preserved;
+    const change = this.#changes?.next();
+    if (change === undefined || change.done) {
+      this.#changes = undefined;
+      return undefined;
+    }
+    const { firstBlock, blockCount, to } = change.value;
+    this.#preserved = to === 'preserved' ? { at: firstBlock, end: firstBlock + blockCount } : NOTHING;
+    return this.#preserved;
   }
 
   #nextSwept(): Batch | undefined {
@@ -144,22 +201,16 @@ export class BlockFeed {
 
   /** Blocks in a state: as many as make a batch or are found in one turn. */
   #gather(state: 'pending' | 'preserved', lane: Lane, next: () => Stretch | undefined): Batch | undefined {
-    const blocks: number[] = [];
-    for (let looked = 0; looked < LOOKED_AT_ONCE && blocks.length < this.#maxBatchBlocks; looked++) {
+    const blocks = new RangeCollector();
+    for (let looked = 0; looked < LOOKED_AT_ONCE && blocks.count < this.#maxBatchBlocks; looked++) {
       const stretch = next();
       if (stretch === undefined) break;
+      if (stretch.at === stretch.end) continue;
       stretch.at = nextInStates(this.#states, stretch.at, stretch.end, MASKS[state]);
-      if (stretch.at < stretch.end) blocks.push(stretch.at++);
+      if (stretch.at < stretch.end) blocks.add(stretch.at++);
     }
-    return blocks.length === 0 ? undefined : batchOf(lane, blocks);
+    return blocks.count === 0 ? undefined : { lane, runs: blocks.ranges, blockCount: blocks.count };
   }
-}
-
-function batchOf(lane: Lane, blocks: number[]): Batch {
-  const collector = new RangeCollector();
-  // A block that was reported as preserved twice, and not given out in between, is there twice.
-  for (const block of new Set(blocks.sort((a, b) => a - b))) collector.add(block);
-  return { lane, runs: collector.ranges, blockCount: collector.count };
 }
 
 export function blocksOf({ firstBlock, blockCount }: BlockRange): number[] {

@@ -1,8 +1,8 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import type { ByteRange } from '../../common/byte-range.ts';
-import { isZero } from '../../common/bytes.ts';
-import type { BlockDevice } from '../../device/block-device.ts';
-import { byteDevice } from '../../device/byte-device.ts';
+import type { AbortOptions } from '../common/abort.ts';
+import type { ByteRange } from '../common/byte-range.ts';
+import { isZero } from '../common/bytes.ts';
+import type { BlockDevice } from './block-device.ts';
+import { byteDevice } from './byte-device.ts';
 
 const ZEROES = new Uint8Array(1024 * 1024);
 

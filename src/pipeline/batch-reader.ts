@@ -1,8 +1,7 @@
-import type { AbortOptions } from '../../common/abort.ts';
-import { type BlockRange, subtractRanges } from '../../common/block-range.ts';
-import { BackupError } from '../../common/errors.ts';
-import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
-import type { SealSlot } from '../packs/seal-pool/seal-slot.ts';
+import type { AbortOptions } from '../common/abort.ts';
+import { type BlockRange, subtractRanges } from '../common/block-range.ts';
+import { BackupError } from '../common/errors.ts';
+import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import { type Batch, blocksOf } from './block-feed.ts';
 
 /** What became of each block of a batch, in the order of the batch. */
@@ -18,7 +17,7 @@ const READS_AT_ONCE = 16;
 /** Below this, asking the device for its extents costs as much as reading. */
 const LEAST_ASKED_BYTES = 32 * 1024;
 
-/** Reads batches of a snapshot's blocks into slots of the seal pool, and skips what the device reports as zeroes. */
+/** Reads batches of a snapshot's blocks, and skips what the device reports as zeroes. */
 export class BatchReader {
   /** Bytes read from the snapshot so far. */
   readBytes = 0;
@@ -30,7 +29,8 @@ export class BatchReader {
     this.#signal = signal;
   }
 
-  async read({ runs, blockCount, lane }: Batch, slot: SealSlot): Promise<ReadBatch> {
+  /** @param into - room for the whole batch: block `i` of the batch goes to `i * blockSize` */
+  async read({ runs, blockCount, lane }: Batch, into: Uint8Array): Promise<ReadBatch> {
     const outcome = {
       isRead: new Array<boolean>(blockCount).fill(true),
       isHole: new Array<boolean>(blockCount).fill(false),
@@ -43,41 +43,41 @@ export class BatchReader {
     });
     for (let from = 0; from < indexed.length; from += READS_AT_ONCE) {
       const reads = indexed.slice(from, from + READS_AT_ONCE).map(async ({ run, at }) => {
-        const holes = lane === 'swept' ? await this.#skipHoles(run, slot, at, outcome.isHole) : [];
+        const holes = lane === 'swept' ? await this.#skipHoles(run, into, at, outcome.isHole) : [];
         for (const rest of subtractRanges([run], holes)) {
-          await this.#readRun(rest, slot, at + rest.firstBlock - run.firstBlock, outcome.isRead);
+          await this.#readRun(rest, into, at + rest.firstBlock - run.firstBlock, outcome.isRead);
         }
       });
-      // All reads settle before a failure is thrown: nothing may be read into a slot that was given back.
+      // All reads settle before a failure is thrown: nothing may be read into memory that was given back.
       const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected');
       if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
     }
     return outcome;
   }
 
-  /** Zeroes the holes of a run in the slot, without reading them: a sparse image consists mostly of holes. */
-  async #skipHoles(run: BlockRange, slot: SealSlot, at: number, isHole: boolean[]): Promise<BlockRange[]> {
+  /** Zeroes the holes of a run in a batch, without reading them: a sparse image consists mostly of holes. */
+  async #skipHoles(run: BlockRange, batch: Uint8Array, at: number, isHole: boolean[]): Promise<BlockRange[]> {
     const { blockSize } = this.#snapshot;
     const holes = await holesOf(this.#snapshot, run, { signal: this.#signal });
     for (const { firstBlock, blockCount } of holes) {
       const from = at + firstBlock - run.firstBlock;
       isHole.fill(true, from, from + blockCount);
-      slot.input.fill(0, from * blockSize, (from + blockCount) * blockSize);
+      batch.fill(0, from * blockSize, (from + blockCount) * blockSize);
     }
     return holes;
   }
 
-  /** Reads neighbouring blocks to index `at` of the slot. If one of them was lost, the others are read one by one. */
-  async #readRun(run: BlockRange, slot: SealSlot, at: number, isRead: boolean[]): Promise<void> {
+  /** Reads neighbouring blocks to index `at` of a batch. If one of them was lost, the others are read one by one. */
+  async #readRun(run: BlockRange, batch: Uint8Array, at: number, isRead: boolean[]): Promise<void> {
     try {
-      await this.#readInto(slot, at, run);
+      await this.#readInto(batch, at, run);
       return;
     } catch (error) {
       if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
     }
     for (const [index, block] of blocksOf(run).entries()) {
       try {
-        await this.#readInto(slot, at + index, { firstBlock: block, blockCount: 1 });
+        await this.#readInto(batch, at + index, { firstBlock: block, blockCount: 1 });
       } catch (error) {
         if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
         isRead[at + index] = false;
@@ -86,11 +86,11 @@ export class BatchReader {
     }
   }
 
-  async #readInto(slot: SealSlot, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
+  async #readInto(batch: Uint8Array, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
     const { blockSize, size } = this.#snapshot;
     const start = firstBlock * blockSize;
     const length = Math.min(size, start + blockCount * blockSize) - start;
-    const into = slot.input.subarray(at * blockSize, at * blockSize + length);
+    const into = batch.subarray(at * blockSize, at * blockSize + length);
     await this.#snapshot.read(start, into, { signal: this.#signal });
     this.readBytes += length;
   }

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, type Zlib, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
-import { integerArgument } from '../../common/arguments.ts';
-import { isArrayBuffer } from '../../common/realms.ts';
+import { integerArgument } from './arguments.ts';
+import { isArrayBuffer } from './realms.ts';
 
 /** Fast: at higher levels a full backup is bound by the processor rather than by what reads and sends. */
 export const DEFAULT_LEVEL = 1;

@@ -1,10 +1,9 @@
 import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto';
-import { isZero } from '../../common/bytes.ts';
-import { BackupError } from '../../common/errors.ts';
-import { hedgedBytes } from '../../common/hedged-random.ts';
-import { joinInSteps, PIECE_BYTES, piecesOf, sha256InSteps } from '../../common/long-bytes.ts';
-import type { Steps } from '../../common/yield-to-event-loop.ts';
-import { wipeBytes } from './derivation.ts';
+import { isZero, wipeBytes } from './bytes.ts';
+import { BackupError } from './errors.ts';
+import { hedgedBytes } from './hedged-random.ts';
+import { joinInSteps, PIECE_BYTES, piecesOf, sha256InSteps } from './long-bytes.ts';
+import type { Steps } from './yield-to-event-loop.ts';
 
 /**
  * How log objects, footers and wrapped keys are sealed: `nonce || AES-256-GCM(text) || tag` in an encrypted repository,

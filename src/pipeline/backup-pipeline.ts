@@ -1,0 +1,489 @@
+// This folder, `pipeline/`, is the method as one piece: what stands between a snapshot and a host's own store. This file is
+// its face; `block-feed.ts` decides which block is next, `unchanged-blocks.ts` what an earlier run has left, `batch-reader.ts`
+// reads, `transforms/` change bytes on their way, and `restore-blocks.ts` is the way back. A repository's backups stand on
+// the same feed and reader.
+
+import { EventEmitter } from 'node:events';
+import PQueue from 'p-queue';
+import { abortable } from '../common/abort.ts';
+import { described } from '../common/arguments.ts';
+import { BackgroundResult } from '../common/background-result.ts';
+import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
+import { isZero } from '../common/bytes.ts';
+import { BackupError } from '../common/errors.ts';
+import { PacedReports } from '../common/paced-reports.ts';
+import { report } from '../common/report.ts';
+import { Retries } from '../common/retry.ts';
+import { noteFinished, noteUnfinished, type UnfinishedBackup } from '../common/unfinished-backups.ts';
+import type { BlockState } from '../state/block-state.ts';
+import { BlockStateMap, type BlockStates } from '../state/block-state-map.ts';
+import { isVolumeSnapshot, type VolumeSnapshot } from '../volume/volume-snapshot.ts';
+import { BatchReader } from './batch-reader.ts';
+import { type Batch, BlockFeed, blocksOf, type Lane } from './block-feed.ts';
+import { checkPipelineOptions, type PipelineOptions } from './pipeline-options.ts';
+import { PipelineRecord } from './pipeline-record.ts';
+import { applyTransforms } from './transform.ts';
+import {
+  findUnchanged,
+  leftTo,
+  markUnchanged,
+  type PipelineChangeReason,
+  type PipelineChangeSource,
+  type UnchangedBlocks,
+} from './unchanged-blocks.ts';
+
+/**
+ * - `lazy`: only blocks that are about to be overwritten are stored
+ * - `sweeping`: the remaining blocks are stored too, in order
+ * - `paused`: no block is taken up; blocks that are overwritten are still preserved
+ * - `complete`, `failed`, `aborted`: the pipeline has ended, see `done`
+ *
+ * @public
+ */
+export type PipelineStatus = 'lazy' | 'sweeping' | 'paused' | 'complete' | 'failed' | 'aborted';
+
+/**
+ * The progress of a pipeline. No number ever decreases but `totalBytes`, which inherited blocks leave at the beginning.
+ *
+ * @public
+ */
+export interface PipelineProgress {
+  readonly status: PipelineStatus;
+  /** The number of blocks in each state. */
+  readonly counts: Readonly<Record<BlockState, number>>;
+  /** Bytes of blocks that are stored, or that need not be stored because they are zeroes or lost. */
+  readonly doneBytes: number;
+  /** Bytes that are to be done in all, without inherited blocks; `undefined` if there is nothing to do. */
+  readonly totalBytes: number | undefined;
+  /** Bytes that the store has acknowledged, as the transforms made them. */
+  readonly storedBytes: number;
+}
+
+/** The answer to {@link BackupPipeline.ask}. @public */
+export interface BlocksAnswer {
+  readonly blockCount: number;
+  /** The number of blocks in each state. */
+  readonly counts: Readonly<Record<BlockState, number>>;
+  /** Blocks that the store has, or that need not be stored: `stored`, `inherited` and `zero`. */
+  readonly safeBlocks: number;
+  /** Whether all blocks are safe. */
+  readonly isSafe: boolean;
+}
+
+/** The result of a pipeline. @public */
+export interface PipelineResult {
+  /** What to keep: where each block is, for a restore and for the next run. */
+  readonly record: PipelineRecord;
+  /** Blocks that this run has stored. */
+  readonly storedBlocks: number;
+  /** Bytes that the store has acknowledged, as the transforms made them. */
+  readonly storedBytes: number;
+  /** Bytes read from the snapshot. */
+  readonly readBytes: number;
+  readonly changeSource: PipelineChangeSource;
+  /** Why everything was stored; `undefined` if only changes were. */
+  readonly changeReason: PipelineChangeReason | undefined;
+}
+
+/** The events of a pipeline, on `pipeline.events`. They are emitted when the state has changed already. @public */
+export interface PipelineEvents {
+  /** The store has acknowledged a block. `storedBytes`: its bytes, as the transforms made them. */
+  blockStored: [block: number, storedBytes: number];
+  /** A call of `store` has failed. If there is another attempt, it follows. */
+  attemptFailed: [block: number, error: unknown, attempt: number];
+  /** The pipeline has ended. `done` settles next. */
+  ended: [status: PipelineStatus];
+}
+
+const MAX_BATCH_BYTES = 1024 * 1024;
+const PRIORITY: Readonly<Record<Lane, number>> = { swept: 0, intercepted: 1 };
+
+/** Snapshot handles that a pipeline works on: two of them would take blocks from each other. */
+const inUse = new WeakSet<VolumeSnapshot>();
+
+/**
+ * Backs up a snapshot through a function of the host's that stores one block: any store and any format, without a repository.
+ *
+ * From the first instruction, the snapshot, the volume preserves each block just before it is overwritten. The pipeline compares the
+ * record of all states with the one before, and stores the preserved blocks. With the second instruction, `sweep`, it stores the
+ * remaining ones in order. It completes by itself when every block is safe. The snapshot stays the host's: close it afterwards.
+ *
+ * At most `concurrency` blocks are being stored, intercepted ones first, and about three times as many are in memory. A `store` that
+ * is slow or fails never delays the host's writes beyond the volume's own policies.
+ *
+ * If the pipeline fails or is aborted, blocks that were under way go back to where they were, and the snapshot can be continued with
+ * another pipeline, which does not store again what is `stored`. `done` settles only when all calls of `store` have settled.
+ *
+ * @example
+ * ```ts
+ * await using snapshot = await volume.createSnapshot(); // the first instruction
+ * await using pipeline = BackupPipeline.start(snapshot, {
+ *   store: (block, bytes) => writeFile(join(folder, String(block)), bytes),
+ *   transforms: [compression(), encryption(key)],
+ * });
+ * console.log(pipeline.ask(7).isSafe);
+ * pipeline.sweep(); // the second instruction
+ * const { record } = await pipeline.done;
+ * await writeFile(join(folder, 'record'), await record.encode());
+ * ```
+ *
+ * @public
+ */
+export class BackupPipeline implements UnfinishedBackup {
+  readonly snapshot: VolumeSnapshot;
+  readonly events = new EventEmitter<PipelineEvents>();
+  readonly #options: ReturnType<typeof checkPipelineOptions>;
+  readonly #feed: BlockFeed;
+  readonly #reader: BatchReader;
+  readonly #queue: PQueue;
+  readonly #batchBlocks: number;
+  readonly #stop = new AbortController();
+  /** Blocks that this pipeline has marked `storing`, and not yet otherwise. */
+  readonly #claimed = new Set<number>();
+  readonly #tally = { storedBlocks: 0, storedBytes: 0 };
+  readonly #result: BackgroundResult<PipelineResult>;
+  readonly #reports: PacedReports;
+  #unchanged: UnchangedBlocks | undefined;
+  #isPaused = false;
+  #isAborted = false;
+  #ended: 'complete' | 'failed' | 'aborted' | undefined;
+  #doneBytes = 0;
+
+  private constructor(snapshot: VolumeSnapshot, options: ReturnType<typeof checkPipelineOptions>) {
+    const { concurrency, onProgress } = options;
+    this.snapshot = snapshot;
+    this.#options = options;
+    this.#batchBlocks = Math.max(1, Math.min(concurrency, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
+    this.#feed = new BlockFeed(snapshot.states, this.#batchBlocks);
+    this.#reader = new BatchReader(snapshot, this.#stop.signal);
+    this.#queue = new PQueue({ concurrency });
+    this.#reports = new PacedReports(() => report('onProgress', onProgress, this.progress()));
+    this.#result = new BackgroundResult(this.#run(), (error) => this.#warnOfFailure(error));
+  }
+
+  /**
+   * Begins to store a snapshot, at first only what is about to be overwritten.
+   *
+   * @param snapshot - a live snapshot. Blocks that are `stored` already, as an earlier pipeline has left them, are not stored again
+   * @throws TypeError for wrong options, `VOLUME_BUSY` if another pipeline works on this handle, `CLOSED`, `SNAPSHOT_BROKEN`.
+   * `done` rejects with `STORE_FAILED`, `SNAPSHOT_BROKEN`, `CLOSED`, what a transform throws, or the reason of the signal
+   */
+  static start(snapshot: VolumeSnapshot, options: PipelineOptions): BackupPipeline {
+    if (!isVolumeSnapshot(snapshot))
+      throw new TypeError(`snapshot must be a VolumeSnapshot, not ${described(snapshot)}`);
+    const checked = checkPipelineOptions(options);
+    requireLive(snapshot);
+    checked.signal?.throwIfAborted();
+    if (inUse.has(snapshot))
+      throw new BackupError(
+        'VOLUME_BUSY',
+        'another pipeline works on this snapshot: close it first, or give this one a handle of its own, snapshot.share()',
+      );
+    inUse.add(snapshot);
+    return new BackupPipeline(snapshot, checked);
+  }
+
+  get status(): PipelineStatus {
+    if (this.#ended !== undefined) return this.#ended;
+    if (this.#isPaused) return 'paused';
+    return this.#feed.isSweeping ? 'sweeping' : 'lazy';
+  }
+
+  /** The state of every block, which changes as blocks do. */
+  get states(): BlockStates {
+    return this.snapshot.states;
+  }
+
+  /** Settles when the pipeline has ended. Asking for it counts as handling a failure, which is otherwise a process warning. */
+  get done(): Promise<PipelineResult> {
+    return this.#result.observed;
+  }
+
+  /** The second instruction: stores the remaining blocks in order. Interception goes on. */
+  sweep(): this {
+    this.#feed.sweep();
+    return this;
+  }
+
+  /** Takes up no more blocks until `resume`. Blocks that are under way are stored. */
+  pause(): void {
+    this.#setPaused(true);
+  }
+
+  resume(): void {
+    this.#setPaused(false);
+  }
+
+  /**
+   * How safe some blocks are at this moment: one block, a range, or all.
+   *
+   * @throws `OUT_OF_RANGE`
+   */
+  ask(blocks?: BlockRange | number): BlocksAnswer {
+    const { states } = this.snapshot;
+    const range = blocks === undefined ? undefined : blockRangeArgument('blocks', blocks);
+    const counts = range === undefined ? states.counts : states.countsIn(range);
+    const blockCount = range === undefined ? states.blockCount : range.blockCount;
+    const safeBlocks = counts.stored + counts.inherited + counts.zero;
+    return { blockCount, counts, safeBlocks, isSafe: safeBlocks === blockCount };
+  }
+
+  progress(): PipelineProgress {
+    const { states, blockSize, size } = this.snapshot;
+    const { counts } = states;
+    const bytes = (blocks: number) => Math.min(size, blocks * blockSize);
+    const totalBytes = bytes(states.blockCount - counts.inherited);
+    const doneBytes = Math.min(totalBytes, bytes(counts.stored + counts.zero + counts.lost));
+    this.#doneBytes = Math.max(this.#doneBytes, doneBytes);
+    return {
+      status: this.status,
+      counts,
+      doneBytes: this.#doneBytes,
+      totalBytes: totalBytes === 0 ? undefined : totalBytes,
+      storedBytes: this.#tally.storedBytes,
+    };
+  }
+
+  /** The record as it is now. That of an incomplete run, too, spares the next one the blocks that were stored. */
+  record(): PipelineRecord {
+    const { size, blockSize, frozenAt, point, states } = this.snapshot;
+    const { known } = this.#unchanged ?? {};
+    if (known === undefined || states.counts.lost === 0)
+      return new PipelineRecord({ size, blockSize, frozenAt, point, states: states.clone() });
+    // What was lost before it was known to be unchanged: the earlier run has it.
+    const found = new BlockStateMap(states.blockCount);
+    for (const range of states.ranges()) {
+      if (range.state !== 'lost') copyRange(found, range, range.state);
+      else
+        for (const block of blocksOf(range))
+          copyRange(found, { firstBlock: block, blockCount: 1 }, leftTo(known, block));
+    }
+    return new PipelineRecord({ size, blockSize, frozenAt, point, states: found });
+  }
+
+  /** Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. */
+  async abort(): Promise<void> {
+    if (this.#ended === undefined) {
+      this.#isAborted = true;
+      this.#fail(new DOMException('the pipeline was aborted', 'AbortError'));
+    }
+    await this.#result.settled();
+  }
+
+  /** As {@link BackupPipeline.abort}. */
+  close(): Promise<void> {
+    return this.abort();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.abort();
+  }
+
+  /** @internal */
+  describe(): string {
+    return `a pipeline of ${this.snapshot.volume.name ?? 'a volume'} (${this.status})`;
+  }
+
+  async #run(): Promise<PipelineResult> {
+    noteUnfinished(this);
+    const unlisten = this.#listen();
+    try {
+      this.#reports.note();
+      const { previous, changes } = this.#options;
+      const unchanged = await findUnchanged(this.snapshot, previous, changes, this.#stop.signal);
+      this.#unchanged = unchanged;
+      if (unchanged.known !== undefined) await markUnchanged(this.snapshot, unchanged.known, this.#stop.signal);
+      this.#feed.intercepted();
+      await Promise.all([this.#store('intercepted'), this.#store()]);
+      await this.#queue.onIdle();
+      this.#stop.signal.throwIfAborted();
+      requireLive(this.snapshot);
+      const result = this.#resultOf(unchanged);
+      this.#end('complete');
+      return result;
+    } catch (error) {
+      this.#fail(error);
+      await this.#queue.onIdle();
+      // @mutation pipeline-gives-back
+      for (const block of this.#claimed) this.snapshot.mark(block, 'failed');
+      this.#end(this.#isAborted || error === this.#options.signal?.reason ? 'aborted' : 'failed');
+      throw this.#stop.signal.reason;
+    } finally {
+      unlisten();
+    }
+  }
+
+  /** Stores what the feed gives. One such loop is for intercepted blocks alone, so that no sweep holds them up. */
+  async #store(lane?: 'intercepted'): Promise<void> {
+    const { concurrency } = this.#options;
+    const { signal } = this.#stop;
+    const most = lane === undefined ? concurrency : 2 * concurrency + this.#batchBlocks;
+    try {
+      for (;;) {
+        await abortable(this.#queue.onSizeLessThan(most), signal);
+        const batch = await this.#feed.take(
+          (taken) => this.#claim(taken),
+          () => {},
+          lane,
+        );
+        if (batch === undefined) return;
+        await this.#enqueue(batch);
+      }
+    } catch (error) {
+      this.#fail(error); // Ends the other loop.
+      throw error;
+    }
+  }
+
+  #claim({ runs }: Batch): void {
+    for (const run of runs) {
+      this.snapshot.mark(run, 'storing');
+      for (const block of blocksOf(run)) this.#claimed.add(block);
+    }
+  }
+
+  /** Reads a batch, and puts its blocks into the queue. */
+  async #enqueue(batch: Batch): Promise<void> {
+    const { blockSize, size } = this.snapshot;
+    // The memory is not used again, because a host may keep what it is given.
+    const bytes = new Uint8Array(batch.blockCount * blockSize);
+    const { isRead, isHole } = await this.#reader.read(batch, bytes);
+    for (const [index, block] of batch.runs.flatMap(blocksOf).entries()) {
+      const start = index * blockSize;
+      const raw = bytes.subarray(start, start + Math.min(blockSize, size - block * blockSize));
+      if (isRead[index] !== true) this.#claimed.delete(block);
+      else if (isHole[index] === true || isZero(raw)) this.#settle(block, 'zero');
+      else {
+        const task = () => this.#storeBlock(block, raw).catch((error: unknown) => this.#fail(error));
+        void this.#queue.add(task, { priority: PRIORITY[batch.lane] });
+      }
+    }
+    this.#reports.note();
+  }
+
+  async #storeBlock(block: number, raw: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { store, transforms, retries: policy } = this.#options;
+    const { signal } = this.#stop;
+    signal.throwIfAborted();
+    const context = { block, blockBytes: raw.length };
+    const bytes = (await applyTransforms(transforms, raw, context)) as Uint8Array<ArrayBuffer>;
+    const retries = new Retries(policy, signal);
+    for (let attempt = 1; ; attempt++) {
+      signal.throwIfAborted();
+      try {
+        await store(block, bytes, { signal, attempt });
+        break;
+      } catch (error) {
+        this.#emit('attemptFailed', block, error, attempt);
+        await retries.pause(error).catch((last: unknown) => {
+          signal.throwIfAborted();
+          throw storeFailed(block, attempt, last);
+        });
+      }
+    }
+    // What the store has acknowledged is stored, also when the pipeline is being aborted.
+    this.#tally.storedBlocks++;
+    this.#tally.storedBytes += bytes.length;
+    this.#settle(block, 'stored');
+    this.#emit('blockStored', block, bytes.length);
+    this.#reports.note();
+  }
+
+  #settle(block: number, state: 'stored' | 'zero'): void {
+    this.#claimed.delete(block);
+    this.snapshot.mark(block, state);
+  }
+
+  #resultOf({ changeSource, changeReason }: UnchangedBlocks): PipelineResult {
+    return { record: this.record(), ...this.#tally, readBytes: this.#reader.readBytes, changeSource, changeReason };
+  }
+
+  #setPaused(isPaused: boolean): void {
+    if (this.#ended !== undefined) return;
+    this.#isPaused = isPaused;
+    this.#feed.pause(isPaused);
+    if (isPaused) this.#queue.pause();
+    else this.#queue.start();
+    this.#reports.note();
+  }
+
+  #listen(): () => void {
+    const { snapshot } = this;
+    const { events } = snapshot.volume;
+    const { signal } = this.#options;
+    const onPreserved = (of: VolumeSnapshot) => {
+      if (of === snapshot) this.#feed.intercepted();
+    };
+    const onLost = (of: VolumeSnapshot) => {
+      if (of === snapshot) this.#feed.look();
+    };
+    const onEnd = (of: VolumeSnapshot) => {
+      if (of === snapshot) this.#fail(snapshot.error ?? closedError());
+    };
+    const onAbort = () => this.#fail(signal?.reason);
+    events.on('blockPreserved', onPreserved).on('blockLost', onLost);
+    events.on('snapshotBroken', onEnd).on('snapshotClosed', onEnd);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    return () => {
+      events.off('blockPreserved', onPreserved).off('blockLost', onLost);
+      events.off('snapshotBroken', onEnd).off('snapshotClosed', onEnd);
+      signal?.removeEventListener('abort', onAbort);
+    };
+  }
+
+  /** Ends everything that is under way. The first reason counts. */
+  #fail(reason: unknown): void {
+    if (this.#stop.signal.aborted) return;
+    this.#stop.abort(reason);
+    this.#feed.end();
+    this.#queue.clear();
+    this.#queue.start(); // A paused queue would never be idle.
+  }
+
+  #end(how: 'complete' | 'failed' | 'aborted'): void {
+    this.#ended = how;
+    this.#feed.end();
+    inUse.delete(this.snapshot);
+    noteFinished(this);
+    this.#reports.end();
+    this.#emit('ended', how);
+  }
+
+  readonly #emit = <Name extends keyof PipelineEvents>(name: Name, ...values: PipelineEvents[Name]): void => {
+    report('a listener of pipeline.events', this.#emitEvent, name, values);
+  };
+
+  readonly #emitEvent = (name: string, values: readonly unknown[]): void => {
+    (this.events as EventEmitter).emit(name, ...values);
+  };
+
+  #warnOfFailure(error: unknown): void {
+    if (this.#ended === 'aborted') return;
+    process.emitWarning(
+      `${this.describe()} failed, and the program did not handle the rejection of pipeline.done: ${String(error)}`,
+      {
+        code: 'COW_BACKUP_FAILED',
+      },
+    );
+  }
+}
+
+function storeFailed(block: number, attempts: number, cause: unknown): BackupError {
+  const message = `block ${block} could not be stored, after ${attempts} attempts: ${String(cause)}`;
+  return new BackupError('STORE_FAILED', message, { cause, retryable: true });
+}
+
+function requireLive(snapshot: VolumeSnapshot): void {
+  if (snapshot.status !== 'live') throw snapshot.error ?? closedError();
+}
+
+function closedError(): BackupError {
+  return new BackupError('CLOSED', 'the snapshot has been closed');
+}
+
+/** `stored` follows `storing` only. */
+function copyRange(to: BlockStateMap, range: BlockRange, state: BlockState): void {
+  if (state === 'pending') return;
+  if (state === 'stored') to.set(range, 'storing');
+  to.set(range, state);
+}

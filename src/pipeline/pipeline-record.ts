@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto';
+import { bytesArgument, integerArgument } from '../common/arguments.ts';
+import { BackupError } from '../common/errors.ts';
+import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
+import { hasBrand, isBytes } from '../common/realms.ts';
+import { BlockStateMap, type BlockStates, type DecodeOptions } from '../state/block-state-map.ts';
+import type { ChangePoint } from '../volume/epoch-map.ts';
+
+/**
+ * What a pipeline needs to know of an earlier run: where each block was, and at which instant. A {@link PipelineRecord} is one.
+ *
+ * @public
+ */
+export interface PreviousRecord {
+  /** Blocks that are `stored` or `inherited` are in the host's store, and those that are `zero` need not be. */
+  readonly states: BlockStates;
+  /** The instant, for the volume's change tracking; absent if only the host's `changes` say what was written since. */
+  readonly point?: ChangePoint | undefined;
+  /** Bytes of the volume at that time. @defaultValue the size of the snapshot, if the number of blocks is the same */
+  readonly size?: number | undefined;
+  /** Bytes of a block. @defaultValue that of the snapshot */
+  readonly blockSize?: number | undefined;
+}
+
+/** The parts of a {@link PipelineRecord}. */
+export interface RecordParts {
+  readonly size: number;
+  readonly blockSize: number;
+  readonly frozenAt: Date;
+  readonly point: ChangePoint;
+  readonly states: BlockStateMap;
+}
+
+const BRAND = Symbol.for('cow-cloud-backup.PipelineRecord');
+
+/** Whether `value` is a record, of this or another copy of this package. */
+export function isPipelineRecord(value: unknown): value is PipelineRecord {
+  return hasBrand(value, BRAND);
+}
+
+const VERSION = 1;
+const HASH_BYTES = 32;
+const MAX_DATE_MS = 8.64e15;
+
+/**
+ * The record of a run: what was frozen, and where each block is. Keep it with the blocks: a restore needs it, and the next run
+ * stores only what has changed since. An incomplete run has one too.
+ *
+ * @example
+ * ```ts
+ * const { record } = await pipeline.done;
+ * await writeFile('record', await record.encode());
+ * // later
+ * const previous = await PipelineRecord.decode(await readFile('record'));
+ * ```
+ *
+ * @public
+ */
+export class PipelineRecord implements PreviousRecord {
+  /** @internal */
+  readonly [BRAND] = true;
+  /** Bytes of the volume. */
+  readonly size: number;
+  /** Bytes of a block; the last one may be short. */
+  readonly blockSize: number;
+  /** The instant, by the clock of the machine. */
+  readonly frozenAt: Date;
+  /** The instant, for the change tracking of the volume. Another process has another tracking id, so that nothing is tracked. */
+  readonly point: ChangePoint;
+  /** Where each block is. */
+  readonly states: BlockStateMap;
+
+  /** @internal */
+  constructor({ size, blockSize, frozenAt, point, states }: RecordParts) {
+    this.size = size;
+    this.blockSize = blockSize;
+    this.frozenAt = frozenAt;
+    this.point = point;
+    this.states = states;
+  }
+
+  /** Whether the whole volume can be restored: no block is missing, and none was lost. */
+  get isWhole(): boolean {
+    const { stored, inherited, zero } = this.states.counts;
+    return stored + inherited + zero === this.states.blockCount;
+  }
+
+  /**
+   * Encodes the record: MessagePack `[1, size, blockSize, frozenAt, trackingId, epoch, states]`, followed by the SHA-256 of it.
+   * `frozenAt` is in milliseconds since 1970, and `states` as `BlockStateMap.encode` makes them.
+   */
+  async encode(): Promise<Uint8Array<ArrayBuffer>> {
+    const { size, blockSize, frozenAt, point } = this;
+    const states = await this.states.encode();
+    const body = encodeMsgpack([VERSION, size, blockSize, frozenAt.getTime(), point.trackingId, point.epoch, states]);
+    const bytes = new Uint8Array(body.length + HASH_BYTES);
+    bytes.set(body);
+    bytes.set(hashOf(body), body.length);
+    return bytes;
+  }
+
+  /**
+   * Decodes what {@link PipelineRecord.encode} made.
+   *
+   * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
+   */
+  static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<PipelineRecord> {
+    const given = bytesArgument('bytes', bytes).slice();
+    const body = given.subarray(0, Math.max(0, given.length - HASH_BYTES));
+    if (Buffer.compare(hashOf(body), given.subarray(body.length)) !== 0)
+      throw corrupt('the bytes do not match their checksum');
+    const fields = decodeMsgpack(body, 'STATE_CORRUPT');
+    if (!Array.isArray(fields) || fields[0] !== VERSION || fields.length !== 7)
+      throw corrupt('the version or the number of fields is unknown');
+    const [, size, blockSize, frozenAt, trackingId, epoch, states] = fields as unknown[];
+    if (!isBytes(states) || typeof trackingId !== 'string') throw corrupt('a field is of another type');
+    const map = await BlockStateMap.decode(states, options);
+    const parts = {
+      size: naturalNumber(size),
+      blockSize: naturalNumber(blockSize),
+      frozenAt: new Date(integerWithin(frozenAt, -MAX_DATE_MS, MAX_DATE_MS)),
+      point: Object.freeze({ trackingId, epoch: naturalNumber(epoch) }),
+      states: map,
+    };
+    if (parts.blockSize === 0 || Math.ceil(parts.size / parts.blockSize) !== map.blockCount)
+      throw corrupt(`${map.blockCount} blocks of ${parts.blockSize} bytes are not ${parts.size} bytes`);
+    return new PipelineRecord(parts);
+  }
+}
+
+function hashOf(body: Uint8Array): Uint8Array {
+  return createHash('sha256').update(body).digest();
+}
+
+function naturalNumber(value: unknown): number {
+  return integerWithin(value, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function integerWithin(value: unknown, least: number, most: number): number {
+  try {
+    return integerArgument('a field', value, least, most);
+  } catch (cause) {
+    throw corrupt('a number is out of its range', cause);
+  }
+}
+
+function corrupt(what: string, cause?: unknown): BackupError {
+  return new BackupError('STATE_CORRUPT', `the bytes are not an encoded record of a pipeline: ${what}`, { cause });
+}

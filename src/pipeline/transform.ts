@@ -1,0 +1,76 @@
+import { described, functionArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
+import { isBytes } from '../common/realms.ts';
+
+/** What a transform is told of the block whose bytes it is given. @public */
+export interface TransformContext {
+  readonly block: number;
+  /** Bytes of the block on the device. */
+  readonly blockBytes: number;
+}
+
+/**
+ * Changes the bytes of one block on its way to the store, and changes them back on the way to a device.
+ *
+ * The transforms of a pipeline are applied in their order, and undone in the opposite order. Both functions return memory of
+ * their own, or a part of what they were given, which they do not change.
+ *
+ * @example
+ * ```ts
+ * const inverted: BlockTransform = {
+ *   name: 'inverted',
+ *   apply: (bytes) => bytes.map((byte) => ~byte),
+ *   undo: (bytes) => bytes.map((byte) => ~byte),
+ * };
+ * ```
+ *
+ * @public
+ */
+export interface BlockTransform {
+  /** For messages of errors. */
+  readonly name: string;
+  apply(bytes: Uint8Array, context: TransformContext): Uint8Array | Promise<Uint8Array>;
+  /** @throws anything, if the bytes are not what `apply` returned: then the block counts as `BLOCK_CORRUPT` */
+  undo(bytes: Uint8Array, context: TransformContext): Uint8Array | Promise<Uint8Array>;
+}
+
+/** Applies transforms in their order. */
+export async function applyTransforms(
+  transforms: readonly BlockTransform[],
+  raw: Uint8Array,
+  context: TransformContext,
+): Promise<Uint8Array> {
+  let bytes = raw;
+  for (const transform of transforms) bytes = bytesOf(transform, 'apply', await transform.apply(bytes, context));
+  return bytes;
+}
+
+/** Undoes transforms, the last one first. */
+export async function undoTransforms(
+  transforms: readonly BlockTransform[],
+  stored: Uint8Array,
+  context: TransformContext,
+): Promise<Uint8Array> {
+  let bytes = stored;
+  for (const transform of transforms.toReversed()) {
+    bytes = bytesOf(transform, 'undo', await transform.undo(bytes, context));
+  }
+  return bytes;
+}
+
+/** @throws TypeError */
+export function transformsArgument(value: unknown): readonly BlockTransform[] {
+  if (!Array.isArray(value)) throw new TypeError(`options.transforms must be an array, not ${described(value)}`);
+  for (const transform of value as unknown[]) {
+    plainObjectArgument('each of options.transforms', transform);
+    const { name, apply, undo } = transform as BlockTransform;
+    textArgument('the name of each of options.transforms', name);
+    functionArgument(`apply of the transform ${name}`, apply);
+    functionArgument(`undo of the transform ${name}`, undo);
+  }
+  return [...(value as BlockTransform[])];
+}
+
+function bytesOf(transform: BlockTransform, what: 'apply' | 'undo', bytes: unknown): Uint8Array {
+  if (isBytes(bytes)) return bytes;
+  throw new TypeError(`${what} of the transform ${transform.name} must return bytes, not ${described(bytes)}`);
+}

@@ -1,0 +1,53 @@
+import { optionsArgument } from '../../common/arguments.ts';
+import { checkLevel, compress, compressOffThread, decompress, decompressOffThread } from '../../common/compression.ts';
+import { BackupError } from '../../common/errors.ts';
+import type { BlockTransform } from '../transform.ts';
+
+/** Options of {@link compression}. @public */
+export interface CompressionOptions {
+  /** The level of zstd, from -7 (fastest) to 22 (smallest). @defaultValue 1 */
+  level?: number | undefined;
+}
+
+const HEAD_BYTES = 4;
+const RAW = 0;
+/** Shorter blocks are compressed at once: handing them over would take longer. */
+const OFF_THREAD_BYTES = 32 * 1024;
+
+/**
+ * Compresses each block with zstd. A block that would not become smaller is stored as it is.
+ *
+ * Stored bytes: the length before compression as u32, little-endian, and one zstd frame; 0 instead of the length, and the bytes
+ * themselves, for a block that is stored as it is. What comes out is at most twice as long as the block, and 64 KiB.
+ *
+ * @public
+ */
+export function compression(options: CompressionOptions = {}): BlockTransform {
+  const level = checkLevel(optionsArgument('options', options, { level: true }).level);
+  return {
+    name: 'compression',
+    async apply(bytes) {
+      const isShort = bytes.length < OFF_THREAD_BYTES;
+      const frame = isShort ? compress(bytes, level) : await compressOffThread(bytes, level);
+      const content = frame ?? bytes;
+      const stored = new Uint8Array(HEAD_BYTES + content.length);
+      new DataView(stored.buffer).setUint32(0, frame === undefined ? RAW : bytes.length, true);
+      stored.set(content, HEAD_BYTES);
+      return stored;
+    },
+    async undo(stored, { blockBytes }) {
+      if (stored.length < HEAD_BYTES) throw new BackupError('BLOCK_CORRUPT', 'no compressed block is so short');
+      const content = stored.subarray(HEAD_BYTES);
+      const length = new DataView(stored.buffer, stored.byteOffset).getUint32(0, true);
+      if (length === RAW) return content;
+      // A few bytes of a stranger's could otherwise claim gigabytes.
+      if (length > 2 * blockBytes + 64 * 1024)
+        throw new BackupError('BLOCK_CORRUPT', `a block of ${blockBytes} bytes claims to hold ${length}`);
+      try {
+        return length < OFF_THREAD_BYTES ? decompress(content, length) : await decompressOffThread(content, length);
+      } catch (cause) {
+        throw new BackupError('BLOCK_CORRUPT', 'it is no zstd frame of the length that it claims', { cause });
+      }
+    },
+  };
+}

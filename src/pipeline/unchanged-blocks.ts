@@ -1,0 +1,147 @@
+import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
+import { BLOCK_STATES, StateByte } from '../state/block-state.ts';
+import { maskOf, nextInStates } from '../state/block-state-map.ts';
+import { StateChunks } from '../state/state-chunks.ts';
+import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
+import type { PreviousRecord } from './pipeline-record.ts';
+
+/**
+ * Where a pipeline's knowledge of the changes since the earlier run comes from: from the volume's change tracking (`tracked`),
+ * from the host's `changes` (`given`), or from nowhere, so that everything is stored (`everything`).
+ *
+ * @public
+ */
+export type PipelineChangeSource = 'tracked' | 'given' | 'everything';
+
+/**
+ * Why a pipeline stores everything.
+ *
+ * - `no-previous`: neither an earlier record nor changes were given
+ * - `no-changes`: the record has no `point`, and no changes were given
+ * - `another-volume`: the record is of another volume object, or of an earlier process
+ * - `previous-newer`: the record is of a later instant than the snapshot
+ * - `tracking-lost`: the volume does not keep track of changes since that instant any more
+ * - `block-size-changed`, `size-changed`: the volume had blocks of another size, or another number of them
+ *
+ * @public
+ */
+export type PipelineChangeReason =
+  | 'no-previous'
+  | 'no-changes'
+  | 'another-volume'
+  | 'previous-newer'
+  | 'tracking-lost'
+  | 'block-size-changed'
+  | 'size-changed';
+
+/** What an earlier run has left to this one. */
+export interface UnchangedBlocks {
+  readonly changeSource: PipelineChangeSource;
+  readonly changeReason: PipelineChangeReason | undefined;
+  /** `inherited` or `zero` for each block that has not changed since; `pending` for all others. */
+  readonly known: StateChunks | undefined;
+}
+
+const { pending, inherited, zero } = StateByte;
+const INHERITED = maskOf(['inherited', 'zero']);
+const TAKEN_UP = maskOf(BLOCK_STATES.filter((state) => state !== 'pending' && state !== 'preserved'));
+/** The most blocks that are marked in one step: marking takes time for each pre-image among them. */
+const MARKED_AT_ONCE = 2 ** 20;
+
+/** Finds the blocks that need not be stored, because an earlier run has left them in the host's store or found them to be zeroes. */
+export async function findUnchanged(
+  snapshot: VolumeSnapshot,
+  previous: PreviousRecord | undefined,
+  given: Iterable<BlockRange> | undefined,
+  signal: AbortSignal,
+): Promise<UnchangedBlocks> {
+  if (previous === undefined && given === undefined) return everything('no-previous');
+  const reason = previous === undefined ? undefined : reshaped(snapshot, previous, given !== undefined);
+  if (reason !== undefined) return everything(reason);
+  const changes = given ?? trackedChanges(snapshot, previous as PreviousRecord);
+  if (typeof changes === 'string') return everything(changes);
+  const { blockCount } = snapshot.states;
+  const known = StateChunks.of(blockCount, previous === undefined ? inherited : pending);
+  if (previous !== undefined) await takeOver(known, snapshot, previous, signal);
+  for (const change of changes) {
+    const { firstBlock, blockCount: length } = blockRangeArgument('each of options.changes', change);
+    known.fill(Math.min(firstBlock, blockCount), Math.min(firstBlock + length, blockCount), pending);
+    await yieldToEventLoop();
+    signal.throwIfAborted();
+  }
+  return { changeSource: given === undefined ? 'tracked' : 'given', changeReason: undefined, known };
+}
+
+/** Marks what an earlier run has left. Blocks that have been stored, or lost, in the meantime keep their states. */
+export async function markUnchanged(snapshot: VolumeSnapshot, known: StateChunks, signal: AbortSignal): Promise<void> {
+  const { states } = snapshot;
+  for (let first = 0; ; ) {
+    first = known.next(first, known.blockCount, INHERITED);
+    if (first === known.blockCount) return;
+    const end = Math.min(known.endOfRun(first), first + MARKED_AT_ONCE);
+    const state = known.get(first) === zero ? 'zero' : 'inherited';
+    for (let block = first; block < end; ) {
+      const next = nextInStates(states, block, end, TAKEN_UP);
+      if (next > block) snapshot.mark({ firstBlock: block, blockCount: next - block }, state);
+      block = next;
+      while (block < end && TAKEN_UP[StateByte[states.get(block)]] === 1) block++;
+      await yieldToEventLoop();
+      signal.throwIfAborted();
+    }
+    first = end;
+  }
+}
+
+/** Takes over the blocks that the earlier run had stored, inherited or found to be zeroes. */
+async function takeOver(
+  known: StateChunks,
+  snapshot: VolumeSnapshot,
+  previous: PreviousRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  const { states, size = snapshot.size } = previous;
+  // A block that was short, or is short now, has other bytes than before.
+  const whole =
+    size === snapshot.size ? known.blockCount : Math.floor(Math.min(size, snapshot.size) / snapshot.blockSize);
+  for (const { firstBlock, blockCount, state } of states.ranges('stored', 'inherited', 'zero')) {
+    const end = Math.min(firstBlock + blockCount, whole);
+    if (firstBlock < end) known.fill(firstBlock, end, state === 'zero' ? zero : inherited);
+    await yieldToEventLoop();
+    signal.throwIfAborted();
+  }
+}
+
+function reshaped(
+  snapshot: VolumeSnapshot,
+  previous: PreviousRecord,
+  isGiven: boolean,
+): PipelineChangeReason | undefined {
+  const { states, size, blockSize = snapshot.blockSize } = previous;
+  if (blockSize !== snapshot.blockSize) return 'block-size-changed';
+  // Only the host can know what has changed in a volume that was resized.
+  const isSame = size === undefined ? states.blockCount === snapshot.states.blockCount : size === snapshot.size;
+  return isSame || (isGiven && size !== undefined) ? undefined : 'size-changed';
+}
+
+function trackedChanges(
+  { volume, point: now }: VolumeSnapshot,
+  { point }: PreviousRecord,
+): Iterable<BlockRange> | PipelineChangeReason {
+  if (point === undefined) return 'no-changes';
+  if (point.trackingId !== volume.trackingId) return 'another-volume';
+  // R11: tracking since a later instant does not show what was written between the snapshot and it.
+  if (now.epoch < point.epoch) return 'previous-newer';
+  return volume.changedSince(point) ?? 'tracking-lost';
+}
+
+/** What an earlier run has left of a block that this run has lost. */
+export function leftTo(known: StateChunks, block: number): 'inherited' | 'zero' | 'lost' {
+  const state = known.get(block);
+  if (state === pending) return 'lost';
+  return state === zero ? 'zero' : 'inherited';
+}
+
+function everything(changeReason: PipelineChangeReason): UnchangedBlocks {
+  return { changeSource: 'everything', changeReason, known: undefined };
+}
