@@ -23,14 +23,10 @@ export type { FileDeviceCreateOptions, FileDeviceOptions } from './device/file-d
 export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.ts';
 export { sliceDevice } from './device/slice-device.ts';
 export { type PageStore, pageDevice, type SyncStore, SyncStoreDevice, syncDevice } from './device/sync-device.ts';
-export {
-  BackupPipeline,
-  type BlocksAnswer,
-  type PipelineEvents,
-  type PipelineProgress,
-  type PipelineResult,
-  type PipelineStatus,
-} from './pipeline/backup-pipeline.ts';
+export { BackupPipeline, type PipelineResult } from './pipeline/backup-pipeline.ts';
+export { checksum } from './pipeline/checksum.ts';
+export { type CompressionOptions, compression } from './pipeline/compression.ts';
+export { type EncryptionOptions, encryption } from './pipeline/encryption.ts';
 export type {
   BlockCall,
   CommonPipelineOptions,
@@ -39,6 +35,7 @@ export type {
   PipelineRetryOptions,
   StoreBlock,
 } from './pipeline/pipeline-options.ts';
+export type { BlocksAnswer, PipelineEvents, PipelineProgress, PipelineStatus } from './pipeline/pipeline-progress.ts';
 export { PipelineRecord, type PreviousRecord } from './pipeline/pipeline-record.ts';
 export {
   type RestoreBlocksOptions,
@@ -47,9 +44,6 @@ export {
   restoreBlocks,
 } from './pipeline/restore-blocks.ts';
 export type { BlockTransform, TransformContext } from './pipeline/transform.ts';
-export { checksum } from './pipeline/transforms/checksum.ts';
-export { type CompressionOptions, compression } from './pipeline/transforms/compression.ts';
-export { type EncryptionOptions, encryption } from './pipeline/transforms/encryption.ts';
 export type { PipelineChangeReason, PipelineChangeSource } from './pipeline/unchanged-blocks.ts';
 export type {
   BackupGroup,

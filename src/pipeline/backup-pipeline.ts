@@ -1,6 +1,6 @@
-// This folder, `pipeline/`, is the method as one piece: what stands between a snapshot and a host's own store. This file is
-// its face; `block-feed.ts` decides which block is next, `unchanged-blocks.ts` what an earlier run has left, `batch-reader.ts`
-// reads, `transforms/` change bytes on their way, and `restore-blocks.ts` is the way back. A repository's backups stand on
+// This folder is the method as one piece: what stands between a snapshot and a host's own store. This file is its face;
+// `block-feed.ts` decides which block is next, `unchanged-blocks.ts` what an earlier run has left, `batch-reader.ts`
+// reads, `transform.ts` changes bytes on their way, and `restore-blocks.ts` is the way back. A repository's backups stand on
 // the same feed and reader.
 
 import { EventEmitter } from 'node:events';
@@ -21,6 +21,7 @@ import { isVolumeSnapshot, type VolumeSnapshot } from '../volume/volume-snapshot
 import { BatchReader } from './batch-reader.ts';
 import { type Batch, BlockFeed, blocksOf, type Lane } from './block-feed.ts';
 import { checkPipelineOptions, type PipelineOptions } from './pipeline-options.ts';
+import type { BlocksAnswer, PipelineEvents, PipelineProgress, PipelineStatus } from './pipeline-progress.ts';
 import { PipelineRecord } from './pipeline-record.ts';
 import { applyTransforms } from './transform.ts';
 import {
@@ -31,44 +32,6 @@ import {
   type PipelineChangeSource,
   type UnchangedBlocks,
 } from './unchanged-blocks.ts';
-
-/**
- * - `lazy`: only blocks that are about to be overwritten are stored
- * - `sweeping`: the remaining blocks are stored too, in order
- * - `paused`: no block is taken up; blocks that are overwritten are still preserved
- * - `complete`, `failed`, `aborted`: the pipeline has ended, see `done`
- *
- * @public
- */
-export type PipelineStatus = 'lazy' | 'sweeping' | 'paused' | 'complete' | 'failed' | 'aborted';
-
-/**
- * The progress of a pipeline. No number ever decreases but `totalBytes`, which inherited blocks leave at the beginning.
- *
- * @public
- */
-export interface PipelineProgress {
-  readonly status: PipelineStatus;
-  /** The number of blocks in each state. */
-  readonly counts: Readonly<Record<BlockState, number>>;
-  /** Bytes of blocks that are stored, or that need not be stored because they are zeroes or lost. */
-  readonly doneBytes: number;
-  /** Bytes that are to be done in all, without inherited blocks; `undefined` if there is nothing to do. */
-  readonly totalBytes: number | undefined;
-  /** Bytes that the store has acknowledged, as the transforms made them. */
-  readonly storedBytes: number;
-}
-
-/** The answer to {@link BackupPipeline.ask}. @public */
-export interface BlocksAnswer {
-  readonly blockCount: number;
-  /** The number of blocks in each state. */
-  readonly counts: Readonly<Record<BlockState, number>>;
-  /** Blocks that the store has, or that need not be stored: `stored`, `inherited` and `zero`. */
-  readonly safeBlocks: number;
-  /** Whether all blocks are safe. */
-  readonly isSafe: boolean;
-}
 
 /** The result of a pipeline. @public */
 export interface PipelineResult {
@@ -83,16 +46,6 @@ export interface PipelineResult {
   readonly changeSource: PipelineChangeSource;
   /** Why everything was stored; `undefined` if only changes were. */
   readonly changeReason: PipelineChangeReason | undefined;
-}
-
-/** The events of a pipeline, on `pipeline.events`. They are emitted when the state has changed already. @public */
-export interface PipelineEvents {
-  /** The store has acknowledged a block. `storedBytes`: its bytes, as the transforms made them. */
-  blockStored: [block: number, storedBytes: number];
-  /** A call of `store` has failed. If there is another attempt, it follows. */
-  attemptFailed: [block: number, error: unknown, attempt: number];
-  /** The pipeline has ended. `done` settles next. */
-  ended: [status: PipelineStatus];
 }
 
 const MAX_BATCH_BYTES = 1024 * 1024;
@@ -118,18 +71,18 @@ const inUse = new WeakSet<VolumeSnapshot>();
  * ```ts
  * await using snapshot = await volume.createSnapshot(); // the first instruction
  * await using pipeline = BackupPipeline.start(snapshot, {
- *   store: (block, bytes) => writeFile(join(folder, String(block)), bytes),
+ *   store: (block, bytes) => writeFile(`blocks/${block}`, bytes),
  *   transforms: [compression(), encryption(key)],
  * });
  * console.log(pipeline.ask(7).isSafe);
  * pipeline.sweep(); // the second instruction
  * const { record } = await pipeline.done;
- * await writeFile(join(folder, 'record'), await record.encode());
+ * await writeFile('blocks/record', await record.encode());
  * ```
  *
  * @public
  */
-export class BackupPipeline implements UnfinishedBackup {
+export class BackupPipeline {
   readonly snapshot: VolumeSnapshot;
   readonly events = new EventEmitter<PipelineEvents>();
   readonly #options: ReturnType<typeof checkPipelineOptions>;
@@ -143,6 +96,7 @@ export class BackupPipeline implements UnfinishedBackup {
   readonly #tally = { storedBlocks: 0, storedBytes: 0 };
   readonly #result: BackgroundResult<PipelineResult>;
   readonly #reports: PacedReports;
+  readonly #unfinished: UnfinishedBackup = { describe: () => this.#describe() };
   #unchanged: UnchangedBlocks | undefined;
   #isPaused = false;
   #isAborted = false;
@@ -279,13 +233,12 @@ export class BackupPipeline implements UnfinishedBackup {
     return this.abort();
   }
 
-  /** @internal */
-  describe(): string {
+  #describe(): string {
     return `a pipeline of ${this.snapshot.volume.name ?? 'a volume'} (${this.status})`;
   }
 
   async #run(): Promise<PipelineResult> {
-    noteUnfinished(this);
+    noteUnfinished(this.#unfinished);
     const unlisten = this.#listen();
     try {
       this.#reports.note();
@@ -444,7 +397,7 @@ export class BackupPipeline implements UnfinishedBackup {
     this.#ended = how;
     this.#feed.end();
     inUse.delete(this.snapshot);
-    noteFinished(this);
+    noteFinished(this.#unfinished);
     this.#reports.end();
     this.#emit('ended', how);
   }
@@ -460,7 +413,7 @@ export class BackupPipeline implements UnfinishedBackup {
   #warnOfFailure(error: unknown): void {
     if (this.#ended === 'aborted') return;
     process.emitWarning(
-      `${this.describe()} failed, and the program did not handle the rejection of pipeline.done: ${String(error)}`,
+      `${this.#describe()} failed, and the program did not handle the rejection of pipeline.done: ${String(error)}`,
       {
         code: 'COW_BACKUP_FAILED',
       },

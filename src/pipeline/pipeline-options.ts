@@ -11,7 +11,7 @@ import { systemClock } from '../common/clock.ts';
 import { BackupError } from '../common/errors.ts';
 import type { RetryPolicy } from '../common/retry.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
-import type { PipelineProgress } from './backup-pipeline.ts';
+import type { PipelineProgress } from './pipeline-progress.ts';
 import type { PreviousRecord } from './pipeline-record.ts';
 import { type BlockTransform, transformsArgument } from './transform.ts';
 

@@ -63,10 +63,10 @@ const ZEROED_AT_ONCE = 64 * 1024 * 1024;
  *
  * @example
  * ```ts
- * const record = await PipelineRecord.decode(await readFile(join(folder, 'record')));
+ * const record = await PipelineRecord.decode(await readFile('blocks/record'));
  * await using device = await FileDevice.open('restored.img', { create: { sizeBytes: record.size } });
  * await restoreBlocks(record, device, {
- *   load: (block) => readFile(join(folder, String(block))),
+ *   load: (block) => readFile(`blocks/${block}`),
  *   transforms: [compression(), encryption(key)], // as for the backup
  * });
  * ```

@@ -1,8 +1,8 @@
 import { createDecipheriv } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { AEAD_BYTES, NONCE_BYTES, opening, sealing, TAG_BYTES } from '../../src/common/aead.ts';
 import { PIECE_BYTES } from '../../src/common/long-bytes.ts';
 import { runAtOnce, type Steps } from '../../src/common/yield-to-event-loop.ts';
-import { AEAD_BYTES, NONCE_BYTES, opening, sealing, TAG_BYTES } from '../../src/common/aead.ts';
 
 const AAD = Buffer.from('cow1 test');
 const newKey = () => new Uint8Array(32).fill(7);

@@ -1,4 +1,3 @@
-import { randomBytes, randomFillSync } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import {
   type BackupError,
@@ -12,13 +11,14 @@ import {
   PipelineRecord,
   restoreBlocks,
 } from '../../src/index.ts';
+import { randomBytes } from '../support/randomness.ts';
 
 const BLOCK = 4096;
 
 async function filled(blocks: number, options: { tail?: number } = {}) {
   const device = new MemoryDevice(blocks * BLOCK + (options.tail ?? 0));
   const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK });
-  await volume.write(0, randomFillSync(new Uint8Array(device.size)));
+  await volume.write(0, randomBytes(device.size));
   const contents = async () => {
     const bytes = new Uint8Array(device.size);
     await volume.read(0, bytes);

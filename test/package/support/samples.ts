@@ -58,6 +58,8 @@ declare global {
   const local: import('cow-cloud-backup').CloudTarget;
   const offsite: import('cow-cloud-backup').CloudTarget;
   const passphrase: string;
+  const key: Uint8Array;
+  const pipeline: import('cow-cloud-backup').BackupPipeline;
   const unlock: import('cow-cloud-backup').Unlock;
   const open: () => Promise<import('cow-cloud-backup').CloudTarget>;
   const store: { pages: number; load(page: number, into: Uint8Array): void; save(page: number, from: Uint8Array): void; fsync(): void };

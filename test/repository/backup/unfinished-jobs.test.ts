@@ -30,5 +30,5 @@ test.each([
   // A job that kept the process alive would run into the time limit.
   const { stderr } = await promisify(execFile)(process.execPath, [file], { timeout: 20_000 });
   expect(stderr.split('COW_BACKUP_UNFINISHED').length - 1).toBe(warnings);
-  if (warnings > 0) expect(stderr).toMatch(/backups are under way, and they are lost: "disk" \(lazy\); call job.sweep/);
+  if (warnings > 0) expect(stderr).toMatch(/backups are under way, and they are lost: "disk" \(lazy\); call sweep/);
 });

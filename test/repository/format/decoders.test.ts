@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
+import { decompress } from '../../../src/common/compression.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { decodeKeySlot } from '../../../src/repository/crypto/key-slot.ts';
 import { decodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
-import { decompress } from '../../../src/common/compression.ts';
 import { decodeFormat } from '../../../src/repository/format/format-object.ts';
 import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import { parseLogKey } from '../../../src/repository/format/object-keys.ts';

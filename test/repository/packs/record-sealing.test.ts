@@ -1,9 +1,9 @@
 import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { isZero } from '../../../src/common/bytes.ts';
+import { checkLevel } from '../../../src/common/compression.ts';
 import { BackupError } from '../../../src/common/errors.ts';
 import { RepositoryKeys } from '../../../src/repository/crypto/repository-keys.ts';
-import { checkLevel } from '../../../src/common/compression.ts';
 import { Codec, MAX_RAW_LENGTH, RecordKind } from '../../../src/repository/format/record.ts';
 import { identityPart } from '../../../src/repository/format/record-parts.ts';
 import {

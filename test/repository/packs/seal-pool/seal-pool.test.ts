@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { RepositoryKeys } from '../../../../src/repository/crypto/repository-keys.ts';
 import { compress } from '../../../../src/common/compression.ts';
+import { RepositoryKeys } from '../../../../src/repository/crypto/repository-keys.ts';
 import { Codec, RecordKind } from '../../../../src/repository/format/record.ts';
 import { SealPool } from '../../../../src/repository/packs/seal-pool/seal-pool.ts';
 import { randomBytesFrom, seededRandom } from '../../../../src/testing/seeded-random.ts';

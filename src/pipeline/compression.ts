@@ -1,7 +1,7 @@
-import { optionsArgument } from '../../common/arguments.ts';
-import { checkLevel, compress, compressOffThread, decompress, decompressOffThread } from '../../common/compression.ts';
-import { BackupError } from '../../common/errors.ts';
-import type { BlockTransform } from '../transform.ts';
+import { optionsArgument } from '../common/arguments.ts';
+import { checkLevel, compress, compressOffThread, decompress, decompressOffThread } from '../common/compression.ts';
+import { BackupError } from '../common/errors.ts';
+import type { BlockTransform } from './transform.ts';
 
 /** Options of {@link compression}. @public */
 export interface CompressionOptions {

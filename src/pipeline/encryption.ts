@@ -1,9 +1,9 @@
-import { opening, sealing } from '../../common/aead.ts';
-import { bytesArgument, optionsArgument, textArgument } from '../../common/arguments.ts';
-import { isZero } from '../../common/bytes.ts';
-import { BackupError } from '../../common/errors.ts';
-import { runInSteps } from '../../common/yield-to-event-loop.ts';
-import type { BlockTransform } from '../transform.ts';
+import { opening, sealing } from '../common/aead.ts';
+import { bytesArgument, optionsArgument, textArgument } from '../common/arguments.ts';
+import { isZero } from '../common/bytes.ts';
+import { BackupError } from '../common/errors.ts';
+import { runInSteps } from '../common/yield-to-event-loop.ts';
+import type { BlockTransform } from './transform.ts';
 
 /** Options of {@link encryption}. @public */
 export interface EncryptionOptions {

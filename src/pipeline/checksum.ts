@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { BackupError } from '../../common/errors.ts';
-import type { BlockTransform, TransformContext } from '../transform.ts';
+import { BackupError } from '../common/errors.ts';
+import type { BlockTransform, TransformContext } from './transform.ts';
 
 const LABEL = 'cow1 block checksum';
 const HASH_BYTES = 32;
