@@ -253,7 +253,7 @@ async function storeAndCommit(
   signal.throwIfAborted();
   progress.enter('committing');
   const records = members.map((member, index) => {
-    const { newBytes } = member.backup.pipeline.tally;
+    const { newBytes } = member.backup.stage.tally;
     const storedBytes = members.length > 1 ? newBytes : packs.bytes;
     return member.backup.record(member, descriptors[index] as MapDescriptor, storedBytes);
   });

@@ -105,10 +105,7 @@ export class JobHandle implements BackupJob, UnfinishedBackup {
     const totalBytes = bytes(this.states.blockCount - counts.inherited);
     const safeBytes = bytes(counts.stored + counts.zero + counts.lost);
     // A repeated upload counts only when it gets further than the one before.
-    this.#doneBytes = Math.max(
-      this.#doneBytes,
-      Math.min(totalBytes, safeBytes + this.#parts.backup.pipeline.sentBytes),
-    );
+    this.#doneBytes = Math.max(this.#doneBytes, Math.min(totalBytes, safeBytes + this.#parts.backup.stage.sentBytes));
     return {
       phase: this.#phase,
       status: this.status,

@@ -5,7 +5,7 @@
 export type JobPhase = 'storing' | 'uploading' | 'committing' | 'over';
 
 /**
- * The progress of the backups of one session. Pipelines, session and job share this one object: those that do the work
+ * The progress of the backups of one session. Pack stages, session and job share this one object: those that do the work
  * call `moved`, and those that wait for it or report it wait for `next` or listen. What has moved is read from where it is
  * kept (block states, packs, the meter), so that a movement costs next to nothing.
  */

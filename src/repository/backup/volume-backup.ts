@@ -19,10 +19,10 @@ import { type BackupPlan, unchangedBlocks } from './backup-plan.ts';
 import type { BackupSession } from './backup-session.ts';
 import type { ComparedBase } from './base-comparison.ts';
 import { BlockEntries } from './block-entries.ts';
-import { BlockPipeline } from './block-pipeline.ts';
 import type { JobProgress } from './job-progress.ts';
 import type { FrozenRequest } from './job-requests.ts';
 import type { PinnedPart } from './open-session.ts';
+import { PackStage } from './pack-stage.ts';
 
 export interface VolumeBackupParts {
   readonly context: RepositoryContext;
@@ -51,7 +51,7 @@ export class VolumeBackup {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
   readonly entries: BlockEntries;
-  readonly pipeline: BlockPipeline;
+  readonly stage: PackStage;
   readonly #parts: VolumeBackupParts;
   #hasEnded = false;
   #unlisten = () => {};
@@ -66,7 +66,7 @@ export class VolumeBackup {
     const batchBlocks = Math.min(pool.blocksPerSlot, Math.max(1, Math.floor(MAX_BATCH_BYTES / snapshot.blockSize)));
     this.feed = new BlockFeed(snapshot.states, batchBlocks);
     this.entries = new BlockEntries(blockCount, context.format.fanOut);
-    this.pipeline = new BlockPipeline({
+    this.stage = new PackStage({
       snapshot,
       feed: this.feed,
       base: plan.base,
@@ -77,7 +77,7 @@ export class VolumeBackup {
       progress,
       signal,
     });
-    session.storedListeners.push((key) => this.pipeline.packStored(key));
+    session.storedListeners.push((key) => this.stage.packStored(key));
   }
 
   /** Whether a block is known not to differ from the base. */
@@ -108,9 +108,9 @@ export class VolumeBackup {
       signal: AbortSignal.any([signal, stop.signal]),
     });
     const loops = Array.from({ length: pool.slotCount }, (_, index) => {
-      return this.pipeline.run(onIdle, index > 0 ? undefined : 'intercepted');
+      return this.stage.run(onIdle, index > 0 ? undefined : 'intercepted');
     });
-    if (pool.slotCount === 1) loops.push(this.pipeline.run(onIdle));
+    if (pool.slotCount === 1) loops.push(this.stage.run(onIdle));
     const storing = Promise.all(loops).finally(() => this.stop());
     try {
       const [descriptor] = await Promise.all([map, storing]);
@@ -144,7 +144,7 @@ export class VolumeBackup {
       metadata: { ...metadata },
       intact: descriptor.lost.length === 0,
       descriptor,
-      stats: { storedBytes, changedBlocks: this.pipeline.tally.changedBlocks },
+      stats: { storedBytes, changedBlocks: this.stage.tally.changedBlocks },
     };
   }
 
@@ -154,7 +154,7 @@ export class VolumeBackup {
       ...backupInfo(stored),
       changeSource,
       changeReason,
-      readBytes: this.pipeline.readBytes,
+      readBytes: this.stage.readBytes,
       requests,
       warnings,
     };
@@ -164,7 +164,7 @@ export class VolumeBackup {
   stop(): void {
     this.#hasEnded = true;
     this.feed.end();
-    this.pipeline.moved();
+    this.stage.moved();
   }
 
   async #withLost(descriptor: MapDescriptor): Promise<MapDescriptor> {
@@ -217,16 +217,16 @@ export class VolumeBackup {
         yield entries[at++] as [number, BlockEntry | undefined];
         continue;
       }
-      // These were found zero, or lost, before they passed through the pipeline.
+      // These were found zero, or lost, before they came to the stage.
       const state = states.get(block);
       if ((state === 'zero' || state === 'lost') && !this.base.isSame(block)) {
-        this.pipeline.tally.changedBlocks++;
+        this.stage.tally.changedBlocks++;
         yield [block, undefined];
       }
     }
   }
 
-  /** Compares blocks with the base that were found to be zeroes when they were preserved: the pipeline never saw them. */
+  /** Compares blocks with the base that were found to be zeroes when they were preserved: the stage never saw them. */
   async #findSameZeroes(first: number, end: number): Promise<void> {
     const { base } = this;
     if (base === undefined) return;
@@ -264,14 +264,14 @@ export class VolumeBackup {
     const onPreserved = (of: VolumeSnapshot) => {
       if (of !== snapshot) return;
       this.feed.intercepted();
-      this.pipeline.moved();
+      this.stage.moved();
     };
     const onLost = (of: VolumeSnapshot) => {
       if (of !== snapshot) return;
       this.feed.look();
-      this.pipeline.moved();
+      this.stage.moved();
     };
-    const onPressure = () => this.pipeline.relieve();
+    const onPressure = () => this.stage.relieve();
     events.on('blockPreserved', onPreserved).on('blockLost', onLost).on('preimagePressure', onPressure);
     this.#unlisten = () => {
       events.off('blockPreserved', onPreserved).off('blockLost', onLost).off('preimagePressure', onPressure);

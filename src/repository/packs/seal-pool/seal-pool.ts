@@ -216,7 +216,7 @@ const MIB = 1024 * 1024;
 const DEFAULT_MEMORY_BYTES = 32 * MIB;
 const DEFAULT_MAX_THREADS = 8;
 const MAX_THREADS = 256;
-/** Bytes of plaintext that make a message worth its cost; more would only make the pipeline coarser. */
+/** Bytes of plaintext that make a message worth its cost; more would only make progress coarser. */
 const TASK_BYTES = MIB;
 
 /** @throws TypeError for an option that is out of range */

@@ -15,7 +15,7 @@ import type { SessionDedup } from './dedup-index.ts';
 import type { JobProgress } from './job-progress.ts';
 import { isPressing } from './preimage-pressure.ts';
 
-export interface PipelineParts {
+export interface PackStageParts {
   readonly snapshot: VolumeSnapshot;
   readonly feed: BlockFeed;
   /** The contents of the base: a block that is the same there is not stored again. */
@@ -34,23 +34,23 @@ const MAX_KILLED_THREADS = 4;
 const MAX_GAP_BLOCKS = 64;
 
 /**
- * Stores one volume's blocks: read → zero test → content id → known? → compress → encrypt → pack → upload, for one batch at
- * a time in each of several loops. The slots of the seal pool bound how much is under way. A pack writer with too many
+ * What stands between the feed of one volume's blocks and the packs: read → zero test → content id → known? → compress →
+ * encrypt → pack → upload, for one batch at a time in each of several loops. The slots of the seal pool bound how much is under way. A pack writer with too many
  * uploads under way holds up the loops, and with them the sweep, but never the host's writes.
  */
-export class BlockPipeline {
+export class PackStage {
   /**
    * `newBytes`: sealed bytes of blocks whose content was new. `changedBlocks`: blocks that differ from the base; without a
    * base, all that are not zeroes.
    */
   readonly tally = { newBytes: 0, changedBlocks: 0 };
-  readonly #parts: PipelineParts;
+  readonly #parts: PackStageParts;
   readonly #reader: BatchReader;
   /** By the key of a pack: the blocks that are safe once the store has the pack. */
   readonly #awaiting = new Map<string, RangeCollector>();
   readonly #storedPacks = new Set<string>();
 
-  constructor(parts: PipelineParts) {
+  constructor(parts: PackStageParts) {
     this.#parts = parts;
     this.#reader = new BatchReader(parts.snapshot, parts.signal);
   }
