@@ -18,6 +18,7 @@ const [first] = samplesOf('README.md') as [Sample];
 const sampleWith = (text: string) => samples.find(({ code }) => code.includes(text)) as Sample;
 const stopping = sampleWith("process.once('SIGTERM'");
 const disaster = sampleWith('function restoreNewest');
+const method = sampleWith('const baseline = snapshot.states.clone()');
 let folder: string;
 
 beforeAll(() => {
@@ -81,7 +82,7 @@ test('each entry point of the library has an example in its TSDoc', () => {
 /** The samples that a test of their own runs. */
 const runAlone = [first.name, stopping.name, disaster.name];
 
-test('all samples run, and the target of one screen lacks just what its page says', () => {
+test('all samples run, the method restores its instant, and the target of one screen lacks just what its page says', () => {
   const program = join(root, 'test/package/support/run-samples.ts');
   const names = samples.map(({ name }) => name).filter((name) => !runAlone.includes(name));
   const printed = execFileSync(process.execPath, [program, ...names], {
@@ -97,6 +98,8 @@ test('all samples run, and the target of one screen lacks just what its page say
   expect(Object.values(others).flat()).toEqual([]);
   expect(lacking.length).toBeGreaterThan(0);
   expect(lacking.filter((name) => !/key|abort|closed/i.test(name))).toEqual([]);
+  const instant = Buffer.alloc(1 << 20).fill(1, 0, 300_000);
+  expect(readFileSync(join(folder, `run-${method.name}`, 'restored.img')).equals(instant)).toBe(true);
 });
 
 test('the first sample backs up and restores, and the one for disasters restores what it has stored', () => {
