@@ -1,7 +1,7 @@
-// This folder is the method as one piece: what stands between a snapshot and a host's own store. This file is its face;
-// `block-feed.ts` decides which block is next, `unchanged-blocks.ts` what an earlier run has left, `batch-reader.ts`
-// reads, `transform.ts` changes bytes on their way, and `restore-blocks.ts` is the way back. A repository's backups stand on
-// the same feed and reader.
+// This folder is the method as one piece: what stands between a snapshot and a host's own store. This file is its face.
+// `unchanged-blocks.ts` finds what an earlier run has left, `block-feed.ts` decides which block is next, `batch-reader.ts`
+// reads blocks, `transform.ts` changes bytes on their way, and `restore-blocks.ts` is the way back. A repository's backups
+// use the same feed and reader.
 
 import { EventEmitter } from 'node:events';
 import PQueue from 'p-queue';
@@ -35,37 +35,40 @@ import {
 
 /** The result of a pipeline. @public */
 export interface PipelineResult {
-  /** What to keep: where each block is, for a restore and for the next run. */
+  /** What to keep, for a restore and for the next run: the states of all blocks at the end, and the instant. */
   readonly record: PipelineRecord;
-  /** Blocks that this run has stored. */
+  /** The number of blocks that this pipeline has stored. */
   readonly storedBlocks: number;
   /** Bytes that the store has acknowledged, as the transforms made them. */
   readonly storedBytes: number;
   /** Bytes read from the snapshot. */
   readonly readBytes: number;
+  /** Where the knowledge of the changes since the earlier run came from. */
   readonly changeSource: PipelineChangeSource;
-  /** Why everything was stored; `undefined` if only changes were. */
+  /** Why everything was stored; `undefined` if only changes were stored. */
   readonly changeReason: PipelineChangeReason | undefined;
 }
 
 const MAX_BATCH_BYTES = 1024 * 1024;
 const PRIORITY: Readonly<Record<Lane, number>> = { swept: 0, intercepted: 1 };
 
-/** Snapshot handles that a pipeline works on: two of them would take blocks from each other. */
+/** Snapshot handles that a pipeline works on: two pipelines on one handle would take blocks from each other. */
 const inUse = new WeakSet<VolumeSnapshot>();
 
 /**
- * Backs up a snapshot through a function of the host's that stores one block: any store and any format, without a repository.
+ * Backs up a snapshot through a function of the host's that stores one block: into any store, in any format, without a
+ * repository.
  *
- * From the first instruction, the snapshot, the volume preserves each block just before it is overwritten. The pipeline compares the
- * record of all states with the one before, and stores the preserved blocks. With the second instruction, `sweep`, it stores the
- * remaining ones in order. It completes by itself when every block is safe. The snapshot stays the host's: close it afterwards.
+ * From the first instruction on, the creation of the snapshot, the volume preserves each block just before it is
+ * overwritten. The pipeline compares the states of all blocks with its last record of them, and stores the blocks that were
+ * preserved. At the second instruction, `sweep`, it also stores the remaining blocks, in order. It completes by itself when
+ * every block is safe. The snapshot still belongs to the host, which closes it afterwards.
  *
- * At most `concurrency` blocks are being stored, intercepted ones first, and about three times as many are in memory. A `store` that
- * is slow or fails never delays the host's writes beyond the volume's own policies.
+ * At most `concurrency` blocks are being stored, intercepted ones first. About three times as many are in memory, and a few
+ * MiB of read buffers. A `store` that is slow or fails never delays the host's writes beyond the volume's own policies.
  *
- * If the pipeline fails or is aborted, blocks that were under way go back to where they were, and the snapshot can be continued with
- * another pipeline, which does not store again what is `stored`. `done` settles only when all calls of `store` have settled.
+ * If the pipeline fails or is aborted, blocks that were under way go back to where they were. Another pipeline can continue
+ * the snapshot; it does not store again what is `stored`. `done` settles only when all calls of `store` have settled.
  *
  * @example
  * ```ts
@@ -83,7 +86,9 @@ const inUse = new WeakSet<VolumeSnapshot>();
  * @public
  */
 export class BackupPipeline {
+  /** The snapshot that is stored. */
   readonly snapshot: VolumeSnapshot;
+  /** Events about blocks and the end; see {@link PipelineEvents}. */
   readonly events = new EventEmitter<PipelineEvents>();
   readonly #options: ReturnType<typeof checkPipelineOptions>;
   readonly #feed: BlockFeed;
@@ -116,11 +121,13 @@ export class BackupPipeline {
   }
 
   /**
-   * Begins to store a snapshot, at first only what is about to be overwritten.
+   * Begins to store a snapshot: at first only what is about to be overwritten, and after `sweep` everything.
    *
-   * @param snapshot - a live snapshot. Blocks that are `stored` already, as an earlier pipeline has left them, are not stored again
-   * @throws TypeError for wrong options, `VOLUME_BUSY` if another pipeline works on this handle, `CLOSED`, `SNAPSHOT_BROKEN`.
-   * `done` rejects with `STORE_FAILED`, `SNAPSHOT_BROKEN`, `CLOSED`, what a transform throws, or the reason of the signal
+   * @param snapshot - a live snapshot. Blocks that an earlier pipeline has left `stored` are not stored again
+   * @throws TypeError for wrong arguments, `VOLUME_BUSY` if another pipeline works on this handle, `CLOSED` or
+   * `SNAPSHOT_BROKEN` if the snapshot is not live, the reason of the signal. `done` rejects with `STORE_FAILED`,
+   * `SNAPSHOT_BROKEN`, `CLOSED`, the errors of the device, what a transform throws, a TypeError for wrong `changes`, an
+   * `AbortError` after `abort`, or the reason of the signal
    */
   static start(snapshot: VolumeSnapshot, options: PipelineOptions): BackupPipeline {
     if (!isVolumeSnapshot(snapshot))
@@ -137,41 +144,50 @@ export class BackupPipeline {
     return new BackupPipeline(snapshot, checked);
   }
 
+  /** What the pipeline is doing, or how it has ended. */
   get status(): PipelineStatus {
     if (this.#ended !== undefined) return this.#ended;
     if (this.#isPaused) return 'paused';
     return this.#feed.isSweeping ? 'sweeping' : 'lazy';
   }
 
-  /** The state of every block, which changes as blocks do. */
+  /** The state of every block, as it is at the time of each call; those of the snapshot. */
   get states(): BlockStates {
     return this.snapshot.states;
   }
 
-  /** Settles when the pipeline has ended. Asking for it counts as handling a failure, which is otherwise a process warning. */
+  /**
+   * Settles when the pipeline has ended and no call of `store` is under way; see {@link BackupPipeline.start} for what it
+   * rejects with. Reading this property counts as handling a failure, which is otherwise the process warning
+   * `COW_BACKUP_FAILED`.
+   */
   get done(): Promise<PipelineResult> {
     return this.#result.observed;
   }
 
-  /** The second instruction: stores the remaining blocks in order. Interception goes on. */
+  /** The second instruction: stores the remaining blocks, in order. Interception goes on. Returns the pipeline itself. */
   sweep(): this {
     this.#feed.sweep();
     return this;
   }
 
-  /** Takes up no more blocks until `resume`. Blocks that are under way are stored. */
+  /**
+   * Begins no call of `store` until `resume`; those under way go on, with their retries. The volume still preserves what is
+   * overwritten, so pre-images gather.
+   */
   pause(): void {
     this.#setPaused(true);
   }
 
+  /** Goes on after `pause`. */
   resume(): void {
     this.#setPaused(false);
   }
 
   /**
-   * How safe some blocks are at this moment: one block, a range, or all.
+   * How many blocks are safe at this moment: of one block, of a range, or of all if none is given.
    *
-   * @throws `OUT_OF_RANGE`
+   * @throws TypeError for a malformed range, `OUT_OF_RANGE` for blocks that the snapshot does not have
    */
   ask(blocks?: BlockRange | number): BlocksAnswer {
     const { states } = this.snapshot;
@@ -182,6 +198,7 @@ export class BackupPipeline {
     return { blockCount, counts, safeBlocks, isSafe: safeBlocks === blockCount };
   }
 
+  /** The progress at this moment; `onProgress` is given the same. */
   progress(): PipelineProgress {
     const { states, blockSize, size } = this.snapshot;
     const { counts } = states;
@@ -198,13 +215,16 @@ export class BackupPipeline {
     };
   }
 
-  /** The record as it is now. That of an incomplete run, too, spares the next one the blocks that were stored. */
+  /**
+   * The record as it is now. The record of an incomplete run can't be restored, but it serves as `previous`: the next run
+   * does not store again what this one has stored and what has not changed since.
+   */
   record(): PipelineRecord {
     const { size, blockSize, frozenAt, point, states } = this.snapshot;
     const { known } = this.#unchanged ?? {};
     if (known === undefined || states.counts.lost === 0)
       return new PipelineRecord({ size, blockSize, frozenAt, point, states: states.clone() });
-    // What was lost before it was known to be unchanged: the earlier run has it.
+    // A block that was lost before it was known to be unchanged is in the earlier run.
     const found = new BlockStateMap(states.blockCount);
     for (const range of states.ranges()) {
       if (range.state !== 'lost') copyRange(found, range, range.state);
@@ -215,7 +235,10 @@ export class BackupPipeline {
     return new PipelineRecord({ size, blockSize, frozenAt, point, states: found });
   }
 
-  /** Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. */
+  /**
+   * Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. Does
+   * nothing if the pipeline has ended.
+   */
   async abort(): Promise<void> {
     if (this.#ended === undefined) {
       this.#isAborted = true;
@@ -224,7 +247,7 @@ export class BackupPipeline {
     await this.#result.settled();
   }
 
-  /** As {@link BackupPipeline.abort}. */
+  /** The same as {@link BackupPipeline.abort}. */
   close(): Promise<void> {
     return this.abort();
   }
@@ -266,7 +289,7 @@ export class BackupPipeline {
     }
   }
 
-  /** Stores what the feed gives. One such loop is for intercepted blocks alone, so that no sweep holds them up. */
+  /** Stores what the feed gives. One such loop takes intercepted blocks only, so that no sweep holds them up. */
   async #store(lane?: 'intercepted'): Promise<void> {
     const { concurrency } = this.#options;
     const { signal } = this.#stop;
@@ -298,7 +321,7 @@ export class BackupPipeline {
   /** Reads a batch, and puts its blocks into the queue. */
   async #enqueue(batch: Batch): Promise<void> {
     const { blockSize, size } = this.snapshot;
-    // The memory is not used again, because a host may keep what it is given.
+    // This memory is not used again, because a host may keep what it is given.
     const bytes = new Uint8Array(batch.blockCount * blockSize);
     const { isRead, isHole } = await this.#reader.read(batch, bytes);
     for (const [index, block] of batch.runs.flatMap(blocksOf).entries()) {
@@ -334,7 +357,7 @@ export class BackupPipeline {
         });
       }
     }
-    // What the store has acknowledged is stored, also when the pipeline is being aborted.
+    // What the store has acknowledged counts as stored, even while the pipeline is being aborted.
     this.#tally.storedBlocks++;
     this.#tally.storedBytes += bytes.length;
     this.#settle(block, 'stored');

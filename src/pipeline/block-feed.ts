@@ -2,7 +2,10 @@ import { type BlockRange, RangeCollector } from '../common/block-range.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import { BlockStateMap, type BlockStates, maskOf, nextInStates, type StateChange } from '../state/block-state-map.ts';
 
-/** Which blocks a batch consists of: overwritten ones, or the next ones of the sweep. Each lane fills its own packs. */
+/**
+ * Which blocks a batch consists of: intercepted ones, or the next ones of the sweep. In a repository each lane has its
+ * packs.
+ */
 export type Lane = 'intercepted' | 'swept';
 
 /** Blocks that are stored together. They need not be neighbours: each batch costs as much as a few dozen blocks. */
@@ -24,9 +27,9 @@ const MASKS = { pending: maskOf(['pending']), preserved: maskOf(['preserved']) }
 const NOTHING: Stretch = { at: 0, end: 0 };
 /** Blocks that are looked for in one turn of the event loop, which takes less than a millisecond. */
 const LOOKED_AT_ONCE = 2 ** 14;
-/** After a comparison, the next one waits for this many times as long as it took: comparing takes a small share of the time. */
+/** After a comparison, the next one waits this many times as long as it took, so that comparing takes a small share. */
 const REST_FACTOR = 15;
-/** A rest that would be shorter is left out, in milliseconds. */
+/** A shorter rest is left out, in milliseconds. */
 const LEAST_REST_MS = 2;
 
 /**
@@ -36,15 +39,15 @@ const LEAST_REST_MS = 2;
  * The preserved ones are found by comparison: the states as they are now are recorded, and compared with the record before.
  * So it takes no memory for each of them, however many wait, and no more than the changes are looked at.
  *
- * A block is given out at most once: `take` has it marked `storing` in the same step in which it finds it. The sweep does not
- * race the host's writes, because reading a snapshot's block checks afterwards whether it was overwritten (R4).
+ * A block is given out at most once: `take` has it marked `storing` in the same step in which it finds it. The sweep does
+ * not race the host's writes, because reading a snapshot's block checks afterwards whether it was overwritten (R4).
  */
 export class BlockFeed {
   readonly #states: BlockStates;
   readonly #maxBatchBlocks: number;
-  /** The states at the last comparison; at first those of the instant, at which nothing has happened to any block. */
+  /** The states at the last comparison; at first those of the instant, when nothing has happened to any block. */
   #record: BlockStateMap;
-  /** What the last comparison has shown and was not looked at yet. */
+  /** What the last comparison has shown, as far as it was not looked at yet. */
   #changes: Iterator<StateChange, unknown> | undefined;
   #preserved = NOTHING;
   /** Whether blocks may have been preserved since the last comparison. */
@@ -181,7 +184,7 @@ export class BlockFeed {
     this.#restUntil = restMs < LEAST_REST_MS ? 0 : performance.now() + restMs;
   }
 
-  /** A stretch of which parts may be preserved: of a change to another state an empty one. */
+  /** A stretch of which parts may be preserved; an empty one for a change to another state. */
   #nextStretch(): Stretch | undefined {
     if (this.#preserved.at < this.#preserved.end) return this.#preserved;
     const change = this.#changes?.next();

@@ -6,8 +6,8 @@ const LABEL = 'cow1 block checksum';
 const HASH_BYTES = 32;
 
 /**
- * Appends a SHA-256 of the block's number and bytes, and refuses what does not match it. It finds bytes that were damaged, and blocks
- * that were mixed up; who can write to the store can compute it too, against whom {@link encryption} helps.
+ * Appends a SHA-256 of the block's number and bytes, and refuses what does not match it. It finds bytes that were damaged
+ * and blocks that were mixed up. It does not stop an attacker, who can compute it too; {@link encryption} does.
  *
  * Stored bytes: `bytes || SHA-256('cow1 block checksum' || block as u64, big-endian || bytes)`.
  *

@@ -11,14 +11,15 @@ export interface CompressionOptions {
 
 const HEAD_BYTES = 4;
 const RAW = 0;
-/** Shorter blocks are compressed at once: handing them over would take longer. */
+/** Shorter blocks are compressed on this thread: handing them over would take longer. */
 const OFF_THREAD_BYTES = 32 * 1024;
 
 /**
- * Compresses each block with zstd. A block that would not become smaller is stored as it is.
+ * Compresses the bytes of each block with zstd. Bytes that would not become smaller are stored as they are.
  *
- * Stored bytes: the length before compression as u32, little-endian, and one zstd frame; 0 instead of the length, and the bytes
- * themselves, for a block that is stored as it is. What comes out is at most twice as long as the block, and 64 KiB.
+ * Stored bytes: the length before compression as u32, little-endian, and one zstd frame; for bytes that are stored as they
+ * are, 0 instead of the length, and the bytes. Undoing it refuses to make more than twice the bytes of the block and 64
+ * KiB.
  *
  * @public
  */
@@ -36,17 +37,20 @@ export function compression(options: CompressionOptions = {}): BlockTransform {
       return stored;
     },
     async undo(stored, { blockBytes }) {
-      if (stored.length < HEAD_BYTES) throw new BackupError('BLOCK_CORRUPT', 'no compressed block is so short');
+      if (stored.length < HEAD_BYTES)
+        throw new BackupError('BLOCK_CORRUPT', 'the bytes are too short for a compressed block');
       const content = stored.subarray(HEAD_BYTES);
       const length = new DataView(stored.buffer, stored.byteOffset).getUint32(0, true);
       if (length === RAW) return content;
-      // A few bytes of a stranger's could otherwise claim gigabytes.
+      // Otherwise a few bytes from an attacker could claim gigabytes of memory.
       if (length > 2 * blockBytes + 64 * 1024)
         throw new BackupError('BLOCK_CORRUPT', `a block of ${blockBytes} bytes claims to hold ${length}`);
       try {
         return length < OFF_THREAD_BYTES ? decompress(content, length) : await decompressOffThread(content, length);
       } catch (cause) {
-        throw new BackupError('BLOCK_CORRUPT', 'it is no zstd frame of the length that it claims', { cause });
+        throw new BackupError('BLOCK_CORRUPT', 'the bytes are not a zstd frame of the length that they claim', {
+          cause,
+        });
       }
     },
   };

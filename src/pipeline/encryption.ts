@@ -7,22 +7,28 @@ import type { BlockTransform } from './transform.ts';
 
 /** Options of {@link encryption}. @public */
 export interface EncryptionOptions {
-  /** What each block is bound to beside its number, such as the volume's name: it opens with the same text only. @defaultValue '' */
+  /**
+   * What each block is bound to beside its number, such as the name of the volume: a block can be decrypted with the same
+   * text only.
+   *
+   * @defaultValue `''`
+   */
   context?: string | undefined;
 }
 
 const KEY_BYTES = 32;
 
 /**
- * Encrypts each block with AES-256-GCM under a key of the host's, bound to the number of the block. Nobody without the key can read a
- * block, change it or put it in the place of another one. An older version of the same block is not recognized: bind the blocks
- * of one backup together by `context`, if each backup stores all of them.
+ * Encrypts each block with AES-256-GCM under a key of the host's, bound to the number of the block. Without the key nobody
+ * can read a block, change it unnoticed, or put it in the place of another one. An older version of the same block is not
+ * recognized: if each run stores all blocks, a `context` for each run binds its blocks together.
  *
- * Stored bytes: `nonce (12) || ciphertext || tag (16)`. The additional data is the number of the block as u64, big-endian, and the
- * context in UTF-8. The nonce is a keyed hash of random bytes and of the content, so that two copies of one process memory never
- * encrypt two texts with one nonce. One key is good for 2^32 blocks (NIST SP 800-38D, 8.3).
+ * Stored bytes: `nonce (12) || ciphertext || tag (16)`. The additional data is the number of the block as u64, big-endian,
+ * and the context in UTF-8. The nonce is a keyed hash of random bytes and of the content, so that two copies of one process
+ * memory never encrypt two texts with one nonce. One key is good for 2^32 blocks (NIST SP 800-38D, 8.3).
  *
- * @param key - 32 bytes, which are copied
+ * @param key - 32 bytes, not all zeroes; they are copied
+ * @throws TypeError for wrong arguments
  * @public
  */
 export function encryption(key: Uint8Array, options: EncryptionOptions = {}): BlockTransform {
@@ -37,7 +43,7 @@ export function encryption(key: Uint8Array, options: EncryptionOptions = {}): Bl
     async undo(stored, { block }) {
       const bytes = await runInSteps(opening(secret, boundTo(block, context), stored));
       if (bytes !== undefined) return bytes;
-      throw new BackupError('BLOCK_CORRUPT', 'it was not encrypted with this key and context, as this block');
+      throw new BackupError('BLOCK_CORRUPT', 'the bytes were not encrypted with this key and context, as this block');
     },
   };
 }

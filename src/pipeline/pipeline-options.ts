@@ -17,61 +17,81 @@ import { type BlockTransform, transformsArgument } from './transform.ts';
 
 /** What a call of `store` or `load` is given beside the block. @public */
 export interface BlockCall {
-  /** Aborts when the pipeline ends early. The call must then settle soon, because the pipeline waits for it. */
+  /** Aborts when the pipeline, or the restore, ends early. The call must then settle soon, because its end waits for it. */
   readonly signal: AbortSignal;
-  /** 1 for the first call for a block. A later one follows a failed one, which may have taken effect. */
+  /** 1 for the first call for a block. A later call follows one that failed, but may have taken effect. */
   readonly attempt: number;
 }
 
 /**
- * Stores the bytes of one block, and resolves (or returns) when they are safe: from then on the volume no longer keeps the block's old
- * content. The bytes belong to the call; they are a part of a larger buffer.
+ * Stores the bytes of one block, and resolves (or returns) when they are safe: from then on the volume no longer keeps the
+ * block's content at the instant. A block may be given again after a failure, so storing it twice must be a success.
+ *
+ * The bytes may be kept, but not changed, because another attempt is given the same memory. They may be a part of a larger
+ * buffer.
  *
  * @public
  */
 export type StoreBlock = (block: number, bytes: Uint8Array<ArrayBuffer>, call: BlockCall) => unknown;
 
-/** Loads the bytes that `store` was given for a block; for an inherited one, those of the newest earlier run. @public */
+/**
+ * Loads the bytes that `store` was given for a block. A block that is `inherited` in the record is in an earlier run: the
+ * newest one, up to the run of the record, in which it was `stored`.
+ *
+ * @public
+ */
 export type LoadBlock = (block: number, call: BlockCall) => Uint8Array | Promise<Uint8Array>;
 
 /** How a failed call of `store` or `load` is repeated. @public */
 export interface PipelineRetryOptions {
-  /** The number of attempts in all, the first one included; from 1. @defaultValue 6 */
+  /** The most attempts for a block, the first one included; from 1. @defaultValue 6 */
   attempts?: number | undefined;
-  /** The longest pause before the second attempt, in milliseconds. It doubles with each further attempt. @defaultValue 200 */
+  /** The longest pause before the second attempt, in milliseconds; it doubles with each further one. @defaultValue 200 */
   baseDelayMs?: number | undefined;
   /** The longest pause before any attempt, in milliseconds. @defaultValue 20_000 */
   maxDelayMs?: number | undefined;
   /**
-   * Whether another attempt makes sense after an error. @defaultValue yes, except for a `BackupError` that is not `retryable`
+   * Whether another attempt makes sense after an error.
+   *
+   * @defaultValue yes, unless it is a `BackupError` that is not `retryable`
    */
   isRetryable?: ((error: unknown) => boolean) | undefined;
 }
 
 /** What the options of a backup and of a restore have in common. @public */
 export interface CommonPipelineOptions extends AbortOptions {
-  /** What becomes of the bytes of a block before they are stored, in this order. @defaultValue none */
+  /**
+   * Applied in this order before a block is stored, and undone in the opposite order after it was loaded.
+   *
+   * @defaultValue none
+   */
   transforms?: readonly BlockTransform[] | undefined;
-  /** The number of blocks that are transformed and stored, or loaded, at the same time. @defaultValue 16 */
+  /** The most blocks that are transformed and stored, or loaded, at the same time; from 1 to 1024. @defaultValue 16 */
   concurrency?: number | undefined;
-  /** How failed calls are repeated. */
+  /** How failed calls of `store` or `load` are repeated. */
   retry?: PipelineRetryOptions | undefined;
 }
 
 /** Options of `BackupPipeline.start`. @public */
 export interface PipelineOptions extends CommonPipelineOptions {
+  /** Stores one block. */
   store: StoreBlock;
   /**
-   * The record of an earlier run, whose blocks the host still has: only what has changed since its instant is stored. The run
-   * need not have been complete. Give the record of the newest run in your store, and no older one.
+   * The record of an earlier run whose blocks the host still has: only what has changed since its instant is stored. The
+   * run need not have been complete. It must be the newest run in the host's store, because the pipeline can't see a newer
+   * one.
+   *
+   * @defaultValue none: all blocks are stored
    */
   previous?: PreviousRecord | undefined;
   /**
-   * The blocks that may have changed since the earlier run, if you know them better than the volume does. Without `previous` all
-   * other blocks count as stored by an earlier run.
+   * The blocks that may have changed since the instant of the earlier run, from the host's own knowledge. It is believed,
+   * and must be complete. Without `previous`, all other blocks count as stored by an earlier run.
+   *
+   * @defaultValue what the volume's change tracking knows
    */
   changes?: Iterable<BlockRange> | undefined;
-  /** Called from time to time, once at the end, and never after `done` has settled. */
+  /** Called at once, then at most every 250 ms, and once at the end; never after `done` has settled. */
   onProgress?: ((progress: PipelineProgress) => void) | undefined;
 }
 
@@ -144,7 +164,7 @@ function retryPolicy(given: PipelineRetryOptions | undefined): RetryPolicy {
   };
 }
 
-/** The errors of a host's own store say nothing of whether they pass. */
+/** The errors of a host's own store do not say whether they will pass. */
 function mayPass(error: unknown): boolean {
   return !BackupError.is(error) || error.retryable;
 }

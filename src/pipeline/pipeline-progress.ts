@@ -1,9 +1,11 @@
 import type { BlockState } from '../state/block-state.ts';
 
 /**
+ * What a pipeline is doing, or how it has ended.
+ *
  * - `lazy`: only blocks that are about to be overwritten are stored
  * - `sweeping`: the remaining blocks are stored too, in order
- * - `paused`: no block is taken up; blocks that are overwritten are still preserved
+ * - `paused`: no call of `store` begins; blocks that are overwritten are still preserved
  * - `complete`, `failed`, `aborted`: the pipeline has ended, see `done`
  *
  * @public
@@ -11,7 +13,7 @@ import type { BlockState } from '../state/block-state.ts';
 export type PipelineStatus = 'lazy' | 'sweeping' | 'paused' | 'complete' | 'failed' | 'aborted';
 
 /**
- * The progress of a pipeline. No number ever decreases but `totalBytes`, which inherited blocks leave at the beginning.
+ * The progress of a pipeline. Only `totalBytes` may decrease: at the beginning, while inherited blocks are being found.
  *
  * @public
  */
@@ -19,9 +21,9 @@ export interface PipelineProgress {
   readonly status: PipelineStatus;
   /** The number of blocks in each state. */
   readonly counts: Readonly<Record<BlockState, number>>;
-  /** Bytes of blocks that are stored, or that need not be stored because they are zeroes or lost. */
+  /** Bytes of the blocks that are stored, and of those that are not stored because they are zeroes or lost. */
   readonly doneBytes: number;
-  /** Bytes that are to be done in all, without inherited blocks; `undefined` if there is nothing to do. */
+  /** Bytes of all blocks that are not inherited; `undefined` if there are none. */
   readonly totalBytes: number | undefined;
   /** Bytes that the store has acknowledged, as the transforms made them. */
   readonly storedBytes: number;
@@ -29,21 +31,22 @@ export interface PipelineProgress {
 
 /** The answer to {@link BackupPipeline.ask}. @public */
 export interface BlocksAnswer {
+  /** The number of blocks that were asked about. */
   readonly blockCount: number;
   /** The number of blocks in each state. */
   readonly counts: Readonly<Record<BlockState, number>>;
-  /** Blocks that the store has, or that need not be stored: `stored`, `inherited` and `zero`. */
+  /** The number of blocks that the store has, or that need not be stored: `stored`, `inherited` and `zero`. */
   readonly safeBlocks: number;
   /** Whether all blocks are safe. */
   readonly isSafe: boolean;
 }
 
-/** The events of a pipeline, on `pipeline.events`. They are emitted when the state has changed already. @public */
+/** The events of a pipeline, on `pipeline.events`. Each is emitted after the states have changed. @public */
 export interface PipelineEvents {
-  /** The store has acknowledged a block. `storedBytes`: its bytes, as the transforms made them. */
+  /** The store has acknowledged a block. `storedBytes` is the number of its bytes, as the transforms made them. */
   blockStored: [block: number, storedBytes: number];
-  /** A call of `store` has failed. If there is another attempt, it follows. */
+  /** A call of `store` has failed. Another attempt follows, unless this was the last one. */
   attemptFailed: [block: number, error: unknown, attempt: number];
-  /** The pipeline has ended. `done` settles next. */
+  /** The pipeline has ended: `complete`, `failed` or `aborted`. `done` settles next. */
   ended: [status: PipelineStatus];
 }

@@ -7,18 +7,19 @@ import { BlockStateMap, type BlockStates, type DecodeOptions } from '../state/bl
 import type { ChangePoint } from '../volume/epoch-map.ts';
 
 /**
- * What a pipeline needs to know of an earlier run: where each block was, and at which instant. A {@link PipelineRecord} is one.
+ * What a pipeline needs to know of an earlier run: the state of each block at its end, and its instant. A
+ * {@link PipelineRecord} is one.
  *
  * @public
  */
 export interface PreviousRecord {
-  /** Blocks that are `stored` or `inherited` are in the host's store, and those that are `zero` need not be. */
+  /** Blocks that are `stored` or `inherited` are in the host's store, and those that are `zero` need not be there. */
   readonly states: BlockStates;
-  /** The instant, for the volume's change tracking; absent if only the host's `changes` say what was written since. */
+  /** The instant, for the volume's change tracking; not needed if the host gives `changes`. */
   readonly point?: ChangePoint | undefined;
   /** Bytes of the volume at that time. @defaultValue the size of the snapshot, if the number of blocks is the same */
   readonly size?: number | undefined;
-  /** Bytes of a block. @defaultValue that of the snapshot */
+  /** Bytes of a block. @defaultValue the block size of the snapshot */
   readonly blockSize?: number | undefined;
 }
 
@@ -43,8 +44,9 @@ const HASH_BYTES = 32;
 const MAX_DATE_MS = 8.64e15;
 
 /**
- * The record of a run: what was frozen, and where each block is. Keep it with the blocks: a restore needs it, and the next run
- * stores only what has changed since. An incomplete run has one too.
+ * The record of a run: what was frozen, and the state of each block at the end. Keep it with the blocks: a restore needs
+ * it, and with it the next run stores only what has changed since. It does not say where the host keeps a block. An
+ * incomplete run has a record too.
  *
  * @example
  * ```ts
@@ -61,13 +63,15 @@ export class PipelineRecord implements PreviousRecord {
   readonly [BRAND] = true;
   /** Bytes of the volume. */
   readonly size: number;
-  /** Bytes of a block; the last one may be short. */
+  /** Bytes of a block; the last block may be shorter. */
   readonly blockSize: number;
-  /** The instant, by the clock of the machine. */
+  /** The time of the instant, by the clock of the machine. */
   readonly frozenAt: Date;
-  /** The instant, for the change tracking of the volume. Another process has another tracking id, so that nothing is tracked. */
+  /**
+   * The instant, for the change tracking of the volume. The volume of another process does not know it, so tracks nothing.
+   */
   readonly point: ChangePoint;
-  /** Where each block is. */
+  /** The state of each block at the end of the run. */
   readonly states: BlockStateMap;
 
   /** @internal */
@@ -86,8 +90,8 @@ export class PipelineRecord implements PreviousRecord {
   }
 
   /**
-   * Encodes the record: MessagePack `[1, size, blockSize, frozenAt, trackingId, epoch, states]`, followed by the SHA-256 of it.
-   * `frozenAt` is in milliseconds since 1970, and `states` as `BlockStateMap.encode` makes them.
+   * Encodes the record: MessagePack `[1, size, blockSize, frozenAt, trackingId, epoch, states]`, and the SHA-256 of these
+   * bytes. `frozenAt` is in milliseconds since 1970, and `states` are the bytes that `BlockStateMap.encode` makes.
    */
   async encode(): Promise<Uint8Array<ArrayBuffer>> {
     const { size, blockSize, frozenAt, point } = this;
@@ -100,9 +104,10 @@ export class PipelineRecord implements PreviousRecord {
   }
 
   /**
-   * Decodes what {@link PipelineRecord.encode} made.
+   * Decodes what {@link PipelineRecord.encode} made. The checksum finds damage; it does not stop an attacker.
    *
-   * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
+   * @throws `STATE_CORRUPT` for other bytes, `LIMIT_EXCEEDED` for more blocks than `maxBlocks`; TypeError for wrong
+   * arguments
    */
   static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<PipelineRecord> {
     const given = bytesArgument('bytes', bytes).slice();

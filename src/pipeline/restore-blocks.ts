@@ -16,9 +16,9 @@ import { undoTransforms } from './transform.ts';
 
 /** The progress of {@link restoreBlocks}. @public */
 export interface RestoreBlocksProgress {
-  /** Bytes of the volume that are on the device. */
+  /** Bytes of the volume that were written to the device so far, zeroes included. */
   readonly doneBytes: number;
-  /** Bytes of the volume. */
+  /** Bytes of the volume; `undefined` if it has none. */
   readonly totalBytes: number | undefined;
   /** Bytes that were loaded, before the transforms were undone. */
   readonly loadedBytes: number;
@@ -26,10 +26,11 @@ export interface RestoreBlocksProgress {
 
 /** Options of {@link restoreBlocks}. @public */
 export interface RestoreBlocksOptions extends CommonPipelineOptions {
+  /** Loads one block. */
   load: LoadBlock;
-  /** Write zeroes where blocks were lost, instead of failing before anything is written. @defaultValue false */
+  /** Whether to write zeroes where blocks were lost, instead of failing before anything is written. @defaultValue false */
   allowLost?: boolean | undefined;
-  /** Called from time to time, once at the end, and never after the promise has settled. */
+  /** Called when something was written, at most every 250 ms, and once at the end; never after the promise has settled. */
   onProgress?: ((progress: RestoreBlocksProgress) => void) | undefined;
 }
 
@@ -37,7 +38,7 @@ export interface RestoreBlocksOptions extends CommonPipelineOptions {
 export interface RestoreBlocksResult {
   /** Bytes written to the device, zeroes included. */
   readonly writtenBytes: number;
-  /** Blocks that were loaded. */
+  /** The number of blocks that were loaded. */
   readonly loadedBlocks: number;
   /** Bytes that were loaded, before the transforms were undone. */
   readonly loadedBytes: number;
@@ -53,13 +54,13 @@ const RESTORE_OPTIONS = {
   signal: true,
 } as const satisfies Record<keyof RestoreBlocksOptions, true>;
 
-/** Zeroes are written in pieces of at most so many bytes, between which the restore can be aborted. */
+/** Zeroes are written in pieces of at most this many bytes, between which the restore can be aborted. */
 const ZEROED_AT_ONCE = 64 * 1024 * 1024;
 
 /**
- * Writes what a {@link BackupPipeline} has stored to a device: loads each block, undoes the transforms, checks the length and writes
- * it, at most `concurrency` blocks at a time. Blocks that the record knows to be zeroes are not loaded. The device is flushed at
- * the end; after a failure it holds a part.
+ * Writes what a {@link BackupPipeline} has stored to a device: loads each block, undoes the transforms, checks the length
+ * and writes it, at most `concurrency` blocks at a time. Blocks that are `zero` in the record are not loaded. The device is
+ * flushed at the end. After a failure it holds a part of the volume.
  *
  * @example
  * ```ts
@@ -72,9 +73,10 @@ const ZEROED_AT_ONCE = 64 * 1024 * 1024;
  * ```
  *
  * @param device - at least as large as the record's volume; what lies beyond is left alone
- * @throws TypeError for wrong arguments; `BACKUP_INCOMPLETE` for the record of an incomplete run, `BLOCK_LOST` unless `allowLost`,
- * `OUT_OF_RANGE` for a device that is too small, `READ_ONLY`; `BLOCK_CORRUPT` for bytes that are not what was stored, `LOAD_FAILED`,
- * the errors of the device, or the reason of the signal
+ * @throws before anything is written, TypeError for wrong arguments, `BACKUP_INCOMPLETE` for the record of an incomplete
+ * run, `BLOCK_LOST` for lost blocks without `allowLost`, `OUT_OF_RANGE` for a device that is too small, `READ_ONLY`;
+ * afterwards `LOAD_FAILED` for a block that could not be loaded in all attempts, `BLOCK_CORRUPT` for bytes that are not
+ * what was stored, the errors of the device, or the reason of the signal
  * @public
  */
 export async function restoreBlocks(

@@ -1,18 +1,20 @@
 import { described, functionArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
 import { isBytes } from '../common/realms.ts';
 
-/** What a transform is told of the block whose bytes it is given. @public */
+/** What a transform is given beside the bytes of a block. @public */
 export interface TransformContext {
+  /** The number of the block, from 0. */
   readonly block: number;
-  /** Bytes of the block on the device. */
+  /** Bytes of the block on the device, before any transform. */
   readonly blockBytes: number;
 }
 
 /**
  * Changes the bytes of one block on its way to the store, and changes them back on the way to a device.
  *
- * The transforms of a pipeline are applied in their order, and undone in the opposite order. Both functions return memory of
- * their own, or a part of what they were given, which they do not change.
+ * The transforms of a pipeline are applied in their order, and undone in the opposite order. Both functions return memory
+ * of their own, or a part of what they were given; they never change what they were given. They are called for several
+ * blocks at the same time.
  *
  * @example
  * ```ts
@@ -28,8 +30,13 @@ export interface TransformContext {
 export interface BlockTransform {
   /** For messages of errors. */
   readonly name: string;
+  /** Changes the bytes of a block before it is stored. What it throws ends the pipeline, without another attempt. */
   apply(bytes: Uint8Array, context: TransformContext): Uint8Array | Promise<Uint8Array>;
-  /** @throws anything, if the bytes are not what `apply` returned: then the block counts as `BLOCK_CORRUPT` */
+  /**
+   * Changes the bytes back.
+   *
+   * @throws any error, if the bytes are not what `apply` returned; the restore then rejects with `BLOCK_CORRUPT`
+   */
   undo(bytes: Uint8Array, context: TransformContext): Uint8Array | Promise<Uint8Array>;
 }
 

@@ -7,8 +7,11 @@ import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import type { PreviousRecord } from './pipeline-record.ts';
 
 /**
- * Where a pipeline's knowledge of the changes since the earlier run comes from: from the volume's change tracking (`tracked`),
- * from the host's `changes` (`given`), or from nowhere, so that everything is stored (`everything`).
+ * Where the knowledge of the changes since the earlier run comes from.
+ *
+ * - `tracked`: the volume's change tracking
+ * - `given`: the host's `changes`
+ * - `everything`: nothing is known, so everything is stored; the {@link PipelineChangeReason} says why
  *
  * @public
  */
@@ -21,8 +24,9 @@ export type PipelineChangeSource = 'tracked' | 'given' | 'everything';
  * - `no-changes`: the record has no `point`, and no changes were given
  * - `another-volume`: the record is of another volume object, or of an earlier process
  * - `previous-newer`: the record is of a later instant than the snapshot
- * - `tracking-lost`: the volume does not keep track of changes since that instant any more
- * - `block-size-changed`, `size-changed`: the volume had blocks of another size, or another number of them
+ * - `tracking-lost`: the volume no longer keeps track of changes since that instant
+ * - `block-size-changed`: the volume had blocks of another size
+ * - `size-changed`: the volume had another size, and no changes were given, or the record has no size
  *
  * @public
  */
@@ -35,7 +39,7 @@ export type PipelineChangeReason =
   | 'block-size-changed'
   | 'size-changed';
 
-/** What an earlier run has left to this one. */
+/** What an earlier run has left for this one. */
 export interface UnchangedBlocks {
   readonly changeSource: PipelineChangeSource;
   readonly changeReason: PipelineChangeReason | undefined;
@@ -49,7 +53,7 @@ const TAKEN_UP = maskOf(BLOCK_STATES.filter((state) => state !== 'pending' && st
 /** The most blocks that are marked in one step: marking takes time for each pre-image among them. */
 const MARKED_AT_ONCE = 2 ** 20;
 
-/** Finds the blocks that need not be stored, because an earlier run has left them in the host's store or found them to be zeroes. */
+/** Finds the blocks that an earlier run has stored or found to be zeroes, and that have not changed since. */
 export async function findUnchanged(
   snapshot: VolumeSnapshot,
   previous: PreviousRecord | undefined,
@@ -73,7 +77,7 @@ export async function findUnchanged(
   return { changeSource: given === undefined ? 'tracked' : 'given', changeReason: undefined, known };
 }
 
-/** Marks what an earlier run has left. Blocks that have been stored, or lost, in the meantime keep their states. */
+/** Marks what an earlier run has left. Blocks that have been stored or lost in the meantime keep their states. */
 export async function markUnchanged(snapshot: VolumeSnapshot, known: StateChunks, signal: AbortSignal): Promise<void> {
   const { states } = snapshot;
   for (let first = 0; ; ) {
@@ -135,7 +139,7 @@ function trackedChanges(
   return volume.changedSince(point) ?? 'tracking-lost';
 }
 
-/** What an earlier run has left of a block that this run has lost. */
+/** The state, by an earlier run, of a block that this run has lost. */
 export function leftTo(known: StateChunks, block: number): 'inherited' | 'zero' | 'lost' {
   const state = known.get(block);
   if (state === pending) return 'lost';
