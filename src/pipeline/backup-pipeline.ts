@@ -106,7 +106,6 @@ export class BackupPipeline {
   #isPaused = false;
   #isAborted = false;
   #ended: 'complete' | 'failed' | 'aborted' | undefined;
-  #doneBytes = 0;
 
   private constructor(snapshot: VolumeSnapshot, options: ReturnType<typeof checkPipelineOptions>) {
     const { concurrency, onProgress } = options;
@@ -200,19 +199,24 @@ export class BackupPipeline {
 
   /** The progress at this moment; `onProgress` is given the same. */
   progress(): PipelineProgress {
-    const { states, blockSize, size } = this.snapshot;
-    const { counts } = states;
-    const bytes = (blocks: number) => Math.min(size, blocks * blockSize);
-    const totalBytes = bytes(states.blockCount - counts.inherited);
-    const doneBytes = Math.min(totalBytes, bytes(counts.stored + counts.zero + counts.lost));
-    this.#doneBytes = Math.max(this.#doneBytes, doneBytes);
+    const { counts } = this.snapshot.states;
+    const totalBytes = this.snapshot.size - this.#bytesIn('inherited');
     return {
       status: this.status,
       counts,
-      doneBytes: this.#doneBytes,
+      doneBytes: this.#bytesIn('stored', 'zero', 'lost'),
       totalBytes: totalBytes === 0 ? undefined : totalBytes,
       storedBytes: this.#tally.storedBytes,
     };
+  }
+
+  /** Bytes of all blocks in some states. The last block may be short. */
+  #bytesIn(...wanted: BlockState[]): number {
+    const { states, blockSize, size } = this.snapshot;
+    const { blockCount, counts } = states;
+    const blocks = wanted.reduce((sum, state) => sum + counts[state], 0);
+    const hasLast = blockCount > 0 && wanted.includes(states.get(blockCount - 1));
+    return blocks * blockSize - (hasLast ? blockCount * blockSize - size : 0);
   }
 
   /**
@@ -236,14 +240,11 @@ export class BackupPipeline {
   }
 
   /**
-   * Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. Does
-   * nothing if the pipeline has ended.
+   * Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. If the
+   * pipeline has ended or failed already, it stays so.
    */
   async abort(): Promise<void> {
-    if (this.#ended === undefined) {
-      this.#isAborted = true;
-      this.#fail(new DOMException('the pipeline was aborted', 'AbortError'));
-    }
+    this.#abort(new DOMException('the pipeline was aborted', 'AbortError'));
     await this.#result.settled();
   }
 
@@ -254,6 +255,12 @@ export class BackupPipeline {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.abort();
+  }
+
+  #abort(reason: unknown): void {
+    if (this.#stop.signal.aborted || this.#ended !== undefined) return;
+    this.#isAborted = true;
+    this.#fail(reason);
   }
 
   #describe(): string {
@@ -270,7 +277,8 @@ export class BackupPipeline {
       this.#unchanged = unchanged;
       if (unchanged.known !== undefined) await markUnchanged(this.snapshot, unchanged.known, this.#stop.signal);
       this.#feed.intercepted();
-      await Promise.all([this.#store('intercepted'), this.#store()]);
+      // Both have ended before anything is given back: what one of them reads then would be marked after all.
+      await Promise.allSettled([this.#store('intercepted'), this.#store()]);
       await this.#queue.onIdle();
       this.#stop.signal.throwIfAborted();
       requireLive(this.snapshot);
@@ -281,8 +289,8 @@ export class BackupPipeline {
       this.#fail(error);
       await this.#queue.onIdle();
       // @mutation pipeline-gives-back
-      for (const block of this.#claimed) this.snapshot.mark(block, 'failed');
-      this.#end(this.#isAborted || error === this.#options.signal?.reason ? 'aborted' : 'failed');
+      for (const block of this.#claimed) this.#giveBack(block);
+      this.#end(this.#isAborted ? 'aborted' : 'failed');
       throw this.#stop.signal.reason;
     } finally {
       unlisten();
@@ -307,7 +315,6 @@ export class BackupPipeline {
       }
     } catch (error) {
       this.#fail(error); // Ends the other loop.
-      throw error;
     }
   }
 
@@ -365,6 +372,11 @@ export class BackupPipeline {
     this.#reports.note();
   }
 
+  /** A block that was lost before it could be read is not `storing` any more. */
+  #giveBack(block: number): void {
+    if (this.snapshot.states.get(block) === 'storing') this.snapshot.mark(block, 'failed');
+  }
+
   #settle(block: number, state: 'stored' | 'zero'): void {
     this.#claimed.delete(block);
     this.snapshot.mark(block, state);
@@ -375,7 +387,7 @@ export class BackupPipeline {
   }
 
   #setPaused(isPaused: boolean): void {
-    if (this.#ended !== undefined) return;
+    if (this.#ended !== undefined || this.#stop.signal.aborted) return;
     this.#isPaused = isPaused;
     this.#feed.pause(isPaused);
     if (isPaused) this.#queue.pause();
@@ -396,7 +408,7 @@ export class BackupPipeline {
     const onEnd = (of: VolumeSnapshot) => {
       if (of === snapshot) this.#fail(snapshot.error ?? closedError());
     };
-    const onAbort = () => this.#fail(signal?.reason);
+    const onAbort = () => this.#abort(signal?.reason);
     events.on('blockPreserved', onPreserved).on('blockLost', onLost);
     events.on('snapshotBroken', onEnd).on('snapshotClosed', onEnd);
     signal?.addEventListener('abort', onAbort, { once: true });

@@ -144,10 +144,11 @@ export class BlockFeed {
   /** If a comparison is due that has to wait, has the waiting calls woken for it. */
   #restBeforeComparison(): boolean {
     if (!this.#isComparisonDue || this.#isPaused) return false;
+    const restMs = Math.max(0, this.#restUntil - performance.now());
     this.#restTimer ??= setTimeout(() => {
       this.#restTimer = undefined;
       this.look();
-    }, this.#restUntil - performance.now());
+    }, restMs);
     return true;
   }
 
