@@ -27,8 +27,8 @@ export interface BlockCall {
  * Stores the bytes of one block, and resolves (or returns) when they are safe: from then on the volume no longer keeps the
  * block's content at the instant. A block may be given again after a failure, so storing it twice must be a success.
  *
- * The bytes may be kept, but not changed, because another attempt is given the same memory. They may be a part of a larger
- * buffer.
+ * The bytes may be kept, but not changed or transferred, because another attempt is given the same memory. They may be a
+ * part of a larger buffer.
  *
  * @public
  */
