@@ -1,21 +1,16 @@
-import type { BackupJob, BlockRange, CopyOnWriteVolume, VolumeSnapshot } from 'cow-cloud-backup';
+import type { BackupJob } from 'cow-cloud-backup';
+import { InterceptedBlocks } from './intercepted-blocks.ts';
 import type { Moved } from './progress-view.ts';
 
-/** What a job has stored, and which blocks were intercepted, by the events of the volume. */
+/** What a job has stored, and which blocks were intercepted. */
 export class JobTally implements Moved, Disposable {
-  readonly #volume: CopyOnWriteVolume;
   readonly #job: BackupJob;
-  readonly #intercepted = new Set<number>();
-  readonly #onPreserved = (snapshot: VolumeSnapshot, blocks: BlockRange) => {
-    if (snapshot === this.#job.snapshot) this.#add(blocks);
-  };
+  readonly #intercepted: InterceptedBlocks;
 
-  /** @param job - one that has not begun to sweep: what it has touched so far was intercepted */
-  constructor(volume: CopyOnWriteVolume, job: BackupJob) {
-    this.#volume = volume;
+  /** @param job - one that has not begun to sweep */
+  constructor(job: BackupJob) {
     this.#job = job;
-    for (const range of job.states.ranges('preserved', 'storing', 'stored')) this.#add(range);
-    volume.events.on('blockPreserved', this.#onPreserved);
+    this.#intercepted = new InterceptedBlocks(job.snapshot);
   }
 
   /** Bytes that were uploaded. */
@@ -23,11 +18,8 @@ export class JobTally implements Moved, Disposable {
     return this.#job.progress().transferredBytes;
   }
 
-  /** How many of the stored blocks were intercepted. */
   get interceptedBlocks(): number {
-    let blocks = 0;
-    for (const block of this.#intercepted) if (this.#job.states.get(block) === 'stored') blocks++;
-    return blocks;
+    return this.#intercepted.storedBlocks;
   }
 
   isIntercepted(block: number): boolean {
@@ -35,10 +27,6 @@ export class JobTally implements Moved, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#volume.events.off('blockPreserved', this.#onPreserved);
-  }
-
-  #add({ firstBlock, blockCount }: BlockRange): void {
-    for (let block = firstBlock; block < firstBlock + blockCount; block++) this.#intercepted.add(block);
+    this.#intercepted[Symbol.dispose]();
   }
 }

@@ -1,16 +1,15 @@
 import { constants, copyFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CopyOnWriteVolume, FileDevice } from 'cow-cloud-backup';
-import { describeCounts, samples, WHERE } from './block-words.ts';
 import { compareFiles } from './compare.ts';
 import { prepareImage } from './disk-image.ts';
 import { bytes, count, megabytesPerSecond } from './figures.ts';
 import type { Method } from './method.ts';
+import { type BackupFigures, MethodShow } from './method-show.ts';
 import { ProgressView } from './progress-view.ts';
 import { RandomWriter } from './random-writer.ts';
 import { type DemoParts, refuseUsedTarget } from './run-demo.ts';
 import { printTable } from './table.ts';
-import { Tally } from './tally.ts';
 
 const WRITES_AT_ONCE = 8;
 /** How long the writer has been at it when the instant comes. */
@@ -18,12 +17,8 @@ const WRITES_BEFORE_MS = 500;
 const GOOD = [36, 32] as const;
 const FAINT = [244, 90] as const;
 
-interface Figures {
+interface Figures extends BackupFigures {
   readonly size: number;
-  readonly seconds: number;
-  readonly sweepSeconds: number;
-  readonly writes: number;
-  readonly writtenBytes: number;
 }
 
 /** Backs up an image that is being written to, restores it and compares, and prints what happens. */
@@ -31,7 +26,6 @@ export class RoundTrip {
   readonly #method: Method;
   readonly #parts: DemoParts;
   readonly #view: ProgressView;
-  readonly #tally = new Tally();
   readonly #referencePath: string;
   readonly #restoredPath: string;
 
@@ -45,7 +39,7 @@ export class RoundTrip {
 
   async run(): Promise<void> {
     const { terminal } = this.#parts;
-    terminal.print(`\n  ${terminal.bold('cow-cloud-backup: the method, composed by hand')}\n`);
+    terminal.print(`\n  ${terminal.bold('cow-cloud-backup: the method, without a repository')}\n`);
     await refuseUsedTarget(this.#parts);
     const image = await prepareImage(this.#parts, this.#view);
     this.#say('disk', image.description);
@@ -62,7 +56,7 @@ export class RoundTrip {
   }
 
   async #backUp(imagePath: string): Promise<Figures> {
-    const { line, terminal, workspace, target } = this.#parts;
+    const { line, workspace, target } = this.#parts;
     await using device = await FileDevice.open(imagePath);
     await using volume = await CopyOnWriteVolume.open(device, {
       preserve: { spillPath: workspace.path('pre-images') },
@@ -77,68 +71,27 @@ export class RoundTrip {
     this.#say('target', line.to ?? 'a folder, which goes with the other temporary files');
     await delay(WRITES_BEFORE_MS, undefined, { signal: workspace.signal });
 
-    const begun = { ms: 0, writes: 0, bytes: 0 };
-    let sweepBegunMs = 0;
-    let show: (title: string) => void = () => {};
-    await this.#method.backUp(volume, target, {
-      signal: workspace.signal,
-      fail: workspace.fail,
-      lazyMs: line.lazyMs,
-      tally: this.#tally,
-      copyReference: () => copyFileSync(imagePath, this.#referencePath, constants.COPYFILE_FICLONE),
-      frozen: (snapshot, baseline) => {
-        Object.assign(begun, { ms: performance.now(), writes: writer.writes, bytes: writer.bytes });
-        const { states, blockSize } = snapshot;
-        show = (title) => this.#view.show({ title: () => title, blockSize, states, tally: this.#tally, writer });
-        terminal.print();
-        this.#step('1', `first instruction: frozen at ${snapshot.frozenAt.toISOString().slice(11, 23)} UTC`);
-        this.#step(
-          '',
-          `baseline record: ${count(states.blockCount)} blocks of ${bytes(blockSize)}, ${describeCounts(baseline.counts)}`,
-        );
-        this.#step('2', 'writes go on; what they overwrite is preserved first, then goes up');
-        show('Intercepting');
-      },
-      asked: (counts, stateOf) => {
-        sweepBegunMs = performance.now();
-        this.#step('3', `asked after ${((sweepBegunMs - begun.ms) / 1000).toFixed(1)} s: ${describeCounts(counts)}`);
-        for (const block of samples(Math.ceil(volume.size / volume.blockSize), stateOf)) {
-          this.#step('', `block ${count(block)}: ${WHERE[stateOf(block)]}`);
-        }
-        this.#step('4', 'second instruction: sweep what is left, in order; interception goes on');
-        show('Sweeping');
-      },
-    });
-    const now = performance.now();
-    const seconds = (now - begun.ms) / 1000;
-    show('Complete');
-    this.#step('5', `complete after ${seconds.toFixed(1)} s: every block stored once, or zero; record saved`);
-    return {
-      size: volume.size,
-      seconds,
-      sweepSeconds: (now - sweepBegunMs) / 1000,
-      writes: writer.writes - begun.writes,
-      writtenBytes: writer.bytes - begun.bytes,
-    };
+    const copyReference = () => copyFileSync(imagePath, this.#referencePath, constants.COPYFILE_FICLONE);
+    const show = new MethodShow(this.#parts, this.#view, writer, copyReference);
+    await this.#method.backUp(volume, target, show);
+    return { size: volume.size, ...show.end() };
   }
 
   async #restore(): Promise<number> {
     const { workspace, target } = this.#parts;
     const begunMs = performance.now();
-    let done = 0;
     await this.#method.restore(target, this.#restoredPath, {
       signal: workspace.signal,
-      fail: workspace.fail,
-      restored: (total) => this.#view.bar('restoring', ++done, total),
+      onProgress: ({ doneBytes, totalBytes = 0 }) => this.#view.bar('restoring', doneBytes, totalBytes),
     });
     return (performance.now() - begunMs) / 1000;
   }
 
   #printFigures(figures: Figures, restoreSeconds: number, sha256: string): void {
-    const { size, seconds, sweepSeconds, writes, writtenBytes } = figures;
-    const { interceptedBlocks, interceptedBytes, sweptBlocks, sweptBytes, storedBytes, failures } = this.#tally;
+    const { tally, size, seconds, sweepSeconds, writes, writtenBytes } = figures;
+    const { interceptedBlocks, interceptedBytes, sweptBlocks, sweptBytes, storedBytes, failures } = tally;
     const { terminal } = this.#parts;
-    const objects = `${bytes(storedBytes)}, and 2 of the record`;
+    const objects = `${bytes(storedBytes)}, and the record`;
     terminal.print();
     printTable(terminal, [
       ['image', bytes(size)],
@@ -163,9 +116,5 @@ export class RoundTrip {
 
   #say(what: string, text: string): void {
     this.#parts.terminal.print(`  ${what.padEnd(8)}${text}`);
-  }
-
-  #step(number: string, text: string): void {
-    this.#parts.terminal.print(`  ${this.#parts.terminal.bold(number.padEnd(3))}${text}`);
   }
 }

@@ -23,17 +23,15 @@ export function runMethod(args: string[], method: Method): Promise<void> {
 
 /** Restores what an earlier run has stored. The file gets its name when all of it is there. */
 async function restoreOnly(method: Method, path: string, { target, terminal, workspace }: DemoParts): Promise<void> {
-  const { signal, fail } = workspace;
+  const { signal } = workspace;
   if (await stat(path).catch(() => undefined)) throw new Error(`${path} is there already`);
   const view = new ProgressView(terminal);
   const partPath = `${path}.part`;
   await rm(partPath, { force: true });
   try {
-    let done = 0;
     await method.restore(target, partPath, {
       signal,
-      fail,
-      restored: (total) => view.bar('restoring', ++done, total),
+      onProgress: ({ doneBytes, totalBytes = 0 }) => view.bar('restoring', doneBytes, totalBytes),
     });
     await rename(partPath, path);
   } finally {

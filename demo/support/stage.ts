@@ -64,7 +64,6 @@ export class Stage {
   readonly #parts: DemoParts;
   readonly #view: ProgressView;
   readonly #costs: StepCost[] = [];
-  #volume: CopyOnWriteVolume | undefined;
   #writer: RandomWriter | undefined;
   #volumeBytes = 0;
   #comparedBytes = 0;
@@ -98,7 +97,6 @@ export class Stage {
       hot: HOT,
       onError: workspace.fail,
     });
-    this.#volume = volume;
     this.#volumeBytes = volume.size;
     this.#writer = writer;
     await delay(WRITES_BEFORE_MS);
@@ -150,12 +148,12 @@ export class Stage {
   show(job: BackupJob): void {
     const { snapshot, states } = job;
     const { blockSize } = snapshot;
-    const [volume, writer] = [this.#volume, this.#writer];
-    if (volume === undefined || writer === undefined) throw new Error('nobody writes yet');
+    const writer = this.#writer;
+    if (writer === undefined) throw new Error('nobody writes yet');
     this.#say(`frozen at ${snapshot.frozenAt.toISOString().slice(11, 23)} UTC; writes go on`);
     this.#say(`${count(states.blockCount)} blocks of ${bytes(blockSize)}: ${describeCounts(states.counts)}`);
     this.#job = job;
-    const tally = new JobTally(volume, job);
+    const tally = new JobTally(job);
     this.#view.show({ title: () => titleOf(job), blockSize, states, tally, writer });
     const ended = () => tally[Symbol.dispose]();
     job.done.then(ended, ended);

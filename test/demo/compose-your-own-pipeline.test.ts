@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { FileTarget } from '../../src/index.ts';
+import { FileTarget, PipelineRecord } from '../../src/index.ts';
 import { testOnS3 } from '../support/s3.ts';
 import {
   BLOCK,
@@ -42,6 +43,13 @@ function frozenSha256({ out }: Run): string | undefined {
   return /SHA-256 ([0-9a-f]{64})/.exec(out)?.[1];
 }
 
+/** What `checksum` appends, by its documentation. */
+function checksumOf(block: number, bytes: Uint8Array): Uint8Array {
+  const number = Buffer.alloc(8);
+  number.writeBigUInt64BE(BigInt(block));
+  return Uint8Array.from(createHash('sha256').update('cow1 block checksum').update(number).update(bytes).digest());
+}
+
 describe('to a folder', () => {
   test('what was stored while writes went on restores to the image at the frozen instant', async () => {
     const before = sha256(await readFile(image));
@@ -58,24 +66,25 @@ describe('to a folder', () => {
     expect(sha256(await readFile(again))).toBe(frozenSha256(backup));
   });
 
-  test('the objects are what the manifest says, and put together they are the image', async () => {
+  test('the objects are what the record says, and put together they are the image', async () => {
     const backup = await run([image, '--to', objects, ...load()]);
     expect(backup.code, backup.err).toBe(0);
     await using target = new FileTarget(objects);
-    const manifest = JSON.parse(Buffer.from(await target.get('record/manifest.json')).toString());
-    expect(manifest).toMatchObject({ size: IMAGE_BYTES, blockSize: BLOCK });
-    const hashes: (string | null)[] = manifest.blocks;
-    expect(hashes).toHaveLength(Math.ceil(IMAGE_BYTES / BLOCK));
+    const { size, blockSize, isWhole, states } = await PipelineRecord.decode(await target.get('record'));
+    expect({ size, blockSize, isWhole }).toEqual({ size: IMAGE_BYTES, blockSize: BLOCK, isWhole: true });
     const whole = new Uint8Array(IMAGE_BYTES);
     const stored = await Array.fromAsync(target.list('blocks/'));
     for (const { key } of stored) {
       const block = Number(key.slice('blocks/'.length));
-      const bytes = await target.get(key);
-      expect(sha256(bytes)).toBe(hashes[block]);
+      const object = await target.get(key);
+      const bytes = object.subarray(0, -32);
+      expect(states.get(block)).toBe('stored');
+      expect(object.subarray(-32)).toEqual(checksumOf(block, bytes));
       whole.set(bytes, block * BLOCK);
     }
-    expect(stored).toHaveLength(hashes.filter((hash) => hash !== null).length);
-    expect(stored.length, 'zero blocks are not stored').toBeLessThan(hashes.length);
+    expect(stored).toHaveLength(states.counts.stored);
+    expect(stored.length, 'zero blocks are not stored').toBeLessThan(states.blockCount);
+    expect(states.counts.stored + states.counts.zero).toBe(Math.ceil(IMAGE_BYTES / BLOCK));
     expect(sha256(whole)).toBe(frozenSha256(backup));
   });
 
@@ -86,7 +95,7 @@ describe('to a folder', () => {
     expect(backup.out).toMatch(/swept +0 B/);
   });
 
-  test('a corrupted object is noticed, and no file is left that could be taken for the image', async () => {
+  test('a corrupted object or record is noticed, and no file is left that could be taken for the image', async () => {
     expect((await run([image, '--to', objects, ...load()])).code).toBe(0);
     {
       await using target = new FileTarget(objects);
@@ -97,7 +106,17 @@ describe('to a folder', () => {
     }
     const again = join(folder, 'again.img');
     const restore = await run(['--restore', again, '--to', objects]);
-    expect(restore).toMatchObject({ code: 1, err: expect.stringContaining('CHECKSUM_MISMATCH: object blocks/') });
+    expect(restore).toMatchObject({ code: 1, err: expect.stringMatching(/^BLOCK_CORRUPT: block \d+ is not what/) });
+    expect((await readdir(folder)).toSorted()).toEqual(['disk.img', 'objects', 'tmp']);
+
+    {
+      await using target = new FileTarget(objects);
+      const bytes = await target.get('record');
+      bytes[20]! ^= 1;
+      await target.put('record', bytes);
+    }
+    const unrecorded = await run(['--restore', again, '--to', objects]);
+    expect(unrecorded).toMatchObject({ code: 1, err: expect.stringContaining('STATE_CORRUPT') });
     expect((await readdir(folder)).toSorted()).toEqual(['disk.img', 'objects', 'tmp']);
   });
 
@@ -128,6 +147,23 @@ describe('to a folder', () => {
   });
 });
 
+test('the method is 25 lines or fewer, both ways, and its steps are named in their order', async () => {
+  const text = await readFile(join(import.meta.dirname, '../../demo/compose-your-own-pipeline.ts'), 'utf8');
+  const method = text.match(/^async function (?:backUp|restore)\(.*?^}$/gms)?.join('\n') ?? '';
+  expect(method.split('\n').length).toBeLessThanOrEqual(25);
+  const steps = [
+    'first instruction',
+    'record',
+    'compare',
+    'upload',
+    'ask',
+    'second instruction',
+    'complete',
+    'restore',
+  ];
+  expect(method).toMatch(new RegExp(steps.map((step) => `\\b${step}\\b`).join('.*'), 'is'));
+});
+
 test('a command line that makes no sense is explained', async () => {
   const aimless = await run(['--restore', join(folder, 'again.img')]);
   expect(aimless).toMatchObject({ code: 2, err: expect.stringContaining('--restore needs --to') });
@@ -149,6 +185,6 @@ testOnS3(
 
     await client.putObject(bucket, 'demo/disk/blocks/000040', Buffer.alloc(BLOCK, 1));
     const corrupted = await run(['--restore', join(folder, 'third.img'), '--to', to], env);
-    expect(corrupted).toMatchObject({ code: 1, err: expect.stringContaining('CHECKSUM_MISMATCH') });
+    expect(corrupted).toMatchObject({ code: 1, err: expect.stringContaining('BLOCK_CORRUPT') });
   },
 );
