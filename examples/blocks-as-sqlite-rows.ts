@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import { BackupPipeline, CopyOnWriteVolume, MemoryDevice, PipelineRecord, restoreBlocks } from 'cow-cloud-backup';
 
-const database = new DatabaseSync(process.argv[2] ?? ':memory:'); // A server would use a thread for it.
+const database = new DatabaseSync(':memory:'); // Name a file instead. A server would use a thread for it.
 database.exec('CREATE TABLE blocks (run INTEGER, block INTEGER, bytes BLOB NOT NULL, PRIMARY KEY (block, run))');
 database.exec('CREATE TABLE runs (run INTEGER PRIMARY KEY, record BLOB NOT NULL)');
 const insert = database.prepare('INSERT OR REPLACE INTO blocks VALUES (?, ?, ?)');

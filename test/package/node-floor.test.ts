@@ -6,7 +6,7 @@ import ts from 'typescript';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 /**
- * The README's first example on the oldest Node that `engines` allows, without any optional package. That Node comes from
+ * The README's first example, and those without a repository, on the oldest Node that `engines` allows, without any optional package. That Node comes from
  * the registry (120 MB), so this is for `.ci/run`; `COW_TEST_NODE_FLOOR` names one that is there already.
  */
 const root = join(import.meta.dirname, '../..');
@@ -16,7 +16,15 @@ const given = process.env.COW_TEST_NODE_FLOOR;
 const isSkipped = !process.env.CI && !given;
 let project: string;
 
-const run = (command: string, ...args: string[]) => execFileSync(command, args, { cwd: project, encoding: 'utf8' });
+const run = (command: string, ...args: string[]) =>
+  execFileSync(command, args, { cwd: project, encoding: 'utf8', stdio: 'pipe' });
+const floor = () => given ?? join(project, 'node_modules/node/bin/node');
+
+/** Node 22 does not know the syntax of `await using`: compilers translate it. */
+function compiled(text: string): string {
+  const compilerOptions = { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext };
+  return ts.transpileModule(text, { compilerOptions }).outputText;
+}
 
 beforeAll(() => {
   if (isSkipped) return;
@@ -34,15 +42,23 @@ afterAll(() => {
 });
 
 test.skipIf(isSkipped)('the first example backs up and restores on the oldest Node', () => {
-  const node = given ?? join(project, 'node_modules/node/bin/node');
-  expect(run(node, '--version').trim()).toBe(`v${version}`);
+  expect(run(floor(), '--version').trim()).toBe(`v${version}`);
   const readme = readFileSync(join(root, 'README.md'), 'utf8');
   const sample = /```ts\n(.*?)```/s.exec(readme)?.[1] as string;
   const image = Buffer.alloc(5 * 65536 + 1000, 'content');
   writeFileSync(join(project, 'disk.img'), image);
-  // Node 22 does not know the syntax of `await using`: compilers translate it.
-  const compilerOptions = { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext };
-  writeFileSync(join(project, 'first.mjs'), ts.transpileModule(sample, { compilerOptions }).outputText);
-  run(node, 'first.mjs');
+  writeFileSync(join(project, 'first.mjs'), compiled(sample));
+  run(floor(), 'first.mjs');
   expect(readFileSync(join(project, 'restored.img')).equals(image)).toBe(true);
 });
+
+test.skipIf(isSkipped).each(['compose-your-own-pipeline', 'blocks-as-sqlite-rows', 'send-to-http-endpoint'])(
+  'examples/%s.ts backs up and restores on the oldest Node',
+  (name) => {
+    const text = readFileSync(join(root, `examples/${name}.ts`), 'utf8');
+    writeFileSync(join(project, `${name}.mjs`), compiled(text));
+    const printed = run(floor(), `${name}.mjs`);
+    expect(printed).toMatch(/ is equal\.\n$/);
+    expect(printed).not.toContain('DIFFERENT');
+  },
+);
