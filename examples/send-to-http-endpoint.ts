@@ -43,7 +43,7 @@ await using pipeline = BackupPipeline.start(snapshot, {
 });
 pipeline.events.on('attemptFailed', (_block, error) => console.log(`It will be sent again: ${error}`));
 const { record, storedBlocks } = await pipeline.sweep().done;
-// The record goes last. It says where the blocks are, and nothing of what is in them, so it is not encrypted.
+// The record goes last. It has the state of each block, and nothing of what is in it, so it is not encrypted.
 await send('record', { method: 'PUT', body: await record.encode() });
 console.log(`Sent ${storedBlocks} of ${record.states.blockCount} blocks; the others are zeroes.`);
 
