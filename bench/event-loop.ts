@@ -6,83 +6,21 @@
  * backups of the repository that is listed, pruned and opened. What moves no data is tried with 2^28 blocks (1 TiB).
  */
 import { setImmediate } from 'node:timers/promises';
-import {
-  BackupRepository,
-  type BlockDevice,
-  BlockStateMap,
-  CopyOnWriteVolume,
-  type Extent,
-  MemoryTarget,
-} from '../src/index.ts';
+import { BackupRepository, BlockStateMap, CopyOnWriteVolume, MemoryTarget } from '../src/index.ts';
 import { codecs } from './support/codec-steps.ts';
+import { GOAL_MS, LongestSteps, type Step } from './support/longest-step.ts';
+import { pipelines } from './support/pipeline-steps.ts';
 import { printTable } from './support/rounds.ts';
+import { BLOCK, sparseDevice } from './support/sparse-device.ts';
 
-const BLOCK = 4096;
-const GOAL_MS = 20;
 const BLOCKS = Number(process.argv[2] ?? 2 ** 22);
 const BACKUPS = Number(process.argv[3] ?? 1000);
 const HUGE = 2 ** 28;
 const CHANGED = 20_000;
 
 const one = new Uint8Array(BLOCK).fill(7);
-const rows: string[][] = [];
-
-/** Runs an operation to its end while the event loop turns, and notes its longest step. */
-async function step<T>(name: string, operation: () => Promise<T> | T): Promise<T> {
-  let longest = 0;
-  let runs = true;
-  let last = cpuMs();
-  const look = () => {
-    const now = cpuMs();
-    longest = Math.max(longest, now - last);
-    last = now;
-  };
-  const turning = (async () => {
-    while (runs) {
-      await setImmediate();
-      look();
-    }
-  })();
-  try {
-    return await operation();
-  } finally {
-    look();
-    runs = false;
-    await turning;
-    rows.push([name, longest.toFixed(1), longest < GOAL_MS ? 'met' : 'MISSED']);
-  }
-}
-
-function cpuMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1000;
-}
-
-/** Takes memory for what was written only. */
-function sparseDevice(blocks: number, content = 0): BlockDevice {
-  const written = new Map<number, Uint8Array>();
-  return {
-    size: blocks * BLOCK,
-    sectorSize: BLOCK,
-    read: async (offset, into) => {
-      into.fill(content);
-      if (written.size === 0) return;
-      for (let at = 0; at < into.length; at += BLOCK) {
-        const bytes = written.get(offset + at);
-        if (bytes !== undefined) into.set(bytes, at);
-      }
-    },
-    write: async (offset, from) => {
-      for (let at = 0; at < from.length; at += BLOCK) written.set(offset + at, from.slice(at, at + BLOCK));
-    },
-    discard: async () => {},
-    async *extents(offset, length): AsyncGenerator<Extent> {
-      yield { offset, length, kind: 'zero' };
-    },
-    flush: async () => {},
-    [Symbol.asyncDispose]: async () => {},
-  };
-}
+const steps = new LongestSteps();
+const step: Step = (name, operation) => steps.step(name, operation);
 
 /** As a host with other work does it: the event loop turns now and then. */
 async function walked(ranges: Iterable<unknown>): Promise<void> {
@@ -184,9 +122,10 @@ async function manyBackups(): Promise<void> {
 
 await codecs(step);
 await volumes();
+await pipelines(step);
 if (BLOCKS > 0) await backups();
 if (BACKUPS > 0) await manyBackups();
 console.log(
   `longest step in milliseconds of CPU time, goal ${GOAL_MS}; volumes of ${HUGE} blocks, backups of ${BLOCKS}\n`,
 );
-printTable(['', 'longest', ''], rows);
+printTable(['', 'longest', ''], steps.rows);

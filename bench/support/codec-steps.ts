@@ -27,9 +27,8 @@ import {
 import { encodingRunChunk, RunChunk } from '../../src/repository/format/run-chunk.ts';
 import { openRecord, sealRecord } from '../../src/repository/packs/record-sealing.ts';
 import { VerifiedTimes } from '../../src/repository/verify/verified-times.ts';
+import type { Step } from './longest-step.ts';
 import { fillRandom } from './random.ts';
-
-type Step = <T>(name: string, operation: () => Promise<T> | T) => Promise<T>;
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;

@@ -14,8 +14,8 @@ const MAX_WINDOW_LOG = 24;
 const MIN_CHUNK_BYTES = 64;
 
 /** @throws TypeError unless it is a zstd level: from -7 (fastest) to 22 */
-export function checkLevel(level: number | undefined): number {
-  return integerArgument('level', level ?? DEFAULT_LEVEL, -7, 22);
+export function checkLevel(level: number = DEFAULT_LEVEL): number {
+  return integerArgument('level', level, -7, 22);
 }
 
 /** The most bytes that a frame of so many takes: ZSTD_compressBound. */

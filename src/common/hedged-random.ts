@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
 
 /** Returns `length` unpredictable bytes. */
 export type RandomSource = (length: number) => Uint8Array;
@@ -35,9 +35,10 @@ export function hedge(
   ...what: readonly (Uint8Array | string | number)[]
 ): Uint8Array<ArrayBuffer> {
   const seed = random(RANDOM_BYTES);
+  const key = createSecretKey(secret ?? seed);
   const bytes = new Uint8Array(length);
   for (let at = 0, block = 0; at < length; at += BLOCK_BYTES, block++) {
-    const mac = createHmac('sha512', secret ?? seed);
+    const mac = createHmac('sha512', key);
     mac.update(LABEL).update(head(length, block)).update(seed);
     // Each part follows its length and kind, so that two different lists of parts never make the same text.
     for (const part of what) {

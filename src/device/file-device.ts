@@ -8,7 +8,7 @@ import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
 import { checkTransfer, closedError, lengthError } from './door.ts';
 import { checkFileDeviceOptions, type FileDeviceOptions } from './file-device-options.ts';
 import { fileError } from './file-errors.ts';
-import { holeCalls, holesAndData, type WhileOpen } from './file-holes.ts';
+import { FoundData, holeCalls, holesAndData, type WhileOpen } from './file-holes.ts';
 import { lockDescriptor } from './file-lock.ts';
 import { makeFile, openDescriptor, shapeOf } from './file-open.ts';
 import { type Bounds, checkSpan } from './span.ts';
@@ -53,6 +53,7 @@ export class FileDevice implements SyncBlockDevice {
   /** Lists the holes and the data of a range as the kernel reports them at that moment. It is absent if the kernel can't be asked. */
   readonly extents?: NonNullable<BlockDevice['extents']>;
   readonly #fd: number;
+  readonly #foundData = new FoundData();
   #inFlight = 0;
   #closing: Promise<void> | undefined;
   #whenIdle: (() => void) | undefined;
@@ -226,7 +227,7 @@ export class FileDevice implements SyncBlockDevice {
   ): AsyncGenerator<Extent, void, undefined> {
     this.#check(offset, length);
     const signal = abortOptionsArgument(options);
-    for await (const extent of holesAndData(calls, this.#fd, this.#whileOpen, offset, length)) {
+    for await (const extent of holesAndData(calls, this.#fd, this.#whileOpen, offset, length, this.#foundData)) {
       yield extent;
       signal?.throwIfAborted();
     }

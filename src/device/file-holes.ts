@@ -43,6 +43,32 @@ export async function holeCalls(fd: number): Promise<SystemCalls | undefined> {
   }
 }
 
+/** How long data that was found counts as data, in milliseconds. */
+const REMEMBERED_MS = 250;
+
+/**
+ * The data that was found last. Whoever goes through a file asks range by range, and finding where its data ends may take long: on
+ * tmpfs, the kernel looks at every page up to there. If the data has become a hole meanwhile, it is read, and is zeroes. Holes
+ * are not remembered, because somebody may write there.
+ */
+export class FoundData {
+  #from = 0;
+  #to = 0;
+  #since = Number.NEGATIVE_INFINITY;
+
+  note(from: number, to: number): void {
+    this.#from = from;
+    this.#to = to;
+    this.#since = performance.now();
+  }
+
+  /** Where the data that is known to be at an offset ends; the offset itself if nothing is known. */
+  endAt(offset: number): number {
+    const isKnown = offset >= this.#from && offset < this.#to && performance.now() - this.#since < REMEMBERED_MS;
+    return isKnown ? this.#to : offset;
+  }
+}
+
 /** The extents of a range of an open file. */
 export async function* holesAndData(
   calls: SystemCalls,
@@ -50,10 +76,17 @@ export async function* holesAndData(
   whileOpen: WhileOpen,
   offset: number,
   length: number,
+  found = new FoundData(),
 ): AsyncGenerator<Extent, void, undefined> {
   const end = offset + length;
   const seek = seeker(calls, fd, whileOpen);
   for (let at = offset; at < end; ) {
+    const known = Math.min(found.endAt(at), end);
+    if (known > at) {
+      yield { kind: 'data', offset: at, length: known - at };
+      at = known;
+      continue;
+    }
     const data = await seek(at, SEEK_DATA);
     if (data === -ERRNO.ENXIO) {
       // There is no data up to the end of the file. If that is before the end of the range, the file was shortened.
@@ -65,6 +98,7 @@ export async function* holesAndData(
     if (dataStart > at) yield { kind: 'zero', offset: at, length: dataStart - at };
     if (dataStart === end) return;
     const hole = await seek(dataStart, SEEK_HOLE);
+    if (hole > dataStart) found.note(dataStart, hole);
     const dataEnd = hole <= dataStart ? end : Math.min(hole, end);
     yield { kind: 'data', offset: dataStart, length: dataEnd - dataStart };
     at = dataEnd;

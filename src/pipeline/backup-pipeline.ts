@@ -50,6 +50,8 @@ export interface PipelineResult {
 }
 
 const MAX_BATCH_BYTES = 1024 * 1024;
+/** Batches of the sweep that are read at the same time: a batch may be a single block, and a device far away. */
+const MOST_READ_AT_ONCE = 4;
 const PRIORITY: Readonly<Record<Lane, number>> = { swept: 0, intercepted: 1 };
 
 /** Snapshot handles that a pipeline works on: two pipelines on one handle would take blocks from each other. */
@@ -106,6 +108,8 @@ export class BackupPipeline {
   #isPaused = false;
   #isAborted = false;
   #ended: 'complete' | 'failed' | 'aborted' | undefined;
+  /** Resolves when all batches of the sweep that were taken so far have been read, or the pipeline ends. */
+  #sweptBatches: Promise<unknown> = Promise.resolve();
 
   private constructor(snapshot: VolumeSnapshot, options: ReturnType<typeof checkPipelineOptions>) {
     const { concurrency, onProgress } = options;
@@ -232,9 +236,7 @@ export class BackupPipeline {
     const found = new BlockStateMap(states.blockCount);
     for (const range of states.ranges()) {
       if (range.state !== 'lost') copyRange(found, range, range.state);
-      else
-        for (const block of blocksOf(range))
-          copyRange(found, { firstBlock: block, blockCount: 1 }, leftTo(known, block));
+      else for (const { state, ...part } of leftTo(known, range)) copyRange(found, part, state);
     }
     return new PipelineRecord({ size, blockSize, frozenAt, point, states: found });
   }
@@ -277,8 +279,10 @@ export class BackupPipeline {
       this.#unchanged = unchanged;
       if (unchanged.known !== undefined) await markUnchanged(this.snapshot, unchanged.known, this.#stop.signal);
       this.#feed.intercepted();
-      // Both have ended before anything is given back: what one of them reads then would be marked after all.
-      await Promise.allSettled([this.#store('intercepted'), this.#store()]);
+      // All have ended before anything is given back: what one of them reads then would be marked after all.
+      const readAtOnce = Math.ceil(this.#options.concurrency / this.#batchBlocks);
+      const sweeps = Array.from({ length: Math.max(2, Math.min(MOST_READ_AT_ONCE, readAtOnce)) }, () => this.#store());
+      await Promise.allSettled([this.#store('intercepted'), ...sweeps]);
       await this.#queue.onIdle();
       this.#stop.signal.throwIfAborted();
       requireLive(this.snapshot);
@@ -297,7 +301,10 @@ export class BackupPipeline {
     }
   }
 
-  /** Stores what the feed gives. One such loop takes intercepted blocks only, so that no sweep holds them up. */
+  /**
+   * Stores what the feed gives. One such loop takes intercepted blocks only, so that no sweep holds them up. The others overlap the
+   * reads of the sweep.
+   */
   async #store(lane?: 'intercepted'): Promise<void> {
     const { concurrency } = this.#options;
     const { signal } = this.#stop;
@@ -311,7 +318,9 @@ export class BackupPipeline {
           lane,
         );
         if (batch === undefined) return;
-        await this.#enqueue(batch);
+        const enqueued = this.#enqueue(batch, batch.lane === 'swept' ? this.#sweptBatches : undefined);
+        if (batch.lane === 'swept') this.#sweptBatches = Promise.allSettled([enqueued]);
+        await enqueued;
       }
     } catch (error) {
       this.#fail(error); // Ends the other loop.
@@ -325,51 +334,75 @@ export class BackupPipeline {
     }
   }
 
-  /** Reads a batch, and puts its blocks into the queue. */
-  async #enqueue(batch: Batch): Promise<void> {
+  /** Reads a batch, and puts its blocks into the queue. @param earlier - what it waits for before the latter */
+  async #enqueue(batch: Batch, earlier: Promise<unknown> | undefined): Promise<void> {
     const { blockSize, size } = this.snapshot;
     // This memory is not used again, because a host may keep what it is given.
     const bytes = new Uint8Array(batch.blockCount * blockSize);
     const { isRead, isHole } = await this.#reader.read(batch, bytes);
-    for (const [index, block] of batch.runs.flatMap(blocksOf).entries()) {
-      const start = index * blockSize;
-      const raw = bytes.subarray(start, start + Math.min(blockSize, size - block * blockSize));
-      if (isRead[index] !== true) this.#claimed.delete(block);
-      else if (isHole[index] === true || isZero(raw)) this.#settle(block, 'zero');
-      else {
-        const task = () => this.#storeBlock(block, raw).catch((error: unknown) => this.#fail(error));
-        void this.#queue.add(task, { priority: PRIORITY[batch.lane] });
+    await earlier;
+    this.#stop.signal.throwIfAborted();
+    const priority = { priority: PRIORITY[batch.lane] };
+    let start = 0;
+    let index = 0;
+    for (const { firstBlock, blockCount } of batch.runs) {
+      for (let block = firstBlock; block < firstBlock + blockCount; block++, index++, start += blockSize) {
+        requireLength(block, bytes, batch.blockCount * blockSize);
+        const blockBytes = Math.min(blockSize, size - block * blockSize);
+        const raw = bytes.subarray(start, start + blockBytes);
+        if (isRead[index] !== true) this.#claimed.delete(block);
+        else if (isHole[index] === true || isZero(raw)) this.#settle(block, 'zero');
+        else void this.#queue.add(() => this.#storeBlock(block, raw, blockBytes), priority);
       }
     }
     this.#reports.note();
   }
 
-  async #storeBlock(block: number, raw: Uint8Array<ArrayBuffer>): Promise<void> {
-    const { store, transforms, retries: policy } = this.#options;
+  /** Never rejects: a failure ends the pipeline. */
+  async #storeBlock(block: number, raw: Uint8Array<ArrayBuffer>, blockBytes: number): Promise<void> {
+    const { transforms } = this.#options;
+    let bytes = raw;
+    try {
+      this.#stop.signal.throwIfAborted();
+      requireLength(block, raw, blockBytes);
+      if (transforms.length > 0) {
+        const context = { block, blockBytes };
+        bytes = (await applyTransforms(transforms, raw, context)) as Uint8Array<ArrayBuffer>;
+      }
+      await this.#callStore(block, bytes);
+      // What the store has acknowledged is stored, also when the pipeline is being aborted.
+      this.#tally.storedBlocks++;
+      this.#tally.storedBytes += bytes.length;
+      this.#settle(block, 'stored');
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#emit('blockStored', block, bytes.length);
+    this.#reports.note();
+  }
+
+  /** Has the host store a block, as often as it takes and the options allow. */
+  async #callStore(block: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { store, retries: policy } = this.#options;
     const { signal } = this.#stop;
-    signal.throwIfAborted();
-    const context = { block, blockBytes: raw.length };
-    const bytes = (await applyTransforms(transforms, raw, context)) as Uint8Array<ArrayBuffer>;
-    const retries = new Retries(policy, signal);
+    const { length } = bytes;
+    let retries: Retries | undefined;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
+      requireLength(block, bytes, length);
       try {
         await store(block, bytes, { signal, attempt });
-        break;
+        return;
       } catch (error) {
         this.#emit('attemptFailed', block, error, attempt);
+        retries ??= new Retries(policy, signal);
         await retries.pause(error).catch((last: unknown) => {
           signal.throwIfAborted();
           throw storeFailed(block, attempt, last);
         });
       }
     }
-    // What the store has acknowledged counts as stored, even while the pipeline is being aborted.
-    this.#tally.storedBlocks++;
-    this.#tally.storedBytes += bytes.length;
-    this.#settle(block, 'stored');
-    this.#emit('blockStored', block, bytes.length);
-    this.#reports.note();
   }
 
   /** A block that was lost before it could be read is not `storing` any more. */
@@ -454,6 +487,14 @@ export class BackupPipeline {
       },
     );
   }
+}
+
+/** What was transferred to another thread has no length any more, and an empty block must not pass for the block. */
+function requireLength(block: number, bytes: Uint8Array, length: number): void {
+  if (bytes.length === length) return;
+  throw new TypeError(
+    `the bytes of block ${block} are gone: store or a transform has transferred memory that it was given; copy it first`,
+  );
 }
 
 function storeFailed(block: number, attempts: number, cause: unknown): BackupError {

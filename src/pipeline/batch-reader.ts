@@ -80,6 +80,7 @@ export class BatchReader {
         await this.#readInto(batch, at + index, { firstBlock: block, blockCount: 1 });
       } catch (error) {
         if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
+        this.#signal.throwIfAborted(); // The block may be somebody else's by now.
         isRead[at + index] = false;
         this.#snapshot.mark(block, 'failed'); // The block can't be read again, so this makes it lost.
       }
@@ -87,12 +88,17 @@ export class BatchReader {
   }
 
   async #readInto(batch: Uint8Array, at: number, { firstBlock, blockCount }: BlockRange): Promise<void> {
-    const { blockSize, size } = this.#snapshot;
+    const { blockSize, size, maxTransferBytes = Number.POSITIVE_INFINITY } = this.#snapshot;
     const start = firstBlock * blockSize;
     const length = Math.min(size, start + blockCount * blockSize) - start;
-    const into = batch.subarray(at * blockSize, at * blockSize + length);
-    await this.#snapshot.read(start, into, { signal: this.#signal });
-    this.readBytes += length;
+    // The volume's blocks are no longer than that.
+    const most = Math.floor(maxTransferBytes / blockSize) * blockSize;
+    for (let done = 0; done < length; done += most) {
+      const from = at * blockSize + done;
+      const into = batch.subarray(from, from + Math.min(most, length - done));
+      await this.#snapshot.read(start + done, into, { signal: this.#signal });
+      this.readBytes += into.length;
+    }
   }
 }
 

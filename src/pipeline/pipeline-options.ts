@@ -36,7 +36,7 @@ export type StoreBlock = (block: number, bytes: Uint8Array<ArrayBuffer>, call: B
 
 /**
  * Loads the bytes that `store` was given for a block. A block that is `inherited` in the record is in an earlier run: the
- * newest one, up to the run of the record, in which it was `stored`.
+ * newest one, up to the run of the record, in which it was `stored`. Nobody may change the bytes before the restore has ended.
  *
  * @public
  */
@@ -112,7 +112,7 @@ export function checkPipelineOptions(given: PipelineOptions) {
   const { store, previous, changes, onProgress } = options;
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   if (previous !== undefined) checkPrevious(previous);
-  if (changes !== undefined && typeof Object(changes)[Symbol.iterator] !== 'function')
+  if (changes !== undefined && (typeof changes !== 'object' || typeof changes?.[Symbol.iterator] !== 'function'))
     throw new TypeError('options.changes must be an iterable of block ranges');
   return {
     ...checkCommonOptions(options),
@@ -138,7 +138,11 @@ function checkPrevious(previous: PreviousRecord): void {
   const { states, point, size, blockSize } = previous;
   if (typeof (states as Partial<BlockStates> | undefined)?.ranges !== 'function')
     throw new TypeError('options.previous.states must be BlockStates');
-  if (point !== undefined) plainObjectArgument('options.previous.point', point);
+  if (point !== undefined) {
+    plainObjectArgument('options.previous.point', point);
+    if (typeof point.trackingId !== 'string') throw new TypeError('options.previous.point.trackingId must be a string');
+    integerArgument('options.previous.point.epoch', point.epoch, 0);
+  }
   if (size !== undefined) integerArgument('options.previous.size', size, 0);
   if (blockSize !== undefined) integerArgument('options.previous.blockSize', blockSize, 1);
 }

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
+import { opening, sealing } from '../common/aead.ts';
 import { bytesArgument, integerArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
 import { hasBrand, isBytes } from '../common/realms.ts';
+import { runInSteps } from '../common/yield-to-event-loop.ts';
 import { BlockStateMap, type BlockStates, type DecodeOptions } from '../state/block-state-map.ts';
 import type { ChangePoint } from '../volume/epoch-map.ts';
 
@@ -40,7 +41,7 @@ export function isPipelineRecord(value: unknown): value is PipelineRecord {
 }
 
 const VERSION = 1;
-const HASH_BYTES = 32;
+const NOTHING = new Uint8Array(0);
 const MAX_DATE_MS = 8.64e15;
 
 /**
@@ -65,22 +66,26 @@ export class PipelineRecord implements PreviousRecord {
   readonly size: number;
   /** Bytes of a block; the last block may be shorter. */
   readonly blockSize: number;
-  /** The time of the instant, by the clock of the machine. */
-  readonly frozenAt: Date;
   /**
    * The instant, for the change tracking of the volume. The volume of another process does not know it, so tracks nothing.
    */
   readonly point: ChangePoint;
   /** The state of each block at the end of the run. */
   readonly states: BlockStateMap;
+  readonly #frozenAtMs: number;
 
   /** @internal */
   constructor({ size, blockSize, frozenAt, point, states }: RecordParts) {
     this.size = size;
     this.blockSize = blockSize;
-    this.frozenAt = frozenAt;
+    this.#frozenAtMs = frozenAt.getTime();
     this.point = point;
     this.states = states;
+  }
+
+  /** The time of the instant, by the clock of the machine. */
+  get frozenAt(): Date {
+    return new Date(this.#frozenAtMs);
   }
 
   /** Whether the whole volume can be restored: no block is missing, and none was lost. */
@@ -97,10 +102,7 @@ export class PipelineRecord implements PreviousRecord {
     const { size, blockSize, frozenAt, point } = this;
     const states = await this.states.encode();
     const body = encodeMsgpack([VERSION, size, blockSize, frozenAt.getTime(), point.trackingId, point.epoch, states]);
-    const bytes = new Uint8Array(body.length + HASH_BYTES);
-    bytes.set(body);
-    bytes.set(hashOf(body), body.length);
-    return bytes;
+    return runInSteps(sealing(undefined, NOTHING, body));
   }
 
   /**
@@ -110,10 +112,8 @@ export class PipelineRecord implements PreviousRecord {
    * arguments
    */
   static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<PipelineRecord> {
-    const given = bytesArgument('bytes', bytes).slice();
-    const body = given.subarray(0, Math.max(0, given.length - HASH_BYTES));
-    if (Buffer.compare(hashOf(body), given.subarray(body.length)) !== 0)
-      throw corrupt('the bytes do not match their checksum');
+    const body = await runInSteps(opening(undefined, NOTHING, bytesArgument('bytes', bytes).slice()));
+    if (body === undefined) throw corrupt('the bytes do not match their checksum');
     const fields = decodeMsgpack(body, 'STATE_CORRUPT');
     if (!Array.isArray(fields) || fields[0] !== VERSION || fields.length !== 7)
       throw corrupt('the version or the number of fields is unknown');
@@ -131,10 +131,6 @@ export class PipelineRecord implements PreviousRecord {
       throw corrupt(`${map.blockCount} blocks of ${parts.blockSize} bytes are not ${parts.size} bytes`);
     return new PipelineRecord(parts);
   }
-}
-
-function hashOf(body: Uint8Array): Uint8Array {
-  return createHash('sha256').update(body).digest();
 }
 
 function naturalNumber(value: unknown): number {

@@ -86,8 +86,9 @@ export async function restoreBlocks(
 ): Promise<RestoreBlocksResult> {
   if (!isPipelineRecord(record)) throw new TypeError(`record must be a PipelineRecord, not ${described(record)}`);
   deviceArgument('device', device);
-  const { load, allowLost = false, onProgress } = optionsArgument('options', options, RESTORE_OPTIONS);
-  const checked = { ...checkCommonOptions(options), load: functionArgument('options.load', load) };
+  const given = optionsArgument('options', options, RESTORE_OPTIONS);
+  const { load, allowLost = false, onProgress } = given;
+  const checked = { ...checkCommonOptions(given), load: functionArgument('options.load', load) };
   booleanArgument('options.allowLost', allowLost);
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   checked.signal?.throwIfAborted();

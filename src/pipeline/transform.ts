@@ -71,8 +71,8 @@ export function transformsArgument(value: unknown): readonly BlockTransform[] {
     plainObjectArgument('each of options.transforms', transform);
     const { name, apply, undo } = transform as BlockTransform;
     textArgument('the name of each of options.transforms', name);
-    functionArgument(`apply of the transform ${name}`, apply);
-    functionArgument(`undo of the transform ${name}`, undo);
+    functionArgument(`apply of ${name} in options.transforms`, apply);
+    functionArgument(`undo of ${name} in options.transforms`, undo);
   }
   return [...(value as BlockTransform[])];
 }

@@ -1,7 +1,7 @@
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES, StateByte } from '../state/block-state.ts';
-import { maskOf, nextInStates } from '../state/block-state-map.ts';
+import { maskOf, nextInStates, type StateRange } from '../state/block-state-map.ts';
 import { StateChunks } from '../state/state-chunks.ts';
 import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import type { PreviousRecord } from './pipeline-record.ts';
@@ -139,11 +139,16 @@ function trackedChanges(
   return volume.changedSince(point) ?? 'tracking-lost';
 }
 
-/** The state, by an earlier run, of a block that this run has lost. */
-export function leftTo(known: StateChunks, block: number): 'inherited' | 'zero' | 'lost' {
-  const state = known.get(block);
-  if (state === pending) return 'lost';
-  return state === zero ? 'zero' : 'inherited';
+/** The states, by an earlier run, of blocks that this run has lost. */
+export function* leftTo(known: StateChunks, { firstBlock, blockCount }: BlockRange): Generator<StateRange> {
+  const end = firstBlock + blockCount;
+  for (let at = firstBlock; at < end; ) {
+    const next = Math.min(end, known.endOfRun(at));
+    const left = known.get(at);
+    const state = left === pending ? 'lost' : left === zero ? 'zero' : 'inherited';
+    yield { firstBlock: at, blockCount: next - at, state };
+    at = next;
+  }
 }
 
 function everything(changeReason: PipelineChangeReason): UnchangedBlocks {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { BlockDevice, Extent } from '../../src/device/block-device.ts';
 import { FileDevice } from '../../src/device/file-device.ts';
-import { holesAndData } from '../../src/device/file-holes.ts';
+import { FoundData, holesAndData } from '../../src/device/file-holes.ts';
 import { ERRNO, type SystemCalls, systemCalls } from '../../src/device/system-calls.ts';
 import { CopyOnWriteVolume } from '../../src/volume/copy-on-write-volume.ts';
 import { folderForFile } from '../support/folders.ts';
@@ -157,6 +157,20 @@ describe('what the kernel answers', () => {
       { kind: 'data', offset: 30, length: 70 },
     ]);
     expect(await ask(2 ** 40)).toEqual([{ kind: 'zero', offset: 10, length: 90 }]);
+  });
+
+  test('is remembered of data, which whoever goes on behind it need not ask for again', async () => {
+    const found = new FoundData();
+    const calls = answering(10, 70, 90, -22);
+    const within = (offset: number, length: number) =>
+      Array.fromAsync(holesAndData(calls, -1, whileOpen, offset, length, found));
+    expect(await within(10, 20)).toEqual([{ kind: 'data', offset: 10, length: 20 }]);
+    expect(await within(30, 40)).toEqual([{ kind: 'data', offset: 30, length: 40 }]); // Nobody was asked.
+    expect(await within(60, 30)).toEqual([
+      { kind: 'data', offset: 60, length: 10 },
+      { kind: 'zero', offset: 70, length: 20 },
+    ]);
+    expect(await within(5, 10)).toEqual([{ kind: 'data', offset: 5, length: 10 }]); // It is not behind it, and asking fails.
   });
 
   test('that there is no data is believed only of a file that is long enough', async () => {

@@ -1,4 +1,4 @@
-import { createHmac, hash, hkdfSync } from 'node:crypto';
+import { createHmac, createSecretKey, hash, hkdfSync } from 'node:crypto';
 
 /** The primitives of `docs/FORMAT.md`, sections 3 and 4, that keys and ids are made with. */
 
@@ -13,7 +13,7 @@ export function hkdf(key: Uint8Array, salt: Uint8Array, label: string): Uint8Arr
 
 /** HMAC-SHA-256 of the parts, one after another. */
 export function hmac(key: Uint8Array, ...parts: readonly (Uint8Array | string)[]): Uint8Array<ArrayBuffer> {
-  const mac = createHmac('sha256', key);
+  const mac = createHmac('sha256', createSecretKey(key));
   for (const part of parts) mac.update(part);
   return new Uint8Array(mac.digest());
 }

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, hash, randomFillSync, timingSafeEqual } from 'node:crypto';
+import { createCipheriv, createDecipheriv, createSecretKey, hash, randomFillSync, timingSafeEqual } from 'node:crypto';
 import { AEAD_BYTES, NONCE_BYTES, TAG_BYTES } from '../../common/aead.ts';
 import { compress, compressBound, DEFAULT_LEVEL, decompress, releaseBuffer } from '../../common/compression.ts';
 import { BackupError } from '../../common/errors.ts';
@@ -60,7 +60,7 @@ export function sealRecordInto(
   const associated = associatedData(head, codec, raw.length);
   const key = hmac(recordKey, associated);
   const nonce = nonceFor(key, head.kind, content, level);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(associated);
+  const cipher = createCipheriv('aes-256-gcm', createSecretKey(key), nonce).setAAD(associated);
   out.set(nonce);
   const encrypted = cipher.update(content);
   out.set(encrypted, NONCE_BYTES); // All of it: a stream cipher keeps nothing back for `final`.
@@ -134,7 +134,7 @@ function decrypt(recordKey: Uint8Array, record: StoredRecord, stored: Uint8Array
   const end = stored.length - TAG_BYTES;
   try {
     const key = hmac(recordKey, associated);
-    const decipher = createDecipheriv('aes-256-gcm', key, stored.subarray(0, NONCE_BYTES), {
+    const decipher = createDecipheriv('aes-256-gcm', createSecretKey(key), stored.subarray(0, NONCE_BYTES), {
       authTagLength: TAG_BYTES,
     });
     decipher.setAAD(associated).setAuthTag(stored.subarray(end));

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import * as main from '../../../src/index.ts';
 import * as s3 from '../../../src/s3.ts';
 import * as testing from '../../../src/testing.ts';
-import { device, KEY, NO_RANGE, NO_UNLOCK, TUNING, target } from './misuse-parameters.ts';
+import { device, KEY, NO_RANGE, NO_UNLOCK, PIPELINE, pipelineRecord, TUNING, target } from './misuse-parameters.ts';
 import { BLOCK, type World } from './misuse-world.ts';
 import {
   alsoNamed,
@@ -60,6 +60,32 @@ export const FUNCTIONS: readonly Entry[] = [
     answers: false,
   },
   {
+    name: 'BackupPipeline.start',
+    call: main.BackupPipeline.start,
+    parameters: [
+      object('snapshot', (world: World) => world.snapshot, new main.MemoryDevice(BLOCK)),
+      options(
+        {
+          store: fn,
+          previous: [
+            ...[null, 5, 'text', [], new Map(), {}, { states: 5 }, { states: {} }],
+            ...[
+              { point: 5 },
+              { point: { trackingId: 5, epoch: 1 } },
+              { point: { trackingId: 'a', epoch: '1' } },
+              { size: '1' },
+              { size: -1 },
+              { blockSize: 0 },
+            ].map((wrong) => ({ states: new main.BlockStateMap(16), ...wrong })),
+          ],
+          changes: [null, 5, 'text', {}],
+          ...PIPELINE,
+        },
+        { store: async () => {} },
+      ),
+    ],
+  },
+  {
     name: 'BackupRepository.create',
     call: main.BackupRepository.create,
     parameters: [
@@ -96,6 +122,41 @@ export const FUNCTIONS: readonly Entry[] = [
     call: main.BlockStateMap.decode,
     parameters: [bytes('bytes', await new main.BlockStateMap(4).encode()), options({ maxBlocks: number })],
   },
+  {
+    name: 'PipelineRecord.decode',
+    call: main.PipelineRecord.decode,
+    parameters: [bytes('bytes', await pipelineRecord.encode()), options({ maxBlocks: number })],
+  },
+  {
+    name: 'restoreBlocks',
+    call: main.restoreBlocks,
+    parameters: [
+      object('record', () => pipelineRecord),
+      device('device'),
+      options({ load: fn, allowLost: boolean, ...PIPELINE }, { load: async () => new Uint8Array(BLOCK) }),
+    ],
+  },
+  {
+    name: 'compression',
+    call: main.compression,
+    parameters: [options({ level: [...number.filter((level) => level !== -1), 99, -99] })],
+  },
+  {
+    name: 'encryption',
+    call: main.encryption,
+    parameters: [
+      {
+        ...bytes('key', () => new Uint8Array(32).fill(7)),
+        wrong: [
+          ...bytes('key', 0).wrong,
+          ...[0, 31, 33].map((length) => ({ value: new Uint8Array(length).fill(7), names: ['key'] })),
+          { value: new Uint8Array(32), names: ['key'] },
+        ],
+      },
+      options({ context: [null, 5, {}, ['text']] }),
+    ],
+  },
+  { name: 'checksum', call: main.checksum, parameters: [] },
   {
     name: 'CopyOnWriteVolume.open',
     call: main.CopyOnWriteVolume.open,
@@ -374,6 +435,7 @@ export const VALUES: readonly string[] = [
 
 /** Interfaces that hosts implement: this library calls their methods, and the sweep gives it objects that lack them. */
 export const IMPLEMENTED_BY_HOSTS: readonly string[] = [
+  'BlockTransform',
   'ConformanceCase',
   'ConformanceContext',
   'DeviceConformanceOptions',

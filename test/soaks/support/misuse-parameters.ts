@@ -4,7 +4,7 @@ import { bytes, coded, list, OfWorld, OPTIONAL, object, offset, options, text } 
 
 /** Parameters that many calls have. */
 
-const { boolean, number, text: words, callback: fn, signal } = OPTIONAL;
+const { boolean, number, text: words, callback: fn, signal, object: plain } = OPTIONAL;
 
 export const SIGNAL = options({ signal });
 
@@ -99,6 +99,30 @@ export const NO_UNLOCK = [
   { key: new Uint8Array(32), passphrase: 'both' },
 ];
 export const PROGRESS = { onProgress: fn, signal };
+const transform = { name: 'transform', apply() {}, undo() {} };
+/** Of a pipeline, and of the way back. */
+export const PIPELINE = {
+  transforms: [
+    ...[null, 5, 'text', {}, new Map(), [null], [5], [[]], [{}]],
+    ...[{ name: '' }, { name: 5 }, { apply: 5 }, { undo: undefined }].map((wrong) => [{ ...transform, ...wrong }]),
+  ],
+  concurrency: [...number, 0, 1025],
+  retry: [
+    ...plain,
+    ...[0, '1', null].map((attempts) => ({ attempts })),
+    ...number.flatMap((ms) => [{ baseDelayMs: ms }, { maxDelayMs: ms }]),
+    ...fn.map((isRetryable) => ({ isRetryable })),
+  ],
+  ...PROGRESS,
+};
+
+/** What a pipeline has made of a volume of one block. */
+export const pipelineRecord = await (async () => {
+  await using volume = await main.CopyOnWriteVolume.open(new main.MemoryDevice(BLOCK), { blockSize: BLOCK });
+  const snapshot = await volume.createSnapshot();
+  return (await main.BackupPipeline.start(snapshot, { store() {} }).sweep().done).record;
+})();
+
 export const NO_BUDGET = [
   null,
   5,

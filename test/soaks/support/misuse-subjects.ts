@@ -12,6 +12,7 @@ import {
   NO_UNLOCK,
   PARTS,
   PROGRESS,
+  pipelineRecord,
   SIGNAL,
   SYNC_METHODS,
   TARGET_METHODS,
@@ -80,6 +81,12 @@ const backupOptions = options(BACKUP, { volume: 'disk' });
 
 async function heldJob(world: World): Promise<main.BackupJob> {
   return world.repository.startBackup(world.volume, { volume: world.freshName() });
+}
+
+function openPipeline(world: World): main.BackupPipeline {
+  const pipeline = main.BackupPipeline.start(world.snapshot.share(), { store() {} });
+  pipeline.done.catch(() => {}); // It ends with the world.
+  return pipeline;
 }
 
 export const SUBJECTS: readonly Subject[] = [
@@ -171,10 +178,38 @@ export const SUBJECTS: readonly Subject[] = [
     answersClosed: ['mark', 'write'],
   },
   {
+    name: 'BackupPipeline',
+    changes: true,
+    isOfWorld: true,
+    is: ['BackupPipeline'],
+    make: openPipeline,
+    methods: {
+      ask: [other('blocks', 0, ...noBlock.slice(1), ...beyond)],
+      sweep: [],
+      pause: [],
+      resume: [],
+      progress: [],
+      record: [],
+      abort: [],
+      close: [],
+    },
+    answersClosed: ['ask', 'sweep', 'pause', 'resume', 'progress', 'record', 'abort'],
+    live: ['snapshot', 'events', 'states', 'done'],
+    ends: ['sweep', 'abort'],
+  },
+  {
+    name: 'PipelineRecord',
+    is: ['PipelineRecord'],
+    make: () => pipelineRecord,
+    methods: { encode: [] },
+    live: ['states'],
+  },
+  {
     name: 'BlockStateMap',
     is: ['BlockStateMap', 'BlockStates'],
     make: () => new main.BlockStateMap(10),
     methods: {
+      countsIn: [other('blocks', 0, ...noBlock, ...beyond)],
       get: [
         other('block', 0, undefined, null, '1', true, {}, [], 1n, ...coded('OUT_OF_RANGE', 10, -1, 0.5, Number.NaN)),
       ],
