@@ -498,7 +498,7 @@ function requireLength(block: number, bytes: Uint8Array, length: number): void {
 }
 
 function storeFailed(block: number, attempts: number, cause: unknown): BackupError {
-  const message = `block ${block} could not be stored, after ${attempts} attempts: ${String(cause)}`;
+  const message = `block ${block} could not be stored, after ${attempts} attempt${attempts === 1 ? '' : 's'}: ${String(cause)}`;
   return new BackupError('STORE_FAILED', message, { cause, retryable: true });
 }
 

@@ -190,7 +190,7 @@ class BlocksRestore {
       } catch (error) {
         await retries.pause(error).catch((last: unknown) => {
           signal.throwIfAborted();
-          const message = `block ${block} could not be loaded, after ${attempt} attempts: ${String(last)}`;
+          const message = `block ${block} could not be loaded, after ${attempt} attempt${attempt === 1 ? '' : 's'}: ${String(last)}`;
           throw new BackupError('LOAD_FAILED', message, { cause: last, retryable: true });
         });
       }

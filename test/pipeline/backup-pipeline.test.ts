@@ -134,6 +134,26 @@ describe('a pipeline', () => {
     expect(same(await restored(record, rows), before)).toBe(true);
     await volume.close();
   });
+
+  test('a block that can not be stored or loaded is named, with the number of attempts', async () => {
+    const { volume, device } = await filled(1);
+    await using snapshot = await volume.createSnapshot();
+    const fail = () => {
+      throw new Error('it is full');
+    };
+    const once = { isRetryable: () => false };
+    const twice = { attempts: 2, baseDelayMs: 1 };
+    const failed = BackupPipeline.start(snapshot, { store: fail, retry: once }).sweep();
+    await expect(failed.done).rejects.toThrow('block 0 could not be stored, after 1 attempt: Error: it is full');
+    const again = BackupPipeline.start(snapshot, { store: fail, retry: twice }).sweep();
+    await expect(again.done).rejects.toThrow('block 0 could not be stored, after 2 attempts: Error: it is full');
+    const { record } = await BackupPipeline.start(snapshot, { store: () => {} }).sweep().done;
+    const restoring = (retry: typeof once | typeof twice) => restoreBlocks(record, device, { load: fail, retry });
+    await expect(restoring(once)).rejects.toThrow('block 0 could not be loaded, after 1 attempt: Error: it is full');
+    await expect(restoring(twice)).rejects.toThrow('block 0 could not be loaded, after 2 attempts: Error: it is full');
+    await snapshot.close();
+    await volume.close();
+  });
 });
 
 test('a map counts the states of a range', () => {
