@@ -18,6 +18,12 @@ export const SOAKS: readonly Soak[] = [
     times: { full: 23, short: 3 },
   },
   {
+    name: 'pipeline',
+    what: '3,000 histories of a host with a format of its own, whose store fails and hangs, against copies of the instants',
+    files: ['test/pipeline/model.test.ts'],
+    times: { full: 50, short: 4 },
+  },
+  {
     name: 'histories',
     what: '2,000 histories of a repository, and 500 of the block map, against trivially correct models',
     files: ['test/repository/histories/model.test.ts', 'test/repository/map/history.test.ts'],
