@@ -44,7 +44,7 @@ await using pipeline = BackupPipeline.start(snapshot, {
 pipeline.events.on('attemptFailed', (_block, error) => console.log(`It will be sent again: ${error}`));
 const { record, storedBlocks } = await pipeline.sweep().done;
 // The record goes last. It has the state of each block, and nothing of what is in it, so it is not encrypted.
-await send('record', { method: 'PUT', body: await record.encode() });
+await send('record', { method: 'PUT', body: await record.encode() }); // To repeat this is up to you.
 console.log(`Sent ${storedBlocks} of ${record.states.blockCount} blocks; the others are zeroes.`);
 
 const kept = await PipelineRecord.decode(await send('record', { method: 'GET' }));
