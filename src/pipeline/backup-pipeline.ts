@@ -302,8 +302,8 @@ export class BackupPipeline {
   }
 
   /**
-   * Stores what the feed gives. One such loop takes intercepted blocks only, so that no sweep holds them up. The others overlap the
-   * reads of the sweep.
+   * Stores what the feed gives. One such loop takes intercepted blocks only, so that no sweep holds them up. The others read
+   * batches of the sweep at the same time.
    */
   async #store(lane?: 'intercepted'): Promise<void> {
     const { concurrency } = this.#options;
@@ -334,7 +334,11 @@ export class BackupPipeline {
     }
   }
 
-  /** Reads a batch, and puts its blocks into the queue. @param earlier - what it waits for before the latter */
+  /**
+   * Reads a batch, and puts its blocks into the queue.
+   *
+   * @param earlier - settles when the batch before is in the queue, so that the sweep stays in order
+   */
   async #enqueue(batch: Batch, earlier: Promise<unknown> | undefined): Promise<void> {
     const { blockSize, size } = this.snapshot;
     // This memory is not used again, because a host may keep what it is given.

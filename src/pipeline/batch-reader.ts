@@ -80,7 +80,7 @@ export class BatchReader {
         await this.#readInto(batch, at + index, { firstBlock: block, blockCount: 1 });
       } catch (error) {
         if (!BackupError.is(error, 'BLOCK_LOST')) throw error;
-        this.#signal.throwIfAborted(); // The block may be somebody else's by now.
+        this.#signal.throwIfAborted(); // Another pipeline may work on the block by now.
         isRead[at + index] = false;
         this.#snapshot.mark(block, 'failed'); // The block can't be read again, so this makes it lost.
       }

@@ -36,7 +36,8 @@ export type StoreBlock = (block: number, bytes: Uint8Array<ArrayBuffer>, call: B
 
 /**
  * Loads the bytes that `store` was given for a block. A block that is `inherited` in the record is in an earlier run: the
- * newest one, up to the run of the record, in which it was `stored`. Nobody may change the bytes before the restore has ended.
+ * newest one, up to the run of the record, in which it was `stored`. The bytes must not
+ * change until the restore has ended.
  *
  * @public
  */
