@@ -495,6 +495,7 @@ export class BackupPipeline {
 
 /** What was transferred to another thread has no length any more, and an empty block must not pass for the block. */
 function requireLength(block: number, bytes: Uint8Array, length: number): void {
+  // @mutation memory-is-there
   if (bytes.length === length) return;
   throw new TypeError(
     `the bytes of block ${block} are gone: store or a transform has transferred memory that it was given; copy it first`,

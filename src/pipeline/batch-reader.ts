@@ -91,7 +91,8 @@ export class BatchReader {
     const { blockSize, size, maxTransferBytes = Number.POSITIVE_INFINITY } = this.#snapshot;
     const start = firstBlock * blockSize;
     const length = Math.min(size, start + blockCount * blockSize) - start;
-    // The volume's blocks are no longer than that.
+    // A block always fits into one call.
+    // @mutation batches-fit-a-call
     const most = Math.floor(maxTransferBytes / blockSize) * blockSize;
     for (let done = 0; done < length; done += most) {
       const from = at * blockSize + done;

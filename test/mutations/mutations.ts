@@ -1,5 +1,6 @@
 import type { Mutation } from './mutation.ts';
 import { OPENING_MUTATIONS } from './opening-mutations.ts';
+import { PIPELINE_MUTATIONS } from './pipeline-mutations.ts';
 import { PROTOCOL_MUTATIONS } from './protocol-mutations.ts';
 import { REPOSITORY_MUTATIONS } from './repository-mutations.ts';
 import { VOLUME_MUTATIONS } from './volume-mutations.ts';
@@ -10,4 +11,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...PROTOCOL_MUTATIONS,
   ...OPENING_MUTATIONS,
   ...REPOSITORY_MUTATIONS,
+  ...PIPELINE_MUTATIONS,
 ];

@@ -8,7 +8,7 @@ const hostileCheckpoints = testsIn('test/repository/log/hostile-checkpoints.test
 const createRepository = testsIn('test/repository/open/create-repository.test.ts');
 const logPosition = testsIn('test/repository/open/log-position.test.ts');
 const unlockRepository = testsIn('test/repository/crypto/unlock-repository.test.ts');
-const aead = testsIn('test/repository/format/aead.test.ts');
+const aead = testsIn('test/common/aead.test.ts');
 
 /** What keeps a repository's key, its format and its creation safe: decisions 037, 044 to 046, 104 and 105. */
 export const OPENING_MUTATIONS: readonly Mutation[] = [
