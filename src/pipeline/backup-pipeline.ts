@@ -103,7 +103,7 @@ export class BackupPipeline {
   readonly #tally = { storedBlocks: 0, storedBytes: 0 };
   readonly #result: BackgroundResult<PipelineResult>;
   readonly #reports: PacedReports;
-  readonly #unfinished: UnfinishedBackup = { describe: () => this.#describe() };
+  readonly #unfinished: UnfinishedBackup = { describe: () => `${this.#describe()} (${this.status})` };
   #unchanged: UnchangedBlocks | undefined;
   #isPaused = false;
   #isAborted = false;
@@ -129,7 +129,7 @@ export class BackupPipeline {
    * @param snapshot - a live snapshot. Blocks that an earlier pipeline has left `stored` are not stored again
    * @throws TypeError for wrong arguments, `VOLUME_BUSY` if another pipeline works on this handle, `CLOSED` or
    * `SNAPSHOT_BROKEN` if the snapshot is not live, the reason of the signal. `done` rejects with `STORE_FAILED`,
-   * `SNAPSHOT_BROKEN`, `CLOSED`, the errors of the device, what a transform throws, a TypeError for wrong `changes`, an
+   * `SNAPSHOT_BROKEN`, `CLOSED`, the errors of the device, what a transform throws, a TypeError or `OUT_OF_RANGE` for wrong `changes`, an
    * `AbortError` after `abort`, or the reason of the signal
    */
   static start(snapshot: VolumeSnapshot, options: PipelineOptions): BackupPipeline {
@@ -266,7 +266,7 @@ export class BackupPipeline {
   }
 
   #describe(): string {
-    return `a pipeline of ${this.snapshot.volume.name ?? 'a volume'} (${this.status})`;
+    return `a pipeline of ${this.snapshot.volume.name ?? 'a volume'}`;
   }
 
   async #run(): Promise<PipelineResult> {
@@ -403,10 +403,17 @@ export class BackupPipeline {
         retries ??= new Retries(policy, signal);
         await retries.pause(error).catch((last: unknown) => {
           signal.throwIfAborted();
-          throw storeFailed(block, attempt, last);
+          throw this.#storeFailed(block, attempt, last);
         });
       }
     }
+  }
+
+  #storeFailed(block: number, attempts: number, cause: unknown): BackupError {
+    const { name } = this.snapshot.volume; // With several volumes, the number alone says little.
+    const which = name === undefined ? `block ${block}` : `block ${block} of ${name}`;
+    const message = `${which} could not be stored, after ${attempts} attempt${attempts === 1 ? '' : 's'}: ${String(cause)}`;
+    return new BackupError('STORE_FAILED', message, { cause, retryable: true });
   }
 
   /** A block that was lost before it could be read is not `storing` any more. */
@@ -500,11 +507,6 @@ function requireLength(block: number, bytes: Uint8Array, length: number): void {
   throw new TypeError(
     `the bytes of block ${block} are gone: store or a transform has transferred memory that it was given; copy it first`,
   );
-}
-
-function storeFailed(block: number, attempts: number, cause: unknown): BackupError {
-  const message = `block ${block} could not be stored, after ${attempts} attempt${attempts === 1 ? '' : 's'}: ${String(cause)}`;
-  return new BackupError('STORE_FAILED', message, { cause, retryable: true });
 }
 
 function requireLive(snapshot: VolumeSnapshot): void {

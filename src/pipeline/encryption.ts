@@ -32,8 +32,9 @@ const KEY_BYTES = 32;
  * @public
  */
 export function encryption(key: Uint8Array, options: EncryptionOptions = {}): BlockTransform {
-  if (bytesArgument('key', key).length !== KEY_BYTES || isZero(key))
-    throw new TypeError(`key must be ${KEY_BYTES} bytes that are not all zeroes`);
+  // Before anything quotes it: a string is a passphrase, or a key in hex or base64.
+  if (typeof key === 'string' || bytesArgument('key', key).length !== KEY_BYTES || isZero(key))
+    throw new TypeError(`key must be a Uint8Array of ${KEY_BYTES} bytes that are not all zeroes`);
   const { context = '' } = optionsArgument('options', options, { context: true });
   if (context !== '') textArgument('options.context', context);
   const secret = Uint8Array.from(key);
@@ -43,7 +44,7 @@ export function encryption(key: Uint8Array, options: EncryptionOptions = {}): Bl
     async undo(stored, { block }) {
       const bytes = await runInSteps(opening(secret, boundTo(block, context), stored));
       if (bytes !== undefined) return bytes;
-      throw new BackupError('BLOCK_CORRUPT', 'the bytes were not encrypted with this key and context, as this block');
+      throw new BackupError('BLOCK_CORRUPT', 'its bytes were not encrypted for this block with this key and context');
     },
   };
 }

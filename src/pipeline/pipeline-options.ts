@@ -9,6 +9,7 @@ import {
 import type { BlockRange } from '../common/block-range.ts';
 import { systemClock } from '../common/clock.ts';
 import { BackupError } from '../common/errors.ts';
+import { isBytes } from '../common/realms.ts';
 import type { RetryPolicy } from '../common/retry.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
 import type { PipelineProgress } from './pipeline-progress.ts';
@@ -87,7 +88,7 @@ export interface PipelineOptions extends CommonPipelineOptions {
   previous?: PreviousRecord | undefined;
   /**
    * The blocks that may have changed since the instant of the earlier run, from the host's own knowledge. It is believed,
-   * and must be complete. Without `previous`, all other blocks count as stored by an earlier run.
+   * and must be complete. A block that neither the volume nor the earlier run has is `OUT_OF_RANGE`. Without `previous`, all other blocks count as stored by an earlier run.
    *
    * @defaultValue what the volume's change tracking knows
    */
@@ -135,6 +136,7 @@ export function checkCommonOptions({ transforms = [], concurrency = 16, retry, s
 }
 
 function checkPrevious(previous: PreviousRecord): void {
+  if (isBytes(previous)) throw new TypeError('options.previous must be a record, not its bytes; decode them first');
   plainObjectArgument('options.previous', previous);
   const { states, point, size, blockSize } = previous;
   if (typeof (states as Partial<BlockStates> | undefined)?.ranges !== 'function')

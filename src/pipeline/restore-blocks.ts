@@ -84,6 +84,7 @@ export async function restoreBlocks(
   device: BlockDevice,
   options: RestoreBlocksOptions,
 ): Promise<RestoreBlocksResult> {
+  if (isBytes(record)) throw new TypeError('record must be a PipelineRecord, not its bytes; decode them first');
   if (!isPipelineRecord(record)) throw new TypeError(`record must be a PipelineRecord, not ${described(record)}`);
   deviceArgument('device', device);
   const given = optionsArgument('options', options, RESTORE_OPTIONS);

@@ -68,6 +68,8 @@ export async function undoTransforms(
 export function transformsArgument(value: unknown): readonly BlockTransform[] {
   if (!Array.isArray(value)) throw new TypeError(`options.transforms must be an array, not ${described(value)}`);
   for (const transform of value as unknown[]) {
+    if (typeof transform === 'function')
+      throw new TypeError('each of options.transforms must be a transform, not a function; compression() makes one');
     plainObjectArgument('each of options.transforms', transform);
     const { name, apply, undo } = transform as BlockTransform;
     textArgument('the name of each of options.transforms', name);

@@ -1,4 +1,5 @@
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
+import { BackupError } from '../common/errors.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES, StateByte } from '../state/block-state.ts';
 import { maskOf, nextInStates, type StateRange } from '../state/block-state-map.ts';
@@ -68,8 +69,11 @@ export async function findUnchanged(
   const { blockCount } = snapshot.states;
   const known = StateChunks.of(blockCount, previous === undefined ? inherited : pending);
   if (previous !== undefined) await takeOver(known, snapshot, previous, signal);
+  // The host's log may still know blocks that the volume had before it was made smaller.
+  const limit = Math.max(blockCount, previous?.states.blockCount ?? 0);
   for (const change of changes) {
     const { firstBlock, blockCount: length } = blockRangeArgument('each of options.changes', change);
+    if (length > 0 && firstBlock + length > limit) throw outOfRange(firstBlock + length - 1, limit);
     known.fill(Math.min(firstBlock, blockCount), Math.min(firstBlock + length, blockCount), pending);
     await yieldToEventLoop();
     signal.throwIfAborted();
@@ -149,6 +153,14 @@ export function* leftTo(known: StateChunks, { firstBlock, blockCount }: BlockRan
     yield { firstBlock: at, blockCount: next - at, state };
     at = next;
   }
+}
+
+/** Changes beyond the end are most likely bytes instead of blocks. To ignore them would be to miss the changes that were meant. */
+function outOfRange(block: number, limit: number): BackupError {
+  return new BackupError(
+    'OUT_OF_RANGE',
+    `options.changes has block ${block}, and the volume has ${limit} blocks; changes are counted in blocks, not bytes`,
+  );
 }
 
 function everything(changeReason: PipelineChangeReason): UnchangedBlocks {
