@@ -39,12 +39,12 @@ const transforms = [compression(), encryption(randomBytes(32), { context: 'run 1
 await using snapshot = await volume.createSnapshot();
 await using pipeline = BackupPipeline.start(snapshot, {
   store: (block, body, { signal }) => send(block, { method: 'PUT', body, signal }),
+  // The record goes last. It says where the blocks are, and nothing of what is in them, so it is not encrypted.
+  storeRecord: async (record, { signal }) => send('record', { method: 'PUT', body: await record.encode(), signal }),
   transforms,
 });
 pipeline.events.on('attemptFailed', (_block, error) => console.log(`It will be sent again: ${error}`));
 const { record, storedBlocks } = await pipeline.sweep().done;
-// The record goes last. It has the state of each block, and nothing of what is in it, so it is not encrypted.
-await send('record', { method: 'PUT', body: await record.encode() }); // To repeat this is up to you.
 console.log(`Sent ${storedBlocks} of ${record.states.blockCount} blocks; the others are zeroes.`);
 
 const kept = await PipelineRecord.decode(await send('record', { method: 'GET' }));

@@ -34,6 +34,7 @@ export type {
   PipelineOptions,
   PipelineRetryOptions,
   StoreBlock,
+  StoreRecord,
 } from './pipeline/pipeline-options.ts';
 export type { BlocksAnswer, PipelineEvents, PipelineProgress, PipelineStatus } from './pipeline/pipeline-progress.ts';
 export { PipelineRecord, type PreviousRecord } from './pipeline/pipeline-record.ts';

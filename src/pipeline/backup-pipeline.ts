@@ -20,7 +20,7 @@ import { BlockStateMap, type BlockStates } from '../state/block-state-map.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import { BatchReader } from './batch-reader.ts';
 import { type Batch, BlockFeed, blocksOf, type Lane } from './block-feed.ts';
-import { checkPipelineOptions, type PipelineOptions } from './pipeline-options.ts';
+import { type BlockCall, checkPipelineOptions, type PipelineOptions } from './pipeline-options.ts';
 import type { BlocksAnswer, PipelineEvents, PipelineProgress, PipelineStatus } from './pipeline-progress.ts';
 import { PipelineRecord } from './pipeline-record.ts';
 import { applyTransforms } from './transform.ts';
@@ -77,12 +77,12 @@ const inUse = new WeakSet<VolumeSnapshot>();
  * await using snapshot = await volume.createSnapshot(); // the first instruction
  * await using pipeline = BackupPipeline.start(snapshot, {
  *   store: (block, bytes) => writeFile(`blocks/${block}`, bytes),
+ *   storeRecord: async (record) => writeFile('blocks/record', await record.encode()), // when all blocks are safe
  *   transforms: [compression(), encryption(key)],
  * });
  * console.log(pipeline.ask(7).isSafe);
  * pipeline.sweep(); // the second instruction
- * const { record } = await pipeline.done;
- * await writeFile('blocks/record', await record.encode());
+ * const { storedBlocks } = await pipeline.done;
  * ```
  *
  * @public
@@ -287,6 +287,8 @@ export class BackupPipeline {
       this.#stop.signal.throwIfAborted();
       requireLive(this.snapshot);
       const result = this.#resultOf(unchanged);
+      const { storeRecord } = this.#options;
+      if (storeRecord !== undefined) await this.#repeat('record', (call) => storeRecord(result.record, call));
       this.#end('complete');
       return result;
     } catch (error) {
@@ -373,7 +375,9 @@ export class BackupPipeline {
         const context = { block, blockBytes };
         bytes = (await applyTransforms(transforms, raw, context)) as Uint8Array<ArrayBuffer>;
       }
-      await this.#callStore(block, bytes);
+      const { length } = bytes;
+      const check = () => requireLength(block, bytes, length);
+      await this.#repeat(block, (call) => this.#options.store(block, bytes, call), check);
       // What the store has acknowledged is stored, also when the pipeline is being aborted.
       this.#tally.storedBlocks++;
       this.#tally.storedBytes += bytes.length;
@@ -386,32 +390,31 @@ export class BackupPipeline {
     this.#reports.note();
   }
 
-  /** Has the host store a block, as often as it takes and the options allow. */
-  async #callStore(block: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const { store, retries: policy } = this.#options;
+  /** Calls the host for a block, or for the record, as often as it takes and the options allow. */
+  async #repeat(what: number | 'record', store: (call: BlockCall) => unknown, check = () => {}): Promise<void> {
     const { signal } = this.#stop;
-    const { length } = bytes;
     let retries: Retries | undefined;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
-      requireLength(block, bytes, length);
+      check(); // Another attempt would not mend it.
       try {
-        await store(block, bytes, { signal, attempt });
+        await store({ signal, attempt });
         return;
       } catch (error) {
-        this.#emit('attemptFailed', block, error, attempt);
-        retries ??= new Retries(policy, signal);
+        this.#emit('attemptFailed', what, error, attempt);
+        retries ??= new Retries(this.#options.retries, signal);
         await retries.pause(error).catch((last: unknown) => {
           signal.throwIfAborted();
-          throw this.#storeFailed(block, attempt, last);
+          throw this.#storeFailed(what, attempt, last);
         });
       }
     }
   }
 
-  #storeFailed(block: number, attempts: number, cause: unknown): BackupError {
+  #storeFailed(what: number | 'record', attempts: number, cause: unknown): BackupError {
     const { name } = this.snapshot.volume; // With several volumes, the number alone says little.
-    const which = name === undefined ? `block ${block}` : `block ${block} of ${name}`;
+    const item = what === 'record' ? 'the record' : `block ${what}`;
+    const which = name === undefined ? item : `${item} of ${name}`;
     const message = `${which} could not be stored, after ${attempts} attempt${attempts === 1 ? '' : 's'}: ${String(cause)}`;
     return new BackupError('STORE_FAILED', message, { cause, retryable: true });
   }

@@ -13,7 +13,7 @@ import { isBytes } from '../common/realms.ts';
 import type { RetryPolicy } from '../common/retry.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
 import type { PipelineProgress } from './pipeline-progress.ts';
-import type { PreviousRecord } from './pipeline-record.ts';
+import type { PipelineRecord, PreviousRecord } from './pipeline-record.ts';
 import { type BlockTransform, transformsArgument } from './transform.ts';
 
 /** What a call of `store` or `load` is given beside the block. @public */
@@ -74,10 +74,25 @@ export interface CommonPipelineOptions extends AbortOptions {
   retry?: PipelineRetryOptions | undefined;
 }
 
+/**
+ * Stores the record of a run that is complete, when all of its blocks are safe. It resolves (or returns) when the record is
+ * safe too.
+ *
+ * @public
+ */
+export type StoreRecord = (record: PipelineRecord, call: BlockCall) => unknown;
+
 /** Options of `BackupPipeline.start`. @public */
 export interface PipelineOptions extends CommonPipelineOptions {
   /** Stores one block. */
   store: StoreBlock;
+  /**
+   * Stores the record, as the last call of the run: where there is a record, there are all of its blocks. It is repeated as
+   * `store` is, and `done` resolves after it.
+   *
+   * @defaultValue the host stores the record that `done` resolves with
+   */
+  storeRecord?: StoreRecord | undefined;
   /**
    * The record of an earlier run whose blocks the host still has: only what has changed since its instant is stored. The
    * run need not have been complete. It must be the newest run in the host's store, because the pipeline can't see a newer
@@ -99,6 +114,7 @@ export interface PipelineOptions extends CommonPipelineOptions {
 
 const PIPELINE_OPTIONS = {
   store: true,
+  storeRecord: true,
   previous: true,
   changes: true,
   transforms: true,
@@ -111,7 +127,8 @@ const PIPELINE_OPTIONS = {
 /** @throws TypeError */
 export function checkPipelineOptions(given: PipelineOptions) {
   const options = optionsArgument('options', given, PIPELINE_OPTIONS);
-  const { store, previous, changes, onProgress } = options;
+  const { store, storeRecord, previous, changes, onProgress } = options;
+  if (storeRecord !== undefined) functionArgument('options.storeRecord', storeRecord);
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   if (previous !== undefined) checkPrevious(previous);
   if (changes !== undefined && (typeof changes !== 'object' || typeof changes?.[Symbol.iterator] !== 'function'))
@@ -119,6 +136,7 @@ export function checkPipelineOptions(given: PipelineOptions) {
   return {
     ...checkCommonOptions(options),
     store: functionArgument('options.store', store),
+    storeRecord,
     previous,
     changes,
     onProgress,

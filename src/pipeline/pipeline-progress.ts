@@ -45,8 +45,8 @@ export interface BlocksAnswer {
 export interface PipelineEvents {
   /** The store has acknowledged a block. `storedBytes` is the number of its bytes, as the transforms made them. */
   blockStored: [block: number, storedBytes: number];
-  /** A call of `store` has failed. Another attempt follows, unless this was the last one. */
-  attemptFailed: [block: number, error: unknown, attempt: number];
+  /** A call of `store`, or of `storeRecord`, has failed. Another attempt follows, unless this was the last one. */
+  attemptFailed: [what: number | 'record', error: unknown, attempt: number];
   /** The pipeline has ended: `complete`, `failed` or `aborted`. `done` settles next. */
   ended: [status: PipelineStatus];
 }

@@ -111,6 +111,40 @@ describe('a pipeline', () => {
     await volume.close();
   });
 
+  test('stores the record last, and repeats that too; a run without a record is continued', async () => {
+    const { volume, contents } = await filled(20);
+    const before = await contents();
+    const rows = new Rows();
+    await using snapshot = await volume.createSnapshot();
+    const calls: (number | 'record')[] = [];
+    const store = rows.begin();
+    let refusals = 3;
+    let kept: Uint8Array | undefined;
+    const start = () => {
+      const pipeline = BackupPipeline.start(snapshot, {
+        store: (block, bytes) => store(block, bytes),
+        storeRecord: async (record, { attempt, signal }) => {
+          expect([record.isWhole, signal.aborted, attempt]).toEqual([true, false, expect.any(Number)]);
+          if (refusals-- > 0) throw new Error('busy');
+          kept = await record.encode();
+        },
+        retry: { attempts: 2, baseDelayMs: 1 },
+      });
+      pipeline.events.on('attemptFailed', (what) => calls.push(what));
+      return pipeline.sweep();
+    };
+    const failed = start();
+    await expect(failed.done).rejects.toMatchObject({
+      code: 'STORE_FAILED',
+      message: 'the record could not be stored, after 2 attempts: Error: busy',
+    });
+    expect([failed.status, failed.ask().isSafe]).toEqual(['failed', true]);
+    const { storedBlocks } = await start().done;
+    expect([storedBlocks, calls]).toEqual([0, ['record', 'record', 'record']]);
+    expect(same(await restored(await PipelineRecord.decode(kept as Uint8Array), rows), before)).toBe(true);
+    await volume.close();
+  });
+
   test('a store that fails leaves a snapshot that another pipeline continues', async () => {
     const { volume, contents } = await filled(64);
     const before = await contents();

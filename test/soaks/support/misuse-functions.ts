@@ -67,6 +67,7 @@ export const FUNCTIONS: readonly Entry[] = [
       options(
         {
           store: fn,
+          storeRecord: fn,
           previous: [
             ...[null, 5, 'text', [], new Map(), {}, { states: 5 }, { states: {} }],
             ...[
