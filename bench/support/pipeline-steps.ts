@@ -1,11 +1,21 @@
 /** What a pipeline does to the event loop, over volumes of which most was never written. */
 import { setImmediate } from 'node:timers/promises';
-import { BackupPipeline, CopyOnWriteVolume, compression, encryption, PipelineRecord } from '../../src/index.ts';
+import {
+  BackupPipeline,
+  BlockStateMap,
+  CopyOnWriteVolume,
+  checksum,
+  compression,
+  encryption,
+  MemoryDevice,
+  PipelineRecord,
+  restoreBlocks,
+} from '../../src/index.ts';
 import type { Step } from './longest-step.ts';
 import { BLOCK, sparseDevice } from './sparse-device.ts';
 
 const HUGE = 2 ** 28;
-const SWEPT = 2 ** 18;
+const SWEPT = 2 ** 17;
 const SCATTERED = 20_000;
 
 const one = new Uint8Array(BLOCK).fill(7);
@@ -50,6 +60,32 @@ export async function pipelines(step: Step): Promise<void> {
     const previous = new PipelineRecord({ size, blockSize: BLOCK, frozenAt, point, states: states.clone() });
     await BackupPipeline.start(next, { store, previous }).sweep().done;
   });
+
+  for (const [name, blocks, blockSize, transforms] of [
+    ['', SWEPT, BLOCK, []],
+    [', checked', SWEPT, BLOCK, [checksum()]],
+    [' of 4 MiB, checked', 32, 2 ** 22, [checksum()]],
+    [' of 4 MiB, compressed and encrypted', 32, 2 ** 22, [compression(), encryption(one.slice(0, 32))]],
+  ] as const) {
+    const bytes = new Uint8Array(blockSize).fill(7);
+    const at0 = transforms.map((each) => ({
+      ...each,
+      undo: (of: Uint8Array) => each.undo(of, { block: 0, blockBytes: blockSize }),
+    }));
+    let stored: Uint8Array = bytes;
+    for (const each of transforms) stored = await each.apply(stored, { block: 0, blockBytes: blockSize });
+    const restorable = new PipelineRecord({
+      size: blocks * blockSize,
+      blockSize,
+      frozenAt,
+      point,
+      states: new BlockStateMap(blocks, 'inherited'),
+    });
+    const onto = new MemoryDevice(restorable.size);
+    await step(`restore of ${blocks} blocks${name}`, () =>
+      restoreBlocks(restorable, onto, { load: () => stored, transforms: at0 }),
+    );
+  }
 
   await using small = await open(SWEPT);
   for (const [name, transforms] of [

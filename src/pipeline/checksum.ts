@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { BackupError } from '../common/errors.ts';
+import { piecesOf } from '../common/long-bytes.ts';
+import { runInSteps, type Steps } from '../common/yield-to-event-loop.ts';
 import type { BlockTransform, TransformContext } from './transform.ts';
 
 const LABEL = 'cow1 block checksum';
@@ -16,22 +18,29 @@ const HASH_BYTES = 32;
 export function checksum(): BlockTransform {
   return {
     name: 'checksum',
-    apply(bytes, context) {
+    async apply(bytes, context) {
+      const hash = await runInSteps(hashing(bytes, context));
       const stored = new Uint8Array(bytes.length + HASH_BYTES);
       stored.set(bytes);
-      stored.set(hashOf(bytes, context), bytes.length);
+      stored.set(hash, bytes.length);
       return stored;
     },
-    undo(stored, context) {
+    async undo(stored, context) {
       const bytes = stored.subarray(0, Math.max(0, stored.length - HASH_BYTES));
-      if (Buffer.compare(hashOf(bytes, context), stored.subarray(bytes.length)) === 0) return bytes;
+      const hash = await runInSteps(hashing(bytes, context));
+      if (Buffer.compare(hash, stored.subarray(bytes.length)) === 0) return bytes;
       throw new BackupError('BLOCK_CORRUPT', 'the checksum does not match');
     },
   };
 }
 
-function hashOf(bytes: Uint8Array, { block }: TransformContext): Uint8Array {
+function* hashing(bytes: Uint8Array, { block }: TransformContext): Steps<Uint8Array> {
   const number = Buffer.alloc(8);
   number.writeBigUInt64BE(BigInt(block));
-  return createHash('sha256').update(LABEL).update(number).update(bytes).digest();
+  const hash = createHash('sha256').update(LABEL).update(number);
+  for (const [, piece] of piecesOf(bytes)) {
+    hash.update(piece);
+    yield;
+  }
+  return hash.digest();
 }

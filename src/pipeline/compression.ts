@@ -1,6 +1,7 @@
 import { optionsArgument } from '../common/arguments.ts';
 import { checkLevel, compress, compressOffThread, decompress, decompressOffThread } from '../common/compression.ts';
 import { BackupError } from '../common/errors.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import type { BlockTransform } from './transform.ts';
 
 /** Options of {@link compression}. @public */
@@ -13,6 +14,8 @@ const HEAD_BYTES = 4;
 const RAW = 0;
 /** Shorter blocks are compressed on this thread: handing them over would take longer. */
 const OFF_THREAD_BYTES = 32 * 1024;
+/** Above this level even a short block takes up to a millisecond. */
+const LAST_QUICK_LEVEL = 9;
 
 /**
  * Compresses the bytes of each block with zstd. Bytes that would not become smaller are stored as they are.
@@ -28,8 +31,9 @@ export function compression(options: CompressionOptions = {}): BlockTransform {
   return {
     name: 'compression',
     async apply(bytes) {
-      const isShort = bytes.length < OFF_THREAD_BYTES;
-      const frame = isShort ? compress(bytes, level) : await compressOffThread(bytes, level);
+      const isQuick = bytes.length < OFF_THREAD_BYTES && level <= LAST_QUICK_LEVEL;
+      if (isQuick) await yieldToEventLoop();
+      const frame = isQuick ? compress(bytes, level) : await compressOffThread(bytes, level);
       const content = frame ?? bytes;
       const stored = new Uint8Array(HEAD_BYTES + content.length);
       new DataView(stored.buffer).setUint32(0, frame === undefined ? RAW : bytes.length, true);
@@ -45,6 +49,7 @@ export function compression(options: CompressionOptions = {}): BlockTransform {
       // Otherwise a few bytes from an attacker could claim gigabytes of memory.
       if (length > 2 * blockBytes + 64 * 1024)
         throw new BackupError('BLOCK_CORRUPT', `a block of ${blockBytes} bytes claims to hold ${length}`);
+      await yieldToEventLoop();
       try {
         return length < OFF_THREAD_BYTES ? decompress(content, length) : await decompressOffThread(content, length);
       } catch (cause) {

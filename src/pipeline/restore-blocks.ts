@@ -6,6 +6,7 @@ import { PacedReports } from '../common/paced-reports.ts';
 import { isBytes } from '../common/realms.ts';
 import { report } from '../common/report.ts';
 import { Retries } from '../common/retry.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
 import { RestoreDevice } from '../device/restore-device.ts';
@@ -154,12 +155,14 @@ class BlocksRestore {
   }
 
   async #restoreRange({ firstBlock, blockCount, state }: StateRange): Promise<void> {
+    await yieldToEventLoop(); // There may be millions of ranges, and a device whose calls take no time.
     if (state === 'zero' || state === 'lost') await this.#zero(firstBlock, firstBlock + blockCount);
     else for (let block = firstBlock; block < firstBlock + blockCount; block++) await this.#enqueue(block);
   }
 
   async #enqueue(block: number): Promise<void> {
     await abortable(this.#queue.onSizeLessThan(this.#options.concurrency), this.#stop.signal);
+    await yieldToEventLoop();
     void this.#queue.add(() => this.#restoreBlock(block).catch((error: unknown) => this.#fail(error)));
   }
 
@@ -170,6 +173,7 @@ class BlocksRestore {
     const blockBytes = Math.min(blockSize, size - block * blockSize);
     const stored = await this.#load(block);
     const bytes = await this.#undone(block, blockBytes, stored);
+    await yieldToEventLoop(); // A device in memory copies many long blocks one after another.
     signal.throwIfAborted();
     await this.#device.write(block * blockSize, bytes, { signal });
     this.#tally.loadedBlocks++;
@@ -219,6 +223,7 @@ class BlocksRestore {
       signal.throwIfAborted();
       const length = Math.min(ZEROED_AT_ONCE, to - at);
       await this.#device.zero(at, length, { signal });
+      await yieldToEventLoop();
       this.#moved(length);
     }
   }

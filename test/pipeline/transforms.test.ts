@@ -501,6 +501,32 @@ describe('restoring onto', () => {
   });
 });
 
+test('a restore lets the event loop turn, though neither the store nor the device takes any time', async () => {
+  const blocks = 2 ** 13;
+  const record = new PipelineRecord({
+    size: blocks * BLOCK,
+    blockSize: BLOCK,
+    frozenAt: new Date(0),
+    point: { trackingId: 'a', epoch: 1 },
+    states: new BlockStateMap(blocks, 'inherited'),
+  });
+  const bytes = uniform(BLOCK);
+  const stored = await apply([checksum()], bytes, 0);
+  const everyBlock = { ...checksum(), undo: (of: Uint8Array) => undo([checksum()], of, BLOCK, 0) };
+  let turns = 0;
+  let isDone = false;
+  const count = () => {
+    turns++;
+    if (!isDone) setImmediate(count);
+  };
+  setImmediate(count);
+  const device = new MemoryDevice(record.size);
+  await restoreBlocks(record, device, { load: () => stored, transforms: [everyBlock] });
+  isDone = true;
+  expect(turns).toBeGreaterThan(1);
+  expect(isSame(device.bytes.subarray(-BLOCK), bytes)).toBe(true);
+});
+
 describe('a record', () => {
   const states = new BlockStateMap(300);
   states.set({ firstBlock: 3, blockCount: 90 }, 'inherited');
