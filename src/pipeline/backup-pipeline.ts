@@ -138,6 +138,7 @@ export class BackupPipeline {
     const checked = checkPipelineOptions(options);
     requireLive(snapshot);
     checked.signal?.throwIfAborted();
+    // @mutation one-pipeline-a-snapshot
     if (inUse.has(snapshot))
       throw new BackupError(
         'VOLUME_BUSY',
@@ -282,7 +283,9 @@ export class BackupPipeline {
       // All have ended before anything is given back: what one of them reads then would be marked after all.
       const readAtOnce = Math.ceil(this.#options.concurrency / this.#batchBlocks);
       const sweeps = Array.from({ length: Math.max(2, Math.min(MOST_READ_AT_ONCE, readAtOnce)) }, () => this.#store());
+      // @mutation done-waits-for-reads
       await Promise.allSettled([this.#store('intercepted'), ...sweeps]);
+      // @mutation done-waits-for-calls
       await this.#queue.onIdle();
       this.#stop.signal.throwIfAborted();
       requireLive(this.snapshot);
@@ -293,7 +296,6 @@ export class BackupPipeline {
       return result;
     } catch (error) {
       this.#fail(error);
-      await this.#queue.onIdle();
       // @mutation pipeline-gives-back
       for (const block of this.#claimed) this.#giveBack(block);
       this.#end(this.#isAborted ? 'aborted' : 'failed');
@@ -348,6 +350,7 @@ export class BackupPipeline {
     const { isRead, isHole } = await this.#reader.read(batch, bytes);
     await earlier;
     this.#stop.signal.throwIfAborted();
+    // @mutation intercepted-first
     const priority = { priority: PRIORITY[batch.lane] };
     let start = 0;
     let index = 0;
@@ -356,8 +359,10 @@ export class BackupPipeline {
         requireLength(block, bytes, batch.blockCount * blockSize);
         const blockBytes = Math.min(blockSize, size - block * blockSize);
         const raw = bytes.subarray(start, start + blockBytes);
+        // @mutation zero-is-all-of-it
+        const isZeroes = isHole[index] === true || isZero(raw);
         if (isRead[index] !== true) this.#claimed.delete(block);
-        else if (isHole[index] === true || isZero(raw)) this.#settle(block, 'zero');
+        else if (isZeroes) this.#settle(block, 'zero');
         else void this.#queue.add(() => this.#storeBlock(block, raw, blockBytes), priority);
       }
     }
@@ -395,9 +400,11 @@ export class BackupPipeline {
     const { signal } = this.#stop;
     let retries: Retries | undefined;
     for (let attempt = 1; ; attempt++) {
+      // @mutation nothing-begins-after-the-end
       signal.throwIfAborted();
       check(); // Another attempt would not mend it.
       try {
+        // @mutation stored-when-acknowledged
         await store({ signal, attempt });
         return;
       } catch (error) {
@@ -421,6 +428,7 @@ export class BackupPipeline {
 
   /** A block that was lost before it could be read is not `storing` any more. */
   #giveBack(block: number): void {
+    // @mutation lost-is-not-given-back
     if (this.snapshot.states.get(block) === 'storing') this.snapshot.mark(block, 'failed');
   }
 

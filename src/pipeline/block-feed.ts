@@ -121,6 +121,7 @@ export class BlockFeed {
       if (this.#isEnded || this.isExhausted) return undefined;
       const batch = this.#isPaused ? undefined : (this.#nextPreserved() ?? (lane ? undefined : this.#nextSwept()));
       if (batch !== undefined) {
+        // @mutation claimed-in-the-same-step
         claim(batch);
         if (this.isExhausted) this.look(); // The other waiting calls can return.
         return batch;

@@ -112,6 +112,7 @@ export class PipelineRecord implements PreviousRecord {
    * arguments
    */
   static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<PipelineRecord> {
+    // @mutation record-is-checked
     const body = await runInSteps(opening(undefined, NOTHING, bytesArgument('bytes', bytes).slice()));
     if (body === undefined) throw corrupt('the bytes do not match their checksum');
     const fields = decodeMsgpack(body, 'STATE_CORRUPT');

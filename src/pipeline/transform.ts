@@ -58,7 +58,9 @@ export async function undoTransforms(
   context: TransformContext,
 ): Promise<Uint8Array> {
   let bytes = stored;
-  for (const transform of transforms.toReversed()) {
+  // @mutation undone-last-first
+  const lastFirst = transforms.toReversed();
+  for (const transform of lastFirst) {
     bytes = bytesOf(transform, 'undo', await transform.undo(bytes, context));
   }
   return bytes;

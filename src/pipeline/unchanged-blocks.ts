@@ -74,6 +74,7 @@ export async function findUnchanged(
   for (const change of changes) {
     const { firstBlock, blockCount: length } = blockRangeArgument('each of options.changes', change);
     if (length > 0 && firstBlock + length > limit) throw outOfRange(firstBlock + length - 1, limit);
+    // @mutation changes-override
     known.fill(Math.min(firstBlock, blockCount), Math.min(firstBlock + length, blockCount), pending);
     await yieldToEventLoop();
     signal.throwIfAborted();
@@ -90,6 +91,7 @@ export async function markUnchanged(snapshot: VolumeSnapshot, known: StateChunks
     const end = Math.min(known.endOfRun(first), first + MARKED_AT_ONCE);
     const state = known.get(first) === zero ? 'zero' : 'inherited';
     for (let block = first; block < end; ) {
+      // @mutation taken-up-stays
       const next = nextInStates(states, block, end, TAKEN_UP);
       if (next > block) snapshot.mark({ firstBlock: block, blockCount: next - block }, state);
       block = next;
@@ -110,9 +112,12 @@ async function takeOver(
 ): Promise<void> {
   const { states, size = snapshot.size } = previous;
   // A block that was short, or is short now, has other bytes than before.
+  // @mutation short-block-is-not-taken-over
   const whole =
     size === snapshot.size ? known.blockCount : Math.floor(Math.min(size, snapshot.size) / snapshot.blockSize);
-  for (const { firstBlock, blockCount, state } of states.ranges('stored', 'inherited', 'zero')) {
+  // @mutation lost-is-stored-again
+  const kept = states.ranges('stored', 'inherited', 'zero');
+  for (const { firstBlock, blockCount, state } of kept) {
     const end = Math.min(firstBlock + blockCount, whole);
     if (firstBlock < end) known.fill(firstBlock, end, state === 'zero' ? zero : inherited);
     await yieldToEventLoop();
@@ -139,6 +144,7 @@ function trackedChanges(
   if (point === undefined) return 'no-changes';
   if (point.trackingId !== volume.trackingId) return 'another-volume';
   // R11: tracking since a later instant does not show what was written between the snapshot and it.
+  // @mutation record-is-earlier
   if (now.epoch < point.epoch) return 'previous-newer';
   return volume.changedSince(point) ?? 'tracking-lost';
 }

@@ -127,7 +127,10 @@ export class ModelledRun implements WatchedRun {
     const previous = await base?.own?.record();
     if (base === undefined || previous === undefined) return everything({}, 'no-previous');
     const { size, blockSize, point } = this.snapshot;
-    const given = this.disk.changesBetween(base.instant, this.instant);
+    // What lay beyond both sizes in between is of no interest, and would be refused.
+    const limit = Math.max(Math.ceil(size / blockSize), previous.states.blockCount);
+    const changed = this.disk.changesBetween(base.instant, this.instant);
+    const given = changed.filter(({ firstBlock }) => firstBlock < limit);
     // Without a record, blocks that were zeroes count as stored, and this host has no entries for them.
     const hasAll = previous.isWhole && previous.states.counts.zero === 0;
     const isSameShape = previous.size === size && previous.blockSize === blockSize;

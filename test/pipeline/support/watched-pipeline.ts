@@ -97,12 +97,12 @@ export class WatchedPipeline {
     });
   }
 
-  /** Three times as many blocks as are stored at a time are in memory, and the batches that are being read. */
+  /** Three times as many blocks as are stored at a time are in memory, and the batches that three loops read. */
   #checkMemory(): void {
     const { blockSize, states } = this.#run.snapshot;
     const batch = Math.max(1, Math.min(this.#concurrency, Math.floor(MAX_BATCH_BYTES / blockSize)));
     const { storing } = states.counts;
-    if (storing > 3 * this.#concurrency + 3 * batch) this.#run.wrong(`${storing} blocks are in memory`);
+    if (storing > 3 * this.#concurrency + 4 * batch) this.#run.wrong(`${storing} blocks are in memory`);
   }
 
   #onProgress(progress: PipelineProgress): void {

@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import { BackupError, BackupPipeline, PipelineRecord } from '../../src/index.ts';
+import { openSyncVolume } from '../volume/support/open-volume.ts';
+
+test('a record in which any bit has changed, or that was cut off, is refused', async () => {
+  const { volume } = await openSyncVolume(9);
+  const pipeline = BackupPipeline.start(await volume.createSnapshot(), { store: () => {} }).sweep();
+  const { record } = await pipeline.done;
+  const encoded = await record.encode();
+  expect(await (await PipelineRecord.decode(encoded)).encode()).toEqual(encoded);
+  const accepted: string[] = [];
+  const tryOut = async (what: string, bytes: Uint8Array) => {
+    const error: unknown = await PipelineRecord.decode(bytes).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    if (!BackupError.is(error, 'STATE_CORRUPT')) accepted.push(`${what}: ${String(error)}`);
+  };
+  for (let bit = 0; bit < encoded.length * 8; bit++) {
+    const changed = encoded.slice();
+    changed[bit >> 3]! ^= 1 << (bit & 7);
+    await tryOut(`bit ${bit}`, changed);
+  }
+  for (let length = 0; length < encoded.length; length++) await tryOut(`${length} bytes`, encoded.subarray(0, length));
+  expect(accepted).toEqual([]);
+});
