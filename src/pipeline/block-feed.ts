@@ -29,6 +29,8 @@ const NOTHING: Stretch = { at: 0, end: 0 };
 const LOOKED_AT_ONCE = 2 ** 14;
 /** After a comparison, the next one waits this many times as long as it took, so that comparing takes a small share. */
 const REST_FACTOR = 15;
+/** Most milliseconds of a rest. A process that was stopped during a comparison seems to have compared for that long. */
+const MOST_REST_MS = 2000;
 /** A shorter rest is left out, in milliseconds. */
 const LEAST_REST_MS = 2;
 
@@ -182,7 +184,7 @@ export class BlockFeed {
   }
 
   #rest(): void {
-    const restMs = this.#comparingMs * REST_FACTOR;
+    const restMs = Math.min(MOST_REST_MS, this.#comparingMs * REST_FACTOR);
     this.#restUntil = restMs < LEAST_REST_MS ? 0 : performance.now() + restMs;
   }
 

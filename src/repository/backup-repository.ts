@@ -2,7 +2,7 @@
 // verify/.
 
 import { resolve } from 'node:path';
-import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
+import { type AbortOptions, abortable, abortOptionsArgument } from '../common/abort.ts';
 import { choiceArgument, described, integerArgument, optionsArgument, textArgument } from '../common/arguments.ts';
 import type { ByteRange } from '../common/byte-range.ts';
 import { BackupError } from '../common/errors.ts';
@@ -335,7 +335,8 @@ export class BackupRepository implements AsyncDisposable {
     const signal = abortOptionsArgument(options);
     this.#requireWritable();
     const ended = endSession(this.#context, seq, { signal });
-    await this.#jobs.cancelSession(seq);
+    // A refusal may come before the job has ended, and an abort need not wait for it.
+    await abortable(Promise.allSettled([ended, this.#jobs.cancelSession(seq)]), signal);
     await ended;
   }
 
@@ -442,7 +443,10 @@ export class BackupRepository implements AsyncDisposable {
     deviceArgument('onto', onto);
     checkRestoreOptions(options);
     const job = this.#jobs.find(id);
-    if (job !== undefined) return restoreJob(this.#openJob(job, options), job.snapshot.volume, onto, options);
+    if (job !== undefined) {
+      await using image = this.#openJob(job, options);
+      return await restoreJob(image, job.snapshot.volume, onto, options);
+    }
     const [backup] = await this.#find([id], options);
     return restoreBackup(this.#context, backup, onto, options);
   }
@@ -610,13 +614,14 @@ export class BackupRepository implements AsyncDisposable {
     yield* itemsOf(await this.#current({ signal }));
   }
 
-  #openJob(job: JobHandle, { liveVolume, ...options }: OpenBackupOptions): JobImage {
+  /** Once the backup is committed, it is opened again: with the options that are still meant then, so without the signal. */
+  #openJob(job: JobHandle, { liveVolume, allowLost, cacheBytes }: OpenBackupOptions): JobImage {
     const { id } = job;
     if (liveVolume !== job.snapshot.volume) {
       const message = `backup ${id} is under way: pass the volume that it is made of as liveVolume, or wait until it is committed`;
       throw new BackupError('BACKUP_INCOMPLETE', message);
     }
-    return new JobImage(job, this.#context.records, () => this.openBackup(id, options));
+    return new JobImage(job, this.#context.records, () => this.openBackup(id, { allowLost, cacheBytes }));
   }
 
   #find<const Ids extends readonly string[]>(ids: Ids, options: AbortOptions) {

@@ -48,6 +48,7 @@ export class PendingCopies {
       this.#retryWaiting();
     };
     core.snapshots.onReleased = () => this.#retryWaiting();
+    core.preimages.onFreed = () => this.#retryWaiting(); // Perhaps for nothing: then no room is to come.
   }
 
   /** Waits for a block's pre-image, and begins the copy if there is none. Rejects if the write must be refused. */

@@ -47,6 +47,8 @@ export function keysIn(map: ReadonlyMap<number, unknown>, first: number, end: nu
 
 /** All pre-images of a volume, by block. The class knows intervals and allocations; its caller decides what is needed. */
 export class Preimages {
+  /** Called when freeing that was under way has ended, whether or not it has freed anything. */
+  onFreed: () => void = () => {};
   readonly #newest = new Map<number, Preimage>();
   /** By chunk: how many of its blocks have pre-images. */
   readonly #inChunk: Uint32Array;
@@ -167,7 +169,10 @@ export class Preimages {
   }
 
   #freeSome(): void {
-    if (this.#underWay?.next().done === true) this.#underWay = undefined;
+    if (this.#underWay?.next().done !== true) return;
+    this.#underWay = undefined;
+    // @mutation freeing-has-ended
+    this.onFreed();
   }
 
   *#freeing(isNeeded: (preimage: Preimage) => boolean): Generator<void> {

@@ -219,5 +219,10 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
       room('needs no room any more'),
     ],
     ['every claim of an outage waits for its own deadline', { 'one-wait-an-outage': '' }, room('one wait an outage')],
+    [
+      'a claim goes on waiting for freeing that has ended and freed nothing',
+      { 'freeing-has-ended': '' },
+      room('pre-images that are being freed'),
+    ],
   ),
 ];

@@ -190,6 +190,71 @@ describe('a pipeline', () => {
   });
 });
 
+describe('a pipeline that fails', () => {
+  test('while a block of a batch was lost gives back the others, and frees the snapshot for the next one', async () => {
+    const device = new MemoryDevice(8 * BLOCK);
+    device.bytes.fill(9);
+    const [read, gate] = [device.read.bind(device), Promise.withResolvers<void>()];
+    let broken = 0; // The block that can't be read by itself.
+    let reads = 0;
+    const first = Promise.withResolvers<void>();
+    device.read = async (offset, into, options) => {
+      if (++reads === 1) {
+        first.resolve();
+        await gate.promise;
+      }
+      if (offset === broken * BLOCK && into.length === BLOCK) throw new Error('the disk is broken');
+      return read(offset, into, options);
+    };
+    const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK, preserve: { onFailure: 'lose-block' } });
+    await using snapshot = await volume.createSnapshot();
+    const pipeline = BackupPipeline.start(snapshot, { store: async () => {} }).sweep();
+    await first.promise;
+    await volume.write(0, new Uint8Array(BLOCK)); // Its pre-image can't be read.
+    broken = 1;
+    gate.resolve();
+    await expect(pipeline.done).rejects.toThrow('the disk is broken');
+    expect(pipeline.status).toBe('failed');
+    expect(snapshot.states.counts).toMatchObject({ lost: 1, pending: 7 });
+    broken = -1;
+    const { record } = await BackupPipeline.start(snapshot, { store: async () => {} }).sweep().done;
+    expect(record.states.counts).toMatchObject({ lost: 1, stored: 7 });
+    await volume.close();
+  });
+
+  test('and is paused in the same moment ends all the same', async () => {
+    // A batch is read in one of these steps.
+    for (let steps = 0; steps < 40; steps++) {
+      const device = new MemoryDevice(40 * BLOCK);
+      device.bytes.fill(9);
+      const volume = await CopyOnWriteVolume.open(device, { blockSize: BLOCK });
+      await using snapshot = await volume.createSnapshot();
+      const [second, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const read = device.read.bind(device);
+      let reads = 0;
+      device.read = async (offset, into, options) => {
+        if (++reads === 2) {
+          second.resolve();
+          await gate.promise;
+        }
+        return read(offset, into, options);
+      };
+      const store = async (block: number, _bytes: Uint8Array, { signal }: { signal: AbortSignal }) => {
+        if (block > 0) return;
+        signal.addEventListener('abort', () => queueMicrotask(() => pipeline.pause()));
+        await gate.promise;
+        for (let step = 0; step < steps; step++) await undefined;
+        throw new Error('broken');
+      };
+      const pipeline = BackupPipeline.start(snapshot, { store, concurrency: 2, retry: { attempts: 1 } }).sweep();
+      await second.promise;
+      gate.resolve();
+      await expect(pipeline.done).rejects.toThrow('broken'); // Waited forever.
+      await volume.close();
+    }
+  });
+});
+
 test('a map counts the states of a range', () => {
   const map = new BlockStateMap(2000);
   map.set({ firstBlock: 500, blockCount: 600 }, 'inherited');

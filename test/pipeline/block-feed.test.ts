@@ -1,4 +1,4 @@
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { type Batch, BlockFeed } from '../../src/pipeline/block-feed.ts';
 import { BlockStateMap } from '../../src/state/block-state-map.ts';
 
@@ -98,6 +98,30 @@ test('comparisons that take long rest in between, so that they take a small shar
   expect(states.clone).toHaveBeenCalledTimes(2);
   expect(onIdle).not.toHaveBeenCalled();
   feed.end();
+});
+
+test('a process that was stopped for long during a comparison does not rest for long', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const states = new BlockStateMap(100);
+  const clone = states.clone.bind(states);
+  vi.spyOn(states, 'clone').mockImplementationOnce(() => {
+    vi.advanceTimersByTime(3_600_000);
+    return clone();
+  });
+  const feed = new BlockFeed(states, 4);
+  const next = (each: number) => {
+    states.set(each, 'preserved');
+    feed.intercepted();
+    const claim = ({ runs }: Batch) => {
+      for (const run of runs) states.set(run, 'storing');
+    };
+    return feed.take(claim, () => {}, 'intercepted');
+  };
+  expect((await next(7))?.runs).toEqual([block(7)]);
+  const waiting = next(3);
+  await vi.advanceTimersByTimeAsync(2000);
+  expect((await waiting)?.runs).toEqual([block(3)]);
 });
 
 test('hundreds of thousands of scattered pre-images are no trouble', async () => {

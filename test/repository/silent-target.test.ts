@@ -178,6 +178,18 @@ describe('a target that never answers, and takes no heed of signals, holds up no
       expect(await readdir(folder), 'nothing is left of a restore').toEqual([]);
       if (outcome === 'done') break;
       silent++;
+      // Nothing waits for the answer that never came.
+      target.silentAfter(Number.POSITIVE_INFINITY);
+      const { signal } = new AbortController();
+      const trial = { target, repository, volume, ...had, path: join(folder, 'restored'), signal };
+      await call(trial).catch((error: unknown) => {
+        if (
+          !BackupError.is(error, 'BACKUP_NOT_FOUND') &&
+          !BackupError.is(error, 'SESSION_ENDED') &&
+          !BackupError.is(error, 'KEY_SLOT_NOT_FOUND')
+        )
+          throw error;
+      });
     }
     expect(silent).toBeGreaterThan(0);
   });
@@ -225,6 +237,7 @@ async function abortedInSilence(
     const { error } = settled;
     if (BackupError.is(error, 'COMMIT_UNKNOWN')) expect(error.cause).toBe(reason);
     else expect(error, `after ${answers} answers`).toBe(reason);
+    await vi.advanceTimersByTimeAsync(71_000); // A backup gives up to end its session.
     return 'aborted';
   } finally {
     vi.useRealTimers();

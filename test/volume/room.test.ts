@@ -13,7 +13,7 @@ import {
   passDeadline,
 } from './support/bytes.ts';
 import { listenTo } from './support/heard.ts';
-import { openSyncVolume } from './support/open-volume.ts';
+import { openSyncVolume, openVolume } from './support/open-volume.ts';
 import { ScriptedSyncDevice } from './support/scripted-device.ts';
 
 /** R13: a claim that finds no room waits for some, within its deadline, while there is something that may bring it. */
@@ -147,6 +147,27 @@ describe('a claim that finds no room', () => {
     await snapshot.close();
     await writing;
     expect(volume.preimages.heldBytes).toBe(0);
+  });
+
+  test('waits for pre-images that are being freed, and no longer: perhaps another snapshot needs all of them', async () => {
+    const held = 5000; // More than are examined in one step.
+    const { device, volume } = await openVolume(held + 1, {
+      preserve: {
+        memoryBytes: held * BLOCK,
+        spillBytes: 0,
+        onFailure: 'lose-block',
+        deadlineMs: Number.POSITIVE_INFINITY,
+      },
+    });
+    device.bytes.fill(1);
+    const [first, second] = [await volume.createSnapshot(), await volume.createSnapshot()];
+    await volume.write(0, filled(9, held * BLOCK));
+    const closing = first.close();
+    const writing = volume.write(held * BLOCK, filled(9));
+    expect(second.states.get(held)).toBe('pending');
+    await writing; // Waited forever.
+    expect(second.states.get(held)).toBe('lost');
+    await closing;
   });
 
   test('and nothing that could bring room, is decided about at once', async () => {

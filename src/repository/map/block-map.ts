@@ -3,6 +3,7 @@ import { integerArgument } from '../../common/arguments.ts';
 import { type BlockRange, clipRanges, inRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { SharedWork } from '../../common/shared-work.ts';
 import type { EntryTable } from '../format/entry-table.ts';
 import type { BlockEntry, MapDescriptor, MappedBlock, RunChunkRef } from '../format/map-descriptor.ts';
 import { MapGeometry } from '../format/map-geometry.ts';
@@ -50,7 +51,7 @@ export class BlockMap {
   readonly geometry: MapGeometry;
   readonly tree: MapTree;
   readonly #source: RecordSource;
-  #loading: Promise<LoadedRuns> | undefined;
+  #loading: SharedWork<LoadedRuns> | undefined;
 
   /**
    * @param descriptor - as `decodeDescriptor` returns it
@@ -76,30 +77,31 @@ export class BlockMap {
 
   /** The runs by themselves and merged. */
   runs(options: AbortOptions = {}): Promise<LoadedRuns> {
-    if (this.#loading === undefined) {
-      // Other callers may join, so one caller's signal does not end it.
-      const loading = loadRuns(this.descriptor.runs, this.geometry, this.#source).then(async (runs) => ({
-        runs,
-        overlay: await Overlay.of(runs),
-      }));
-      // The next call tries again.
-      loading.catch(() => {
-        this.#loading = undefined;
+    if (this.#loading === undefined || this.#loading.isAbandoned) {
+      const begun = new SharedWork(async (signal) => {
+        try {
+          const runs = await loadRuns(this.descriptor.runs, this.geometry, this.#source, { signal });
+          return { runs, overlay: await Overlay.of(runs) };
+        } catch (error) {
+          if (this.#loading === begun) this.#loading = undefined; // The next call tries again.
+          throw error;
+        }
       });
-      this.#loading = loading;
+      this.#loading = begun;
     }
-    return abortable(this.#loading, options.signal);
+    return this.#loading.wait(options.signal);
   }
 
   /** The newest `count` runs, `undefined` for all: newest first, not merged. */
   async newestRuns(count: number | undefined, options: AbortOptions = {}): Promise<readonly (readonly RunChunk[])[]> {
     if (count === undefined || this.#loading !== undefined) return (await this.runs(options)).runs.slice(0, count);
-    return abortable(loadRuns(this.descriptor.runs.slice(0, count), this.geometry, this.#source), options.signal);
+    const { signal } = options;
+    return abortable(loadRuns(this.descriptor.runs.slice(0, count), this.geometry, this.#source, { signal }), signal);
   }
 
   /** One chunk of a run, not kept. */
-  loadChunk(ref: RunChunkRef): Promise<RunChunk> {
-    return loadChunk(ref, this.geometry, this.#source);
+  loadChunk(ref: RunChunkRef, options: AbortOptions = {}): Promise<RunChunk> {
+    return loadChunk(ref, this.geometry, this.#source, options);
   }
 
   /** Whether a block's content could not be kept. */

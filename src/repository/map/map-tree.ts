@@ -1,7 +1,8 @@
-import { type AbortOptions, abortable } from '../../common/abort.ts';
+import type { AbortOptions } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { LruCache } from '../../common/lru-cache.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { SharedWork } from '../../common/shared-work.ts';
 import { decodeLeaf, type EntryTable } from '../format/entry-table.ts';
 import { InnerNode, type NodeRef } from '../format/inner-node.ts';
 import type { MapRoot } from '../format/map-descriptor.ts';
@@ -40,7 +41,7 @@ export class MapTree {
   readonly root: NodeRef | undefined;
   readonly #source: RecordSource;
   readonly #cache: LruCache<number, InnerNode | EntryTable>;
-  readonly #loading = new Map<number, Promise<InnerNode | EntryTable>>();
+  readonly #loading = new Map<number, SharedWork<InnerNode | EntryTable>>();
 
   /** @throws `MAP_CORRUPT` if the root doesn't fit the geometry */
   constructor(geometry: MapGeometry, root: MapRoot | undefined, source: RecordSource, cacheBytes: number) {
@@ -121,23 +122,31 @@ export class MapTree {
     if (known !== undefined) return Promise.resolve(known);
     options.signal?.throwIfAborted();
     let loading = this.#loading.get(at);
-    if (loading === undefined) {
-      // Other callers may join, so one caller's signal does not end it.
-      loading = this.#read(ref, level, index, options.keep !== false).finally(() => this.#loading.delete(at));
-      this.#loading.set(at, loading);
+    if (loading === undefined || loading.isAbandoned) {
+      const keep = options.keep !== false;
+      const begun = new SharedWork(async (signal) => {
+        try {
+          return await this.#read(ref, level, index, { keep, signal });
+        } finally {
+          if (this.#loading.get(at) === begun) this.#loading.delete(at);
+        }
+      });
+      this.#loading.set(at, begun);
+      loading = begun;
     }
-    return abortable(loading, options.signal);
+    return loading.wait(options.signal);
   }
 
-  async #read(ref: NodeRef, level: number, index: number, keep: boolean): Promise<InnerNode | EntryTable> {
+  async #read(ref: NodeRef, level: number, index: number, options: LoadOptions): Promise<InnerNode | EntryTable> {
+    const { keep } = options;
     const kind = level === 0 ? RecordKind.leaf : RecordKind.inner;
-    const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location, { keep }));
+    const raw = ownBytes(await this.#source.records.read(kind, ref.id, ref.location, options));
     if (raw.length !== ref.location.rawLength) throw mapCorrupt('a node has not its length');
     const node = level === 0 ? decodeLeaf(raw, index, this.geometry) : new InnerNode(raw, level, index, this.geometry);
     const found = this.#source.ids.recordId(kind, raw.subarray(0, node.identityLength));
     if (Buffer.compare(found, ref.id) !== 0)
       throw mapCorrupt(`node ${index} of level ${level} is not what its id says`);
-    if (keep) this.#cache.set(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
+    if (keep !== false) this.#cache.set(key(level, index), node, raw.length + NODE_OVERHEAD_BYTES);
     return node;
   }
 }

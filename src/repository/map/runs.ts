@@ -1,3 +1,4 @@
+import type { AbortOptions } from '../../common/abort.ts';
 import { ownBytes } from '../../common/bytes.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { ENTRIES_AT_ONCE, runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
@@ -19,12 +20,13 @@ export async function loadRuns(
   runs: readonly (readonly RunChunkRef[])[],
   geometry: MapGeometry,
   source: RecordSource,
+  options: AbortOptions = {},
 ): Promise<RunChunk[][]> {
   const loaded: RunChunk[][] = runs.map(() => []);
   const chunks = runs.flatMap((run, index) => run.map((ref) => ({ ref, index })));
   const load = async ({ ref, index }: { ref: RunChunkRef; index: number }) => ({
     index,
-    chunk: await loadChunk(ref, geometry, source),
+    chunk: await loadChunk(ref, geometry, source, options),
   });
   for await (const { index, chunk } of mapConcurrently(chunks, load, CHUNKS_AT_A_TIME)) loaded[index]!.push(chunk);
   return loaded;
@@ -35,8 +37,9 @@ export async function loadChunk(
   ref: RunChunkRef,
   geometry: MapGeometry,
   { records, ids }: RecordSource,
+  { signal }: AbortOptions = {},
 ): Promise<RunChunk> {
-  const raw = ownBytes(await records.read(RecordKind.runChunk, ref.id, ref.location));
+  const raw = ownBytes(await records.read(RecordKind.runChunk, ref.id, ref.location, { signal }));
   if (raw.length !== ref.location.rawLength) throw mapCorrupt('a run chunk has not its length');
   await yieldToEventLoop();
   const chunk = new RunChunk(raw, ref, geometry);

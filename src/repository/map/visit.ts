@@ -82,7 +82,7 @@ export async function visitRuns(
       if (await visitor.enter(at)) entered.push(at);
     }
   }
-  const read = (ref: RunChunkRef) => attempt(visitor, () => abortable(map.loadChunk(ref), signal));
+  const read = (ref: RunChunkRef) => attempt(visitor, () => abortable(map.loadChunk(ref, { signal }), signal));
   const load = async (at: VisitedChunk) => ({ at, chunk: await read(at.ref) });
   for await (const { at, chunk } of mapConcurrently(entered, load, CHUNKS_AT_A_TIME)) {
     signal?.throwIfAborted();

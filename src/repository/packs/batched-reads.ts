@@ -16,9 +16,12 @@ import type { WantedRecord } from './record-spans.ts';
 interface PendingRead extends WantedRecord {
   readonly key: string;
   readonly result: PromiseWithResolvers<Uint8Array>;
+  readonly account: Account;
   readonly batch: Batch;
   /** Callers that have not given up. */
   waiting: number;
+  /** It has been answered, or no caller waits for it any more. */
+  isOver: boolean;
 }
 
 /** Reads that go out together. */
@@ -27,13 +30,16 @@ interface Batch {
   isSent: boolean;
   /** Ends their requests when no caller waits any more. */
   readonly abandoned: AbortController;
-  /** Reads that a caller waits for. */
-  waiting: number;
+  /** Reads that are not over. */
+  open: number;
+  /** Whether the callers of any of its reads have given up. */
+  hasGivenUp: boolean;
 }
 
 /** Reads of one operation. Only they share requests, so that each operation pays for its own and meets only its own budget. */
 interface Account {
-  /** By kind, id and location, from being asked for until they are settled. */
+  readonly meter: RequestMeter | undefined;
+  /** By kind, id and location, from being asked for until they are over. */
   readonly underWay: Map<string, PendingRead>;
   /** Not sent yet. */
   next: Batch | undefined;
@@ -51,7 +57,7 @@ export class BatchedReads {
   async read(wanted: WantedRecord, { signal }: AbortOptions): Promise<Uint8Array> {
     signal?.throwIfAborted();
     const read = this.#join(wanted);
-    if (read.waiting++ === 0) read.batch.waiting++;
+    read.waiting++;
     const giveUp = () => this.#giveUp(read);
     signal?.addEventListener('abort', giveUp, { once: true });
     try {
@@ -63,55 +69,73 @@ export class BatchedReads {
 
   #join({ kind, id, location }: WantedRecord): PendingRead {
     const meter = currentMeter();
-    const account = this.#accounts.get(meter) ?? { underWay: new Map<string, PendingRead>(), next: undefined };
+    const account = this.#accounts.get(meter) ?? { meter, underWay: new Map<string, PendingRead>(), next: undefined };
     this.#accounts.set(meter, account);
     const { offset, storedLength, codec, rawLength } = location;
-    const key = [kind, Buffer.from(id).toString('hex'), packKey(location.pack), offset, storedLength, codec, rawLength];
-    const known = account.underWay.get(key.join());
+    const name = [
+      kind,
+      Buffer.from(id).toString('hex'),
+      packKey(location.pack),
+      offset,
+      storedLength,
+      codec,
+      rawLength,
+    ];
+    const key = name.join();
+    const known = account.underWay.get(key);
     if (known !== undefined) return known;
     if (account.next === undefined) {
-      account.next = { reads: [], isSent: false, abandoned: new AbortController(), waiting: 0 };
-      setImmediate(() => metered(meter, () => this.#send(meter, account)));
+      account.next = { reads: [], isSent: false, abandoned: new AbortController(), open: 0, hasGivenUp: false };
+      setImmediate(() => metered(meter, () => this.#send(account)));
     }
     const result = Promise.withResolvers<Uint8Array>();
     result.promise.catch(() => {}); // All callers may have given up.
     const batch = account.next;
+    const state = { waiting: 0, isOver: false };
     // Ids are often views of what their owners fill again.
-    const read: PendingRead = { kind, id: id.slice(), location, key: key.join(), result, batch, waiting: 0 };
+    const read: PendingRead = { kind, id: id.slice(), location, key, result, account, batch, ...state };
     batch.reads.push(read);
-    account.underWay.set(read.key, read);
+    batch.open++;
+    account.underWay.set(key, read);
     return read;
   }
 
+  /** A read that no caller waits for is over, whatever else its batch is for: a caller that asks from now on begins anew. */
   #giveUp(read: PendingRead): void {
-    if (--read.waiting > 0 || --read.batch.waiting > 0) return;
-    if (read.batch.isSent) read.batch.abandoned.abort();
+    if (--read.waiting > 0 || read.isOver) return;
+    read.batch.hasGivenUp = true;
+    this.#end(read);
   }
 
-  async #send(meter: RequestMeter | undefined, account: Account): Promise<void> {
+  #end(read: PendingRead): void {
+    if (read.isOver) return;
+    read.isOver = true;
+    const { account, batch } = read;
+    account.underWay.delete(read.key);
+    this.#close(account);
+    if (--batch.open === 0 && batch.isSent && batch.hasGivenUp) batch.abandoned.abort();
+  }
+
+  #close(account: Account): void {
+    if (account.underWay.size > 0 || account.next !== undefined) return;
+    if (this.#accounts.get(account.meter) === account) this.#accounts.delete(account.meter);
+  }
+
+  async #send(account: Account): Promise<void> {
     const batch = account.next as Batch;
     account.next = undefined;
     batch.isSent = true;
-    const { reads } = batch;
+    this.#close(account);
     const { signal } = batch.abandoned;
-    const settled = (read: PendingRead) => {
-      if (account.underWay.get(read.key) === read) account.underWay.delete(read.key);
-      if (account.underWay.size === 0 && account.next === undefined && this.#accounts.get(meter) === account) {
-        this.#accounts.delete(meter);
-      }
-    };
-    // A caller that asks from now on begins anew.
-    signal.addEventListener('abort', () => reads.forEach(settled), { once: true });
     const failed = (read: PendingRead, error: unknown) => {
-      settled(read);
+      this.#end(read);
       read.result.reject(error);
     };
     const deliver = (read: PendingRead, raw: Uint8Array) => {
-      settled(read);
+      this.#end(read);
       read.result.resolve(ownBytes(raw)); // A view would keep the whole request's bytes in memory.
     };
-    const wanted = reads.filter(({ waiting }) => waiting > 0);
-    for (const read of reads) if (read.waiting === 0) failed(read, signal.reason);
+    const wanted = batch.reads.filter(({ isOver }) => !isOver);
     // Tables are fetched apart: other records of this batch may wait for one of them to say where they are.
     const isTable = ({ kind }: PendingRead) => kind === RecordKind.relocation;
     await Promise.all([

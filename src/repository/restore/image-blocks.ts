@@ -3,7 +3,7 @@ import { ownBytes } from '../../common/bytes.ts';
 import { BackupError } from '../../common/errors.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
 import type { MappedBlock } from '../format/map-descriptor.ts';
-import type { BlockSource } from './backup-reader.ts';
+import type { BlockContent, BlockSource } from './backup-reader.ts';
 import { grouped } from './restore-windows.ts';
 
 /** A block's content, `undefined` for zeroes. */
@@ -24,6 +24,25 @@ interface Block {
   bytes: number | undefined;
   /** The number of readers that wait for it. */
   waiting: number;
+  /** Whether it has been settled, or has failed. */
+  isOver: boolean;
+}
+
+/** A lookup or a fetch of some blocks. */
+class Stage {
+  readonly signal: AbortSignal;
+  readonly #blocks: readonly Block[];
+  readonly #abandoned = new AbortController();
+
+  constructor(blocks: readonly Block[], closing: AbortSignal) {
+    this.signal = AbortSignal.any([closing, this.#abandoned.signal]);
+    this.#blocks = blocks;
+  }
+
+  /** Ends it unless a reader waits for one of its blocks. */
+  abandonUnlessAwaited(): void {
+    if (!this.#blocks.some(({ waiting, isOver }) => waiting > 0 && !isOver)) this.#abandoned.abort();
+  }
 }
 
 /** A block that has to be fetched. */
@@ -57,6 +76,7 @@ export class ImageBlocks {
   #found: Found[] = [];
   readonly #closing = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
+  readonly #stages = new Set<Stage>();
   #readingAhead = 0;
 
   constructor(source: BlockSource, options: ImageBlocksOptions) {
@@ -64,8 +84,9 @@ export class ImageBlocks {
     this.#options = options;
   }
 
-  /** Fetches blocks for a reader. */
+  /** Fetches blocks for a reader. @throws `CLOSED`: a long read may come to its next part after the image was closed */
   want(first: number, count: number): WantedBlocks {
+    this.#closing.signal.throwIfAborted();
     const blocks: Block[] = [];
     for (let number = first; number < first + count; number++) {
       let block = this.#blocks.get(number);
@@ -79,7 +100,7 @@ export class ImageBlocks {
       block.waiting++;
       blocks.push(block);
     }
-    return new WantedBlocks(blocks, (block) => this.#giveUp(block));
+    return new WantedBlocks(blocks, () => this.#release(blocks));
   }
 
   /** Whether fewer than the most fetches ahead are under way. */
@@ -118,15 +139,30 @@ export class ImageBlocks {
   }
 
   #add(number: number): Block {
-    const block: Block = { number, content: Promise.withResolvers<Content>(), bytes: undefined, waiting: 0 };
+    const block: Block = {
+      number,
+      content: Promise.withResolvers<Content>(),
+      bytes: undefined,
+      waiting: 0,
+      isOver: false,
+    };
     block.content.promise.catch(() => {}); // Perhaps no reader waits for it any more.
     this.#blocks.set(number, block);
     return block;
   }
 
-  /** If no reader waits for a block that is being fetched, it is dropped: the fetch may never end, so the next reader starts one. */
-  #giveUp(block: Block): void {
-    if (--block.waiting === 0 && block.bytes === undefined) this.#forget(block);
+  /**
+   * A reader needs its blocks no longer. If it has given up, the store may not answer any more, and what nobody waits for may never end.
+   * So that is dropped, with what is being read ahead: the next reader begins anew, and does not wait for it.
+   */
+  #release(blocks: readonly Block[]): void {
+    let hasGivenUp = false;
+    for (const block of blocks) {
+      if (--block.waiting > 0 || block.isOver) continue;
+      this.#forget(block);
+      hasGivenUp = true;
+    }
+    if (hasGivenUp) for (const stage of this.#stages) stage.abandonUnlessAwaited();
   }
 
   #forget(block: Block): void {
@@ -159,17 +195,11 @@ export class ImageBlocks {
   async #lookUp(blocks: readonly Block[]): Promise<Found[]> {
     const first = (blocks[0] as Block).number;
     const count = (blocks.at(-1) as Block).number - first + 1;
-    const { signal } = this.#closing;
-    let contents: Awaited<ReturnType<BlockSource['lookup']>>;
-    try {
-      contents = await abortable(this.#source.lookup(first, count, { signal }), signal);
-    } catch (error) {
-      for (const block of blocks) this.#fail(block, error);
-      return [];
-    }
+    const contents = await this.#inStage(blocks, (signal) => this.#source.lookup(first, count, { signal }));
+    if (contents === undefined) return [];
     const found: Found[] = [];
     for (const block of blocks) {
-      const content = contents[block.number - first] as (typeof contents)[number];
+      const content = contents[block.number - first] as BlockContent;
       if (content === 'zero' || (content === 'lost' && this.#options.allowLost)) this.#settle(block, undefined);
       else if (content === 'lost') this.#fail(block, lostError(block.number));
       else found.push({ block, stored: { block: block.number, entry: content } });
@@ -178,30 +208,33 @@ export class ImageBlocks {
   }
 
   async #fetch(found: readonly Found[]): Promise<void> {
-    if (found.length === 0) return;
-    // If a reader gave up and another one came, there may be two blocks of one number. Both are settled.
-    const blocks = new Map<number, Block[]>();
-    for (const { block, stored } of found) blocks.set(stored.block, [...(blocks.get(stored.block) ?? []), block]);
-    const stored = [...new Map(found.map((each) => [each.stored.block, each.stored])).values()];
-    const settle = (number: number, each: (block: Block) => void) => blocks.get(number)?.forEach(each);
+    // Readers may have given up between the lookup and the fetch.
+    const wanted = found.filter(({ block }) => this.#blocks.get(block.number) === block);
+    if (wanted.length === 0) return;
+    const blocks = new Map(wanted.map(({ block }) => [block.number, block]));
+    const stored = wanted.map((each) => each.stored);
+    // A view would keep the bytes of the whole request in memory.
+    const deliver = (number: number, bytes: Uint8Array) => this.#settle(blocks.get(number) as Block, ownBytes(bytes));
+    const onFailed = (number: number, error: unknown) => this.#fail(blocks.get(number) as Block, error);
+    await this.#inStage([...blocks.values()], (signal) => this.#source.fetch(stored, deliver, { signal, onFailed }));
+  }
+
+  /** If the work fails, so do the blocks. */
+  async #inStage<T>(blocks: readonly Block[], work: (signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
+    const stage = new Stage(blocks, this.#closing.signal);
+    this.#stages.add(stage);
     try {
-      await this.#source.fetch(
-        stored,
-        (number, bytes) => {
-          const own = ownBytes(bytes); // A view would keep the bytes of the whole request in memory.
-          settle(number, (block) => this.#settle(block, own));
-        },
-        {
-          signal: this.#closing.signal,
-          onFailed: (number, error) => settle(number, (block) => this.#fail(block, error)),
-        },
-      );
+      return await abortable(work(stage.signal), stage.signal);
     } catch (error) {
-      for (const { block } of found) this.#fail(block, error);
+      for (const block of blocks) this.#fail(block, error);
+      return undefined;
+    } finally {
+      this.#stages.delete(stage);
     }
   }
 
   #settle(block: Block, content: Content): void {
+    block.isOver = true;
     block.content.resolve(content);
     if (this.#blocks.get(block.number) !== block) return; // It was dropped, or the image is closed.
     block.bytes = (content?.buffer.byteLength ?? 0) + OVERHEAD_BYTES;
@@ -215,7 +248,8 @@ export class ImageBlocks {
   }
 
   #fail(block: Block, error: unknown): void {
-    if (block.bytes !== undefined) return;
+    if (block.isOver) return;
+    block.isOver = true;
     this.#forget(block);
     block.content.reject(error);
   }
@@ -228,21 +262,17 @@ export class ImageBlocks {
 
 /** Blocks that one reader waits for. */
 export class WantedBlocks {
+  /** Has to be called when the reader needs the blocks no longer, also after a failure. */
+  readonly release: () => void;
   readonly #blocks: readonly Block[];
-  readonly #giveUp: (block: Block) => void;
 
-  constructor(blocks: readonly Block[], giveUp: (block: Block) => void) {
+  constructor(blocks: readonly Block[], release: () => void) {
     this.#blocks = blocks;
-    this.#giveUp = giveUp;
+    this.release = release;
   }
 
   async *contents({ signal }: AbortOptions): AsyncGenerator<Content> {
     for (const { content } of this.#blocks) yield await abortable(content.promise, signal);
-  }
-
-  /** Has to be called when the reader needs the blocks no longer, also after a failure. */
-  release(): void {
-    for (const block of this.#blocks) this.#giveUp(block);
   }
 }
 

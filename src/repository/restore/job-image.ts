@@ -1,4 +1,4 @@
-import { type AbortOptions, abortOptionsArgument } from '../../common/abort.ts';
+import { type AbortOptions, abortable, abortOptionsArgument } from '../../common/abort.ts';
 import { bytesArgument } from '../../common/arguments.ts';
 import { type BlockRange, collectRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
@@ -22,8 +22,9 @@ export class JobImage implements OpenedBackup {
   readonly #job: JobHandle;
   readonly #records: RecordStore;
   readonly #open: () => Promise<OpenedBackup>;
+  /** The image of the committed backup, once it was asked for. */
   #committedImage: Promise<OpenedBackup> | undefined;
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   /** @param open - opens the backup once it is committed */
   constructor(job: JobHandle, records: RecordStore, open: () => Promise<OpenedBackup>) {
@@ -44,7 +45,7 @@ export class JobImage implements OpenedBackup {
     abortOptionsArgument(options);
     this.#check(offset, bytesArgument('into', into).length);
     const { snapshot } = this.#job;
-    if (snapshot.status === 'closed') return (await this.#committed()).read(offset, into, options);
+    if (snapshot.status === 'closed') return (await this.#committed(options)).read(offset, into, options);
     try {
       await snapshot.read(offset, into, options);
     } catch (error) {
@@ -64,8 +65,11 @@ export class JobImage implements OpenedBackup {
     this.#check(0, 0);
   }
 
+  /** Ends reads that wait for the commit. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort(closedError());
+    // It is not waited for: the job may take long until its commit.
+    this.#committedImage?.then((image) => image.close()).catch(() => {});
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -108,14 +112,30 @@ export class JobImage implements OpenedBackup {
     await this.#records.readBlocks([{ block, entry }], deliver, tally, options);
   }
 
-  /** The image of the committed backup. @throws `BACKUP_INCOMPLETE` if the job has ended without one */
-  #committed(): Promise<OpenedBackup> {
-    this.#committedImage ??= this.#job.done.then(this.#open, (cause: unknown) => {
-      throw new BackupError('BACKUP_INCOMPLETE', `backup ${this.#job.id} was never completed: start another one`, {
-        cause,
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  /**
+   * The image of the committed backup. While the job commits, its snapshot may be closed already: then this waits.
+   *
+   * @throws `BACKUP_INCOMPLETE` if the job has ended without a backup, and what opening one throws
+   */
+  #committed({ signal }: AbortOptions): Promise<OpenedBackup> {
+    if (this.#committedImage === undefined) {
+      const opening = this.#job.done.then(this.#open, (cause: unknown) => {
+        throw new BackupError('BACKUP_INCOMPLETE', `backup ${this.#job.id} was never completed: start another one`, {
+          cause,
+        });
       });
-    });
-    return this.#committedImage;
+      // The next read tries again: the target may answer by then.
+      opening.catch(() => {
+        this.#committedImage = undefined;
+      });
+      this.#committedImage = opening;
+    }
+    const ending = this.#closing.signal;
+    return abortable(this.#committedImage, signal === undefined ? ending : AbortSignal.any([signal, ending]));
   }
 
   /** The entry of a block that the snapshot has released; `undefined` for zeroes. */
@@ -130,7 +150,11 @@ export class JobImage implements OpenedBackup {
   }
 
   #check(offset: number, length: number): void {
-    if (this.#isClosed) throw new BackupError('CLOSED', 'the image is closed');
+    if (this.#isClosed) throw closedError();
     checkSpan(this, offset, length);
   }
+}
+
+function closedError(): BackupError {
+  return new BackupError('CLOSED', 'the image is closed');
 }

@@ -225,6 +225,30 @@ describe('sessions of a repository', () => {
     expect(await Array.fromAsync(repository.listSessions())).toEqual([]);
   });
 
+  test('a call to end it that is aborted does not wait for its job, and is one rejection', async () => {
+    const target = new MemoryTarget();
+    const put = target.put.bind(target);
+    const repository = await createIn(target);
+    const { volume } = await openVolume();
+    const job = await repository.startBackup(volume, { volume: 'disk' });
+    const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    target.put = async (key, ...rest) => {
+      if (key.startsWith('log/')) {
+        asked.resolve(); // The job commits, and can't be cancelled before the store has answered.
+        await answer.promise;
+      }
+      return put(key, ...rest);
+    };
+    const { done } = job.sweep();
+    await asked.promise;
+    const call = new AbortController();
+    const ending = repository.endSession(1, { signal: call.signal });
+    call.abort(new Error('enough'));
+    await expect(ending).rejects.toThrow('enough');
+    answer.resolve();
+    await done;
+  });
+
   test.each(['', 5, 'x'.repeat(513), '\ud800'])('a name that is none (%j) is refused', async (owner) => {
     await expect(
       BackupRepository.create(new MemoryTarget(), { encryption: 'none', owner: owner as string }),

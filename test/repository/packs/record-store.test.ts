@@ -377,6 +377,26 @@ describe('records one by one', () => {
     expect(Buffer.compare(await third, stored!.raw)).toBe(0);
   });
 
+  test('that all who asked have given up begin anew, though others of their batch are waited for or answered', async () => {
+    const packed = new Packed();
+    const [one] = await packed.pack([chunk()], KIND);
+    const [other] = await packed.pack([chunk()], KIND);
+    const answers = new Map([one, other].map((each) => [packKey(each!.location.pack), Promise.withResolvers<void>()]));
+    packed.target.before = (key) => answers.get(key)?.promise;
+    const stop = new AbortController();
+    const first = packed.store.read(KIND, one!.id, one!.location, { signal: stop.signal });
+    const second = packed.store.read(KIND, other!.id, other!.location);
+    await turns(3);
+    stop.abort(new Error('stop'));
+    await expect(first).rejects.toThrow('stop');
+    answers.delete(packKey(one!.location.pack)); // It is answered from now on, but not what was asked before.
+    expect(Buffer.compare(await packed.store.read(KIND, one!.id, one!.location), one!.raw)).toBe(0);
+    expect(packed.target.signals[0]?.aborted).toBe(false);
+    answers.get(packKey(other!.location.pack))?.resolve();
+    expect(Buffer.compare(await second, other!.raw)).toBe(0);
+    expect(packed.target.signals[0]?.aborted).toBe(true);
+  });
+
   test('that were given up before they were sent take no request, and do not spoil those that come after', async () => {
     const packed = new Packed();
     const [stored] = await packed.pack([chunk()], KIND);

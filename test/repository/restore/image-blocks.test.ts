@@ -157,6 +157,54 @@ test('closing calls onClose once, and ends reads that wait for a lookup', async 
   expect(closed).toBe(1);
 });
 
+test('a long read that comes to its next part as the image closes rejects with CLOSED', async () => {
+  const { source } = sourceOf(MIB, new Array(32).fill(entry));
+  // The first two parts are there; the third is asked for in one of these steps.
+  for (let steps = 0; steps < 6; steps++) {
+    const answer = Promise.withResolvers<void>();
+    source.fetch = async (blocks, deliver) => {
+      if (blocks.some(({ block }) => block === 7)) await answer.promise;
+      for (const { block } of blocks) deliver(block, filled(1, MIB));
+    };
+    const image = new BackupImage(source, OPTIONS);
+    const reading = image.read(0, new Uint8Array(32 * MIB));
+    reading.catch(() => {});
+    for (let i = 0; i < 4; i++) await turn();
+    answer.resolve();
+    for (let step = 0; step < steps; step++) await undefined;
+    await image.close();
+    await errorOf(reading, 'CLOSED'); // Waited forever.
+  }
+});
+
+test.each(['lookup', 'fetch'] as const)(
+  'a %s that no reader waits for any more is given up, read ahead or not',
+  async (stage) => {
+    const { source } = sourceOf(100, new Array(100).fill(entry));
+    const { lookup, fetch } = source;
+    const signals: (AbortSignal | undefined)[] = [];
+    const silence = (_first: never, _second: never, { signal }: { signal?: AbortSignal | undefined }) => {
+      signals.push(signal);
+      return new Promise<never>(() => {});
+    };
+    await using image = new BackupImage(source, OPTIONS);
+    Object.assign(source, { [stage]: silence });
+    const readers = [new AbortController(), new AbortController()];
+    const reads = readers.map(({ signal }, index) => image.read(index * 100, new Uint8Array(100), { signal }));
+    for (const reading of reads) reading.catch(() => {});
+    for (let i = 0; i < 10; i++) await turn();
+    expect(signals.map((signal) => signal?.aborted)).toEqual([false, false]); // The second one reads ahead.
+    readers[0]!.abort(new Error('enough'));
+    await expect(reads[0]).rejects.toThrow('enough');
+    expect(signals[0]?.aborted).toBe(false);
+    readers[1]!.abort(new Error('enough'));
+    await expect(reads[1]).rejects.toThrow('enough');
+    expect(signals.map((signal) => signal?.aborted)).toEqual([true, true]);
+    Object.assign(source, { lookup, fetch });
+    expectSame(await read(image, 0, 300), Buffer.concat([1, 2, 3].map((byte) => filled(byte, 100))));
+  },
+);
+
 test('extents of a large image let the event loop turn, though nothing of it needs a request', async () => {
   const blocks = 2 ** 22;
   const source: BlockSource = {

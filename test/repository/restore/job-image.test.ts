@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
@@ -62,6 +63,76 @@ describe.each(['full', 'incremental'])('a lazy %s backup', (kind) => {
     await errorOf(image.read(0, new Uint8Array(BLOCK)), 'BACKUP_INCOMPLETE');
     expect(image.readOnly).toBe(true);
   });
+});
+
+describe('whose volume was closed while the store does not take its commit', () => {
+  async function committing() {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { device, volume } = await openVolume();
+    const frozen = device.bytes.slice();
+    const job = await repository.startBackup(volume, { volume: 'disk' });
+    const { signal } = new AbortController();
+    const image = await repository.openBackup(job.id, { liveVolume: volume, signal });
+    const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const put = target.put.bind(target);
+    target.put = async (key, ...rest) => {
+      if (key.startsWith('log/')) {
+        asked.resolve();
+        await answer.promise;
+      }
+      return put(key, ...rest);
+    };
+    const { done } = job.sweep();
+    await asked.promise;
+    await volume.close();
+    return { target, image, frozen, done, answer };
+  }
+
+  test('is read once it is committed, though opening it failed at first', async () => {
+    const { target, image, frozen, done, answer } = await committing();
+    const reading = contentOf(image);
+    const get = target.get.bind(target);
+    target.get = async () => {
+      throw new BackupError('TARGET_UNAVAILABLE', 'no', { retryable: true });
+    };
+    answer.resolve();
+    await done;
+    await errorOf(reading, 'TARGET_UNAVAILABLE');
+    target.get = get;
+    expectSame(await contentOf(image), frozen);
+  });
+
+  test('rejects reads that are aborted at once, and all others when the image is closed', async () => {
+    const { image, done, answer } = await committing();
+    const reader = new AbortController();
+    const [aborted, waiting] = [image.read(0, new Uint8Array(1), { signal: reader.signal }), contentOf(image)];
+    reader.abort(new Error('enough'));
+    await expect(aborted).rejects.toThrow('enough');
+    await image.close();
+    await errorOf(waiting, 'CLOSED');
+    answer.resolve();
+    await done;
+  });
+});
+
+test('that is committed in the middle of its restore is restored to its end', async () => {
+  const repository = await createIn(new MemoryTarget());
+  const { device, volume } = await openVolume(100);
+  const frozen = device.bytes.slice();
+  const job = await repository.startBackup(volume, { volume: 'disk' });
+  const copy = new MemoryDevice(device.size);
+  const write = copy.write.bind(copy);
+  copy.write = async (offset, from) => {
+    copy.write = write;
+    await job.sweep().done;
+    await until(() => job.snapshot.status === 'closed');
+    return write(offset, from);
+  };
+  const ranges = [50, 0].map((first) => ({ offset: first * BLOCK, length: 20 * BLOCK }));
+  await repository.restore(job.id, copy, { liveVolume: volume, ranges, onProgress: () => {} });
+  for (const { offset, length } of ranges)
+    expectSame(copy.bytes.subarray(offset, offset + length), frozen.subarray(offset, offset + length));
 });
 
 test('is restored onto another device, and rolls its own volume back', async () => {
