@@ -32,7 +32,9 @@ export class ModelledRun implements WatchedRun {
   isComplete = false;
   /** The process that makes this run has ended: nothing that it does arrives any more. */
   isDead = false;
+  hasRecordFailed = false;
   troubled: TroubledStore | undefined;
+  readonly storeRecord: WatchedRun['storeRecord'];
   readonly #transforms: readonly BlockTransform[];
   readonly #seed: number;
   #ending: Promise<void> = Promise.resolve();
@@ -48,6 +50,7 @@ export class ModelledRun implements WatchedRun {
     this.instant = instant;
     this.#transforms = transforms;
     this.#seed = seed;
+    if (seed % 2 === 0) this.storeRecord = (record, { attempt }) => this.#storeRecord(record, attempt);
   }
 
   get isActive(): boolean {
@@ -146,14 +149,15 @@ export class ModelledRun implements WatchedRun {
 
   async #onComplete(watched: WatchedPipeline, result: PipelineResult): Promise<void> {
     watched.onComplete(result);
-    this.isComplete = (await this.own?.keepRecord(result.record, () => !this.isDead)) ?? false;
+    this.isComplete =
+      this.storeRecord !== undefined || (await this.own?.keepRecord(result.record, () => !this.isDead)) === true;
     await this.restoreAndCompare();
   }
 
   async #onFailed(watched: WatchedPipeline, error: unknown): Promise<void> {
     const { status } = this.snapshot;
     const excuses: Record<string, boolean> = {
-      STORE_FAILED: this.troubled?.hasFailed === true,
+      STORE_FAILED: this.troubled?.hasFailed === true || this.hasRecordFailed,
       SNAPSHOT_BROKEN: status !== 'live',
       CLOSED: status === 'closed',
       DEVICE_IO: this.disk.hadDeviceFaults,
@@ -164,9 +168,22 @@ export class ModelledRun implements WatchedRun {
     // Not every host keeps the record of a run that failed.
     if (this.#seed % 4 !== 0) await this.own?.keepRecord(record, () => !this.isDead);
     const { pending, preserved, storing } = record.states.counts;
-    if (pending + preserved + storing === 0) return;
+    if (pending + preserved + storing === 0) return; // Only the record itself was missing.
     const refused: unknown = await this.#restored(record).catch((reason: unknown) => reason);
     if (!BackupError.is(refused, 'BACKUP_INCOMPLETE')) this.wrong(`an incomplete run was restored: ${String(refused)}`);
+  }
+
+  async #storeRecord(record: PipelineRecord, attempt: number): Promise<void> {
+    await turn();
+    const isLost = attempt === 1 && this.#seed % 3 === 0;
+    if (isLost && this.#seed % 5 === 0) throw this.#recordFailed();
+    if (!(await this.own?.keepRecord(record, () => !this.isDead))) throw new Error('the process has ended');
+    if (isLost) throw this.#recordFailed();
+  }
+
+  #recordFailed(): Error {
+    this.hasRecordFailed = true;
+    return new Error('the host could not keep the record');
   }
 
   /** What holds at any time. */

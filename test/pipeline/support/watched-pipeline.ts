@@ -5,7 +5,9 @@ import {
   type BlockState,
   type PipelineOptions,
   type PipelineProgress,
+  type PipelineRecord,
   type PipelineResult,
+  type StoreRecord,
   type VolumeSnapshot,
 } from '../../../src/index.ts';
 import type { StepOf } from './pipeline-steps.ts';
@@ -19,6 +21,8 @@ export interface WatchedRun {
   /** Blocks whose `store` has said that they are safe. */
   readonly acknowledged: Set<number>;
   store(block: number, bytes: Uint8Array, call: BlockCall): unknown;
+  /** Keeps the record as the last call of a pipeline; `undefined` for a host that keeps that of `done`. */
+  readonly storeRecord: StoreRecord | undefined;
   wrong(what: string): void;
 }
 
@@ -38,6 +42,7 @@ export class WatchedPipeline {
   readonly #attempts = new Map<number, number>();
   readonly #stored = { blocks: 0, bytes: 0, events: 0 };
   #underWay = 0;
+  #recordAttempts = 0;
   #progress: PipelineProgress | undefined;
   /** No call of `store` may begin any more. */
   #isOver = false;
@@ -53,6 +58,7 @@ export class WatchedPipeline {
       store: (block, bytes, call) => this.#onStore(block, bytes, call),
       signal: this.#signal?.signal,
       onProgress: (progress) => this.#onProgress(progress),
+      storeRecord: run.storeRecord && ((record, call) => this.#onStoreRecord(record, call)),
     });
     this.pipeline.events.on('ended', (status) => this.ended.push(status));
     this.pipeline.events.on('blockStored', (block) => {
@@ -95,6 +101,17 @@ export class WatchedPipeline {
       this.#underWay--;
       throw error;
     });
+  }
+
+  /** The record comes when all blocks are safe, and nothing is under way. */
+  #onStoreRecord(record: PipelineRecord, call: BlockCall): unknown {
+    const { wrong, storeRecord } = this.#run;
+    if (this.#isOver) wrong('the record is being stored after the end');
+    if (this.#underWay > 0) wrong(`the record is being stored beside ${this.#underWay} blocks`);
+    if (call.attempt !== ++this.#recordAttempts) wrong(`attempt ${call.attempt} of the record`);
+    const { pending, preserved, storing } = record.states.counts;
+    if (pending + preserved + storing > 0) wrong('the record that is being stored is incomplete');
+    return storeRecord?.(record, call);
   }
 
   /** Three times as many blocks as are stored at a time are in memory, and the batches that three loops read. */
