@@ -103,7 +103,8 @@ export interface PipelineOptions extends CommonPipelineOptions {
   previous?: PreviousRecord | undefined;
   /**
    * The blocks that may have changed since the instant of the earlier run, from the host's own knowledge. It is believed,
-   * and must be complete. A block that neither the volume nor the earlier run has is `OUT_OF_RANGE`. Without `previous`, all other blocks count as stored by an earlier run.
+   * and must be complete. A block that neither the volume nor the earlier run has is `OUT_OF_RANGE`. Without `previous`, all
+   * other blocks count as stored by an earlier run: a restore loads them, also those that were zeroes then.
    *
    * @defaultValue what the volume's change tracking knows
    */
