@@ -2,6 +2,7 @@ import type { AbortOptions } from '../common/abort.ts';
 import {
   functionArgument,
   integerArgument,
+  limitArgument,
   optionsArgument,
   plainObjectArgument,
   signalArgument,
@@ -46,7 +47,7 @@ export type LoadBlock = (block: number, call: BlockCall) => Uint8Array | Promise
 
 /** How a failed call of `store` or `load` is repeated. @public */
 export interface PipelineRetryOptions {
-  /** The most attempts for a block, the first one included; from 1. @defaultValue 6 */
+  /** The most attempts for a block, the first one included; from 1, or `Infinity` until the pipeline is aborted. @defaultValue 6 */
   attempts?: number | undefined;
   /** The longest pause before the second attempt, in milliseconds; it doubles with each further one. @defaultValue 200 */
   baseDelayMs?: number | undefined;
@@ -108,7 +109,7 @@ export interface PipelineOptions extends CommonPipelineOptions {
    *
    * @defaultValue what the volume's change tracking knows
    */
-  changes?: Iterable<BlockRange> | undefined;
+  changes?: Iterable<BlockRange | number> | undefined;
   /** Called at once, then at most every 250 ms, and once at the end; never after `done` has settled. */
   onProgress?: ((progress: PipelineProgress) => void) | undefined;
 }
@@ -133,7 +134,7 @@ export function checkPipelineOptions(given: PipelineOptions) {
   if (onProgress !== undefined) functionArgument('options.onProgress', onProgress);
   if (previous !== undefined) checkPrevious(previous);
   if (changes !== undefined && (typeof changes !== 'object' || typeof changes?.[Symbol.iterator] !== 'function'))
-    throw new TypeError('options.changes must be an iterable of block ranges');
+    throw new TypeError('options.changes must be an iterable of block ranges or numbers of blocks');
   return {
     ...checkCommonOptions(options),
     store: functionArgument('options.store', store),
@@ -181,7 +182,7 @@ function retryPolicy(given: PipelineRetryOptions | undefined): RetryPolicy {
   const { attempts = 6, baseDelayMs = 200, maxDelayMs = 20_000, isRetryable = mayPass } = options;
   functionArgument('options.retry.isRetryable', isRetryable);
   return {
-    attempts: integerArgument('options.retry.attempts', attempts, 1),
+    attempts: limitArgument('options.retry.attempts', attempts, 1),
     baseDelayMs: integerArgument('options.retry.baseDelayMs', baseDelayMs, 0),
     maxDelayMs: integerArgument('options.retry.maxDelayMs', maxDelayMs, 0),
     sleep: (delayMs, signal) => systemClock.sleep(delayMs, signal),

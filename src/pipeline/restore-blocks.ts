@@ -203,16 +203,15 @@ class BlocksRestore {
   }
 
   async #undone(block: number, blockBytes: number, stored: Uint8Array): Promise<Uint8Array> {
-    let how: string;
-    try {
-      const bytes = await undoTransforms(this.#options.transforms, stored, { block, blockBytes });
-      if (bytes.length === blockBytes) return bytes;
-      how = `it has ${bytes.length} bytes instead of ${blockBytes}`;
-    } catch (cause) {
-      const message = `block ${block} is not what was stored: ${BackupError.is(cause) ? cause.message : String(cause)}`;
-      throw new BackupError('BLOCK_CORRUPT', message, { cause });
-    }
-    throw new BackupError('BLOCK_CORRUPT', `block ${block} is not what was stored: ${how}`);
+    const corrupt = (how: string, cause?: unknown) =>
+      new BackupError('BLOCK_CORRUPT', `block ${block} is not what was stored: ${how}`, { cause });
+    const bytes = await undoTransforms(this.#options.transforms, stored, { block, blockBytes }).catch(
+      (error: BackupError) => {
+        throw corrupt(error.message, error.cause);
+      },
+    );
+    if (bytes.length !== blockBytes) throw corrupt(`it has ${bytes.length} bytes instead of ${blockBytes}`);
+    return bytes;
   }
 
   async #zero(first: number, end: number): Promise<void> {

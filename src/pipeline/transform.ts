@@ -1,4 +1,5 @@
 import { described, functionArgument, plainObjectArgument, textArgument } from '../common/arguments.ts';
+import { BackupError } from '../common/errors.ts';
 import { isBytes } from '../common/realms.ts';
 
 /** What a transform is given beside the bytes of a block. @public */
@@ -51,7 +52,7 @@ export async function applyTransforms(
   return bytes;
 }
 
-/** Undoes transforms, the last one first. */
+/** Undoes transforms, the last one first. @throws `BLOCK_CORRUPT` with what a transform threw as its cause */
 export async function undoTransforms(
   transforms: readonly BlockTransform[],
   stored: Uint8Array,
@@ -61,7 +62,12 @@ export async function undoTransforms(
   // @mutation undone-last-first
   const lastFirst = transforms.toReversed();
   for (const transform of lastFirst) {
-    bytes = bytesOf(transform, 'undo', await transform.undo(bytes, context));
+    try {
+      bytes = bytesOf(transform, 'undo', await transform.undo(bytes, context));
+    } catch (cause) {
+      const how = BackupError.is(cause) ? cause.message : String(cause);
+      throw new BackupError('BLOCK_CORRUPT', `the transform ${transform.name} refuses its bytes: ${how}`, { cause });
+    }
   }
   return bytes;
 }

@@ -58,7 +58,7 @@ const MARKED_AT_ONCE = 2 ** 20;
 export async function findUnchanged(
   snapshot: VolumeSnapshot,
   previous: PreviousRecord | undefined,
-  given: Iterable<BlockRange> | undefined,
+  given: Iterable<BlockRange | number> | undefined,
   signal: AbortSignal,
 ): Promise<UnchangedBlocks> {
   if (previous === undefined && given === undefined) return everything('no-previous');

@@ -100,3 +100,46 @@ test('of several volumes, the one whose block can not be stored is named', async
   }
   for (const volume of volumes) await volume.close();
 });
+
+test('changes may be a set of the numbers of blocks', async () => {
+  const { volume } = await filledVolume(6);
+  const previous = await recordOf(volume);
+  await using snapshot = await volume.createSnapshot();
+  const { record } = await BackupPipeline.start(snapshot, { store, previous, changes: new Set([1, 4]) }).sweep().done;
+  expect([...record.states.ranges('stored')].map(({ firstBlock }) => firstBlock)).toEqual([1, 4]);
+  await volume.close();
+});
+
+test('a store may be repeated without an end, until the pipeline is aborted', async () => {
+  const { volume } = await filledVolume(1);
+  await using snapshot = await volume.createSnapshot();
+  let calls = 0;
+  const away = async () => {
+    calls++;
+    throw new Error('away');
+  };
+  const retry = { attempts: Number.POSITIVE_INFINITY, baseDelayMs: 0 };
+  const pipeline = BackupPipeline.start(snapshot, { store: away, retry }).sweep();
+  const ended = reasonOf(pipeline.done);
+  while (calls < 20) await new Promise(setImmediate);
+  await pipeline.abort();
+  expect(await ended).toMatchObject({ name: 'AbortError' });
+  await volume.close();
+});
+
+test('transforms in a wrong order: the error names the one that refuses', async () => {
+  const { volume } = await filledVolume(1);
+  await using snapshot = await volume.createSnapshot();
+  const stored = new Map<number, Uint8Array>();
+  const transforms = [compression(), encryption(new Uint8Array(32).fill(1))];
+  const keep = (block: number, bytes: Uint8Array) => void stored.set(block, bytes);
+  const { record } = await BackupPipeline.start(snapshot, { store: keep, transforms }).sweep().done;
+  const load = (block: number) => stored.get(block) as Uint8Array;
+  const device = new MemoryDevice(record.size);
+  const failed = restoreBlocks(record, device, { load, transforms: transforms.toReversed() });
+  expect(await reasonOf(failed)).toMatchObject({
+    code: 'BLOCK_CORRUPT',
+    message: expect.stringMatching(/^block 0 is not what was stored: the transform compression refuses its bytes: /),
+  });
+  await volume.close();
+});
