@@ -243,8 +243,8 @@ export class BackupPipeline {
   }
 
   /**
-   * Ends the pipeline early, and resolves when no call of `store` is under way. `done` rejects with an `AbortError`. If the
-   * pipeline has ended or failed already, it stays so.
+   * Ends the pipeline early, and resolves when no call of `store` is under way: a `store` must not wait for it. `done`
+   * rejects with an `AbortError`. If the pipeline has ended or failed already, it stays so.
    */
   async abort(): Promise<void> {
     this.#abort(new DOMException('the pipeline was aborted', 'AbortError'));
