@@ -47,7 +47,7 @@ export async function holeCalls(fd: number): Promise<SystemCalls | undefined> {
 const REMEMBERED_MS = 250;
 
 /**
- * The data that was found last. Whoever goes through a file asks range by range, and finding where its data ends may take long: on
+ * The data that was found last. Code that goes through a file asks range by range, and finding where its data ends may take long: on
  * tmpfs, the kernel looks at every page up to there. If the data has become a hole meanwhile, it is read, and is zeroes. Holes
  * are not remembered, because somebody may write there.
  */
