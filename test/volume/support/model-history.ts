@@ -21,7 +21,8 @@ export interface Shape {
 
 const DEADLINE_MS = 1000;
 
-const unit = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true });
+/** From 0 up to 1. Doubles that are drawn by their bits are nearly always close to 0. */
+const unit = fc.nat(9_999).map((part) => part / 10_000);
 const pick = fc.nat(7);
 
 /** One step of a history. Places are fractions of the device, so that every step fits every shape. */
