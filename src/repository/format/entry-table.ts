@@ -87,6 +87,19 @@ export class EntryTable {
     return this.#raw.subarray(at, at + 32);
   }
 
+  /** Whether a slot has the same id here and in another table, or is present in neither. */
+  hasSameId(slot: number, other: EntryTable): boolean {
+    if (!this.has(slot)) return !other.has(slot);
+    if (!other.has(slot)) return false;
+    const at = this.#idsAt + this.#bitmap.rank(slot) * 32;
+    const otherAt = other.#idsAt + other.#bitmap.rank(slot) * 32;
+    // Quicker than views and `Buffer.compare` for so few bytes.
+    for (let index = 0; index < 32; index++) {
+      if (this.#raw[at + index] !== other.#raw[otherAt + index]) return false;
+    }
+    return true;
+  }
+
   /** A slot's entry, its id a view of this record. */
   entry(slot: number): BlockEntry | undefined {
     if (!this.has(slot)) return undefined;

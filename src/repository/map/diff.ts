@@ -172,16 +172,19 @@ function compareLeaf({ index, differing, needsLeaf }: Job, common: number, fanOu
     const byB = block === blockB;
     const known = differing !== undefined || needsLeaf || byA === byB;
     const slot = block - first;
-    if (!known || !sameId(idIn(a, slot, byA ? atA : -1), idIn(b, slot, byB ? atB : -1))) differ.push(block);
+    if (!known || !isSame(slot, a, byA ? atA : -1, b, byB ? atB : -1)) differ.push(block);
     if (byA) atA++;
     if (byB) atB++;
   }
   return differ;
 }
 
-function sameId(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return Buffer.compare(a, b) === 0;
+function isSame(slot: number, a: Side, atA: number, b: Side, atB: number): boolean {
+  if (atA < 0 && atB < 0 && a.leaf !== undefined && b.leaf !== undefined) return a.leaf.hasSameId(slot, b.leaf);
+  const idA = idIn(a, slot, atA);
+  const idB = idIn(b, slot, atB);
+  if (idA === undefined || idB === undefined) return idA === idB;
+  return Buffer.compare(idA, idB) === 0;
 }
 
 /** A leaf whose id differs between two trees, and what each tree has there. */
