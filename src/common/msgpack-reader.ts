@@ -1,6 +1,6 @@
 import type { BackupErrorCode } from './errors.ts';
 import { decodeWalked, notPlain } from './msgpack.ts';
-import { type MsgpackHead, MsgpackWalker } from './msgpack-walker.ts';
+import { keyRefused, type MsgpackHead, MsgpackWalker } from './msgpack-walker.ts';
 import type { Steps } from './yield-to-event-loop.ts';
 
 /** The number of bytes that are decoded in one step, which takes well under a millisecond whatever they hold. */
@@ -29,10 +29,16 @@ export class MsgpackReader {
   *map(read: (key: string) => Steps<void>): Steps<void> {
     const { isMap, values } = this.#enter();
     if (!isMap) throw this.#wrong('not a map');
+    yield* this.#eachKey(values, read);
+  }
+
+  *#eachKey(values: number, read: (key: string) => Steps<void>): Steps<void> {
     const keys = new Set<string>();
     for (let left = values; left > 0; left -= 2) {
-      const key = this.#key();
-      if (keys.has(key)) throw this.#wrong('a key stands twice');
+      const [key] = this.#group(1) ?? [];
+      if (typeof key !== 'string') throw this.#wrong('a key is not a text');
+      if (key === '__proto__') throw notPlain(this.#code, keyRefused(key));
+      if (keys.has(key)) throw this.#wrong('a key occurs twice');
       keys.add(key);
       yield* read(key);
     }
@@ -80,11 +86,8 @@ export class MsgpackReader {
     const start = this.#walker.position;
     const values = this.#group(1);
     if (values === undefined) yield* this.skip();
-    const name = key === '__proto__' ? '__proto_' : key; // As msgpackr renames it.
-    fields[name] =
-      values === undefined
-        ? new UndecodedArray(this.#bytes.subarray(start, this.#walker.position), this.#code)
-        : values[0];
+    const undecoded = () => new UndecodedArray(this.#bytes.subarray(start, this.#walker.position), this.#code);
+    fields[key] = values === undefined ? undecoded() : values[0];
   }
 
   /** Reads one value of any kind. */
@@ -107,12 +110,12 @@ export class MsgpackReader {
       return items;
     }
     const fields: Record<string, unknown> = {};
-    for (let left = values; left > 0; left -= 2) {
-      const key = this.#key();
-      fields[key === '__proto__' ? '__proto_' : key] = yield* this.value(); // As msgpackr renames it.
-    }
-    this.#walker.leave();
+    yield* this.#eachKey(values, (key) => this.#valueInto(fields, key));
     return fields;
+  }
+
+  *#valueInto(fields: Record<string, unknown>, key: string): Steps<void> {
+    fields[key] = yield* this.value();
   }
 
   /** Skips one value without decoding it. */
@@ -141,12 +144,6 @@ export class MsgpackReader {
       }
       return count === 0 ? undefined : decodeWalked(this.#bytes.subarray(start, walker.position));
     });
-  }
-
-  #key(): string {
-    const [key] = this.#group(1) ?? [];
-    if (typeof key !== 'string') throw this.#wrong('a key is not a text');
-    return key;
   }
 
   #enter(): MsgpackHead {

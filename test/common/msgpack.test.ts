@@ -3,6 +3,8 @@ import { Packr, pack } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../src/common/msgpack.ts';
+import { MsgpackReader } from '../../src/common/msgpack-reader.ts';
+import { runAtOnce } from '../../src/common/yield-to-event-loop.ts';
 import { property } from '../support/randomness.ts';
 
 const refused = expect.objectContaining({ name: 'BackupError', code: 'STATE_CORRUPT' });
@@ -32,7 +34,7 @@ const plain: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
         -(2 ** 31) - 1,
       ),
       fc.maxSafeInteger(),
-      fc.double({ noNaN: true }).filter((number) => !Object.is(number, -0)),
+      fc.double({ noNaN: true, noDefaultInfinity: true }).filter((number) => !Object.is(number, -0)),
       fc.string({ unit: 'binary', maxLength: 300 }),
       fc.uint8Array({ maxLength: 300 }),
     ),
@@ -83,10 +85,82 @@ describe('plain MessagePack', () => {
       expect(decode(fromHex(Buffer.from([number & 0xff]).toString('hex')))).toBe(number);
   });
 
-  test('a key can not reach the prototype', () => {
-    const value = decode(fromHex(`81a9${Buffer.from('__proto__').toString('hex')}81a17801`)) as object;
-    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
-    expect((value as { x?: unknown }).x).toBeUndefined();
+  test('no key is one that decoders rename, or take for the prototype', () => {
+    const text = Buffer.from('__proto__').toString('hex');
+    for (const hex of [`81a9${text}81a17801`, `81d909${text}01`, `9181a16181a9${text}01`]) {
+      expect(() => decode(fromHex(hex)), hex).toThrow(refused);
+    }
+    expect(decode(fromHex(`91a9${text}`))).toEqual(['__proto__']);
+  });
+
+  describe('decoders of other languages would read otherwise', () => {
+    /** As {@link decode}, in steps. */
+    const inSteps = (bytes: Uint8Array) => {
+      const reader = new MsgpackReader(bytes, 'STATE_CORRUPT');
+      const value = runAtOnce(reader.value());
+      reader.end();
+      return value;
+    };
+    const skipped = (bytes: Uint8Array) => runAtOnce(new MsgpackReader(bytes, 'STATE_CORRUPT').skip());
+    const everywhere = (inner: string) => [inner, `91${inner}`, `82a16a01a16b${inner}`, `dc0002${inner}c0`];
+    const expectRefused = (hex: string) => {
+      for (const around of everywhere(hex)) {
+        const bytes = fromHex(around);
+        for (const read of [decode, inSteps, skipped]) expect(() => read(bytes), around).toThrow(refused);
+      }
+    };
+
+    test('a map with a key that occurs twice, however it is encoded, and however many keys there are', () => {
+      for (const twice of ['82a16101a16102', '82a16101d9016102', '82a16101da00016102', '82a001a002']) {
+        expectRefused(twice);
+      }
+      for (const count of [2, 16, 17, 18, 40, 300]) {
+        const keys = Array.from({ length: count }, (_, index) => `key ${index}`);
+        const mapOf = (names: readonly string[]) => {
+          const entries = names.map((name) => `${Buffer.from(encodeMsgpack(name)).toString('hex')}c0`);
+          return `de${names.length.toString(16).padStart(4, '0')}${entries.join('')}`;
+        };
+        expect(Object.keys(decode(fromHex(mapOf(keys))) as object)).toEqual(keys);
+        for (const again of [0, count >> 1, count - 1]) expectRefused(mapOf([...keys, keys[again] as string]));
+      }
+      // Each map has keys of its own.
+      expect(decode(fromHex('82a16181a16101a16281a16102'))).toEqual({ a: { a: 1 }, b: { a: 2 } });
+      expect(inSteps(fromHex('9281a1610181a16102'))).toEqual([{ a: 1 }, { a: 2 }]);
+    });
+
+    test('a map that is read over several steps too', () => {
+      const long = Buffer.from(encodeMsgpack(new Array(18_000).fill(7))).toString('hex');
+      expectRefused(`83a161${long}a162${long}a16101`);
+      expectRefused(`83a161${long}a16201a162${long}`);
+    });
+
+    test('a text that is not UTF-8', () => {
+      for (const wrong of ['ff', 'c080', 'eda080', 'f8888080', 'c3', 'e282', 'f4908080', '61ff', '80']) {
+        const head = (0xa0 + wrong.length / 2).toString(16);
+        expectRefused(head + wrong);
+        expectRefused(`81${head}${wrong}01`);
+        expectRefused(`d96${(wrong.length / 2).toString(16)}${'61'.repeat(0x60)}${wrong}`);
+      }
+      expect(decode(fromHex('a4f09f9084'))).toBe('🐄');
+    });
+
+    test('a number that is not finite, or an integer that no double holds', () => {
+      for (const wrong of [
+        'cb7ff8000000000000',
+        'cb7ff0000000000000',
+        'cbfff0000000000000',
+        'ca7fc00000',
+        'ca7f800000',
+      ]) {
+        expectRefused(wrong);
+      }
+      for (const wrong of ['cf0020000000000000', 'cfffffffffffffffff', 'd30020000000000000', 'd3ffe0000000000000']) {
+        expectRefused(wrong);
+      }
+      expect(decode(fromHex('cf001fffffffffffff'))).toBe(2 ** 53 - 1);
+      expect(decode(fromHex('d3ffe0000000000001'))).toBe(-(2 ** 53) + 1);
+      expect(decode(fromHex('cb7fefffffffffffff'))).toBe(Number.MAX_VALUE);
+    });
   });
 
   test('nothing but plain values passes: extensions, dates, errors, sets, records and references are refused', () => {
@@ -112,6 +186,9 @@ describe('plain MessagePack', () => {
     expect(() => decode(nested(16, '91'))).not.toThrow();
     expect(() => decode(nested(17, '91'))).toThrow(refused);
     expect(() => decode(nested(17, '81a161'))).toThrow(refused);
+    // The innermost may be empty, and counts as well.
+    expect(() => decode(fromHex(`${'91'.repeat(15)}90`))).not.toThrow();
+    for (const empty of ['90', '80']) expect(() => decode(fromHex(`${'91'.repeat(16)}${empty}`))).toThrow(refused);
     expect(() => decode(nested(1_000_000, '91'))).toThrow(refused);
   });
 
