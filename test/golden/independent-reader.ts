@@ -140,6 +140,7 @@ class LocationPart {
       this.#packs.push(packKey(session, this.#bytes.toString('hex', this.#at + 8, this.#at + 24)));
       this.#at += 24;
     }
+    insist(new Set(this.#packs).size === this.#packs.length, 'each pack is named once');
   }
 
   u16(): number {
@@ -267,7 +268,8 @@ class Reader {
     const end = 20 + Buffer.from(object).readUInt32LE(16);
     insist(end <= 960 && object.subarray(end, 960).every((byte) => byte === 0), 'the length of format');
     const format = fieldsOf(unpackr.unpack(object.subarray(20, end)));
-    insist(format.version === 1 && format.minReader === 1, 'a repository');
+    insist(format.minReader === 1 && intOf(format.version) >= 1, 'a version that is known here');
+    insist(listOf(format.readerFeatures).length === 0, 'no feature of readers is known here');
     insist(format.mode === 'shared' || format.mode === 'single-writer', 'a mode');
     this.#isShared = format.mode === 'shared';
     this.#repositoryId = bytesOf(format.repositoryId, 16);
@@ -350,7 +352,7 @@ class Reader {
   }
 
   #openRecord(kind: number, id: Uint8Array, codec: number, rawLength: number, stored: Uint8Array): Buffer {
-    insist(rawLength <= (MOST_RAW[kind] as number), 'a raw length');
+    insist(rawLength >= 1 && rawLength <= (MOST_RAW[kind] as number), 'a raw length');
     let content = stored;
     if (this.#key !== undefined) {
       const length = Buffer.alloc(4);
@@ -392,6 +394,7 @@ class Reader {
         last = from;
         const pack = packKey(Number(raw.readBigUInt64LE(at + 4)), raw.toString('hex', at + 12, at + 28));
         const [offset, storedLength] = [raw.readUInt32LE(at + 28), raw.readUInt32LE(at + 32)];
+        insist(offset >= 8 ? from >= 8 : from === 0 && raw.length === 36, 'a row leads somewhere, or is the only one');
         rows.set(from, { pack, offset, storedLength, codec: 0, rawLength: 0 });
       }
       this.#tablesRead.set(location.pack, rows);

@@ -5,6 +5,9 @@ const keySlot = testsIn('test/repository/crypto/key-slot.test.ts');
 const keySlots = testsIn('test/repository/open/key-slots.test.ts');
 const fold = testsIn('test/repository/log/fold.test.ts');
 const hostileCheckpoints = testsIn('test/repository/log/hostile-checkpoints.test.ts');
+const features = testsIn('test/repository/open/features.test.ts');
+const eachOnce = testsIn('test/repository/format/each-once.test.ts');
+const otherMode = testsIn('test/repository/log/other-mode.test.ts');
 const createRepository = testsIn('test/repository/open/create-repository.test.ts');
 const logPosition = testsIn('test/repository/open/log-position.test.ts');
 const unlockRepository = testsIn('test/repository/crypto/unlock-repository.test.ts');
@@ -28,6 +31,24 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
       'a slot counts as whole by its checksum alone',
       { 'slot-is-signed': 'return undefined;' },
       keySlot('shows every byte that somebody changed'),
+    ],
+  ),
+  ...without('145', [
+    'a repository is read by a program that does not know what it must know for that',
+    { 'reader-knows-the-features': '' },
+    features('a reader feature that is not known here'),
+  ]),
+  ...without(
+    '146',
+    [
+      'a list of an entry may name one thing twice',
+      { 'each-is-named-once': '' },
+      eachOnce('an array of an entry names each thing once'),
+    ],
+    [
+      'a log of the other mode is taken for an empty one',
+      { 'mode-is-that-of-the-log': '' },
+      otherMode('is refused, and not taken for an empty one'),
     ],
   ),
   ...without('037', [

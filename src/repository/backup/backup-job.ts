@@ -45,11 +45,11 @@ export interface BackupProgress extends Progress {
 
 /** Options of one backup. @public */
 export interface BackupOptions extends ProgressOptions<BackupProgress> {
-  /** The name of the volume in the repository, not empty. Backups under one name form one series. */
+  /** The name of the volume in the repository, 1 to 1,024 bytes of UTF-8. Backups under one name form one series. */
   volume: string;
   /** The id of the backup to build on; `'none'` for a full backup. @defaultValue the latest backup of the volume */
   base?: string | 'none' | undefined;
-  /** Text that is stored with the backup: at most 64 KiB, names and values together. */
+  /** Text that is stored with the backup: at most 64 KiB of UTF-8, names and values together. */
   metadata?: Readonly<Record<string, string>> | undefined;
   /** A limit for the requests of this backup: it fails with `BUDGET_EXCEEDED` before it would exceed one. */
   budget?: RequestBudget | undefined;

@@ -15,6 +15,7 @@ import { checkBudget } from '../../targets/decorators/request-meter.ts';
 import { CopyOnWriteVolume, isVolume } from '../../volume/copy-on-write-volume.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 import { backupPlain, checkMetadata } from '../format/backup-codec.ts';
+import { isTextWithin, MAX_TEXT } from '../format/decode-values.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { BackupRecord } from '../format/log-entry.ts';
 import { MAX_RUNS } from '../format/map-descriptor.ts';
@@ -34,7 +35,6 @@ export interface FrozenRequest {
   readonly snapshot: VolumeSnapshot;
 }
 
-const MAX_NAME_CHARACTERS = 1024;
 /** The most volumes of one `open` entry: `docs/FORMAT.md`, section 8. */
 const MAX_PARTS = 16_384;
 
@@ -73,8 +73,8 @@ export function checkBackupOptions(options: BackupOptions): void {
   optionsArgument('options', options, BACKUP_OPTIONS);
   const { volume, base, metadata, budget, sampleBlocks, takeOver, outageMs, onProgress, signal } = options ?? {};
   textArgument('volume', volume);
-  if (volume.length > MAX_NAME_CHARACTERS || !volume.isWellFormed()) {
-    throw new TypeError(`volume must be well-formed text of at most ${MAX_NAME_CHARACTERS} characters`);
+  if (!isTextWithin(volume, MAX_TEXT)) {
+    throw new TypeError(`volume must be well-formed text of at most ${MAX_TEXT} bytes of UTF-8`);
   }
   if (base !== undefined) textArgument('base', base);
   if (metadata !== undefined) checkMetadata(metadata);

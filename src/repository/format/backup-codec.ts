@@ -7,7 +7,7 @@ import { decodeDescriptor, encodeDescriptor } from './map-descriptor-codec.ts';
 
 /** A backup as a MessagePack map, in its commit entry and in checkpoints: `docs/FORMAT.md`, sections 8 and 9. */
 
-/** Most characters of all names and values of a backup's metadata. */
+/** The most bytes of UTF-8 that all names and values of a backup's metadata may have together. */
 export const MAX_METADATA = 65_536;
 
 /** What a host gives as metadata. @throws TypeError; `LIMIT_EXCEEDED` */
@@ -17,12 +17,12 @@ export function checkMetadata(metadata: unknown): void {
     if (typeof value !== 'string' || !value.isWellFormed() || !name.isWellFormed() || name === '__proto__') {
       throw new TypeError(`metadata.${name} must be a well-formed string`);
     }
-    length += name.length + value.length;
+    length += Buffer.byteLength(name) + Buffer.byteLength(value);
   }
   if (length > MAX_METADATA) {
     throw new BackupError(
       'LIMIT_EXCEEDED',
-      `the metadata has ${length} characters, and at most ${MAX_METADATA} can be stored`,
+      `the metadata has ${length} bytes of UTF-8, and at most ${MAX_METADATA} can be stored`,
     );
   }
 }
@@ -32,7 +32,7 @@ export function backupPlain(backup: BackupRecord): Record<string, unknown> {
   for (const [name, value] of Object.entries(metadata)) {
     wellFormed(name, "a name in a backup's metadata");
     wellFormed(value, "a value in a backup's metadata");
-    // msgpackr renames it when it decodes: a reader would see another name.
+    // No decoder takes this key.
     if (name === '__proto__') throw logCorrupt('no metadata may be called __proto__');
   }
   return {
@@ -100,7 +100,8 @@ function holdOf(value: unknown): BackupHold {
 function metadataOf(value: unknown): Record<string, string> {
   let length = 0;
   const entries = Object.entries(logValue.map(value, "a backup's metadata")).map(([name, text]): [string, string] => {
-    length += name.length + logValue.text(text, "a value in a backup's metadata", 0, MAX_METADATA).length;
+    length += Buffer.byteLength(name);
+    length += Buffer.byteLength(logValue.text(text, "a value in a backup's metadata", 0, MAX_METADATA));
     return [name, text as string];
   });
   if (length > MAX_METADATA) throw logCorrupt("a backup's metadata is too long");

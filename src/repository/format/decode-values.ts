@@ -19,8 +19,10 @@ export function madeByNewer(what: string): BackupError {
   return new BackupError('REPOSITORY_UNSUPPORTED', message);
 }
 
-/** Longest name or other short text, in UTF-16 units. */
+/** Longest name or other short text, in bytes of UTF-8. */
 export const MAX_TEXT = 1024;
+/** A UTF-16 unit takes at most so many bytes of UTF-8. */
+const BYTES_OF_UNIT = 3;
 /** The latest time that a `Date` can hold, in milliseconds since 1970. */
 export const MAX_TIME = 8.64e15;
 /** Items of a few fields each that are read in less than a millisecond. */
@@ -100,9 +102,10 @@ export class ValueCheck {
     return value === 0 ? 0 : value; // A float may be the negative zero.
   }
 
+  /** @param min - bytes of UTF-8. @param max - the same */
   text(value: unknown, what: string, min = 0, max: number = MAX_TEXT): string {
-    if (typeof value !== 'string' || value.length < min || value.length > max || !value.isWellFormed()) {
-      throw this.corrupt(`${what} is not a text of ${min} to ${max} characters`);
+    if (typeof value !== 'string' || value.length < min || !isTextWithin(value, max)) {
+      throw this.corrupt(`${what} is not a text of ${min} to ${max} bytes`);
     }
     return value;
   }
@@ -144,7 +147,7 @@ export class ValueCheck {
   location(value: unknown, what: string): Location {
     const [session, random, at, stored, codecNumber, raw] = this.tuple(value, 6, 'a location');
     const location = {
-      pack: { session: this.int(session, "a location's session"), random: this.hexId(random, "a location's pack") },
+      pack: { session: this.seq(session, "a location's session"), random: this.hexId(random, "a location's pack") },
       offset: this.int(at, "a location's offset"),
       storedLength: this.int(stored, "a location's stored length"),
       codec: this.int(codecNumber, "a location's codec", 0, 1) as Codec,
@@ -158,6 +161,12 @@ export class ValueCheck {
 
 /** Checks of what a log object holds. */
 export const logValue = new ValueCheck(logCorrupt);
+
+/** Whether a text is well-formed and has at most so many bytes of UTF-8, which is how long texts are wherever they are stored. */
+export function isTextWithin(text: string, maxBytes: number): boolean {
+  if (!text.isWellFormed()) return false;
+  return text.length * BYTES_OF_UNIT <= maxBytes || Buffer.byteLength(text) <= maxBytes;
+}
 
 /** The version of what follows: this program knows the first. @throws `LOG_CORRUPT`, `REPOSITORY_UNSUPPORTED` */
 export function checkVersion(value: unknown, what: string): void {

@@ -13,6 +13,8 @@ import {
   wellFormed,
 } from './decode-values.ts';
 import type { CommittedPack, LogFact, PackTable, Relocation } from './log-entry.ts';
+import { packKey } from './object-keys.ts';
+import type { PackName } from './record.ts';
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
 
@@ -81,20 +83,17 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
         session: logValue.seq(fields.session, 'the session'),
         backups: yield* logValue.longList(fields.backups, 'backups', backupOf, 1),
         packs: yield* logValue.longList(fields.packs, 'packs', committedOf),
-        packTables: yield* logValue.longList(fields.packTables, 'tables of packs', tableOf),
+        packTables: yield* eachOnce(fields.packTables, 'tables of packs', tableOf, ({ id }) => hexOf(id)),
       };
     case 'abort':
       return { type, session: logValue.seq(fields.session, 'the session') };
     case 'forget':
     case 'release':
-      return {
-        type,
-        backups: yield* logValue.longList(fields.backups, 'backups', (id) => logValue.hexId(id, "a backup's id")),
-      };
+      return { type, backups: yield* idsIn(fields.backups) };
     case 'hold':
       return {
         type,
-        backups: yield* logValue.longList(fields.backups, 'backups', (id) => logValue.hexId(id, "a backup's id")),
+        backups: yield* idsIn(fields.backups),
         reason: logValue.optional(fields.reason, (reason) => logValue.text(reason, 'the reason of a hold', 1)),
       };
     case 'collect':
@@ -102,11 +101,11 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
         type,
         session: logValue.optional(fields.session, (session) => logValue.seq(session, 'the session')),
         newPacks: yield* logValue.longList(fields.newPacks, 'new packs', committedOf),
-        packs: yield* logValue.longList(fields.packs, 'packs', (pack) => logValue.pack(pack)),
+        packs: yield* packsIn(fields.packs),
         sessions: yield* sessionsIn(fields.sessions),
         fence: yield* sessionsIn(fields.fence),
-        relocate: yield* logValue.longList(fields.relocate, 'relocations', relocationOf),
-        gonePacks: yield* logValue.longList(fields.gonePacks, 'packs that are gone', (pack) => logValue.pack(pack)),
+        relocate: yield* eachOnce(fields.relocate, 'relocations', relocationOf, ({ pack }) => packKey(pack)),
+        gonePacks: yield* packsIn(fields.gonePacks),
         goneSessions: yield* sessionsIn(fields.goneSessions),
         redated: yield* sessionsIn(fields.redated ?? []),
       };
@@ -115,8 +114,8 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
     case 'config':
       return {
         type,
-        quarantine: yield* logValue.longList(fields.quarantine, 'packs', (pack) => logValue.pack(pack)),
-        release: yield* logValue.longList(fields.release, 'packs', (pack) => logValue.pack(pack)),
+        quarantine: yield* packsIn(fields.quarantine),
+        release: yield* packsIn(fields.release),
       };
   }
   if (typeof type !== 'string') throw logCorrupt('an entry has no type');
@@ -158,13 +157,36 @@ export function sessionsOf(value: unknown): number[] {
 
 /** As {@link sessionsOf}, of a collection: any number of them. */
 export function* sessionsIn(value: unknown): Steps<number[]> {
-  const named = new Set<number>();
-  return yield* logValue.longList(value, 'sessions', (item) => {
-    const session = sessionOf(item);
-    if (named.has(session)) throw logCorrupt('a session is named twice');
-    named.add(session);
-    return session;
+  return yield* eachOnce(value, 'sessions', sessionOf, (session) => session);
+}
+
+function* idsIn(value: unknown): Steps<string[]> {
+  const idOf = (id: unknown) => logValue.hexId(id, "a backup's id");
+  return yield* eachOnce(value, 'backups', idOf, (id) => id);
+}
+
+function* packsIn(value: unknown): Steps<PackName[]> {
+  return yield* eachOnce(value, 'packs', (pack) => logValue.pack(pack), packKey);
+}
+
+/** Items of an array that names each of them once. */
+function* eachOnce<T>(
+  value: unknown,
+  what: string,
+  read: (item: unknown) => T,
+  keyOf: (item: T) => string | number,
+): Steps<T[]> {
+  const named = new Set<string | number>();
+  return yield* logValue.longList(value, what, (item) => {
+    const found = read(item);
+    // @mutation each-is-named-once
+    if (named.size === named.add(keyOf(found)).size) throw logCorrupt(`one of its ${what} is named twice`);
+    return found;
   });
+}
+
+function hexOf(id: Uint8Array): string {
+  return Buffer.from(id).toString('hex');
 }
 
 function sessionOf(value: unknown): number {
@@ -211,7 +233,9 @@ function committedOf(value: unknown): CommittedPack {
 }
 
 export function slotsOf(value: unknown): string[] {
-  return logValue.list(value, 'key slots', slotOf, MAX_NAMED);
+  const slots = logValue.list(value, 'key slots', slotOf, MAX_NAMED);
+  if (new Set(slots).size !== slots.length) throw logCorrupt('a key slot is named twice');
+  return slots;
 }
 
 export function slotOf(value: unknown): string {

@@ -22,6 +22,8 @@ export interface FormatFields {
   readonly minWriter: number;
   /** A program that does not know one of them must not write. */
   readonly features: readonly string[];
+  /** A program that does not know one of them must not read either. */
+  readonly readerFeatures: readonly string[];
   /** 16 random bytes. */
   readonly repositoryId: Uint8Array;
   /** `cipher` is `aes-256-gcm` and `hash` is `hmac-sha256`, or `none` and `sha256`. */
@@ -52,8 +54,10 @@ export const FORMAT_VERSION = 1;
 export const DEFAULT_FAN_OUT = 128;
 /** Exactly so many bytes has the object, so that a reader fetches no more of it, however much a stranger has put there. */
 export const FORMAT_BYTES = 1024;
-/** Names of features that this library knows. */
+/** Names of `features` that this library knows. */
 const KNOWN_FEATURES: readonly string[] = [];
+/** Names of `readerFeatures` that it knows. */
+const KNOWN_READER_FEATURES: readonly string[] = [];
 
 const MAGIC = new TextEncoder().encode('cow-cloud-backup');
 const BODY_AT = MAGIC.length + 4;
@@ -71,6 +75,7 @@ export function encodeFormat(format: FormatFields): RepositoryFormat {
     minReader: format.minReader,
     minWriter: format.minWriter,
     features: format.features,
+    readerFeatures: format.readerFeatures,
     repositoryId: format.repositoryId,
     hash: format.encrypted ? 'hmac-sha256' : 'sha256',
     cipher: format.encrypted ? 'aes-256-gcm' : 'none',
@@ -141,11 +146,14 @@ export function isSignedFormat(
 export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
   if (body.length > MAX_BODY_BYTES) throw damaged('it is larger than it may be');
   const fields = check.map(decodeMsgpack(body, 'REPOSITORY_CORRUPT'), 'its body');
-  const version = check.int(fields.version, 'its version', 1);
-  const minReader = check.int(fields.minReader, 'its minReader', 1, version);
-  const minWriter = check.int(fields.minWriter, 'its minWriter', 1, version);
-  // Before any other field: a later version may give them other meanings.
+  // Before any other field, because a later version may give them other meanings.
+  const minReader = check.int(fields.minReader, 'its minReader', 1);
   if (minReader > FORMAT_VERSION) throw unsupported('read', `format version ${minReader}`);
+  const readerFeatures = featuresIn(fields.readerFeatures, 'its list of readerFeatures');
+  // @mutation reader-knows-the-features
+  refuseUnknown('read', readerFeatures, KNOWN_READER_FEATURES);
+  const version = check.int(fields.version, 'its version', minReader);
+  const minWriter = check.int(fields.minWriter, 'its minWriter', 1, version);
   const encrypted = check.choice(fields.cipher, 'its cipher', ['none', 'aes-256-gcm']) === 'aes-256-gcm';
   if (check.choice(fields.hash, 'its hash', ['sha256', 'hmac-sha256']) !== (encrypted ? 'hmac-sha256' : 'sha256')) {
     throw damaged('its hash does not go with its cipher');
@@ -158,7 +166,8 @@ export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
     version,
     minReader,
     minWriter,
-    features: check.list(fields.features, 'its list of features', (name) => check.text(name, 'a feature')),
+    features: featuresIn(fields.features, 'its list of features'),
+    readerFeatures,
     repositoryId: check.bytes(fields.repositoryId, 'its repositoryId', REPOSITORY_ID_BYTES),
     encrypted,
     fanOut,
@@ -171,8 +180,16 @@ export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
 /** @throws `REPOSITORY_UNSUPPORTED` where this library may read the repository but not write to it */
 export function checkWritable({ minWriter, features }: FormatFields): void {
   if (minWriter > FORMAT_VERSION) throw unsupported('write to', `format version ${minWriter}`);
-  const unknown = features.filter((feature) => !KNOWN_FEATURES.includes(feature));
-  if (unknown.length > 0) throw unsupported('write to', `the feature ${JSON.stringify(unknown[0]?.slice(0, 64))}`);
+  refuseUnknown('write to', features, KNOWN_FEATURES);
+}
+
+function featuresIn(value: unknown, what: string): string[] {
+  return check.list(value, what, (name) => check.text(name, 'a feature', 1));
+}
+
+function refuseUnknown(action: string, features: readonly string[], known: readonly string[]): void {
+  const unknown = features.find((feature) => !known.includes(feature));
+  if (unknown !== undefined) throw unsupported(action, `the feature ${JSON.stringify(unknown.slice(0, 64))}`);
 }
 
 function macKeyOf(format: FormatFields, repositoryKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> | undefined {
@@ -181,7 +198,8 @@ function macKeyOf(format: FormatFields, repositoryKey: Uint8Array | undefined): 
 }
 
 function unsupported(action: string, needed: string): BackupError {
-  return new BackupError('REPOSITORY_UNSUPPORTED', `to ${action} this repository a program must know ${needed}`);
+  const message = `to ${action} this repository a program must know ${needed}: update this library`;
+  return new BackupError('REPOSITORY_UNSUPPORTED', message);
 }
 
 export type SignedLabel = 'cow1 format' | 'cow1 key slot';

@@ -3,7 +3,8 @@ import { corruptError } from '../../common/errors.ts';
 import { joinInSteps } from '../../common/long-bytes.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { packKey } from './object-keys.ts';
-import { Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
+import { type Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
+import { locationFault } from './record-parts.ts';
 
 /** A pack's footer, which lists its records: `docs/FORMAT.md`, section 5. */
 
@@ -116,7 +117,8 @@ export function* openingFooter(
       hint: Number(raw.readBigUInt64LE(at + 40)),
     };
     const most = MAX_RAW_LENGTH[row.kind] as number | undefined;
-    if (most === undefined || row.rawLength > most || (row.codec !== Codec.raw && row.codec !== Codec.zstd)) {
+    const fault = locationFault(row.offset, row.storedLength, row.codec, row.rawLength);
+    if (most === undefined || row.rawLength > most || fault !== undefined) {
       throw corrupt('its footer has a row that is not valid');
     }
     rows.push(row);

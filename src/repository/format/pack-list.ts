@@ -1,14 +1,13 @@
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
-import { packKey } from './object-keys.ts';
+import { MAX_SEQ, packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 import { mapCorrupt } from './record-parts.ts';
 
 /**
- * The packs that a record's location part names: u16 number of packs, then u64 session and 16 random bytes for each, in
- * the order in which the rest first refers to them.
+ * The packs that a record's location part names: u16 number of packs, then u64 session and 16 random bytes for each, each
+ * once, in the order in which the rest first refers to them.
  */
 export const PACK_NAME_BYTES = 24;
-const MAX_SESSION_HIGH = 2 ** 21; // Sessions are integers up to 2^53 - 1.
 
 /** A list as it is in a record. A name is decoded when it is first asked for: most never are. */
 export class PackList {
@@ -29,18 +28,37 @@ export class PackList {
     this.byteLength = 2 + this.count * PACK_NAME_BYTES;
     if (at + this.byteLength > raw.length) throw mapCorrupt('more packs than there are bytes');
     for (let i = 0; i < this.count; i++) {
-      if (view.getUint32(this.#at + i * PACK_NAME_BYTES + 4, true) >= MAX_SESSION_HIGH)
-        throw mapCorrupt('no such session');
+      const session = this.#session(i);
+      if (session < 1 || session > MAX_SEQ) throw mapCorrupt('no such session');
     }
+    if (this.count > 1) this.#checkEachOnce();
+  }
+
+  /** Compares parts of the names first. Names are random, so equal parts are rare, and whole names are compared only then. */
+  #checkEachOnce(): void {
+    const parts = new Uint32Array(this.count);
+    for (let i = 0; i < this.count; i++) parts[i] = this.#view.getUint32(this.#at + i * PACK_NAME_BYTES + 8, true);
+    parts.sort();
+    if (!parts.some((part, index) => index > 0 && part === parts[index - 1])) return;
+    const bytes = Buffer.from(this.#raw.buffer, this.#raw.byteOffset + this.#at, this.count * PACK_NAME_BYTES);
+    const names = new Set<string>();
+    for (let at = 0; at < bytes.length; at += PACK_NAME_BYTES) {
+      names.add(bytes.toString('latin1', at, at + PACK_NAME_BYTES));
+    }
+    if (names.size !== this.count) throw mapCorrupt('a pack that is named twice');
+  }
+
+  #session(index: number): number {
+    const at = this.#at + index * PACK_NAME_BYTES;
+    return this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
   }
 
   name(index: number): PackName {
     const known = this.#names[index];
     if (known !== undefined) return known;
     const at = this.#at + index * PACK_NAME_BYTES;
-    const session = this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
     const random = Buffer.from(this.#raw.buffer, this.#raw.byteOffset + at + 8, 16).toString('hex');
-    const name: PackName = { session, random };
+    const name: PackName = { session: this.#session(index), random };
     this.#names[index] = name;
     return name;
   }

@@ -20,7 +20,7 @@ export const CHECK_BYTES = 4;
 /** A location in a location part: u16 index of the pack, u32 offset, u32 stored length | codec << 24. */
 export const LOCATION_BYTES = 10;
 /** The first record follows the pack's magic. */
-const FIRST_OFFSET = 8;
+export const FIRST_OFFSET = 8;
 const PACK_LIMIT = 2 ** 32;
 
 /** What is wrong with the numbers of a location, `undefined` where a record may be there. */
@@ -31,12 +31,18 @@ export function locationFault(
   rawLength: number,
 ): string | undefined {
   if (codec !== 0 && codec !== 1) return `unknown codec ${codec}`;
-  if (!(storedLength >= 1 && storedLength <= MAX_STORED_LENGTH)) return `no record is ${storedLength} bytes long`;
-  if (!(offset >= FIRST_OFFSET && offset + storedLength < PACK_LIMIT)) return `no record begins at offset ${offset}`;
+  if (!isPlace(offset, storedLength)) return `no record of ${storedLength} bytes begins at offset ${offset}`;
+  if (!(rawLength >= 1)) return 'no record is empty';
   // Compression is used only where it helps, so nothing is stored longer than it was.
   if (storedLength > rawLength + AEAD_BYTES) return `${storedLength} stored bytes for ${rawLength}`;
   if (codec === 0 && storedLength < rawLength) return `${storedLength} stored bytes for ${rawLength} uncompressed`;
   return undefined;
+}
+
+/** Whether a pack may have a record there. */
+export function isPlace(offset: number, storedLength: number): boolean {
+  const isLength = storedLength >= 1 && storedLength <= MAX_STORED_LENGTH;
+  return isLength && offset >= FIRST_OFFSET && offset + storedLength < PACK_LIMIT;
 }
 
 /** The last of the three numbers of a location. */

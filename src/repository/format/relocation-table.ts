@@ -1,6 +1,8 @@
 import { corruptError } from '../../common/errors.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { MAX_SEQ } from './object-keys.ts';
 import { MAX_RAW_LENGTH, type PackName, RecordKind } from './record.ts';
+import { FIRST_OFFSET, isPlace } from './record-parts.ts';
 
 /** Relocation tables (kind 6), which say where the records of a condemned pack are now: `docs/FORMAT.md`, section 8. */
 
@@ -17,7 +19,6 @@ export interface RelocationRow {
 const ROW_BYTES = 36;
 /** The most rows that a table has. */
 export const MAX_RELOCATION_ROWS = Math.floor(MAX_RAW_LENGTH[RecordKind.relocation] / ROW_BYTES);
-const MAX_SESSION = 2 ** 52;
 
 /** @param rows - ascending by offset, each offset once */
 export function* encodingRelocationTable(rows: readonly RelocationRow[]): Steps<Uint8Array<ArrayBuffer>> {
@@ -52,9 +53,7 @@ export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]
   let last = -1;
   for (let at = 0; at < raw.length; at += ROW_BYTES) {
     const row = rowAt(raw, view, at);
-    const { session } = row.to.pack;
-    const { storedLength } = row.to;
-    if (row.offset <= last || session < 1 || session >= MAX_SESSION || storedLength < 1 || storedLength >= 2 ** 24) {
+    if (row.offset <= last || !(leads(row) || isNowhere(row, raw))) {
       throw corrupt(`row ${rows.length} is not valid`);
     }
     last = row.offset;
@@ -62,6 +61,19 @@ export function* decodingRelocationTable(raw: Uint8Array): Steps<RelocationRow[]
     if (steps.isDue()) yield;
   }
   return rows;
+}
+
+function leads({ offset, to }: RelocationRow): boolean {
+  return offset >= FIRST_OFFSET && isSession(to.pack.session) && isPlace(to.offset, to.storedLength);
+}
+
+/** The only row of a table of which nothing is needed any more. */
+function isNowhere({ offset, to }: RelocationRow, raw: Uint8Array): boolean {
+  return offset === 0 && raw.length === ROW_BYTES && isSession(to.pack.session);
+}
+
+function isSession(session: number): boolean {
+  return session >= 1 && session <= MAX_SEQ;
 }
 
 /** Where a table leads from an old offset. @param raw - that {@link decodingRelocationTable} has accepted */

@@ -113,7 +113,7 @@ class StateDraft {
     yield* this.#reader.list((item) => {
       const value = read(item);
       this.#weigh(weightOf(value));
-      items.set(key(value), value);
+      putOnce(items, key(value), value);
     });
     return items;
   }
@@ -123,7 +123,7 @@ class StateDraft {
     yield* this.#reader.list((item) => {
       const [volume, id] = headOf(item);
       this.#weigh(WEIGHT.head + textWeight(volume));
-      heads.set(volume, id);
+      putOnce(heads, volume, id);
     });
     this.#fields.heads = heads;
   }
@@ -132,7 +132,7 @@ class StateDraft {
     const slots = new Set<string>();
     yield* this.#reader.list((item) => {
       this.#weigh(WEIGHT.slot);
-      slots.add(slotOf(item));
+      addOnce(slots, slotOf(item));
     });
     return slots;
   }
@@ -145,7 +145,7 @@ class StateDraft {
       const [session, packs, tables, dead] = logValue.tuple(item, 4, 'known packs');
       weigh(WEIGHT.known);
       weigh(WEIGHT.table * countOf(tables));
-      known.set(logValue.seq(session, "a pack's session"), {
+      putOnce(known, logValue.seq(session, "a pack's session"), {
         packs: yield* namesIn(packs),
         tables: yield* logValue.longList(tables, 'tables', tableOf),
         dead: yield* namesIn(dead),
@@ -165,10 +165,10 @@ class StateDraft {
       const hasTables = Array.isArray(item) && item.length === 5;
       const [number, time, packs, sessions, tables] = logValue.tuple(item, hasTables ? 5 : 4, 'a collection');
       const by = { seq: logValue.seq(number, 'a collection'), at: logValue.time(time, "a collection's time") };
-      yield* eachPack(packs, (pack) => condemned.set(packKey(pack), { pack, ...by }));
+      yield* eachPack(packs, (pack) => putOnce(condemned, packKey(pack), { pack, ...by }));
       weigh(WEIGHT.condemnedSession * countOf(sessions));
       weigh(WEIGHT.relocation * countOf(tables));
-      for (const session of yield* sessionsIn(sessions)) condemnedSessions.set(session, by);
+      for (const session of yield* sessionsIn(sessions)) putOnce(condemnedSessions, session, by);
       for (const table of hasTables ? yield* logValue.longList(tables, 'former relocations', relocationOf) : []) {
         const key = packKey(table.pack);
         const ofPack = former.get(key);
@@ -187,14 +187,14 @@ class StateDraft {
   *#quarantined(): Steps<Map<string, PackName>> {
     const packs = new Map<string, PackName>();
     yield* this.#reader.list((item) =>
-      this.#eachPackOf(item, WEIGHT.quarantined, (pack) => packs.set(packKey(pack), pack)),
+      this.#eachPackOf(item, WEIGHT.quarantined, (pack) => putOnce(packs, packKey(pack), pack)),
     );
     return packs;
   }
 
   *#namesIn(value: unknown): Steps<Set<string>> {
     const names = new Set<string>();
-    yield* this.#eachName(value, WEIGHT.name, (name) => names.add(name));
+    yield* this.#eachName(value, WEIGHT.name, (name) => addOnce(names, name));
     return names;
   }
 
@@ -218,6 +218,15 @@ class StateDraft {
       if (at % (NAMES_AT_ONCE * 16) === 0) yield;
     }
   }
+}
+
+/** Of two elements for one thing, readers might believe one or the other. */
+function putOnce<K, V>(items: Map<K, V>, key: K, value: V): void {
+  if (items.size === items.set(key, value).size) throw logCorrupt('a checkpoint has two elements for one thing');
+}
+
+function addOnce<T>(items: Set<T>, item: T): void {
+  if (items.size === items.add(item).size) throw logCorrupt('a checkpoint names one thing twice');
 }
 
 /** Elements of what is read as an array next. */

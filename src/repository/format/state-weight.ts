@@ -39,8 +39,9 @@ export function mostWeight(storedBytes: number): number {
   return Math.min(FREE_WEIGHT + WEIGHT_OF_BYTE * storedBytes, MAX_WEIGHT);
 }
 
-export function textWeight({ length }: string): number {
-  return 2 * length;
+/** In memory a character takes one byte or two, and never more than twice its bytes of UTF-8. */
+export function textWeight(text: string): number {
+  return 2 * Buffer.byteLength(text);
 }
 
 export function backupWeight({ volume, trackingId, descriptor, metadata, hold }: StoredBackup): number {

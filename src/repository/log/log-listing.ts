@@ -1,11 +1,15 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
+import { logCorrupt } from '../format/decode-values.ts';
 import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
-import { fetchCheckpoint, type LogSource, type NamedObject, truncated } from './log-source.ts';
+import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, truncated } from './log-source.ts';
 
 /** One page of an object store's listing holds as many. */
 const PAGE_KEYS = 1000;
+/** How many keys of the other mode are kept. */
+const OTHERS_KEPT = 8;
 
 /** An object with the key of an entry. Only reading it shows what it is. */
 export interface ListedEntry extends NamedObject {
@@ -26,7 +30,9 @@ export class LogListing {
   newest = 0;
   /** Numbers of the checkpoints, newest first. */
   readonly checkpoints: number[] = [];
-  /** The size of each of them. */
+  /** Objects with keys of entries of the other mode, the newest of them. They are not part of this log. */
+  readonly ofOtherMode: (NamedObject & { readonly seq: number })[] = [];
+  /** The size of each checkpoint. */
   readonly #checkpointBytes = new Map<number, number>();
   readonly #source: Pick<LogSource, 'target' | 'mode'>;
   /** By number, newest first. */
@@ -140,8 +146,10 @@ export class LogListing {
       this.#checkpointBytes.set(seq, size);
       return;
     }
-    // Keys of the other mode do not belong to this repository's log.
-    if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) return;
+    if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) {
+      if (this.ofOtherMode.length < OTHERS_KEPT) this.ofOtherMode.push({ key, size, seq });
+      return;
+    }
     const entries = this.#entries.get(seq) ?? [];
     entries.push({ key, size, tag: sha256 ?? modifiedAt?.toISOString() });
     this.#entries.set(seq, entries);
@@ -159,5 +167,29 @@ export async function checkNotAhead(source: LogSource, listing: LogListing, opti
   for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
     if ((await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options)) !== undefined) throw truncated(seq);
     listing.discardCheckpoint(seq);
+  }
+}
+
+/**
+ * Checks that an empty log is empty. If it has entries that are named as in the other mode, `format` is not the one that they
+ * were written by, and taking the log for empty would make garbage of every pack. An object that is no entry proves nothing.
+ *
+ * @throws `LOG_CORRUPT`, and what the target throws
+ */
+export async function checkMode(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
+  if (listing.newest > 0) return;
+  const mode = source.mode === 'shared' ? 'single-writer' : 'shared';
+  for (const { seq, ...named } of listing.ofOtherMode) {
+    const entry = await fetchEntry({ ...source, mode }, seq, named, options).catch((error: unknown) => {
+      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+      return undefined;
+    });
+    // @mutation mode-is-that-of-the-log
+    if (entry !== undefined) {
+      const what = `${named.key} is an entry of a repository in ${mode} mode`;
+      throw logCorrupt(
+        `${what}, and the object \`format\` says ${source.mode}: restore \`format\` from a copy of the store`,
+      );
+    }
   }
 }

@@ -8,7 +8,7 @@ import type { LogEntry } from '../format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
-import { checkNotAhead, LogListing } from './log-listing.ts';
+import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
 import {
   fetchCheckpoint,
   forked,
@@ -184,6 +184,7 @@ async function soundListing(source: LogSource, options: OpenLogOptions): Promise
   let listing = options.listing ?? (await LogListing.read(source, { signal }));
   // An entry and its checkpoint may have arrived while the listing was read, which may then show only the checkpoint.
   for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, { signal });
+  await checkMode(source, listing, { signal });
   await checkNotAhead(source, listing, { signal });
   return listing;
 }
@@ -280,6 +281,7 @@ export async function readWholeLog(source: LogSource, options: AbortOptions = {}
   checkSizes(listing);
   const fork = await lowestFork(source, listing, new Set(), options);
   if (fork !== undefined) throw forked(fork);
+  await checkMode(source, listing, options);
   await checkNotAhead(source, listing, options);
   const { newest } = listing;
   if (newest === 0) return { entries: [], listing };

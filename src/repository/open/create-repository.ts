@@ -61,6 +61,7 @@ export async function createRepository(
     minReader: FORMAT_VERSION,
     minWriter: FORMAT_VERSION,
     features: [],
+    readerFeatures: [],
     fanOut,
     mode: singleWriter ? 'single-writer' : 'shared',
   } as const;

@@ -262,10 +262,9 @@ export class Relocations {
     const look = (table: RelocationTable) => {
       const missing: T[] = [];
       for (const each of left) {
-        const { location } = each;
-        const to = this.#isStrict ? table.locate(location) : table.find(location.offset);
+        const to = table.locate(each.location);
         if (to === undefined) missing.push(each);
-        else located.push({ wanted: each, pack: to.pack, offset: to.offset, storedLength: location.storedLength });
+        else located.push({ wanted: each, pack: to.pack, offset: to.offset, storedLength: to.storedLength });
       }
       left = missing;
     };

@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { described, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
-import { MAX_TEXT } from '../format/decode-values.ts';
+import { isTextWithin, MAX_TEXT } from '../format/decode-values.ts';
 import { decideForget, decideHold, decideRelease } from '../log/entries/backups.ts';
 
 /** Forgets backups, and holds them. Each call is one log entry for all of its backups, or none. */
@@ -12,7 +12,7 @@ export interface ForgetOptions extends AbortOptions {}
 
 /** Options of `BackupRepository.hold`. @public */
 export interface HoldOptions extends AbortOptions {
-  /** The reason, as text for people: at most 1,024 characters. It is shown to all who list the backups. */
+  /** The reason, as text for people: at most 1,024 bytes of UTF-8. It is shown to all who list the backups. */
   readonly reason?: string | undefined;
 }
 
@@ -34,8 +34,8 @@ export async function holdBackups(
   options: HoldOptions = {},
 ): Promise<void> {
   const { reason, signal } = optionsArgument('options', options, { reason: true, signal: true });
-  if (reason !== undefined && (textArgument('reason', reason).length > MAX_TEXT || !reason.isWellFormed())) {
-    throw new TypeError(`reason must be a well-formed string of at most ${MAX_TEXT} characters`);
+  if (reason !== undefined && !isTextWithin(textArgument('reason', reason), MAX_TEXT)) {
+    throw new TypeError(`reason must be a well-formed string of at most ${MAX_TEXT} bytes of UTF-8`);
   }
   const wanted = checkCall(context, ids, signal);
   if (wanted.length > 0) await context.log.append((state) => decideHold(state, wanted, reason), { signal });

@@ -67,18 +67,18 @@ describe('a group', () => {
 
   test('whose commit would not fit into an entry is refused before anything is frozen', async () => {
     const repository = await createIn(new MemoryTarget());
-    const volumes = await Promise.all(Array.from({ length: 43 }, () => openVolume(2)));
-    // 64 KiB of text of three bytes a character each, and an entry of 8 MiB.
+    const volumes = await Promise.all(Array.from({ length: 128 }, () => openVolume(2)));
+    // 64 KiB of text each, as bytes of UTF-8, and an entry of 8 MiB.
     const parts = (count: number) =>
       volumes.slice(0, count).map(({ volume }, index) => {
-        return { source: volume, volume: `disk ${index}`, metadata: { note: '€'.repeat(65_500) } };
+        return { source: volume, volume: `disk ${index}`, metadata: { note: '€'.repeat(21_833) } };
       });
-    const error = await errorOf(repository.startGroup(parts(43)), 'LIMIT_EXCEEDED');
-    expect(error.message).toMatch(/^the commit of these 43 backups may take 8\d+ bytes/);
+    const error = await errorOf(repository.startGroup(parts(128)), 'LIMIT_EXCEEDED');
+    expect(error.message).toMatch(/^the commit of these 128 backups may take 8\d+ bytes/);
     for (const { volume } of volumes) expect(volume.snapshots).toEqual([]);
-    const group = await repository.startGroup(parts(41));
+    const group = await repository.startGroup(parts(120));
     for (const job of group.jobs) job.sweep();
-    expect(await group.done).toHaveLength(41);
+    expect(await group.done).toHaveLength(120);
   });
 });
 

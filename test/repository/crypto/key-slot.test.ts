@@ -28,6 +28,7 @@ const format = encodeFormat({
   minReader: 1,
   minWriter: 1,
   features: [],
+  readerFeatures: [],
   repositoryId,
   encrypted: true,
   fanOut: 128,

@@ -14,7 +14,16 @@ const key = randomBytes(32);
 const repositoryId = Uint8Array.from(randomBytes(16));
 const formatOf = (id: Uint8Array) =>
   encodeFormat({
-    ...{ version: 1, minReader: 1, minWriter: 1, features: [], repositoryId: id, encrypted: true, fanOut: 128 },
+    ...{
+      version: 1,
+      minReader: 1,
+      minWriter: 1,
+      features: [],
+      readerFeatures: [],
+      repositoryId: id,
+      encrypted: true,
+      fanOut: 128,
+    },
     ...{ mode: 'shared', keySlot: undefined },
   });
 const ours: Unlock = { key: randomBytes(32) };

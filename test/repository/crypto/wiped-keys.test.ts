@@ -101,7 +101,15 @@ describe('what a slot is opened with', () => {
   const repositoryId = Uint8Array.from(randomBytes(16));
   const slot = '0123456789abcdef';
   const name = { repositoryId, slot };
-  const fields = { version: 1, minReader: 1, minWriter: 1, features: [], fanOut: 128, mode: 'shared' } as const;
+  const fields = {
+    version: 1,
+    minReader: 1,
+    minWriter: 1,
+    features: [],
+    readerFeatures: [],
+    fanOut: 128,
+    mode: 'shared',
+  } as const;
   const format = encodeFormat({ ...fields, repositoryId, encrypted: true, keySlot: slot });
   const unlock = checkUnlock({ passphrase: 'open sesame' });
   const make = () => makeKeySlot(key, unlock, { format, slot }, {}, { n: 2, r: 1, p: 1 });

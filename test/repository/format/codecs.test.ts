@@ -201,7 +201,7 @@ test('a tail is as long as it may be, in entries and in bytes', () => {
   const long = tail.map((one) => ({
     ...one,
     type: 'keys' as const,
-    added: Array(3000).fill('0123456789abcdef'),
+    added: Array.from({ length: 3000 }, (_, index) => index.toString(16).padStart(16, '0')),
     removed: [],
   }));
   const large = commit(

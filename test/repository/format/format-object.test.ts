@@ -22,6 +22,7 @@ const encrypted: FormatFields = {
   minReader: 1,
   minWriter: 1,
   features: [],
+  readerFeatures: [],
   repositoryId: Uint8Array.from(randomBytes(16)),
   encrypted: true,
   fanOut: 128,
@@ -69,10 +70,13 @@ test('nothing is encoded that would not be read', () => {
     { fanOut: 12 },
     { keySlot: 'x' },
     { repositoryId: new Uint8Array(15) },
-    { minReader: 2 },
+    { minWriter: 2 },
     long,
   ]) {
     expect(() => encodeFormat({ ...encrypted, ...wrong })).toThrow(withCode('REPOSITORY_CORRUPT'));
+  }
+  for (const newer of [{ minReader: 2 }, { readerFeatures: ['dictionaries'] }]) {
+    expect(() => encodeFormat({ ...encrypted, ...newer })).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
   }
 });
 
@@ -81,10 +85,17 @@ describe('a damaged one', () => {
     { version: 0 },
     { version: '1' },
     { minReader: 0 },
-    { minReader: 2 }, // More than the version that it is.
-    { minWriter: 2 },
+    { minReader: null },
+    { minReader: 1.5 },
+    { minWriter: 2 }, // More than the version that it is.
+    { minWriter: 0 },
     { features: 'none' },
     { features: [1] },
+    { features: null },
+    { features: [''] },
+    { readerFeatures: 'none' },
+    { readerFeatures: [1] },
+    { readerFeatures: null }, // It is there from the first version on: none could be left out without notice.
     { repositoryId: new Uint8Array(15) },
     { repositoryId: 'sixteen letters.' },
     { hash: 'sha256' }, // Not with encryption.
@@ -191,9 +202,20 @@ describe('one of a later version', () => {
     }
   });
 
-  test('is refused where it asks for a newer reader, before its other fields are judged', () => {
-    const bytes = changed({ version: 2, minReader: 2, hash: 'blake3', fanOut: 1 });
-    expect(() => decodeFormatBody(bytes)).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
+  test.each([
+    { version: 2, minReader: 2, hash: 'blake3', fanOut: 1 },
+    { version: null, minReader: 2, minWriter: 'x', features: 7, readerFeatures: 'all', repositoryId: null },
+    { minReader: 2 },
+    { readerFeatures: ['dictionaries'] },
+    { version: 'two', minWriter: null, features: null, readerFeatures: ['dictionaries'], cipher: 'rot13' },
+  ])('is refused where it asks for a newer reader, before its other fields are judged: %o', (changes) => {
+    expect(() => decodeFormatBody(changed(changes))).toThrow(withCode('REPOSITORY_UNSUPPORTED'));
+  });
+
+  test('is refused by the name of the feature that a reader must know', () => {
+    const bytes = changed({ readerFeatures: ['dictionaries'] });
+    expect(() => decodeFormatBody(bytes)).toThrow(/to read .* the feature "dictionaries": update this library/);
+    expect(decodeFormatBody(changed({ features: ['dictionaries'] })).features).toEqual(['dictionaries']);
   });
 });
 

@@ -76,7 +76,7 @@ test.each([
   ['plain', 'sha256', 'none', null],
 ])('format, %s', (name, hash, cipher, keySlot) => {
   const body = vector(`format, ${name}`);
-  const fields = { version: 1, minReader: 1, minWriter: 1, features: [], repositoryId };
+  const fields = { version: 1, minReader: 1, minWriter: 1, features: [], readerFeatures: [], repositoryId };
   expect(readMap(body)).toEqual({ ...fields, hash, cipher, fanOut: 128, mode: 'shared', keySlot });
   const encrypted = cipher !== 'none';
   const object = encrypted ? formatText(body, key, repositoryId) : formatText(body);
@@ -90,6 +90,7 @@ test.each([
     minReader: 1,
     minWriter: 1,
     features: [],
+    readerFeatures: [],
     repositoryId: Uint8Array.from(repositoryId),
     encrypted,
     fanOut: 128,

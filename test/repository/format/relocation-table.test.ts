@@ -41,11 +41,16 @@ test('gives back what went in, and finds each row and nothing else', () => {
 
 test('holds numbers up to their limits', () => {
   const most = row(2 ** 32 - 1, {
-    pack: { session: 2 ** 52 - 1, random: 'f'.repeat(32) },
-    offset: 2 ** 32 - 1,
+    pack: { session: 2 ** 52 - 2, random: 'f'.repeat(32) },
+    offset: 2 ** 32 - 2 ** 24,
     storedLength: 2 ** 24 - 1,
   });
-  expect(decodeRelocationTable(encodeRelocationTable([row(0), most]))[1]).toEqual(most);
+  expect(decodeRelocationTable(encodeRelocationTable([row(8), most]))[1]).toEqual(most);
+});
+
+test('has one row, of offset 0, where nothing is needed', () => {
+  const nowhere = row(0, { offset: 0, storedLength: 1 });
+  expect(decodeRelocationTable(encodeRelocationTable([nowhere]))).toEqual([nowhere]);
 });
 
 describe('is refused', () => {
@@ -56,6 +61,11 @@ describe('is refused', () => {
     ['with a row twice', (raw) => Buffer.concat([raw, raw.subarray(36)])],
     ['in another order', (raw) => Buffer.concat([raw.subarray(36), raw.subarray(0, 36)])],
     ['of session 0', (raw) => raw.fill(0, 4, 12)],
+    ['of session 2^52 - 1', (raw) => raw.fill(255, 4, 10).fill(15, 10, 11).fill(0, 11, 12)],
+    ['with a row of offset 0 beside another', (raw) => raw.fill(0, 0, 4)],
+    ['of an old place in the head of a pack', (raw) => raw.fill(0, 0, 4).fill(7, 0, 1)],
+    ['of a new place in the head of a pack', (raw) => raw.fill(0, 28, 32).fill(7, 28, 29)],
+    ['of a new place at the end of the largest pack', (raw) => raw.fill(255, 28, 32)],
     ['of a session that is too large', (raw) => raw.fill(255, 4, 12)],
     ['of an empty record', (raw) => raw.fill(0, 32, 36)],
     ['of a record that is too long', (raw) => raw.fill(1, 32, 36)],

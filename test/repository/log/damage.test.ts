@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { encodeMsgpack } from '../../../src/common/msgpack.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { sealObject } from '../../../src/repository/format/log-object.ts';
+import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { openLog } from '../../../src/repository/log/open-log.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
@@ -66,6 +66,34 @@ KEYS('the newest entry of a %s log', (_name, logKey) => {
     expect(faulty.calls.map(({ subject }) => subject)).not.toContain(entryKey(901));
     await expect(reader.append(() => keysFact)).rejects.toEqual(corrupt);
     expect((await reader.catchUp()).seq).toBe(4);
+    // The remedy: none of them is an entry, so they may be deleted.
+    for (const seq of [5, 900, 901]) await target.delete(entryKey(seq));
+    const writer = await host(target, { logKey });
+    expect((await writer.append(() => keysFact))?.entry.seq).toBe(5);
+  });
+
+  test('has fields that are not known: nobody asks for them, and no tail repeats them', async () => {
+    const { target, writer } = await backupsOf(1, { logKey });
+    const { seq, hash } = writer.state;
+    const body = {
+      v: 1,
+      seq: seq + 1,
+      prev: hash,
+      id: new Uint8Array(16),
+      at: 5,
+      type: 'keys',
+      added: [],
+      removed: [],
+    };
+    const later = encodeMsgpack({ ...body, tail: [], later: [1, { two: 3 }] });
+    await target.put(entryKey(seq + 1), sealObject(logKey, 'cow1 log', seq + 1, later));
+    const next = await host(target, { logKey });
+    await next.append(() => keysFact);
+    const newest = openObject(logKey, 'cow1 log', seq + 2, await target.get(entryKey(seq + 2)));
+    const { tail } = decodeMsgpack(newest, 'LOG_CORRUPT') as { tail: object[] };
+    expect(Object.keys(tail[0]!).toSorted()).toEqual(Object.keys(body).toSorted());
+    // A verification compares the fields of the page.
+    expect((await verifyLog(sourceOf(target, { logKey }))).seq).toBe(seq + 2);
   });
 
   test('is damaged while it is open: who writes is told, who reads keeps what there is', async () => {

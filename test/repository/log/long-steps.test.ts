@@ -146,7 +146,12 @@ describe('a hostile checkpoint is refused where it is wrong, before the rest is 
       Buffer.alloc(many),
     ]);
     expect(read(elements(numbers))).toThrow(expect.objectContaining({ cause: new RangeError('too many values') }));
-    const names = (count: number) => elements(encodeMsgpack([1, new Uint8Array(count * 16), [], new Uint8Array(0)]));
+    const namesOf = (count: number) => {
+      const bytes = Buffer.alloc(count * 16);
+      for (let n = 0; n < count; n++) bytes.writeUInt32LE(n, n * 16);
+      return Uint8Array.from(bytes);
+    };
+    const names = (count: number) => elements(encodeMsgpack([1, namesOf(count), [], new Uint8Array(0)]));
     expect(read(names(2 ** 14))).toThrow('more memory than its length allows');
     expect(read(names(2 ** 10))).toThrow('lacks a field');
   });

@@ -44,6 +44,41 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])('blocks, encrypte
     expect(packed.target.gets).toHaveLength(3);
     expect(packed.looks).toBe(0);
   });
+
+  test('that were moved are read where they are now, also while the old pack is still there', async () => {
+    const packed = new Packed({ isEncrypted });
+    const { wanted, raws } = await packed.blocks(2);
+    const { relocation, places } = await packed.move(wanted.map(({ entry }) => entry));
+    await packed.spoil(relocation.pack, (bytes) => bytes.fill(0));
+    packed.state = packed.moved(relocation);
+    const { blocks, deliver } = collector();
+    await packed.store.readBlocks(wanted, deliver, noTally());
+    for (const block of [0, 1]) expect(Buffer.compare(blocks.get(block)!, raws[block]!)).toBe(0);
+    const read = packed.target.gets.map((get) => get.split(' ')[0]);
+    expect(read).toEqual([packKey(relocation.location.pack), packKey(places[0]!.pack)]);
+  });
+
+  test('a row of another stored length leads nowhere', async () => {
+    const packed = new Packed({ isEncrypted });
+    const { wanted, raws } = await packed.blocks(2);
+    const [first, second] = wanted.map(({ entry }) => entry.location) as [Location, Location];
+    const { relocation } = await packed.move(wanted.map(({ entry }) => entry));
+    packed.state = packed.moved(relocation);
+    const longer = {
+      ...wanted[0]!,
+      entry: { ...wanted[0]!.entry, location: { ...first, storedLength: second.storedLength - 1, codec: 1 as const } },
+    };
+    expect(
+      await errorOf(
+        packed.store.readBlocks([longer], () => {}, noTally()),
+        'RECORD_CORRUPT',
+      ),
+    ).toBeDefined();
+    expect(packed.target.gets.some((get) => get.startsWith(packKey(first.pack)))).toBe(true);
+    const { blocks, deliver } = collector();
+    await packed.store.readBlocks(wanted, deliver, noTally());
+    expect(Buffer.compare(blocks.get(1)!, raws[1]!)).toBe(0);
+  });
 });
 
 describe('blocks', () => {

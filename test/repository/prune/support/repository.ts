@@ -63,6 +63,7 @@ export async function openHost(
     minReader: 1,
     minWriter: 1,
     features: [],
+    readerFeatures: [],
     repositoryId,
     encrypted: keys.encrypted,
     fanOut: FAN_OUT,
