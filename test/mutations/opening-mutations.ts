@@ -33,13 +33,13 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
       keySlot('shows every byte that somebody changed'),
     ],
   ),
-  ...without('145', [
+  ...without('128', [
     'a repository is read by a program that does not know what it must know for that',
     { 'reader-knows-the-features': '' },
     features('a reader feature that is not known here'),
   ]),
   ...without(
-    '146',
+    '129',
     [
       'a list of an entry may name one thing twice',
       { 'each-is-named-once': '' },
