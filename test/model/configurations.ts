@@ -1,6 +1,8 @@
 /** Every exploration there is. */
+import { CATALOGUE } from './configurations/catalogue.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
+import { ENDING } from './configurations/ending.ts';
 import { LOG } from './configurations/log.ts';
 import { REPACKING } from './configurations/repacking.ts';
 import { STORES } from './configurations/stores.ts';
@@ -16,4 +18,6 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...STORES,
   ...TWINS,
   ...CLOCKS,
+  ...ENDING,
+  ...CATALOGUE,
 ];
