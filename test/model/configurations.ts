@@ -1,4 +1,5 @@
 /** Every exploration there is. */
+import { ADOPTING } from './configurations/adopting.ts';
 import { CATALOGUE } from './configurations/catalogue.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
@@ -20,4 +21,5 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...CLOCKS,
   ...ENDING,
   ...CATALOGUE,
+  ...ADOPTING,
 ];

@@ -18,7 +18,10 @@ export function lookAfterCopying(turn: HostTurn): void {
   const isCollected = fold(turn.state.shared.truth)
     .words.slice(copied.count)
     .some((word) => kindOf(word) === 'k');
-  if (isCollected && turn.world.keeps('L20.look')) return turn.become('looks: a new collection, starts again', { ...LOOK });
+  if (isCollected && turn.world.keeps('L20.look')) {
+    turn.become('looks: a new collection, starts again', { ...LOOK });
+    return;
+  }
   const isWithout = copied.words.some((word, index) => kindOf(word) === 'c' && index >= packsOf);
   const isXMissing = copied.refersToX && !hasX;
   const mistake = isWithout || isXMissing ? 'the newest state of the copy lacks packs' : '';

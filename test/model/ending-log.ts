@@ -28,10 +28,7 @@ import { HostTurn } from './host-turn.ts';
 import { Interned } from './interned.ts';
 import type { Rule } from './rules.ts';
 
-export function endingLogModel(
-  configuration: EndingConfiguration,
-  without: readonly Rule[] = [],
-): Model<EndingState> {
+export function endingLogModel(configuration: EndingConfiguration, without: readonly Rule[] = []): Model<EndingState> {
   const world: EndingWorld = { configuration, keeps: (rule) => !without.includes(rule) };
   const codec = new Interned<EndingState>(
     ({ store, other, shared, hosts }) => [store, other, shared, ...hosts],
@@ -56,7 +53,10 @@ export function endingLogModel(
       { name: 'I4: a session is committed by its own writer only', broken: stolen },
       { name: 'I6: nobody believes a stray or an old state', broken: misled },
       { name: 'I6: no alarm while nothing has vanished', broken: alarmed },
-      { name: 'I6: the newest state can be opened', broken: (state) => unopenable(state, configuration.isStrict ?? false) },
+      {
+        name: 'I6: the newest state can be opened',
+        broken: (state) => unopenable(state, configuration.isStrict ?? false),
+      },
       { name: 'I1: nothing that the newest state needs is deleted', broken: dangling },
     ],
   };
@@ -133,7 +133,8 @@ function harm(state: EndingState, { losses = 0, swaps = 0 }: EndingConfiguration
 
 function untrue({ hosts, shared }: EndingState): string | undefined {
   const { words } = fold(shared.truth);
-  const isCommitted = (session: string) => words.some((word) => word.charAt(2) === 'c' && word.slice(3).startsWith(`${session}.`));
+  const isCommitted = (session: string) =>
+    words.some((word) => word.charAt(2) === 'c' && word.slice(3).startsWith(`${session}.`));
   for (const { reported, failed } of hosts) {
     const unheard = reported.find((session) => !isCommitted(session));
     if (unheard) return `the backup of session ${unheard} was reported, and the log does not have it`;

@@ -180,7 +180,11 @@ export function put(list: readonly string[], number: number, object: string): st
   return next;
 }
 
-export const newestOf = (store: Store): number => Math.max(0, store.log.findLastIndex((entry) => entry !== ''));
+export const newestOf = (store: Store): number =>
+  Math.max(
+    0,
+    store.log.findLastIndex((entry) => entry !== ''),
+  );
 
 /** The numbers of the checkpoints up to one, newest first. */
 export function checkpointsOf(store: Store, through: number): number[] {

@@ -1,8 +1,17 @@
 /** What one host may do next with a log that ends. */
-import type { Emit } from './explore.ts';
+
 import { beforeOf, fold, follow, kindOf, lastWord, numberOf, type Session } from './chains.ts';
 import { copyPacks, lookAfterCopying } from './copier.ts';
-import { type EndingState, type EndingWorld, type Host, type HostRole, mounted, type Shared, withEntry } from './ending-state.ts';
+import {
+  type EndingState,
+  type EndingWorld,
+  type Host,
+  type HostRole,
+  mounted,
+  type Shared,
+  withEntry,
+} from './ending-state.ts';
+import type { Emit } from './explore.ts';
 import { LOOK, list, listAgain, readDown, readNewest } from './looking.ts';
 import { prune } from './pruner.ts';
 
@@ -49,7 +58,11 @@ export class HostTurn {
 
   refuse(label: string, code: string, rest: Partial<EndingState> = {}): void {
     // A commit whose outcome is not known is COMMIT_UNKNOWN, which promises nothing.
-    this.become(`${label}: ${code}`, { ...LOOK, pc: 'refused', code, sent: '', session: '', since: 0, doubt: '' }, rest);
+    this.become(
+      `${label}: ${code}`,
+      { ...LOOK, pc: 'refused', code, sent: '', session: '', since: 0, doubt: '' },
+      rest,
+    );
   }
 
   /** A listing has shown its own entry as the newest one. */
@@ -90,7 +103,10 @@ export class HostTurn {
 
   #decide(): void {
     const { kind, jobs = 1 } = this.role;
-    if (kind === 'pruner') return prune(this);
+    if (kind === 'pruner') {
+      prune(this);
+      return;
+    }
     if (this.self.jobs >= jobs) return;
     if (kind === 'writer') this.#write();
     else if (kind === 'copier' && !this.world.keeps('L20.packsLater')) this.become('begins', { pc: 'packs' });
@@ -103,7 +119,10 @@ export class HostTurn {
     const { at } = this.self;
     const found = mounted(this.state).log[numberOf(at) + 1] ?? '';
     const { truth } = this.state.shared;
-    if (found !== '' && beforeOf(found) === at) return this.become(`reads ${lastWord(found)}`, { at: found });
+    if (found !== '' && beforeOf(found) === at) {
+      this.become(`reads ${lastWord(found)}`, { at: found });
+      return;
+    }
     const mistake = at === truth ? '' : `it believes that ${numberOf(at)} is the newest`;
     this.become(`finds no entry ${numberOf(at) + 1}`, { pc: 'done', mistake });
   }
@@ -111,18 +130,36 @@ export class HostTurn {
   #write(): void {
     const { at, confirmed, session, isCommitSent } = this.self;
     const state = fold(at);
-    if (session === '') return this.plan('prepares', 'o');
+    if (session === '') {
+      this.plan('prepares', 'o');
+      return;
+    }
     const [number = '', word = ''] = session.split('.');
     const isOwn = (listed: Session) =>
       listed.number === Number(number) && (listed.word === word || !this.world.keeps('L6.session'));
     const listed = state.sessions.find(isOwn);
     const isX = this.role.refersToX && !state.isXCondemned ? 'X' : '';
-    if (listed?.isOpen) return this.plan('prepares', `c${number}.${word}.${isX}`, { isCommitSent });
-    if (at !== confirmed && this.world.keeps('L2.refused')) return this.become('looks before it gives up', { ...LOOK });
-    if (listed) return this.become('is fenced: failure', this.failure({}));
-    if (state.backups.includes(word)) return this.become('finds its backup: success', this.success({}));
+    if (listed?.isOpen) {
+      this.plan('prepares', `c${number}.${word}.${isX}`, { isCommitSent });
+      return;
+    }
+    if (at !== confirmed && this.world.keeps('L2.refused')) {
+      this.become('looks before it gives up', { ...LOOK });
+      return;
+    }
+    if (listed) {
+      this.become('is fenced: failure', this.failure({}));
+      return;
+    }
+    if (state.backups.includes(word)) {
+      this.become('finds its backup: success', this.success({}));
+      return;
+    }
     const over = { session: '', isCommitSent: false, jobs: this.self.jobs + 1 };
-    if (!isCommitSent) return this.become('finds no session of its own: the job starts again', over);
+    if (!isCommitSent) {
+      this.become('finds no session of its own: the job starts again', over);
+      return;
+    }
     if (this.world.keeps('L2.unknown')) this.become('finds neither session nor backup: COMMIT_UNKNOWN', over);
     else this.become('finds neither session nor backup: failure', this.failure({}));
   }
@@ -134,7 +171,11 @@ export class HostTurn {
     const net = [...this.state.shared.net, sent].sort();
     const label = `sends ${lastWord(sent)} to ${numberOf(sent)}: no answer`;
     const isCommit = kindOf(lastWord(sent)) === 'c';
-    this.become(label, { pc: 'sent', isCommitSent: isCommitSent || isCommit }, { shared: { ...this.state.shared, net } });
+    this.become(
+      label,
+      { pc: 'sent', isCommitSent: isCommitSent || isCommit },
+      { shared: { ...this.state.shared, net } },
+    );
   }
 
   /** A PUT that is answered. */
@@ -142,7 +183,10 @@ export class HostTurn {
     const { sent } = this.self;
     const number = numberOf(sent);
     const label = `${what} ${lastWord(sent)} to ${number}`;
-    if (mounted(this.state).log[number]) return this.become(`${label}: exists`, { pc: 'occupied' });
+    if (mounted(this.state).log[number]) {
+      this.become(`${label}: exists`, { pc: 'occupied' });
+      return;
+    }
     const { shared } = this.state;
     const isTwice = this.world.configuration.isDuplicated ?? false;
     const net = isTwice ? [...shared.net, sent].sort() : shared.net;
@@ -171,9 +215,18 @@ export class HostTurn {
     const number = numberOf(sent);
     const found = mounted(this.state).log[number] ?? '';
     const label = `reads ${number}`;
-    if (found === '') return this.become(`${label}: gone, looks`, { ...LOOK });
-    if (found === sent) return this.#created(`${label}: its own`, this.state);
-    if (beforeOf(found) === at) return this.become(`${label}: another's`, { pc: 'idle', at: found, sent: '' });
+    if (found === '') {
+      this.become(`${label}: gone, looks`, { ...LOOK });
+      return;
+    }
+    if (found === sent) {
+      this.#created(`${label}: its own`, this.state);
+      return;
+    }
+    if (beforeOf(found) === at) {
+      this.become(`${label}: another's`, { pc: 'idle', at: found, sent: '' });
+      return;
+    }
     if (this.world.keeps('L6.anew')) this.become(`${label}: it does not follow, opens anew`, { ...LOOK, sent: '' });
     else this.refuse(`${label}: it does not follow`, 'LOG_FORKED');
   }

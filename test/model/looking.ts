@@ -61,8 +61,14 @@ function listed(turn: HostTurn, shown: Store, since: number, what = '', rest: { 
   const label = `lists${what}`;
   const gap = gapIn(shown, newest);
   const isWanting = newest === 0 || (gap > 0 && world.keeps('L4.whole'));
-  if (isWanting) return doubt(turn, label, newest === 0 ? 'an empty log' : `no entry ${gap} below ${newest}`, rest);
-  if (self.sent !== '' && shows(turn, shown, newest)) return turn.confirm(`${label}: its own is the newest`, rest);
+  if (isWanting) {
+    doubt(turn, label, newest === 0 ? 'an empty log' : `no entry ${gap} below ${newest}`, rest);
+    return;
+  }
+  if (self.sent !== '' && shows(turn, shown, newest)) {
+    turn.confirm(`${label}: its own is the newest`, rest);
+    return;
+  }
   turn.become(`${label} up to ${newest}`, { pc: 'listed', shown, since }, rest);
 }
 
@@ -103,9 +109,13 @@ export function readNewest(turn: HostTurn): void {
   const shown = self.shown!;
   const newest = newestOf(shown);
   const found = mounted(state).log[newest] ?? '';
-  if (found === '') return doubt(turn, `reads ${newest}`, `entry ${newest} is gone`);
+  if (found === '') {
+    doubt(turn, `reads ${newest}`, `entry ${newest} is gone`);
+    return;
+  }
   if (hasTags && found !== shown.log[newest] && world.keeps('L3.tag')) {
-    return turn.become(`reads ${newest}: another tag`, { ...LOOK, doubt: '' });
+    turn.become(`reads ${newest}: another tag`, { ...LOOK, doubt: '' });
+    return;
   }
   const low = Math.max(1, newest - tail + 1);
   const pc = hasTags ? 'read' : 'again';
@@ -128,12 +138,24 @@ export function readDown(turn: HostTurn): void {
   const numbers = checkpointsOf(self.shown!, numberOf(self.read)).slice(self.useless);
   const [checkpoint = 0] = numbers;
   const below = self.low - 1;
-  if (below > checkpoint) return readEntry(turn, below);
-  if (checkpoint === 0) return opened(turn, `has read all entries down to 1`);
+  if (below > checkpoint) {
+    readEntry(turn, below);
+    return;
+  }
+  if (checkpoint === 0) {
+    opened(turn, `has read all entries down to 1`);
+    return;
+  }
   const found = store.checkpoints[checkpoint];
   const label = `reads checkpoint ${checkpoint}`;
-  if (!found) return doubt(turn, label, `checkpoint ${checkpoint} is gone`);
-  if (isUsable(found, self.read, checkpoint)) return opened(turn, label);
+  if (!found) {
+    doubt(turn, label, `checkpoint ${checkpoint} is gone`);
+    return;
+  }
+  if (isUsable(found, self.read, checkpoint)) {
+    opened(turn, label);
+    return;
+  }
   turn.become(`${label}: useless`, { useless: self.useless + 1 });
 }
 
@@ -141,8 +163,14 @@ function readEntry(turn: HostTurn, number: number): void {
   const { state, self, world } = turn;
   const found = mounted(state).log[number] ?? '';
   const label = `reads ${number}`;
-  if (found === '') return doubt(turn, label, `entry ${number} is gone`);
-  if (found === fold(self.read).through[number]) return turn.become(label, { low: number });
+  if (found === '') {
+    doubt(turn, label, `entry ${number} is gone`);
+    return;
+  }
+  if (found === fold(self.read).through[number]) {
+    turn.become(label, { low: number });
+    return;
+  }
   const hasOtherTag = (world.configuration.hasTags ?? true) && found !== self.shown!.log[number];
   if (hasOtherTag) turn.become(`${label}: another tag`, { ...LOOK, doubt: '' });
   else doubt(turn, label, `entry ${number} is another's`);
@@ -156,7 +184,8 @@ function opened(turn: HostTurn, label: string): void {
   const known = numberOf(confirmed);
   // Exact above the checkpoint; what lies below is for anchors.
   if (known > numberOf(read) || (known >= low - 1 && through[known] !== confirmed)) {
-    return turn.refuse(label, 'REPOSITORY_ROLLED_BACK');
+    turn.refuse(label, 'REPOSITORY_ROLLED_BACK');
+    return;
   }
   const isNewest = state.shared.truth.startsWith(read) && numberOf(read) >= since;
   const mistake = isNewest ? '' : `it believes ${read}`;

@@ -47,9 +47,13 @@ function collect(turn: HostTurn): void {
   const fences = role.fences && state.sessions.some(({ isOpen }) => isOpen) ? 'F' : '';
   if (floor === 0 && condemns === '' && fences === '') return;
   const digest = floor === 0 ? '' : digestIn(mounted(turn.state).checkpoints[floor]!);
-  turn.plan(world.keeps('L1.readBack') ? 'has read back, prepares' : 'prepares', `k${floor}.${digest}.${condemns}${fences}`, {
-    jobs: self.jobs + 1,
-  });
+  turn.plan(
+    world.keeps('L1.readBack') ? 'has read back, prepares' : 'prepares',
+    `k${floor}.${digest}.${condemns}${fences}`,
+    {
+      jobs: self.jobs + 1,
+    },
+  );
 }
 
 /** The older one of two checkpoints that it has read back, above the present floor; 0 if there are not two. */

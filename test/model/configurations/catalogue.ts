@@ -1,5 +1,6 @@
 /** A state in two parts: pages beside mergers, forgets, collections, incrementals and readers. */
-import { type CatalogueConfiguration, catalogueModel } from '../catalogue.ts';
+import { catalogueModel } from '../catalogue.ts';
+import type { CatalogueConfiguration } from '../catalogue-state.ts';
 import type { Model } from '../explore.ts';
 import type { Named } from '../named.ts';
 import type { Rule } from '../rules.ts';
@@ -61,17 +62,33 @@ export const CATALOGUE: readonly Named[] = [
   }),
   catalogue(
     'catalogue-more',
-    'All of it: three volumes, incrementals, two mergers twice, what one writer knew of a pack, and a reader.',
+    'An incremental that moves rows, a writer that merges pages and knew a pack, forgets, collections, and a reader.',
     [],
     {
-      backups: [0, 1, 0],
-      pages: [[1], [2]],
-      forgets: [1, 2, 3],
-      collections: 3,
+      backups: [0, 1],
+      pages: [[1]],
+      forgets: [1, 2],
+      collections: 2,
       roles: [
-        { kind: 'writer', volume: 0, isIncremental: true, merges: 'rows', jobs: 2 },
+        { kind: 'writer', volume: 0, isIncremental: true, merges: 'rows' },
         { kind: 'writer', volume: 1, merges: 'all', wants: 1 },
         { kind: 'reader' },
+      ],
+    },
+    false,
+  ),
+  catalogue(
+    'catalogue-twice',
+    'Two writers with two jobs each, which merge all pages.',
+    [],
+    {
+      backups: [0, 1],
+      pages: [[1]],
+      forgets: [1, 2],
+      collections: 1,
+      roles: [
+        { kind: 'writer', volume: 0, isIncremental: true, merges: 'all', jobs: 2 },
+        { kind: 'writer', volume: 1, merges: 'all' },
       ],
     },
     false,

@@ -52,19 +52,14 @@ export const ENDING: readonly Named[] = [
       roles: [{ kind: 'writer', at: 2, session: 2, isCommitSent: true }, { kind: 'pruner' }],
     },
   ),
-  ending(
-    'commit-forgotten',
-    'The same, and its backup is forgotten by then.',
-    ['L2.unknown'],
-    {
-      log: ['i1n', 'a0o', 'a1c2.a0o.', ...plain(2)],
-      checkpoints: [4, 5],
-      roles: [
-        { kind: 'writer', at: 2, session: 2, isCommitSent: true },
-        { kind: 'pruner', forgets: true },
-      ],
-    },
-  ),
+  ending('commit-forgotten', 'The same, and its backup is forgotten by then.', ['L2.unknown'], {
+    log: ['i1n', 'a0o', 'a1c2.a0o.', ...plain(2)],
+    checkpoints: [4, 5],
+    roles: [
+      { kind: 'writer', at: 2, session: 2, isCommitSent: true },
+      { kind: 'pruner', forgets: true },
+    ],
+  }),
   ending(
     'commit-gone-more',
     'Both, from the moment before the commit is sent, with a collector that fences.',
@@ -111,6 +106,7 @@ export const ENDING: readonly Named[] = [
     {
       log: plain(3),
       checkpoints: [2, 3],
+      tail: 3,
       roles: [
         { kind: 'reader' },
         { kind: 'pruner', at: 2, entries: 1, raisesFloor: false },
@@ -121,6 +117,7 @@ export const ENDING: readonly Named[] = [
   ending('opening-reader-without-tags', 'The same in a store that has no tags.', ['L3.twice'], {
     log: plain(3),
     checkpoints: [2, 3],
+    tail: 3,
     hasTags: false,
     roles: [
       { kind: 'reader' },
@@ -149,17 +146,12 @@ export const ENDING: readonly Named[] = [
       ],
     },
   ),
-  ending(
-    'vanishing-disk',
-    'The disk goes away, which frees all names, and comes back.',
-    ['L4.whole', 'P5.between'],
-    {
-      log: plain(3),
-      checkpoints: [2, 3],
-      swaps: 2,
-      roles: [{ kind: 'writer' }, { kind: 'pruner' }],
-    },
-  ),
+  ending('vanishing-disk', 'The disk goes away, which frees all names, and comes back.', ['L4.whole', 'P5.between'], {
+    log: plain(3),
+    checkpoints: [2, 3],
+    swaps: 2,
+    roles: [{ kind: 'writer' }, { kind: 'pruner' }],
+  }),
   ending(
     'vanishing-disk-more',
     'The same beside a reader, with two jobs.',
@@ -197,16 +189,15 @@ export const ENDING: readonly Named[] = [
     pages: 'two',
     roles: [{ kind: 'reader' }, { kind: 'pruner', entries: 1, checkpoints: 2 }],
   }),
-  ending(
-    'copier',
-    'A copy is made while backups are made, forgotten and collected.',
-    ['L20.packsLater', 'L20.look'],
-    {
-      log: ['i1n', 'i2c0.i.X', 'c0o', 'i4n'],
-      checkpoints: [3, 4],
-      roles: [{ kind: 'copier' }, { kind: 'pruner', forgets: true, condemnsX: true, raisesFloor: false }, { kind: 'writer', session: 3 }],
-    },
-  ),
+  ending('copier', 'A copy is made while backups are made, forgotten and collected.', ['L20.packsLater', 'L20.look'], {
+    log: ['i1n', 'i2c0.i.X', 'c0o', 'i4n'],
+    checkpoints: [3, 4],
+    roles: [
+      { kind: 'copier' },
+      { kind: 'pruner', forgets: true, condemnsX: true, raisesFloor: false },
+      { kind: 'writer', session: 3 },
+    ],
+  }),
   ending(
     'copier-more',
     'The same while the log is pruned beside it.',
@@ -220,13 +211,14 @@ export const ENDING: readonly Named[] = [
   ),
   ending(
     'opening-reader-more',
-    'A reader without tags, a writer that slept, and two prunes that crash.',
+    'A reader without tags, and a writer that slept, while the log is pruned.',
     [],
     {
       log: plain(3),
       checkpoints: [2, 3],
       hasTags: false,
-      roles: [{ kind: 'reader' }, { kind: 'writer', at: 2 }, { kind: 'pruner', entries: 1, checkpoints: 1, crashes: 1 }],
+      tail: 2,
+      roles: [{ kind: 'reader' }, { kind: 'writer', at: 2 }, { kind: 'pruner', entries: 1, checkpoints: 1 }],
     },
     { isSmall: false },
   ),
@@ -248,7 +240,7 @@ export const ENDING: readonly Named[] = [
   ),
   ending(
     'lost-checkpoint-more',
-    'Two pruners that raise the floor twice; checkpoints are late, garbage, and one is lost; a writer slept.',
+    'A pruner raises the floor twice; checkpoints are late, garbage, and one is lost; a writer slept.',
     [],
     {
       log: plain(3),
@@ -257,9 +249,23 @@ export const ENDING: readonly Named[] = [
       garbage: 1,
       areCheckpointsLate: true,
       roles: [
-        { kind: 'pruner', entries: 1, checkpoints: 2, jobs: 2 },
-        { kind: 'pruner', checkpoints: 1, crashes: 1 },
+        { kind: 'pruner', checkpoints: 2, jobs: 2 },
         { kind: 'writer', at: 1 },
+      ],
+    },
+    { isSmall: false },
+  ),
+  ending(
+    'two-pruners',
+    'Two pruners that crash, one of which slept; checkpoints are late.',
+    [],
+    {
+      log: plain(4),
+      checkpoints: [2, 3],
+      areCheckpointsLate: true,
+      roles: [
+        { kind: 'pruner', checkpoints: 1, jobs: 2, crashes: 1 },
+        { kind: 'pruner', at: 3, checkpoints: 1, crashes: 1, isLate: true },
       ],
     },
     { isSmall: false },
@@ -269,13 +275,13 @@ export const ENDING: readonly Named[] = [
     'Two writers that slept, whose numbers are freed in two prunes.',
     [],
     {
-      log: [...plain(2), 'c0o', ...plain(2)],
+      log: plain(5),
       checkpoints: [3, 4],
+      tail: 2,
       roles: [
         { kind: 'writer', at: 1 },
-        { kind: 'writer', at: 2, isLate: true },
-        { kind: 'writer', session: 3 },
-        { kind: 'pruner', checkpoints: 2, jobs: 2 },
+        { kind: 'writer', at: 2 },
+        { kind: 'pruner', checkpoints: 1, jobs: 2 },
       ],
     },
     { isSmall: false },
