@@ -4,7 +4,7 @@
  *
  * A word is a writer's letter, a count of its own and a letter for the kind: `o` opens a session, `c<S>.<open>.<X?>` commits the
  * session that the word <open> opened at number S, and may refer to pack X; `k<F>.<digest>.<X?><F?>` collects: a floor with
- * the digest of its checkpoint, whether X is condemned, and whether open sessions are fenced; `f` forgets all backups; `n` is
+ * the digest of its checkpoint, whether X is condemned (X) or dropped as gone (D), and whether open sessions are fenced (F); `f` forgets all backups; `n` is
  * anything else.
  */
 export interface Session {
@@ -25,6 +25,10 @@ export interface Folded {
   readonly backups: readonly string[];
   readonly refersToX: boolean;
   readonly isXCondemned: boolean;
+  /** X was deleted, and the state has dropped it: nothing but `goneThrough` is left of that. */
+  readonly isXDropped: boolean;
+  readonly condemnedAt: number;
+  readonly goneThrough: number;
   readonly floor: number;
   readonly digest: string;
   /** A commit that names a session which another entry opened. */
@@ -39,6 +43,9 @@ export const EMPTY: Folded = {
   backups: [],
   refersToX: false,
   isXCondemned: false,
+  isXDropped: false,
+  condemnedAt: 0,
+  goneThrough: 0,
   floor: 0,
   digest: '',
   foreign: '',
@@ -78,14 +85,25 @@ function next(state: Folded, word: string, chain: string): Folded {
       const foreign = own?.word === second || first === '0' ? state.foreign : word;
       return { ...after, sessions, backups: [...state.backups, second], refersToX, foreign };
     }
-    case 'k': {
-      const isFencing = third.includes('F');
-      const sessions = isFencing ? state.sessions.map((session) => ({ ...session, isOpen: false })) : state.sessions;
-      const floor = Math.max(state.floor, Number(first));
-      const digest = floor > state.floor ? second : state.digest;
-      return { ...after, sessions, isXCondemned: state.isXCondemned || third.includes('X'), floor, digest };
-    }
+    case 'k':
+      return collected(state, after, Number(first), second, third);
     default:
       return after;
   }
+}
+
+function collected(state: Folded, after: Folded, first: number, digest: string, what: string): Folded {
+  const { count, sessions } = after;
+  const floor = Math.max(state.floor, first);
+  const isDropped = what.includes('D');
+  return {
+    ...after,
+    sessions: what.includes('F') ? sessions.map((session) => ({ ...session, isOpen: false })) : sessions,
+    isXCondemned: (state.isXCondemned || what.includes('X')) && !isDropped,
+    condemnedAt: what.includes('X') ? count : state.condemnedAt,
+    isXDropped: state.isXDropped || isDropped,
+    goneThrough: isDropped ? state.condemnedAt : state.goneThrough,
+    floor,
+    digest: floor > state.floor ? digest : state.digest,
+  };
 }

@@ -4,6 +4,7 @@ import { CATALOGUE } from './configurations/catalogue.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
 import { ENDING } from './configurations/ending.ts';
+import { ENDING_MORE } from './configurations/ending-more.ts';
 import { LOG } from './configurations/log.ts';
 import { REPACKING } from './configurations/repacking.ts';
 import { STORES } from './configurations/stores.ts';
@@ -20,6 +21,7 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...TWINS,
   ...CLOCKS,
   ...ENDING,
+  ...ENDING_MORE,
   ...CATALOGUE,
   ...ADOPTING,
 ];

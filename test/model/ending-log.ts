@@ -82,7 +82,8 @@ function asleep(role: HostRole, index: number, log: readonly string[], through: 
   const { at = log.length, session, kind } = role;
   const known = kind === 'reader' || kind === 'copier' ? '' : through[at]!;
   const own = session === undefined ? '' : `${session}.${log[session - 1]!}`;
-  const host = { ...HOST, session: own, at: known, confirmed: known };
+  const knownAt = kind === 'writer' && role.refersToX ? numberOf(known) : 0;
+  const host = { ...HOST, session: own, at: known, confirmed: known, knownAt };
   if (!role.isCommitSent) return host;
   return { ...host, pc: 'sent', built: 1, isCommitSent: true, sent: follow(known, `${'abcd'[index]}1c${own}.`) };
 }

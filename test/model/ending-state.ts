@@ -36,6 +36,8 @@ export interface Host {
   /** Number and word of its `open`, and whether a commit of it was ever sent. */
   readonly session: string;
   readonly isCommitSent: boolean;
+  /** A writer's: up to where it has folded every entry since it knew that X is there. */
+  readonly knownAt: number;
   readonly jobs: number;
   readonly built: number;
   readonly checkpoints: number;
@@ -152,6 +154,7 @@ export const HOST: Host = {
   sent: '',
   session: '',
   isCommitSent: false,
+  knownAt: 0,
   jobs: 0,
   built: 0,
   checkpoints: 0,

@@ -1,6 +1,6 @@
 /** What one host may do next with a log that ends. */
 
-import { beforeOf, fold, follow, kindOf, lastWord, numberOf, type Session } from './chains.ts';
+import { beforeOf, type Folded, fold, follow, kindOf, lastWord, numberOf, type Session } from './chains.ts';
 import { copyPacks, lookAfterCopying } from './copier.ts';
 import {
   type EndingState,
@@ -68,7 +68,17 @@ export class HostTurn {
   /** A listing has shown its own entry as the newest one. */
   confirm(label: string, rest: { shared?: Shared } = {}): void {
     const { sent } = this.self;
-    const base = { ...LOOK, pc: 'idle', doubt: '', since: 0, at: sent, confirmed: sent, sent: '' } as const;
+    const knowledge = this.knowing(this.self.confirmed, sent);
+    const base = {
+      ...LOOK,
+      pc: 'idle',
+      doubt: '',
+      since: 0,
+      at: sent,
+      confirmed: sent,
+      sent: '',
+      ...knowledge,
+    } as const;
     const changes = kindOf(lastWord(sent)) === 'c' ? this.success(base) : base;
     this.opened(label, changes, rest);
   }
@@ -138,7 +148,7 @@ export class HostTurn {
     const isOwn = (listed: Session) =>
       listed.number === Number(number) && (listed.word === word || !this.world.keeps('L6.session'));
     const listed = state.sessions.find(isOwn);
-    const isX = this.role.refersToX && !state.isXCondemned ? 'X' : '';
+    const isX = this.role.refersToX && this.#isXUsable(state) ? 'X' : '';
     if (listed?.isOpen) {
       this.plan('prepares', `c${number}.${word}.${isX}`, { isCommitSent });
       return;
@@ -162,6 +172,27 @@ export class HostTurn {
     }
     if (this.world.keeps('L2.unknown')) this.become('finds neither session nor backup: COMMIT_UNKNOWN', over);
     else this.become('finds neither session nor backup: failure', this.failure({}));
+  }
+
+  /** L10: X was known, and nothing has gone without a trace since; otherwise it is looked up. */
+  #isXUsable({ isXCondemned, isXDropped, goneThrough }: Folded): boolean {
+    const { knownAt } = this.self;
+    if (isXCondemned) return false;
+    const isKnown = knownAt > 0 && (knownAt >= goneThrough || !this.world.keeps('L10.known'));
+    return isKnown || !isXDropped;
+  }
+
+  /** What it knows of X when it has read every entry from `before` to `chain`. */
+  knowing(before: string, chain: string): Partial<Host> {
+    const { knownAt } = this.self;
+    if (knownAt !== numberOf(before)) return {};
+    const { isXCondemned, isXDropped, count } = fold(chain);
+    return { knownAt: isXCondemned || isXDropped ? 0 : count };
+  }
+
+  /** Entries that may be strays count for nothing. */
+  #followed(chain: string): Partial<Host> {
+    return this.world.keeps('L10.confirmed') ? {} : this.knowing(this.self.at, chain);
   }
 
   #send(): void {
@@ -199,7 +230,11 @@ export class HostTurn {
     const rest = { store, other, shared };
     if (kind === 'o') {
       const session = `${numberOf(sent)}.${lastWord(sent)}`;
-      this.become(label, { pc: 'idle', at: sent, sent: '', session, isCommitSent: false }, rest);
+      this.become(
+        label,
+        { pc: 'idle', at: sent, sent: '', session, isCommitSent: false, ...this.#followed(sent) },
+        rest,
+      );
     } else if (this.world.keeps('L2.confirm')) {
       this.become(label, { pc: 'created', isCommitSent: kind === 'c' }, rest);
     } else {
@@ -224,7 +259,7 @@ export class HostTurn {
       return;
     }
     if (beforeOf(found) === at) {
-      this.become(`${label}: another's`, { pc: 'idle', at: found, sent: '' });
+      this.become(`${label}: another's`, { pc: 'idle', at: found, sent: '', ...this.#followed(found) });
       return;
     }
     if (this.world.keeps('L6.anew')) this.become(`${label}: it does not follow, opens anew`, { ...LOOK, sent: '' });

@@ -189,7 +189,9 @@ function opened(turn: HostTurn, label: string): void {
   }
   const isNewest = state.shared.truth.startsWith(read) && numberOf(read) >= since;
   const mistake = isNewest ? '' : `it believes ${read}`;
-  const base = { ...LOOK, pc: 'idle', doubt: '', since: 0, at: read, confirmed: read, sent: '', mistake } as const;
+  const knowledge = known >= low - 1 ? turn.knowing(confirmed, read) : {};
+  const clear = { ...LOOK, pc: 'idle', doubt: '', since: 0, sent: '', mistake } as const;
+  const base: Partial<Host> = { ...clear, ...knowledge, at: read, confirmed: read };
   if (sent === '') turn.opened(`${label}: it is open at ${numberOf(read)}`, base);
   else judge(turn, label, base);
 }

@@ -1,5 +1,7 @@
 /** One exploration by name, and short ways to write one down. */
 import { checkpointModel } from './checkpoints.ts';
+import { endingLogModel } from './ending-log.ts';
+import type { EndingConfiguration } from './ending-state.ts';
 import type { Model } from './explore.ts';
 import { repositoryModel } from './repository.ts';
 import type { Rule } from './rules.ts';
@@ -46,3 +48,17 @@ export function checkpoints(
     checkpointModel({ hosts, maxTail: 2, vanishing, isStrict }, without) as Model<unknown>;
   return { name, about, isSmall, isLimit, takeOut, build };
 }
+
+export function ending(
+  name: string,
+  about: string,
+  takeOut: readonly (Rule | readonly Rule[])[],
+  configuration: EndingConfiguration,
+  rest: Partial<Named> = {},
+): Named {
+  const build = (without: readonly Rule[]) => endingLogModel(configuration, without) as Model<unknown>;
+  return { name, about, isSmall: true, takeOut: takeOut.map((rules) => [rules].flat()), build, ...rest };
+}
+
+/** The words of so many entries that mean nothing. */
+export const plainLog = (count: number): string[] => Array.from({ length: count }, (_, index) => `i${index + 1}n`);

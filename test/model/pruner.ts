@@ -43,7 +43,8 @@ function collect(turn: HostTurn): void {
   const { at } = self;
   const state = fold(at);
   const floor = floorOf(turn);
-  const condemns = role.condemnsX && !state.refersToX && !state.isXCondemned ? 'X' : '';
+  const isFree = !state.refersToX && !state.isXCondemned && !state.isXDropped;
+  const condemns = role.condemnsX && isFree ? 'X' : state.isXCondemned && !turn.state.shared.hasX ? 'D' : '';
   const fences = role.fences && state.sessions.some(({ isOpen }) => isOpen) ? 'F' : '';
   if (floor === 0 && condemns === '' && fences === '') return;
   const digest = floor === 0 ? '' : digestIn(mounted(turn.state).checkpoints[floor]!);

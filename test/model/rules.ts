@@ -74,6 +74,7 @@ export const RULES = {
   'L9.base': "a session keeps its base's row",
   'L9.head': 'the newest backup of a volume keeps a short row when it is forgotten',
   'L10.known': 'what was known before something was dropped as gone is looked up again',
+  'L10.confirmed': 'what was known counts by confirmed states only',
   'L11.again': 'a reader that misses a page looks again',
   'L12.fence': 'the `open` that adopts fences the open session of its volume',
   'L12.all': 'it names every fenced session of the volume that the log still lists',
