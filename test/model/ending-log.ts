@@ -43,6 +43,7 @@ export function endingLogModel(configuration: EndingConfiguration, without: read
       land(state, world, emit);
       remove(state, emit);
       harm(state, configuration, emit);
+      if (configuration.isSetBack && state.shared.swaps === 0) setBack(state, configuration, emit);
       for (const index of state.hosts.keys()) new HostTurn(world, state, index, emit).step();
     },
     encode: (state) => codec.encode(state),
@@ -80,10 +81,11 @@ function start({ log, checkpoints, roles }: EndingConfiguration): EndingState {
 
 function asleep(role: HostRole, index: number, log: readonly string[], through: readonly string[]): Host {
   const { at = log.length, session, kind } = role;
-  const known = kind === 'reader' || kind === 'copier' ? '' : through[at]!;
+  const known = kind === 'reader' || kind === 'copier' || role.isClosed ? '' : through[at]!;
   const own = session === undefined ? '' : `${session}.${log[session - 1]!}`;
   const knownAt = kind === 'writer' && role.refersToX ? numberOf(known) : 0;
   const host = { ...HOST, session: own, at: known, confirmed: known, knownAt };
+  if (role.isClosed) return { ...host, pc: 'look' };
   if (!role.isCommitSent) return host;
   return { ...host, pc: 'sent', built: 1, isCommitSent: true, sent: follow(known, `${'abcd'[index]}1c${own}.`) };
 }
@@ -132,6 +134,15 @@ function harm(state: EndingState, { losses = 0, swaps = 0 }: EndingConfiguration
   }
 }
 
+/** Between two openings. What was reported before is lost, and hosts that have the log open do not know yet. */
+function setBack(state: EndingState, configuration: EndingConfiguration, emit: Emit<EndingState>): void {
+  if (state.hosts.some(({ shown }) => shown !== null)) return;
+  const { store, shared } = start(configuration);
+  const hosts = state.hosts.map((host) => ({ ...host, reported: [], failed: [], isStale: true, since: 0 }));
+  const rest = { truth: shared.truth, mayDelete: 0, mayDeleteX: false, hasX: true, swaps: 1 };
+  emit('the store is set back', { ...state, store, hosts, shared: { ...state.shared, ...rest } });
+}
+
 function untrue({ hosts, shared }: EndingState): string | undefined {
   const { words } = fold(shared.truth);
   const isCommitted = (session: string) =>
@@ -151,9 +162,10 @@ function stolen({ shared }: EndingState): string | undefined {
 }
 
 function misled({ hosts, shared }: EndingState): string | undefined {
-  for (const { mistake, confirmed } of hosts) {
+  for (const { mistake, confirmed, isStale } of hosts) {
     if (mistake !== '') return mistake;
-    if (!shared.truth.startsWith(confirmed)) return `${confirmed} counts as confirmed, and the log is ${shared.truth}`;
+    if (!isStale && !shared.truth.startsWith(confirmed))
+      return `${confirmed} counts as confirmed, and the log is ${shared.truth}`;
   }
   return undefined;
 }

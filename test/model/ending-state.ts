@@ -59,6 +59,8 @@ export interface Host {
   /** Nobody sees these: the log's newest number when it last listed, and what was wrong with what it believed. */
   readonly since: number;
   readonly mistake: string;
+  /** What it has confirmed is of the time before the store was set back. */
+  readonly isStale: boolean;
 }
 
 export interface Shared {
@@ -94,6 +96,8 @@ export interface HostRole {
   readonly jobs?: number | undefined;
   /** The number of an `open` in the first log that is its own. */
   readonly session?: number | undefined;
+  /** It opens the log itself before it does anything; once the store was set back, if it is. @default false */
+  readonly isClosed?: boolean | undefined;
   /** Its commit was sent already, and not answered. @default false */
   readonly isCommitSent?: boolean | undefined;
   /** Its commits refer to pack X, if they may. */
@@ -128,6 +132,8 @@ export interface EndingConfiguration {
   readonly lies?: number | undefined;
   /** How often the disk goes away or comes back. @default 0 */
   readonly swaps?: number | undefined;
+  /** The store is set back to how it was, while its hosts go on. @default false */
+  readonly isSetBack?: boolean | undefined;
   /** Requests that were answered land once more. @default false */
   readonly isDuplicated?: boolean | undefined;
   /** Checkpoints may land late. @default false */
@@ -171,6 +177,7 @@ export const HOST: Host = {
   hasX: false,
   since: 0,
   mistake: '',
+  isStale: false,
 };
 
 export const mounted = ({ shared, store, other }: EndingState): Store => (shared.isGone ? other : store);

@@ -38,6 +38,8 @@ export class HostTurn {
 
   step(): void {
     const { pc } = this.self;
+    const { isSetBack = false } = this.world.configuration;
+    if (isSetBack && this.role.isClosed && this.state.shared.swaps === 0) return;
     this.#crash();
     if (pc === 'idle') this.#decide();
     else if (pc === 'planned') this.#send();

@@ -65,24 +65,26 @@ function listed(turn: HostTurn, shown: Store, since: number, what = '', rest: { 
     doubt(turn, label, newest === 0 ? 'an empty log' : `no entry ${gap} below ${newest}`, rest);
     return;
   }
-  if (self.sent !== '' && shows(turn, shown, newest)) {
-    turn.confirm(`${label}: its own is the newest`, rest);
+  if (self.sent !== '' && shown.log[newest] === self.sent) {
+    // A tail would not show what is wrong below it, so it does not read on.
+    const other = otherIn(turn, shown);
+    if (other === 0) turn.confirm(`${label}: its own is the newest`, rest);
+    else doubt(turn, label, `entry ${other} is another's`, rest);
     return;
   }
   turn.become(`${label} up to ${newest}`, { pc: 'listed', shown, since }, rest);
 }
 
-/** Whether a listing shows its own entry as the newest one, and every one since what was confirmed last. */
-function shows({ self, world }: HostTurn, shown: Store, newest: number): boolean {
+/** A number since what was confirmed last, and that one, at which a listing shows another entry; 0 if there is none. */
+function otherIn({ self, world }: HostTurn, shown: Store): number {
   const { sent, confirmed } = self;
   const { count, through, floor } = fold(sent);
-  if (newest !== count || shown.log[newest] !== sent) return false;
-  if (!world.keeps('P5.between')) return true;
-  // What lies below the floor may be gone.
-  for (let number = Math.max(numberOf(confirmed), floor + 1); number < count; number++) {
-    if (shown.log[number] !== through[number]) return false;
+  for (let number = Math.max(1, numberOf(confirmed)); number < count; number++) {
+    if (number <= floor) continue; // It may have been deleted.
+    const isLooked = world.keeps(number === numberOf(confirmed) ? 'P5.tag' : 'P5.between');
+    if (isLooked && shown.log[number] !== through[number]) return number;
   }
-  return true;
+  return 0;
 }
 
 /** A number that a listing lacks between the newest entry and the newest checkpoint; 0 if there is none. */
@@ -190,7 +192,7 @@ function opened(turn: HostTurn, label: string): void {
   const isNewest = state.shared.truth.startsWith(read) && numberOf(read) >= since;
   const mistake = isNewest ? '' : `it believes ${read}`;
   const knowledge = known >= low - 1 ? turn.knowing(confirmed, read) : {};
-  const clear = { ...LOOK, pc: 'idle', doubt: '', since: 0, sent: '', mistake } as const;
+  const clear = { ...LOOK, pc: 'idle', doubt: '', since: 0, sent: '', mistake, isStale: false } as const;
   const base: Partial<Host> = { ...clear, ...knowledge, at: read, confirmed: read };
   if (sent === '') turn.opened(`${label}: it is open at ${numberOf(read)}`, base);
   else judge(turn, label, base);
@@ -203,7 +205,13 @@ function judge(turn: HostTurn, label: string, base: Partial<Host>): void {
   const number = numberOf(sent);
   const isCommit = kindOf(lastWord(sent)) === 'c';
   if (number >= low - 1) {
-    const isThere = fold(read).through[number] === sent;
+    const { through, floor } = fold(read);
+    const isThere = through[number] === sent;
+    // Its number was taken, so somebody has broken the log: strays are where numbers are freed.
+    if (!isThere && number > floor && world.keeps('L6.floor')) {
+      doubt(turn, label, `its entry ${number} is not in the log`);
+      return;
+    }
     const changes = isThere && isCommit ? turn.success(base) : base;
     turn.opened(`${label}: its entry is ${isThere ? '' : 'not '}there`, changes);
   } else if (isCommit && !world.keeps('L2.state')) {

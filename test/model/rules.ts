@@ -66,6 +66,7 @@ export const RULES = {
   'L5.twice': 'what is not there leads to another listing; two that agree make it damage',
   'L6.anew': 'a writer that meets an entry which does not follow from its state opens anew',
   'L6.session': 'a session is its number and the hash of its `open`',
+  'L6.floor': 'an own entry above the floor that the newest one does not follow from shows that the log is broken',
   'L7.anchors': 'the state keeps hashes of entries below the floor',
   'L7.eight': 'the newest eight of each distance',
   'L8.listed': 'a page is taken only if those that it replaces are still listed',

@@ -32,6 +32,22 @@ export const ENDING_MORE: readonly Named[] = [
     { isSmall: false },
   ),
   ending(
+    'set-back-and-pruned-more',
+    'The same where the floor comes to lie above what the writer knew.',
+    [],
+    {
+      log: plainLog(2),
+      checkpoints: [1, 2],
+      isSetBack: true,
+      tail: 2,
+      roles: [
+        { kind: 'writer' },
+        { kind: 'pruner', isClosed: true, entries: 2, checkpoints: 2 },
+      ],
+    },
+    { isSmall: false },
+  ),
+  ending(
     'copier-more',
     'The same while the log is pruned beside it.',
     [],
@@ -105,16 +121,16 @@ export const ENDING_MORE: readonly Named[] = [
   ),
   ending(
     'two-freed-sessions',
-    'Two writers that slept, whose numbers are freed in two prunes.',
+    'Two writers that slept, whose numbers are freed.',
     [],
     {
-      log: plainLog(5),
+      log: plainLog(4),
       checkpoints: [3, 4],
-      tail: 2,
+      tail: 3,
       roles: [
         { kind: 'writer', at: 1 },
         { kind: 'writer', at: 2 },
-        { kind: 'pruner', checkpoints: 1, jobs: 2 },
+        { kind: 'pruner' },
       ],
     },
     { isSmall: false },

@@ -150,6 +150,21 @@ export const ENDING: readonly Named[] = [
     { log: plainLog(3), checkpoints: [2, 3], swaps: 2, isStrict: true, roles: [{ kind: 'writer' }] },
     { isLimit: true },
   ),
+  ending(
+    'set-back-and-pruned',
+    'The store is set back under a writer, while another host opens it, goes on in another way, and prunes.',
+    ['P5.tag', 'L6.floor'],
+    {
+      log: plainLog(2),
+      checkpoints: [1, 2],
+      isSetBack: true,
+      tail: 2,
+      roles: [
+        { kind: 'writer', jobs: 2 },
+        { kind: 'pruner', isClosed: true, entries: 1, checkpoints: 1 },
+      ],
+    },
+  ),
   ending('inverted-pages', 'A store whose listings begin at the wrong end.', ['L4.order'], {
     log: plainLog(4),
     checkpoints: [2, 4],
