@@ -86,6 +86,11 @@ export interface CatalogueRole {
   readonly isIncremental?: boolean | undefined;
   /** Its commits bring a page: of the rows in the hot part, or of all pages too. */
   readonly merges?: 'rows' | 'all' | undefined;
+  /**
+   * Its page is made of a state with a stray of its own: the row of a backup that is not in the log, and whose number
+   * another one gets. Such a row has the number with a minus.
+   */
+  readonly hasStray?: boolean | undefined;
   /** A pack that it would like to refer to. */
   readonly wants?: number | undefined;
 }
@@ -191,13 +196,16 @@ export function collect(state: CatalogueState, keeps: Keeps): CatalogueState | u
 /** L8: the fold takes a page if what it was made of is still there. */
 export function isPageTaken({ pages, hot }: Catalogue, page: NewPage, keeps: Keeps): boolean {
   const areListed = page.replaced.every((pack) => pages.some((each) => each.pack === pack));
-  const areThere = page.taken.every((id) => hot.includes(id));
+  const numbers = hot.map(Math.abs);
+  const isThere = (id: number) => (keeps('L8.identity') ? hot.includes(id) : numbers.includes(Math.abs(id)));
+  const areThere = page.taken.every(isThere);
   return (areListed || !keeps('L8.listed')) && (areThere || !keeps('L8.rows'));
 }
 
 export function withPage(catalogue: Catalogue, { pack, rows, taken, replaced }: NewPage): Catalogue {
   const pages = [...catalogue.pages.filter((page) => !replaced.includes(page.pack)), { pack, rows }];
-  const hot = catalogue.hot.filter((id) => !taken.includes(id));
+  const numbers = taken.map(Math.abs);
+  const hot = catalogue.hot.filter((id) => !numbers.includes(Math.abs(id)));
   const inPages = pages.flatMap((page) => page.rows);
   return { ...catalogue, pages, hot, forgotten: catalogue.forgotten.filter((id) => inPages.includes(id)) };
 }

@@ -131,11 +131,11 @@ function open(turn: CatalogueTurn): void {
 
 /** A page of the rows that are there now; the entry that names it comes later. */
 function makePage(turn: CatalogueTurn, merges: 'rows' | 'all'): void {
-  const { state, index } = turn;
+  const { state, index, role } = turn;
   const { catalogue, facts } = state;
   const replaced = merges === 'all' ? catalogue.pages : [];
   if (replaced.some(({ pack }) => !facts.present.includes(pack))) return;
-  const taken = catalogue.hot;
+  const taken = role.hasStray ? [...catalogue.hot, -(facts.backups.length + 1)] : catalogue.hot;
   const moved = replaced.flatMap(({ rows }) => rows).filter((id) => !catalogue.forgotten.includes(id));
   const pack = FIRST_PAGE + facts.pages;
   const rows = sorted([...taken, ...moved]);

@@ -71,6 +71,7 @@ export const RULES = {
   'L7.eight': 'the newest eight of each distance',
   'L8.listed': 'a page is taken only if those that it replaces are still listed',
   'L8.rows': 'and if each row that it took from the hot part is still there',
+  'L8.identity': 'a row is the number of its backup and the hash of its commit',
   'L8.live': 'listed pages are live',
   'L9.base': "a session keeps its base's row",
   'L9.head': 'the newest backup of a volume keeps a short row when it is forgotten',

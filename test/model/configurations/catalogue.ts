@@ -33,6 +33,20 @@ export const CATALOGUE: readonly Named[] = [
     },
   ),
   catalogue(
+    'page-of-a-stray',
+    'A page is made of a state with a stray commit, whose number another backup gets.',
+    ['L8.identity'],
+    {
+      backups: [0, 1],
+      pages: [],
+      forgets: [1],
+      roles: [
+        { kind: 'writer', volume: 0, merges: 'rows', hasStray: true },
+        { kind: 'writer', volume: 1 },
+      ],
+    },
+  ),
+  catalogue(
     'forgotten-base',
     'The base of an incremental is forgotten and merged away while its session is open; the head is forgotten.',
     ['L9.base', 'L9.head'],
