@@ -2,6 +2,7 @@
 import { anchorsModel } from '../anchors.ts';
 import type { Model } from '../explore.ts';
 import { ending, type Named, plainLog } from '../named.ts';
+import { singleEndingModel } from '../single-ending.ts';
 
 export const ENDING_MORE: readonly Named[] = [
   ending(
@@ -128,6 +129,20 @@ export const ENDING_MORE: readonly Named[] = [
     },
     { isSmall: false },
   ),
+  {
+    name: 'single-writer-and-pruned',
+    about: 'One host in a store without create-only, which crashes while an entry is on its way, and prunes.',
+    isSmall: true,
+    takeOut: [['P13.floor']],
+    build: (without) => singleEndingModel({ entries: [4], crashes: 1 }, without) as Model<unknown>,
+  },
+  {
+    name: 'two-single-writers-and-pruned',
+    about: 'Two hosts that each believe to be alone, and prune.',
+    isSmall: false,
+    takeOut: [],
+    build: (without) => singleEndingModel({ entries: [3, 2], crashes: 1 }, without) as Model<unknown>,
+  },
   {
     name: 'anchors',
     about: 'What a host remembers of a log whose old entries are deleted: 150 entries.',
