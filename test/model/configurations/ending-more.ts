@@ -141,7 +141,7 @@ export const ENDING_MORE: readonly Named[] = [
     about: 'Two hosts that each believe to be alone, and prune.',
     isSmall: false,
     takeOut: [],
-    build: (without) => singleEndingModel({ entries: [3, 2], crashes: 1 }, without) as Model<unknown>,
+    build: (without) => singleEndingModel({ entries: [2, 2], crashes: 1 }, without) as Model<unknown>,
   },
   {
     name: 'anchors',
