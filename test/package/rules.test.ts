@@ -17,7 +17,7 @@ interface Section {
 
 const sections: readonly Section[] = page
   .split(/^##+ /m)
-  .filter((part) => /^(?:[RP]\d{1,2} |Names$)/m.test(part.split('\n', 1)[0] as string))
+  .filter((part) => /^(?:[RPL]\d{1,2} |Names$)/m.test(part.split('\n', 1)[0] as string))
   .map((text) => ({
     id: text.split(/\s/, 1)[0] as string,
     text,
@@ -64,7 +64,8 @@ describe('docs/PROTOCOL.md', () => {
   test('defines each rule once, and leaves no number out but R12', () => {
     const numbered = (letter: string, count: number) =>
       Array.from({ length: count }, (_, index) => `${letter}${index + 1}`);
-    const expected = [...numbered('R', 13).filter((id) => id !== 'R12'), 'Names', ...numbered('P', 13)];
+    const explored = [...numbered('L', 13), 'L20'];
+    const expected = [...numbered('R', 13).filter((id) => id !== 'R12'), 'Names', ...numbered('P', 13), ...explored];
     expect(sections.map(({ id }) => id)).toEqual(expected);
   });
 
