@@ -104,4 +104,10 @@ export const SOAKS: readonly Soak[] = [
     files: ['test/soaks/hostile.test.ts', 'test/repository/hostile'],
     times: { full: 126, short: 4 },
   },
+  {
+    name: 'reader',
+    what: '1,000 flipped bits of each kind of object, for a reader in Python that knows docs/FORMAT.md alone',
+    files: ['test/reader/python-reader.test.ts'],
+    times: { full: 25, short: 2 },
+  },
 ];

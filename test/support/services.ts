@@ -1,11 +1,12 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import type { S3Endpoint } from './s3-endpoint.ts';
+import { installPackages, sayingAtTheEnd, selectedFilesWith } from './selected-files.ts';
 
 /**
  * The services that tests talk to, for vitest's `globalSetup`: an S3 server, the first of these that is to be had.
@@ -23,7 +24,7 @@ const PACKAGES = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common', 'curl'];
 const SCRIPT = join(import.meta.dirname, 'ceph-rgw.sh');
 
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
-  const files = await filesThatNeedS3(project);
+  const files = await selectedFilesWith(project, 'support/s3.ts');
   if (files === 0) {
     project.provide('s3', null);
     return undefined;
@@ -41,20 +42,11 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   return stop;
 }
 
-/** How many of the selected test files import the support for S3. */
-async function filesThatNeedS3(project: TestProject): Promise<number> {
-  // Internal to vitest. Without it every file counts as selected, which costs time and nothing else.
-  const { filenamePattern } = project.vitest as { filenamePattern?: string[] };
-  const { testFiles } = await project.globTestFiles(filenamePattern);
-  const texts = await Promise.all(testFiles.map((file) => readFile(file, 'utf8')));
-  return texts.filter((text) => text.includes('support/s3.ts')).length;
-}
-
 function without(project: TestProject, files: number, why: string): () => Promise<void> {
   const message = `NO S3 SERVER (${why}): ${files} test file${files === 1 ? '' : 's'} skipped what needs it.`;
-  if (process.env.CI) throw new Error(`${message} Under CI that is a failure.`);
+  const atTheEnd = sayingAtTheEnd(message);
   project.provide('s3', null);
-  return async () => console.warn(`\n  ${'!'.repeat(message.length)}\n  ${message}\n  ${'!'.repeat(message.length)}\n`);
+  return atTheEnd;
 }
 
 function endpointOfEnvironment(): S3Endpoint | undefined {
@@ -81,12 +73,7 @@ function isInstalled(): boolean {
 }
 
 function install(): boolean {
-  if (process.getuid?.() !== 0 || spawnSync('sh', ['-c', 'command -v apt-get']).status !== 0) return false;
-  console.warn(`installing ${PACKAGES.join(', ')} for the S3 tests ...`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const apt = (...args: string[]) => spawnSync('apt-get', args, { env, timeout: 600_000 }).status === 0;
-  const wanted = ['install', '-y', '--no-install-recommends', ...PACKAGES];
-  return (apt(...wanted) || (apt('update') && apt(...wanted))) && isInstalled();
+  return installPackages(PACKAGES, 'the S3 tests') && isInstalled();
 }
 
 async function startGateway(): Promise<{ endpoint: S3Endpoint; stop: () => Promise<void> }> {

@@ -1,0 +1,289 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { describe, expect, inject, test, vi } from 'vitest';
+import type { CloudTarget } from '../../src/targets/cloud-target.ts';
+import { FileTarget } from '../../src/targets/file/file-target.ts';
+import { GOLDEN, goldenFolder, type Manifest, readManifest } from '../golden/support/manifest.ts';
+import { folderForFile } from '../support/folders.ts';
+import { randomForTest, times, withinMs } from '../support/randomness.ts';
+import { freshRepository, freshUnlock } from './support/fresh.ts';
+
+vi.mock('../../src/common/clock.ts', () => import('../repository/histories/support/hasty-clock.ts'));
+
+/**
+ * A reader in another language, written from `docs/FORMAT.md` by somebody who had not seen the source, reads what this library
+ * writes: the same bytes, or it refuses. So the page says enough, and the library does what the page says.
+ */
+
+const python = inject('python');
+const READER = join(import.meta.dirname, 'cow_reader.py');
+const FLIPS = times(40);
+const folder = folderForFile();
+
+type Restored = Record<string, unknown> & { id: string; sha256?: string };
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function reader(args: readonly string[], input = ''): Promise<Ended> {
+  // Without `-B` Python would leave a cache beside the program.
+  const child = spawn(python as string, ['-B', READER, ...args]);
+  const ended = once(child, 'close');
+  child.stdin.end(input);
+  const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  return { status: status as number | null, stdout, stderr };
+}
+
+function linesOf<T>({ status, stdout, stderr }: Ended): T[] {
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as T);
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+function secretsOf({ unlock }: Manifest): string[][] {
+  if (unlock === null) return [[]];
+  return [
+    ['--passphrase', unlock.passphrase],
+    ['--key', unlock.key],
+  ];
+}
+
+/** Writes the objects of a target as files. */
+async function inFolder(target: CloudTarget, leaveOut = /^$/): Promise<string> {
+  const to = await mkdtemp(join(folder, 'repository-'));
+  for await (const { key } of target.list('')) {
+    if (leaveOut.test(key)) continue;
+    await mkdir(dirname(join(to, key)), { recursive: true });
+    await writeFile(join(to, key), await target.get(key));
+  }
+  return to;
+}
+
+describe.skipIf(python === null).concurrent('the reader in Python', () => {
+  describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('of $name', ({ name, manifest }) => {
+    test('restores each backup', async () => {
+      for (const secret of secretsOf(manifest)) {
+        // The contents are the same by either secret, so that they are read once.
+        const isLast = secret === secretsOf(manifest).at(-1) || secret[0] !== '--passphrase';
+        const read = linesOf<Restored>(await reader([isLast ? 'restore-all' : 'list', goldenFolder(name), ...secret]));
+        expect(read).toEqual(manifest.backups.map(({ sha256, ...rest }) => (isLast ? { ...rest, sha256 } : rest)));
+      }
+    });
+  });
+
+  test('refuses lost blocks, forgotten backups and other secrets', async () => {
+    const { unlock, removedKey, backups, forgotten } = readManifest('v1-encrypted');
+    const encrypted = goldenFolder('v1-encrypted');
+    const secret = ['--key', unlock?.key as string];
+    const out = join(folder, 'refused.img');
+    const lost = backups.find((backup) => backup.lost.length > 0)?.id as string;
+    const refused: [string, string[]][] = [
+      ['lost', ['restore', encrypted, lost, out, ...secret]],
+      ['missing', ['restore', encrypted, forgotten[0] as string, out, ...secret]],
+      ['locked', ['list', encrypted, '--key', removedKey as string]],
+      ['locked', ['list', encrypted]],
+      ['locked', ['list', goldenFolder('v1-plain'), ...secret]],
+    ];
+    for (const [code, args] of refused) {
+      const { status, stdout, stderr } = await reader(args);
+      expect([status, stdout]).toEqual([2, '']);
+      expect(stderr).toContain(`refused: ${code}`);
+    }
+  });
+
+  test('says how it is used', async () => {
+    for (const args of [[], ['list', 'a', '--key', '00']]) expect((await reader(args)).status).toBe(3);
+  });
+
+  test('reads the repository of the test vectors', async () => {
+    const page = await readFile(join(import.meta.dirname, '../../docs/FORMAT.md'), 'utf8');
+    const vector = (name: string) =>
+      Buffer.from(new RegExp(`^ {4}${name} += ([0-9a-f]+)$`, 'm').exec(page)?.[1] as string, 'hex');
+    const body = vector('format, encrypted');
+    const format = Buffer.alloc(1024);
+    format.write('cow-cloud-backup');
+    format.writeUInt32LE(body.length, 16);
+    body.copy(format, 20);
+    vector('mac of format').copy(format, 960);
+    vector('checksum of format, encrypted').copy(format, 992);
+    const objects: [string, Buffer][] = [
+      ['format', format],
+      ['keys/0123456789abcdef', vector('slot, passphrase')],
+      ['log/ffffffffffffe', vector('entry 1')],
+      ['log/ffffffffffffd', vector('entry 2')],
+      ['log/ffffffffffffd-c', vector('checkpoint')],
+      ['packs/0000000000001/f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff', vector('pack')],
+    ];
+    const content = new Uint8Array(130 * 4096 + 16);
+    for (const block of [0, 6]) content.fill(0x63, block * 4096, (block + 1) * 4096);
+    content.set(vector('block a'), 130 * 4096);
+    const to = await mkdtemp(join(folder, 'vectors-'));
+    for (const [key, bytes] of objects) {
+      await mkdir(dirname(join(to, key)), { recursive: true });
+      await writeFile(join(to, key), bytes);
+    }
+    const [backup, ...others] = linesOf<Restored>(await reader(['restore-all', to, '--passphrase', 'cafe\u0301']));
+    expect(others).toEqual([]);
+    expect(backup).toMatchObject({ id: 'bb'.repeat(16), lost: [[100, 2]], metadata: { note: 'café' } });
+    expect(backup?.sha256).toBe(sha256(content));
+  });
+
+  describe.each([false, true])('of a fresh repository, encrypted: %s', (isEncrypted) => {
+    const secret = isEncrypted ? ['--key', freshUnlock] : [];
+
+    test('gives the same bytes, and with any bit flipped the same or a refusal', {
+      timeout: withinMs(60_000),
+    }, async () => {
+      const fresh = await freshRepository(isEncrypted);
+      const repository = await inFolder(fresh.target);
+      const restored = linesOf<Restored>(await reader(['restore-all', repository, ...secret]));
+      expect(digests(restored)).toEqual(fresh.digests);
+
+      const [id, content] = [...fresh.contents].at(-1) as [string, Uint8Array];
+      const out = join(folder, `${id}.img`);
+      expect((await reader(['restore', repository, id, out, ...secret])).status).toBe(0);
+      expect(Buffer.compare(await readFile(out), content)).toBe(0);
+      expect((await reader(['restore', repository, id, out, ...secret])).status).toBe(2);
+
+      const kinds = await kindsOf(fresh.target, isEncrypted);
+      expect(kinds.map(({ name }) => name).includes('key slot')).toBe(isEncrypted);
+      await expectFlips(repository, secret, kinds, fresh.digests);
+    });
+  });
+
+  test('gives the same or a refusal of a repository in single-writer mode with any bit flipped', {
+    timeout: withinMs(60_000),
+  }, async () => {
+    const name = 'v1-single-writer';
+    await using target = new FileTarget(goldenFolder(name));
+    const wanted = Object.fromEntries(readManifest(name).backups.map(({ id, sha256 }) => [id, sha256]));
+    await expectFlips(goldenFolder(name), [], await kindsOf(target, false), wanted);
+  });
+
+  test('reads a log without checkpoints, and shows a bit of it that is not as it was', async () => {
+    const fresh = await freshRepository(true);
+    const repository = await inFolder(fresh.target, /-c$/);
+    const entries = (await Array.fromAsync(fresh.target.list('log/'))).filter(({ key }) => !key.endsWith('-c'));
+    const flips = entries.map(({ key, size }) => ({ key, offset: size >> 1, bit: 3 }));
+    const outcomes = await flipped(repository, ['--key', freshUnlock], flips);
+    // Tails repeat most entries, and those are not read: then their bits change nothing.
+    const refused = outcomes.filter((outcome) => outcome.refused !== undefined);
+    expect(refused.length).toBeGreaterThan(1);
+    expect(refused.length).toBeLessThan(outcomes.length);
+    for (const { backups } of outcomes) if (backups !== undefined) expect(backups).toEqual(fresh.digests);
+  });
+});
+
+function digests(restored: readonly Restored[]): Record<string, string | undefined> {
+  return Object.fromEntries(restored.map(({ id, sha256 }) => [id, sha256]));
+}
+
+interface Place {
+  readonly key: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+interface Kind {
+  readonly name: string;
+  /** What a flipped bit does to the repository as a whole: nobody can read it, nothing, or it depends on the bit. */
+  readonly effect: 'refused' | 'none' | 'some';
+  readonly places: readonly Place[];
+}
+
+/** All objects by their kind, and packs by their parts. */
+async function kindsOf(target: CloudTarget, isEncrypted: boolean): Promise<Kind[]> {
+  const objects = await Array.fromAsync(target.list(''));
+  const whole = (pattern: RegExp) =>
+    objects.filter(({ key }) => pattern.test(key)).map(({ key, size }) => ({ key, from: 0, to: size }));
+  const [newest, ...older] = whole(/^log\/[0-9a-f]{13}(-[0-9a-f]{32})?$/).sort((a, b) => (a.key < b.key ? -1 : 1));
+  const records: Place[] = [];
+  const footers: Place[] = [];
+  const frames: Place[] = [];
+  for (const { key, to: size } of whole(/^packs\//)) {
+    const bytes = Buffer.from(await target.get(key));
+    const footer = size - 12 - bytes.readUInt32LE(size - 12);
+    frames.push({ key, from: 0, to: 8 }, { key, from: size - 12, to: size });
+    records.push({ key, from: 8, to: footer });
+    footers.push({ key, from: footer, to: size - 12 });
+  }
+  const kinds: Kind[] = [
+    { name: 'format', effect: 'refused', places: whole(/^format$/) },
+    ...(isEncrypted ? [{ name: 'key slot', effect: 'refused' as const, places: whole(/^keys\//) }] : []),
+    { name: 'newest entry', effect: 'refused', places: [newest as Place] },
+    { name: 'older entry', effect: 'none', places: older },
+    { name: 'checkpoint', effect: 'none', places: whole(/-c$/) },
+    { name: 'pack record', effect: 'some', places: records },
+    { name: 'pack footer', effect: 'none', places: footers },
+    { name: 'head and end of a pack', effect: 'none', places: frames },
+  ];
+  for (const { name, places } of kinds) expect(places.length, name).toBeGreaterThan(0);
+  return kinds;
+}
+
+interface Outcome {
+  readonly refused?: string;
+  /** By id: the SHA-256 of the content, or `refused: ...`. */
+  readonly backups?: Readonly<Record<string, string>>;
+  /** Of a flip in a pack: what reading it by its footer makes of it. */
+  readonly pack?: string;
+}
+
+interface Flip {
+  readonly key: string;
+  readonly offset: number;
+  readonly bit: number;
+}
+
+/** What a reader makes of a repository with one bit flipped, for each of these. */
+async function flipped(repository: string, secret: readonly string[], flips: readonly Flip[]): Promise<Outcome[]> {
+  const input = flips.map(({ key, offset, bit }) => `${JSON.stringify({ key, offset, bit })}\n`).join('');
+  const outcomes = linesOf<Outcome>(await reader(['flips', repository, ...secret], input));
+  expect(outcomes.length).toBe(flips.length);
+  return outcomes;
+}
+
+/** Flips bits of each kind in one process of the reader: the same bytes or a refusal, always. */
+async function expectFlips(
+  repository: string,
+  secret: readonly string[],
+  kinds: readonly Kind[],
+  wanted: Readonly<Record<string, string>>,
+): Promise<void> {
+  const { below } = randomForTest();
+  const flips = kinds.flatMap((kind) =>
+    Array.from({ length: FLIPS }, () => {
+      const { key, from, to } = kind.places[below(kind.places.length)] as Place;
+      return { kind, key, offset: from + below(to - from), bit: below(8) };
+    }),
+  );
+  const outcomes = await flipped(repository, secret, flips);
+  let refusedRecords = 0;
+  for (const [index, { refused, backups, pack }] of outcomes.entries()) {
+    const { kind, ...flip } = flips[index] as (typeof flips)[number];
+    const where = `${kind.name}: ${JSON.stringify(flip)}`;
+    expect(refused !== undefined, `${where}: ${refused}`).toBe(kind.effect === 'refused');
+    if (backups === undefined) continue;
+    expect(Object.keys(backups), where).toEqual(Object.keys(wanted));
+    const wrong = Object.entries(backups).filter(([id, is]) => is !== wanted[id]);
+    expect(
+      wrong.filter(([, is]) => kind.effect === 'none' || !is.startsWith('refused: ')),
+      where,
+    ).toEqual([]);
+    refusedRecords += wrong.length;
+    if (flip.key.startsWith('packs/')) expect(pack, where).toMatch(/^refused: /);
+  }
+  expect(refusedRecords).toBeGreaterThan(0);
+}
