@@ -25,9 +25,9 @@ export const SOAKS: readonly Soak[] = [
   },
   {
     name: 'histories',
-    what: '2,000 histories of a repository, and 500 of the block map, against trivially correct models',
+    what: '2,000 histories of a repository, and 1,000 of the block map, against trivially correct models',
     files: ['test/repository/histories/model.test.ts', 'test/repository/map/history.test.ts'],
-    times: { full: 20, short: 2 },
+    times: { full: 25, short: 2 },
   },
   {
     name: 'races',

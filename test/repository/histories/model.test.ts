@@ -21,7 +21,7 @@ test(
     const tally: Tally = new Map();
     await fc.assert(
       fc.asyncProperty(shape, LENGTHS, (details, history) => runHistory(details, history, tally)),
-      property(100),
+      property(80),
     );
     console.log([...tally].map(([what, times]) => `${what} ${times}`).join(', '));
     if (TIMES < 1) return;
