@@ -1,4 +1,5 @@
 import { BackupError } from '../common/errors.ts';
+import { runInSteps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
@@ -72,11 +73,16 @@ export class LiveSnapshots {
     this.#events.snapshot('snapshotBegun', record);
   }
 
-  /** Another handle on the same instant. */
-  share(record: SnapshotRecord): SnapshotRecord {
+  /** Another handle on the same instant. Its states are found in turns, because there may be any number of pre-images. */
+  async share(record: SnapshotRecord): Promise<SnapshotRecord> {
     record.requireLive();
-    const shared = record.share(this.#epochs, this.#preimages);
+    const shared = record.share();
+    // From here on nothing that it wants is given up.
+    // @mutation shared-is-live
     this.add(shared);
+    // @mutation shared-states
+    await runInSteps(shared.adopting(record, this.#epochs, this.#preimages));
+    shared.requireLive();
     return shared;
   }
 

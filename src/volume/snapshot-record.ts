@@ -1,4 +1,5 @@
 import { BackupError } from '../common/errors.ts';
+import { StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { BlockStateMap, maskOf, nextInStates } from '../state/block-state-map.ts';
 import type { EpochMap, KeptPoint } from './epoch-map.ts';
@@ -53,23 +54,36 @@ export class SnapshotRecord {
     for (const block of keysIn(this.givenUp, first, end)) this.givenUp.delete(block);
   }
 
-  /** Another record of the same instant, for a handle with states of its own. */
-  share({ blocks }: EpochMap, preimages: Preimages): SnapshotRecord {
-    const { point } = this;
-    const { epoch } = point;
-    const { blockCount } = blocks;
-    const shared = new SnapshotRecord(point, blockCount, this.frozenAt);
+  /** Another record of the same instant, for a handle with states of its own. All of its blocks are `pending`. */
+  share(): SnapshotRecord {
+    const shared = new SnapshotRecord(this.point, this.states.blockCount, this.frozenAt);
     shared.isAnnounced = true;
+    return shared;
+  }
+
+  /**
+   * Gives the blocks that were overwritten before `from` shared the states that they have in it. `from` is another record of the
+   * instant, and this one is live already: what is overwritten meanwhile is preserved for it, and what has a pre-image keeps it,
+   * because it wants every block that is `pending`.
+   */
+  *adopting(from: SnapshotRecord, { blocks }: EpochMap, preimages: Preimages): Steps<void> {
+    const { blockCount } = blocks;
+    const steps = new StepCounter();
     for (const block of preimages.blocksIn(0, blockCount)) {
+      if (steps.isDue()) yield;
+      const { epoch } = this.point; // It may have been renumbered. Rule R10.
       const preimage = blocks.get(block) < epoch ? undefined : preimages.find(block, epoch);
-      if (preimage !== undefined) shared.states.set(block, preimage.allocation === undefined ? 'zero' : 'preserved');
+      if (preimage === undefined || this.states.get(block) !== 'pending') continue;
+      this.states.set(block, preimage.allocation === undefined ? 'zero' : 'preserved');
     }
     for (let end = 0; ; ) {
+      if (steps.isDue()) yield;
+      const { epoch } = this.point;
       const first = blocks.nextSince(epoch, end, blockCount);
-      if (first === blockCount) return shared;
+      if (first === blockCount) return;
       end = blocks.nextBefore(epoch, first, blockCount);
-      if (end === first + 1 && shared.states.get(first) !== 'pending') continue; // It has a pre-image, as most have.
-      shareOverwritten(this.states, shared.states, first, end);
+      if (end === first + 1 && this.states.get(first) !== 'pending') continue; // It has a pre-image, as most have.
+      shareOverwritten(from.states, this.states, first, end);
     }
   }
 }

@@ -182,7 +182,8 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
    * - `zero`: the block was read and is all zeroes
    *
    * It may be called during an iteration over `ranges` or `diff` of the states. It does nothing once the snapshot is closed
-   * or broken: code that waits for blocks to become stored must also watch `status`.
+   * or broken: code that waits for blocks to become stored must also watch `status`. It takes about a microsecond for each
+   * pre-image in the range: mark a range with tens of thousands of them in parts.
    *
    * @throws `INVALID_TRANSITION`, `OUT_OF_RANGE`
    */
@@ -194,12 +195,13 @@ export class VolumeSnapshot implements BlockDevice, WrappingDevice {
 
   /**
    * Another handle on the same instant, with states of its own. Blocks whose content has been released and overwritten by
-   * now are `lost` in it.
+   * now are `lost` in it. From the call on, what is overwritten is preserved for it too, also if this handle is closed in the
+   * meantime.
    *
    * @throws `SNAPSHOT_BROKEN`, `CLOSED`
    */
-  share(): VolumeSnapshot {
-    const record = this.#core.snapshots.share(this.#record);
+  async share(): Promise<VolumeSnapshot> {
+    const record = await this.#core.snapshots.share(this.#record);
     return snapshotOf(this.volume, this.#core, record);
   }
 

@@ -154,6 +154,11 @@ export const VOLUME_MUTATIONS: readonly Mutation[] = [
       volume('an overwrite while storing preserves'),
     ],
     ['late marks count', { 'late-mark': '' }, volume('late marks')],
+    [
+      'a handle that is being shared wants nothing before its states are found',
+      { 'shared-is-live': '', 'shared-states': (run, codeAt) => `${run}\n${codeAt('shared-is-live')}` },
+      testsIn('test/volume/shared-in-turns.test.ts')('while a handle is shared'),
+    ],
   ),
   ...without(
     'R9',

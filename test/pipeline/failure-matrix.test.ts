@@ -485,7 +485,7 @@ describe('two pipelines', () => {
   test('on shared handles both store everything', async () => {
     const { volume, before } = await filledVolume(BLOCKS);
     await using one = await volume.createSnapshot();
-    await using two = one.share();
+    await using two = await one.share();
     const rows = [new HostRows(), new HostRows()];
     const pipelines = [one, two].map((handle, at) =>
       BackupPipeline.start(handle, { store: (rows[at] as HostRows).store }).sweep(),

@@ -353,7 +353,7 @@ describe.each(CELLS)('$door door, $name', (cause) => {
           expect(broken[index]?.error).toBe(snapshot.error);
           expect(await errorOf(contentOf(snapshot, 0, BLOCK), 'SNAPSHOT_BROKEN')).toBe(snapshot.error);
           snapshot.mark(HURT, 'stored'); // Comes too late to matter.
-          expect(() => snapshot.share()).toThrow(snapshot.error);
+          await expect(snapshot.share()).rejects.toThrow(snapshot.error);
         }
         await expectOthersUntouched(scene);
         await errorOf(contentOf(indifferent, HURT * BLOCK, BLOCK), 'BLOCK_RELEASED');

@@ -385,7 +385,7 @@ describe('very many instants', () => {
     for (const [index, snapshot] of open.entries()) await expectFilled(snapshot, index + 1, 0);
 
     // Handles on the same instant are not instants.
-    const shared = open[7]?.share();
+    const shared = await open[7]?.share();
     expect(volume.snapshots).toHaveLength(MOST + 1);
     await open[7]?.close();
     await errorOf(volume.createSnapshot(), 'SNAPSHOT_LIMIT');

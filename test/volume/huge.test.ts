@@ -40,13 +40,13 @@ test('all blocks of a huge volume are marked, given back, shared, discarded and 
   snapshot.mark(everything, 'failed');
   // The device held zeroes, so the pre-image of the block is one of zeroes.
   expect(states(snapshot)).toEqual({ pending: blocks - 1, zero: 1 });
-  const shared = snapshot.share();
+  const shared = await snapshot.share();
   expect(states(shared)).toEqual({ pending: blocks - 1, zero: 1 });
   snapshot.mark({ firstBlock: 8, blockCount: blocks - 8 }, 'inherited');
   shared.mark({ firstBlock: 8, blockCount: blocks - 8 }, 'inherited');
   // Nobody wants all but a few of them: nothing is preserved for a discard of everything else.
   await volume.discard?.(8 * BLOCK, (blocks - 8) * BLOCK);
-  const late = snapshot.share();
+  const late = await snapshot.share();
   expect(states(late)).toEqual({ pending: 7, zero: 1, lost: blocks - 8 });
   await Promise.all([snapshot.close(), shared.close(), late.close()]);
   const since = volume.changedSince(snapshot.point);

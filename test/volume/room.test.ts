@@ -259,7 +259,7 @@ describe('snapshotClosed', () => {
     };
     await expect(volume.createSnapshot({ atInstant: mistake })).rejects.toThrow('not now');
     const snapshot = await volume.createSnapshot();
-    const shared = snapshot.share();
+    const shared = await snapshot.share();
     for (const block of [0, 1]) await overwrite(block);
     expect(snapshot.status).toBe('broken');
     for (const handle of [snapshot, shared, snapshot]) await handle.close();

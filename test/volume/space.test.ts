@@ -94,7 +94,7 @@ describe('pre-images', () => {
     const seen = new Uint8Array(4096);
     await third.read((blocks - 1) * 4096, seen);
     expect(seen.every((byte) => byte === 3)).toBe(true);
-    const shared = third.share();
+    const shared = await third.share();
     expect(shared.states.counts).toMatchObject({ preserved: blocks });
     await Promise.all([third.close(), shared.close()]);
     expect(volume.preimages.heldBytes).toBe(0);
@@ -108,7 +108,7 @@ describe('pre-images', () => {
     const volume = await CopyOnWriteVolume.open(device, { blockSize: 4096, preserve });
     onTestFinished(() => volume.close());
     const snapshot = await volume.createSnapshot();
-    const shared = snapshot.share();
+    const shared = await snapshot.share();
     for (let block = 0; block < blocks; block++) volume.writeSync(block * 4096, filled(2, 4096));
     const half = { firstBlock: blocks / 2, blockCount: blocks / 2 };
     const everything = { firstBlock: 0, blockCount: blocks };
@@ -349,7 +349,7 @@ describe('one pre-image serves several snapshots', () => {
     const { volume, overwrite } = await open({ memoryBytes: 2 * BLOCK });
     const own = await volume.createSnapshot();
     await overwrite(0);
-    const shared = own.share();
+    const shared = await own.share();
     expect(shared.point).toEqual(own.point);
     expect(shared.frozenAt).toEqual(own.frozenAt);
     expect(shared.states.get(0)).toBe('preserved');
@@ -377,7 +377,7 @@ describe('one pre-image serves several snapshots', () => {
     }
     own.mark(4, 'zero');
     for (const block of [1, 2, 3, 4]) await overwrite(block);
-    const shared = own.share();
+    const shared = await own.share();
     expect([0, 1, 2, 3, 4, 5].map((block) => shared.states.get(block))).toEqual([
       'pending', // Stored for the other handle, but on the device still.
       'lost',

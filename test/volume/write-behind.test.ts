@@ -105,7 +105,7 @@ describe.each(BEHIND)('under %s', (onFailure) => {
     const busy = spill.hold({ kind: 'write' });
     await overwrite(0, 0x40);
     await turn();
-    const shared = first.share();
+    const shared = await first.share();
     const later = await volume.createSnapshot();
     await expectFilled(shared, 0x30, 0);
     expect(heard.map(({ name, snapshot }) => [name, snapshot])).toEqual([

@@ -116,7 +116,7 @@ export async function freeze(requests: readonly JobRequest[], signal: AbortSigna
   const frozen: FrozenRequest[] = [];
   try {
     for (const { source, options } of requests) {
-      const snapshot = isVolumeSnapshot(source) ? source.share() : (made.shift() as VolumeSnapshot);
+      const snapshot = isVolumeSnapshot(source) ? await source.share() : (made.shift() as VolumeSnapshot);
       frozen.push({ options, snapshot });
     }
     return frozen;

@@ -119,7 +119,7 @@ class HistoryRun {
       case 'group':
         return this.#snapshot(this.#disks, false);
       case 'share':
-        return this.#share(step.pick);
+        return await this.#share(step.pick);
       case 'start':
         return this.#start(step);
       case 'turns':
@@ -168,10 +168,10 @@ class HistoryRun {
     this.#runs.push(new ModelledRun(disk, snapshot, instant, { transforms: this.#transforms, seed }));
   }
 
-  #share(pick: number): void {
+  async #share(pick: number): Promise<void> {
     const run = this.#pick(pick);
     if (run?.snapshot.status !== 'live' || this.#live.length >= MAX_LIVE_RUNS) return;
-    this.#add(run.disk, run.snapshot.share(), run.instant);
+    this.#add(run.disk, await run.snapshot.share(), run.instant);
   }
 
   async #start(step: StepOf<'start'>): Promise<void> {

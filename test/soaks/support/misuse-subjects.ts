@@ -83,8 +83,8 @@ async function heldJob(world: World): Promise<main.BackupJob> {
   return world.repository.startBackup(world.volume, { volume: world.freshName() });
 }
 
-function openPipeline(world: World): main.BackupPipeline {
-  const pipeline = main.BackupPipeline.start(world.snapshot.share(), { store() {} });
+async function openPipeline(world: World): Promise<main.BackupPipeline> {
+  const pipeline = main.BackupPipeline.start(await world.snapshot.share(), { store() {} });
   pipeline.done.catch(() => {}); // It ends with the world.
   return pipeline;
 }
