@@ -8,28 +8,34 @@ import PQueue from 'p-queue';
 import { abortable } from '../common/abort.ts';
 import { described } from '../common/arguments.ts';
 import { BackgroundResult } from '../common/background-result.ts';
-import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
+import type { BlockRange } from '../common/block-range.ts';
 import { isZero } from '../common/bytes.ts';
 import { BackupError } from '../common/errors.ts';
 import { PacedReports } from '../common/paced-reports.ts';
 import { report } from '../common/report.ts';
-import { Retries } from '../common/retry.ts';
 import { noteFinished, noteUnfinished, type UnfinishedBackup } from '../common/unfinished-backups.ts';
-import type { BlockState } from '../state/block-state.ts';
-import { BlockStateMap, type BlockStates } from '../state/block-state-map.ts';
+import type { BlockStates } from '../state/block-state-map.ts';
 import { isVolumeSnapshot, type VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import { BatchReader } from './batch-reader.ts';
 import { type Batch, BlockFeed, blocksOf, type Lane } from './block-feed.ts';
 import { type BlockCall, checkPipelineOptions, type PipelineOptions } from './pipeline-options.ts';
-import type { BlocksAnswer, PipelineEvents, PipelineProgress, PipelineStatus } from './pipeline-progress.ts';
+import {
+  answerAbout,
+  type BlocksAnswer,
+  bytesIn,
+  type PipelineEvents,
+  type PipelineProgress,
+  type PipelineStatus,
+} from './pipeline-progress.ts';
 import { PipelineRecord } from './pipeline-record.ts';
+import { repeatCall } from './repeated-call.ts';
 import { applyTransforms } from './transform.ts';
 import {
   findUnchanged,
-  leftTo,
   markUnchanged,
   type PipelineChangeReason,
   type PipelineChangeSource,
+  recordedStates,
   type UnchangedBlocks,
 } from './unchanged-blocks.ts';
 
@@ -194,34 +200,20 @@ export class BackupPipeline {
    * @throws TypeError for a malformed range, `OUT_OF_RANGE` for blocks that the snapshot does not have
    */
   ask(blocks?: BlockRange | number): BlocksAnswer {
-    const { states } = this.snapshot;
-    const range = blocks === undefined ? undefined : blockRangeArgument('blocks', blocks);
-    const counts = range === undefined ? states.counts : states.countsIn(range);
-    const blockCount = range === undefined ? states.blockCount : range.blockCount;
-    const safeBlocks = counts.stored + counts.inherited + counts.zero;
-    return { blockCount, counts, safeBlocks, isSafe: safeBlocks === blockCount };
+    return answerAbout(this.snapshot.states, blocks);
   }
 
   /** The progress at this moment; `onProgress` is given the same. */
   progress(): PipelineProgress {
     const { counts } = this.snapshot.states;
-    const totalBytes = this.snapshot.size - this.#bytesIn('inherited');
+    const totalBytes = this.snapshot.size - bytesIn(this.snapshot, 'inherited');
     return {
       status: this.status,
       counts,
-      doneBytes: this.#bytesIn('stored', 'zero', 'lost'),
+      doneBytes: bytesIn(this.snapshot, 'stored', 'zero', 'lost'),
       totalBytes: totalBytes === 0 ? undefined : totalBytes,
       storedBytes: this.#tally.storedBytes,
     };
-  }
-
-  /** Bytes of all blocks in some states. The last block may be short. */
-  #bytesIn(...wanted: BlockState[]): number {
-    const { states, blockSize, size } = this.snapshot;
-    const { blockCount, counts } = states;
-    const blocks = wanted.reduce((sum, state) => sum + counts[state], 0);
-    const hasLast = blockCount > 0 && wanted.includes(states.get(blockCount - 1));
-    return blocks * blockSize - (hasLast ? blockCount * blockSize - size : 0);
   }
 
   /**
@@ -229,17 +221,9 @@ export class BackupPipeline {
    * does not store again what this one has stored and what has not changed since.
    */
   record(): PipelineRecord {
-    const { size, blockSize, frozenAt, point, states } = this.snapshot;
-    const { known } = this.#unchanged ?? {};
-    if (known === undefined || states.counts.lost === 0)
-      return new PipelineRecord({ size, blockSize, frozenAt, point, states: states.clone() });
-    // A block that was lost before it was known to be unchanged is in the earlier run.
-    const found = new BlockStateMap(states.blockCount);
-    for (const range of states.ranges()) {
-      if (range.state !== 'lost') copyRange(found, range, range.state);
-      else for (const { state, ...part } of leftTo(known, range)) copyRange(found, part, state);
-    }
-    return new PipelineRecord({ size, blockSize, frozenAt, point, states: found });
+    const { size, blockSize, frozenAt, point } = this.snapshot;
+    const states = recordedStates(this.snapshot.states, this.#unchanged?.known);
+    return new PipelineRecord({ size, blockSize, frozenAt, point, states });
   }
 
   /**
@@ -395,35 +379,19 @@ export class BackupPipeline {
     this.#reports.note();
   }
 
-  /** Calls the host for a block, or for the record, as often as it takes and the options allow. */
-  async #repeat(what: number | 'record', store: (call: BlockCall) => unknown, check = () => {}): Promise<void> {
-    const { signal } = this.#stop;
-    let retries: Retries | undefined;
-    for (let attempt = 1; ; attempt++) {
-      // @mutation nothing-begins-after-the-end
-      signal.throwIfAborted();
-      check(); // Another attempt would not mend it.
-      try {
-        // @mutation stored-when-acknowledged
-        await store({ signal, attempt });
-        return;
-      } catch (error) {
-        this.#emit('attemptFailed', what, error, attempt);
-        retries ??= new Retries(this.#options.retries, signal);
-        await retries.pause(error).catch((last: unknown) => {
-          signal.throwIfAborted();
-          throw this.#storeFailed(what, attempt, last);
-        });
-      }
-    }
-  }
-
-  #storeFailed(what: number | 'record', attempts: number, cause: unknown): BackupError {
+  /** Has the host store a block, or the record, as often as it takes and the options allow. */
+  async #repeat(what: number | 'record', store: (call: BlockCall) => unknown, check?: () => void): Promise<void> {
     const { name } = this.snapshot.volume; // With several volumes, the number alone says little.
     const item = what === 'record' ? 'the record' : `block ${what}`;
-    const which = name === undefined ? item : `${item} of ${name}`;
-    const message = `${which} could not be stored, after ${attempts} attempt${attempts === 1 ? '' : 's'}: ${String(cause)}`;
-    return new BackupError('STORE_FAILED', message, { cause, retryable: true });
+    const call = {
+      what: name === undefined ? item : `${item} of ${name}`,
+      code: 'STORE_FAILED',
+      policy: this.#options.retries,
+      signal: this.#stop.signal,
+      check,
+      onFailure: (error: unknown, attempt: number) => this.#emit('attemptFailed', what, error, attempt),
+    } as const;
+    await repeatCall(call, store);
   }
 
   /** A block that was lost before it could be read is not `storing` any more. */
@@ -526,11 +494,4 @@ function requireLive(snapshot: VolumeSnapshot): void {
 
 function closedError(): BackupError {
   return new BackupError('CLOSED', 'the snapshot has been closed');
-}
-
-/** `stored` follows `storing` only. */
-function copyRange(to: BlockStateMap, range: BlockRange, state: BlockState): void {
-  if (state === 'pending') return;
-  if (state === 'stored') to.set(range, 'storing');
-  to.set(range, state);
 }

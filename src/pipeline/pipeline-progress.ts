@@ -1,4 +1,7 @@
+import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import type { BlockState } from '../state/block-state.ts';
+import type { BlockStates } from '../state/block-state-map.ts';
+import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 
 /**
  * What a pipeline is doing, or how it has ended.
@@ -49,4 +52,21 @@ export interface PipelineEvents {
   attemptFailed: [what: number | 'record', error: unknown, attempt: number];
   /** The pipeline has ended: `complete`, `failed` or `aborted`. `done` settles next. */
   ended: [status: PipelineStatus];
+}
+
+/** See `BackupPipeline.ask`. */
+export function answerAbout(states: BlockStates, blocks?: BlockRange | number): BlocksAnswer {
+  const range = blocks === undefined ? undefined : blockRangeArgument('blocks', blocks);
+  const counts = range === undefined ? states.counts : states.countsIn(range);
+  const blockCount = range === undefined ? states.blockCount : range.blockCount;
+  const safeBlocks = counts.stored + counts.inherited + counts.zero;
+  return { blockCount, counts, safeBlocks, isSafe: safeBlocks === blockCount };
+}
+
+/** Bytes of all blocks in some states. The last block may be short. */
+export function bytesIn({ states, blockSize, size }: VolumeSnapshot, ...wanted: BlockState[]): number {
+  const { blockCount, counts } = states;
+  const blocks = wanted.reduce((sum, state) => sum + counts[state], 0);
+  const hasLast = blockCount > 0 && wanted.includes(states.get(blockCount - 1));
+  return blocks * blockSize - (hasLast ? blockCount * blockSize - size : 0);
 }

@@ -5,7 +5,6 @@ import { BackupError } from '../common/errors.ts';
 import { PacedReports } from '../common/paced-reports.ts';
 import { isBytes } from '../common/realms.ts';
 import { report } from '../common/report.ts';
-import { Retries } from '../common/retry.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
@@ -13,6 +12,7 @@ import { RestoreDevice } from '../device/restore-device.ts';
 import type { StateRange } from '../state/block-state-map.ts';
 import { type CommonPipelineOptions, checkCommonOptions, type LoadBlock } from './pipeline-options.ts';
 import { isPipelineRecord, type PipelineRecord } from './pipeline-record.ts';
+import { repeatCall } from './repeated-call.ts';
 import { undoTransforms } from './transform.ts';
 
 /** The progress of {@link restoreBlocks}. @public */
@@ -182,24 +182,14 @@ class BlocksRestore {
 
   async #load(block: number): Promise<Uint8Array> {
     const { load, retries: policy } = this.#options;
-    const { signal } = this.#stop;
-    const retries = new Retries(policy, signal);
-    for (let attempt = 1; ; attempt++) {
-      signal.throwIfAborted();
-      try {
-        const stored: unknown = await load(block, { signal, attempt });
-        if (!isBytes(stored))
-          throw new TypeError(`load must return bytes for block ${block}, not ${described(stored)}`);
-        this.#tally.loadedBytes += stored.length;
-        return stored;
-      } catch (error) {
-        await retries.pause(error).catch((last: unknown) => {
-          signal.throwIfAborted();
-          const message = `block ${block} could not be loaded, after ${attempt} attempt${attempt === 1 ? '' : 's'}: ${String(last)}`;
-          throw new BackupError('LOAD_FAILED', message, { cause: last, retryable: true });
-        });
-      }
-    }
+    const call = { what: `block ${block}`, code: 'LOAD_FAILED', policy, signal: this.#stop.signal } as const;
+    const stored = await repeatCall(call, async (attempt) => {
+      const bytes: unknown = await load(block, attempt);
+      if (!isBytes(bytes)) throw new TypeError(`load must return bytes for block ${block}, not ${described(bytes)}`);
+      return bytes;
+    });
+    this.#tally.loadedBytes += stored.length;
+    return stored;
   }
 
   async #undone(block: number, blockBytes: number, stored: Uint8Array): Promise<Uint8Array> {

@@ -1,8 +1,8 @@
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
 import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
-import { BLOCK_STATES, StateByte } from '../state/block-state.ts';
-import { maskOf, nextInStates, type StateRange } from '../state/block-state-map.ts';
+import { BLOCK_STATES, type BlockState, StateByte } from '../state/block-state.ts';
+import { BlockStateMap, type BlockStates, maskOf, nextInStates, type StateRange } from '../state/block-state-map.ts';
 import { StateChunks } from '../state/state-chunks.ts';
 import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import type { PreviousRecord } from './pipeline-record.ts';
@@ -149,8 +149,26 @@ function trackedChanges(
   return volume.changedSince(point) ?? 'tracking-lost';
 }
 
+/** A copy of the states, for a record. A block that was lost before it was known to be unchanged is in the earlier run. */
+export function recordedStates(states: BlockStates, known: StateChunks | undefined): BlockStateMap {
+  if (known === undefined || states.counts.lost === 0) return states.clone();
+  const recorded = new BlockStateMap(states.blockCount);
+  for (const range of states.ranges()) {
+    if (range.state !== 'lost') copyRange(recorded, range, range.state);
+    else for (const { state, ...part } of leftTo(known, range)) copyRange(recorded, part, state);
+  }
+  return recorded;
+}
+
+/** `stored` follows `storing` only. */
+function copyRange(to: BlockStateMap, range: BlockRange, state: BlockState): void {
+  if (state === 'pending') return;
+  if (state === 'stored') to.set(range, 'storing');
+  to.set(range, state);
+}
+
 /** The states, by an earlier run, of blocks that this run has lost. */
-export function* leftTo(known: StateChunks, { firstBlock, blockCount }: BlockRange): Generator<StateRange> {
+function* leftTo(known: StateChunks, { firstBlock, blockCount }: BlockRange): Generator<StateRange> {
   const end = firstBlock + blockCount;
   for (let at = firstBlock; at < end; ) {
     const next = Math.min(end, known.endOfRun(at));

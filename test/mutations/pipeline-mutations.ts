@@ -37,7 +37,8 @@ export const PIPELINE_MUTATIONS: readonly Mutation[] = [
     [
       'a block counts as stored when its store has begun',
       {
-        'stored-when-acknowledged': 'void Promise.resolve(store({ signal, attempt })).catch(() => undefined);',
+        'stored-when-acknowledged':
+          'void Promise.resolve(call({ signal, attempt })).catch(() => undefined);\nreturn undefined as T;',
       },
       model,
     ],
