@@ -2,7 +2,7 @@ import { abortable } from './abort.ts';
 
 /**
  * Work that several callers wait for. One caller's abort does not end it for the others. When no caller waits any more it is
- * abandoned, and who keeps it has to begin anew for the next caller: the other side may never answer what was asked before.
+ * abandoned, and its owner has to begin anew for the next caller: the other side may never answer what was asked before.
  */
 export class SharedWork<T> {
   readonly #result: Promise<T>;
