@@ -34,7 +34,7 @@ export interface SmallObjects {
   readonly damagedObjects: readonly DamagedObject[];
   /** Keys of the objects that were missing or damaged and have been written anew. */
   readonly restored: readonly string[];
-  /** Ids of whole key slots that the log does not name. */
+  /** Ids of key slots that the log does not name. */
   readonly unrecordedKeySlots: readonly string[];
 }
 
@@ -156,10 +156,11 @@ async function checkKeySlots(
     let examined = await examineSlot(context, slot, { signal });
     if (examined?.error !== undefined) examined = await examineSlot(context, slot, { signal });
     const error = examined?.error;
+    if (examined !== undefined && error === undefined) whole++;
     if (examined === undefined) gone.push(name);
-    else if (!recorded.has(name) && (error === undefined || isNewer(error))) unrecorded.push(name);
-    if (error === undefined) whole += examined === undefined ? 0 : 1;
-    else if (!isNewer(error)) damaged.push({ key: slotKey(name), error });
+    // It is of a call that did not return, perhaps of a creation that lost to another: nobody was promised that it opens anything.
+    else if (!recorded.has(name)) unrecorded.push(name);
+    else if (error !== undefined && !isNewer(error)) damaged.push({ key: slotKey(name), error });
   }
   // A slot that another host adds or removes meanwhile is neither missing nor unrecorded.
   if (gone.length + unrecorded.length > 0) recorded = recordedSlots(format, await log.catchUp({ signal }));

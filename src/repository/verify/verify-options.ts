@@ -79,9 +79,10 @@ export interface VerifyResult {
   /** Keys of objects that were missing or damaged, and that this run has restored: `format`. They are then no longer damaged. */
   readonly restored: readonly string[];
   /**
-   * Ids of key slots that open the repository and that no entry of the log names, because `keys.add` was interrupted between the
-   * slot and its entry, or is about to write it. They are no damage, but nobody would notice if one went missing: remove such a
-   * slot, and add the key again if it is to stay.
+   * Ids of key slots that no entry of the log names. `keys.add` was interrupted between the slot and its entry, or is about to
+   * write it; or a process ended while it created a repository here that another one had created meanwhile; or a stranger put
+   * it there. `keys.list` says which of them open the repository. They are no damage, but nobody would notice if one went
+   * missing: remove such a slot, and add the key again if it is to stay.
    */
   readonly unrecordedKeySlots: readonly string[];
   /**

@@ -15,7 +15,17 @@ import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { withCode } from '../../support/with-code.ts';
 import { readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
-import { create, ENCRYPTED, KINDS, type Kind, opened, optionsFor, PLAIN, THEIRS } from '../open/support/creations.ts';
+import {
+  create,
+  ENCRYPTED,
+  KINDS,
+  type Kind,
+  opened,
+  optionsFor,
+  PLAIN,
+  ScriptedTarget,
+  THEIRS,
+} from '../open/support/creations.ts';
 import { SMALL } from '../support/repositories.ts';
 
 /** What every backup rests on, and nobody reads while the repository is open. */
@@ -230,8 +240,9 @@ describe('key slots', () => {
       },
     };
     for (const name of strangers) await target.put(slotKey(name), Uint8Array.of(1));
-    const found = await look();
-    expect(found.damagedObjects.map(({ key }) => key)).toEqual([...strangers].map(slotKey));
+    expect(await look()).toEqual({ ...SOUND, unrecordedKeySlots: [...strangers] });
+    await target.put(slotKey(id), Uint8Array.of(1));
+    expect((await look()).damagedObjects).toEqual([{ key: slotKey(id), error: withCode('KEY_SLOT_CORRUPT') }]);
     await removeKeySlot(context, id);
     expect(await target.stat(slotKey(id))).toBeUndefined();
   });
@@ -265,12 +276,26 @@ describe('key slots', () => {
     }
   });
 
-  test('one of another repository is named', async () => {
-    const { target, look } = await repository(ENCRYPTED);
-    const other = await repository(ENCRYPTED);
-    const key = slotOf(other.context);
-    await target.put(key, Uint8Array.from(await other.target.get(key)));
-    expect((await look()).damagedObjects).toEqual([{ key, error: withCode('KEY_SLOT_CORRUPT') }]);
+  test('one that a creation left, which lost to another and died, is no damage and is named', async () => {
+    const { target, context, look } = await repository(ENCRYPTED);
+    const losing = new ScriptedTarget(target, async (_index, invoke, call) => {
+      // It looked before the other one was there, and dies before it deletes its slot.
+      if (call === undefined) return [] as never;
+      if (call.operation === 'stat') return undefined as never;
+      if (call.operation === 'delete' && call.subject.startsWith('keys/')) throw new Error('dead');
+      return invoke();
+    });
+    await expect(create(losing, ENCRYPTED)).rejects.toEqual(withCode('REPOSITORY_EXISTS'));
+    const [left] = (await listKeySlots(context)).filter(({ id }) => id !== context.format.keySlot);
+    expect(left).toMatchObject({
+      error: { code: 'KEY_SLOT_CORRUPT', message: expect.stringContaining('another rep') },
+    });
+    const id = left?.id as string;
+    expect(await look()).toEqual({ ...SOUND, unrecordedKeySlots: [id] });
+    await target.put(slotKey(id), Uint8Array.of(1));
+    expect(await look()).toEqual({ ...SOUND, unrecordedKeySlots: [id] });
+    await removeKeySlot(context, id);
+    expect(await look()).toEqual(SOUND);
   });
 
   test('a plain repository has none', async () => {
