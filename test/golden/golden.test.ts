@@ -3,35 +3,49 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { Unlock } from '../../src/repository/crypto/unlock.ts';
+import type { OpenOptions } from '../../src/repository/open/repository-options.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
-import { type Objects, readRepository } from './independent-reader.ts';
-import { GOLDEN, type Golden, goldenFolder, type Manifest, readManifest } from './support/manifest.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
+import { contentOfBackup, openVolume, SMALL } from '../repository/support/repositories.ts';
+import { withCode } from '../support/with-code.ts';
+import { type Objects, type ReadRepository, readRepository } from './independent-reader.ts';
+import { RECIPES } from './recipes/all.ts';
+import { GOLDEN, goldenFolder, type Manifest, readManifest, type Secret } from './support/manifest.ts';
+import { INVERTING, unlockWith } from './support/secrets.ts';
 
 /**
  * Repositories as earlier versions of this library have left them: every later one reads them, and so does a reader that
  * knows nothing but `docs/FORMAT.md`.
  */
 
-const bytesOf = (hex: string) => Uint8Array.from(Buffer.from(hex, 'hex'));
+test('each golden repository has a recipe', () => {
+  expect(RECIPES.map(({ name }) => name).toSorted()).toEqual(GOLDEN.toSorted());
+});
 
-function unlocks({ unlock }: Manifest): [string, Unlock | undefined][] {
-  if (unlock === null) return [['nothing', undefined]];
-  return [
-    ['a passphrase', { passphrase: unlock.passphrase }],
-    ['a raw key', { key: bytesOf(unlock.key) }],
-  ];
+/** Nothing, for a plain repository; otherwise each of its secrets. */
+function unlocksOf({ secrets }: Manifest): [string, OpenOptions][] {
+  if (secrets.length === 0) return [['nothing', {}]];
+  return secrets.map((secret) => [`a ${Object.keys(secret)[0]}`, { unlock: unlockWith(secret) }]);
 }
 
 describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$name', ({ name, manifest }) => {
-  describe.each(unlocks(manifest))('unlocked with %s', (_how, unlock) => {
+  const { mode, backups, forgotten, damage, refusesWriters } = manifest;
+  const objects = objectsOf(name);
+  const [[, unlocking]] = unlocksOf(manifest) as [[string, OpenOptions]];
+
+  describe.each(unlocksOf(manifest))('unlocked with %s', (_how, unlock) => {
     test('is read by this version', { timeout: 120_000 }, async () => {
       await using target = new FileTarget(goldenFolder(name));
-      await using repository = await BackupRepository.open(target, { unlock, readOnly: true, threads: 0 });
+      await using repository = await BackupRepository.open(target, { ...unlock, readOnly: true, threads: 0 });
+      if (damage === null) expect(repository.damage).toBeUndefined();
+      else {
+        const { code, ...rest } = damage;
+        expect(repository.damage).toMatchObject({ ...rest, error: { code } });
+      }
       const listed = await Array.fromAsync(repository.listBackups());
-      expect(listed.map(({ id }) => id).toReversed()).toEqual(manifest.backups.map(({ id }) => id));
+      expect(listed.map(({ id }) => id).toReversed()).toEqual(backups.map(({ id }) => id));
       for (const [index, info] of listed.toReversed().entries()) {
-        const { sha256, lost, ...told } = manifest.backups[index]!;
+        const { sha256, lost, ...told } = backups[index]!;
         expect(info).toMatchObject({ ...told, intact: lost.length === 0 });
         await using image = await repository.openBackup(info.id, { allowLost: true });
         const content = new Uint8Array(image.size);
@@ -43,7 +57,7 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
           await expect(read).rejects.toMatchObject({ code: 'BLOCK_LOST' });
         }
       }
-      for (const id of manifest.forgotten) {
+      for (const id of forgotten) {
         await expect(repository.openBackup(id)).rejects.toMatchObject({
           code: expect.stringMatching(/^BACKUP_(FORGOTTEN|NOT_FOUND)$/),
         });
@@ -51,95 +65,93 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
     });
   });
 
-  test.runIf(manifest.removedKey !== null)('does not open with a key that was removed', async () => {
-    await using target = new FileTarget(goldenFolder(name));
-    const unlock = { key: bytesOf(manifest.removedKey as string) };
-    await expect(BackupRepository.open(target, { unlock })).rejects.toMatchObject({ code: 'KEY_REFUSED' });
-  });
+  const singleWriter = mode === 'single-writer';
+  const filled = async () => {
+    const target = new MemoryTarget({ createOnly: !singleWriter });
+    for (const [key, bytes] of objects) await target.put(key, Uint8Array.from(bytes));
+    return target;
+  };
+  const openToWrite = (target: MemoryTarget) => BackupRepository.open(target, { ...unlocking, ...SMALL, singleWriter });
 
-  const objects = objectsOf(name);
-  const read = () => readersUnlocks(manifest).map((unlock) => readRepository(objects, unlock));
+  const isWelcoming = damage === null && refusesWriters === null;
+  if (isWelcoming)
+    test('is continued by this version', async () => {
+      await using target = await filled();
+      await using repository = await openToWrite(target);
+      const { device, volume } = await openVolume(5);
+      const { id } = await repository.backup(volume, { volume: 'continued' });
+      expect(Buffer.compare(await contentOfBackup(repository, id), device.bytes)).toBe(0);
+      const { ok, damaged, damagedObjects } = await repository.verify({ depth: 'structure' });
+      expect({ ok, damaged, damagedObjects }).toEqual({ ok: true, damaged: [], damagedObjects: [] });
+    });
+
+  if (damage !== null)
+    test('is not written to: its log is not sound', async () => {
+      await using target = await filled();
+      await expect(openToWrite(target)).rejects.toEqual(withCode(damage?.code as string));
+    });
+
+  if (refusesWriters !== null)
+    test('is not written to: it asks for what this version does not know', async () => {
+      await using target = await filled();
+      await expect(openToWrite(target)).rejects.toEqual(withCode('REPOSITORY_UNSUPPORTED'));
+      await expect(openToWrite(target)).rejects.toThrow(refusesWriters as string);
+    });
+
+  if (manifest.removedKey !== null)
+    test('does not open with a key that was removed', async () => {
+      await using target = new FileTarget(goldenFolder(name));
+      const unlock = unlockWith({ key: manifest.removedKey as string });
+      await expect(BackupRepository.open(target, { unlock })).rejects.toMatchObject({ code: 'KEY_REFUSED' });
+    });
+
+  const read = (from: Objects) => readersSecrets(manifest).map((secret) => readRepository(from, secret));
   let results: ReturnType<typeof read> | undefined;
 
-  test('is read by a reader of FORMAT.md', { timeout: 120_000 }, () => {
-    results ??= read();
-    const expected = manifest.backups.map((backup) => ({ ...backup, intact: backup.lost.length === 0 }));
-    for (const { backups } of results) expect(backups).toEqual(expected);
-  });
+  if (damage !== null)
+    test('is refused by a reader of FORMAT.md', () => {
+      expect(() => read(objects)).toThrow();
+    });
 
-  test('has a bit of everything', { timeout: 120_000 }, () => {
-    results ??= read();
-    const seen = new Map(results.flatMap((result) => [...result.seen]));
-    const isSingle = name === 'v1-single-writer';
-    const types = ['open', 'commit', 'abort', 'forget', 'collect', ...(isSingle ? [] : ['config', 'hold', 'release'])];
-    const kinds = types.map((type) => `entry of type ${type}`);
-    const inAll = [...kinds, 'tree of level 0', 'run', 'checkpoint', 'checkpoint with backups'];
-    if (isSingle) {
-      expect(inAll.filter((what) => !seen.has(what))).toEqual([]);
-      return;
-    }
-    const records = [1, 2, 3, 4, 5, 6].map((kind) => new RegExp(`^record of kind ${kind},`));
-    const maps = ['no tree', 'tree of level 0', 'tree of level 1', 'tree of level 2', 'run', 'run entry of zeroes'];
-    const others = ['lost range', 'pack table', 'relocated record', 'checkpoint', 'record of kind 1, codec 0'];
-    const states = [
-      'backups',
-      'a hold',
-      'heads',
-      'sessions',
-      'sessions dated anew',
-      'fenced',
-      'fenced dated anew',
-      'known',
-    ];
-    states.push('condemned', 'condemned sessions', 'former relocations', 'quarantined');
-    const times = [
-      'open session dated anew',
-      'fenced session dated anew',
-      'collection dated anew',
-      'session that is gone',
-    ];
-    const inCheckpoints = states.map((state) => `checkpoint with ${state}`);
-    const ofEncrypted = [
-      'entry of type keys',
-      'checkpoint with keySlots',
-      'checkpoint with removedSlots',
-      'slot of kind passphrase',
-      'slot of kind key',
-    ];
-    const wanted = [
-      ...inAll,
-      ...maps,
-      ...others,
-      ...times,
-      ...inCheckpoints,
-      ...(manifest.unlock === null ? [] : ofEncrypted),
-    ];
-    expect(wanted.filter((what) => !seen.has(what))).toEqual([]);
-    for (const record of records)
-      expect(
-        [...seen.keys()].some((what) => record.test(what)),
-        String(record),
-      ).toBe(true);
-  });
+  if (damage === null)
+    describe('a reader of FORMAT.md', () => {
+      test('reads it', { timeout: 120_000 }, () => {
+        results ??= read(objects);
+        const expected = backups.map((backup) => ({ ...backup, intact: backup.lost.length === 0 }));
+        for (const each of results) expect(each.backups).toEqual(expected);
+      });
 
-  test('shows a reader of FORMAT.md a bit that is not as it was', { timeout: 120_000 }, () => {
-    results ??= read();
-    const entry = [...objects.keys()].find((key) => key.startsWith('log/')) as string;
-    for (const key of [entry, results[0]?.packs[0] as string]) {
-      const bytes = Uint8Array.from(objects.get(key) as Uint8Array);
-      bytes[bytes.length >> 1]! ^= 0x10;
-      const changed = new Map(objects).set(key, bytes);
-      expect(() => readRepository(changed, readersUnlocks(manifest).at(-1)), key).toThrow();
-    }
-  });
+      test('comes across all that it is here for', { timeout: 120_000 }, () => {
+        results ??= read(objects);
+        const seen = new Set(results.flatMap((result) => [...result.seen.keys()]));
+        expect(manifest.has.filter((what) => !seen.has(what))).toEqual([]);
+      });
+
+      test('is shown a bit that is not as it was', { timeout: 120_000 }, () => {
+        results ??= read(objects);
+        const [{ newestEntry, packs }] = results as [ReadRepository];
+        for (const key of [newestEntry, packs[0] as string]) {
+          const bytes = Uint8Array.from(objects.get(key) as Uint8Array);
+          bytes[bytes.length >> 1]! ^= 0x10;
+          expect(() => read(new Map(objects).set(key, bytes)), key).toThrow();
+        }
+      });
+    });
 });
 
-function readersUnlocks({ unlock }: Manifest): ({ passphrase?: string; key?: Uint8Array } | undefined)[] {
-  return unlock === null ? [undefined] : [{ passphrase: unlock.passphrase }, { key: bytesOf(unlock.key) }];
+type ReadersSecret = Parameters<typeof readRepository>[1];
+
+function readersSecrets({ secrets }: Manifest): ReadersSecret[] {
+  const secretOf = (secret: Secret): ReadersSecret => {
+    if ('passphrase' in secret) return secret;
+    if ('key' in secret) return { key: Uint8Array.from(Buffer.from(secret.key, 'hex')) };
+    return { unwrap: (wrapped) => wrapped.map((byte) => byte ^ 0xff), provider: INVERTING.id };
+  };
+  return secrets.length === 0 ? [undefined] : secrets.map(secretOf);
 }
 
-/** Objects as `FileTarget` keeps them: files of the key's name. */
-function objectsOf(name: Golden): Objects {
+/** The objects of a folder: each is the file that its key names. */
+function objectsOf(name: string): Objects {
   const folder = goldenFolder(name);
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   return new Map(

@@ -28,12 +28,15 @@ export interface ReadRepository {
   readonly seen: ReadonlyMap<string, number>;
   /** Keys of the packs that are known. */
   readonly packs: readonly string[];
+  /** The key of the newest entry. */
+  readonly newestEntry: string;
 }
 
 type Fields = Record<string, unknown>;
 type Tuple = readonly unknown[];
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
+const MAX_SEQ = 2 ** 52 - 2;
 const BLOCK = 1;
 const LEAF = 2;
 const INNER = 3;
@@ -239,8 +242,16 @@ class State {
   readonly removedSlots = new Set<string>();
 }
 
-/** Reads everything. @param unlock - a passphrase or a raw key, of an encrypted repository */
-export function readRepository(objects: Objects, unlock?: { passphrase?: string; key?: Uint8Array }): ReadRepository {
+/** A passphrase, a raw key, or what the provider of a slot unwraps. */
+export interface ReaderSecret {
+  readonly passphrase?: string;
+  readonly key?: Uint8Array;
+  readonly provider?: string;
+  readonly unwrap?: (wrapped: Uint8Array) => Uint8Array;
+}
+
+/** Reads everything. @param unlock - of an encrypted repository */
+export function readRepository(objects: Objects, unlock?: ReaderSecret): ReadRepository {
   return new Reader(objects, unlock).read();
 }
 
@@ -255,9 +266,10 @@ class Reader {
   readonly #key: Uint8Array | undefined;
   readonly #derived = new Map<string, Uint8Array>();
   readonly #state = new State();
+  #newestEntry = '';
   readonly #tablesRead = new Map<string, Map<number, Location>>();
 
-  constructor(objects: Objects, unlock: { passphrase?: string; key?: Uint8Array } = {}) {
+  constructor(objects: Objects, unlock: ReaderSecret = {}) {
     this.#objects = objects;
     const object = this.#object('format');
     insist(
@@ -287,7 +299,7 @@ class Reader {
     this.#readLog();
     this.#readPacks();
     const backups = [...this.#state.backups.values()].map((backup) => this.#readBackup(backup.fields));
-    return { backups, seen: this.#seen, packs: [...this.#state.known.keys()] };
+    return { backups, seen: this.#seen, packs: [...this.#state.known.keys()], newestEntry: this.#newestEntry };
   }
 
   #note(what: string): void {
@@ -302,27 +314,32 @@ class Reader {
 
   // Sections 3 and 4
 
-  #unlock(unlock: { passphrase?: string; key?: Uint8Array }, formatBody: Uint8Array): Uint8Array {
+  #unlock(unlock: ReaderSecret, formatBody: Uint8Array): Uint8Array {
     for (const [key, bytes] of this.#objects) {
       const name = /^keys\/([0-9a-f]{16})$/.exec(key)?.[1];
       if (name === undefined) continue;
       insist(equal(sha256('cow1 key slot', bytes.subarray(0, -32)), bytes.subarray(-32)), 'the checksum of a slot');
       const slot = fieldsOf(unpackr.unpack(bytes.subarray(0, -64)));
       insist(slot.version === 1 && equal(slot.format as Uint8Array, formatBody), 'a slot');
-      let kek: Uint8Array;
+      let kek: Uint8Array | undefined;
+      let opened: Uint8Array | undefined;
       if (slot.kind === 'passphrase' && unlock.passphrase !== undefined) {
         const cost = { N: intOf(slot.n), r: intOf(slot.r), p: intOf(slot.p) };
         kek = scryptSync(unlock.passphrase.normalize('NFC'), bytesOf(slot.salt, 32), 32, cost);
       } else if (slot.kind === 'key' && unlock.key !== undefined) {
         kek = new Uint8Array(hkdfSync('sha256', unlock.key, bytesOf(slot.salt, 32), 'cow1 raw key', 32));
-      } else continue;
-      let opened: Uint8Array;
-      try {
-        const aad = joined('cow1 slot', this.#repositoryId, name);
-        opened = unGcm(kek, bytesOf(slot.nonce, 12), bytesOf(slot.wrapped, 48), aad);
-      } catch {
-        continue; // Another's.
+      } else if (slot.kind === 'provider' && slot.provider === unlock.provider) {
+        opened = unlock.unwrap?.(bytesOf(slot.wrapped));
       }
+      if (kek !== undefined) {
+        try {
+          const aad = joined('cow1 slot', this.#repositoryId, name);
+          opened = unGcm(kek, bytesOf(slot.nonce, 12), bytesOf(slot.wrapped, 48), aad);
+        } catch {
+          continue; // Another's.
+        }
+      }
+      if (opened === undefined) continue;
       const mac = hmac(this.#derive('cow1 slot mac', opened), Buffer.from(name), bytes.subarray(0, -64));
       insist(equal(mac, bytes.subarray(-64, -32)), 'the MAC of a slot');
       this.#note(`slot of kind ${slot.kind}`);
@@ -363,6 +380,7 @@ class Reader {
     }
     const raw = decompressed(codec, content, rawLength);
     insist(equal(this.#idOf(kind, raw), id), 'the id of a record');
+    this.#note(`record of kind ${kind}`);
     this.#note(`record of kind ${kind}, codec ${codec}`);
     return raw;
   }
@@ -420,11 +438,26 @@ class Reader {
     return unGcm(this.#derive('cow1 log key'), bytes.subarray(0, 12), bytes.subarray(12), aad);
   }
 
+  /** In single-writer mode: what does not authenticate is no entry. In the other mode it is damage, which shows later. */
+  #authenticates(seq: number, key: string): boolean {
+    if (this.#isShared) return true;
+    const bytes = this.#object(key);
+    if (key.slice(18) !== hex(sha256(bytes)).slice(0, 32)) return false;
+    try {
+      this.#openObject('cow1 log', seq, bytes);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   #readLog(): void {
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith('log/')).toSorted();
     const seqOf = (key: string) => 2 ** 52 - 1 - Number.parseInt(key.slice(4, 17), 16);
     const name = this.#isShared ? /^log\/[0-9a-f]{13}$/ : /^log\/[0-9a-f]{13}-[0-9a-f]{32}$/;
-    const entryKeys = keys.filter((key) => name.test(key)).toReversed(); // The newest sorts first.
+    const named = keys.filter((key) => name.test(key) && seqOf(key) >= 1 && seqOf(key) <= MAX_SEQ).toReversed(); // The newest sorts first.
+    const entryKeys = named.filter((key) => this.#authenticates(seqOf(key), key));
+    insist(new Set(entryKeys.map(seqOf)).size === new Set(named.map(seqOf)).size, 'a number has an entry');
     const bodies: Fields[] = [];
     let hash: Uint8Array = new Uint8Array(32);
     for (const [index, key] of entryKeys.entries()) {
@@ -438,7 +471,7 @@ class Reader {
       insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');
       bodies.push(body);
       hash = sha256(bytes);
-      if (!this.#isShared) insist(key.slice(18) === hex(hash).slice(0, 32), 'the hash in the name of an entry');
+      this.#newestEntry = key;
       this.#note(`entry of type ${body.type}`);
       this.#fold({ seq, hash, body });
       const checkpoint = `${key.slice(0, 17)}-c`;

@@ -1,57 +1,53 @@
-import { rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import os from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
-import type { Unlock } from '../../src/repository/crypto/unlock.ts';
+import { createRepository } from '../../src/repository/open/create-repository.ts';
 import { openRepository } from '../../src/repository/open/open-repository.ts';
-import { checkTuning } from '../../src/repository/open/repository-options.ts';
-import { FileTarget } from '../../src/targets/file/file-target.ts';
-import { RESERVED } from '../../src/targets/file/object-path.ts';
+import { checkCreateOptions, checkTuning } from '../../src/repository/open/repository-options.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { seededRandom } from '../../src/testing/seeded-random.ts';
-import { writeBackups, writeFew, writePrelude } from './support/history.ts';
-import { GOLDEN, type Golden, goldenFolder, type Manifest, manifestPath } from './support/manifest.ts';
+import { RECIPES } from './recipes/all.ts';
+import { goldenFolder, type Manifest, manifestPath } from './support/manifest.ts';
+import type { Recipe } from './support/recipe.ts';
 
 /*
- * Makes the golden repositories anew: `node test/golden/make.ts`. Not to be done once a version is out: those that are
- * there are what its readers have to be able to read for ever; a new version of the format gets new ones beside them.
+ * Makes golden repositories anew: `node test/golden/make.ts` all of them, or those that it is given the names of. Not to be done
+ * once a version is out: those that are there are what its readers have to be able to read for good, and a new version of the
+ * format gets new ones beside them. A new one is a file in `recipes/`, and a line in `recipes/all.ts`.
  */
 
 const SEED = 20_261_123;
 const SMALL = { threads: 0, packBytes: 64 * 1024, sealMemoryBytes: 2 ** 20 } as const;
-const PASSPHRASE = 'the cow jumped over the moön';
 
 // Entries tell who wrote them, and the name of this machine is nobody's business.
 os.hostname = () => 'golden';
 syncBuiltinESMExports();
 
-for (const name of GOLDEN) await make(name);
+const names = process.argv.slice(2);
+const unknown = names.filter((name) => !RECIPES.some((recipe) => recipe.name === name));
+if (unknown.length > 0) throw new Error(`there is no recipe for ${unknown.join(', ')}`);
+for (const recipe of RECIPES) if (names.length === 0 || names.includes(recipe.name)) await make(recipe);
 
-async function make(name: Golden): Promise<void> {
-  const folder = goldenFolder(name);
-  await rm(folder, { recursive: true, force: true });
-  const key = new Uint8Array(32).fill(0x6b);
-  const removed = new Uint8Array(32).fill(0x72);
-  const isPlain = name !== 'v1-encrypted';
-  const singleWriter = name === 'v1-single-writer';
-  const encryption: Unlock | 'none' = isPlain ? 'none' : { key };
-  const unlock = isPlain ? undefined : { key };
-  await using target = new FileTarget(folder);
-  await using repository = await BackupRepository.create(target, { encryption, singleWriter, ...SMALL });
-  const context = await openRepository(target, { unlock, singleWriter }, checkTuning(SMALL));
-  const source = { random: seededRandom(SEED), context, repository };
-  const keys = isPlain ? null : { passphrase: { passphrase: PASSPHRASE }, removed: { key: removed } };
-  if (!singleWriter) await writePrelude(source, keys);
-  const written = await (singleWriter ? writeFew(source) : writeBackups(source));
-  // The mark of a folder is random, and belongs to the folder rather than to the repository.
-  await rm(join(folder, RESERVED), { recursive: true });
-  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
-  const manifest: Manifest = {
-    seed: SEED,
-    unlock: isPlain ? null : { passphrase: PASSPHRASE, key: hex(key) },
-    removedKey: isPlain ? null : hex(removed),
-    backups: written.backups,
-    forgotten: written.forgotten,
-  };
+async function make(recipe: Recipe): Promise<void> {
+  const { name, mode = 'shared', encryption, fanOut, secrets, removedKey = null, has, keepsReserve = false } = recipe;
+  const singleWriter = mode === 'single-writer';
+  const objects = new MemoryTarget({ createOnly: !singleWriter });
+  await createRepository(objects, checkCreateOptions({ encryption, singleWriter }), {}, { fanOut });
+  const unlock = encryption === 'none' ? undefined : encryption;
+  const repository = await BackupRepository.open(objects, { unlock, singleWriter, ...SMALL });
+  const context = await openRepository(objects, { unlock, singleWriter }, checkTuning(SMALL));
+  const written = await recipe.write({ random: seededRandom(SEED), context, repository, objects });
+  await repository.close();
+  if (!keepsReserve) await objects.delete('reserve');
+  await rm(goldenFolder(name), { recursive: true, force: true });
+  for await (const { key } of objects.list('')) {
+    const path = join(goldenFolder(name), key);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, await objects.get(key));
+  }
+  const { backups, forgotten, damage, refusesWriters } = written;
+  const manifest: Manifest = { seed: SEED, mode, secrets, removedKey, backups, forgotten, has, damage, refusesWriters };
   await writeFile(manifestPath(name), `${JSON.stringify(manifest, null, 2)}\n`);
 }

@@ -5,9 +5,10 @@ It is written from docs/FORMAT.md alone, without a look at the library's source,
 both when it writes and when it reads shows, and so does a gap in the page. `test/reader/python-reader.test.ts` runs it on
 the golden repositories, on fresh ones, and on ones with flipped bits. It also reads backups when the library can't be run.
 
-    cow_reader.py list FOLDER [--passphrase P | --key HEX]
+    cow_reader.py list FOLDER [--passphrase P | --key HEX | --unwrapped HEX]
     cow_reader.py restore FOLDER ID OUT [...] [--zeroes-for-lost]
     cow_reader.py restore-all FOLDER [...]   one JSON line per backup; lost blocks are hashed as zeroes
+    cow_reader.py slots FOLDER               the key slots as JSON lines, with what a provider has to unwrap for --unwrapped
     cow_reader.py flips FOLDER [...]         reads {"key", "offset", "bit"} as JSON lines; restores all with that bit flipped
 
 Exit codes: 0, 2 (something was refused), 3 (usage). It needs Debian's python3-cryptography, python3-msgpack and
@@ -365,6 +366,13 @@ def open_slot(name, data, secret, expected_id, budget):
     need(copy.encrypted, "a key slot of a plain repository")
     need(expected_id in (None, copy.repository_id), "a key slot of another repository", "locked")
     need(kind == secret[0], "a key slot for another kind of secret", "locked")
+    if kind == "provider":
+        text(fields.get("provider"), least=1)
+        wrapped = fields.get("wrapped")
+        need(type(wrapped) is bytes and 1 <= len(wrapped) <= 16384, "what a provider wrapped is wrong")
+        keys = keys_of(secret[1], copy.repository_id)
+        need(mac(keys.slot_mac, name.encode(), body) == data[-64:-32], "a key slot of another key", "locked")
+        return keys, copy
     salt, nonce = octets(fields.get("salt"), 32), octets(fields.get("nonce"), 12)
     wrapped = octets(fields.get("wrapped"), 48)
     if kind == "passphrase":
@@ -842,7 +850,7 @@ class Repository:
         if self.format is not None and not self.format.encrypted:
             need(self.secret is None, "the repository is plain, although a secret was given", "locked")
             return
-        need(self.secret is not None, "the repository is encrypted; give --passphrase or --key", "locked")
+        need(self.secret is not None, "the repository is encrypted; give --passphrase, --key or --unwrapped", "locked")
         copy = self._unlock(slots)
         if self.format is None:
             self.format = copy
@@ -1389,6 +1397,23 @@ def restore(path, wanted, out, secret, zeroes_for_lost):
     return 0
 
 
+def list_slots(path):
+    folder = Folder(path)
+    for key in sorted(folder.keys()):
+        if not key.startswith("keys/") or not SLOT_NAME.fullmatch(key[5:]) or folder.size(key) > 65536:
+            continue
+        data = folder.read(key, 0, folder.size(key))
+        if len(data) < 65 or sha256(b"cow1 key slot", data[:-32]) != data[-32:]:
+            say({"slot": key[5:], "damaged": True})
+            continue
+        fields = mapping(unpack(data[:-64]), "a key slot")
+        said = {"slot": key[5:], "kind": fields.get("kind")}
+        if said["kind"] == "provider":
+            said |= {"provider": fields.get("provider"), "wrapped": fields["wrapped"].hex()}
+        say(said)
+    return 0
+
+
 def flips(path, secret):
     objects, memo = Memory.of_folder(path), {}
     for line in sys.stdin:
@@ -1422,19 +1447,20 @@ def outcome(store, secret, memo, key):
 
 
 def main(arguments):
-    counts = {"list": 1, "restore": 3, "restore-all": 1, "flips": 1}
+    counts = {"list": 1, "restore": 3, "restore-all": 1, "slots": 1, "flips": 1}
+    kinds = {"--passphrase": "passphrase", "--key": "key", "--unwrapped": "provider"}
     secret, zeroes_for_lost, words = None, False, []
     rest = iter(arguments)
     try:
         for word in rest:
-            if word in ("--passphrase", "--key"):
+            if word in kinds:
                 if secret is not None:
                     raise ValueError("one secret is enough")
                 value = next(rest, None)
                 if value is None:
                     raise ValueError(f"{word} needs a value")
-                secret = ("passphrase", value) if word == "--passphrase" else ("key", bytes.fromhex(value))
-                if word == "--key" and len(secret[1]) != 32:
+                secret = (kinds[word], value if word == "--passphrase" else bytes.fromhex(value))
+                if word != "--passphrase" and len(secret[1]) != 32:
                     raise ValueError("a key has 64 hex digits")
             elif word == "--zeroes-for-lost":
                 zeroes_for_lost = True
@@ -1452,6 +1478,8 @@ def main(arguments):
     try:
         if words[0] == "list":
             return list_backups(words[1], secret)
+        if words[0] == "slots":
+            return list_slots(words[1])
         if words[0] == "restore":
             return restore(*words[1:], secret, zeroes_for_lost)
         return (restore_all if words[0] == "restore-all" else flips)(words[1], secret)

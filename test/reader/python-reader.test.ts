@@ -7,7 +7,8 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, inject, test, vi } from 'vitest';
 import type { CloudTarget } from '../../src/targets/cloud-target.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
-import { GOLDEN, goldenFolder, type Manifest, readManifest } from '../golden/support/manifest.ts';
+import { GOLDEN, goldenFolder, type Manifest, readManifest, type Secret } from '../golden/support/manifest.ts';
+import { INVERTING } from '../golden/support/secrets.ts';
 import { folderForFile } from '../support/folders.ts';
 import { randomForTest, times, withinMs } from '../support/randomness.ts';
 import { freshRepository, freshUnlock } from './support/fresh.ts';
@@ -22,6 +23,7 @@ vi.mock('../../src/common/clock.ts', () => import('../repository/histories/suppo
 const python = inject('python');
 const READER = join(import.meta.dirname, 'cow_reader.py');
 const FLIPS = times(40);
+const REFUSALS: Record<string, RegExp> = { LOG_FORKED: /^refused: fork/, LOG_CORRUPT: /^refused: damaged/ };
 const folder = folderForFile();
 
 type Restored = Record<string, unknown> & { id: string; sha256?: string };
@@ -52,12 +54,19 @@ function linesOf<T>({ status, stdout, stderr }: Ended): T[] {
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
-function secretsOf({ unlock }: Manifest): string[][] {
-  if (unlock === null) return [[]];
-  return [
-    ['--passphrase', unlock.passphrase],
-    ['--key', unlock.key],
-  ];
+/** The options that unlock a repository; a provider is asked as a person would: with what the reader says is wrapped. */
+async function secretsOf(name: string, { secrets }: Manifest): Promise<string[][]> {
+  if (secrets.length === 0) return [[]];
+  return Promise.all(secrets.map((secret) => optionOf(name, secret)));
+}
+
+async function optionOf(name: string, secret: Secret): Promise<string[]> {
+  if ('passphrase' in secret) return ['--passphrase', secret.passphrase];
+  if ('key' in secret) return ['--key', secret.key];
+  const slots = linesOf<{ provider?: string; wrapped: string }>(await reader(['slots', goldenFolder(name)]));
+  const { wrapped } = slots.find(({ provider }) => provider === secret.provider) as { wrapped: string };
+  const key = await INVERTING.unwrap(Buffer.from(wrapped, 'hex'), {} as never);
+  return ['--unwrapped', Buffer.from(key).toString('hex')];
 }
 
 /** Writes the objects of a target as files. */
@@ -73,20 +82,32 @@ async function inFolder(target: CloudTarget, leaveOut = /^$/): Promise<string> {
 
 describe.skipIf(python === null).concurrent('the reader in Python', () => {
   describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('of $name', ({ name, manifest }) => {
-    test('restores each backup', async () => {
-      for (const secret of secretsOf(manifest)) {
-        // The contents are the same by either secret, so that they are read once.
-        const isLast = secret === secretsOf(manifest).at(-1) || secret[0] !== '--passphrase';
-        const read = linesOf<Restored>(await reader([isLast ? 'restore-all' : 'list', goldenFolder(name), ...secret]));
-        expect(read).toEqual(manifest.backups.map(({ sha256, ...rest }) => (isLast ? { ...rest, sha256 } : rest)));
-      }
-    });
+    if (manifest.damage !== null)
+      test('refuses a log that is not sound', async () => {
+        for (const secret of await secretsOf(name, manifest)) {
+          const { status, stderr } = await reader(['list', goldenFolder(name), ...secret]);
+          expect([status, stderr]).toEqual([2, expect.stringMatching(REFUSALS[manifest.damage?.code as string]!)]);
+        }
+      });
+
+    if (manifest.damage === null)
+      test('restores each backup', async () => {
+        for (const secret of await secretsOf(name, manifest)) {
+          // The contents are the same by either secret, so that they are read once.
+          const isLast = secret[0] !== '--passphrase' || manifest.secrets.length === 1;
+          const read = linesOf<Restored>(
+            await reader([isLast ? 'restore-all' : 'list', goldenFolder(name), ...secret]),
+          );
+          expect(read).toEqual(manifest.backups.map(({ sha256, ...rest }) => (isLast ? { ...rest, sha256 } : rest)));
+        }
+      });
   });
 
   test('refuses lost blocks, forgotten backups and other secrets', async () => {
-    const { unlock, removedKey, backups, forgotten } = readManifest('v1-encrypted');
+    const manifest = readManifest('v1-encrypted');
+    const { removedKey, backups, forgotten } = manifest;
     const encrypted = goldenFolder('v1-encrypted');
-    const secret = ['--key', unlock?.key as string];
+    const secret = (await secretsOf('v1-encrypted', manifest)).find(([kind]) => kind === '--key') as string[];
     const out = join(folder, 'refused.img');
     const lost = backups.find((backup) => backup.lost.length > 0)?.id as string;
     const refused: [string, string[]][] = [

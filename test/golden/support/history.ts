@@ -6,9 +6,10 @@ import type { Unlock } from '../../../src/repository/crypto/unlock.ts';
 import type { LogFact, LogFactOf } from '../../../src/repository/format/log-entry.ts';
 import { checkpointKey, packKey } from '../../../src/repository/format/object-keys.ts';
 import { addKeySlot, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
+import type { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type RandomSource, randomBytesFrom } from '../../../src/testing/seeded-random.ts';
 import { CopyOnWriteVolume } from '../../../src/volume/copy-on-write-volume.ts';
-import type { GoldenBackup } from './manifest.ts';
+import type { GoldenBackup, GoldenDamage } from './manifest.ts';
 import { storeWithPackTable } from './tabled-backup.ts';
 
 /** One repository's history: a bit of everything that the format has. */
@@ -23,10 +24,17 @@ export interface Source {
   readonly repository: BackupRepository;
 }
 
+/** What a recipe may change: all objects. */
+export interface Store extends Source {
+  readonly objects: MemoryTarget;
+}
+
 /** What became of it all. */
 export class Written {
   readonly backups: GoldenBackup[] = [];
   readonly forgotten: string[] = [];
+  damage: GoldenDamage | null = null;
+  refusesWriters: string | null = null;
 
   note(backup: Omit<GoldenBackup, 'sha256'>, content: Uint8Array): void {
     const { blockSize, lost } = backup;

@@ -1,0 +1,19 @@
+import type { Recipe } from '../support/recipe.ts';
+import { encrypted, plain } from './everything.ts';
+import { largeFanOut, smallFanOut } from './fan-outs.ts';
+import { fork } from './fork.ts';
+import { heldAndPinned } from './held-and-pinned.ts';
+import { singleWriter } from './single-writer.ts';
+import { strays } from './strays.ts';
+
+/** Each golden repository. A new one is a file beside this one, and a name here: then `node test/golden/make.ts NAME`. */
+export const RECIPES: readonly Recipe[] = [
+  plain,
+  encrypted,
+  singleWriter,
+  fork,
+  smallFanOut,
+  largeFanOut,
+  heldAndPinned,
+  strays,
+];
