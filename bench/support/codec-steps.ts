@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { sha256Padding } from '../../src/common/sha256.ts';
 import { runInSteps } from '../../src/common/yield-to-event-loop.ts';
 import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
@@ -127,11 +128,12 @@ async function tables(step: Step): Promise<void> {
     const rows = new Array<typeof row>(count).fill(row);
     for (const key of [undefined, KEY]) {
       const what = `footer of ${count} rows${key === undefined ? '' : ', encrypted'}`;
-      const footer = await step(`${what}: seal`, () => runInSteps(sealingFooter(rows, packOf(1), key)));
-      const sealed = footer.subarray(0, footer.length - TRAILER_BYTES);
-      await step(`${what}: open`, () =>
-        runInSteps(openingFooter(sealed, packOf(1), 8 + count * 40 + footer.length, key)),
+      const bodyBytes = 8 + count * 40;
+      const footer = await step(`${what}: seal`, () =>
+        runInSteps(sealingFooter({ rows, bodyBytes, bodySha256: KEY }, packOf(1), key)),
       );
+      const sealed = footer.subarray(sha256Padding(bodyBytes).length, -TRAILER_BYTES);
+      await step(`${what}: open`, () => runInSteps(openingFooter(sealed, packOf(1), bodyBytes + footer.length, key)));
     }
   }
 }

@@ -158,19 +158,25 @@ test('the pack', () => {
     const { id, rawLength, codec, kind, hint } = record;
     return bytes(id, u32(storedLength(record)), u32(rawLength + codec * 2 ** 24 + kind * 2 ** 28), u64(hint));
   });
-  const footer = bytes(u32(rows.length), ...rows);
+  const records = RECORDS.map((record) => sealedRecord(key, repositoryId, { ...record, nonce }));
+  const body = bytes('CWPACK01', ...records);
+  const zeroes = Buffer.alloc(64 - ((body.length + 9) % 64));
+  const padding = bytes(0x80, zeroes, u64(body.length * 8).reverse());
+  expect((body.length + padding.length) % 64).toBe(0);
+  expect(padding).toEqual(vector('padding of the pack'));
+  const footer = bytes(u32(rows.length), sha256(body), ...rows);
   expect(footer).toEqual(vector('raw footer'));
   expect(sha256(footer)).toEqual(vector('checksum of the raw footer'));
   const aad = bytes('cow1 footer', PACK);
   const sealed = bytes(nonce, gcm(hkdf256(key, repositoryId, 'cow1 footer key'), nonce, footer, aad));
-  const records = RECORDS.map((record) => sealedRecord(key, repositoryId, { ...record, nonce }));
-  expect(bytes('CWPACK01', ...records, sealed, u32(sealed.length), 'CWFOOT01')).toEqual(vector('pack'));
+  expect(bytes(body, padding, sealed, u32(sealed.length), 'CWFOOT01')).toEqual(vector('pack'));
 
   const pack = vector('pack');
   const length = footerLength(pack.subarray(-TRAILER_BYTES), pack.length);
   const stored = pack.subarray(-TRAILER_BYTES - length, -TRAILER_BYTES);
   const read = openFooter(stored, NAME, pack.length, keys.footerKey);
-  expect(read.map(({ hint, kind, offset }) => [kind, hint, offset])).toEqual(
+  expect(Buffer.from(read.bodySha256)).toEqual(sha256(body));
+  expect(read.rows.map(({ hint, kind, offset }) => [kind, hint, offset])).toEqual(
     RECORDS.map(({ name, hint, kind }) => [kind, hint, placed(name).offset]),
   );
 });

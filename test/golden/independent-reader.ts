@@ -775,16 +775,21 @@ class Reader {
       const aad = joined('cow1 footer', key);
       footer = unGcm(this.#derive('cow1 footer key'), sealed.subarray(0, 12), sealed.subarray(12), aad);
     }
-    insist(footer.length === 4 + 48 * footer.readUInt32LE(0), 'rows of a footer');
+    insist(footer.length === 36 + 48 * footer.readUInt32LE(0), 'rows of a footer');
     let offset = 8;
-    for (let at = 4; at < footer.length; at += 48) {
+    for (let at = 36; at < footer.length; at += 48) {
       const word = footer.readUInt32LE(at + 36);
       const [rawLength, codec, kind] = [word % 2 ** 24, (word >>> 24) & 15, word >>> 28];
       const stored = bytes.subarray(offset, offset + footer.readUInt32LE(at + 32));
       this.#openRecord(kind, footer.subarray(at, at + 32), codec, rawLength, stored);
       offset += stored.length;
     }
-    insist(offset === footerStart, 'records fill the pack');
+    insist(equal(sha256(bytes.subarray(0, offset)), footer.subarray(4, 36)), 'the digest of the records of a pack');
+    insist(footerStart === Math.ceil((offset + 9) / 64) * 64, 'records fill the pack');
+    const padding = Buffer.alloc(footerStart - offset);
+    padding[0] = 0x80;
+    padding.writeUIntBE(offset * 8, padding.length - 6, 6);
+    insist(equal(bytes.subarray(offset, footerStart), padding), 'the padding of a pack');
   }
 
   // Section 7

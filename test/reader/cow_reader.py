@@ -1200,11 +1200,11 @@ class Repository:
                 footer = AESGCM(self.keys.footer_key).decrypt(sealed[:12], sealed[12:], aad)
             except InvalidTag:
                 raise Refused("damaged", "a footer does not authenticate") from None
-        need(len(footer) >= 4, "a footer is too short")
-        (rows,) = struct.unpack_from("<I", footer)
-        need(rows <= 2**20 and len(footer) == 4 + 48 * rows, "a footer has another length")
+        need(len(footer) >= 36, "a footer is too short")
+        rows, digest = struct.unpack_from("<I32s", footer)
+        need(rows <= 2**20 and len(footer) == 36 + 48 * rows, "a footer has another length")
         offset = 8
-        for record_id, stored, packed, _hint in struct.iter_unpack("<32sIIQ", footer[4:]):
+        for record_id, stored, packed, _hint in struct.iter_unpack("<32sIIQ", footer[36:]):
             kind, codec, raw = packed >> 28, packed >> 24 & 15, packed & 0xFFFFFF
             need(kind in MAX_RAW and raw <= MAX_RAW[kind], "a row of a footer is wrong")
             where = Location(pack, offset, stored, codec, raw)
@@ -1213,7 +1213,9 @@ class Repository:
             if kind in (LEAF, INNER, RUN):
                 LocationPart(record, identity_length(kind, record, self.format.fan_out))
             offset += stored
-        need(offset == start, "the rows of a footer do not fill the pack")
+        padding = b"\x80" + bytes(-(offset + 9) % 64) + struct.pack(">Q", 8 * offset)
+        need(data[offset:start] == padding, "the rows and the padding do not fill the pack")
+        need(sha256(data[:offset]) == digest, "the digest of a pack's records is wrong")
 
 
 class LocationPart:

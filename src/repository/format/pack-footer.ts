@@ -1,12 +1,16 @@
-import { opening, sealing } from '../../common/aead.ts';
+import { AEAD_BYTES, opening, sealing } from '../../common/aead.ts';
 import { corruptError } from '../../common/errors.ts';
 import { joinInSteps } from '../../common/long-bytes.ts';
+import { MAX_SHA256_PADDING, sha256Padding } from '../../common/sha256.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { packKey } from './object-keys.ts';
 import { type Codec, MAX_RAW_LENGTH, type PackName, type RecordKind } from './record.ts';
 import { locationFault } from './record-parts.ts';
 
-/** A pack's footer, which lists its records: `docs/FORMAT.md`, section 5. */
+/**
+ * A pack's footer, which lists its records: `docs/FORMAT.md`, section 5. What comes before it is the _body_ of the pack, and
+ * the padding with which SHA-256 ends the body: so the SHA-256 of the whole pack follows from the body's, which the footer has.
+ */
 
 /** One record of a pack. */
 export interface FooterRow {
@@ -22,37 +26,52 @@ export interface FooterRow {
   readonly hint: number;
 }
 
+export interface PackFooter {
+  readonly rows: readonly FooterRow[];
+  /** Bytes from the start of the pack to the end of its last record. */
+  readonly bodyBytes: number;
+  /** The SHA-256 of those bytes, as its writer had them. */
+  readonly bodySha256: Uint8Array;
+}
+
 const corrupt = corruptError('PACK_CORRUPT', 'a pack');
 
 const HEAD = Buffer.from('CWPACK01');
 const TAIL = Buffer.from('CWFOOT01');
 const ROW_BYTES = 48;
+const DIGEST_BYTES = 32;
+/** What stands before the rows: their number, and the digest of the body. */
+const ROWS_AT = 4 + DIGEST_BYTES;
 /** Length of the sealed footer, and the magic. */
 export const TRAILER_BYTES = 4 + TAIL.length;
 export const HEAD_BYTES = HEAD.length;
 export const MAX_ROWS = 2 ** 20;
-const DIGEST_BYTES = 32;
 
 /** What every pack begins with. */
 export function packHead(): Uint8Array {
   return HEAD;
 }
 
-/** The most bytes that footer and trailer of so many rows take. */
+/** The most bytes that padding, footer and trailer of so many rows take. */
 export function sealedFooterBytes(rows: number): number {
-  return 4 + rows * ROW_BYTES + DIGEST_BYTES + TRAILER_BYTES;
+  return MAX_SHA256_PADDING + ROWS_AT + rows * ROW_BYTES + DIGEST_BYTES + TRAILER_BYTES;
 }
 
-/** Footer and trailer, as they end a pack. @param key - the footer key of an encrypted repository */
+/**
+ * Padding, footer and trailer, as they follow the body of a pack.
+ *
+ * @param key - the footer key of an encrypted repository
+ */
 export function* sealingFooter(
-  rows: readonly FooterRow[],
+  { rows, bodyBytes, bodySha256 }: PackFooter,
   pack: PackName,
   key: Uint8Array | undefined,
 ): Steps<Uint8Array> {
-  const raw = Buffer.alloc(4 + rows.length * ROW_BYTES);
+  const raw = Buffer.alloc(ROWS_AT + rows.length * ROW_BYTES);
   raw.writeUInt32LE(rows.length, 0);
+  raw.set(bodySha256, 4);
   const steps = new StepCounter();
-  let at = 4;
+  let at = ROWS_AT;
   for (const row of rows) {
     raw.set(row.id, at);
     raw.writeUInt32LE(row.storedLength, at + 32);
@@ -65,7 +84,7 @@ export function* sealingFooter(
   const trailer = Buffer.alloc(TRAILER_BYTES);
   trailer.writeUInt32LE(sealed.length, 0);
   trailer.set(TAIL, 4);
-  return yield* joinInSteps([sealed, trailer]);
+  return yield* joinInSteps([sha256Padding(bodyBytes), sealed, trailer]);
 }
 
 /**
@@ -78,7 +97,7 @@ export function footerLength(trailer: Uint8Array, packBytes: number): number {
   if (view.length !== TRAILER_BYTES || !view.subarray(4).equals(TAIL)) throw corrupt('it does not end as a pack does');
   const length = view.readUInt32LE(0);
   if (
-    length < 4 + DIGEST_BYTES ||
+    length < ROWS_AT + AEAD_BYTES ||
     length > sealedFooterBytes(MAX_ROWS) ||
     length > packBytes - HEAD_BYTES - TRAILER_BYTES
   ) {
@@ -93,19 +112,19 @@ export function* openingFooter(
   pack: PackName,
   packBytes: number,
   key: Uint8Array | undefined,
-): Steps<FooterRow[]> {
+): Steps<PackFooter> {
   const opened = yield* opening(key, associated(pack), sealed);
   if (opened === undefined)
     throw corrupt(key === undefined ? 'the checksum of its footer is wrong' : 'its footer does not decrypt');
-  if (opened.length < 4) throw corrupt('its footer is too short');
+  if (opened.length < ROWS_AT) throw corrupt('its footer is too short');
   const raw = Buffer.from(opened.buffer, opened.byteOffset, opened.length);
   const count = raw.readUInt32LE(0);
-  if (count > MAX_ROWS || raw.length !== 4 + count * ROW_BYTES)
+  if (count > MAX_ROWS || raw.length !== ROWS_AT + count * ROW_BYTES)
     throw corrupt('its footer has another length than it says');
   const rows: FooterRow[] = [];
   const steps = new StepCounter();
   let offset = HEAD_BYTES;
-  for (let at = 4; at < raw.length; at += ROW_BYTES) {
+  for (let at = ROWS_AT; at < raw.length; at += ROW_BYTES) {
     const lengths = raw.readUInt32LE(at + 36);
     const row = {
       kind: (lengths >>> 28) as RecordKind,
@@ -125,8 +144,9 @@ export function* openingFooter(
     offset += row.storedLength;
     if (steps.isDue()) yield;
   }
-  if (offset + sealed.length + TRAILER_BYTES !== packBytes) throw corrupt('its records do not fill it');
-  return rows;
+  const padding = sha256Padding(offset).length;
+  if (offset + padding + sealed.length + TRAILER_BYTES !== packBytes) throw corrupt('its records do not fill it');
+  return { rows, bodyBytes: offset, bodySha256: raw.subarray(4, ROWS_AT) };
 }
 
 function associated(pack: PackName): Buffer {

@@ -1,8 +1,9 @@
 import { BackupError } from '../../common/errors.ts';
+import { continuingSha256, MAX_SHA256_PADDING, sha256Padding } from '../../common/sha256.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { packKey } from '../format/object-keys.ts';
-import { type FooterRow, footerLength, HEAD_BYTES, openingFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
+import { footerLength, HEAD_BYTES, openingFooter, type PackFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
 import type { PackName } from '../format/record.ts';
 
 /** How many bytes of a pack's end are read at first; most footers fit. */
@@ -28,6 +29,12 @@ export async function readPackBytes(
   }
 }
 
+/** A footer as it was read. */
+export interface ReadFooter extends PackFooter {
+  /** The bytes of the pack behind the padding: the sealed footer, and the trailer. */
+  readonly ending: Uint8Array;
+}
+
 /** Reads a pack's footer from its end, without any index: one request, two for a long footer. */
 export async function readPackFooter(
   target: CloudTarget,
@@ -35,15 +42,27 @@ export async function readPackFooter(
   packBytes: number,
   footerKey: Uint8Array | undefined,
   signal?: AbortSignal,
-): Promise<FooterRow[]> {
+): Promise<ReadFooter> {
   if (packBytes < HEAD_BYTES + TRAILER_BYTES) {
     throw new BackupError('PACK_CORRUPT', `${packKey(pack)} is too short to be a pack`);
   }
   const guess = Math.min(packBytes, TAIL_GUESS_BYTES);
   let end = await readPackBytes(target, pack, packBytes - guess, guess, signal);
   const sealedBytes = footerLength(end.subarray(end.length - TRAILER_BYTES), packBytes);
-  const wanted = sealedBytes + TRAILER_BYTES;
+  const wanted = Math.min(packBytes, MAX_SHA256_PADDING + sealedBytes + TRAILER_BYTES);
   if (wanted > end.length) end = await readPackBytes(target, pack, packBytes - wanted, wanted, signal);
-  const sealed = end.subarray(end.length - wanted, end.length - TRAILER_BYTES);
-  return await runInSteps(openingFooter(sealed, pack, packBytes, footerKey));
+  const ending = end.subarray(end.length - sealedBytes - TRAILER_BYTES);
+  const sealed = ending.subarray(0, sealedBytes);
+  const footer = await runInSteps(openingFooter(sealed, pack, packBytes, footerKey));
+  const padding = sha256Padding(footer.bodyBytes);
+  const found = end.subarray(0, end.length - ending.length).subarray(-padding.length);
+  if (Buffer.compare(found, padding) !== 0) {
+    throw new BackupError('PACK_CORRUPT', `${packKey(pack)} is damaged: what stands before its footer is no padding`);
+  }
+  return { ...footer, ending };
+}
+
+/** The SHA-256 of a whole pack as its writer had it, without reading its records. */
+export async function sha256OfPack({ bodySha256, bodyBytes, ending }: ReadFooter): Promise<Uint8Array> {
+  return await runInSteps(continuingSha256(bodySha256, bodyBytes, ending));
 }

@@ -1,7 +1,8 @@
+import { createHash } from 'node:crypto';
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { hedgedHex } from '../../common/hedged-random.ts';
-import { sha256InSteps } from '../../common/long-bytes.ts';
+import { piecesOf, sha256InSteps } from '../../common/long-bytes.ts';
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget, PutOptions } from '../../targets/cloud-target.ts';
@@ -135,8 +136,7 @@ export class PackWriter {
   async #send(pack: FillingPack): Promise<void> {
     const { footerKey, onStored, signal, insist = (put) => put() } = this.#options;
     const key = packKey(pack.name);
-    const body = await runInSteps(pack.finishing(footerKey));
-    const sha256 = await runInSteps(sha256InSteps(body));
+    const { bytes: body, sha256 } = await runInSteps(pack.finishing(footerKey));
     let attempts = 0;
     await insist(() => {
       attempts++;
@@ -197,10 +197,23 @@ class FillingPack {
     return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
   }
 
-  *finishing(footerKey: Uint8Array | undefined): Steps<Uint8Array<ArrayBuffer>> {
-    const footer = yield* sealingFooter(this.rows, this.name, footerKey);
-    this.memory.set(footer, this.#used);
-    return this.memory.subarray(0, this.#used + footer.length);
+  /** The whole pack and its SHA-256. All bytes are hashed once: the body's digest is one on the way to the whole pack's. */
+  *finishing(footerKey: Uint8Array | undefined): Steps<Omit<PackBody, 'key'>> {
+    const hash = createHash('sha256');
+    const body = this.memory.subarray(0, this.#used);
+    for (const [, piece] of piecesOf(body)) {
+      hash.update(piece);
+      yield;
+    }
+    const bodySha256 = hash.copy().digest();
+    const footer = yield* sealingFooter({ rows: this.rows, bodyBytes: body.length, bodySha256 }, this.name, footerKey);
+    this.memory.set(footer, body.length);
+    for (const [, piece] of piecesOf(footer)) {
+      hash.update(piece);
+      yield;
+    }
+    const bytes = this.memory.subarray(0, body.length + footer.length);
+    return { bytes, sha256: new Uint8Array(hash.digest()) };
   }
 }
 

@@ -54,7 +54,7 @@ export class CopiedRecords {
     if (missing.size === 0) return true;
     const { target, keys, format } = this.#context;
     const footer = await readPackFooter(target, pack, size, keys.footerKey, options.signal);
-    const rows = footer.filter(({ offset }) => missing.has(offset));
+    const rows = footer.rows.filter(({ offset }) => missing.has(offset));
     if (rows.length !== missing.size) {
       throw new BackupError(
         'PACK_CORRUPT',

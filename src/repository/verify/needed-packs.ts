@@ -230,7 +230,7 @@ class Footers {
 
   async #read(pack: PackName, key: string, packBytes: number): Promise<FooterRows> {
     try {
-      const rows = await readPackFooter(this.#target, pack, packBytes, this.#footerKey, this.#signal);
+      const { rows } = await readPackFooter(this.#target, pack, packBytes, this.#footerKey, this.#signal);
       const byOffset = new Map(rows.map((row) => [row.offset, row]));
       this.#kept.set(key, byOffset, rows.length);
       return byOffset;

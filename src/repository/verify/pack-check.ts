@@ -51,7 +51,13 @@ export async function checkPack(
   if (fault !== undefined) return { ...fault, areUnsure: true };
   const { signal } = options;
   try {
-    const rows = await readPackFooter(target, pack, listedBytes, context.keys.footerKey, signal);
+    const { rows, bodyBytes, bodySha256 } = await readPackFooter(
+      target,
+      pack,
+      listedBytes,
+      context.keys.footerKey,
+      signal,
+    );
     const bad = new Set<number>();
     let firstError: BackupError | undefined;
     const note = (error: BackupError, offset?: number) => {
@@ -64,11 +70,14 @@ export async function checkPack(
       bytes: await readPackBytes(target, pack, chunk.start, chunk.end - chunk.start, signal),
     });
     for await (const { start, bytes, rows: inChunk } of mapConcurrently(
-      chunksOf(rows, listedBytes),
+      chunksOf(rows, bodyBytes, listedBytes),
       read,
       CHUNKS_AHEAD,
     )) {
       signal?.throwIfAborted();
+      if (start === bodyBytes && Buffer.compare(hash.copy().digest(), bodySha256) !== 0) {
+        note(packCorrupt(pack, 'its records are not those that its footer is of'));
+      }
       hash.update(bytes);
       if (start === 0 && Buffer.compare(bytes.subarray(0, packHead().length), packHead()) !== 0) {
         note(packCorrupt(pack, 'it does not begin as a pack does'));
@@ -114,14 +123,15 @@ interface Chunk {
   readonly rows: readonly FooterRow[];
 }
 
-/** Cuts a pack into pieces of whole records, which together are all of it. */
-function* chunksOf(rows: readonly FooterRow[], packBytes: number): Generator<Chunk> {
+/** Cuts a pack into pieces of whole records, which together are its body, and one of what follows. */
+function* chunksOf(rows: readonly FooterRow[], bodyBytes: number, packBytes: number): Generator<Chunk> {
   let start = 0;
   for (const { end, records } of spansOf(rows, CHUNKS)) {
     yield { start, end, rows: records };
     start = end;
   }
-  yield { start, end: packBytes, rows: [] };
+  if (start < bodyBytes) yield { start, end: bodyBytes, rows: [] }; // A pack without records is its head.
+  yield { start: bodyBytes, end: packBytes, rows: [] };
 }
 
 export interface PackChecksParts {

@@ -1,6 +1,7 @@
 import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { decompress } from '../../../src/common/compression.ts';
+import { sha256Padding } from '../../../src/common/sha256.ts';
 import { logValue } from '../../../src/repository/format/decode-values.ts';
 import { decodeLeaf } from '../../../src/repository/format/entry-table.ts';
 import { InnerNode } from '../../../src/repository/format/inner-node.ts';
@@ -127,9 +128,10 @@ test('a footer lists no record that no location could name', () => {
   };
   const open = (change: Partial<FooterRow>) => () => {
     const changed = { ...row, ...change };
-    const sealed = sealFooter([changed], name, undefined);
-    const footer = sealed.subarray(0, sealed.length - TRAILER_BYTES);
-    return openFooter(footer, name, 8 + changed.storedLength + sealed.length, undefined);
+    const bodyBytes = 8 + changed.storedLength;
+    const rest = sealFooter({ rows: [changed], bodyBytes, bodySha256: new Uint8Array(32) }, name, undefined);
+    const footer = rest.subarray(sha256Padding(bodyBytes).length, -TRAILER_BYTES);
+    return openFooter(footer, name, bodyBytes + rest.length, undefined).rows;
   };
   expect(open({})()).toHaveLength(1);
   expect(open({ codec: 1, storedLength: 50 })()).toHaveLength(1);

@@ -5,7 +5,7 @@ import { BackupError } from '../../../src/common/errors.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import type { FooterRow } from '../../../src/repository/format/pack-footer.ts';
 import type { Location } from '../../../src/repository/format/record.ts';
-import { readPackBytes, readPackFooter } from '../../../src/repository/packs/pack-reader.ts';
+import { readPackBytes, readPackFooter, sha256OfPack } from '../../../src/repository/packs/pack-reader.ts';
 import { PackWriter } from '../../../src/repository/packs/pack-writer.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { property, randomBytes } from '../../support/randomness.ts';
@@ -61,7 +61,9 @@ describe.each([
             const body = await target.get(packKey(name));
             expect(body.length).toBe(size);
             expect(createHash('sha256').update(body).digest()).toEqual(Buffer.from(sha256));
-            for (const row of await readPackFooter(target, name, size, footerKey)) {
+            const footer = await readPackFooter(target, name, size, footerKey);
+            expect(Buffer.from(await sha256OfPack(footer))).toEqual(Buffer.from(sha256));
+            for (const row of footer.rows) {
               const bytes = body.subarray(row.offset, row.offset + row.storedLength);
               expect(bytes).toEqual(bodies[row.hint]);
               expect(createHash('sha256').update(bytes).digest()).toEqual(Buffer.from(row.id));
@@ -79,7 +81,7 @@ describe.each([
     for (let i = 0; i < 3000; i++) await writer.add(record(Uint8Array.of(i & 255, i >> 8), i));
     await writer.flush();
     const [pack] = writer.stored;
-    const rows = await readPackFooter(target, { session: SESSION, random: pack!.random }, pack!.size, footerKey);
+    const { rows } = await readPackFooter(target, { session: SESSION, random: pack!.random }, pack!.size, footerKey);
     expect(rows.map(({ hint }) => hint)).toEqual(Array.from({ length: 3000 }, (_, i) => i));
   });
 

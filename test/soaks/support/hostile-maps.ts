@@ -59,7 +59,10 @@ class CraftedPack {
   }
 
   bytes(change: (rows: FooterRow[]) => FooterRow[] = (rows) => rows): Bytes {
-    return joined(...this.#parts, sealFooter(change(this.#rows), this, undefined));
+    const body = joined(...this.#parts);
+    const bodySha256 = createHash('sha256').update(body).digest();
+    const footer = { rows: change(this.#rows), bodyBytes: body.length, bodySha256 };
+    return joined(body, sealFooter(footer, this, undefined));
   }
 }
 
