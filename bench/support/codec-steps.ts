@@ -6,6 +6,7 @@ import { sha256Padding } from '../../src/common/sha256.ts';
 import { runInSteps } from '../../src/common/yield-to-event-loop.ts';
 import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
+import { anchorNumbers } from '../../src/repository/format/anchors.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
 import { EntryColumns } from '../../src/repository/format/entry-columns.ts';
 import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository/format/inner-node.ts';
@@ -80,6 +81,7 @@ export function stateOf(count: number): LogState {
   return {
     ...EMPTY_STATE,
     seq: 10 * count,
+    anchors: anchorNumbers(10 * count).map((seq) => ({ seq, hash: new Uint8Array(16) })),
     backups,
     heads: new Map([...backups.keys()].slice(0, 100).map((id, n) => [`volume ${n}`, id])),
     known: new Map(packs.map((random, n) => [n + 1, { packs: new Set([random]), tables: [], dead: new Set() }])),

@@ -241,6 +241,8 @@ describe('the log', () => {
       backups: [{ ...backup, seq: 2, committedAt: at + 60_000, session: 1 }],
       heads: [['disk', b16(0xbb)]],
       known: [[1, Buffer.from(NAME.random, 'hex'), [], Buffer.alloc(0)]],
+      floor: null,
+      anchors: bytes(vector('hash of entry 2').subarray(0, 16), vector('hash of entry 1').subarray(0, 16)),
     });
     let state: LogState = EMPTY_STATE;
     for (const seq of [1, 2]) {

@@ -194,6 +194,7 @@ function presence(raw: Uint8Array, at: number, count: number): { present: number
 
 /** An open or fenced session, and what it counts from. */
 interface Session {
+  readonly hash: Uint8Array;
   readonly at: unknown;
   readonly owner: unknown;
   readonly volumes: unknown;
@@ -240,6 +241,20 @@ class State {
   readonly quarantined = new Set<string>();
   readonly keySlots = new Set<string>();
   readonly removedSlots = new Set<string>();
+  floor: Tuple | undefined;
+  /** Of every entry, by its number. */
+  readonly hashes = new Map<number, Uint8Array>();
+}
+
+/** Of the entries k * 2^j the newest eight for each j, newest first. */
+function anchorNumbers(newest: number): number[] {
+  const isAnchor = (seq: number) => {
+    for (let step = 1; step <= newest; step *= 2) {
+      if (seq % step === 0 && Math.floor(newest / step) - seq / step < 8) return true;
+    }
+    return false;
+  };
+  return Array.from({ length: newest }, (_, below) => newest - below).filter(isAnchor);
 }
 
 /** A passphrase, a raw key, or what the provider of a slot unwraps. */
@@ -479,14 +494,15 @@ class Reader {
     }
   }
 
-  #fold({ seq, body }: Entry): void {
+  #fold({ seq, hash, body }: Entry): void {
     const state = this.#state;
+    state.hashes.set(seq, hash);
     const end = (session: unknown) => this.#end(intOf(session));
     switch (body.type) {
       case 'open':
         for (const session of listOf(body.fence)) this.#fence(intOf(session), [seq, body.at, body.owner]);
         for (const session of listOf(body.adopt)) insist(state.fenced.has(intOf(session)), 'what is adopted is fenced');
-        state.sessions.set(seq, { at: body.at, owner: body.owner, volumes: body.volumes, adopted: body.adopt });
+        state.sessions.set(seq, { hash, at: body.at, owner: body.owner, volumes: body.volumes, adopted: body.adopt });
         break;
       case 'commit': {
         end(body.session);
@@ -519,6 +535,10 @@ class Reader {
         for (const id of listOf(body.backups).map(idOf)) this.#hold(id, undefined);
         break;
       case 'collect':
+        if (body.floor !== undefined) {
+          state.floor = tupleOf(body.floor, 2);
+          insist(intOf(state.floor[0]) < seq && bytesOf(state.floor[1], 32).length === 32, 'a floor');
+        }
         this.#foldCollect(seq, body);
         break;
       case 'keys':
@@ -676,8 +696,8 @@ class Reader {
       'heads',
       [...heads].map(([volume, id]) => [volume, Buffer.from(id, 'hex')]),
     );
-    const told = ([number, { at, owner, volumes, adopted, fencedBy, dated }]: [number, Session]) => {
-      const parts: unknown[] = [number, at, owner, volumes, adopted];
+    const told = ([number, { hash: opened, at, owner, volumes, adopted, fencedBy, dated }]: [number, Session]) => {
+      const parts: unknown[] = [number, opened, at, owner, volumes, adopted];
       if (fencedBy !== undefined) parts.push(fencedBy);
       if (dated !== undefined) parts.push(dated);
       return parts;
@@ -734,6 +754,9 @@ class Reader {
       insist(mine !== undefined && equal(mine.id, bytesOf(id)), 'a relocation');
       insist(canonical(locationOf(location)) === canonical(mine.location), 'where a table is');
     }
+    insist(canonical(fields.floor) === canonical(this.#state.floor ?? null), `the floor of checkpoint ${seq}`);
+    const anchors = anchorNumbers(seq).map((each) => (this.#state.hashes.get(each) as Uint8Array).subarray(0, 16));
+    insist(equal(bytesOf(fields.anchors), Buffer.concat(anchors)), `the anchors of checkpoint ${seq}`);
     same('quarantined', bySession(quarantined));
     same('keySlots', [...keySlots]);
     same('removedSlots', [...removedSlots]);

@@ -511,12 +511,30 @@ class Session:
 
     def weight(self):
         texts = 2 * (len(self.owner.encode()) + sum(len(name.encode()) for name in self.volumes))
-        return 500 + 64 * len(self.volumes) + 16 * len(self.adopted) + texts
+        return 600 + 64 * len(self.volumes) + 16 * len(self.adopted) + texts
+
+
+def floor_of(value, seq):
+    """The number and the digest of the checkpoint that is the floor, for an entry or a checkpoint of number `seq`."""
+    number, digest = array(value, 2)
+    need(session_number(number) < seq, "a floor is not below what names it")
+    return number, octets(digest, 32)
+
+
+def anchor_numbers(newest):
+    """Of the entries k * 2^j the newest eight for each j, newest first."""
+    numbers, step = set(), 1
+    while step <= newest:
+        top = newest - newest % step
+        numbers.update(number for number in range(top, top - 8 * step, -step) if number > 0)
+        step *= 2
+    return sorted(numbers, reverse=True)
 
 
 class State:
     def __init__(self, fan_out):
         self.fan_out = fan_out
+        self.floor = None
         self.backups, self.pinned, self.heads = {}, {}, {}
         self.open, self.fenced = {}, {}
         self.known, self.tables, self.dead = {}, {}, {}
@@ -669,6 +687,10 @@ class State:
         gone_packs, gone_sessions = pack_names(entry.get("gonePacks")), sessions_of(entry.get("goneSessions"))
         fence = sessions_of(entry.get("fence"))
         redated = [] if entry.get("redated") is None else sessions_of(entry["redated"])
+        if entry.get("floor") is not None:
+            floor = floor_of(entry["floor"], seq)
+            need(self.floor is None or self.floor[0] < floor[0], "the floor of the log does not rise")
+            self.floor = floor
         busy = set(self.open) | {adopted for session in self.open.values() for adopted in session.adopted}
         for each in redated:
             if each in self.condemned:
@@ -735,6 +757,11 @@ def rows_by_session(value, length):
 def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
     """The state that a checkpoint has, or a refusal: then the checkpoint is ignored."""
     state, weight = State(fan_out), 0
+    state.floor = None if fields["floor"] is None else floor_of(fields["floor"], seq)
+    numbers, anchors = anchor_numbers(seq), fields.get("anchors")
+    need(type(anchors) is bytes and len(anchors) == 16 * len(numbers), "the anchors of a checkpoint are wrong")
+    need(anchors[:16] == fields["hash"][:16], "the anchors of a checkpoint are of another entry")
+    weight += 200 * len(numbers)
     for target, field in ((state.backups, "backups"), (state.pinned, "pinned")):
         for item in array(fields.get(field)):
             backup = Backup(item, fan_out)
@@ -756,15 +783,16 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
         weight += 120 + 2 * len(volume.encode())
     for target, field in ((state.open, "sessions"), (state.fenced, "fenced")):
         for item in array(fields.get(field)):
-            extras = [len(array(extra)) for extra in array(item)[5:]]
+            extras = [len(array(extra)) for extra in array(item)[6:]]
             allowed = ([], [2]) if field == "sessions" else ([], [2], [3], [3, 2])
-            need(len(item) >= 5 and extras in allowed, "a session is wrong")
-            number, at, owner, volumes, adopted = item[:5]
+            need(len(item) >= 6 and extras in allowed, "a session is wrong")
+            number, opened, at, owner, volumes, adopted = item[:6]
+            octets(opened, 32)
             need(session_number(number) <= seq and number not in state.open and number not in state.fenced, "a session is wrong")
             number_at(at)
             target[number] = Session(owner, volumes, adopted)
             weight += target[number].weight()
-            for extra in item[5:]:
+            for extra in item[6:]:
                 session_number(extra[0])
                 number_at(extra[1])
                 if len(extra) == 3 and extra[2] is not None:
@@ -961,10 +989,17 @@ class Repository:
             others = ((s, n, x) for s, items in self.log["others"].items() for n, x in items)
             need(all(self._entry_object(*other) is None for other in others), "the log is of the other mode")
             return State(self.format.fan_out)
+        lowest = 0
         digest, body = self._sound(newest)
         self._check_entry(body, newest, True)
         tail, chain, seq = list(body["tail"]), [], newest
-        while (state := self._checkpoint(seq, digest)) is None:
+        while True:
+            state = self._folded_from(seq, digest, chain)
+            if state is not None:
+                return state
+            need(seq in entries, f"entry {seq} is missing")
+            if self.format.single_writer:
+                self._one_of(seq, digest)
             if body is None:
                 # Not before it is needed: a tail reaches down to a checkpoint, whose own entry is not read.
                 found, body = self._sound(seq)
@@ -973,13 +1008,34 @@ class Repository:
                 tail = list(body["tail"])
             chain.append(body)
             if seq == 1:
-                state = State(self.format.fan_out)
-                break
+                return self._without_forks(self._fold(State(self.format.fan_out), chain))
+            floor = body.get("floor") if body["type"] == "collect" else None
+            lowest = max(lowest, 0 if floor is None else floor_of(floor, seq)[0])
+            need(seq > lowest, f"checkpoint {lowest}, the floor of the log, is missing or damaged")
             seq, digest = seq - 1, body["prev"]
-            need(seq in entries, f"entry {seq} is missing")
-            if self.format.single_writer:
-                self._one_of(seq, digest)
             body = tail.pop(0) if tail else None
+
+    def _folded_from(self, seq, digest, chain):
+        """The newest state, if the checkpoint of number `seq` leads to it. Nothing below the floor does."""
+        found = self._checkpoint(seq, digest)
+        if found is None:
+            return None
+        checkpoint, sealed = found
+        state = self._fold(checkpoint, chain)
+        number, expected = state.floor or (0, None)
+        if number > seq or (number == seq and expected != sealed):
+            return None
+        return self._without_forks(state)
+
+    def _without_forks(self, state):
+        """Two entries of a number above the floor are a fork; up to the floor they mean nothing."""
+        for seq, names in self.log["entries"].items():
+            if len(names) > 1 and seq > (state.floor or (0, None))[0]:
+                self._sound(seq)
+        return state
+
+    @staticmethod
+    def _fold(state, chain):
         for entry in reversed(chain):
             state.fold(entry)
         return state
@@ -992,12 +1048,13 @@ class Repository:
             self._sound(seq)
 
     def _checkpoint(self, seq, digest):
-        """The state that a checkpoint has, if it can be used; without a hash, whether it can be read at all."""
+        """The state that a checkpoint has and its digest, if it can be used; without a hash, whether it can be read at all."""
         name = self.log["checkpoints"].get(seq)
         size = None if name is None else self.objects.size(name)
         if size is None or size > 2**24:
             return None
-        body = self._unseal(b"cow1 checkpoint", seq, self.objects.read(name, 0, size))
+        data = self.objects.read(name, 0, size)
+        body = self._unseal(b"cow1 checkpoint", seq, data)
         try:
             need(body is not None and len(body) >= 5, "a checkpoint is damaged")
             codec, raw_length = struct.unpack_from("<BI", body)
@@ -1008,7 +1065,8 @@ class Repository:
             fields = mapping(self._memoised(unpack, raw))
             need(fields.get("v") == 1 and fields.get("seq") == seq, "a checkpoint is wrong")
             need(digest is None or octets(fields.get("hash"), 32) == digest, "a checkpoint of another log")
-            return state_of_checkpoint(fields, seq, self.format.fan_out, len(content))
+            need("floor" in fields, "a checkpoint lacks a field")
+            return state_of_checkpoint(fields, seq, self.format.fan_out, len(content)), sha256(data)
         except Refused:
             return None
 

@@ -12,7 +12,7 @@ import {
   packPlain,
   wellFormed,
 } from './decode-values.ts';
-import type { CommittedPack, LogFact, PackTable, Relocation } from './log-entry.ts';
+import type { CommittedPack, Floor, LogFact, PackTable, Relocation } from './log-entry.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 
@@ -54,6 +54,7 @@ export function factPlain(fact: LogFact): Record<string, unknown> {
         gonePacks: list(fact.gonePacks, packPlain),
         goneSessions: fact.goneSessions,
         ...(fact.redated.length === 0 ? {} : { redated: fact.redated }),
+        ...(fact.floor === undefined ? {} : { floor: floorPlain(fact.floor) }),
       };
     case 'keys':
       return { type, added: fact.added, removed: fact.removed };
@@ -108,6 +109,7 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
         gonePacks: yield* packsIn(fields.gonePacks),
         goneSessions: yield* sessionsIn(fields.goneSessions),
         redated: yield* sessionsIn(fields.redated ?? []),
+        floor: logValue.optional(fields.floor ?? null, floorOf),
       };
     case 'keys':
       return { type, added: slotsOf(fields.added), removed: slotsOf(fields.removed) };
@@ -191,6 +193,18 @@ function hexOf(id: Uint8Array): string {
 
 function sessionOf(value: unknown): number {
   return logValue.seq(value, 'a session');
+}
+
+export function floorPlain({ seq, sha256 }: Floor): unknown {
+  return [seq, sha256];
+}
+
+export function floorOf(value: unknown): Floor {
+  const [seq, sha256] = logValue.tuple(value, 2, 'a floor');
+  return {
+    seq: logValue.seq(seq, "a floor's number"),
+    sha256: logValue.bytes(sha256, "the digest of a floor's checkpoint", 32),
+  };
 }
 
 export function tablePlain({ id, location, packs }: PackTable): unknown {

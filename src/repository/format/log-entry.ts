@@ -55,11 +55,20 @@ export type LogFact =
        * on: their own times were ahead of the collector's clock, or came from another host's.
        */
       readonly redated: readonly number[];
+      /** Where this entry sets a new floor. */
+      readonly floor?: Floor | undefined;
     }
   | { readonly type: 'keys'; readonly added: readonly string[]; readonly removed: readonly string[] }
   | { readonly type: 'config'; readonly quarantine: readonly PackName[]; readonly release: readonly PackName[] };
 
 export type LogFactOf<Type extends LogFact['type']> = Extract<LogFact, { readonly type: Type }>;
+
+/** A checkpoint below which nothing of the log is needed, nor its own entry: whoever relies on it compares the digest (L1). */
+export interface Floor {
+  readonly seq: number;
+  /** SHA-256 of the bytes of the checkpoint's object. */
+  readonly sha256: Uint8Array;
+}
 
 /** One entry without its tail. */
 export type LogEntry = EntryHead & LogFact;

@@ -1,4 +1,5 @@
-import type { BackupRecord, PackTable, Relocation } from './log-entry.ts';
+import type { Anchor } from './anchors.ts';
+import type { BackupRecord, Floor, PackTable, Relocation } from './log-entry.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 
@@ -14,6 +15,10 @@ export interface LogState {
   readonly seq: number;
   /** The hash of entry `seq`; zeroes before the first. */
   readonly hash: Uint8Array;
+  /** The newest one that a collection has set. Entries up to it, and checkpoints below it, mean nothing any more (L1). */
+  readonly floor: Floor | undefined;
+  /** Hashes of old entries, newest first, by which a position is recognised below the floor (L7). */
+  readonly anchors: readonly Anchor[];
   /** Backups that are not forgotten, by id, the oldest first. */
   readonly backups: ReadonlyMap<string, StoredBackup>;
   /** Forgotten backups that an open session has pinned as its base (P3). */
@@ -67,6 +72,8 @@ export interface BackupHold {
 export interface Session {
   /** Number of its `open` entry. */
   readonly seq: number;
+  /** The hash of that entry: a number that was deleted is free again, so the number alone is no name (L6). */
+  readonly hash: Uint8Array;
   /** Milliseconds since 1970 by its owner's clock. */
   readonly at: number;
   readonly owner: string;
@@ -115,6 +122,8 @@ export interface FormerRelocation extends Relocation {
 export const EMPTY_STATE: LogState = {
   seq: 0,
   hash: new Uint8Array(32),
+  floor: undefined,
+  anchors: [],
   backups: new Map(),
   pinned: new Map(),
   heads: new Map(),
@@ -154,6 +163,20 @@ export function condemnationOf(
 export function mayDedup(state: LogState, pack: PackName): boolean {
   // @mutation dedup-knows-the-pack
   return isKnown(state, pack) && !state.quarantined.has(packKey(pack));
+}
+
+/** The number up to which entries mean nothing any more; 0 if nothing of the log was ever deleted. */
+export function floorOf({ floor }: Pick<LogState, 'floor'>): number {
+  return floor?.seq ?? 0;
+}
+
+/** A session as whoever opened it names it. */
+export type SessionName = Pick<Session, 'seq' | 'hash'>;
+
+/** The session among open or fenced ones; another session of the same number is not it (L6). */
+export function sessionIn(sessions: ReadonlyMap<number, Session>, { seq, hash }: SessionName): Session | undefined {
+  const session = sessions.get(seq);
+  return session !== undefined && Buffer.compare(session.hash, hash) === 0 ? session : undefined;
 }
 
 /** The session itself and those whose packs it may use. */

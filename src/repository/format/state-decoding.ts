@@ -1,9 +1,10 @@
 import type { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { isBytes } from '../../common/realms.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { ANCHOR_BYTES, anchorsIn } from './anchors.ts';
 import { storedOf } from './backup-codec.ts';
 import { checkVersion, logCorrupt, logValue } from './decode-values.ts';
-import { relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
+import { floorOf, relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
 import type { Condemnation, EntryTime, FormerRelocation, KnownPacks, LogState, Session } from './log-state.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
@@ -17,7 +18,7 @@ import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.
 /** The number of names of packs that are read from a byte string in one step. */
 const NAMES_AT_ONCE = 256;
 /** The fields of a state, without the version. */
-const FIELD_COUNT = 15;
+const FIELD_COUNT = 17;
 
 /**
  * Reads a state.
@@ -39,6 +40,7 @@ class StateDraft {
   readonly #reader: MsgpackReader;
   readonly #fields: Partial<Fields & { v: true }> = {};
   #weightLeft: number;
+  #anchors: Uint8Array | undefined;
 
   constructor(reader: MsgpackReader, mostWeight: number) {
     this.#reader = reader;
@@ -58,6 +60,14 @@ class StateDraft {
         return;
       case 'hash':
         fields.hash = logValue.bytes(reader.short(), "a checkpoint's hash", 32);
+        return;
+      case 'floor':
+        fields.floor = logValue.optional(reader.short(), floorOf);
+        return;
+      case 'anchors':
+        fields.anchors = [];
+        this.#anchors = anchorsOf(reader.short());
+        this.#weigh((WEIGHT.anchor * this.#anchors.length) / ANCHOR_BYTES);
         return;
       case 'backups':
       case 'pinned':
@@ -98,7 +108,12 @@ class StateDraft {
   done(): LogState {
     const { v, ...fields } = this.#fields;
     if (v === undefined || Object.keys(fields).length !== FIELD_COUNT) throw logCorrupt('a checkpoint lacks a field');
-    return fields as LogState;
+    const state = fields as LogState;
+    const anchors = anchorsIn(this.#anchors as Uint8Array, state.seq, state.hash);
+    if (anchors === undefined) throw logCorrupt('the anchors of a checkpoint are those of another entry');
+    if (state.floor !== undefined && state.floor.seq >= state.seq)
+      throw logCorrupt('the floor of a checkpoint is not below it');
+    return { ...state, anchors };
   }
 
   /** Before anything is kept: what there is no room for is refused. */
@@ -220,6 +235,11 @@ class StateDraft {
   }
 }
 
+function anchorsOf(value: unknown): Uint8Array {
+  if (!isBytes(value)) throw logCorrupt("a checkpoint's anchors are no bytes");
+  return value;
+}
+
 /** Of two elements for one thing, readers might believe one or the other. */
 function putOnce<K, V>(items: Map<K, V>, key: K, value: V): void {
   if (items.size === items.set(key, value).size) throw logCorrupt('a checkpoint has two elements for one thing');
@@ -240,19 +260,19 @@ function headOf(value: unknown): [string, string] {
 }
 
 function openOf(value: unknown): Session {
-  if (!Array.isArray(value) || value.length !== 6) return sessionOf(value);
-  return { ...sessionOf(value.slice(0, 5)), dated: timeOfEntry(value[5]) };
+  if (!Array.isArray(value) || value.length !== 7) return sessionOf(value);
+  return { ...sessionOf(value.slice(0, 6)), dated: timeOfEntry(value[6]) };
 }
 
 function fencedOf(value: unknown): Session {
-  if (!Array.isArray(value) || value.length < 6 || value.length > 7) return sessionOf(value);
-  const [seq, at, owner] = logValue.tuple(value[5], 3, 'a fence');
+  if (!Array.isArray(value) || value.length < 7 || value.length > 8) return sessionOf(value);
+  const [seq, at, owner] = logValue.tuple(value[6], 3, 'a fence');
   const fencedBy = {
     ...timeOfEntry([seq, at]),
     owner: logValue.optional(owner, (name) => logValue.text(name, 'an owner')),
   };
-  const session = { ...sessionOf(value.slice(0, 5)), fencedBy };
-  return value.length === 6 ? session : { ...session, dated: timeOfEntry(value[6]) };
+  const session = { ...sessionOf(value.slice(0, 6)), fencedBy };
+  return value.length === 7 ? session : { ...session, dated: timeOfEntry(value[7]) };
 }
 
 function timeOfEntry(value: unknown): EntryTime {
@@ -261,9 +281,10 @@ function timeOfEntry(value: unknown): EntryTime {
 }
 
 function sessionOf(value: unknown): Session {
-  const [seq, at, owner, volumes, adopted] = logValue.tuple(value, 5, 'a session');
+  const [seq, hash, at, owner, volumes, adopted] = logValue.tuple(value, 6, 'a session');
   return {
     seq: logValue.seq(seq, "a session's number"),
+    hash: logValue.bytes(hash, "the hash of a session's `open` entry", 32),
     at: logValue.time(at, "a session's time"),
     owner: logValue.text(owner, 'an owner'),
     volumes: volumesOf(volumes),

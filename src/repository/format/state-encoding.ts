@@ -1,8 +1,9 @@
 import { MsgpackArray, MsgpackBytes, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
+import { anchorBytes } from './anchors.ts';
 import { storedPlain } from './backup-codec.ts';
 import { idBytes } from './decode-values.ts';
-import { relocationPlain, tablePlain, volumesPlain } from './fact-codec.ts';
+import { floorPlain, relocationPlain, tablePlain, volumesPlain } from './fact-codec.ts';
 import type { Relocation } from './log-entry.ts';
 import type { Condemnation, LogState, Session } from './log-state.ts';
 import type { PackName } from './record.ts';
@@ -22,6 +23,8 @@ export function* statePlain(state: LogState): Steps<MsgpackMap> {
     v: 1,
     seq: state.seq,
     hash: state.hash,
+    floor: state.floor === undefined ? null : floorPlain(state.floor),
+    anchors: anchorBytes(state.anchors),
     backups: listOfValues(state.backups, storedPlain),
     pinned: listOfValues(state.pinned, storedPlain),
     heads: MsgpackArray.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
@@ -43,8 +46,8 @@ export function* statePlain(state: LogState): Steps<MsgpackMap> {
   });
 }
 
-function sessionPlain({ seq, at, owner, volumes, adopted }: Session): unknown[] {
-  return [seq, at, owner, volumesPlain(volumes), adopted];
+function sessionPlain({ seq, hash, at, owner, volumes, adopted }: Session): unknown[] {
+  return [seq, hash, at, owner, volumesPlain(volumes), adopted];
 }
 
 function openPlain(session: Session): unknown {

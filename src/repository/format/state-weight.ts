@@ -18,13 +18,14 @@ export const WEIGHT = {
   relocation: 950,
   quarantined: 350,
   slot: 80,
+  anchor: 200,
 } as const;
 const BACKUP = 600;
 const ROOT = 450;
 const CHUNK = 550;
 const LOST_RANGE = 56;
 const METADATA = 64;
-const SESSION = 500;
+const SESSION = 600;
 const VOLUME = 64;
 const ADOPTED = 16;
 
@@ -71,6 +72,7 @@ export function* stateWeight(state: LogState): Steps<number> {
     WEIGHT.condemnedSession * state.condemnedSessions.size +
     WEIGHT.relocation * state.relocations.size +
     WEIGHT.quarantined * state.quarantined.size +
+    WEIGHT.anchor * state.anchors.length +
     WEIGHT.slot * (state.keySlots.size + state.removedSlots.size);
   const add = function* <T>(items: Iterable<T>, weightOf: (item: T) => number): Steps<void> {
     for (const item of items) {

@@ -1,4 +1,5 @@
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
+import { nextAnchors } from '../format/anchors.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
@@ -35,17 +36,18 @@ export function* folding(state: LogState, entries: Iterable<HashedEntry>): Steps
     if (Buffer.compare(entry.prev, draft.state.hash) !== 0) {
       throw logCorrupt(`entry ${entry.seq} does not continue the chain: it names another hash of the entry before`);
     }
-    yield* foldFact(draft, entry);
+    yield* foldFact(draft, entry, hash);
     draft.state.seq = entry.seq;
     draft.state.hash = hash;
+    draft.state.anchors = nextAnchors(draft.state.anchors, entry.seq, hash);
   }
   return draft.state;
 }
 
-function foldFact(draft: FoldDraft, entry: LogEntry): Steps<void> {
+function foldFact(draft: FoldDraft, entry: LogEntry, hash: Uint8Array): Steps<void> {
   switch (entry.type) {
     case 'open':
-      return foldOpen(draft, entry);
+      return foldOpen(draft, entry, hash);
     case 'commit':
       return foldCommit(draft, entry);
     case 'abort':

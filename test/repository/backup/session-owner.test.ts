@@ -30,7 +30,7 @@ function startOf(pid: number): string {
 }
 
 function liveness(owner: string, self = ownerName(), seq = 7) {
-  return livenessOf({ seq, at: 0, owner, volumes: new Map(), adopted: [] }, REPOSITORY, self);
+  return livenessOf({ seq, hash: new Uint8Array(32), at: 0, owner, volumes: new Map(), adopted: [] }, REPOSITORY, self);
 }
 
 describe('an owner', () => {
@@ -102,7 +102,9 @@ describe('whether anybody holds a session', () => {
       return owner;
     };
     const left = open(10);
-    const isOpen = new Map([[10, { seq: 10, at: 0, owner: left, volumes: new Map(), adopted: [] }]]);
+    const isOpen = new Map([
+      [10, { seq: 10, hash: new Uint8Array(32), at: 0, owner: left, volumes: new Map(), adopted: [] }],
+    ]);
     // The log has not come so far: it may be on its way.
     const unlearned = open(100_000, isOpen);
     const ended = Array.from({ length: 3_000 }, (_, index) => ({ seq: 11 + index, owner: open(11 + index, isOpen) }));

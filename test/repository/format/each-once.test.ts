@@ -82,13 +82,15 @@ describe('a part of a checkpoint names each thing once:', () => {
   const relocatedPlain = entryPlain(
     entryAfter(stateAfter(open()), collect({ relocate: [relocation(a, pack(1, 'b'))] })),
   ) as { relocate: unknown[] };
-  const session = [1, 0, 'host', [], []];
+  const hash = new Uint8Array(32);
+  const session = [1, hash, 0, 'host', [], []];
   const nothing = Object.fromEntries(
     ['backups', 'pinned', 'heads', 'sessions', 'fenced', 'known', 'condemned', 'relocations', 'quarantined'].map(
       (name) => [name, []],
     ),
   );
-  const state = { v: 1, seq: 1, hash: new Uint8Array(32), ...nothing, keySlots: [], removedSlots: [] };
+  const log = { v: 1, seq: 1, hash, floor: null, anchors: hash.subarray(16) };
+  const state = { ...log, ...nothing, keySlots: [], removedSlots: [] };
   const read = (change: object) => () =>
     runAtOnce(stateFrom(new MsgpackReader(encodeMsgpack({ ...state, ...change }), 'LOG_CORRUPT'), Infinity));
   const elements: [field: string, element: unknown][] = [

@@ -13,7 +13,7 @@ import { stateFrom } from '../../../src/repository/format/state-decoding.ts';
 import { statePlain } from '../../../src/repository/format/state-encoding.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
-import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack } from './support/facts.ts';
+import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack, zeroAnchors } from './support/facts.ts';
 import { LOG_KEY } from './support/hosts.ts';
 
 /** What is long is done in steps, of which none does more than a bounded part: the event loop turns in between. */
@@ -31,16 +31,22 @@ function largeState(count: number): LogState {
     const one = backup(pack(n + 1, 'a'));
     return { ...one, seq: n + 1, committedAt: n, session: n + 1 };
   });
+  const hash = id32();
   const packs = new Set(backups.map(({ id }) => id));
   const condemned = backups.map(({ id }) => ({ pack: { session: 9, random: id }, seq: 5, at: 6 }));
   return {
     ...EMPTY_STATE,
+    floor: { seq: 5, sha256: id32() },
     seq: 10 * count,
-    hash: id32(),
+    hash,
+    anchors: zeroAnchors(10 * count, hash),
     backups: new Map(backups.map((each) => [each.id, each])),
     heads: new Map(backups.map(({ id }) => [`volume ${id}`, id])),
     sessions: new Map(
-      backups.map(({ seq }) => [seq, { seq, at: 1, owner: 'x', volumes: new Map([['a', undefined]]), adopted: [3] }]),
+      backups.map(({ seq }) => [
+        seq,
+        { seq, hash, at: 1, owner: 'x', volumes: new Map([['a', undefined]]), adopted: [3] },
+      ]),
     ),
     known: new Map([[7, { packs, tables: [], dead: packs }]]),
     condemned: new Map(condemned.map((each) => [packKey(each.pack), each])),

@@ -1,7 +1,7 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
-import type { LogFactOf } from '../../format/log-entry.ts';
-import { type Condemnation, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
+import type { Floor, LogFactOf } from '../../format/log-entry.ts';
+import { type Condemnation, floorOf, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
@@ -46,6 +46,8 @@ export interface CollectPlan {
   readonly neededThrough?: number | undefined;
   /** Keys of packs that are left alone in any case, such as locked ones. */
   readonly spare?: ReadonlySet<string> | undefined;
+  /** The older of two checkpoints that the collector has read back and found equal to its own fold (L1). */
+  readonly floor?: Floor | undefined;
 }
 
 /** Decides in steps, because a repository may have a million packs. Refuses with `OBJECT_CONFLICT`: mark again (P7). */
@@ -83,9 +85,10 @@ export function* decideCollect(state: LogState, plan: CollectPlan): Steps<Decisi
   const redated = yield* findRedated(state, plan.redate ?? [], fence, gone);
   const { gonePacks, goneSessions } = gone;
   const lists: readonly { readonly length: number }[] = [packs, fence, gonePacks, goneSessions, redated];
-  if (sessions.size === 0 && lists.every(({ length }) => length === 0)) return undefined;
+  const floor = plan.floor !== undefined && plan.floor.seq > floorOf(state) ? plan.floor : undefined;
+  if (floor === undefined && sessions.size === 0 && lists.every(({ length }) => length === 0)) return undefined;
   const repack = { session: undefined, newPacks: [], relocate: [] };
-  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, gonePacks, goneSessions, redated };
+  return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, gonePacks, goneSessions, redated, floor };
 }
 
 type Gone = Pick<LogFactOf<'collect'>, 'gonePacks' | 'goneSessions'>;
@@ -161,6 +164,7 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
   const { state } = draft;
   // As they were before this entry: a session is fenced by one collection and condemned by a later one (P6).
   const spared = sparedSessions(state);
+  foldFloor(draft, entry);
   yield* foldRedated(draft, entry);
   yield* foldGone(draft, entry);
   yield* foldRepackedPacks(draft, entry);
@@ -188,6 +192,15 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
   for (const key of moved) condemned.add(key);
   yield* foldRelocations(draft, entry, condemned, by);
   yield* checkMapStarts(draft, entry, lost);
+}
+
+/** L1: the floor only rises, and is an earlier entry's checkpoint. */
+function foldFloor({ state }: FoldDraft, { seq, floor }: CollectEntry): void {
+  if (floor === undefined) return;
+  if (floor.seq <= floorOf(state) || floor.seq >= seq) {
+    throw logCorrupt(`collect entry ${seq} sets the floor of the log to ${floor.seq}, and it was ${floorOf(state)}`);
+  }
+  state.floor = floor;
 }
 
 /** P8: the ages of what is named count from this entry on. */

@@ -23,7 +23,7 @@ const NOTHING_KNOWN: KnownPacks = { packs: new Set(), tables: [], dead: new Set(
 
 type Mutable<T> = T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends ReadonlySet<infer K> ? Set<K> : T;
 type MutableState = { -readonly [Part in keyof LogState]: Mutable<LogState[Part]> };
-type Part = Exclude<keyof LogState, 'seq' | 'hash'>;
+type Part = Exclude<keyof LogState, 'seq' | 'hash' | 'floor' | 'anchors'>;
 
 /**
  * A state while entries are folded into it, and every change that more than one kind of entry makes.

@@ -75,7 +75,11 @@ export function endedSession(state: LogState, session: number): BackupError {
   return new BackupError('SESSION_ENDED', `session ${session} is not open: it was committed or aborted`);
 }
 
-export function* foldOpen(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'open' }>): Steps<void> {
+export function* foldOpen(
+  draft: FoldDraft,
+  entry: Extract<LogEntry, { readonly type: 'open' }>,
+  hash: Uint8Array,
+): Steps<void> {
   yield* draft.own(['sessions', 'pinned', 'fenced']);
   const { seq, at, owner, volumes, adopt } = entry;
   const { state } = draft;
@@ -90,7 +94,7 @@ export function* foldOpen(draft: FoldDraft, entry: Extract<LogEntry, { readonly 
       throw logCorrupt(`entry ${seq} pins backup ${base}, which is not live`); // P3
     }
   }
-  draft.addSession({ seq, at, owner, volumes, adopted: adopt });
+  draft.addSession({ seq, hash, at, owner, volumes, adopted: adopt });
 }
 
 export function* foldAbort(draft: FoldDraft, { session }: LogFactOf<'abort'>): Steps<void> {

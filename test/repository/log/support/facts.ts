@@ -1,3 +1,4 @@
+import { type Anchor, anchorNumbers } from '../../../../src/repository/format/anchors.ts';
 import type {
   BackupRecord,
   CommittedPack,
@@ -16,6 +17,11 @@ import { applyEntry } from './fold-at-once.ts';
 
 export const hexId = (): string => randomBytes(16).toString('hex');
 export const id32 = (): Uint8Array => Uint8Array.from(randomBytes(32));
+
+/** Anchors of a state that no entries have made. */
+export function zeroAnchors(seq: number, hash: Uint8Array = new Uint8Array(32)): Anchor[] {
+  return anchorNumbers(seq).map((each) => ({ seq: each, hash: each === seq ? hash.slice(0, 16) : new Uint8Array(16) }));
+}
 
 /** A name that says where it comes from: packs of a session are a, b, c ... */
 export function pack(session: number, letter: string): CommittedPack {

@@ -1,7 +1,9 @@
 import { zstdCompressSync } from 'node:zlib';
 import { encodeMsgpack } from '../../../../src/common/msgpack.ts';
+import { anchorBytes } from '../../../../src/repository/format/anchors.ts';
 import { sealObject } from '../../../../src/repository/format/log-object.ts';
 import { randomBytesFrom, seededRandom } from '../../../../src/testing/seeded-random.ts';
+import { zeroAnchors } from './facts.ts';
 
 /**
  * Checkpoints that are valid in every field, and take as much memory as can be: of one part of the state, as many of the
@@ -20,6 +22,7 @@ const idOf = (n: number, length = 16) => {
   if (length > 0) bytes.writeUInt32LE(n);
   return bytes;
 };
+const HASH = new Uint8Array(32);
 const location = [1, idOf(1), 8, 1, 1, 100];
 
 const backup = (n: number) => ({
@@ -56,9 +59,12 @@ export const HOSTILE_ELEMENTS: Readonly<Record<string, HostileElements>> = {
   'backups with runs': { field: 'backups', element: (n) => withDescriptor(n, { runs: [CHUNKS] }) },
   'backups with metadata': { field: 'backups', element: (n) => ({ ...backup(n), metadata: NAMES }) },
   heads: { field: 'heads', element: (n) => [n.toString(36), idOf(n)] },
-  'open sessions': { field: 'sessions', element: (n) => [n + 1, 0, 'me', [], []] },
-  'sessions of many volumes': { field: 'sessions', element: (n) => [n + 1, 0, '', VOLUMES, []] },
-  'sessions that adopted many': { field: 'fenced', element: (n) => [n + 1, 0, '', [], ADOPTED, [1, 0, null], [1, 0]] },
+  'open sessions': { field: 'sessions', element: (n) => [n + 1, HASH, 0, 'me', [], []] },
+  'sessions of many volumes': { field: 'sessions', element: (n) => [n + 1, HASH, 0, '', VOLUMES, []] },
+  'sessions that adopted many': {
+    field: 'fenced',
+    element: (n) => [n + 1, HASH, 0, '', [], ADOPTED, [1, 0, null], [1, 0]],
+  },
   // A row without any names would have too many values for its bytes.
   'sessions with hardly any known packs': {
     field: 'known',
@@ -134,11 +140,12 @@ export function hostileContent(
   padding: Uint8Array = new Uint8Array(),
 ): Uint8Array {
   const others = Object.fromEntries(FIELDS.filter((name) => name !== field).map((name) => [name, []]));
-  const start = Buffer.from(encodeMsgpack({ v: 1, seq, hash: new Uint8Array(32), padding, ...others }));
-  const fields = 4 + Object.keys(others).length + 1;
+  const anchors = anchorBytes(zeroAnchors(seq));
+  const start = Buffer.from(encodeMsgpack({ v: 1, seq, hash: HASH, floor: null, anchors, padding, ...others }));
+  const fields = 6 + Object.keys(others).length + 1;
   const parts: Uint8Array[] = [
     Uint8Array.of(0xde, 0, fields),
-    start.subarray(1),
+    start.subarray(3),
     encodeMsgpack(field),
     Buffer.alloc(5),
   ];
