@@ -52,6 +52,7 @@ export type KnownBackupErrorCode =
   // target
   | 'OBJECT_NOT_FOUND'
   | 'OBJECT_EXISTS'
+  | 'OBJECT_CHANGED'
   | 'OBJECT_TOO_LARGE'
   | 'OBJECT_CONFLICT'
   | 'INVALID_KEY'

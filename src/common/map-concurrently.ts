@@ -37,10 +37,10 @@ export async function* mapConcurrently<T, R>(
  */
 export async function forEachConcurrently<T>(
   items: Iterable<T> | AsyncIterable<T>,
-  work: (item: T) => Promise<void>,
+  work: (item: T) => Promise<unknown>,
   width: number,
 ): Promise<void> {
-  const underWay = new Set<Promise<void>>();
+  const underWay = new Set<Promise<unknown>>();
   const failures: unknown[] = [];
   try {
     for await (const item of items) {

@@ -41,7 +41,23 @@ export interface ObjectInfo {
   readonly sha256?: string | undefined;
   /** The time until which an object lock forbids deletion, by the store's clock. */
   readonly retainUntil?: Date | undefined;
+  /**
+   * Identifies what is stored under the key: it stays the same as long as the object is not written again, and an object of other
+   * bytes under the same key always has another tag. An object of the same bytes may have the same one. Tags can only be compared
+   * for equality, and only for one key of one target. Absent if the store gives nothing of the kind.
+   */
+  readonly tag?: string | undefined;
 }
+
+/** What {@link CloudTarget.put} has stored. @public */
+export interface StoredObject {
+  /** The tag of the object that this put has stored (see {@link ObjectInfo.tag}), if the store says it. */
+  readonly tag?: string | undefined;
+}
+
+/** What {@link CloudTarget.put} resolves to. A target that knows nothing about what it has stored resolves to nothing. @public */
+// biome-ignore lint/suspicious/noConfusingVoidType: `put` of a target that gives no tags may return `Promise<void>`.
+export type PutResult = StoredObject | void;
 
 /** Options of {@link CloudTarget.put}. @public */
 export interface PutOptions extends AbortOptions {
@@ -59,6 +75,11 @@ export interface PutOptions extends AbortOptions {
 export interface GetOptions extends AbortOptions {
   /** Return only these bytes. All of them must exist, else the call rejects with `RANGE_UNSATISFIABLE`. */
   range?: ByteRange | undefined;
+  /**
+   * Return only bytes of the object that has this tag, else reject with `OBJECT_CHANGED`. The tag must be one that this target has
+   * given for this key. An object without a tag never has the one that is asked for.
+   */
+  ifTag?: string | undefined;
 }
 
 /** Options of {@link CloudTarget.list}. @public */
@@ -117,6 +138,9 @@ export interface Leftovers {
  *   `TARGET_UNAVAILABLE`, `TARGET_THROTTLED` (possibly with `retryAfterMs`), `TARGET_TIMEOUT`, `OBJECT_CONFLICT`,
  *   `CHECKSUM_MISMATCH`. All others are final. Neither an error nor its cause holds a credential.
  * - **Time.** `modifiedAt` and `storeTime` come from one clock, that of the store.
+ * - **Tags** are optional. `put`, `stat` and `list` may each leave them out; those that they give for one object are the same. Bytes
+ *   that were replaced never come back under an old tag: also not if the objects have the same length, were written within one tick
+ *   of the clock, or the first one was deleted before the second one was created. A target that gives tags obeys `ifTag`.
  * - **Aborting** rejects promptly with `signal.reason`, even if the store never answers.
  *
  * `targetConformance` in `cow-cloud-backup/testing` checks an adapter against this list.
@@ -125,9 +149,12 @@ export interface Leftovers {
  */
 export interface CloudTarget extends AsyncDisposable {
   readonly capabilities: TargetCapabilities;
-  /** Stores `body` under `key`, and replaces an earlier object unless `createOnly` is set. */
-  put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<void>;
-  /** Returns the body of an object, or a range of it. Rejects with `OBJECT_NOT_FOUND` if there is no such object. */
+  /** Stores `body` under `key`, and replaces an earlier object unless `createOnly` is set. May resolve to the tag of the object. */
+  put(key: string, body: Uint8Array<ArrayBuffer>, options?: PutOptions): Promise<PutResult>;
+  /**
+   * Returns the body of an object, or a range of it. Rejects with `OBJECT_NOT_FOUND` if there is no such object, and with
+   * `OBJECT_CHANGED` if it is not the one that `ifTag` names.
+   */
   get(key: string, options?: GetOptions): Promise<Uint8Array>;
   /** Returns what the store reports about an object; `undefined` if there is no such object. */
   stat(key: string, options?: AbortOptions): Promise<ObjectInfo | undefined>;

@@ -8,11 +8,13 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  PutResult,
   TargetCapabilities,
 } from './cloud-target.ts';
 import { checkKey, keyInTheWay } from './keys.ts';
 import { Lifetime } from './lifetime.ts';
 import { rangeWithin } from './object-range.ts';
+import { requireTag } from './tags.ts';
 import {
   abortOptions,
   bodyArgument,
@@ -35,7 +37,8 @@ export interface MemoryTargetOptions {
  * Stores objects in memory, for tests and for hosts that need a point in time but no storage.
  *
  * All calls throw `INVALID_KEY`, `CLOSED` and `signal.reason`. `put` with `createOnly` throws `OBJECT_EXISTS` or
- * `CREATE_ONLY_UNSUPPORTED`. `get` throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, and `TypeError` for an invalid range.
+ * `CREATE_ONLY_UNSUPPORTED`. `get` throws `OBJECT_NOT_FOUND`, `OBJECT_CHANGED`, `RANGE_UNSATISFIABLE`, and `TypeError` for an
+ * invalid range or tag. Every put gives its object a tag that no other object has.
  *
  * @example
  * ```ts
@@ -56,6 +59,8 @@ export class MemoryTarget implements CloudTarget {
   /** The number of objects below each folder, by the beginning of their keys up to a slash. */
   readonly #folders = new Map<string, number>();
   readonly #now: () => number;
+  /** The number of puts so far. */
+  #puts = 0;
 
   /** @throws `TypeError` for an option that is unknown or of another type. */
   constructor(options: MemoryTargetOptions = {}) {
@@ -64,7 +69,7 @@ export class MemoryTarget implements CloudTarget {
     this.#now = functionArgument('options.now', now);
   }
 
-  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<PutResult> {
     const { createOnly, onSent, signal } = putOptions(options);
     const given = bodyArgument(body);
     this.#lifetime.check(signal);
@@ -79,15 +84,19 @@ export class MemoryTarget implements CloudTarget {
     const copy = new Uint8Array(given);
     const sha256 = createHash('sha256').update(copy).digest('hex');
     if (!this.#objects.has(key)) this.#count(key);
-    this.#objects.set(key, { body: copy, info: { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256 } });
+    const tag = String(++this.#puts);
+    const info = { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256, tag };
+    this.#objects.set(key, { body: copy, info });
     onSent?.(copy.length);
+    return { tag };
   }
 
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    const { range, signal } = getOptions(options);
+    const { range, ifTag, signal } = getOptions(options);
     this.#lifetime.check(signal);
     const object = this.#objects.get(checkKey(key));
     if (object === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
+    requireTag(key, object.info.tag, ifTag);
     const { offset, length } = rangeWithin(key, object.body.length, range);
     return object.body.slice(offset, offset + length);
   }

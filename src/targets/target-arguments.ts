@@ -7,6 +7,7 @@ import {
   integerArgument,
   optionsArgument,
   signalArgument,
+  textArgument,
 } from '../common/arguments.ts';
 import type { TargetClock } from '../common/clock.ts';
 import { report } from '../common/report.ts';
@@ -40,7 +41,7 @@ export function targetArgument(name: string, target: unknown): CloudTarget {
 const METHODS = ['put', 'get', 'stat', 'list', 'delete'] as const;
 const ABORT = { signal: true } as const;
 const PUT = { createOnly: true, onSent: true, signal: true } as const;
-const GET = { range: true, signal: true } as const;
+const GET = { range: true, ifTag: true, signal: true } as const;
 const LIST = { after: true, signal: true } as const;
 const LEFTOVERS = { olderThanMs: true, dryRun: true, signal: true } as const;
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -63,8 +64,12 @@ export function putOptions(options: PutOptions | undefined): PutOptions {
 }
 
 export function getOptions(options: GetOptions | undefined): GetOptions {
-  const { range, signal } = optionsArgument('options', options, GET);
-  return { range: checkRange(range), signal: signalArgument('options.signal', signal) };
+  const { range, ifTag, signal } = optionsArgument('options', options, GET);
+  return {
+    range: checkRange(range),
+    ifTag: ifTag === undefined ? undefined : textArgument('options.ifTag', ifTag),
+    signal: signalArgument('options.signal', signal),
+  };
 }
 
 export function listOptions(options: ListOptions | undefined): ListOptions {

@@ -2,7 +2,7 @@ import { abortable } from '../common/abort.ts';
 import { choiceArgument, optionsArgument } from '../common/arguments.ts';
 import { systemClock, type TargetClock } from '../common/clock.ts';
 import { objectWith } from '../device/door.ts';
-import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../targets/cloud-target.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions, PutResult } from '../targets/cloud-target.ts';
 import {
   ForwardingTarget,
   TARGET_OPERATIONS,
@@ -59,8 +59,12 @@ export class FaultyTarget extends ForwardingTarget {
     return this.#calls.filter((call) => operation === undefined || call.operation === operation).length;
   }
 
-  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
-    await this.#withFault({ operation: 'put', subject: key }, options.signal, (fault) => {
+  protected override async forwardPut(
+    key: string,
+    body: Uint8Array<ArrayBuffer>,
+    options: PutOptions,
+  ): Promise<PutResult> {
+    return this.#withFault({ operation: 'put', subject: key }, options.signal, (fault) => {
       let stored = body;
       if (fault?.kind === 'truncate') stored = truncated(body, fault.keepBytes);
       if (fault?.kind === 'corrupt') stored = corrupted(body, fault.bit);

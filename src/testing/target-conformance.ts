@@ -6,6 +6,7 @@ import type { ConformanceCase } from './conformance.ts';
 import { targetListingCases } from './target-listing-cases.ts';
 import { targetObjectCases } from './target-object-cases.ts';
 import { targetAbortCases, targetRaceCases } from './target-race-cases.ts';
+import { targetTagCases } from './target-tag-cases.ts';
 
 /** How {@link targetConformance} opens and tests an adapter. @public */
 export interface TargetConformanceOptions {
@@ -36,7 +37,7 @@ export function targetConformance(options: TargetConformanceOptions): readonly C
   const { open, reset } = optionsArgument('options', options ?? null, { open: true, reset: true });
   functionArgument('options.open', open);
   if (reset !== undefined) functionArgument('options.reset', reset);
-  const cases = [...targetObjectCases, ...targetListingCases, ...targetRaceCases, ...targetAbortCases];
+  const cases = [targetObjectCases, targetListingCases, targetTagCases, targetRaceCases, targetAbortCases].flat();
   return cases.map((testCase) => ({
     name: testCase.name,
     async run(context) {

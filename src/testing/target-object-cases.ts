@@ -230,6 +230,11 @@ export const targetObjectCases: readonly TargetCase[] = [
       if (before === undefined || after === undefined || modifiedAt === undefined) {
         return context.skip('the store does not say what time it is, or dates no objects');
       }
+      expectThat(!Number.isNaN(Number(before)), 'storeTime resolved to an invalid date');
+      for await (const { modifiedAt: listedAt = modifiedAt } of target.list(key('object'))) {
+        const differMs = Math.abs(Number(listedAt) - Number(modifiedAt));
+        expectThat(differMs <= CLOCK_STEP_MS, `stat and list date an object ${differMs} ms apart`);
+      }
       const early = Number(before) - CLOCK_STEP_MS;
       const late = Number(after) + CLOCK_STEP_MS;
       expectThat(
@@ -258,6 +263,8 @@ export const targetObjectCases: readonly TargetCase[] = [
       await expectCode(target.stat(key('object')), 'CLOSED', 'stat');
       await expectCode(target.delete(key('object')), 'CLOSED', 'delete');
       if (target.deleteMany) await expectCode(target.deleteMany([key('object')]), 'CLOSED', 'deleteMany');
+      if (target.storeTime) await expectCode(target.storeTime(), 'CLOSED', 'storeTime');
+      if (target.removeLeftovers) await expectCode(target.removeLeftovers(), 'CLOSED', 'removeLeftovers');
       const listing = async () => {
         for await (const _ of target.list('')) break;
       };

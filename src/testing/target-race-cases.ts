@@ -115,7 +115,7 @@ function callsOf({ target, key, prefix }: TargetTrial, signal: AbortSignal): [na
   const list = async () => {
     for await (const _ of target.list(prefix, { signal })) break;
   };
-  const { deleteMany } = target;
+  const { deleteMany, storeTime, removeLeftovers } = target;
   return [
     ['put', () => target.put(key('other'), content(100), { signal })],
     ['get', () => target.get(key('object'), { signal })],
@@ -125,6 +125,15 @@ function callsOf({ target, key, prefix }: TargetTrial, signal: AbortSignal): [na
     ['delete', () => target.delete(key('absent'), { signal })],
     ...(deleteMany
       ? [['deleteMany', () => deleteMany.call(target, [key('absent')], { signal })] as [string, () => Promise<unknown>]]
+      : []),
+    ...(storeTime ? [['storeTime', () => storeTime.call(target, { signal })] as [string, () => Promise<unknown>]] : []),
+    ...(removeLeftovers
+      ? [
+          ['removeLeftovers', () => removeLeftovers.call(target, { dryRun: true, signal })] as [
+            string,
+            () => Promise<unknown>,
+          ],
+        ]
       : []),
   ];
 }

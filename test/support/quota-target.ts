@@ -1,5 +1,5 @@
 import { BackupError } from '../../src/common/errors.ts';
-import type { CloudTarget, PutOptions } from '../../src/targets/cloud-target.ts';
+import type { CloudTarget, PutOptions, PutResult } from '../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../src/targets/decorators/forwarding-target.ts';
 
 /** A store that takes so many bytes of objects and refuses more with `NO_SPACE`, as a full disk or a quota does. */
@@ -19,7 +19,11 @@ export class QuotaTarget extends ForwardingTarget {
     return sum;
   }
 
-  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+  protected override async forwardPut(
+    key: string,
+    body: Uint8Array<ArrayBuffer>,
+    options: PutOptions,
+  ): Promise<PutResult> {
     const before = this.#sizes.get(key) ?? 0;
     // A name that is taken is refused for that, also where there is no room.
     const isTaken = options.createOnly === true && (await this.inner.stat(key)) !== undefined;
@@ -30,7 +34,7 @@ export class QuotaTarget extends ForwardingTarget {
     // It takes its room from now on: others may be put at the same time.
     this.#sizes.set(key, body.length);
     try {
-      await this.inner.put(key, body, options);
+      return await this.inner.put(key, body, options);
     } catch (error) {
       if (before === 0) this.#sizes.delete(key);
       else this.#sizes.set(key, before);

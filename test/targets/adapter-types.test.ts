@@ -14,12 +14,12 @@ class PlainAdapter implements CloudTarget {
   readonly capabilities = { createOnly: true };
   readonly #store = new MemoryTarget();
 
-  put(
+  async put(
     key: string,
     body: Uint8Array<ArrayBuffer>,
     options?: AbortOptions & { createOnly?: boolean | undefined },
   ): Promise<void> {
-    return this.#store.put(key, body, options);
+    await this.#store.put(key, body, options);
   }
 
   async get(key: string, options?: AbortOptions & { range?: ByteRange | undefined }): Promise<Uint8Array> {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect } from 'vitest';
 import { BackupError } from '../../src/common/errors.ts';
-import type { CloudTarget } from '../../src/targets/cloud-target.ts';
+import type { CloudTarget, PutResult } from '../../src/targets/cloud-target.ts';
 import { fanOut } from '../../src/targets/decorators/fan-out.ts';
 import { ForwardingTarget } from '../../src/targets/decorators/forwarding-target.ts';
 import { readOnlyTarget } from '../../src/targets/decorators/read-only.ts';
@@ -38,7 +38,7 @@ class ReadThroughReadOnly extends ForwardingTarget {
     return this.#behind.capabilities;
   }
 
-  override put(...args: Parameters<CloudTarget['put']>): Promise<void> {
+  override put(...args: Parameters<CloudTarget['put']>): Promise<PutResult> {
     return this.#refusedThen(
       () => super.put(...args),
       () => this.#behind.put(...args),
@@ -59,13 +59,13 @@ class ReadThroughReadOnly extends ForwardingTarget {
     );
   }
 
-  async #refusedThen(refused: () => Promise<void>, behind: () => Promise<void>): Promise<void> {
+  async #refusedThen<T>(refused: () => Promise<T>, behind: () => Promise<T>): Promise<T> {
     const error = await refused().then(
       () => 'it was not refused',
       (reason: unknown) => reason,
     );
     if (!BackupError.is(error, 'READ_ONLY')) throw error; // Closed or aborted.
-    await behind();
+    return behind();
   }
 }
 

@@ -1,6 +1,7 @@
 import { ABORT_GRACE_MS, pastAbort } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { Retries, type RetryPolicy } from '../../common/retry.ts';
+import type { PutResult } from '../../targets/cloud-target.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 
@@ -110,7 +111,12 @@ async function readBack(
 }
 
 /** Puts an entry under a key that no other entry has, for a store without create-only (P13). */
-export function putEntry(source: LogSource, sent: SentEntry, policy: RetryPolicy, waiting: Waiting): Promise<void> {
+export function putEntry(
+  source: LogSource,
+  sent: SentEntry,
+  policy: RetryPolicy,
+  waiting: Waiting,
+): Promise<PutResult> {
   const put = () => source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: waiting.givenUp });
   let isUncertain = false;
   const isFinal = (error: unknown) => {

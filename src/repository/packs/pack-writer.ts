@@ -157,10 +157,10 @@ export class PackWriter {
     onStored?.(record, pack.rows);
   }
 
-  #put(pack: PackBody, onSent: (bytes: number) => void): Promise<void> {
+  async #put(pack: PackBody, onSent: (bytes: number) => void): Promise<void> {
     const { target, createOnly, signal } = this.#options;
     const options = { signal, onSent };
-    return createOnly ? createPack(target, pack, options) : target.put(pack.key, pack.bytes, options);
+    await (createOnly ? createPack(target, pack, options) : target.put(pack.key, pack.bytes, options));
   }
 
   #throwFailure(): void {

@@ -9,7 +9,9 @@ import type {
   Leftovers,
   ObjectInfo,
   PutOptions,
+  PutResult,
   RemoveLeftoversOptions,
+  StoredObject,
   TargetCapabilities,
   TargetMember,
 } from '../cloud-target.ts';
@@ -81,7 +83,8 @@ export interface FanOut extends ClosableTarget {
  * - If fewer targets than `quorum` succeed, the call rejects with `QUORUM_NOT_REACHED`, whose `cause` is an `AggregateError`. The
  *   call has taken effect on the primary then. Deletes may be repeated.
  * - **`get` and `stat`** go to the primary and, if it fails with anything but "not found", to the replicas in turn. A replica may
- *   lack the object, which proves nothing, so the primary's error is thrown then.
+ *   lack the object, which proves nothing, so the primary's error is thrown then. Tags are the primary's alone: a `stat` that a
+ *   replica answers has none, and a `get` with `ifTag` goes to no replica.
  * - **A listing comes from the primary alone** and fails with it. A replica may lack objects, and its listing would look
  *   complete.
  * - A replica that missed a put or delete keeps its old object. {@link FanOut.synchronize} brings it up to date.
@@ -108,7 +111,7 @@ export function fanOut(primary: CloudTarget, replicas: readonly CloudTarget[], o
 }
 
 /** Errors that are about the call and not about the target: another target would throw them, too. */
-const ABOUT_THE_CALL = new Set(['OBJECT_NOT_FOUND', 'INVALID_KEY', 'RANGE_UNSATISFIABLE', 'CLOSED']);
+const ABOUT_THE_CALL = new Set(['OBJECT_NOT_FOUND', 'OBJECT_CHANGED', 'INVALID_KEY', 'RANGE_UNSATISFIABLE', 'CLOSED']);
 
 class FanOutTarget extends ForwardingTarget implements FanOut {
   readonly #replicas: readonly CloudTarget[];
@@ -162,19 +165,27 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     return [{ name: 'primary', target: this.inner }, ...replicas];
   }
 
-  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+  protected override async forwardPut(
+    key: string,
+    body: Uint8Array<ArrayBuffer>,
+    options: PutOptions,
+  ): Promise<PutResult> {
     const { createOnly, signal } = options;
     const tolerant = this.#quorum <= this.#replicas.length;
     const copy = tolerant || createOnly ? new Uint8Array(body) : body;
+    let stored: PutResult;
     try {
       // A put that fails here may be counted as a success, and the caller may then refill the buffer: hence the copy.
-      await this.inner.put(key, createOnly ? copy : body, options);
+      stored = await this.inner.put(key, createOnly ? copy : body, options);
     } catch (error) {
-      const own = createOnly && mayHaveHappened(error, signal) && (await this.#primaryHolds(key, copy, signal));
+      if (!createOnly || !mayHaveHappened(error, signal)) throw error;
+      const found = await this.#foundOnPrimary(key, copy, signal);
       signal?.throwIfAborted();
-      if (!own) throw error;
+      if (found === undefined) throw error;
+      stored = found;
     }
     await this.#onReplicas('put', key, signal, (replica) => replica.put(key, copy, { signal }));
+    return stored;
   }
 
   protected override async forwardDelete(key: string, options: AbortOptions): Promise<void> {
@@ -199,25 +210,34 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
   }
 
   protected override forwardGet(key: string, options: GetOptions): Promise<Uint8Array> {
+    if (options.ifTag !== undefined) return this.inner.get(key, options);
     return this.#readFromAny('get', key, options.signal, (target) => target.get(key, options));
   }
 
   protected override async forwardStat(key: string, options: AbortOptions): Promise<ObjectInfo | undefined> {
     return this.#readFromAny('stat', key, options.signal, async (target) => {
       const info = await target.stat(key, options);
-      if (info !== undefined || target === this.inner) return info;
-      throw new BackupError('OBJECT_NOT_FOUND', `a replica has no object ${key}`);
+      if (target === this.inner) return info;
+      if (info === undefined) throw new BackupError('OBJECT_NOT_FOUND', `a replica has no object ${key}`);
+      const { tag: _, ...known } = info;
+      return known;
     });
   }
 
-  /** Whether the primary has an object of exactly these bytes. The result is false if this can't be found out. */
-  async #primaryHolds(key: string, body: Uint8Array, signal: AbortSignal | undefined): Promise<boolean> {
+  /** The primary's object if it has exactly these bytes; `undefined` if it has not, or if this can't be found out. */
+  async #foundOnPrimary(
+    key: string,
+    body: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<StoredObject | undefined> {
     try {
       const info = await this.inner.stat(key, { signal });
-      if (info?.size !== body.byteLength) return false;
-      return Buffer.compare(await this.inner.get(key, { signal }), body) === 0;
+      if (info?.size !== body.byteLength) return undefined;
+      const { tag } = info;
+      const bytes = await this.inner.get(key, tag === undefined ? { signal } : { ifTag: tag, signal });
+      return Buffer.compare(bytes, body) === 0 ? { tag } : undefined;
     } catch {
-      return false; // The error of the put is the more important one.
+      return undefined; // The error of the put is the more important one.
     }
   }
 
@@ -225,7 +245,7 @@ class FanOutTarget extends ForwardingTarget implements FanOut {
     operation: TargetOperation,
     subject: string,
     signal: AbortSignal | undefined,
-    work: (replica: CloudTarget) => Promise<void>,
+    work: (replica: CloudTarget) => Promise<unknown>,
   ): Promise<void> {
     const outcomes = await Promise.allSettled(this.#replicas.map(async (replica) => work(replica)));
     signal?.throwIfAborted();

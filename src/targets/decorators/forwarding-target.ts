@@ -9,6 +9,7 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  PutResult,
   RemoveLeftoversOptions,
   TargetCapabilities,
   TargetMember,
@@ -114,7 +115,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return this.inner.capabilities;
   }
 
-  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<PutResult> {
     const { createOnly = false, onSent, signal } = putOptions(options);
     const bytes = bodyArgument(body).byteLength;
     const passed = onSent === undefined ? options : { ...options, onSent };
@@ -164,7 +165,7 @@ export abstract class ForwardingTarget implements ClosableTarget {
     return invoke();
   }
 
-  protected forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+  protected forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<PutResult> {
     return this.inner.put(key, body, options);
   }
 

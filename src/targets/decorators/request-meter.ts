@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { abortable } from '../../common/abort.ts';
 import { limitArgument, optionsArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
-import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../cloud-target.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions, PutResult } from '../cloud-target.ts';
 import { ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
 /**
@@ -116,7 +116,11 @@ export class MeteredTarget extends ForwardingTarget {
     return answer;
   }
 
-  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+  protected override async forwardPut(
+    key: string,
+    body: Uint8Array<ArrayBuffer>,
+    options: PutOptions,
+  ): Promise<PutResult> {
     const meter = currentMeter();
     if (meter === undefined) return this.inner.put(key, body, options);
     let reported = 0;
@@ -125,9 +129,10 @@ export class MeteredTarget extends ForwardingTarget {
       meter.sentBytes += bytes;
       options.onSent?.(bytes);
     };
-    await this.inner.put(key, body, { ...options, onSent });
+    const stored = await this.inner.put(key, body, { ...options, onSent });
     // Some targets report nothing or only a part. One that repeats a body reports more than its length.
     meter.sentBytes += Math.max(0, body.length - reported);
+    return stored;
   }
 
   protected override async *forwardList(prefix: string, options: ListOptions): AsyncGenerator<ObjectInfo> {

@@ -226,6 +226,7 @@ function isSame(before: ObjectInfo, after: ObjectInfo | undefined): boolean {
     after !== undefined &&
     after.size === before.size &&
     after.sha256 === before.sha256 &&
+    after.tag === before.tag &&
     Number(after.modifiedAt ?? 0) === Number(before.modifiedAt ?? 0)
   );
 }

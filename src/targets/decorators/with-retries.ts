@@ -1,7 +1,7 @@
 import { functionArgument, integerArgument, optionsArgument } from '../../common/arguments.ts';
 import { systemClock, type TargetClock } from '../../common/clock.ts';
 import { Retries, type RetryPolicy, retry } from '../../common/retry.ts';
-import type { CloudTarget, ListOptions, ObjectInfo, PutOptions } from '../cloud-target.ts';
+import type { CloudTarget, ListOptions, ObjectInfo, PutOptions, PutResult } from '../cloud-target.ts';
 import { bodyArgument, clockArgument, putOptions } from '../target-arguments.ts';
 import { type ClosableTarget, ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
@@ -84,7 +84,7 @@ class RetryingTarget extends ForwardingTarget {
     };
   }
 
-  override async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+  override async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<PutResult> {
     const { createOnly } = putOptions(options);
     const given = bodyArgument(body);
     const repeated = !createOnly && this.#policy.attempts > 1;

@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import { chmod, link, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { BackupError } from '../../common/errors.ts';
@@ -9,6 +10,7 @@ import {
   systemCode,
 } from '../../common/system-errors.ts';
 import { heldOnWindows } from './file-errors.ts';
+import { writtenLater } from './file-tags.ts';
 import { writeFully } from './file-transfer.ts';
 
 /** Codes that mean that a file system has no hard links here, or none between two directories. */
@@ -72,20 +74,28 @@ export class DurableFiles {
     await this.sync(dirname(directory));
   }
 
-  /** Creates a file and makes its content durable. */
+  /**
+   * Creates a file and makes its content durable.
+   *
+   * @param isTagged - whether the file gets a tag, so that its time has to be later than that of a file that had its inode before
+   * @returns the status with which it stays
+   */
   async write(
     path: string,
     body: Uint8Array,
     length: number,
+    isTagged: boolean,
     onWritten?: ((bytes: number) => void) | undefined,
-  ): Promise<void> {
+  ): Promise<BigIntStats> {
     const file = await open(path, 'wx', this.fileMode);
     try {
       try {
-        if (lacks((await file.stat()).mode, this.fileMode))
-          await file.chmod(this.fileMode).catch(ignoreModesUnsupported);
+        const created = await file.stat({ bigint: true });
+        if (lacks(Number(created.mode), this.fileMode)) await file.chmod(this.fileMode).catch(ignoreModesUnsupported);
         await writeFully(file, body, length, onWritten);
+        if (isTagged) await writtenLater(file, created);
         await file.sync();
+        return await file.stat({ bigint: true });
       } finally {
         await file.close();
       }

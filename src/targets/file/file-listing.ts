@@ -53,7 +53,9 @@ async function* walk(
     }
     let end = index + 1;
     while (end < entries.length && end - index < STAT_AHEAD && entries[end]?.kind === 'object') end++;
-    const infos = await Promise.all(entries.slice(index, end).map(({ text, path }) => objectInfoAt(text, path)));
+    const infos = await Promise.all(
+      entries.slice(index, end).map(({ text, path }) => objectInfoAt(text, path, folder.tagOf)),
+    );
     for (const info of infos) if (info !== undefined) yield info;
     index = end;
   }

@@ -1,6 +1,8 @@
+import type { BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 import { BackupError } from '../../common/errors.ts';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
+import type { StoredObject } from '../cloud-target.ts';
 import { keyInTheWay } from '../keys.ts';
 import { type DurableFiles, discard } from './durable-file.ts';
 import { type ObjectPath, objectOrDirectoryAt, wayTo } from './object-path.ts';
@@ -27,13 +29,14 @@ export interface FilePut {
  * whole objects ever have an object's name. Because the reserved folder exists only in the folder that was opened, nothing is
  * ever put into the folder below a mount point, whenever the disk is unmounted.
  */
-export async function putFile(folder: TargetFolder, files: DurableFiles, put: FilePut): Promise<void> {
+export async function putFile(folder: TargetFolder, files: DurableFiles, put: FilePut): Promise<StoredObject> {
   await folder.prepare();
   await checkWay(folder.path, put);
+  let tag: string | undefined;
   for (let vanished = 0; ; vanished++) {
     const temporary = join(folder.reserved, unfinishedName());
     try {
-      await write(folder, files, temporary, put);
+      tag = folder.tagOf(await write(folder, files, temporary, put));
       put.signal?.throwIfAborted();
       await makeDirectories(folder.path, files, put.at.directories);
       if (put.createOnly) await files.publishNew(temporary, put.at.path, put.key);
@@ -54,6 +57,7 @@ export async function putFile(folder: TargetFolder, files: DurableFiles, put: Fi
   }
   // If the disk was unplugged after the object got its name, the folder below the mount point was synced instead.
   await folder.isThere();
+  return { tag };
 }
 
 /** Throws if an object, a link or a directory is in the way. Checked first, so that nothing is created behind a link. */
@@ -65,9 +69,9 @@ async function checkWay(folder: string, { key, at }: FilePut): Promise<void> {
   }
 }
 
-async function write(folder: TargetFolder, files: DurableFiles, path: string, put: FilePut): Promise<void> {
+async function write(folder: TargetFolder, files: DurableFiles, path: string, put: FilePut): Promise<BigIntStats> {
   try {
-    await files.write(path, put.body, put.length, put.onSent);
+    return await files.write(path, put.body, put.length, folder.isExact, put.onSent);
   } catch (error) {
     if (!isMissing(error)) throw error;
     await folder.isThere();

@@ -1,11 +1,9 @@
 // This folder is the target that keeps objects as files.
 
-import { constants } from 'node:fs';
-import { type FileHandle, open, rmdir, unlink } from 'node:fs/promises';
+import { rmdir, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type AbortOptions, abortable } from '../../common/abort.ts';
 import { textArgument } from '../../common/arguments.ts';
-import type { ByteRange } from '../../common/byte-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
 import type {
@@ -15,12 +13,12 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  PutResult,
   RemoveLeftoversOptions,
   TargetCapabilities,
 } from '../cloud-target.ts';
 import { checkKey } from '../keys.ts';
 import { Lifetime } from '../lifetime.ts';
-import { rangeWithin, roomFor } from '../object-range.ts';
 import {
   abortOptions,
   bodyArgument,
@@ -31,16 +29,13 @@ import {
   putOptions,
 } from '../target-arguments.ts';
 import { DurableFiles } from './durable-file.ts';
-import { fileError, heldOnWindows, unexpected } from './file-errors.ts';
+import { fileError, heldOnWindows } from './file-errors.ts';
+import { readObject } from './file-get.ts';
 import { listFiles } from './file-listing.ts';
 import { putFile } from './file-put.ts';
 import { checkFileTargetOptions, type FileTargetOptions } from './file-target-options.ts';
-import { readFully } from './file-transfer.ts';
 import { type ObjectPath, objectInfoAt, objectOrDirectoryAt, pathOf, wayTo } from './object-path.ts';
 import { TargetFolder } from './target-folder.ts';
-
-/** An object is never opened through a symbolic link, and opening a pipe must not wait for its other end. */
-const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** Codes that mean that nothing can be written to the folder. `storeTime` has no answer then. */
 const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
@@ -65,6 +60,9 @@ const NOT_WRITABLE: ReadonlySet<string | undefined> = new Set([
  * exist holds no objects. Once an instance has seen the folder, it never creates it again: while the folder is missing or
  * another folder has its name (a disk was unmounted), every call rejects with `FOLDER_CHANGED`. If the folder was emptied, puts
  * reject with this code, too. A share that was mounted again is recognised.
+ *
+ * Objects have tags on Linux, on ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS and bcachefs, if the file system keeps times more exactly
+ * than to the second. A file that another program has put there has a tag, too, unless its time is in whole seconds.
  *
  * The folder itself may be a symbolic link to a directory. A link or a special file below it is `TARGET_ERROR` in every call
  * that meets it, listings included. Files of other programs are ignored if their names can't be part of a key.
@@ -117,36 +115,37 @@ export class FileTarget implements CloudTarget {
    * `NO_SPACE`, `READ_ONLY`, `OBJECT_TOO_LARGE` (for the file system); `INVALID_KEY` also for a key that is below another object
    * or above others; `TypeError` for a body that is not a `Uint8Array` or whose length changes during the call
    */
-  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<PutResult> {
     const { createOnly = false, onSent, signal } = putOptions(options);
     const length = bodyArgument(body).byteLength;
     this.#lifetime.check(signal);
     const put = { key, at: this.#locate(key), body, length, createOnly, onSent, signal };
-    await this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, signal);
+    return this.#run(() => putFile(this.#there, this.#files, put), `put of object ${key}`, signal);
   }
 
   /**
    * Returns the body of an object, or the bytes of a range of it.
    *
-   * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `OBJECT_TOO_LARGE` (for one array), `TypeError` for an invalid range
+   * @throws `OBJECT_NOT_FOUND`, `OBJECT_CHANGED`, `RANGE_UNSATISFIABLE`, `OBJECT_TOO_LARGE` (for one array), `TypeError` for an
+   * invalid range or tag
    */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    const { range, signal } = getOptions(options);
+    const { range, ifTag, signal } = getOptions(options);
     this.#lifetime.check(signal);
     const at = this.#locate(key);
     const read = async () => {
-      const bytes = await this.#ifThere(at, () => readObject(key, at.path, range));
+      const bytes = await this.#ifThere(at, () => readObject(at.path, { key, range, ifTag }, this.#there.tagOf));
       if (bytes === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key} in ${this.folder}`);
       return bytes;
     };
     return this.#run(read, `get of object ${key}`, signal);
   }
 
-  /** Returns the size in bytes and the time of an object; `undefined` if there is no such object. */
+  /** Returns the size in bytes, the time and the tag of an object; `undefined` if there is no such object. */
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {
     const signal = this.#lifetime.check(abortOptions(options).signal);
     const at = this.#locate(key);
-    const look = () => objectInfoAt(key, at.path);
+    const look = () => objectInfoAt(key, at.path, this.#there.tagOf);
     return this.#run(() => this.#ifThere(at, look), `stat of object ${key}`, signal);
   }
 
@@ -263,35 +262,5 @@ async function unlinkObject(path: string): Promise<void> {
     await unlink(path);
   } catch (error) {
     if (!isMissing(error)) throw heldOnWindows(error, path);
-  }
-}
-
-/** The bytes of an object; `undefined` if there is no such object. */
-async function readObject(
-  key: string,
-  path: string,
-  range: ByteRange | undefined,
-): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  let file: FileHandle;
-  try {
-    file = await open(path, READ_FLAGS);
-  } catch (error) {
-    if (isMissing(error) || systemCode(error) === 'EISDIR') return undefined;
-    throw error;
-  }
-  try {
-    const info = await file.stat();
-    if (info.isDirectory()) return undefined; // Other keys begin with this one.
-    if (!info.isFile()) throw unexpected(path, "an object's file");
-    const { offset, length } = rangeWithin(key, info.size, range);
-    const bytes = roomFor(`get of object ${key}`, length);
-    const done = await readFully(file, bytes, offset);
-    if (done === length) return bytes;
-    throw new BackupError(
-      'TARGET_ERROR',
-      `the file of object ${key} was shortened to ${offset + done} bytes while it was read`,
-    );
-  } finally {
-    await file.close();
   }
 }

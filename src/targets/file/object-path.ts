@@ -1,4 +1,4 @@
-import type { Stats } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMissing, systemCode } from '../../common/system-errors.ts';
@@ -46,22 +46,28 @@ export async function wayTo(folder: string, directories: readonly string[]): Pro
 }
 
 /** The status of an object's file, or of a directory of that name. @throws `TARGET_ERROR` if it is something else */
-export async function objectOrDirectoryAt(path: string): Promise<Stats | undefined> {
+export async function objectOrDirectoryAt(path: string): Promise<BigIntStats | undefined> {
   const info = await entryAt(path);
   if (info !== undefined && !info.isFile() && !info.isDirectory()) throw unexpected(path, "an object's file");
   return info;
 }
 
 /** What the file system knows about an object; `undefined` if there is no such object. */
-export async function objectInfoAt(key: string, path: string): Promise<ObjectInfo | undefined> {
+export async function objectInfoAt(
+  key: string,
+  path: string,
+  tagOf: (info: BigIntStats) => string | undefined,
+): Promise<ObjectInfo | undefined> {
   const info = await objectOrDirectoryAt(path);
-  return info?.isFile() ? { key, size: info.size, modifiedAt: info.mtime } : undefined;
+  if (!info?.isFile()) return undefined;
+  const tag = tagOf(info);
+  return { key, size: Number(info.size), modifiedAt: info.mtime, ...(tag && { tag }) };
 }
 
 /** The status of whatever has a name; `undefined` if nothing has it, or if a file has the name of a directory above. */
-async function entryAt(path: string): Promise<Stats | undefined> {
+async function entryAt(path: string): Promise<BigIntStats | undefined> {
   try {
-    return await lstat(path);
+    return await lstat(path, { bigint: true });
   } catch (error) {
     if (isMissing(error) || systemCode(error) === 'ENOTDIR') return undefined;
     throw error;

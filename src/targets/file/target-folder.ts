@@ -9,6 +9,7 @@ import { isKeySegment } from '../keys.ts';
 import { type CheckedLeftoversOptions, leftoversOptions } from '../target-arguments.ts';
 import type { DurableFiles } from './durable-file.ts';
 import { unexpected } from './file-errors.ts';
+import { isExact, tagOfFile } from './file-tags.ts';
 import { RESERVED } from './object-path.ts';
 import { removeUnfinished, storeTimeIn } from './unfinished-files.ts';
 
@@ -52,7 +53,7 @@ export class TargetFolder {
         `the folder ${this.path} does not exist; is its disk or share mounted?`,
       );
     }
-    if (this.#known === undefined) this.#known = identityOf(info, await this.#marks());
+    if (this.#known === undefined) await this.#remember(info);
     else if (info.dev !== this.#known.dev || info.ino !== this.#known.ino) await this.#lookAgain(this.#known, info);
     return true;
   }
@@ -73,6 +74,19 @@ export class TargetFolder {
       await this.isThere();
     }
   }
+
+  /** Whether the file system of the folder keeps what tags are made of. The folder must have been looked at. */
+  get isExact(): boolean {
+    return this.#known?.isExact === true;
+  }
+
+  /**
+   * The tag of a file; `undefined` for one whose file system does not keep what tags are made of, or is not that of the folder.
+   * The folder must have been looked at.
+   */
+  readonly tagOf = (info: BigIntStats): string | undefined => {
+    return this.#known?.isExact && info.dev === this.#known.dev ? tagOfFile(info) : undefined;
+  };
 
   /** The store's time: that of a file that is written now. */
   async time(): Promise<number> {
@@ -135,7 +149,13 @@ export class TargetFolder {
         ? known.ino === info.ino && known.birthtimeNs === info.birthtimeNs && info.birthtimeNs > 0n
         : marks.includes(known.mark);
     if (!isSame) throw this.#changed('is another folder now');
-    this.#known = { ...identityOf(info, marks), mark: known.mark ?? marks[0] };
+    await this.#remember(info, known.mark);
+  }
+
+  async #remember(info: BigIntStats, mark?: string | undefined): Promise<void> {
+    const [first] = await this.#marks();
+    const { dev, ino, birthtimeNs } = info;
+    this.#known = { dev, ino, birthtimeNs, mark: mark ?? first, isExact: await isExact(this.path, info) };
   }
 
   async #look(): Promise<BigIntStats | undefined> {
@@ -168,10 +188,8 @@ interface Identity {
   readonly ino: bigint;
   readonly birthtimeNs: bigint;
   readonly mark: string | undefined;
-}
-
-function identityOf({ dev, ino, birthtimeNs }: BigIntStats, marks: readonly string[]): Identity {
-  return { dev, ino, birthtimeNs, mark: marks[0] };
+  /** Whether its file system keeps what tags are made of. */
+  readonly isExact: boolean;
 }
 
 function sumOf(a: Leftovers, b: Leftovers): Leftovers {

@@ -63,12 +63,14 @@ function objectOf(what: string, entry: XmlElement, encoded: boolean): ObjectInfo
   const key = nameOf(what, entry, 'Key', encoded);
   const size = childText(entry, 'Size');
   const modified = Date.parse(childText(entry, 'LastModified') ?? '');
+  const tag = tagOfEtag(childText(entry, 'ETag'));
   if (!key || size === undefined || !/^\d{1,15}$/.test(size))
     throw unavailable(what, 'an entry of the listing has no key or no size');
   return {
     key,
     size: Number(size),
     ...(Number.isNaN(modified) ? {} : { modifiedAt: new Date(modified) }),
+    ...(tag && { tag }),
   };
 }
 
@@ -94,13 +96,23 @@ export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHe
   const modifiedAt = dateOf(headers['last-modified']);
   const sha256 = sha256OfHeaders(headers);
   const retainUntil = dateOf(headers['x-amz-object-lock-retain-until-date']);
+  const tag = tagOfEtag(headers.etag);
   return {
     key,
     size: Number(size),
     ...(modifiedAt && { modifiedAt }),
     ...(sha256 && { sha256 }),
     ...(retainUntil && { retainUntil }),
+    ...(tag && { tag }),
   };
+}
+
+/**
+ * The tag of an object: its ETag without the quotes, which some servers leave out in some answers. A weak ETag (`W/"..."`) is
+ * none: it may stay the same when the bytes change, and proxies make strong ones weak.
+ */
+export function tagOfEtag(etag: string | undefined): string | undefined {
+  return /^(?!W\/)"?([\x21\x23-\x7e]{1,256})"?$/.exec(etag?.trim() ?? '')?.[1];
 }
 
 /** The SHA-256 of a body, in hex digits. An object that was put in parts has another kind of checksum: `<base64>-<parts>`. */

@@ -38,6 +38,11 @@ export interface S3TargetOptions {
   /** Set it to `false` for a server that is known to ignore `If-None-Match` on PUT. @defaultValue true */
   createOnly?: boolean | undefined;
   /**
+   * Set it to `false` for a server whose ETags do not identify objects, which `targetConformance` shows: objects have no tags then, and
+   * `get` with `ifTag` rejects with `OBJECT_CHANGED`. @defaultValue true
+   */
+  tags?: boolean | undefined;
+  /**
    * Delete all versions of an object in a bucket with versioning, which takes one more request for each object. Otherwise the
    * store keeps deleted objects until a lifecycle rule of the bucket removes them, and deleting frees no space.
    * @defaultValue false
@@ -59,6 +64,7 @@ const KNOWN = {
   totalTimeoutMs: true,
   checksums: true,
   createOnly: true,
+  tags: true,
   deleteVersions: true,
   agent: true,
 } as const;
@@ -68,7 +74,7 @@ export function s3Settings(options: S3TargetOptions) {
   if (options === undefined) throw new TypeError('options must name a client and a bucket');
   const given = optionsArgument('options', options, KNOWN);
   const { requestTimeoutMs = 30_000, totalTimeoutMs: totalMs, checksums = false } = given;
-  const { createOnly = true, deleteVersions = false } = given;
+  const { createOnly = true, tags = true, deleteVersions = false } = given;
   return {
     client: clientArgument('options.client', given.client),
     bucket: bucketArgument(given.bucket),
@@ -78,6 +84,7 @@ export function s3Settings(options: S3TargetOptions) {
       totalMs === undefined ? undefined : integerArgument('options.totalTimeoutMs', totalMs, 1, LONGEST_TIMER_MS),
     checksums: booleanArgument('options.checksums', checksums),
     createOnly: booleanArgument('options.createOnly', createOnly),
+    tags: booleanArgument('options.tags', tags),
     deleteVersions: booleanArgument('options.deleteVersions', deleteVersions),
     agent: agentArgument(given.agent),
   };

@@ -2,6 +2,8 @@ import { createHash, webcrypto } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { setImmediate } from 'node:timers/promises';
 import { BackupError } from '../../common/errors.ts';
+import type { StoredObject } from '../cloud-target.ts';
+import { tagOfEtag } from './s3-answers.ts';
 import type { S3Query } from './s3-client.ts';
 import { type S3Connection, statusOf } from './s3-connection.ts';
 
@@ -32,10 +34,12 @@ export class S3Puts {
     this.#checksums = checksums;
   }
 
-  async put(put: S3Put): Promise<void> {
+  async put(put: S3Put): Promise<StoredObject> {
     // A resizable buffer is copied, because it may change its length before it has been sent.
     const body = put.body.buffer.resizable ? new Uint8Array(put.body) : put.body;
-    for (const way of this.#checksums.ways) {
+    const ways = [...this.#checksums.ways];
+    for (;;) {
+      const way = ways.shift() ?? 'none'; // Which is never refused.
       try {
         return await this.#once({ ...put, body }, way);
       } catch (error) {
@@ -46,7 +50,7 @@ export class S3Puts {
     }
   }
 
-  async #once({ what, name, body, createOnly, onSent, signal }: S3Put, way: ChecksumWay): Promise<void> {
+  async #once({ what, name, body, createOnly, onSent, signal }: S3Put, way: ChecksumWay): Promise<StoredObject> {
     const length = body.byteLength;
     const sums = await this.#checksums.ofBody(body, way);
     signal?.throwIfAborted();
@@ -57,6 +61,7 @@ export class S3Puts {
     const answer = await this.#connection.send({ what, method: 'PUT', name, query, headers, body, onSent, signal });
     this.#checksums.answered(way, answer.headers);
     if (createOnly) this.#hasCreatedOnly = true;
+    return { tag: tagOfEtag(answer.headers.etag) };
   }
 }
 

@@ -1,7 +1,6 @@
 // This folder is the target for S3 and its relatives: what is sent, what the answers mean, and what servers can not
 // do.
 
-import { webcrypto } from 'node:crypto';
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type {
@@ -10,11 +9,11 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  PutResult,
   TargetCapabilities,
 } from '../cloud-target.ts';
 import { checkKey, isKey } from '../keys.ts';
 import { Lifetime } from '../lifetime.ts';
-import { rangeWithin } from '../object-range.ts';
 import {
   abortOptions,
   bodyArgument,
@@ -24,11 +23,12 @@ import {
   prefixOfList,
   putOptions,
 } from '../target-arguments.ts';
-import { expectedLength, infoOfHeaders, listQuery, parseListPage, sha256OfHeaders } from './s3-answers.ts';
+import { listQuery, parseListPage } from './s3-answers.ts';
 import { S3Connection, statusOf } from './s3-connection.ts';
 import { S3Deletes } from './s3-deletes.ts';
 import { type S3TargetOptions, s3Settings } from './s3-options.ts';
 import { S3Checksums, S3Puts } from './s3-puts.ts';
+import { S3Reads } from './s3-reads.ts';
 import { MAX_XML_BYTES } from './s3-xml.ts';
 
 /** The largest body of a single PUT. A put in parts could be neither create-only nor checked as a whole. */
@@ -41,6 +41,8 @@ const MAX_PUT_BYTES = 5 * 1024 ** 3;
  * Features that a server lacks (create-only puts, checksums, deleting several objects at once, naming its region) are detected
  * from its answers. The target then does without them or throws a specific error. Listings leave out objects under the prefix
  * whose names are not keys.
+ *
+ * The tag of an object is its ETag. A weak ETag is none.
  *
  * Requests carry their signature in the URL, and the body is not signed: over plain HTTP, anybody on the network path can read,
  * change and repeat them for 15 minutes. Use TLS on any network that is not your own.
@@ -69,23 +71,27 @@ export class S3Target implements CloudTarget {
   readonly #lifetime: Lifetime;
   readonly #connection: S3Connection;
   readonly #puts: S3Puts;
+  readonly #reads: S3Reads;
   readonly #deletes: S3Deletes;
   readonly #checksums: S3Checksums;
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #createOnly: boolean;
+  readonly #tags: boolean;
   readonly #deletesVersions: boolean;
 
   /** @throws `TypeError` for an option that is missing, unknown or out of range, and for a client that can't sign */
   constructor(options: S3TargetOptions) {
-    const { client, bucket, prefix, createOnly, checksums, deleteVersions, ...transport } = s3Settings(options);
+    const { client, bucket, prefix, createOnly, checksums, tags, deleteVersions, ...transport } = s3Settings(options);
     this.#bucket = bucket;
     this.#prefix = prefix;
     this.#createOnly = createOnly;
+    this.#tags = tags;
     this.#deletesVersions = deleteVersions;
     this.#checksums = new S3Checksums(checksums);
     this.#connection = new S3Connection(client, bucket, transport);
     this.#puts = new S3Puts(this.#connection, this.#checksums);
+    this.#reads = new S3Reads(this.#connection, this.#checksums, { tags, maxObjectBytes: MAX_PUT_BYTES });
     this.#deletes = new S3Deletes(this.#connection, bucket, deleteVersions);
     this.#lifetime = new Lifetime(`the S3Target of bucket ${bucket}${prefix && `, prefix ${prefix}`}`);
   }
@@ -111,7 +117,7 @@ export class S3Target implements CloudTarget {
    * `OBJECT_TOO_LARGE` above 5 GiB, `CHECKSUM_MISMATCH` (retryable), `NO_SPACE`; `TypeError` for a body that is not a
    * `Uint8Array` or whose length changes during the call
    */
-  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<void> {
+  async put(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions = {}): Promise<PutResult> {
     const { createOnly = false, onSent, signal } = putOptions(options);
     const given = bodyArgument(body);
     this.#lifetime.check(signal);
@@ -126,47 +132,22 @@ export class S3Target implements CloudTarget {
     if (createOnly && !this.#createOnly) {
       throw new BackupError('CREATE_ONLY_UNSUPPORTED', `${what}: this S3Target was made without createOnly`);
     }
-    await this.#puts.put({ what, name, body: given, createOnly, onSent, signal });
+    const { tag } = await this.#puts.put({ what, name, body: given, createOnly, onSent, signal });
+    return this.#tags ? { tag } : {};
   }
 
   /**
    * Returns the body of an object, or the bytes of a range of it.
    *
-   * @throws `OBJECT_NOT_FOUND`, `RANGE_UNSATISFIABLE`, `CHECKSUM_MISMATCH` (retryable), `OBJECT_TOO_LARGE` (for one
-   * array), `TypeError` for an invalid range
+   * @throws `OBJECT_NOT_FOUND`, `OBJECT_CHANGED`, `RANGE_UNSATISFIABLE`, `CHECKSUM_MISMATCH` (retryable), `OBJECT_TOO_LARGE` (for one
+   * array), `TypeError` for an invalid range or tag
    */
   async get(key: string, options: GetOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
-    const { range, signal } = getOptions(options);
+    const { range, ifTag, signal } = getOptions(options);
     this.#lifetime.check(signal);
     const name = this.#nameOf(key);
     const what = this.#what('get', name);
-    if (range?.length === 0) return this.#getNothing(key, range.offset, signal); // HTTP has no such range.
-    const ranged = range && {
-      query: {},
-      headers: { range: `bytes=${range.offset}-${range.offset + range.length - 1}` },
-    };
-    const { query, headers } = ranged ?? this.#checksums.ofRequest();
-    const { body, ...answer } = await this.#connection.send({
-      what,
-      method: 'GET',
-      name,
-      query,
-      headers,
-      signal,
-      maxAnswerBytes: MAX_PUT_BYTES,
-      onHeaders: (head) => expectedLength(what, head, range, MAX_PUT_BYTES),
-    });
-    const sha256 = range === undefined ? sha256OfHeaders(answer.headers) : undefined;
-    if (sha256 !== undefined) {
-      const actual = Buffer.from(await webcrypto.subtle.digest('SHA-256', body)).toString('hex');
-      signal?.throwIfAborted();
-      if (actual !== sha256) {
-        throw new BackupError('CHECKSUM_MISMATCH', `${what}: the bytes of the answer do not match their checksum`, {
-          retryable: true,
-        });
-      }
-    }
-    return body;
+    return this.#reads.get({ key, what, name, range, ifTag, signal });
   }
 
   /** Returns what the server reports about an object; `undefined` if the bucket has no such object. */
@@ -174,25 +155,7 @@ export class S3Target implements CloudTarget {
     const signal = this.#lifetime.check(abortOptions(options).signal);
     const name = this.#nameOf(key);
     const what = this.#what('stat', name);
-    for (let sightings = 0; ; sightings++) {
-      try {
-        const answer = await this.#connection.send({
-          what,
-          method: 'HEAD',
-          name,
-          signal,
-          ...this.#checksums.ofRequest(),
-        });
-        return infoOfHeaders(what, key, answer.headers);
-      } catch (error) {
-        if (statusOf(error) !== 404) throw error;
-      }
-      if (!(await this.#isThere(what, name, signal))) return undefined;
-      if (sightings > 0) {
-        // The object exists for GET and not for HEAD, twice in a row: that is not a race.
-        throw new BackupError('TARGET_ERROR', `${what}: the server answers HEAD with 404 and GET with the object`);
-      }
-    }
+    return this.#reads.stat({ key, what, name, signal });
   }
 
   /** Lists the objects whose key begins with `prefix`, in key order. Each request fetches a thousand when they are needed. */
@@ -222,7 +185,8 @@ export class S3Target implements CloudTarget {
           throw new BackupError('TARGET_ERROR', `${what}: the server does not list in key order, at ${key}`);
         }
         last = key;
-        yield { ...info, key };
+        const { tag, ...known } = info;
+        yield this.#tags && tag !== undefined ? { ...known, key, tag } : { ...known, key };
         this.#lifetime.check(signal);
       }
       token = page.nextToken;
@@ -281,28 +245,5 @@ export class S3Target implements CloudTarget {
 
   #what(operation: string, name: string): string {
     return `${operation} of object ${name} in bucket ${this.#bucket}`;
-  }
-
-  async #getNothing(key: string, offset: number, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
-    const info = await this.stat(key, { signal });
-    if (info === undefined)
-      throw new BackupError('OBJECT_NOT_FOUND', `${this.#what('get', this.#nameOf(key))}: there is no such object`);
-    rangeWithin(key, info.size, { offset, length: 0 });
-    return new Uint8Array(0);
-  }
-
-  /**
-   * Whether an object exists. A 404 to HEAD has no body and may be about the bucket, too. A GET distinguishes the two: it rejects
-   * with `BUCKET_NOT_FOUND` then.
-   */
-  async #isThere(what: string, name: string, signal: AbortSignal | undefined): Promise<boolean> {
-    try {
-      await this.#connection.send({ what, method: 'GET', name, headers: { range: 'bytes=0-0' }, signal });
-      return true;
-    } catch (error) {
-      if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return false;
-      if (BackupError.is(error, 'RANGE_UNSATISFIABLE')) return true; // The object is empty.
-      throw error;
-    }
   }
 }

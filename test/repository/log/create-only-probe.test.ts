@@ -10,7 +10,7 @@ import { withCode } from '../../support/with-code.ts';
 import { counted, objectsOf } from './support/hosts.ts';
 import { InterleavingTarget } from './support/interleaving-target.ts';
 
-type Put = (inner: MemoryTarget, key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions) => Promise<void>;
+type Put = (inner: MemoryTarget, key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions) => Promise<unknown>;
 
 class OddTarget extends ForwardingTarget {
   readonly #put: Put;
@@ -18,8 +18,8 @@ class OddTarget extends ForwardingTarget {
     super(new MemoryTarget(), 'this odd target');
     this.#put = put;
   }
-  protected override forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
-    return this.#put(this.inner as MemoryTarget, key, body, options);
+  protected override async forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+    await this.#put(this.inner as MemoryTarget, key, body, options);
   }
 }
 

@@ -36,7 +36,7 @@ function lingeringTarget(
 ): { read: Uint8Array[]; target: FaultyTarget } {
   const read: Uint8Array[] = [];
   class Lingering extends FaultyTarget {
-    override put(...[key, body, options]: Parameters<FaultyTarget['put']>): Promise<void> {
+    override put(...[key, body, options]: Parameters<FaultyTarget['put']>): ReturnType<FaultyTarget['put']> {
       read.push(body);
       return super.put(key, body, options);
     }

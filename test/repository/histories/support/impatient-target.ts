@@ -7,6 +7,7 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  PutResult,
   RemoveLeftoversOptions,
 } from '../../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
@@ -20,7 +21,7 @@ export class ImpatientTarget extends ForwardingTarget {
     this.#timeoutMs = timeoutMs;
   }
 
-  protected override forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<void> {
+  protected override forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<PutResult> {
     return this.#within(options.signal, (signal) => this.inner.put(key, body, { ...options, signal }));
   }
 

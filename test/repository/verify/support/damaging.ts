@@ -61,7 +61,9 @@ export async function flip(target: CloudTarget, key: string, at: number): Promis
   const index = at < 0 ? damaged.length + at : at;
   damaged[index]! ^= 0x10;
   await target.put(key, damaged);
-  return () => target.put(key, whole.slice());
+  return async () => {
+    await target.put(key, whole.slice());
+  };
 }
 
 /** Flips a bit in the middle of a record. */
