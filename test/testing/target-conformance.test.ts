@@ -357,6 +357,115 @@ const broken: [fault: string, noticedBy: RegExp, open: () => CloudTarget][] = [
       })(),
   ],
   [
+    'takes no heed of ifTag',
+    /ifTag returns the object with that tag/,
+    () =>
+      new (class extends MemoryTarget {
+        override get(...[key, { range, signal } = {}]: Get) {
+          return super.get(key, { range, signal });
+        }
+      })(),
+  ],
+  [
+    'takes the size for a tag',
+    /replaces another one of the same length/,
+    () =>
+      new (class extends MemoryTarget {
+        override async put(...args: Put) {
+          await super.put(...args);
+        }
+        override async stat(...args: Parameters<MemoryTarget['stat']>) {
+          const info = await super.stat(...args);
+          return info && { ...info, tag: `${info.size}` };
+        }
+        override async *list(...args: List): Listing {
+          for await (const info of super.list(...args)) yield { ...info, tag: `${info.size}` };
+        }
+      })(),
+  ],
+  [
+    'counts the writes of each object, and forgets the count when it deletes it',
+    /created after another one of the same length was deleted/,
+    () => {
+      const writes = new Map<string, number>();
+      return new (class extends MemoryTarget {
+        override async put(...[key, body, options]: Put) {
+          await super.put(key, body, options);
+          writes.set(key, (writes.get(key) ?? 0) + 1);
+        }
+        override async delete(...args: Parameters<MemoryTarget['delete']>) {
+          writes.delete(args[0]);
+          return super.delete(...args);
+        }
+        override async stat(...args: Parameters<MemoryTarget['stat']>) {
+          const info = await super.stat(...args);
+          return info && { ...info, tag: `${writes.get(info.key)}` };
+        }
+        override async *list(...args: List): Listing {
+          for await (const info of super.list(...args)) yield { ...info, tag: `${writes.get(info.key)}` };
+        }
+      })();
+    },
+  ],
+  [
+    'has other tags in its listings',
+    /put, stat and list agree on the tag/,
+    () =>
+      new (class extends MemoryTarget {
+        override async *list(...args: List): Listing {
+          for await (const info of super.list(...args)) yield { ...info, tag: `"${info.tag}"` };
+        }
+      })(),
+  ],
+  [
+    'gives an object a new tag whenever it is looked at',
+    /put, stat and list agree on the tag/,
+    () => {
+      let looks = 0;
+      return new (class extends MemoryTarget {
+        override async stat(...args: Parameters<MemoryTarget['stat']>) {
+          const info = await super.stat(...args);
+          return info && { ...info, tag: `${looks++}` };
+        }
+      })();
+    },
+  ],
+  [
+    'looks up the tag of what it has put',
+    /each resolves to the tag of its own object/,
+    () =>
+      new (class extends MemoryTarget {
+        override async put(...args: Put) {
+          await super.put(...args);
+          await turn();
+          return { tag: (await super.stat(args[0]))?.tag };
+        }
+      })(),
+  ],
+  [
+    'compares the tag before it reads the object',
+    /each resolves to the tag of its own object/,
+    () =>
+      new (class extends MemoryTarget {
+        override async get(...[key, options]: Get) {
+          const { ifTag, ...rest } = options ?? {};
+          if (ifTag !== undefined) await super.get(key, options);
+          await turn();
+          return super.get(key, rest);
+        }
+      })(),
+  ],
+  [
+    'answers when it is closed what time it is',
+    /stays closed/,
+    () =>
+      new (class extends MemoryTarget {
+        override async storeTime() {
+          return new Date();
+        }
+      })(),
+  ],
+  [
     'deletes but the first of many',
     /deleteMany deletes just/,
     () =>

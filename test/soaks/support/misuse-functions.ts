@@ -346,6 +346,7 @@ export const FUNCTIONS: readonly Entry[] = [
           totalTimeoutMs: [...number, 0, 2 ** 31],
           checksums: boolean,
           createOnly: boolean,
+          tags: boolean,
           deleteVersions: boolean,
           agent: [null, 5, 'text', {}],
         },

@@ -41,7 +41,7 @@ export const NO_RANGE = [null, 5, 'text', [], {}, { offset: '0', length: 1 }, { 
 
 export const TARGET_METHODS = {
   put: [KEY, bytes('body', () => new Uint8Array(3)), options({ createOnly: boolean, onSent: fn, signal })],
-  get: [KEY, options({ range: NO_RANGE, signal })],
+  get: [KEY, options({ range: NO_RANGE, ifTag: words, signal })],
   stat: [KEY, SIGNAL],
   list: [anyText('prefix'), options({ after: words.filter((each) => each !== ''), signal })],
   delete: [KEY, SIGNAL],

@@ -262,6 +262,29 @@ describe('when the primary fails', () => {
     expect(replica.callCount()).toBe(0);
   });
 
+  test('tags are its alone: a replica answers no get with ifTag, and its stat has no tag', async () => {
+    const [primary, one] = three();
+    await one.put('something', bytes(0)); // Its next tag is another one than the primary's.
+    const stored = await fanOut(primary, [one]).put('a', bytes(1));
+    expect(stored).toEqual({ tag: (await primary.stat('a'))?.tag });
+    expect(stored).not.toEqual({ tag: (await one.stat('a'))?.tag });
+    const replica = faulty(one);
+    const target = fanOut(faulty(primary, { fault: down }), [replica]);
+    expect(await target.stat('a')).toMatchObject({ key: 'a', size: 1 });
+    expect((await target.stat('a'))?.tag).toBeUndefined();
+    for (const tag of ['1', '2', '3'])
+      await expect(target.get('a', { ifTag: tag })).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    expect(replica.callCount('get')).toBe(0);
+    await expect(fanOut(primary, [replica]).get('a', { ifTag: '9' })).rejects.toMatchObject({ code: 'OBJECT_CHANGED' });
+    expect(replica.callCount('get')).toBe(0);
+  });
+
+  test('a create-only put whose answer was lost resolves to the tag of what was found', async () => {
+    const [primary, one] = three();
+    const target = fanOut(faulty(primary, { operation: 'put', fault: { ...down, kind: 'fail-after' } }), [one]);
+    expect(await target.put('a', bytes(1), { createOnly: true })).toEqual({ tag: (await primary.stat('a'))?.tag });
+  });
+
   test('an aborted read is not tried elsewhere', async () => {
     const [primary, one] = three();
     const replica = faulty(one);
