@@ -244,6 +244,8 @@ class State {
   floor: Tuple | undefined;
   /** Of every entry, by its number. */
   readonly hashes = new Map<number, Uint8Array>();
+  readonly features = new Set<string>();
+  readonly readerFeatures = new Set<string>();
 }
 
 /** Of the entries k * 2^j the newest eight for each j, newest first. */
@@ -480,7 +482,11 @@ class Reader {
       insist(seq === index + 1, 'the log has no gap');
       const { tail, format, ...body } = fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seq, bytes)));
       if (this.#formatBody === undefined) insist(format === undefined, 'no copy of format in an encrypted log');
-      else insist(equal(format as Uint8Array, this.#formatBody), 'the copy of format in an entry');
+      else {
+        // The copy is of the time of the entry: a program that changes `format` later leaves it as it is.
+        const copy = fieldsOf(unpackr.unpack(bytesOf(format)));
+        insist(equal(bytesOf(copy.repositoryId, 16), this.#repositoryId), 'the copy of format in an entry');
+      }
       insist(body.v === 1 && body.seq === seq && equal(bytesOf(body.prev, 32), hash), 'the chain');
       const below = bodies.toReversed().slice(0, listOf(tail).length);
       insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');
@@ -549,6 +555,9 @@ class Reader {
       case 'config':
         for (const pack of listOf(body.quarantine)) state.quarantined.add(this.#nameOf(pack));
         for (const pack of listOf(body.release)) state.quarantined.delete(this.#nameOf(pack));
+        for (const name of listOf(body.features ?? [])) state.features.add(String(name));
+        for (const name of listOf(body.readerFeatures ?? [])) state.readerFeatures.add(String(name));
+        insist(state.readerFeatures.size === 0, 'no feature of readers is known here');
         break;
       default:
         throw new Error(`an entry of type ${String(body.type)}`);
@@ -760,6 +769,10 @@ class Reader {
     same('quarantined', bySession(quarantined));
     same('keySlots', [...keySlots]);
     same('removedSlots', [...removedSlots]);
+    for (const name of ['features', 'readerFeatures'] as const) {
+      insist(fields[name] === undefined || listOf(fields[name]).length > 0, 'no field for no features');
+      if (fields[name] !== undefined || this.#state[name].size > 0) same(name, [...this.#state[name]]);
+    }
   }
 
   // Section 5

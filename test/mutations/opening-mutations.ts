@@ -6,6 +6,8 @@ const keySlots = testsIn('test/repository/open/key-slots.test.ts');
 const fold = testsIn('test/repository/log/fold.test.ts');
 const hostileCheckpoints = testsIn('test/repository/log/hostile-checkpoints.test.ts');
 const features = testsIn('test/repository/open/features.test.ts');
+const newerPrograms = testsIn('test/repository/open/newer-programs.test.ts');
+const newerEntries = testsIn('test/repository/log/newer-programs.test.ts');
 const eachOnce = testsIn('test/repository/format/each-once.test.ts');
 const otherMode = testsIn('test/repository/log/other-mode.test.ts');
 const createRepository = testsIn('test/repository/open/create-repository.test.ts');
@@ -38,6 +40,34 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
     { 'reader-knows-the-features': '' },
     features('a reader feature that is not known here'),
   ]),
+  ...without(
+    '141',
+    [
+      'a writer appends although the log asks for what it does not know',
+      { 'features-stop-writers': '' },
+      newerPrograms('a feature of writers.* stops a backup'),
+    ],
+    [
+      'a reader goes on although the log asks for what it does not know',
+      { 'features-stop-readers': '' },
+      newerPrograms('a feature of readers.* stops'),
+    ],
+    [
+      'a writer that was stopped still writes a checkpoint, which lacks what it does not know',
+      { 'features-stop-checkpoints': '' },
+      newerEntries('a feature of writers.* on top of an own entry'),
+    ],
+    [
+      'a collector deletes packs although the log asks for what it does not know',
+      { 'features-stop-collectors': '' },
+      newerPrograms('a feature of writers.* stops prune'),
+    ],
+    [
+      'a writer opens the repository although the log asks for what it does not know',
+      { 'features-of-the-log-stop-openers': '' },
+      newerPrograms('a feature of writers.* stops readers'),
+    ],
+  ),
   ...without(
     '129',
     [

@@ -505,6 +505,10 @@ def volumes_of(value):
     return result
 
 
+def feature_names(value):
+    return set() if value is None else set(once([text(name, least=1) for name in array(value, most=16384)], "features"))
+
+
 class Session:
     def __init__(self, owner, volumes, adopted):
         self.owner, self.volumes, self.adopted = text(owner), volumes_of(volumes), sessions_of(adopted, 16384)
@@ -542,6 +546,7 @@ class State:
         self.relocations = {}
         self.quarantined = set()
         self.key_slots, self.removed_slots = set(), set()
+        self.reader_features = set()
 
     # -------- packs
 
@@ -679,6 +684,8 @@ class State:
     def _fold_config(self, entry):
         self.quarantined |= set(pack_names(entry.get("quarantine")))
         self.quarantined -= set(pack_names(entry.get("release")))
+        feature_names(entry.get("features"))
+        self.reader_features |= feature_names(entry.get("readerFeatures"))
 
     def _fold_collect(self, entry):
         seq, number = entry["seq"], entry.get("session")
@@ -826,6 +833,9 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
     need(state.key_slots.isdisjoint(state.removed_slots), "a key slot occurs twice")
     weight += 950 * len(state.relocations) + 350 * len(state.quarantined)
     weight += 80 * (len(state.key_slots) + len(state.removed_slots))
+    state.reader_features = feature_names(fields.get("readerFeatures"))
+    names = [*feature_names(fields.get("features")), *state.reader_features]
+    weight += sum(80 + 2 * len(name.encode()) for name in names)
     need(weight <= min(2**28, 2**23 + 40 * stored_bytes), "a checkpoint weighs too much")
     return state
 
@@ -1038,6 +1048,7 @@ class Repository:
     def _fold(state, chain):
         for entry in reversed(chain):
             state.fold(entry)
+        need(not state.reader_features, f"features that this reader does not know: {state.reader_features}", "unsupported")
         return state
 
     def _one_of(self, seq, digest):

@@ -7,8 +7,12 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, inject, test, vi } from 'vitest';
 import type { CloudTarget } from '../../src/targets/cloud-target.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
+import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import { GOLDEN, goldenFolder, type Manifest, readManifest, type Secret } from '../golden/support/manifest.ts';
 import { INVERTING } from '../golden/support/secrets.ts';
+import { appendAsNewer, NEWER } from '../repository/log/support/newer-program.ts';
+import { createIn } from '../repository/support/repositories.ts';
+import { contextOf } from '../repository/verify/support/damaging.ts';
 import { folderForFile } from '../support/folders.ts';
 import { randomForTest, times, withinMs } from '../support/randomness.ts';
 import { freshRepository, freshUnlock } from './support/fresh.ts';
@@ -122,6 +126,17 @@ describe.skipIf(python === null).concurrent('the reader in Python', () => {
       expect([status, stdout]).toEqual([2, '']);
       expect(stderr).toContain(`refused: ${code}`);
     }
+  });
+
+  test.each(NEWER)('refuses $what, or need not know it', async (newer) => {
+    const target = new MemoryTarget();
+    await (await createIn(target)).close();
+    const { log, format } = await contextOf(target, false, { readOnly: true });
+    const fields = { ...newer.fields, format: format.body };
+    await appendAsNewer({ target, logKey: undefined }, log.state, { ...newer, fields });
+    const { status, stderr } = await reader(['list', await inFolder(target)]);
+    if (newer.stopsReaders) expect([status, stderr]).toEqual([2, expect.stringMatching(/^refused: unsupported/)]);
+    else expect([status, stderr]).toEqual([0, '']);
   });
 
   test('says how it is used', async () => {

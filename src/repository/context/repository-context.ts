@@ -4,6 +4,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
+import { requireWriterFeatures } from '../format/features.ts';
 import type { RepositoryFormat } from '../format/format-object.ts';
 import type { StoredBackup } from '../format/log-state.ts';
 import type { MapDescriptor } from '../format/map-descriptor.ts';
@@ -37,9 +38,10 @@ export type Insist = <T>(work: () => Promise<T>, mayPass?: (error: unknown) => b
 
 export const once: Insist = (work) => work();
 
-/** Has to be called before an operation writes. @throws `READ_ONLY` */
-export function requireWritable({ readOnly }: RepositoryContext): void {
+/** Has to be called before an operation writes. @throws `READ_ONLY`; `REPOSITORY_UNSUPPORTED` as far as the log was read */
+export function requireWritable({ readOnly, log }: Pick<RepositoryContext, 'readOnly' | 'log'>): void {
   if (readOnly) throw new BackupError('READ_ONLY', 'the repository was opened with readOnly: true');
+  requireWriterFeatures(log.state.features);
 }
 
 /**

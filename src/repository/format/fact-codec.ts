@@ -59,7 +59,13 @@ export function factPlain(fact: LogFact): Record<string, unknown> {
     case 'keys':
       return { type, added: fact.added, removed: fact.removed };
     case 'config':
-      return { type, quarantine: list(fact.quarantine, packPlain), release: list(fact.release, packPlain) };
+      return {
+        type,
+        quarantine: list(fact.quarantine, packPlain),
+        release: list(fact.release, packPlain),
+        ...(fact.features === undefined ? {} : { features: fact.features }),
+        ...(fact.readerFeatures === undefined ? {} : { readerFeatures: fact.readerFeatures }),
+      };
   }
 }
 
@@ -118,6 +124,8 @@ export function* factIn(fields: PlainMap): Steps<LogFact> {
         type,
         quarantine: yield* packsIn(fields.quarantine),
         release: yield* packsIn(fields.release),
+        features: logValue.optional(fields.features, featuresOf),
+        readerFeatures: logValue.optional(fields.readerFeatures, featuresOf),
       };
   }
   if (typeof type !== 'string') throw logCorrupt('an entry has no type');
@@ -244,6 +252,16 @@ function committedOf(value: unknown): CommittedPack {
     size: logValue.int(size, 'size of a pack', 1, 2 ** 32 - 1),
     sha256: logValue.bytes(sha256, 'checksum of a pack', 32),
   };
+}
+
+function featuresOf(value: unknown): string[] {
+  const features = logValue.list(value, 'features', featureOf, MAX_NAMED);
+  if (new Set(features).size !== features.length) throw logCorrupt('a feature is named twice');
+  return features;
+}
+
+export function featureOf(value: unknown): string {
+  return logValue.text(value, 'a feature', 1);
 }
 
 export function slotsOf(value: unknown): string[] {

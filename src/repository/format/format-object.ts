@@ -1,9 +1,10 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { wipeBytes } from '../../common/bytes.ts';
-import { BackupError, corruptError } from '../../common/errors.ts';
+import { corruptError } from '../../common/errors.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { ValueCheck } from './decode-values.ts';
 import { hkdf, REPOSITORY_ID_BYTES } from './derivation.ts';
+import { requireReaderFeatures, requireWriterFeatures, unsupported } from './features.ts';
 import { MAX_FAN_OUT, MIN_FAN_OUT } from './map-geometry.ts';
 import { isSlotName } from './object-keys.ts';
 
@@ -54,10 +55,6 @@ export const FORMAT_VERSION = 1;
 export const DEFAULT_FAN_OUT = 128;
 /** Exactly so many bytes has the object, so that a reader fetches no more of it, however much a stranger has put there. */
 export const FORMAT_BYTES = 1024;
-/** Names of `features` that this library knows. */
-const KNOWN_FEATURES: readonly string[] = [];
-/** Names of `readerFeatures` that it knows. */
-const KNOWN_READER_FEATURES: readonly string[] = [];
 
 const MAGIC = new TextEncoder().encode('cow-cloud-backup');
 const BODY_AT = MAGIC.length + 4;
@@ -151,7 +148,7 @@ export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
   if (minReader > FORMAT_VERSION) throw unsupported('read', `format version ${minReader}`);
   const readerFeatures = featuresIn(fields.readerFeatures, 'its list of readerFeatures');
   // @mutation reader-knows-the-features
-  refuseUnknown('read', readerFeatures, KNOWN_READER_FEATURES);
+  requireReaderFeatures(readerFeatures);
   const version = check.int(fields.version, 'its version', minReader);
   const minWriter = check.int(fields.minWriter, 'its minWriter', 1, version);
   const encrypted = check.choice(fields.cipher, 'its cipher', ['none', 'aes-256-gcm']) === 'aes-256-gcm';
@@ -180,26 +177,16 @@ export function decodeFormatBody(body: Uint8Array): RepositoryFormat {
 /** @throws `REPOSITORY_UNSUPPORTED` where this library may read the repository but not write to it */
 export function checkWritable({ minWriter, features }: FormatFields): void {
   if (minWriter > FORMAT_VERSION) throw unsupported('write to', `format version ${minWriter}`);
-  refuseUnknown('write to', features, KNOWN_FEATURES);
+  requireWriterFeatures(features);
 }
 
 function featuresIn(value: unknown, what: string): string[] {
   return check.list(value, what, (name) => check.text(name, 'a feature', 1));
 }
 
-function refuseUnknown(action: string, features: readonly string[], known: readonly string[]): void {
-  const unknown = features.find((feature) => !known.includes(feature));
-  if (unknown !== undefined) throw unsupported(action, `the feature ${JSON.stringify(unknown.slice(0, 64))}`);
-}
-
 function macKeyOf(format: FormatFields, repositoryKey: Uint8Array | undefined): Uint8Array<ArrayBuffer> | undefined {
   if (format.encrypted !== (repositoryKey !== undefined)) throw new TypeError('a format goes with its own keys');
   return repositoryKey && hkdf(repositoryKey, format.repositoryId, 'cow1 format mac');
-}
-
-function unsupported(action: string, needed: string): BackupError {
-  const message = `to ${action} this repository a program must know ${needed}: update this library`;
-  return new BackupError('REPOSITORY_UNSUPPORTED', message);
 }
 
 export type SignedLabel = 'cow1 format' | 'cow1 key slot';

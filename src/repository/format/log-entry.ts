@@ -59,7 +59,15 @@ export type LogFact =
       readonly floor?: Floor | undefined;
     }
   | { readonly type: 'keys'; readonly added: readonly string[]; readonly removed: readonly string[] }
-  | { readonly type: 'config'; readonly quarantine: readonly PackName[]; readonly release: readonly PackName[] };
+  | {
+      readonly type: 'config';
+      readonly quarantine: readonly PackName[];
+      readonly release: readonly PackName[];
+      /** What a program must know from here on to write; there where a newer program says so. */
+      readonly features?: readonly string[] | undefined;
+      /** The same to read. */
+      readonly readerFeatures?: readonly string[] | undefined;
+    };
 
 export type LogFactOf<Type extends LogFact['type']> = Extract<LogFact, { readonly type: Type }>;
 

@@ -48,6 +48,10 @@ export interface LogState {
   readonly keySlots: ReadonlySet<string>;
   /** Key slots that an entry removed permanently: their objects may be there still. */
   readonly removedSlots: ReadonlySet<string>;
+  /** What a program must know to write, as entries say. `format` may name more. */
+  readonly features: ReadonlySet<string>;
+  /** The same to read. */
+  readonly readerFeatures: ReadonlySet<string>;
 }
 
 /** A backup and the entry that committed it. */
@@ -137,6 +141,8 @@ export const EMPTY_STATE: LogState = {
   quarantined: new Map(),
   keySlots: new Set(),
   removedSlots: new Set(),
+  features: new Set(),
+  readerFeatures: new Set(),
 };
 
 /**

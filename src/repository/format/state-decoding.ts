@@ -4,7 +4,7 @@ import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { ANCHOR_BYTES, anchorsIn } from './anchors.ts';
 import { storedOf } from './backup-codec.ts';
 import { checkVersion, logCorrupt, logValue } from './decode-values.ts';
-import { floorOf, relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
+import { featureOf, floorOf, relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
 import type { Condemnation, EntryTime, FormerRelocation, KnownPacks, LogState, Session } from './log-state.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
@@ -17,7 +17,7 @@ import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.
 
 /** The number of names of packs that are read from a byte string in one step. */
 const NAMES_AT_ONCE = 256;
-/** The fields of a state, without the version. */
+/** The fields that a state must have, without the version. */
 const FIELD_COUNT = 17;
 
 /**
@@ -100,15 +100,19 @@ class StateDraft {
       case 'removedSlots':
         fields[name] = yield* this.#slots();
         return;
+      case 'features':
+      case 'readerFeatures':
+        fields[name] = yield* this.#features();
+        return;
       default: // What a later version adds and this one need not know.
         yield* reader.skip();
     }
   }
 
   done(): LogState {
-    const { v, ...fields } = this.#fields;
+    const { v, features = new Set(), readerFeatures = new Set(), ...fields } = this.#fields;
     if (v === undefined || Object.keys(fields).length !== FIELD_COUNT) throw logCorrupt('a checkpoint lacks a field');
-    const state = fields as LogState;
+    const state = { ...fields, features, readerFeatures } as LogState;
     const anchors = anchorsIn(this.#anchors as Uint8Array, state.seq, state.hash);
     if (anchors === undefined) throw logCorrupt('the anchors of a checkpoint are those of another entry');
     if (state.floor !== undefined && state.floor.seq >= state.seq)
@@ -150,6 +154,16 @@ class StateDraft {
       addOnce(slots, slotOf(item));
     });
     return slots;
+  }
+
+  *#features(): Steps<Set<string>> {
+    const features = new Set<string>();
+    yield* this.#reader.list((item) => {
+      const feature = featureOf(item);
+      this.#weigh(WEIGHT.feature + textWeight(feature));
+      addOnce(features, feature);
+    });
+    return features;
   }
 
   *#known(): Steps<Map<number, KnownPacks>> {

@@ -43,7 +43,13 @@ export function* statePlain(state: LogState): Steps<MsgpackMap> {
     quarantined: yield* namesBySession(state.quarantined.values()),
     keySlots: MsgpackArray.of(state.keySlots.size, state.keySlots),
     removedSlots: MsgpackArray.of(state.removedSlots.size, state.removedSlots),
+    ...featuresPlain('features', state.features),
+    ...featuresPlain('readerFeatures', state.readerFeatures),
   });
+}
+
+function featuresPlain(name: string, features: ReadonlySet<string>): Record<string, MsgpackArray> {
+  return features.size === 0 ? {} : { [name]: MsgpackArray.of(features.size, features) };
 }
 
 function sessionPlain({ seq, hash, at, owner, volumes, adopted }: Session): unknown[] {

@@ -19,6 +19,7 @@ export const WEIGHT = {
   quarantined: 350,
   slot: 80,
   anchor: 200,
+  feature: 80,
 } as const;
 const BACKUP = 600;
 const ROOT = 450;
@@ -60,6 +61,10 @@ export function sessionWeight({ owner, volumes, adopted, fencedBy }: Session): n
   return weight;
 }
 
+function featureWeight(feature: string): number {
+  return WEIGHT.feature + textWeight(feature);
+}
+
 export function knownWeight({ packs, tables, dead }: KnownPacks): number {
   return WEIGHT.known + WEIGHT.name * (packs.size + dead.size) + WEIGHT.table * tables.length;
 }
@@ -82,6 +87,8 @@ export function* stateWeight(state: LogState): Steps<number> {
   };
   yield* add(state.backups.values(), backupWeight);
   yield* add(state.pinned.values(), backupWeight);
+  yield* add(state.features, featureWeight);
+  yield* add(state.readerFeatures, featureWeight);
   yield* add(state.heads.keys(), (volume) => WEIGHT.head + textWeight(volume));
   yield* add(state.sessions.values(), sessionWeight);
   yield* add(state.fenced.values(), sessionWeight);

@@ -2,6 +2,7 @@ import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { nextAnchors } from '../format/anchors.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
+import { requireReaderFeatures } from '../format/features.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { foldForget, foldHold, foldRelease } from './entries/backups.ts';
@@ -19,7 +20,8 @@ export type HashedEntry = Pick<DecodedEntry, 'entry' | 'hash'>;
  * Computes the state after more entries, which are given oldest first. Other work of this process runs in between.
  *
  * @throws `LOG_CORRUPT` when an entry does not continue the chain, or says what no correct writer can have said: every
- * writer had folded the log through the entry before.
+ * writer had folded the log through the entry before. `REPOSITORY_UNSUPPORTED` if the state asks more of readers than this
+ * program knows
  */
 export function foldEntries(state: LogState, entries: Iterable<HashedEntry>): Promise<LogState> {
   return runInSteps(folding(state, entries));
@@ -41,6 +43,8 @@ export function* folding(state: LogState, entries: Iterable<HashedEntry>): Steps
     draft.state.hash = hash;
     draft.state.anchors = nextAnchors(draft.state.anchors, entry.seq, hash);
   }
+  // @mutation features-stop-readers
+  requireReaderFeatures(draft.state.readerFeatures);
   return draft.state;
 }
 

@@ -9,6 +9,7 @@ import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { metered } from '../../targets/decorators/request-meter.ts';
 import { MAX_TIME } from '../format/decode-values.ts';
 import { commitIdFor, encodingEntry } from '../format/entry-codec.ts';
+import { requireWriterFeatures } from '../format/features.ts';
 import type { LogEntry, LogFact } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
@@ -121,7 +122,8 @@ export class LogWriter {
    * @throws what `decide` refuses with, on a state that was looked at during this call; `COMMIT_UNKNOWN` if the outcome can't
    * be found out, or the log is listed without the entry or without earlier ones (the cause says so); `NO_SPACE` and other
    * refusals of the store; `CLOCK_WRONG`; `LOG_FORKED`; `LIMIT_EXCEEDED`; `LOG_CORRUPT` for an entry that breaks the rules of
-   * the log, which is not written; and what {@link LogReader.look} throws
+   * the log, which is not written; `REPOSITORY_UNSUPPORTED` when a newer program has said that writers must know more; and
+   * what {@link LogReader.look} throws
    */
   append(decide: Decide, options: AppendOptions = {}): Promise<Appended | undefined> {
     return this.reader.inTurn((ending) => this.#append(decide, ending, options), options.signal);
@@ -136,6 +138,8 @@ export class LogWriter {
     let isFresh = lookFirst || isSingle;
     if (isFresh) await reader.look({ signal });
     for (let lost = 0; ; ) {
+      // @mutation features-stop-writers
+      requireWriterFeatures(reader.state.features);
       // @mutation decided-again
       const decision = await abortable(Promise.resolve(decide(reader.state)), signal);
       signal.throwIfAborted();

@@ -7,6 +7,7 @@ import { ownerName } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { RepositoryKeys } from '../crypto/repository-keys.ts';
 import { type StoredSlot, unlockRepository } from '../crypto/unlock-repository.ts';
+import { requireWriterFeatures } from '../format/features.ts';
 import { checkWritable, isAuthentic, type RepositoryFormat, type StoredFormat } from '../format/format-object.ts';
 import { LogListing } from '../log/log-listing.ts';
 import { LogReader } from '../log/log-reader.ts';
@@ -69,6 +70,9 @@ export async function openRepository(
     const source = { target, logKey: keys.logKey, mode, formatCopy };
     const onDamage = readOnly ? 'read-only' : 'refuse';
     const reader = await LogReader.open(source, { listing, prefetched, remembered, onDamage, signal });
+    // Somebody may have put back a `format` of before.
+    // @mutation features-of-the-log-stop-openers
+    if (!readOnly) requireWriterFeatures(reader.state.features);
     if (reader.damage !== undefined) warnOf(reader.damage);
     const log = new LogWriter(reader);
     const records = new RecordStore({

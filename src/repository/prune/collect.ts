@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError, isDamage } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
-import type { RepositoryContext } from '../context/repository-context.ts';
+import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { CommittedPack, LogFactOf } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
@@ -47,6 +47,9 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
   let packs = new LivePacks(context, records);
   for (let attempt = 1; ; ) {
     const before = await context.log.catchUp({ signal });
+    // What is condemned is deleted before the next entry is written.
+    // @mutation features-stop-collectors
+    if (!dryRun) requireWritable(context);
     const marking = await mark(run, before, packs);
     if (marking.damaged.length > 0 && attempt < MAX_ATTEMPTS) {
       // Another host may have forgotten the backup and deleted its packs in the meantime.

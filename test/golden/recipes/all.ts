@@ -1,6 +1,7 @@
 import type { Recipe } from '../support/recipe.ts';
 import { encrypted, plain } from './everything.ts';
 import { largeFanOut, smallFanOut } from './fan-outs.ts';
+import { features } from './features.ts';
 import { fork } from './fork.ts';
 import { heldAndPinned } from './held-and-pinned.ts';
 import { singleWriter } from './single-writer.ts';
@@ -15,5 +16,6 @@ export const RECIPES: readonly Recipe[] = [
   smallFanOut,
   largeFanOut,
   heldAndPinned,
+  features,
   strays,
 ];

@@ -7,7 +7,7 @@ import type { FoldDraft } from './fold-draft.ts';
 
 /*
  * `config`: which packs are in quarantine, because a verification found them damaged. Deduplication does not refer to them
- * (P10). It is never refused.
+ * (P10). It is never refused. A newer program also says here what others must know from now on.
  */
 
 /** An entry has 8 MiB, and a name takes some 27 bytes. The next verification notes what is left out. */
@@ -25,8 +25,11 @@ export function decideQuarantine(
   return quarantine.length + release.length === 0 ? undefined : { type: 'config', quarantine, release };
 }
 
-export function* foldConfig(draft: FoldDraft, { quarantine, release }: LogFactOf<'config'>): Steps<void> {
-  yield* draft.own(['quarantined']);
+export function* foldConfig(draft: FoldDraft, entry: LogFactOf<'config'>): Steps<void> {
+  const { quarantine, release, features = [], readerFeatures = [] } = entry;
+  yield* draft.own(['quarantined', 'features', 'readerFeatures']);
+  for (const feature of features) draft.state.features.add(feature);
+  for (const feature of readerFeatures) draft.state.readerFeatures.add(feature);
   for (const pack of quarantine) draft.state.quarantined.set(packKey(pack), pack);
   for (const pack of release) draft.state.quarantined.delete(packKey(pack));
 }
