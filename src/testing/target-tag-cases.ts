@@ -120,6 +120,13 @@ export const targetTagCases: readonly TargetCase[] = [
       const second = await putTagged(trial, name, content(SIZE, 2));
       if (second === undefined) return context.skip(NO_TAGS);
       await expectOf(second);
+      await target.put(key('short'), content(SIZE, 1));
+      const long = (await target.stat(key('short')))?.tag;
+      await target.put(key('short'), content(1));
+      if (long !== undefined) {
+        const get = target.get(key('short'), { range: { offset: SIZE / 2, length: 1 }, ifTag: long });
+        await expectCode(get, 'OBJECT_CHANGED', 'get of a range with the tag of an object that a shorter one replaced');
+      }
       await expectChanged(first.tag, 'get with the tag of an object that was replaced');
       await target.delete(name);
       await expectCode(

@@ -3,6 +3,7 @@ import type { ByteRange } from '../../common/byte-range.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { ObjectInfo } from '../cloud-target.ts';
 import type { S3Query } from './s3-client.ts';
+import type { S3Tags } from './s3-tags.ts';
 import { childText, parseXml, type XmlElement } from './s3-xml.ts';
 
 /**
@@ -29,11 +30,11 @@ export function listQuery(prefix: string, after: string | undefined, token: stri
 }
 
 /** Parses a page. An incomplete page, or one that announces further pages without a token, is an error. */
-export function parseListPage(what: string, body: Uint8Array): S3ListPage {
+export function parseListPage(what: string, body: Uint8Array, tags: S3Tags): S3ListPage {
   const { root, encoded, truncated } = listingOf(what, 'ListBucketResult', body);
   const objects = root.children
     .filter(({ name }) => name === 'Contents')
-    .map((entry) => objectOf(what, entry, encoded));
+    .map((entry) => objectOf(what, entry, encoded, tags));
   const nextToken = truncated ? childText(root, 'NextContinuationToken') : undefined;
   if (truncated && !nextToken) throw unavailable(what, 'a page of the listing announces further pages without a token');
   return { objects, nextToken };
@@ -59,11 +60,11 @@ export function nameOf(what: string, element: XmlElement, child: string, encoded
   return name && encoded ? decodeName(what, name) : name;
 }
 
-function objectOf(what: string, entry: XmlElement, encoded: boolean): ObjectInfo {
+function objectOf(what: string, entry: XmlElement, encoded: boolean, tags: S3Tags): ObjectInfo {
   const key = nameOf(what, entry, 'Key', encoded);
   const size = childText(entry, 'Size');
   const modified = Date.parse(childText(entry, 'LastModified') ?? '');
-  const tag = tagOfEtag(childText(entry, 'ETag'));
+  const tag = tags.ofListing(childText(entry, 'ETag'));
   if (!key || size === undefined || !/^\d{1,15}$/.test(size))
     throw unavailable(what, 'an entry of the listing has no key or no size');
   return {
@@ -88,7 +89,7 @@ function unavailable(what: string, why: string, cause?: unknown): BackupError {
 }
 
 /** The facts about an object in the headers of an answer to HEAD. */
-export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHeaders): ObjectInfo {
+export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHeaders, tags: S3Tags): ObjectInfo {
   const size = headers['content-length'];
   if (size === undefined || !/^\d{1,15}$/.test(size)) {
     throw new BackupError('TARGET_ERROR', `${what}: the server does not send the object's size`);
@@ -96,7 +97,7 @@ export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHe
   const modifiedAt = dateOf(headers['last-modified']);
   const sha256 = sha256OfHeaders(headers);
   const retainUntil = dateOf(headers['x-amz-object-lock-retain-until-date']);
-  const tag = tagOfEtag(headers.etag);
+  const tag = tags.ofObject(headers);
   return {
     key,
     size: Number(size),
@@ -105,14 +106,6 @@ export function infoOfHeaders(what: string, key: string, headers: IncomingHttpHe
     ...(retainUntil && { retainUntil }),
     ...(tag && { tag }),
   };
-}
-
-/**
- * The tag of an object: its ETag without the quotes, which some servers leave out in some answers. A weak ETag (`W/"..."`) is
- * none: it may stay the same when the bytes change, and proxies make strong ones weak.
- */
-export function tagOfEtag(etag: string | undefined): string | undefined {
-  return /^(?!W\/)"?([\x21\x23-\x7e]{1,256})"?$/.exec(etag?.trim() ?? '')?.[1];
 }
 
 /** The SHA-256 of a body, in hex digits. An object that was put in parts has another kind of checksum: `<base64>-<parts>`. */

@@ -38,8 +38,8 @@ export interface S3TargetOptions {
   /** Set it to `false` for a server that is known to ignore `If-None-Match` on PUT. @defaultValue true */
   createOnly?: boolean | undefined;
   /**
-   * Set it to `false` for a server whose ETags do not identify objects, which `targetConformance` shows: objects have no tags then, and
-   * `get` with `ifTag` rejects with `OBJECT_CHANGED`. @defaultValue true
+   * Set it to `false` for a server whose ETags do not identify objects, which `targetConformance` shows: objects have no tags then.
+   * That listings and headers disagree is found out from the answers. @defaultValue true
    */
   tags?: boolean | undefined;
   /**

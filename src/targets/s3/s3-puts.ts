@@ -3,9 +3,9 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { setImmediate } from 'node:timers/promises';
 import { BackupError } from '../../common/errors.ts';
 import type { StoredObject } from '../cloud-target.ts';
-import { tagOfEtag } from './s3-answers.ts';
 import type { S3Query } from './s3-client.ts';
 import { type S3Connection, statusOf } from './s3-connection.ts';
+import type { S3Tags } from './s3-tags.ts';
 
 /**
  * How objects are stored: with or without `If-None-Match`, and guarded by a checksum in the way that the server accepts. What a
@@ -26,10 +26,12 @@ interface S3Put {
 export class S3Puts {
   readonly #connection: S3Connection;
   readonly #checksums: S3Checksums;
+  readonly #tags: S3Tags;
   /** Whether the server has accepted a create-only put. Later refusals then have other reasons. */
   #hasCreatedOnly = false;
 
-  constructor(connection: S3Connection, checksums: S3Checksums) {
+  constructor(connection: S3Connection, checksums: S3Checksums, tags: S3Tags) {
+    this.#tags = tags;
     this.#connection = connection;
     this.#checksums = checksums;
   }
@@ -61,7 +63,7 @@ export class S3Puts {
     const answer = await this.#connection.send({ what, method: 'PUT', name, query, headers, body, onSent, signal });
     this.#checksums.answered(way, answer.headers);
     if (createOnly) this.#hasCreatedOnly = true;
-    return { tag: tagOfEtag(answer.headers.etag) };
+    return { tag: this.#tags.ofPut(answer.headers) };
   }
 }
 

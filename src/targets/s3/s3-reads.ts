@@ -4,10 +4,12 @@ import { BackupError } from '../../common/errors.ts';
 import type { ObjectInfo } from '../cloud-target.ts';
 import { rangeWithin } from '../object-range.ts';
 import { requireTag } from '../tags.ts';
-import { expectedLength, infoOfHeaders, sha256OfHeaders, tagOfEtag } from './s3-answers.ts';
+import { expectedLength, infoOfHeaders, listQuery, parseListPage, sha256OfHeaders } from './s3-answers.ts';
 import { type S3Connection, statusOf } from './s3-connection.ts';
 import type { S3Answer } from './s3-exchange.ts';
 import type { S3Checksums } from './s3-puts.ts';
+import type { S3Tags } from './s3-tags.ts';
+import { MAX_XML_BYTES } from './s3-xml.ts';
 
 /** Which object is read. */
 interface S3Read {
@@ -26,14 +28,10 @@ interface S3Get extends S3Read {
 export class S3Reads {
   readonly #connection: S3Connection;
   readonly #checksums: S3Checksums;
-  readonly #tags: boolean;
+  readonly #tags: S3Tags;
   readonly #maxObjectBytes: number;
 
-  constructor(
-    connection: S3Connection,
-    checksums: S3Checksums,
-    { tags, maxObjectBytes }: { readonly tags: boolean; readonly maxObjectBytes: number },
-  ) {
+  constructor(connection: S3Connection, checksums: S3Checksums, tags: S3Tags, maxObjectBytes: number) {
     this.#connection = connection;
     this.#checksums = checksums;
     this.#tags = tags;
@@ -41,8 +39,7 @@ export class S3Reads {
   }
 
   async get(get: S3Get): Promise<Uint8Array<ArrayBuffer>> {
-    const { what, range, ifTag, signal } = get;
-    if (!this.#tags) requireTag(what, undefined, ifTag);
+    const { what, range, signal } = get;
     if (range?.length === 0) return this.#getNothing(get, range.offset); // HTTP has no such range.
     const { body, ...answer } = await this.#answer(get);
     const sha256 = range === undefined ? sha256OfHeaders(answer.headers) : undefined;
@@ -61,8 +58,7 @@ export class S3Reads {
       try {
         const fields = this.#checksums.ofRequest();
         const answer = await this.#connection.send({ what, method: 'HEAD', name, signal, ...fields });
-        const { tag, ...info } = infoOfHeaders(what, key, answer.headers);
-        return this.#tags && tag !== undefined ? { ...info, tag } : info;
+        return infoOfHeaders(what, key, answer.headers, this.#tags);
       } catch (error) {
         if (statusOf(error) !== 404) throw error;
       }
@@ -74,31 +70,48 @@ export class S3Reads {
     }
   }
 
-  async #answer({ what, name, range, ifTag, signal }: S3Get): Promise<S3Answer> {
-    const { query, headers } = range === undefined ? this.#checksums.ofRequest() : { query: {}, headers: {} };
+  async #answer(get: S3Get): Promise<S3Answer> {
+    const { what, name, range, ifTag, signal } = get;
+    const ranged = range && {
+      query: {},
+      headers: { range: `bytes=${range.offset}-${range.offset + range.length - 1}` },
+    };
     try {
       return await this.#connection.send({
         what,
         method: 'GET',
         name,
-        query,
-        headers: {
-          ...headers,
-          ...(range && { range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
-          ...(ifTag !== undefined && { 'if-match': `"${ifTag}"` }),
-        },
+        ...(ranged ?? this.#checksums.ofRequest()),
         signal,
         maxAnswerBytes: this.#maxObjectBytes,
         onHeaders: (head) => {
-          // A server may ignore If-Match. The ETag is of the object whose body follows.
-          requireTag(what, tagOfEtag(head.headers.etag), ifTag);
+          // The ETag is that of the object whose body follows. If-Match is not sent (decision 132).
+          requireTag(what, this.#tags.ofObject(head.headers), ifTag);
           return expectedLength(what, head, range, this.#maxObjectBytes);
         },
       });
     } catch (error) {
-      if (ifTag === undefined || statusOf(error) !== 412) throw error;
-      const message = `${what}: another object has this key now; list or stat it again`;
-      throw new BackupError('OBJECT_CHANGED', message, { cause: (error as BackupError).cause });
+      if (ifTag === undefined) throw error;
+      // The object may be another one, which is shorter.
+      if (statusOf(error) === 416) await this.#getNothing(get, 0);
+      else if (BackupError.is(error, 'OBJECT_CHANGED')) await this.#compareWithListing(get);
+      throw error;
+    }
+  }
+
+  /** Finds out whether a tag may have been another one only because the server's listings have other ETags than its headers. */
+  async #compareWithListing(read: S3Read): Promise<void> {
+    if (!this.#tags.isUnproven) return;
+    const { what, name, signal } = read;
+    try {
+      const before = await this.stat(read);
+      const query = { ...listQuery(name, undefined, undefined), 'max-keys': '1' };
+      const answer = await this.#connection.send({ what, method: 'GET', query, maxAnswerBytes: MAX_XML_BYTES, signal });
+      const listed = parseListPage(what, answer.body, this.#tags).objects.find(({ key }) => key === name);
+      this.#tags.compare(listed?.tag, before?.tag, (await this.stat(read))?.tag);
+    } catch {
+      signal?.throwIfAborted();
+      // The next get finds it out.
     }
   }
 

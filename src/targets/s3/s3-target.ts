@@ -29,6 +29,7 @@ import { S3Deletes } from './s3-deletes.ts';
 import { type S3TargetOptions, s3Settings } from './s3-options.ts';
 import { S3Checksums, S3Puts } from './s3-puts.ts';
 import { S3Reads } from './s3-reads.ts';
+import { S3Tags } from './s3-tags.ts';
 import { MAX_XML_BYTES } from './s3-xml.ts';
 
 /** The largest body of a single PUT. A put in parts could be neither create-only nor checked as a whole. */
@@ -42,7 +43,7 @@ const MAX_PUT_BYTES = 5 * 1024 ** 3;
  * from its answers. The target then does without them or throws a specific error. Listings leave out objects under the prefix
  * whose names are not keys.
  *
- * The tag of an object is its ETag. A weak ETag is none.
+ * The tag of an object is its ETag. A weak ETag is none, and a server whose listings have other ETags than its headers has no tags.
  *
  * Requests carry their signature in the URL, and the body is not signed: over plain HTTP, anybody on the network path can read,
  * change and repeat them for 15 minutes. Use TLS on any network that is not your own.
@@ -77,7 +78,7 @@ export class S3Target implements CloudTarget {
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #createOnly: boolean;
-  readonly #tags: boolean;
+  readonly #tags: S3Tags;
   readonly #deletesVersions: boolean;
 
   /** @throws `TypeError` for an option that is missing, unknown or out of range, and for a client that can't sign */
@@ -86,12 +87,12 @@ export class S3Target implements CloudTarget {
     this.#bucket = bucket;
     this.#prefix = prefix;
     this.#createOnly = createOnly;
-    this.#tags = tags;
+    this.#tags = new S3Tags(tags);
     this.#deletesVersions = deleteVersions;
     this.#checksums = new S3Checksums(checksums);
     this.#connection = new S3Connection(client, bucket, transport);
-    this.#puts = new S3Puts(this.#connection, this.#checksums);
-    this.#reads = new S3Reads(this.#connection, this.#checksums, { tags, maxObjectBytes: MAX_PUT_BYTES });
+    this.#puts = new S3Puts(this.#connection, this.#checksums, this.#tags);
+    this.#reads = new S3Reads(this.#connection, this.#checksums, this.#tags, MAX_PUT_BYTES);
     this.#deletes = new S3Deletes(this.#connection, bucket, deleteVersions);
     this.#lifetime = new Lifetime(`the S3Target of bucket ${bucket}${prefix && `, prefix ${prefix}`}`);
   }
@@ -132,8 +133,7 @@ export class S3Target implements CloudTarget {
     if (createOnly && !this.#createOnly) {
       throw new BackupError('CREATE_ONLY_UNSUPPORTED', `${what}: this S3Target was made without createOnly`);
     }
-    const { tag } = await this.#puts.put({ what, name, body: given, createOnly, onSent, signal });
-    return this.#tags ? { tag } : {};
+    return this.#puts.put({ what, name, body: given, createOnly, onSent, signal });
   }
 
   /**
@@ -177,7 +177,7 @@ export class S3Target implements CloudTarget {
         maxAnswerBytes: MAX_XML_BYTES,
         signal,
       });
-      const page = parseListPage(what, body);
+      const page = parseListPage(what, body, this.#tags);
       for (const info of page.objects) {
         const key = info.key.slice(this.#prefix.length);
         if (!isKey(key) || (after !== undefined && key <= after)) continue;
@@ -185,8 +185,7 @@ export class S3Target implements CloudTarget {
           throw new BackupError('TARGET_ERROR', `${what}: the server does not list in key order, at ${key}`);
         }
         last = key;
-        const { tag, ...known } = info;
-        yield this.#tags && tag !== undefined ? { ...known, key, tag } : { ...known, key };
+        yield { ...info, key };
         this.#lifetime.check(signal);
       }
       token = page.nextToken;

