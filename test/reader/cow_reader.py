@@ -791,7 +791,7 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
     for target, field in ((state.open, "sessions"), (state.fenced, "fenced")):
         for item in array(fields.get(field)):
             extras = [len(array(extra)) for extra in array(item)[6:]]
-            allowed = ([], [2]) if field == "sessions" else ([], [2], [3], [3, 2])
+            allowed = ([], [2]) if field == "sessions" else ([3], [3, 2])
             need(len(item) >= 6 and extras in allowed, "a session is wrong")
             number, opened, at, owner, volumes, adopted = item[:6]
             octets(opened, 32)
@@ -907,7 +907,7 @@ class Repository:
     def _unlock(self, slots):
         hint = self.format.key_slot if self.format else None
         slots.sort(key=lambda name: name != hint)
-        budget, refusals = [64 * DEFAULT_WORK], []
+        budget, refusals, codes = [64 * DEFAULT_WORK], [], set()
         for name in slots[:1000]:
             try:
                 data = self._whole(f"keys/{name}", 65536)
@@ -915,9 +915,10 @@ class Repository:
                 return copy
             except Refused as refusal:
                 refusals.append(f"{name}: {refusal}")
-                if refusal.code == "unsupported":
-                    refusals.insert(0, refusals.pop())
-        raise Refused("locked", f"no key slot opens ({'; '.join(refusals) or 'there is none'})")
+                codes.add(refusal.code)
+        # A slot of another secret is the likelier reason, where there is one.
+        code = "unsupported" if "unsupported" in codes and "locked" not in codes else "locked"
+        raise Refused(code, f"no key slot opens ({'; '.join(refusals) or 'there is none'})")
 
     # -------- the log
 
@@ -959,13 +960,25 @@ class Repository:
         plain = self._memoised(self._unseal, b"cow1 log", seq, data)
         if plain is None:
             return None
-        body = self._memoised(unpack, plain)
+        try:
+            body = self._memoised(unpack, plain)
+        except Refused:
+            return None
         return (digest, body) if type(body) is dict and body.get("seq") == seq else None
+
+    def _is_entry(self, seq, body):
+        try:
+            self._check_entry(body, seq, True)
+            return True
+        except Refused as refusal:
+            if refusal.code == "unsupported":
+                raise
+            return False
 
     def _sound(self, seq):
         """The one object of a number that authenticates."""
         objects = [self._entry_object(seq, name, suffix) for name, suffix in self.log["entries"].get(seq, [])]
-        objects = [each for each in objects if each is not None]
+        objects = [each for each in objects if each is not None and self._is_entry(seq, each[1])]
         need(len(objects) <= 1, f"two entries of number {seq}", "fork")
         need(objects, f"entry {seq} is missing or damaged")
         return objects[0]

@@ -279,7 +279,7 @@ function openOf(value: unknown): Session {
 }
 
 function fencedOf(value: unknown): Session {
-  if (!Array.isArray(value) || value.length < 7 || value.length > 8) return sessionOf(value);
+  if (!Array.isArray(value) || value.length < 7 || value.length > 8) throw logCorrupt('a fenced session is not valid');
   const [seq, at, owner] = logValue.tuple(value[6], 3, 'a fence');
   const fencedBy = {
     ...timeOfEntry([seq, at]),

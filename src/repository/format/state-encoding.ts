@@ -64,7 +64,7 @@ function openPlain(session: Session): unknown {
 /** The age of a session that has a newer date counts from that entry, whatever fenced it. */
 function fencedPlain(session: Session): unknown {
   const { dated, fencedBy } = session;
-  if (fencedBy === undefined) return sessionPlain(session);
+  if (fencedBy === undefined) throw new TypeError('an entry fenced each fenced session');
   const { seq, at, owner } = fencedBy;
   const by = [seq, at, owner ?? null];
   return [...sessionPlain(session), by, ...(dated === undefined ? [] : [[dated.seq, dated.at]])];

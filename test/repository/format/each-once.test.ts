@@ -98,7 +98,7 @@ describe('a part of a checkpoint names each thing once:', () => {
     ['pinned', stored(commitPlain.backups[0] as object)],
     ['heads', ['disk', Buffer.alloc(16)]],
     ['sessions', session],
-    ['fenced', session],
+    ['fenced', [...session, [1, 0, null]]],
     ['known', [1, random('a'), [], Buffer.alloc(0)]],
     ['condemned', [1, 0, [[1, random('a')]], []]],
     ['condemned', [1, 0, [], [5]]],

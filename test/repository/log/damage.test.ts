@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
@@ -139,6 +140,11 @@ KEYS('the newest entry of a %s log', (_name, logKey) => {
     const objects = await objectsOf(target);
     const [sound] = [...objects].find(([key]) => key.startsWith(entryKey(8)))!;
     for (const seq of [4, 8]) await target.put(entryKey(seq, new Uint8Array(32).fill(0xab)), new Uint8Array(100));
+    // What authenticates and is not what an entry says is none: a field is missing, or it is no MessagePack.
+    for (const body of [encodeMsgpack({ v: 1, seq: 6, type: 'keys' }), new Uint8Array(40).fill(0xc1)]) {
+      const bytes = sealObject(logKey, 'cow1 log', 6, body);
+      await target.put(entryKey(6, createHash('sha256').update(bytes).digest()), bytes);
+    }
     // Another entry's bytes under a name of one's own do not authenticate either.
     await target.put(entryKey(7, new Uint8Array(32)), objects.get(sound)!);
     for (const onDamage of ['refuse', 'read-only'] as const) {
