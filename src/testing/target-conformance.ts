@@ -21,7 +21,7 @@ export interface TargetConformanceOptions {
 
 /**
  * The obligations of `CloudTarget` as test cases. Cases about capabilities that a target lacks are skipped. All cases together take
- * up to about 40 MiB of memory and make about 2,000 requests.
+ * up to about 40 MiB of memory and make about 3,000 requests.
  *
  * @example
  * ```ts
