@@ -25,6 +25,9 @@ import {
   putOptions,
 } from './target-arguments.ts';
 
+/** The number of puts of all instances: what is known of one store in memory must not fit another one that takes its place. */
+let puts = 0;
+
 /** Options of {@link MemoryTarget}. @public */
 export interface MemoryTargetOptions {
   /** Set it to `false` for a target without create-only puts, which some object stores do not have. @defaultValue true */
@@ -59,8 +62,6 @@ export class MemoryTarget implements CloudTarget {
   /** The number of objects below each folder, by the beginning of their keys up to a slash. */
   readonly #folders = new Map<string, number>();
   readonly #now: () => number;
-  /** The number of puts so far. */
-  #puts = 0;
 
   /** @throws `TypeError` for an option that is unknown or of another type. */
   constructor(options: MemoryTargetOptions = {}) {
@@ -84,7 +85,7 @@ export class MemoryTarget implements CloudTarget {
     const copy = new Uint8Array(given);
     const sha256 = createHash('sha256').update(copy).digest('hex');
     if (!this.#objects.has(key)) this.#count(key);
-    const tag = String(++this.#puts);
+    const tag = String(++puts);
     const info = { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256, tag };
     this.#objects.set(key, { body: copy, info });
     onSent?.(copy.length);

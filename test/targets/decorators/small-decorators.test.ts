@@ -12,6 +12,7 @@ import { type TargetTrace, withTracing } from '../../../src/targets/decorators/w
 import { deleteAll } from '../../../src/targets/delete-all.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { tagOfPut } from '../../../src/targets/tags.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
 import { keysOf } from '../../support/keys-of.ts';
@@ -59,6 +60,40 @@ describe('a decorator', () => {
     expect((await target.stat('a'))?.modifiedAt).toEqual(new Date(now));
     await target[Symbol.asyncDispose]();
     await expect(target.storeTime?.()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  test.each(decorators)('%s passes on tags of its store, and ifTag', async (_name, decorate) => {
+    const store = new MemoryTarget();
+    const target = decorate(store);
+    const stored = await target.put('a', bytes(1));
+    const tag = (await store.stat('a'))?.tag;
+    expect(tag).toMatch(/./);
+    expect(stored).toEqual({ tag });
+    expect((await target.stat('a'))?.tag).toBe(tag);
+    expect(await Array.fromAsync(target.list(''), (info) => info.tag)).toEqual([tag]);
+    expect(await target.get('a', { ifTag: tag })).toEqual(bytes(1));
+    await store.put('a', bytes(2));
+    await expect(target.get('a', { ifTag: tag })).rejects.toMatchObject({ code: 'OBJECT_CHANGED', retryable: false });
+  });
+
+  test.each(decorators)('%s passes on that a put resolves to nothing', async (_name, decorate) => {
+    const silent = Object.assign(new MemoryTarget(), { put: async () => {} });
+    expect(await decorate(silent).put('a', bytes(1))).toBeUndefined();
+  });
+
+  test('a store in memory gives no tag that another one has given', async () => {
+    const tags = new Set<unknown>();
+    for (const store of [new MemoryTarget(), new MemoryTarget(), new MemoryTarget()]) {
+      tags.add(((await store.put('a', bytes(1))) as { tag: string }).tag);
+    }
+    expect(tags.size).toBe(3);
+  });
+
+  test('tagOfPut takes only a text for a tag, since targets of hosts may resolve to anything', () => {
+    for (const other of [undefined, null, {}, { tag: undefined }, { tag: '' }, { tag: 5 }, 'tag', { ETag: 'x' }]) {
+      expect(tagOfPut(other as never)).toBeUndefined();
+    }
+    expect(tagOfPut({ tag: 'x' })).toBe('x');
   });
 
   test('readOnlyTarget asks for no time, since a folder would write a file to tell it', async () => {
