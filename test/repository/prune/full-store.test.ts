@@ -142,10 +142,12 @@ describe('a store that is full', () => {
   test('loses the cache before it gives up', async () => {
     const { target, repository, ids } = await fullStore();
     await target.delete(RESERVE_KEY);
-    await target.put('cache/verified', new Uint8Array(64 * 1024));
+    // Whatever it is a cache of: a later version may have put it there.
+    const caches = ['cache/verified', 'cache/content-index/1'];
+    for (const key of caches) await target.put(key, new Uint8Array(32 * 1024));
     await stuff(target);
     await repository.forget([ids[0] as string]);
-    expect(await target.stat('cache/verified')).toBeUndefined();
+    for (const key of caches) expect(await target.stat(key), key).toBeUndefined();
   });
 
   test('is no reason to fail for a prune that has nothing to write', async () => {
