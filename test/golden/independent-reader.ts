@@ -259,6 +259,29 @@ function anchorNumbers(newest: number): number[] {
   return Array.from({ length: newest }, (_, below) => newest - below).filter(isAnchor);
 }
 
+/** The body of the object `format`, whose frame is whole. */
+function bodyOfFormat(object: Uint8Array): Uint8Array {
+  insist(
+    object.length === 1024 && equal(object.subarray(0, 16), Buffer.from('cow-cloud-backup')),
+    'the frame of format',
+  );
+  insist(equal(sha256('cow1 format', object.subarray(0, -32)), object.subarray(-32)), 'the checksum of format');
+  const end = 20 + Buffer.from(object).readUInt32LE(16);
+  insist(end <= 960, 'the length of format');
+  const body = object.subarray(20, end);
+  insist(equal(objectOfFormat(body), object.subarray(0, 960)), 'zeroes up to the MAC of format');
+  return body;
+}
+
+/** What the MAC of `format` covers. */
+function objectOfFormat(body: Uint8Array): Buffer {
+  const object = Buffer.alloc(960);
+  object.write('cow-cloud-backup');
+  object.writeUInt32LE(body.length, 16);
+  object.set(body, 20);
+  return object;
+}
+
 /** A passphrase, a raw key, or what the provider of a slot unwraps. */
 export interface ReaderSecret {
   readonly passphrase?: string;
@@ -288,15 +311,9 @@ class Reader {
 
   constructor(objects: Objects, unlock: ReaderSecret = {}) {
     this.#objects = objects;
-    const object = this.#object('format');
-    insist(
-      object.length === 1024 && equal(object.subarray(0, 16), Buffer.from('cow-cloud-backup')),
-      'the frame of format',
-    );
-    insist(equal(sha256('cow1 format', object.subarray(0, -32)), object.subarray(-32)), 'the checksum of format');
-    const end = 20 + Buffer.from(object).readUInt32LE(16);
-    insist(end <= 960 && object.subarray(end, 960).every((byte) => byte === 0), 'the length of format');
-    const format = fieldsOf(unpackr.unpack(object.subarray(20, end)));
+    const object = objects.get('format');
+    const body = object === undefined ? this.#copyOfFormat() : bodyOfFormat(object);
+    const format = fieldsOf(unpackr.unpack(body));
     insist(format.minReader === 1 && intOf(format.version) >= 1, 'a version that is known here');
     insist(listOf(format.readerFeatures).length === 0, 'no feature of readers is known here');
     insist(format.mode === 'shared' || format.mode === 'single-writer', 'a mode');
@@ -306,10 +323,26 @@ class Reader {
     insist(this.#fanOut >= 8 && this.#fanOut <= 248 && this.#fanOut % 8 === 0, 'a fan-out');
     const isPlain = format.cipher === 'none' && format.hash === 'sha256';
     insist(isPlain || (format.cipher === 'aes-256-gcm' && format.hash === 'hmac-sha256'), 'hash and cipher');
-    if (!isPlain) this.#key = this.#unlock(unlock, object.subarray(20, end));
-    const mac = isPlain ? Buffer.alloc(32) : hmac(this.#derive('cow1 format mac'), object.subarray(0, 960));
-    insist(equal(mac, object.subarray(960, 992)), 'the MAC of format');
-    this.#formatBody = isPlain ? object.subarray(20, end) : undefined;
+    if (!isPlain) this.#key = this.#unlock(unlock, body);
+    const mac = isPlain ? Buffer.alloc(32) : hmac(this.#derive('cow1 format mac'), objectOfFormat(body));
+    insist(object === undefined || equal(mac, object.subarray(960, 992)), 'the MAC of format');
+    this.#formatBody = isPlain ? body : undefined;
+  }
+
+  /** Section 2: each slot has the body, and in a plain repository each entry. What a slot says is proven when it opens. */
+  #copyOfFormat(): Uint8Array {
+    for (const [key, bytes] of this.#objects) {
+      if (/^keys\/[0-9a-f]{16}$/.test(key)) {
+        this.#note('copy of format in a slot');
+        return bytesOf(fieldsOf(unpackr.unpack(bytes.subarray(0, -64))).format);
+      }
+      const body = bytes.subarray(0, -32);
+      if (!/^log\/[0-9a-f]{13}(-[0-9a-f]{32})?$/.test(key) || !equal(sha256('cow1 log', body), bytes.subarray(-32)))
+        continue;
+      this.#note('copy of format in an entry');
+      return bytesOf(fieldsOf(unpackr.unpack(body)).format);
+    }
+    throw new Error('nothing has a copy of format');
   }
 
   read(): ReadRepository {

@@ -4,6 +4,7 @@ import { largeFanOut, smallFanOut } from './fan-outs.ts';
 import { features } from './features.ts';
 import { fork } from './fork.ts';
 import { heldAndPinned } from './held-and-pinned.ts';
+import { encryptedWithoutFormat, plainWithoutFormat, strayAtTheNextNumber } from './lost-objects.ts';
 import { singleWriter } from './single-writer.ts';
 import { strays } from './strays.ts';
 
@@ -18,4 +19,7 @@ export const RECIPES: readonly Recipe[] = [
   heldAndPinned,
   features,
   strays,
+  strayAtTheNextNumber,
+  plainWithoutFormat,
+  encryptedWithoutFormat,
 ];
