@@ -4,19 +4,22 @@ import { described, optionsArgument, plainObjectArgument, textArgument } from '.
 import { collectRanges, unionOf } from '../common/block-range.ts';
 import { metered, RequestMeter } from '../targets/decorators/request-meter.ts';
 import { isVolume } from '../volume/copy-on-write-volume.ts';
+import { costOfAdoption } from './backup/adoption.ts';
 import type { BackupSource } from './backup/backup-job.ts';
 import { checkSource } from './backup/job-requests.ts';
 import { chooseBase } from './backup/open-session.ts';
+import { deadSessions } from './backup/session-owner.ts';
 import { writtenSinceBase } from './backup/witnessed-commits.ts';
 import { findBackups, openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
 import { ID_BYTES } from './format/derivation.ts';
-import type { StoredBackup } from './format/log-state.ts';
+import type { LogState, StoredBackup } from './format/log-state.ts';
 import { packKey, RESERVE_KEY } from './format/object-keys.ts';
 import { sealedFooterBytes } from './format/pack-footer.ts';
 import type { PackName } from './format/record.ts';
 import { LOCATION_BYTES } from './format/record-parts.ts';
 import { CHECKPOINT_EVERY } from './log/checkpoint-writer.ts';
+import { adoptable } from './log/entries/sessions.ts';
 import { walkUsage } from './map/map-usage.ts';
 import { LocationSet } from './packs/location-set.ts';
 import { DEFAULT_PACK_BYTES } from './packs/pack-sizes.ts';
@@ -80,13 +83,21 @@ async function estimateBackup(
   const blockCount = changed ?? Math.ceil(size / blockSize);
   const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
   const isDue = state.seq + 2 - context.log.reader.checkpoint >= CHECKPOINT_EVERY;
+  const adopting = await costOfAdoption(context, sessionsToAdopt(context, state, volume), { signal });
   const leafCount = changed === undefined && base !== undefined ? Math.ceil(blockCount / context.format.fanOut) : 0;
   return {
     puts: 2 + Math.ceil(uploadBytes / packBytes) + Number(isDue),
-    gets: 1 + leafCount,
+    gets: 1 + leafCount + adopting.gets,
     uploadBytes: uploadBytes + 2 * LOG_ENTRY_BYTES,
-    downloadBytes: Math.ceil(leafCount * context.format.fanOut * LEAF_BYTES_A_BLOCK),
+    downloadBytes: Math.ceil(leafCount * context.format.fanOut * LEAF_BYTES_A_BLOCK) + adopting.downloadBytes,
   };
+}
+
+/** The sessions of dead processes that a backup of a volume would adopt. */
+function sessionsToAdopt({ format, owner }: RepositoryContext, state: LogState, volume: string): number[] {
+  const dead = deadSessions(state, format.repositoryId, owner);
+  const fence = new Set(dead.filter((session) => state.sessions.get(session)?.volumes.has(volume)));
+  return adoptable(state, new Map([[volume, undefined]]), fence);
 }
 
 /** The number of blocks that change tracking reports; `undefined` if it is not believed. */

@@ -544,8 +544,10 @@ class Reader {
         state.sessions.set(seq, { hash, at: body.at, owner: body.owner, volumes: body.volumes, adopted: body.adopt });
         break;
       case 'commit': {
-        end(body.session);
         const session = intOf(body.session);
+        const { volumes, adopted } = state.sessions.get(session) ?? {};
+        end(body.session);
+        for (const other of listOf(adopted)) this.#endAdopted(intOf(other), listOf(volumes));
         for (const backup of listOf(body.backups).map(fieldsOf)) {
           const [id, volume] = [idOf(backup.id), String(backup.volume)];
           insist((backup.parent === null ? undefined : idOf(backup.parent)) === state.heads.get(volume), 'a parent');
@@ -614,6 +616,17 @@ class Reader {
     const volumes = [...this.#state.sessions.values()].flatMap((session) => listOf(session.volumes));
     const bases = volumes.map((volume) => tupleOf(volume, 2)[1]).filter((base) => base !== null);
     return new Set(bases.map(idOf));
+  }
+
+  #endAdopted(number: number, volumes: readonly unknown[]): void {
+    const { fenced } = this.#state;
+    const session = fenced.get(number);
+    if (session === undefined) return;
+    const nameOf = (volume: unknown) => String(tupleOf(volume, 2)[0]);
+    const committed = new Set(volumes.map(nameOf));
+    const left = listOf(session.volumes).filter((volume) => !committed.has(nameOf(volume)));
+    fenced.set(number, { ...session, volumes: left });
+    this.#note('adoption');
   }
 
   #fence(number: number, fencedBy: Tuple): void {

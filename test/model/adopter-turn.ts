@@ -6,6 +6,8 @@ export interface Session {
   readonly number: number;
   readonly who: number;
   readonly is: 'open' | 'fenced' | 'aborted';
+  /** A letter each. A commit takes its own from the sessions that it adopted, and nobody adopts one that has none left. */
+  readonly volumes: string;
   /** The sessions that its `open` names. */
   readonly adopted: readonly number[];
 }
@@ -52,6 +54,8 @@ export interface AdoptingConfiguration {
     readonly crashes?: number | undefined;
     readonly packs?: number | undefined;
     readonly mayAbort?: boolean | undefined;
+    /** @defaultValue x */
+    readonly volumes?: string | undefined;
   }[];
   readonly collections: number;
   readonly isLate?: boolean | undefined;
@@ -63,8 +67,12 @@ export const NOBODY: Adopter = { pc: 'start', session: 0, found: [], own: [], jo
 export const sessionOf = (pack: string): number => Number(pack.slice(0, pack.indexOf('/')));
 export const sorted = (packs: Iterable<string>): string[] => [...new Set(packs)].sort();
 
-export const isCondemned = ({ condemned }: AdoptingLog, pack: string): boolean =>
-  condemned.includes(pack) || condemned.includes(`${sessionOf(pack)}/`);
+export const share = (one: string, other: string): boolean => [...one].some((volume) => other.includes(volume));
+
+/** By its name, or with those of its session that no backup has. */
+export const isCondemned = ({ condemned, backups }: AdoptingLog, pack: string): boolean =>
+  condemned.includes(pack) ||
+  (condemned.includes(`${sessionOf(pack)}/`) && !backups.some((packs) => packs.includes(pack)));
 
 export class AdopterTurn {
   readonly #state: AdoptingState;
@@ -118,14 +126,16 @@ export class AdopterTurn {
   #open(): void {
     const { log } = this.#state;
     const number = log.number + 1;
-    const listed = log.sessions.filter(({ is }) => is !== 'aborted').map((session) => session.number);
+    const volumes = this.#volumes;
+    const ours = log.sessions.filter(({ is, volumes: of }) => is !== 'aborted' && share(of, volumes));
+    const listed = ours.map((session) => session.number);
     const known = this.#keeps('L12.listed') ? [] : this.#self.past;
     const all = [...new Set([...listed, ...known])].sort((a, b) => a - b);
     const adopted = this.#keeps('L12.all') ? all : all.slice(-1);
     const fenced = log.sessions.map((each) =>
-      each.is === 'open' && this.#keeps('L12.fence') ? { ...each, is: 'fenced' as const } : each,
+      each.is === 'open' && ours.includes(each) && this.#keeps('L12.fence') ? { ...each, is: 'fenced' as const } : each,
     );
-    const session: Session = { number, who: this.#index, is: 'open', adopted };
+    const session: Session = { number, who: this.#index, is: 'open', volumes, adopted };
     const sessions = [...fenced, session];
     this.#become(
       `opens session ${number}, adopts ${adopted.join(' ') || 'none'}`,
@@ -187,6 +197,10 @@ export class AdopterTurn {
     }
   }
 
+  get #volumes(): string {
+    return this.#configuration.adopters[this.#index]!.volumes ?? 'x';
+  }
+
   #sessionIs(): string | undefined {
     return this.#state.log.sessions.find(({ number }) => number === this.#self.session)?.is;
   }
@@ -212,7 +226,10 @@ export class AdopterTurn {
     const isChecked = (pack: string) => [session, ...adopted].includes(sessionOf(pack)) && this.#keeps('L12.checked');
     const packs = sorted([...own, ...found].filter((pack) => !isChecked(pack) || !isCondemned(log, pack)));
     if (packs.length === 0) return;
-    const sessions = log.sessions.filter(({ number }) => number !== session && !adopted.includes(number));
+    const left = (of: string) => [...of].filter((volume) => !this.#volumes.includes(volume)).join('');
+    const sessions = log.sessions
+      .filter(({ number }) => number !== session)
+      .map((each) => (adopted.includes(each.number) ? { ...each, volumes: left(each.volumes) } : each));
     const after = { ...log, number: log.number + 1, sessions, backups: [...log.backups, packs] };
     this.#become(`commits ${packs.join(' ')}`, this.#over(), { log: after });
   }

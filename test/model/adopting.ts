@@ -1,6 +1,6 @@
 /**
- * L12 and L13: the next backup of a volume adopts what dead ones have uploaded, by listing their folders. One volume; entries
- * are appended in order. A session is listed while it is open, or ended and neither adopted by a backup nor condemned. A PUT
+ * L12 and L13: the next backup of a volume adopts what dead ones have uploaded, by listing their folders. One volume, or two; entries
+ * are appended in order. A session is listed while it is open, or ended and not condemned. A PUT
  * of a pack may land at any time, also after its name was deleted.
  */
 import {
@@ -113,5 +113,7 @@ function lost({ log, stored }: AdoptingState): string | undefined {
 
 function doubled({ log }: AdoptingState): string | undefined {
   const open = log.sessions.filter(({ is }) => is === 'open');
-  return open.length > 1 ? `sessions ${open.map(({ number }) => number).join(' and ')} are open` : undefined;
+  const volumes = open.map((session) => session.volumes).join('');
+  if (new Set(volumes).size === volumes.length) return undefined;
+  return `sessions ${open.map(({ number }) => number).join(' and ')} are open`;
 }

@@ -16,6 +16,7 @@ python3-zstandard. It is stricter than it must be in one thing: if the newest en
 the repository, where it might show the state before that entry.
 """
 
+import copy
 import hashlib
 import hmac
 import json
@@ -534,6 +535,11 @@ def anchor_numbers(newest):
         step *= 2
     return sorted(numbers, reverse=True)
 
+    def without(self, volumes):
+        left = copy.copy(self)
+        left.volumes = {name: base for name, base in self.volumes.items() if name not in volumes}
+        return left
+
 
 class State:
     def __init__(self, fan_out):
@@ -646,6 +652,9 @@ class State:
                 self.tables.setdefault(each, {})[table[0]] = table
         self._maps_are_there(backups)
         self._end(number)
+        for adopted in session.adopted:
+            if adopted in self.fenced:
+                self.fenced[adopted] = self.fenced[adopted].without(session.volumes)
         for backup in backups:
             self.backups[backup.id] = backup
             self.heads[backup.volume] = backup.id

@@ -107,6 +107,11 @@ export interface BackupResult extends BackupInfo {
   readonly changeReason: ChangeReason | undefined;
   /** Bytes read from the snapshot. */
   readonly readBytes: number;
+  /**
+   * Stored bytes of blocks that were not uploaded, because an earlier backup of the volume had uploaded them when it was
+   * interrupted. They are a part of `uploadedBytes`.
+   */
+  readonly adoptedBytes: number;
   /** Requests to the target; of a group, the requests of the whole group. */
   readonly requests: number;
   /** What the host should know although the backup is good, for example `CHANGE_TRACKING_WRONG`. */

@@ -19,6 +19,7 @@ import { decideAbort, endedSession } from '../log/entries/sessions.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
 import { INTERCEPTED_PACK_BYTES } from '../packs/pack-sizes.ts';
 import { PackWriter } from '../packs/pack-writer.ts';
+import { Adoption } from './adoption.ts';
 import { type DedupIndex, SessionDedup } from './dedup-index.ts';
 import type { JobProgress } from './job-progress.ts';
 import type { OpenedSession, PinnedPart } from './open-session.ts';
@@ -68,6 +69,7 @@ export class BackupSession {
   readonly parts: readonly PinnedPart[];
   readonly packs: Readonly<Record<Lane, PackWriter>>;
   readonly dedup: SessionDedup;
+  readonly adoption: Adoption | undefined;
   /** Called with the key of every pack that the store has. */
   readonly storedListeners: ((key: string) => void)[] = [];
   readonly #context: RepositoryContext;
@@ -78,7 +80,9 @@ export class BackupSession {
   #hasEnded = false;
 
   constructor(context: RepositoryContext, opened: OpenedSession, { storing, index, progress, signal }: SessionTools) {
-    this.dedup = new SessionDedup(index, () => context.log.state);
+    // A session that adopts nothing makes no request for it.
+    if (opened.adopted.length > 0) this.adoption = new Adoption(context, opened.adopted, signal);
+    this.dedup = new SessionDedup(index, () => context.log.state, this.adoption);
     this.#context = context;
     this.seq = opened.seq;
     this.#hash = opened.hash;
@@ -156,11 +160,13 @@ export class BackupSession {
   /** Sends everything, and resolves with what the commit says of it when the store has all of it. */
   async upload(): Promise<UploadedPacks> {
     await Promise.all([this.packs.intercepted.flush(), this.packs.swept.flush()]);
-    const own = this.#ownPacks();
+    const adopted = this.adoption?.used ?? [];
+    const own = [...this.#ownPacks(), ...adopted];
     const listed = await commitPacks(this.#context, this.packs.swept, own);
     // All other packs that the maps name are held by the pinned bases (P3).
     const references = [...own, ...this.dedup.referred];
-    return { references, listed, bytes: this.#ownPacks().reduce((sum, { size }) => sum + size, 0) };
+    const bytes = [...this.#ownPacks(), ...adopted].reduce((sum, { size }) => sum + size, 0);
+    return { references, listed, bytes };
   }
 
   /**

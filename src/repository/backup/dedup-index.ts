@@ -1,6 +1,7 @@
 import { type LogState, mayDedup } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { Location, PackName } from '../format/record.ts';
+import type { Adoption } from './adoption.ts';
 
 /** How many contents of one session are remembered. */
 const MAX_OWN = 2 ** 17;
@@ -36,16 +37,25 @@ export class DedupIndex {
   }
 }
 
-/** Where the contents are that a session need not store: its own, and those of the {@link DedupIndex}. */
+/** Where a content is. */
+export interface FoundContent {
+  readonly location: Location;
+  /** Its stored length where it is used out of an adopted session for the first time, else 0. */
+  readonly adoptedBytes: number;
+}
+
+/** Where the contents are that a session need not store: its own, adopted ones, and those of the {@link DedupIndex}. */
 export class SessionDedup {
   readonly #index: DedupIndex;
   readonly #state: () => LogState;
+  readonly #adoption: Adoption | undefined;
   readonly #own = new Map<string, Location>();
   readonly #referred = new Map<string, PackName>();
 
-  constructor(index: DedupIndex, state: () => LogState) {
+  constructor(index: DedupIndex, state: () => LogState, adoption: Adoption | undefined) {
     this.#index = index;
     this.#state = state;
+    this.#adoption = adoption;
   }
 
   /** Packs of other sessions that this one refers to: if one is condemned before the commit, the commit is refused (P4). */
@@ -53,21 +63,32 @@ export class SessionDedup {
     return this.#referred.values();
   }
 
-  /** Whether a pack is one of `referred`, and so committed and safe already. */
-  isReferred(pack: PackName): boolean {
-    return this.#referred.has(packKey(pack));
+  /** Whether the store has had a pack since before this session, so that what is in it is safe already. */
+  isStored(pack: PackName): boolean {
+    return this.#referred.has(packKey(pack)) || (this.#adoption?.uses(pack) ?? false);
   }
 
-  find(id: Uint8Array): Location | undefined {
+  /** Has to be awaited before swept blocks are looked for; intercepted ones make do with what is known. */
+  async prepare(blocks: readonly number[]): Promise<void> {
+    await this.#adoption?.prepare(blocks);
+  }
+
+  find(id: Uint8Array, rawLength: number): FoundContent | undefined {
     const key = keyOf(id);
     const own = this.#own.get(key);
-    if (own !== undefined) return own;
+    if (own !== undefined) return { location: own, adoptedBytes: 0 };
+    const adopted = this.#adoption?.find(id, rawLength);
+    if (adopted !== undefined) {
+      this.add(id, adopted);
+      return { location: adopted, adoptedBytes: adopted.storedLength };
+    }
     const found = this.#index.find(key, this.#state());
-    if (found !== undefined) this.#referred.set(packKey(found.pack), found.pack);
-    return found;
+    if (found === undefined) return undefined;
+    this.#referred.set(packKey(found.pack), found.pack);
+    return { location: found, adoptedBytes: 0 };
   }
 
-  /** Notes that the session has put a content into one of its own packs. */
+  /** Notes that a content is in one of the session's own packs, or in an adopted one. */
   add(id: Uint8Array, location: Location): void {
     if (this.#own.size < MAX_OWN) this.#own.set(keyOf(id), location);
   }

@@ -31,6 +31,8 @@ export interface OpenedSession {
   /** The hash of the entry. */
   readonly hash: Uint8Array;
   readonly parts: readonly PinnedPart[];
+  /** The sessions that the entry adopts: those of its volumes that ended without a commit. */
+  readonly adopted: readonly number[];
 }
 
 /**
@@ -88,7 +90,7 @@ export async function openSession(
       parent: state.heads.get(part.volume),
     };
   });
-  return { seq: entry.seq, hash: state.hash, parts: pinned };
+  return { seq: entry.seq, hash: state.hash, parts: pinned, adopted: entry.adopt };
 }
 
 /** The base that a session would pin. */

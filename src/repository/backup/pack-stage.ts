@@ -40,10 +40,10 @@ const MAX_GAP_BLOCKS = 64;
  */
 export class PackStage {
   /**
-   * `newBytes`: sealed bytes of blocks whose content was new. `changedBlocks`: blocks that differ from the base; without a
-   * base, all that are not zeroes.
+   * `newBytes`: sealed bytes of blocks whose content was new. `adoptedBytes`: those of them that an interrupted backup had
+   * uploaded. `changedBlocks`: blocks that differ from the base; without a base, all that are not zeroes.
    */
-  readonly tally = { newBytes: 0, changedBlocks: 0 };
+  readonly tally = { newBytes: 0, adoptedBytes: 0, changedBlocks: 0 };
   readonly #parts: PackStageParts;
   readonly #reader: BatchReader;
   /** By the key of a pack: the blocks that are safe once the store has the pack. */
@@ -66,7 +66,7 @@ export class PackStage {
    * @param lane - if given, only blocks of this lane: pre-images must be stored even while uploads hold up the sweep
    */
   async run(onIdle: () => void, lane?: 'intercepted'): Promise<void> {
-    const { feed, pool, snapshot, signal } = this.#parts;
+    const { feed, pool, snapshot, dedup, signal } = this.#parts;
     const claim = ({ runs }: Batch) => {
       for (const run of runs) snapshot.mark(run, 'storing');
     };
@@ -74,6 +74,8 @@ export class PackStage {
       const batch = await feed.take(claim, onIdle, lane);
       if (batch === undefined) return;
       signal.throwIfAborted();
+      // Blocks that were intercepted hold room for pre-images, so they don't wait.
+      if (batch.lane === 'swept') await dedup.prepare(batch.runs.flatMap(blocksOf));
       using slot = await pool.acquire({ signal, leavesOne: batch.lane === 'swept' });
       await this.#store(batch, slot);
     }
@@ -137,9 +139,14 @@ export class PackStage {
         this.#changed(block, undefined);
         snapshot.mark(block, 'zero');
       } else {
-        const known = this.#parts.dedup.find(id);
-        if (known === undefined) fresh.push(at);
-        else this.#stored(block, { id, location: known });
+        const known = this.#parts.dedup.find(id, this.#lengthOf(block));
+        if (known === undefined) {
+          fresh.push(at);
+          continue;
+        }
+        this.tally.newBytes += known.adoptedBytes;
+        this.tally.adoptedBytes += known.adoptedBytes;
+        this.#stored(block, { id, location: known.location });
       }
     }
     this.moved();
@@ -183,7 +190,7 @@ export class PackStage {
   #stored(block: number, entry: BlockEntry): void {
     this.#changed(block, entry);
     const key = packKey(entry.location.pack);
-    if (this.#storedPacks.has(key) || this.#parts.dedup.isReferred(entry.location.pack)) {
+    if (this.#storedPacks.has(key) || this.#parts.dedup.isStored(entry.location.pack)) {
       this.#parts.snapshot.mark(block, 'stored');
       return;
     }

@@ -113,11 +113,6 @@ function tokenOf(owner: string): string {
   return parseOwner(owner)?.incarnation.split('.')[1] ?? '';
 }
 
-/** The first part of an `owner`: its host, or the name that its program has chosen. */
-export function hostOf(owner: string): string {
-  return owner.split('/')[0] as string;
-}
-
 /** `undefined` for an owner that another program has written in another form. */
 export function parseOwner(owner: string): SessionOwner | undefined {
   const [name = '', pid = '', incarnation = '', start = '', host] = owner.split('/');

@@ -149,12 +149,14 @@ export class VolumeBackup {
   }
 
   result(stored: StoredBackup, { requests }: RequestMeter): BackupResult {
-    const { changeSource, changeReason, warnings } = this.plan;
+    const { changeSource, changeReason } = this.plan;
+    const warnings = [...this.plan.warnings, ...(this.#parts.session.adoption?.warnings ?? [])];
     return {
       ...backupInfo(stored),
       changeSource,
       changeReason,
       readBytes: this.stage.readBytes,
+      adoptedBytes: this.stage.tally.adoptedBytes,
       requests,
       warnings,
     };

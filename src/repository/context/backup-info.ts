@@ -27,7 +27,8 @@ export interface BackupInfo {
   /** Why and since when it is held; `undefined` for a backup that may be forgotten. */
   readonly hold: { readonly reason: string | undefined; readonly heldAt: Date } | undefined;
   /**
-   * Bytes of the packs that it stored: new contents and its map. For a backup of a group, the bytes of its own blocks.
+   * Bytes of the packs that were stored for it, by itself or by an interrupted backup that it took over from: new contents
+   * and its map. For a backup of a group, the bytes of its own blocks.
    */
   readonly uploadedBytes: number;
   /** Bytes of the blocks that differ from the base; of a full backup, of all blocks that are not zeroes. */

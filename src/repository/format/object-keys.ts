@@ -40,9 +40,14 @@ export function isSlotName(name: string): boolean {
   return /^[0-9a-f]{16}$/.test(name);
 }
 
+/** What the keys of a session's packs begin with. */
+export function sessionPrefix(session: number): string {
+  return `${PACKS_PREFIX}${session.toString(16).padStart(13, '0')}/`;
+}
+
 /** A pack's key. Maps and sets of packs use it as well. */
 export function packKey({ session, random }: PackName): string {
-  return `${PACKS_PREFIX}${session.toString(16).padStart(13, '0')}/${random}`;
+  return `${sessionPrefix(session)}${random}`;
 }
 
 /** The pack of a key, `undefined` where it is not the key of a pack. */

@@ -7,7 +7,7 @@ import { footerLength, HEAD_BYTES, openingFooter, type PackFooter, TRAILER_BYTES
 import type { PackName } from '../format/record.ts';
 
 /** How many bytes of a pack's end are read at first; most footers fit. */
-const TAIL_GUESS_BYTES = 64 * 1024;
+export const TAIL_GUESS_BYTES = 64 * 1024;
 
 /** Reads a range of a pack. @throws `PACK_MISSING` if the pack is not there or is shorter, and what the target throws */
 export async function readPackBytes(

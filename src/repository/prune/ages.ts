@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import { hostOf, livenessOf } from '../backup/session-owner.ts';
+import { livenessOf } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { LogState, Session } from '../format/log-state.ts';
 import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
@@ -142,7 +142,7 @@ function condemningCollections(state: LogState): { readonly seq: number; readonl
 export interface TimeDecisions {
   /** Open sessions to fence. */
   readonly fence: readonly number[];
-  /** Fenced sessions that are kept for now: their hosts may come back and adopt them (P6). */
+  /** Fenced sessions that are kept for now: the next backup of their volumes adopts them (L12). */
   readonly keepFenced: ReadonlySet<number>;
   /** Sessions and collections that have to be dated anew. */
   readonly redate: readonly number[];
@@ -183,7 +183,8 @@ export async function decideByAge(
     if (await isSilent(deciding, session, lifeOf(session.seq), waits)) fence.add(session.seq);
   };
   const lookAtFenced = async (session: Session) => {
-    if (keepFencedMs === 0 || !mayComeBack(session)) return;
+    // Nobody adopts what a repacker has left behind, or what a commit has made use of.
+    if (keepFencedMs === 0 || session.volumes.size === 0) return;
     if (waits(session.seq, await ages.ofFence(session), keepFencedMs)) keepFenced.add(session.seq);
   };
   const lookAtCollection = async (collection: { readonly seq: number; readonly at: number }) => {
@@ -221,9 +222,4 @@ async function isSilent(
   const isActive = ages.isStores && life?.newestAt !== undefined && ages.now - life.newestAt < fenceAfterMs;
   if (isActive) return false; // Its other times do not matter then, and need no request.
   return !waits(session.seq, await ages.ofSession(session, life), fenceAfterMs);
-}
-
-/** Whether a host may still adopt the session: not if it is a repacker's, or if the next session of its own host ended it. */
-function mayComeBack({ owner, volumes, fencedBy }: Session): boolean {
-  return volumes.size > 0 && (fencedBy?.owner === undefined || hostOf(fencedBy.owner) !== hostOf(owner));
 }

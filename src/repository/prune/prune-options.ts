@@ -40,9 +40,8 @@ export interface PruneOptions extends ProgressOptions<Progress> {
    */
   fenceAfterMs?: number | undefined;
   /**
-   * How long a prune keeps the packs of a session that was fenced, in milliseconds. The format allows a later session to adopt
-   * them; no version of this library does so yet, so a smaller value loses nothing. Packs of a session that its own host has
-   * replaced are not kept. @defaultValue 1 day
+   * How long a prune keeps the packs of a session that was fenced, in milliseconds: until then the next backup of its volume
+   * uses what it has uploaded. @defaultValue 1 day
    */
   keepFencedMs?: number | undefined;
   /**

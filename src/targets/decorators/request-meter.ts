@@ -36,10 +36,27 @@ export class RequestMeter {
   /** Bytes of bodies that the store has received so far, including those of puts that failed later or are under way. */
   sentBytes = 0;
   readonly #budget: RequestBudget;
+  /** The meter of the operation that this one's is a part of. */
+  readonly #whole: RequestMeter | undefined;
 
   /** @throws TypeError */
-  constructor(budget: RequestBudget = {}) {
+  constructor(budget: RequestBudget = {}, whole?: RequestMeter) {
     this.#budget = checkBudget(budget);
+    this.#whole = whole;
+  }
+
+  /**
+   * A meter for work that only reads, and that the operation could do without: it may spend a share of what the budget leaves.
+   * What it counts is counted here, too.
+   */
+  partForReading(share: number): RequestMeter {
+    const { gets, downloadBytes } = this.#budget;
+    const part = (most: number | undefined, used: number) =>
+      most === undefined ? undefined : Math.max(0, Math.floor((most - used) * share));
+    return new RequestMeter(
+      { gets: part(gets, this.gets), downloadBytes: part(downloadBytes, this.downloadBytes) },
+      this,
+    );
   }
 
   get requests(): number {
@@ -58,7 +75,14 @@ export class RequestMeter {
   get(bytes: number): void {
     this.#check('gets', this.gets + 1);
     this.#check('downloadBytes', this.downloadBytes + bytes);
+    this.#whole?.get(bytes);
     this.gets++;
+  }
+
+  /** Counts bytes that have arrived. */
+  received(bytes: number): void {
+    this.#whole?.received(bytes);
+    this.downloadBytes += bytes;
   }
 
   #check(what: keyof RequestBudget, total: number): void {
@@ -112,7 +136,7 @@ export class MeteredTarget extends ForwardingTarget {
     else if (operation !== 'delete' && operation !== 'deleteMany') meter?.get(bytes ?? 0);
     else if (meter !== undefined) meter.deletes++;
     const answer = await abortable(invoke(), signal);
-    if (operation === 'get' && meter !== undefined) meter.downloadBytes += (answer as Uint8Array).length;
+    if (operation === 'get') meter?.received((answer as Uint8Array).length);
     return answer;
   }
 

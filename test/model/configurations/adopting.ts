@@ -33,6 +33,25 @@ export const ADOPTING: readonly Named[] = [
     adopters: [{ mayAbort: true }, {}],
     collections: 1,
   }),
+  adopting('adopted-group', 'A group dies, and backups of its volumes adopt it one after the other, or at once.', [], {
+    adopters: [{ volumes: 'xy' }, { volumes: 'x' }, { volumes: 'y' }],
+    collections: 2,
+  }),
+  adopting(
+    'adopted-group-crashes',
+    'The same, where those that adopt it crash too, and packs land late.',
+    [],
+    {
+      adopters: [
+        { volumes: 'xy', crashes: 1 },
+        { volumes: 'x', crashes: 1 },
+        { volumes: 'y', crashes: 1 },
+      ],
+      collections: 2,
+      isLate: true,
+    },
+    false,
+  ),
   adopting(
     'adopting-more',
     'Two adopters, one of which crashes and aborts; packs land late, and collections.',

@@ -52,7 +52,7 @@ describe.each([{ hasFaults: false }, { hasFaults: true }])('in memory, with faul
   test(
     'every retained backup reads back, during and after',
     async () => {
-      const totals = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0 };
+      const totals = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0, adopted: 0 };
       await withSeeds(async (seed) => {
         const random = seededRandom(seed);
         const isEncrypted = seed % 2 === 0;

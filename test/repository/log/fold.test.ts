@@ -233,10 +233,10 @@ test('a table is forgotten with the pack that it lies in, and what it listed is 
 
 test('a session of which a known pack was condemned can no longer be adopted', () => {
   const second = backup(pack(3, 'a'), { parent: first.id, base: first.id });
-  // Session 4 adopts 3 and commits its pack; then nobody needs that.
+  // Session 4 adopts 3, a group's, and commits its pack; then nobody needs that.
   const state = from(
     once,
-    open({ disk: first.id }),
+    open({ disk: first.id, other: undefined }),
     open({ disk: first.id }, { fence: [3], adopt: [3] }),
     commit(4, [{ ...second }], [pack(3, 'a')]),
   );

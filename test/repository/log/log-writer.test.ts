@@ -611,9 +611,9 @@ describe('faults at every request of a reference history:', () => {
         expect(idsOf(state)).toEqual(expect.arrayContaining(told));
         for (const id of failed) expect(idsOf(state)).not.toContain(id);
         const next = await host(target);
-        const resume = [...next.state.sessions.keys()];
-        await runJob(next, { volume: 'disk', resume });
-        await runJob(next, { volume: 'other' });
+        const takeOver = [...next.state.sessions.keys()];
+        await runJob(next, { volume: 'disk', takeOver });
+        await runJob(next, { volume: 'other', takeOver });
       }
     }
   });
@@ -654,9 +654,9 @@ describe('faults at every request of a reference history:', () => {
         const survivor = await host(target);
         expect(idsOf(survivor.state)).toEqual(expect.arrayContaining(told));
         const orphaned: readonly number[] = [...survivor.state.sessions.keys()];
-        const adopted = await runJob(survivor, { volume: 'disk', resume: orphaned });
+        const adopted = await runJob(survivor, { volume: 'disk', takeOver: orphaned });
         expect(idsOf(survivor.state)).toContain(adopted.id);
-        await runJob(survivor, { volume: 'other' });
+        await runJob(survivor, { volume: 'other', takeOver: orphaned });
         const verified: LogState = await verifyLog(sourceOf(target));
         expect({ ...verified }).toEqual({ ...survivor.state });
         expect(verified.sessions.size).toBe(0);

@@ -39,11 +39,24 @@ describe('a session', () => {
     }
   });
 
-  test('that was adopted stays fenced, also when its adopter has committed, and may be adopted again', () => {
+  test('that was adopted stays fenced, also when its adopter has ended; a commit leaves it without its volume', () => {
     const adopting = stateAfter(open(), open({ disk: undefined }, { fence: [1], adopt: [1] }));
     expect(numbers(adopting.fenced)).toEqual([1]);
     const committed = from(adopting, commit(2, [first], [pack(1, 'a')]));
     expect([numbers(committed.sessions), numbers(committed.fenced)]).toEqual([[], [1]]);
+    expect(committed.fenced.get(1)?.volumes.size).toBe(0);
+    expect(from(committed, open({ other: undefined }, { adopt: [1] })).sessions.get(4)?.adopted).toEqual([1]);
+    const aborted = from(adopting, { type: 'abort', session: 2 });
+    expect([...(aborted.fenced.get(1)?.volumes.keys() ?? [])]).toEqual(['disk']);
+  });
+
+  test('of a group that was adopted stays fenced for the volumes that its adopter has not committed', () => {
+    const adopting = stateAfter(
+      open({ disk: undefined, other: undefined }),
+      open({ disk: undefined }, { fence: [1], adopt: [1] }),
+    );
+    const committed = from(adopting, commit(2, [first], [pack(1, 'a')]));
+    expect([...(committed.fenced.get(1)?.volumes.keys() ?? [])]).toEqual(['other']);
     expect(from(committed, open({ other: undefined }, { adopt: [1] })).sessions.get(4)?.adopted).toEqual([1]);
   });
 

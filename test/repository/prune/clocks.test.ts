@@ -3,7 +3,7 @@ import { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
-import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
+import { decideAbort, decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import type { PruneOptions } from '../../../src/repository/prune/prune-options.ts';
 import { forgetBackups } from '../../../src/repository/retention/forget.ts';
@@ -117,21 +117,24 @@ describe.each([{ isClockless: false }, { isClockless: true }])('clockless: $isCl
     expect((await packsOf(target)).size).toBe(0);
   });
 
-  test('what another host took over is kept for a while, what its own host ended is not', async () => {
+  test('what was fenced is kept for a while, whoever ended it, unless a commit has made use of it', async () => {
     const { store, host, target } = world({ isClockless });
     const first = await host('first');
-    const mine = await openSession(first, 'mine');
-    const taken = await openSession(first, 'taken');
-    const [minePack, takenPack] = [await storePack(first, mine), await storePack(first, taken)];
-    await openSession(await host('first'), 'mine', [mine]);
-    await openSession(await host('second', -YEAR_MS), 'taken', [taken]);
+    const [ended, used] = [await openSession(first, 'ended'), await openSession(first)];
+    const [endedPack, usedPack] = [await storePack(first, ended), await storePack(first, used)];
+    const taker = await openSession(await host('first'), 'ended', [ended]);
+    await first.log.append((state) => decideAbort(state, taker));
     const options = { ...NO_REPACK, graceMs: 0 };
+    await prune(await host('pruner'), { ...options, fenceAfterMs: 0 });
+    await first.log.catchUp();
+    expect([...first.log.state.fenced.keys()]).toEqual([ended, used]);
+    await new Backups().store(await host('second', -YEAR_MS), Array.from({ length: 20 }, freshBlock));
     await prune(await host('pruner'), options);
-    expect([...(await packsOf(target)).keys()]).toEqual([takenPack]);
+    expect(await target.stat(usedPack)).toBeUndefined();
+    expect(await target.stat(endedPack)).toBeDefined();
     store.at += DAY_MS;
     await prune(await host('pruner'), options);
-    expect(await target.stat(minePack)).toBeUndefined();
-    expect(await target.stat(takenPack)).toBeUndefined();
+    expect(await target.stat(endedPack)).toBeUndefined();
   });
 });
 

@@ -37,7 +37,7 @@ export interface CollectPlan {
   readonly fence?: readonly number[] | undefined;
   /** Sessions and collections whose times are of no use, and whose ages are to count from this entry on. */
   readonly redate?: readonly number[] | undefined;
-  /** Fenced sessions that are not condemned yet, because their hosts may come back and adopt them. */
+  /** Fenced sessions that are not condemned yet, because the next backup of their volumes may adopt them. */
   readonly keepFenced?: ReadonlySet<number> | undefined;
   /**
    * The newest session that may have stored packs needed by a map that can't be read in full. All known packs of this session

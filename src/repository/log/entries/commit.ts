@@ -15,7 +15,8 @@ import { endedSession, openSession } from './sessions.ts';
  *
  * It is refused unless the session is open (P1, P6), each backup's parent is the head of its volume (P2), and every pack that
  * the maps refer to is known, is the session's own or an adopted one and not condemned, or was moved to packs that are known
- * (P4, P9). It adds the backups, makes them the heads of their volumes, and makes the packs known.
+ * (P4, P9). It adds the backups, makes them the heads of their volumes, and makes the packs known. What the session has adopted
+ * need not be adopted again: the volumes of the commit are taken from it.
  */
 
 /** What a session commits. The store has acknowledged the PUT of each of its packs, with size and checksum (P4). */
@@ -80,6 +81,7 @@ export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFac
 function unusablePack(state: LogState, session: Session, plan: CommitPlan): PackName | undefined {
   const own = ownSessions(session);
   const packs = new Set(plan.packs.map(packKey));
+  // @mutation listed-packs-are-looked-at
   for (const pack of plan.packs) if (condemnationOf(state, pack) !== undefined) return pack;
   for (const pack of plan.references) {
     const key = packKey(pack);
@@ -104,7 +106,7 @@ function isMoved(state: LogState, key: string, { relocated }: CommitPlan): boole
 }
 
 export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): Steps<void> {
-  yield* draft.own(['backups', 'heads', 'known', 'sessions', 'pinned']);
+  yield* draft.own(['backups', 'heads', 'known', 'sessions', 'pinned', 'fenced']);
   const session = openSession(draft, entry.session);
   const { backups } = entry;
   const { size } = new Set(backups.map((backup) => backup.volume));
@@ -121,6 +123,7 @@ export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonl
   }
   for (const backup of backups) draft.state.heads.set(backup.volume, backup.id);
   draft.endSession(entry.session);
+  for (const adopted of session.adopted) draft.endAdopted(adopted, session.volumes);
 }
 
 /** Makes packs known: only own and adopted ones (P1), and none that is condemned (P4). */

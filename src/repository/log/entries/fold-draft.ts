@@ -85,6 +85,16 @@ export class FoldDraft {
     }
   }
 
+  /** Takes volumes from a fenced session: the next backup of them need not adopt it any more. */
+  endAdopted(seq: number, volumes: ReadonlyMap<string, unknown>): void {
+    const { fenced } = this.state;
+    const session = fenced.get(seq);
+    if (session === undefined) return;
+    // @mutation adopted-end-with-the-commit
+    const left = [...session.volumes].filter(([name]) => !volumes.has(name));
+    fenced.set(seq, { ...session, volumes: new Map(left) });
+  }
+
   addBackup(backup: StoredBackup): void {
     this.state.backups.set(backup.id, backup);
     this.#mapStarts?.add(backup);

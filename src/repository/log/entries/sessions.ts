@@ -11,9 +11,9 @@ import type { FoldDraft } from './fold-draft.ts';
  * `open` and `abort`: a session begins, and ends without a commit.
  *
  * `open` makes the session of its own number (P1). It is refused while another session is open for one of its volumes, unless
- * that session is taken over (P2), and if a base is not live (P3). The same entry fences the sessions that it takes over or
- * resumes, and adopts what may be adopted (P6). From then on its bases are pinned. `abort` ends a session, and its pins with
- * it; a session that has ended already is left alone.
+ * that session is taken over (P2), and if a base is not live (P3). The same entry fences the sessions that it takes over, and
+ * adopts them with all that the log lists as fenced for its volumes (P6, L12). From then on its bases are pinned. `abort` ends
+ * a session, and its pins with it; a session that has ended already is left alone.
  */
 
 export interface OpenPlan {
@@ -21,42 +21,52 @@ export interface OpenPlan {
   readonly owner: string;
   /** By volume: the base to pin, if there is one. A repacker's session has no volumes. */
   readonly volumes: ReadonlyMap<string, string | undefined>;
-  /** Earlier sessions of the same job. They are fenced if they are still open, and adopted if that is still possible. */
-  readonly resume?: readonly number[] | undefined;
-  /** Other hosts' sessions that may be fenced if they hold one of the volumes. Silence is only a reason to try (P1). */
+  /** Sessions that may be fenced if they hold one of the volumes. Silence is only a reason to try (P1). */
   readonly takeOver?: readonly number[] | undefined;
   /** Describes the holder of a session for the message of `VOLUME_BUSY`. */
   readonly holderText?: ((session: Session) => string) | undefined;
 }
 
 /**
- * Its `adopt` names the sessions that can be adopted: those that the log lists as open, or as fenced and not condemned (P6,
- * decision 020), together with what they had adopted themselves.
+ * Its `adopt` names the sessions that can be adopted: those that it fences, and those of its volumes that the log lists as fenced
+ * and not condemned (P6, L12), together with what they had adopted themselves.
  *
  * Refuses with `VOLUME_BUSY`, and with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND` for a base.
  */
 export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<'open'>> {
-  const { owner, volumes, resume = [], takeOver = [] } = plan;
+  const { owner, volumes, takeOver = [] } = plan;
   for (const base of volumes.values()) {
     // @mutation base-is-live
     if (base !== undefined && !state.backups.has(base)) return missingBackup(state, base); // P3
   }
-  const fence = new Set(resume.filter((session) => state.sessions.has(session)));
-  const adopt = new Set(resume);
+  const fence = new Set<number>();
   for (const session of state.sessions.values()) {
     const volume = [...session.volumes.keys()].find((name) => volumes.has(name));
-    if (volume === undefined || fence.has(session.seq)) continue;
+    if (volume === undefined) continue;
     // @mutation one-open-session
     if (!takeOver.includes(session.seq)) return busy(volume, session, plan.holderText); // P2
     fence.add(session.seq);
+  }
+  return { type: 'open', owner, volumes, fence: [...fence], adopt: adoptable(state, volumes, fence) };
+}
+
+/** The sessions that an `open` of these volumes adopts, if it fences some (L12). */
+export function adoptable(
+  state: LogState,
+  volumes: ReadonlyMap<string, unknown>,
+  fence: ReadonlySet<number>,
+): number[] {
+  const adopt = new Set(fence);
+  for (const session of state.fenced.values()) {
+    // @mutation all-of-a-volume-are-adopted
+    if ([...session.volumes.keys()].some((name) => volumes.has(name))) adopt.add(session.seq);
   }
   for (const session of adopt) {
     const { adopted = [] } = state.sessions.get(session) ?? state.fenced.get(session) ?? {};
     for (const earlier of adopted) adopt.add(earlier);
   }
   // @mutation adopted-is-listed
-  const adoptable = [...adopt].filter((session) => fence.has(session) || state.fenced.has(session));
-  return { type: 'open', owner, volumes, fence: [...fence], adopt: adoptable };
+  return [...adopt].filter((session) => fence.has(session) || state.fenced.has(session));
 }
 
 export function decideAbort(state: LogState, session: number): Decision<LogFactOf<'abort'>> {

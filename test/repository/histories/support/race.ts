@@ -29,6 +29,7 @@ export interface RaceTally {
   repacked: number;
   deleted: number;
   failures: number;
+  adopted: number;
 }
 
 /** What a reader of a backup that is being forgotten may be told. */
@@ -37,7 +38,7 @@ const FORGOTTEN = ['BACKUP_FORGOTTEN', 'BACKUP_NOT_FOUND'];
 /** Writers, each with a volume of its own, which forget what they have, while others prune and read. */
 export class Race {
   readonly ledger = new Ledger();
-  readonly tally: RaceTally = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0 };
+  readonly tally: RaceTally = { backups: 0, read: 0, repacked: 0, deleted: 0, failures: 0, adopted: 0 };
   readonly #options: RaceOptions;
   /** Somebody is about to forget these. */
   readonly #doomed = new Set<string>();
@@ -92,8 +93,10 @@ export class Race {
     const outcome = await attempt(() => job.done);
     const backup = { id: job.id, volume: guest.name, content };
     // What it knew of a backup that this host has forgotten may be pruned meanwhile: decision 035.
-    if (!this.#failed(outcome, ['PACK_CONDEMNED'])) this.ledger.commit(backup);
-    else if (BackupError.is(outcome.error, 'COMMIT_UNKNOWN')) this.ledger.doubt(backup);
+    if (!this.#failed(outcome, ['PACK_CONDEMNED'])) {
+      this.ledger.commit(backup);
+      if (outcome.value.adoptedBytes > 0) this.tally.adopted++;
+    } else if (BackupError.is(outcome.error, 'COMMIT_UNKNOWN')) this.ledger.doubt(backup);
     this.tally.backups++;
   }
 

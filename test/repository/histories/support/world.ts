@@ -148,12 +148,17 @@ export class World {
   /** A backup is over. */
   ended(
     running: Running,
-    outcome: Outcome<{ readonly changeSource: string; readonly warnings: readonly BackupError[] }>,
+    outcome: Outcome<{
+      readonly changeSource: string;
+      readonly adoptedBytes: number;
+      readonly warnings: readonly BackupError[];
+    }>,
   ) {
     this.running.delete(running);
     if ('value' in outcome) {
       this.ledger.commit(running);
       this.count(outcome.value.changeSource);
+      if (outcome.value.adoptedBytes > 0) this.count('adopted');
       if (outcome.value.warnings.length > 0) throw outcome.value.warnings[0];
     } else if (codeOf(outcome.error) === 'COMMIT_UNKNOWN') this.ledger.doubt(running);
   }

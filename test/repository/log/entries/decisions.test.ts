@@ -90,17 +90,43 @@ describe('opening (P1, P2, P3)', () => {
   test('a takeover fences in the same entry, and only whom it means', () => {
     const opened = from(once, open({ disk: first.id }));
     const taken = decideOpen(opened, { ...disk(first.id), takeOver: [3] });
-    expect(taken).toMatchObject({ fence: [3], adopt: [] });
+    expect(taken).toMatchObject({ fence: [3], adopt: [3] });
     expect(decideOpen(opened, { ...disk(first.id), takeOver: [2] })).toEqual(withCode('VOLUME_BUSY'));
     // A session in the way that is not in the way any more is left alone.
     expect(decideOpen(once, { ...disk(first.id), takeOver: [3] })).toMatchObject({ fence: [] });
   });
 
-  test('resuming fences and adopts in one entry, with what the old session had adopted', () => {
+  test('a takeover fences and adopts in one entry, with what the old session had adopted', () => {
     const twice = from(once, open({ disk: first.id }), open({ disk: first.id }, { fence: [3], adopt: [3] }));
-    expect(decideOpen(twice, { ...disk(first.id), resume: [4] })).toMatchObject({ fence: [4], adopt: [4, 3] });
-    const resumed = then(twice, decideOpen(twice, { ...disk(first.id), resume: [4] }));
+    expect(decideOpen(twice, { ...disk(first.id), takeOver: [4] })).toMatchObject({ fence: [4], adopt: [4, 3] });
+    const resumed = then(twice, decideOpen(twice, { ...disk(first.id), takeOver: [4] }));
     expect([...resumed.fenced.keys()].toSorted()).toEqual([3, 4]);
+  });
+
+  test('every fenced session of a volume is adopted, and none of another volume', () => {
+    const dead = from(
+      once,
+      open({ disk: first.id }),
+      collect({ fence: [3] }),
+      open({ other: undefined }),
+      open({ disk: first.id }),
+      collect({ fence: [5, 6] }),
+    );
+    expect(decideOpen(dead, disk(first.id))).toMatchObject({ fence: [], adopt: [3, 6] });
+    const both = new Map([...disk(first.id).volumes, ['other', undefined] as const]);
+    expect(decideOpen(dead, { ...disk(), volumes: both })).toMatchObject({ adopt: [3, 5, 6] });
+    expect(decideOpen(dead, { ...disk(), volumes: new Map() })).toMatchObject({ adopt: [] });
+  });
+
+  test('what a session had adopted is not adopted any more if it was condemned', () => {
+    const fenced = from(
+      once,
+      open({ disk: first.id }),
+      open({ disk: first.id }, { fence: [3], adopt: [3] }),
+      collect({ fence: [4] }),
+      collect({ sessions: [3] }),
+    );
+    expect(decideOpen(fenced, disk(first.id))).toMatchObject({ fence: [], adopt: [4] });
   });
 
   test('a base is live; a forgotten one says so', () => {
@@ -150,14 +176,16 @@ describe('the traces of docs/PROTOCOL.md:', () => {
     const condemned = then(fenced, collecting(fenced, marked(fenced, live, uploaded)));
     expect(deletable(condemned, uploaded).map((each) => each.pack)).toEqual([pack(3, 'a')]);
     // Its writer comes back before: adopts, and the pack is left alone. After: it can't adopt.
-    const back = then(fenced, decideOpen(fenced, { ...disk(first.id), resume: [3] }));
+    const back = then(fenced, decideOpen(fenced, disk(first.id)));
     expect(collecting(back, marked(back, live, uploaded))).toBeUndefined();
-    const late = decideOpen(condemned, { ...disk(first.id), resume: [3] });
+    const late = decideOpen(condemned, disk(first.id));
     expect(late).toMatchObject({ adopt: [] });
     const adopted = pack(3, 'a');
     const resumed = then(condemned, late);
     const stale = { ...plan(resumed.seq), references: [adopted] };
     expect(decideCommit(resumed, stale)).toEqual(condemnedPack(adopted));
+    const mine = pack(resumed.seq, 'a');
+    expect(decideCommit(resumed, { ...plan(resumed.seq), packs: [mine, adopted] })).toEqual(condemnedPack(adopted));
   });
 
   test('P2: two children of one parent', () => {
@@ -257,7 +285,7 @@ describe('the traces of docs/PROTOCOL.md:', () => {
       expect(decideCommit(state, plan(3))).toEqual(withCode('SESSION_FENCED'));
       state = from(state, { type: 'keys', added: [], removed: [] });
     }
-    expect(decideOpen(state, { ...disk(first.id), resume: [3] })).toMatchObject({ fence: [], adopt: [3] });
+    expect(decideOpen(state, disk(first.id))).toMatchObject({ fence: [], adopt: [3] });
   });
 
   test('P12: a group commits whole', () => {
@@ -275,7 +303,7 @@ describe('adoption (decision 020)', () => {
   const died = from(once, open({ disk: first.id }));
 
   test('adopted packs are committed under their own names', () => {
-    const back = then(died, decideOpen(died, { ...disk(first.id), resume: [3] }));
+    const back = then(died, decideOpen(died, { ...disk(first.id), takeOver: [3] }));
     const old = pack(3, 'a');
     const one = backup(old, { parent: first.id, base: first.id });
     const committed = then(back, decideCommit(back, { session: 4, backups: [one], packs: [old], references: [old] }));
@@ -283,19 +311,44 @@ describe('adoption (decision 020)', () => {
     expect(isKnown(committed, pack(4, 'a'))).toBe(false);
   });
 
+  test('what was adopted is not adopted again after the commit, and what is left of it is an orphan', () => {
+    const back = then(died, decideOpen(died, { ...disk(first.id), takeOver: [3] }));
+    expect([...back.fenced.keys()]).toEqual([3]);
+    const committed = then(back, decideCommit(back, plan(4)));
+    expect(committed.fenced.get(3)?.volumes.size).toBe(0);
+    const head = [...committed.heads.values()][0];
+    expect(decideOpen(committed, disk(head))).toMatchObject({ fence: [], adopt: [] });
+    const listed = [pack(1, 'a'), pack(1, 'b'), pack(3, 'a'), pack(4, 'a')];
+    const live = listed.filter(({ session }) => session !== 3);
+    expect(collecting(committed, marked(committed, live, listed))).toMatchObject({ sessions: [3], packs: [] });
+  });
+
+  test('a group that died is not adopted again for a volume that is committed, but for the others', () => {
+    const group = from(once, open({ disk: first.id, other: undefined }));
+    const one = then(group, decideOpen(group, { ...disk(first.id), takeOver: [3] }));
+    const committed = then(one, decideCommit(one, plan(4)));
+    expect([...(committed.fenced.get(3)?.volumes.keys() ?? [])]).toEqual(['other']);
+    expect(decideOpen(committed, disk([...committed.heads.values()][0]))).toMatchObject({ adopt: [] });
+    const other = { ...disk(), volumes: new Map([['other', undefined]]) };
+    expect(decideOpen(committed, other)).toMatchObject({ fence: [], adopt: [3] });
+    const next = then(committed, decideOpen(committed, other));
+    const second = plan(6, { backups: [backup(pack(6, 'a'), { volume: 'other' })] });
+    expect(then(next, decideCommit(next, second)).fenced.get(3)?.volumes.size).toBe(0);
+  });
+
   test('what was adopted but not listed can not be referred to', () => {
-    const back = then(died, decideOpen(died, { ...disk(first.id), resume: [3] }));
+    const back = then(died, decideOpen(died, { ...disk(first.id), takeOver: [3] }));
     expect(decideCommit(back, plan(4, { references: [pack(3, 'z')] }))).toEqual(withCode('PACK_CONDEMNED'));
   });
 
-  test('a resumed host that remembers a session condemned long ago adopts nothing', () => {
+  test('a session condemned long ago is not adopted', () => {
     const condemned = from(died, collect({ fence: [3] }), collect({ sessions: [3] }));
     const gone = then(
       condemned,
       collecting(condemned, marked(condemned, [pack(1, 'a'), pack(1, 'b')], [pack(1, 'a'), pack(1, 'b')])),
     );
     for (const state of [condemned, gone])
-      expect(decideOpen(state, { ...disk(first.id), resume: [3] })).toMatchObject({ adopt: [] });
+      expect(decideOpen(state, { ...disk(first.id), takeOver: [3] })).toMatchObject({ adopt: [] });
     expect(gone.condemnedSessions.size).toBe(0);
   });
 });

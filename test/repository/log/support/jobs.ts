@@ -12,8 +12,6 @@ import { backup, hexId, pack } from './facts.ts';
 
 export interface JobOptions {
   volume?: string;
-  /** Sessions of the same job, from before a crash. */
-  resume?: readonly number[];
   takeOver?: readonly number[];
   /** Packs of others that the backup refers to. */
   references?: readonly PackName[];
@@ -26,12 +24,12 @@ export interface JobOptions {
 
 /** Resolves once the commit is reported. */
 export async function runJob(writer: LogWriter, options: JobOptions = {}): Promise<BackupRecord> {
-  const { volume = 'disk', resume, takeOver, references = [], signal } = options;
+  const { volume = 'disk', takeOver, references = [], signal } = options;
   const opened = await writer.append(
     (state) => {
       const head = state.heads.get(volume);
       const base = head !== undefined && state.backups.has(head) ? head : undefined;
-      return decideOpen(state, { owner: 'host', volumes: new Map([[volume, base]]), resume, takeOver });
+      return decideOpen(state, { owner: 'host', volumes: new Map([[volume, base]]), takeOver });
     },
     { signal, lookFirst: false, confirm: false },
   );
