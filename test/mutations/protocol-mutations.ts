@@ -3,6 +3,7 @@ import { type Mutation, testsIn, without } from './mutation.ts';
 const decisions = testsIn('test/repository/log/entries/decisions.test.ts');
 const opening = testsIn('test/repository/log/open-log.test.ts');
 const single = testsIn('test/repository/log/single-writer.test.ts');
+const adoption = testsIn('test/repository/backup/adoption.test.ts');
 const copiedProcess = testsIn('test/repository/backup/copied-process.test.ts');
 
 /** The rules of the repository protocol. What was found since they were written is in `repository-mutations.ts`. */
@@ -67,8 +68,8 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
     ],
     [
       'a session is adopted that the log lists no more',
-      { 'adopted-is-listed': 'const adoptable = [...adopt];' },
-      decisions('remembers a session condemned long ago adopts nothing'),
+      { 'adopted-is-listed': 'return [...adopt];' },
+      decisions('what a session had adopted is not adopted any more if it was condemned'),
     ],
   ),
   ...without('P7', [
@@ -128,6 +129,49 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
       'a single writer reports success without looking at its number',
       { 'single-writer-looks': '' },
       single('at most one writer is told of a success'),
+    ],
+  ),
+  ...without(
+    'L12',
+    [
+      'only sessions that are open are adopted, and not those that were fenced before',
+      { 'all-of-a-volume-are-adopted': '' },
+      decisions('every fenced session of a volume is adopted'),
+    ],
+    [
+      'a session is adopted that the log lists no more',
+      { 'adopted-is-listed': 'return [...adopt];' },
+      decisions('what a session had adopted is not adopted any more if it was condemned'),
+    ],
+    [
+      'collectors condemn the packs of adopted sessions',
+      { 'open-sessions-are-spared': 'return new Set(state.sessions.keys());' },
+      decisions('P1: a pack uploaded'),
+    ],
+    [
+      'a commit does not look whether a pack that it lists was condemned',
+      { 'listed-packs-are-looked-at': '' },
+      decisions('P1: a pack uploaded'),
+    ],
+    [
+      'a writer adopts what it finds in other folders than those of the sessions that its entry names',
+      { 'only-own-adopted-are-listed': "const prefix = 'packs/';" },
+      adoption('in folders of others'),
+    ],
+    [
+      'nodes and runs are adopted as well as blocks',
+      { 'only-blocks-are-adopted': 'const blocks = rows;' },
+      testsIn('test/repository/backup/adopted-blocks.test.ts')('is only blocks'),
+    ],
+    [
+      'an adopted pack is used whose bytes are not what its footer says',
+      { 'digest-of-the-store': '' },
+      adoption('a pack that is damaged is not used'),
+    ],
+    [
+      'what a commit has made use of is adopted again by the next one',
+      { 'adopted-end-with-the-commit': 'const left = [...session.volumes];' },
+      decisions('what was adopted is not adopted again after the commit'),
     ],
   ),
 ];

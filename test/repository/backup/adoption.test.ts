@@ -157,6 +157,20 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   });
 });
 
+test('what lies in folders of others is not adopted', async () => {
+  const target = new MemoryTarget();
+  await (await createIn(target)).close();
+  const [one, two] = [await openVolume(100), await openVolume(100)];
+  two.device.bytes.set(one.device.bytes);
+  await interrupted(target, { one: one.volume }, 3);
+  await interrupted(target, { two: two.volume }, 1);
+  const repository = await openIn(target);
+  const { id, adoptedBytes } = await repository.backup(two.volume, { volume: 'two' });
+  expect(adoptedBytes).toBeLessThan(16 * BLOCK);
+  expectSame(await contentOfBackup(repository, id), two.device.bytes);
+  await expectSound(repository, 1);
+});
+
 test('what an aborted backup has uploaded is not adopted', async () => {
   const target = new MemoryTarget();
   const repository = await createIn(target);

@@ -15,10 +15,7 @@ class CutOff extends ForwardingTarget {
 
   protected override async around<T>({ operation, subject }: TargetCall, invoke: () => Promise<T>): Promise<T> {
     const isPack = operation === 'put' && subject.startsWith('packs/');
-    if (this.#left <= 0) {
-      if (isPack) throw new BackupError('ACCESS_DENIED', 'this process is cut off');
-      await new Promise(() => {}); // Its session can't be ended either.
-    }
+    if (this.#left <= 0) throw new BackupError('ACCESS_DENIED', 'this process is cut off');
     if (isPack) this.#left--;
     return await invoke();
   }
@@ -26,7 +23,7 @@ class CutOff extends ForwardingTarget {
 
 /**
  * Backs volumes up, as a group if there are several, by a process that is gone once so many packs are stored. Its session stays open, and
- * belongs to nobody.
+ * belongs to nobody. For tests whose clock nobody waits for: its last entry is sent many times.
  *
  * @returns the ids of the backups, if less was to be stored
  */
@@ -43,7 +40,7 @@ export async function cutOff(
   try {
     return (await done).map(({ id }) => id);
   } catch (error) {
-    if (!BackupError.is(error, 'ACCESS_DENIED')) throw error;
+    if (!BackupError.is(error, 'ACCESS_DENIED') && !BackupError.is(error, 'COMMIT_UNKNOWN')) throw error;
     return undefined;
   }
 }
