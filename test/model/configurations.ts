@@ -1,11 +1,11 @@
 /** Every exploration there is. */
 import { ADOPTING } from './configurations/adopting.ts';
-import { CATALOGUE } from './configurations/catalogue.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
 import { ENDING } from './configurations/ending.ts';
 import { ENDING_MORE } from './configurations/ending-more.ts';
 import { LOG } from './configurations/log.ts';
+import { PAGES } from './configurations/pages.ts';
 import { REPACKING } from './configurations/repacking.ts';
 import { STORES } from './configurations/stores.ts';
 import { TWINS } from './configurations/twins.ts';
@@ -22,6 +22,6 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...CLOCKS,
   ...ENDING,
   ...ENDING_MORE,
-  ...CATALOGUE,
+  ...PAGES,
   ...ADOPTING,
 ];
