@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, type TestContext, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, type TestContext, test, vi } from 'vitest';
 import { writtenLater } from '../../../src/targets/file/file-tags.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { targetConformance } from '../../../src/testing/target-conformance.ts';
@@ -13,6 +14,8 @@ let folder: string;
 beforeEach(async () => {
   folder = await folderForTest();
 });
+
+afterEach(() => vi.restoreAllMocks());
 
 const mayMount = process.platform === 'linux' && process.getuid?.() === 0;
 
@@ -161,6 +164,34 @@ test('a file that another program writes to is another object: the same length, 
     retryable: false,
     message: expect.stringContaining('object a'),
   });
+});
+
+test('a file that another program writes to while it is read is another object', async (context) => {
+  const tagged = await target();
+  if (tagged === undefined) return context.skip('this file system gives no tags');
+  const handle = await open(join(folder, 'a'), 'r');
+  const prototype = Object.getPrototypeOf(handle);
+  await handle.close();
+  const { read } = prototype;
+  vi.spyOn(prototype, 'read').mockImplementation(async function (this: unknown, ...args) {
+    const result = await read.apply(this, args);
+    writeFileSync(join(folder, 'a'), body(8));
+    return result;
+  });
+  const before = await tagOf(tagged, 'a');
+  await expect(tagged.get('a', { ifTag: before })).rejects.toMatchObject({ code: 'OBJECT_CHANGED' });
+  expect(await tagged.get('a')).toEqual(body(8));
+});
+
+test('the time of an object is later than the creation of its file, also of an empty one', async (context) => {
+  const tagged = await target();
+  if (tagged === undefined) return context.skip('this file system gives no tags');
+  for (const length of [0, 64]) {
+    await tagged.put('b', body(7, length));
+    const { birthtimeNs, mtimeNs } = statSync(join(folder, 'b'), { bigint: true });
+    if (birthtimeNs === 0n) return context.skip('this file system keeps no time of creation');
+    expect(mtimeNs).toBeGreaterThan(birthtimeNs);
+  }
 });
 
 test('a file whose time is in whole seconds, as copying tools set it, has no tag', async (context) => {
