@@ -83,7 +83,8 @@ export function lostPage({ log, store }: PagesState): string | undefined {
   const last = floorAt(log, newest(log));
   if (!last) return undefined;
   for (const { number, pages } of store.checkpoints) {
-    const page = number >= last.at ? pages.find((name) => !store.pages.includes(name)) : undefined;
+    const page =
+      number >= last.at ? pages.find((name) => !store.pages.some((each) => each.replace('+', '') === name)) : undefined;
     if (page !== undefined) return `page ${page} of checkpoint ${number} is gone`;
   }
   return undefined;

@@ -1,6 +1,7 @@
 /**
  * What a log says, and how a checkpoint represents it: rows lie in pages or in the hot part, and the hot part also says which rows
- * of pages are forgotten. Numbers are those of log entries. A page is `NUMBER:ROWS`, with a letter where two hosts seal it unlike.
+ * of pages are forgotten. Numbers are those of log entries. A page is `NUMBER:ROWS`, with a letter where two hosts seal it unlike, and a
+ * plus for its second object.
  */
 import type { Rule } from './rules.ts';
 
@@ -94,10 +95,12 @@ export interface PagesConfiguration {
   readonly lates?: number | undefined;
   /** How many checkpoints are lost or damaged. */
   readonly accidents?: number | undefined;
-  /** How many pages are garbage from the beginning. */
+  /** How many objects of pages are garbage from the beginning. */
   readonly garbage?: number | undefined;
-  /** How many pages are lost. */
+  /** How many objects of pages are lost. */
   readonly lostPages?: number | undefined;
+  /** Whether pages are two objects here: all other rules are explored as well with one. */
+  readonly areTwice?: boolean | undefined;
   /** Two hosts that seal the same rows make the same bytes. */
   readonly areAlike?: boolean | undefined;
   /** Nothing is create-only, and the key of a checkpoint ends in its digest. */
@@ -108,6 +111,10 @@ export interface PagesWorld {
   readonly configuration: PagesConfiguration;
   readonly keeps: (rule: Rule) => boolean;
 }
+
+/** The objects of a page. */
+export const objectsOf = (page: string, { configuration, keeps }: PagesWorld): string[] =>
+  configuration.areTwice && keeps('L8.twice') ? [page, `${page}+`] : [page];
 
 export const numberOfPage = (page: string): number => Number.parseInt(page, 10);
 export const rowsOfPage = (page: string): number[] => page.split(':')[1]!.split('.').map(Number);
@@ -170,7 +177,8 @@ export function followed(own: Checkpoint, { words }: PagesLog, world: PagesWorld
 
 export const newest = ({ words }: PagesLog): number => words.length + 1;
 
-export function start(configuration: PagesConfiguration): PagesState {
+export function start(world: PagesWorld): PagesState {
+  const { configuration } = world;
   const pages = configuration.pages.map((rows) => `1:${rows.join('.')}`).sort();
   const { heads } = logical([], configuration);
   const first: Checkpoint = { number: 1, pages, hot: [], forgotten: [], pinned: [], heads };
@@ -183,7 +191,8 @@ export function start(configuration: PagesConfiguration): PagesState {
     const rest = { next: null, page: '', two: null, unread: [], missed: [], doubts: 0, mistake: '' };
     return { pc: 'idle', jobs: 0, own, ...rest };
   });
-  const all = [...new Set(checkpoints.flatMap((each) => each.pages))].sort();
+  const named = checkpoints.flatMap((each) => each.pages);
+  const all = [...new Set(named.flatMap((page) => objectsOf(page, world)))].sort();
   return {
     log: { words: others.map(() => 'n'), floors: [] },
     store: { pages: all, checkpoints, damaged: [], late: [], doomed: [], lates: 0, accidents: 0 },

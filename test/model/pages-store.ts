@@ -31,8 +31,11 @@ export function become(
   emit(`${role.kind} ${'abcd'[index]} ${label}`, { ...state, store, actors });
 }
 
-export const isThere = ({ pages, damaged }: PagesStore, page: string): boolean =>
-  pages.includes(page) && !damaged.includes(page);
+export const isObjectThere = ({ pages, damaged }: PagesStore, object: string): boolean =>
+  pages.includes(object) && !damaged.includes(object);
+
+export const isThere = (store: PagesStore, page: string): boolean =>
+  isObjectThere(store, page) || isObjectThere(store, `${page}+`);
 
 export const isReadable = ({ damaged }: PagesStore, { number }: Checkpoint): boolean => !damaged.includes(`${number}`);
 

@@ -7,6 +7,7 @@ import {
   logical,
   type Merge,
   newest,
+  objectsOf,
   type PagesState,
   type PagesWorld,
   rowsOfPage,
@@ -27,6 +28,7 @@ export function write(turn: PagesTurn): void {
   const { state, index, role } = turn;
   const { pc, jobs, own } = state.actors[index]!;
   const merges = role.makes?.[jobs];
+  if (pc === 'idle') mend(turn);
   if (pc === 'idle' && merges) {
     if (own.number < newest(state.log)) {
       const after = followed(own, state.log, turn.world);
@@ -95,18 +97,34 @@ function merged({ state, index, world }: PagesTurn, merge: Merge): { next: Check
   return { next: { ...own, pages, hot: [], forgotten, pinned: sorted([...own.pinned, ...kept]) }, page };
 }
 
+/** One object after another. */
 function put(turn: PagesTurn): void {
   const { state, index, world } = turn;
   const { page } = state.actors[index]!;
   const { store } = state;
   const { lates = 0, garbage = 0 } = world.configuration;
-  become(turn, `puts page ${page}`, { pc: 'made', page: '' }, withPage(store, page));
+  const second = objectsOf(page, world)[1];
+  const after = second && !page.endsWith('+') ? { page: second } : ({ pc: 'made', page: '' } as const);
+  become(turn, `puts page ${page}`, after, withPage(store, page));
   if (store.lates < lates) {
     const late = { ...store, late: [...store.late, page], lates: store.lates + 1 };
-    become(turn, `puts page ${page}: no answer`, world.keeps('L8.first') ? {} : { pc: 'made', page: '' }, late);
+    become(turn, `puts page ${page}: no answer`, world.keeps('L8.first') ? {} : after, late);
   }
   if (garbage > 0 && store.damaged.every((each) => !each.includes(':')) && !store.pages.includes(page)) {
-    become(turn, `puts page ${page}, and it is garbage`, { pc: 'made', page: '' }, withPage(store, page, true));
+    become(turn, `puts page ${page}, and it is garbage`, after, withPage(store, page, true));
+  }
+}
+
+/** An object that is lost is put again, of the other one. */
+function mend(turn: PagesTurn): void {
+  const { state, index, world } = turn;
+  const { store } = state;
+  if (!world.configuration.lostPages) return;
+  for (const page of state.actors[index]!.own.pages) {
+    if (!isThere(store, page)) continue;
+    for (const object of objectsOf(page, world)) {
+      if (!store.pages.includes(object)) become(turn, `puts page ${object} again`, {}, withPage(store, object));
+    }
   }
 }
 

@@ -14,6 +14,7 @@ import {
   logical,
   newest,
   numberOfPage,
+  objectsOf,
   type PagesActor,
   type PagesConfiguration,
   type PagesLog,
@@ -22,7 +23,15 @@ import {
   type PagesWorld,
   start,
 } from './pages-state.ts';
-import { isNamedOrNewer, isReadable, isThere, type PagesTurn, withCheckpoint, withPage } from './pages-store.ts';
+import {
+  isNamedOrNewer,
+  isObjectThere,
+  isReadable,
+  isThere,
+  type PagesTurn,
+  withCheckpoint,
+  withPage,
+} from './pages-store.ts';
 import { write } from './pages-writer.ts';
 import type { Rule } from './rules.ts';
 
@@ -35,7 +44,7 @@ export function pagesModel(configuration: PagesConfiguration, without: readonly 
     }),
   );
   return {
-    initial: () => start(configuration),
+    initial: () => start(world),
     successors: (state, emit) => {
       appendNext(state, configuration, emit);
       land(state, world, emit);
@@ -113,8 +122,9 @@ function withoutCheckpoint(store: PagesStore, checkpoint: Checkpoint): PagesStor
 }
 
 /** By any floor that was ever confirmed. */
-function isDeletable({ log, store }: PagesState, page: string, { keeps }: PagesWorld): boolean {
-  if (!keeps('L8.number')) return store.doomed.includes(page);
+function isDeletable({ log, store }: PagesState, object: string, { keeps }: PagesWorld): boolean {
+  if (!keeps('L8.number')) return store.doomed.includes(object);
+  const page = object.replace('+', '');
   return log.floors.some(({ floor }) => {
     if (numberOfPage(page) >= floor.number) return false;
     if (!floor.pages.includes(page)) return true;
@@ -184,10 +194,14 @@ function prune({ state, index, role, world, emit }: PagesTurn): void {
 /** Of the present floor 0 there is no condition: nothing was ever deleted. */
 function mayBeFloor({ log, store }: PagesState, floor: Checkpoint, second: Checkpoint, world: PagesWorld): boolean {
   const { keeps } = world;
+  const pages = [...floor.pages, ...second.pages];
   const present = floorAt(log, newest(log))?.floor;
   if (floor.number <= (present?.number ?? 0) || second.number <= floor.number) return false;
   if (!isReadable(store, floor) || !isReadable(store, second)) return false;
-  if (keeps('L8.readBack') && ![...floor.pages, ...second.pages].every((page) => isThere(store, page))) return false;
+  if (keeps('L8.readBack') && !pages.every((page) => isThere(store, page))) return false;
+  const objects = pages.flatMap((page) => objectsOf(page, world));
+  if (keeps('L8.readBack') && keeps('L8.readBoth') && !objects.every((each) => isObjectThere(store, each)))
+    return false;
   const hasList = present && store.checkpoints.some((each) => isSame(each, present)) && isReadable(store, present);
   const named = hasList ? present.pages : [];
   if (present && keeps('L8.candidate') && !floor.pages.every((page) => isNamedOrNewer(page, present.number, named)))

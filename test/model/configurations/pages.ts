@@ -62,12 +62,27 @@ export const PAGES: readonly Named[] = [
       { kind: 'pruner', jobs: 2 },
     ],
   }),
-  pages('garbage-page', 'A page is garbage from the beginning, and its writer does not know.', ['L8.readBack'], {
+  pages(
+    'garbage-page',
+    'An object of a page is garbage from the beginning, and its writer does not know; one is lost.',
+    ['L8.readBack', 'L8.readBoth'],
+    {
+      volumes: [0],
+      pages: [[1]],
+      entries: ['n', 'n'],
+      areTwice: true,
+      garbage: 1,
+      lostPages: 1,
+      roles: [{ kind: 'writer', makes: [EITHER, EITHER] }, { kind: 'pruner' }],
+    },
+  ),
+  pages('lost-page', 'An object of a page is lost, and both checkpoints name it.', ['L8.twice'], {
     volumes: [0],
     pages: [[1]],
-    entries: ['n', 'n'],
-    garbage: 1,
-    roles: [{ kind: 'writer', makes: [EITHER, EITHER] }, { kind: 'pruner' }],
+    entries: ['n'],
+    areTwice: true,
+    lostPages: 1,
+    roles: [{ kind: 'writer', makes: [EITHER] }, { kind: 'pruner', jobs: 2 }, { kind: 'reader' }],
   }),
   pages(
     'forgotten-base',
@@ -100,19 +115,6 @@ export const PAGES: readonly Named[] = [
     accidents: 1,
     roles: [{ kind: 'writer', makes: [EITHER] }, { kind: 'pruner', jobs: 2 }, { kind: 'reader' }],
   }),
-  pages(
-    'limit-lost-page',
-    'One page is lost, and both checkpoints name it.',
-    [],
-    {
-      volumes: [0],
-      pages: [[1]],
-      entries: ['n'],
-      lostPages: 1,
-      roles: [{ kind: 'writer', makes: [KEEPS] }, { kind: 'pruner' }, { kind: 'reader' }],
-    },
-    { isLimit: true },
-  ),
   pages(
     'page-reader-more',
     'The same with a writer that merges, and one whose checkpoint is late.',
