@@ -518,6 +518,11 @@ class Session:
         texts = 2 * (len(self.owner.encode()) + sum(len(name.encode()) for name in self.volumes))
         return 600 + 64 * len(self.volumes) + 16 * len(self.adopted) + texts
 
+    def without(self, volumes):
+        left = copy.copy(self)
+        left.volumes = {name: base for name, base in self.volumes.items() if name not in volumes}
+        return left
+
 
 def floor_of(value, seq):
     """The number and the digest of the checkpoint that is the floor, for an entry or a checkpoint of number `seq`."""
@@ -534,11 +539,6 @@ def anchor_numbers(newest):
         numbers.update(number for number in range(top, top - 8 * step, -step) if number > 0)
         step *= 2
     return sorted(numbers, reverse=True)
-
-    def without(self, volumes):
-        left = copy.copy(self)
-        left.volumes = {name: base for name, base in self.volumes.items() if name not in volumes}
-        return left
 
 
 class State:

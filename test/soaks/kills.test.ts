@@ -15,7 +15,7 @@ import type { KilledPlan, Word } from './support/killed-words.ts';
 /**
  * Processes that back up a live volume into a folder, forget and prune are killed at any moment: by SIGKILL after some
  * time, or just before some call of the filesystem. After each kill the repository opens and verifies, every backup that
- * was said to be committed restores byte for byte, nothing that was forgotten comes back, and no volume stays busy.
+ * was said to be committed restores byte for byte, nothing that was forgotten comes back, and no volume stays busy. What a killed one had uploaded is adopted.
  */
 
 const KILLS = times(2);
@@ -122,7 +122,8 @@ class Killing {
     await using source = await CopyOnWriteVolume.open(device, { blockSize: 4096 });
     const bytes = new Uint8Array(IMAGE_BYTES);
     await source.read(0, bytes);
-    const { id } = await repository.backup(source, { volume });
+    const { id, adoptedBytes } = await repository.backup(source, { volume });
+    if (adoptedBytes > 0) this.#hear({ adopted: adoptedBytes });
     this.#contents.set(id, createHash('sha256').update(bytes).digest('hex'));
     this.#kept.add(id);
   }
@@ -178,7 +179,7 @@ describe.each(ENCRYPTIONS)('a repository that is %s', (name, encryption) => {
       console.log(`${KILLS} kills of a ${name} repository`, Object.fromEntries(tally));
       if (KILLS < 10) return;
       // Or else nothing was tried.
-      for (const what of ['opened', 'begun', 'committed', 'forgotten', 'pruned']) {
+      for (const what of ['opened', 'begun', 'committed', 'forgotten', 'pruned', 'adopted']) {
         expect(tally.get(what) ?? 0, what).toBeGreaterThan(0);
       }
     },

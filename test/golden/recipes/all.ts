@@ -1,4 +1,5 @@
 import type { Recipe } from '../support/recipe.ts';
+import { adopted } from './adopted.ts';
 import { encrypted, plain } from './everything.ts';
 import { largeFanOut, smallFanOut } from './fan-outs.ts';
 import { features } from './features.ts';
@@ -17,6 +18,7 @@ export const RECIPES: readonly Recipe[] = [
   smallFanOut,
   largeFanOut,
   heldAndPinned,
+  adopted,
   features,
   strays,
   strayAtTheNextNumber,

@@ -63,8 +63,9 @@ async function backUp(): Promise<void> {
       : volume.write(offset, randomBytesFrom(random, length)));
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await done;
+  const { adoptedBytes } = await done;
   say({ committed: job.id });
+  if (adoptedBytes > 0) say({ adopted: adoptedBytes });
 }
 
 async function forget(): Promise<void> {

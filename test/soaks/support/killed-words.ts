@@ -18,6 +18,8 @@ export type Word =
   | { readonly opened: number }
   | { readonly begun: string; readonly sha256: string }
   | { readonly committed: string }
+  /** Said of a backup that made use of what a killed one had uploaded. */
+  | { readonly adopted: number }
   | { readonly forgetting: readonly string[] }
   | { readonly forgotten: readonly string[] }
   | { readonly pruned: true }
