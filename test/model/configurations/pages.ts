@@ -29,10 +29,10 @@ export const PAGES: readonly Named[] = [
     'Two writers of checkpoints merge pages, a pruner moves the floor.',
     ['L8.number', 'L8.second', 'L8.lineage'],
     {
-      volumes: [0, 1],
-      pages: [[1], [2]],
+      volumes: [0],
+      pages: [[1]],
       entries: ['n', 'n'],
-      roles: [{ kind: 'writer', makes: [EITHER, EITHER] }, { kind: 'writer', makes: [EITHER] }, { kind: 'pruner' }],
+      roles: [{ kind: 'writer', makes: [EITHER, KEEPS] }, { kind: 'writer', makes: [KEEPS] }, { kind: 'pruner' }],
     },
   ),
   pages('late-page', 'PUTs of pages and checkpoints are not answered, and land late or never.', ['L8.first'], {
@@ -45,19 +45,21 @@ export const PAGES: readonly Named[] = [
   pages('sleeping-merger', 'A writer sleeps with an old page while the floor moves twice.', ['L8.candidate'], {
     volumes: [0],
     pages: [[1]],
-    entries: ['n', 'n', 'n'],
+    checkpoints: [['2:1']],
+    entries: ['n', 'n'],
     roles: [
-      { kind: 'writer', makes: [MERGES, MERGES] },
-      { kind: 'writer', makes: [KEEPS] },
+      { kind: 'writer', makes: [MERGES] },
+      { kind: 'writer', pages: ['1:1'], makes: [KEEPS] },
       { kind: 'pruner', jobs: 2 },
     ],
   }),
   pages('freed-number', 'Another checkpoint is created where that of a past floor was deleted.', ['L8.digest'], {
     volumes: [0],
     pages: [[1]],
-    entries: ['n', 'n'],
+    checkpoints: [['1:1']],
+    entries: ['n'],
     roles: [
-      { kind: 'writer', makes: [KEEPS, KEEPS, KEEPS] },
+      { kind: 'writer', makes: [KEEPS, KEEPS] },
       { kind: 'writer', makes: [MERGES] },
       { kind: 'pruner', jobs: 2 },
     ],
