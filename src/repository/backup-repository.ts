@@ -92,7 +92,9 @@ const DEFAULT_IMAGE_CACHE_BYTES = 32 * 1024 * 1024;
 /**
  * A repository: backups of any number of volumes, below one prefix of an object store.
  *
- * Any number of hosts can have a repository open at the same time. Each backs up its own volumes, while others prune.
+ * Any number of hosts can have a repository open at the same time. Each backs up its own volumes, while others prune. A newer
+ * version of this library can stop older ones that have it open: from then on their calls that write throw
+ * `REPOSITORY_UNSUPPORTED`, and perhaps also those that read.
  *
  * @example
  * ```ts

@@ -91,6 +91,7 @@ export const HOSTILE_ELEMENTS: Readonly<Record<string, HostileElements>> = {
   relocations: { field: 'relocations', element: (n) => [1, idOf(n), idOf(n, 32), location] },
   'quarantined packs': { field: 'quarantined', element: (n) => [n + 1, idOf(n)] },
   'key slots': { field: 'keySlots', element: (n) => n.toString(16).padStart(16, '0') },
+  features: { field: 'features', element: (n) => n.toString(36) },
   'removed slots': { field: 'removedSlots', element: (n) => n.toString(16).padStart(16, '0') },
 };
 
