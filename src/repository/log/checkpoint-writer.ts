@@ -5,6 +5,7 @@ import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { knowsWriterFeatures } from '../format/features.ts';
 import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
+import type { LogSource } from './log-source.ts';
 
 /** A checkpoint is due after so many entries. */
 export const CHECKPOINT_EVERY = 32;
@@ -72,8 +73,26 @@ export class CheckpointWriter {
     // After it was given up, the key may have been zeroed.
     signal.throwIfAborted();
     if (bytes === undefined) return;
-    await abortable(source.target.put(checkpointKey(state.seq), bytes, { signal }), signal);
+    await abortable(createCheckpoint(source, state.seq, bytes, signal), signal);
     this.#reader.noteCheckpoint(state.seq);
+  }
+}
+
+/**
+ * Creates a checkpoint. One that is there stays, even a damaged one (L1): the floor of the log may rest on it, and a later number
+ * gets another.
+ */
+async function createCheckpoint(
+  { target, mode }: LogSource,
+  seq: number,
+  bytes: Uint8Array<ArrayBuffer>,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    // @mutation checkpoints-are-created
+    await target.put(checkpointKey(seq), bytes, { createOnly: mode === 'shared', signal });
+  } catch (error) {
+    if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
   }
 }
 

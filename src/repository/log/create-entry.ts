@@ -52,7 +52,8 @@ export function isRefusal(error: unknown): boolean {
  * compared byte for byte, because a copy of this process may have drawn the same random numbers for another entry. The
  * caller's signal aborts no request here, since the request may have taken effect: see {@link pastCallersAbort}.
  *
- * @returns `undefined` if the number is this entry's; otherwise the entry that has it
+ * @returns `undefined` if the number is this entry's; otherwise the entry that has it; `gone` if the number was taken, and what
+ * had it is not there any more. Then it must not be sent again, because a number that was deleted is free (L3).
  * @throws `signal.reason` if the caller has aborted and no request can have taken effect; `COMMIT_UNKNOWN` if that can't be
  * found out; a refusal of the store if nothing else has happened; `LOG_CORRUPT` and `REPOSITORY_UNSUPPORTED` if the object at
  * this number is no entry, or one of a newer program
@@ -62,7 +63,7 @@ export async function createEntry(
   sent: SentEntry,
   policy: RetryPolicy,
   waiting: Waiting = {},
-): Promise<DecodedEntry | undefined> {
+): Promise<DecodedEntry | 'gone' | undefined> {
   const { givenUp } = waiting;
   const attempts = new Attempts(sent.seq, policy, waiting);
   let isOccupied = false;
@@ -73,7 +74,7 @@ export async function createEntry(
     try {
       if (isOccupied) {
         const found = await readBack(source, sent, givenUp);
-        if (found !== 'nothing') return found === 'own' ? undefined : found;
+        return found === 'own' ? undefined : found;
       }
       isPutting = true;
       // The put gets a copy, because a request that was given up may still be reading its buffer.
@@ -100,11 +101,11 @@ async function readBack(
   source: LogSource,
   sent: SentEntry,
   signal: AbortSignal | undefined,
-): Promise<'own' | 'nothing' | DecodedEntry> {
+): Promise<'own' | 'gone' | DecodedEntry> {
   // The size comes first, because any writer of the store could have put anything there.
   const info = await source.target.stat(sent.key, { signal });
   const found = info && (await fetchEntry(source, sent.seq, info, { signal }));
-  if (found === undefined) return 'nothing';
+  if (found === undefined) return 'gone';
   // The hash covers all bytes.
   // @mutation all-bytes-decide
   return Buffer.compare(found.hash, sent.hash) === 0 ? 'own' : found;

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
-import type { LogEntry } from '../format/log-entry.ts';
+import type { Floor, LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
@@ -17,6 +17,8 @@ import { soundEntry } from './sound-entries.ts';
 export class LogChain {
   /** The size of the newest entry's object. */
   readonly topBytes: number;
+  /** The highest floor that an entry of the chain has set. Below it nothing belongs to the log. */
+  floor: Floor | undefined;
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #usesTails: boolean;
@@ -80,7 +82,7 @@ export class LogChain {
   }
 
   #add({ entry, tail, hash }: DecodedEntry): void {
-    this.#entries.push({ entry, hash });
+    this.#push({ entry, hash });
     if (!this.#usesTails) {
       this.#compareWithTails(entry);
       this.#openTails.push({ of: entry.seq, tail });
@@ -88,9 +90,15 @@ export class LogChain {
     }
     let above = entry;
     for (const earlier of tail) {
-      this.#entries.push({ entry: earlier, hash: above.prev });
+      this.#push({ entry: earlier, hash: above.prev });
       above = earlier;
     }
+  }
+
+  #push(hashed: HashedEntry): void {
+    const { entry } = hashed;
+    this.#entries.push(hashed);
+    if (entry.type === 'collect') this.floor ??= entry.floor;
   }
 
   #compareWithTails(entry: LogEntry): void {

@@ -4,7 +4,7 @@ import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
-import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, truncated } from './log-source.ts';
+import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
 /** One page of an object store's listing holds as many. */
 const PAGE_KEYS = 1000;
@@ -13,7 +13,7 @@ const OTHERS_KEPT = 8;
 
 /** An object with the key of an entry. Only reading it shows what it is. */
 export interface ListedEntry extends NamedObject {
-  /** Changes when the object is replaced by another one of the same size; `undefined` if the store has nothing of the kind. */
+  /** Changes when the object is replaced, at least if its time does; `undefined` if the store has nothing of the kind. */
   readonly tag: string | undefined;
 }
 
@@ -41,6 +41,7 @@ export class LogListing {
   #lowest = Infinity;
   #after: string | undefined;
   #hasMore = true;
+  #isInOrder = true;
 
   private constructor(source: Pick<LogSource, 'target' | 'mode'>) {
     this.#source = source;
@@ -109,22 +110,36 @@ export class LogListing {
     let count = 0;
     for await (const info of this.#source.target.list(LOG_PREFIX, { after: this.#after, signal })) {
       this.#add(info);
+      // L4: what a store lists out of order is not known to be the newest part before all of it was read.
+      if (this.#after !== undefined && info.key <= this.#after) this.#isInOrder = false;
       this.#after = info.key;
+      if (!this.#isInOrder) continue;
       if (++count === PAGE_KEYS || (through !== undefined && this.#isPast(through))) return;
     }
     this.#hasMore = false;
+    this.checkpoints.sort((one, other) => other - one);
+  }
+
+  /** The newest checkpoint up to a number; 0 if there is none. */
+  checkpointBelow(top: number): number {
+    return this.checkpoints.find((seq) => seq <= top) ?? 0;
+  }
+
+  /** Reads on until a checkpoint is listed with everything above it, or until the end. */
+  async reachCheckpoint(options: AbortOptions): Promise<void> {
+    while (this.#hasMore && this.#lowest > this.checkpointBelow(this.newest)) await this.readMore(options);
   }
 
   /**
-   * Checks that no number is missing from `top` down to the newest checkpoint below it, or to the end of what was listed. This
-   * shows that a store was swapped for another one, or that the disk of a folder is gone.
+   * Checks that no number is missing from `top` down to the one above the newest checkpoint below it (L4). This shows that a store
+   * was swapped for another one, or that the disk of a folder is gone. The entry of the checkpoint itself may have been deleted.
    *
    * @throws `LOG_TRUNCATED`
    */
   checkWhole(top: number): void {
+    // @mutation listing-is-whole
     const lowest = this.#hasMore ? this.#lowest + 1 : 1; // The entry of the lowest number may be on the next page.
-    const checkpoint = this.checkpoints.find((seq) => seq <= top) ?? 0;
-    for (let seq = top; seq >= Math.max(lowest, checkpoint, 1); seq--) {
+    for (let seq = top; seq >= Math.max(lowest, this.checkpointBelow(top) + 1); seq--) {
       if (!this.#entries.has(seq)) throw truncated(seq);
     }
   }
@@ -135,7 +150,8 @@ export class LogListing {
     return checkpoint !== undefined && this.#lowest < Math.min(through, checkpoint);
   }
 
-  #add({ key, size, modifiedAt, sha256 }: ObjectInfo): void {
+  #add(info: ObjectInfo): void {
+    const { key, size } = info;
     const parsed = parseLogKey(key);
     if (parsed === undefined) return;
     const { seq } = parsed;
@@ -151,7 +167,7 @@ export class LogListing {
       return;
     }
     const entries = this.#entries.get(seq) ?? [];
-    entries.push({ key, size, tag: sha256 ?? modifiedAt?.toISOString() });
+    entries.push({ key, size, ...tagsOf(info) });
     this.#entries.set(seq, entries);
     this.newest = Math.max(this.newest, seq);
   }
@@ -165,7 +181,8 @@ export class LogListing {
  */
 export async function checkNotAhead(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
   for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
-    if ((await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options)) !== undefined) throw truncated(seq);
+    const found = await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
+    if (found !== undefined) throw truncated(seq);
     listing.discardCheckpoint(seq);
   }
 }

@@ -1,8 +1,10 @@
-import { type AbortOptions, abortable } from '../../common/abort.ts';
+import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { anchorBytes } from '../format/anchors.ts';
 import { type DecodedEntry, MAX_TAIL } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
-import type { LogState } from '../format/log-state.ts';
+import { floorOf, type LogState } from '../format/log-state.ts';
+import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import { type ListedEntry, LogListing } from './log-listing.ts';
@@ -15,8 +17,17 @@ import {
   rolledBack,
   truncated,
 } from './log-source.ts';
-import { type LogDamage, type OpenedLog, type OpenLogOptions, openLog } from './open-log.ts';
+import { isDoubt, type Sight, untilTwoAgree } from './looking.ts';
+import {
+  checkPosition,
+  checkStillNewest,
+  type LogDamage,
+  type OpenedLog,
+  type OpenLogOptions,
+  openLog,
+} from './open-log.ts';
 import { lowestFork } from './sound-entries.ts';
+import { Turns } from './turns.ts';
 
 /** How long a turn at the log may take: the longest entry over the slowest line takes less. */
 const TURN_TIMEOUT_MS = 10 * 60 * 1000;
@@ -29,6 +40,15 @@ export interface LogReaderOptions extends OpenLogOptions {
 /** How far a reader has read its log. There is no tag for an own entry that no listing has shown yet. */
 type Standing = Omit<OpenedLog, 'damage'>;
 
+/** An entry that this process has created or read, and that no listing has shown to be in the log. */
+interface Unconfirmed {
+  readonly seq: number;
+  readonly hash: Uint8Array;
+  readonly bytes: number;
+  /** Whether it may be another's entry that is listed: then it is read. */
+  readonly isUncertain?: boolean | undefined;
+}
+
 /** Errors that say that something that was read or written is no longer there. */
 const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
 
@@ -37,14 +57,14 @@ const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
  */
 export class LogReader {
   readonly source: LogSource;
-  readonly #turnTimeoutMs: number;
-  /** Settles when every turn that was asked for is over. */
-  #turns: Promise<unknown> = Promise.resolve();
+  readonly #turns: Turns;
   #at: Standing;
   /** The newest standing that a listing has shown to be in the log. Own entries above it may not be in the log. */
   #confirmed: Standing;
-  /** Standings since then, oldest first. */
-  #unconfirmed: Standing[] = [];
+  /** Oldest first. */
+  #unconfirmed: Unconfirmed[] = [];
+  /** Set by a look that had to open the log anew, because entries had been deleted or own ones are not in the log. */
+  #reopenedBy: LogChain | undefined;
   #forked: BackupError | undefined;
   #damage: LogDamage | undefined;
   readonly #isReadOnly: boolean;
@@ -55,7 +75,7 @@ export class LogReader {
     this.#at = this.#confirmed = { ...opened, tail: opened.tail.slice(0, MAX_TAIL) };
     this.#damage = damage;
     this.#isReadOnly = options.onDamage === 'read-only';
-    this.#turnTimeoutMs = options.turnTimeoutMs ?? TURN_TIMEOUT_MS;
+    this.#turns = new Turns(options.turnTimeoutMs ?? TURN_TIMEOUT_MS);
   }
 
   /** See {@link openLog}. */
@@ -67,10 +87,10 @@ export class LogReader {
     return this.#at.state;
   }
 
-  /** What a host may remember (P11). */
+  /** What a host may remember (P11, L7). */
   get position(): LogPosition {
-    const { seq, hash } = this.#confirmed.state;
-    return { seq, hash };
+    const { seq, hash, anchors } = this.#confirmed.state;
+    return { seq, hash, anchors: anchorBytes(anchors) };
   }
 
   /** Entries since the newest checkpoint that this reader knows of, newest first, at most {@link MAX_TAIL}. */
@@ -98,39 +118,15 @@ export class LogReader {
     return this.inTurn((ending) => this.look({ signal: ending }), signal);
   }
 
-  /**
-   * Runs `work` when all turns that were asked for before are over. A call that is aborted while it waits rejects at once, and
-   * its `work` never runs.
-   *
-   * No turn lasts longer than the option allows, whatever a target does, because every other operation of the process waits
-   * for it (decision 116). `work` must end when the signal that it is given aborts: with the caller's reason, or with
-   * `TARGET_TIMEOUT`.
-   */
-  async inTurn<T>(work: (ending: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    signal?.throwIfAborted();
-    const before = this.#turns;
-    const turn = Promise.withResolvers<void>();
-    // Later turns wait for the earlier ones too, if this call gives up while it waits.
-    this.#turns = Promise.all([before, turn.promise]);
-    const ending = new AbortController();
-    const onAbort = () => ending.abort(signal?.reason);
-    const onTimeout = () => ending.abort(turnTimedOut(this.#turnTimeoutMs));
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await abortable(before, signal);
-      timer = setTimeout(onTimeout, this.#turnTimeoutMs);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      return await work(ending.signal);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      turn.resolve();
-    }
+  /** See {@link Turns.take}. */
+  inTurn<T>(work: (ending: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#turns.take(work, signal);
   }
 
   /**
    * As {@link LogReader.catchUp}, within a turn. It begins with a listing, which shows what is newer, and also that everything
-   * that was read or written before is still there: if a number is free, the reason may be that the whole log is gone.
+   * that was read or written before is still there: if a number is free, the reason may be that the whole log is gone. Then it
+   * goes down from the newest entry by hash, and never up by asking for the next number, which may have been deleted (L3).
    *
    * @throws `REPOSITORY_ROLLED_BACK` when the log does not continue what was read before; `LOG_TRUNCATED`,
    * `LOG_CORRUPT`, `LOG_FORKED`, `REPOSITORY_UNSUPPORTED`, and what the target throws
@@ -138,11 +134,7 @@ export class LogReader {
   async look(options: AbortOptions = {}): Promise<LogState> {
     if (this.#damage !== undefined) return this.state; // Nothing can be appended after damage.
     try {
-      // @mutation gone-takes-two-listings
-      await this.#lookOnce(options).catch((error: unknown) => {
-        if (!isGone(error)) throw error;
-        return this.#lookOnce(options); // Only a second listing shows that something is gone.
-      });
+      await untilTwoAgree((sight) => this.#lookOnce(sight, options));
     } catch (error) {
       if (isGone(error)) this.fallBack();
       if (!this.#isReadOnly || !isDamage(error)) throw error;
@@ -152,10 +144,25 @@ export class LogReader {
     return this.state;
   }
 
+  /**
+   * Whether an entry that this process has created is in the log, as the look since then has found: the state that was opened from
+   * the newest entry contains it. Where its number was deleted, that state alone says what became of it (L2).
+   */
+  isInLog({ seq, hash }: Pick<Unconfirmed, 'seq' | 'hash'>): boolean {
+    const found = this.#reopenedBy?.hashOf(seq);
+    if (this.#reopenedBy === undefined) return true;
+    return found !== undefined && Buffer.compare(found, hash) === 0;
+  }
+
   /** Drops own entries that no listing has shown. The next look shows which of them are in the log. */
   fallBack(): void {
     this.#at = this.#confirmed;
     this.#unconfirmed = [];
+  }
+
+  /** Whether an entry that was read at the next number can be folded into the state. */
+  isNext({ entry }: HashedEntry): boolean {
+    return entry.seq === this.state.seq + 1 && Buffer.compare(entry.prev, this.state.hash) === 0;
   }
 
   /**
@@ -163,19 +170,25 @@ export class LogReader {
    *
    * @param newestBytes - the size of the newest entry's object
    * @param next - the state after them, if it was computed already
+   * @param isUncertain - for an own entry of which the store has not said that it was created
    */
-  async accept(entries: readonly (HashedEntry | DecodedEntry)[], newestBytes: number, next?: LogState): Promise<void> {
-    const first = entries[0];
-    if (first !== undefined && Buffer.compare(first.entry.prev, this.state.hash) !== 0) {
-      throw rolledBack(
-        `entry ${first.entry.seq} does not continue entry ${this.state.seq} as this process has read it`,
-      );
-    }
+  async accept(
+    entries: readonly (HashedEntry | DecodedEntry)[],
+    newestBytes: number,
+    next?: LogState,
+    isUncertain?: boolean,
+  ): Promise<void> {
     const state = next ?? (await foldEntries(this.state, entries));
-    const { checkpoint } = this.#at;
-    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, MAX_TAIL);
-    this.#at = { state, tail, checkpoint, newestBytes, newestTag: undefined };
-    this.#unconfirmed.push(this.#at);
+    this.#at = this.#after(entries, state, newestBytes);
+    this.#unconfirmed.push({ seq: state.seq, hash: state.hash, bytes: newestBytes, isUncertain });
+  }
+
+  /**
+   * Notes an entry that does not follow from the state: either that of this process was never in the log, or the log is broken. The
+   * next look shows which (L6).
+   */
+  noteOther({ entry: { seq }, hash, sizeBytes }: DecodedEntry): void {
+    this.#unconfirmed.push({ seq, hash, bytes: sizeBytes });
   }
 
   /** Notes that there is a checkpoint: tails begin after it. */
@@ -184,51 +197,120 @@ export class LogReader {
     this.#at = { ...this.#at, checkpoint: seq, tail: this.tail.filter((entry) => entry.seq > seq) };
   }
 
-  async #lookOnce(options: AbortOptions): Promise<void> {
-    const { seq } = this.state;
-    const listing = await LogListing.read(this.source, { ...options, through: this.#confirmed.state.seq });
-    // @mutation own-entries-are-listed
-    for (const standing of this.#unconfirmed.toReversed()) await this.#findListed(listing, standing, options);
-    await this.#checkConfirmed(listing, options);
-    const fork = await lowestFork(this.source, listing, this.#strays, options);
+  #after(entries: readonly HashedEntry[], state: LogState, newestBytes: number): Standing {
+    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, MAX_TAIL);
+    return { state, tail, checkpoint: this.checkpoint, newestBytes, newestTag: undefined };
+  }
+
+  async #lookOnce(sight: Sight, options: AbortOptions): Promise<void> {
+    const { source, state } = this;
+    const listing = await LogListing.read(source, { ...options, through: this.#confirmed.state.seq });
+    await listing.reachCheckpoint(options);
+    const { newest } = listing;
+    sight.newest = newest;
+    let next: Standing = this.#at;
+    let reopenedBy: LogChain | undefined;
+    if (newest <= state.seq) {
+      // Where own entries are the newest, the listing has to show each of them: a tail would hide what is wrong below it.
+      await this.#checkOwn(listing, options);
+      listing.checkWhole(newest);
+    } else {
+      const chain = await LogChain.from(source, listing, newest, options);
+      await checkStillNewest(source, listing, options);
+      listing.checkWhole(newest);
+      const followed = await this.#follow(chain, listing, options);
+      if (followed === undefined) reopenedBy = chain;
+      next = followed ?? (await this.#reopen(chain, listing, options));
+    }
+    const fork = await lowestFork(source, listing, this.#strays, { ...options, above: floorOf(next.state) });
     if (fork !== undefined) {
       this.#forked ??= forked(fork);
       throw this.#forked;
     }
-    if (listing.newest > seq) {
-      const chain = await LogChain.from(this.source, listing, listing.newest, options);
-      listing.checkWhole(listing.newest);
-      await chain.reach(seq + 1, options);
-      await this.accept(chain.since(seq), chain.topBytes);
-    } else listing.checkWhole(seq);
-    this.noteCheckpoint(listing.checkpoints.find((each) => each <= listing.newest) ?? 0);
+    this.#at = next;
+    this.noteCheckpoint(listing.checkpointBelow(newest));
     this.#confirmed = this.#at = { ...this.#at, newestTag: listing.tagOf(this.state.seq) };
     this.#unconfirmed = [];
+    this.#reopenedBy = reopenedBy;
+  }
+
+  /** Reads on from the own state. @returns `undefined` if the newest entry does not follow from it, or entries were deleted */
+  async #follow(chain: LogChain, listing: LogListing, options: AbortOptions): Promise<Standing | undefined> {
+    const { seq, hash } = this.state;
+    const checkpoint = listing.checkpointBelow(listing.newest);
+    try {
+      await chain.reach(seq + 1, options);
+    } catch (error) {
+      // Up to the newest checkpoint it may have been deleted; above, nothing ever is.
+      if (!isDoubt(error) || chain.below.seq > checkpoint) throw error;
+      return undefined;
+    }
+    // @mutation writer-opens-anew
+    if (Buffer.compare(chain.hashOf(seq) as Uint8Array, hash) !== 0) return undefined;
+    const entries = chain.since(seq);
+    return this.#after(entries, await foldEntries(this.state, entries), chain.topBytes);
+  }
+
+  /** Opens the log anew from a checkpoint, and compares what is known of it (L6, L7). */
+  async #reopen(chain: LogChain, listing: LogListing, options: AbortOptions): Promise<Standing> {
+    const { newest } = listing;
+    const { state, checkpoint } = await stateOf(chain, new Checkpoints(this.source, listing, newest), options);
+    const known = this.#confirmed.state;
+    if (known.seq > 0) await checkPosition(known, chain, state, options);
+    for (const { seq, hash } of this.#unconfirmed) {
+      // L6: whatever was created at a number that was deleted is at or below the floor.
+      // @mutation strays-are-below-the-floor
+      if (seq <= floorOf(state)) continue;
+      await chain.reach(seq + 1, options);
+      if (Buffer.compare(chain.hashOf(seq) as Uint8Array, hash) === 0) continue;
+      throw rolledBack(`entry ${seq}, as this process has written or read it, is not in the log`);
+    }
+    const tail = chain.since(checkpoint).map(({ entry }) => entry);
+    const newestTag = listing.tagOf(newest);
+    return { state, tail: tail.reverse().slice(0, MAX_TAIL), checkpoint, newestBytes: chain.topBytes, newestTag };
+  }
+
+  /** Checks that own entries, and the one that was confirmed last, are listed as they were. Up to the floor they may be gone. */
+  async #checkOwn(listing: LogListing, options: AbortOptions): Promise<void> {
+    const floor = floorOf(this.state);
+    // @mutation own-entries-are-listed
+    for (const own of this.#unconfirmed.toReversed())
+      if (own.seq > floor) await this.#checkListed(listing, own, options);
+    const { state, newestBytes } = this.#confirmed;
+    if (state.seq === 0 || (state.seq <= floor && state.seq < this.state.seq)) return;
+    await this.#checkConfirmed(listing, { seq: state.seq, hash: state.hash, bytes: newestBytes }, options);
   }
 
   /**
    * Checks that the entry that was confirmed last is still the same. If the log was set back, another host may have written an
    * entry of the same size at its number. It is read again only if the listing does not show that it is the same object.
    */
-  async #checkConfirmed(listing: LogListing, options: AbortOptions): Promise<void> {
-    const { state, newestTag } = this.#confirmed;
-    const listed = await this.#findListed(listing, this.#confirmed, options);
-    if (listed === undefined || this.source.mode === 'single-writer') return; // There the key has the entry's hash.
+  async #checkConfirmed(listing: LogListing, confirmed: Unconfirmed, options: AbortOptions): Promise<void> {
+    const { newestTag } = this.#confirmed;
+    const { seq, hash } = confirmed;
+    const listed = await this.#findListed(listing, confirmed, options);
+    if (this.source.mode === 'single-writer') return; // There the key has the entry's hash.
     if (newestTag !== undefined && listed.tag === newestTag) return;
-    const found = await fetchEntry(this.source, state.seq, listed, options);
+    const found = await fetchEntry(this.source, seq, listed, options);
     // @mutation confirmed-is-the-same-object
-    if (found === undefined || Buffer.compare(found.hash, state.hash) !== 0) throw this.#replaced(listing, state.seq);
+    if (found === undefined || Buffer.compare(found.hash, hash) !== 0) throw this.#replaced(listing, seq);
   }
 
-  /** Finds the newest entry of a standing in a listing, by its key and its size. */
+  async #checkListed(listing: LogListing, own: Unconfirmed, options: AbortOptions): Promise<void> {
+    const listed = await this.#findListed(listing, own, options);
+    if (own.isUncertain !== true) return;
+    const found = await fetchEntry(this.source, own.seq, listed, options);
+    if (found === undefined || Buffer.compare(found.hash, own.hash) !== 0) throw this.#replaced(listing, own.seq);
+  }
+
+  /** Finds an entry in a listing, by its key and its size. */
   async #findListed(
     listing: LogListing,
-    { state: { seq, hash }, newestBytes }: Standing,
+    { seq, hash, bytes }: Unconfirmed,
     options: AbortOptions,
-  ): Promise<ListedEntry | undefined> {
-    if (seq === 0) return undefined;
+  ): Promise<ListedEntry> {
     const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash), options);
-    if (listed?.size === newestBytes) return listed;
+    if (listed?.size === bytes) return listed;
     if (listed !== undefined) throw this.#replaced(listing, seq);
     if (seq < this.state.seq) throw truncated(seq);
     throw rolledBack(`entry ${seq}, which this process has read, is gone, and the log ends at entry ${listing.newest}`);
@@ -237,11 +319,6 @@ export class LogReader {
   #replaced({ newest }: LogListing, seq: number): BackupError {
     return rolledBack(`entry ${seq} is not the one that this process has read, and the log ends at entry ${newest}`);
   }
-}
-
-function turnTimedOut(timeoutMs: number): BackupError {
-  const message = `the log could not be read or written within ${timeoutMs} ms, because the store answers too slowly or not at all: try again when it answers`;
-  return new BackupError('TARGET_TIMEOUT', message, { retryable: true });
 }
 
 function isGone(error: unknown): boolean {

@@ -1,14 +1,16 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { sha256InSteps } from '../../common/long-bytes.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
-import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { CloudTarget, ObjectInfo } from '../../targets/cloud-target.ts';
 import { decodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { RepositoryMode } from '../format/format-object.ts';
+import type { Floor } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
-import { entryKey } from '../format/object-keys.ts';
+import { checkpointKey, entryKey } from '../format/object-keys.ts';
 
 export interface LogSource {
   readonly target: CloudTarget;
@@ -24,6 +26,11 @@ export interface LogPosition {
   readonly seq: number;
   /** The hash of entry `seq`. */
   readonly hash: Uint8Array;
+  /**
+   * Hashes of this entry and of entries before it, 16 bytes of each. After old entries were deleted, the position is recognised
+   * by them; without them, only as long as its own entry is there.
+   */
+  readonly anchors?: Uint8Array | undefined;
 }
 
 /** An object as a listing shows it. */
@@ -31,6 +38,16 @@ export interface NamedObject {
   readonly key: string;
   /** In bytes. */
   readonly size: number;
+  /** What the target calls this very object, if it gives tags. */
+  readonly ifTag?: string | undefined;
+}
+
+/** The tag that the target gives the object, if any, and something that at least changes with its time. */
+export function tagsOf({ tag, sha256, modifiedAt }: ObjectInfo): {
+  ifTag: string | undefined;
+  tag: string | undefined;
+} {
+  return { ifTag: tag, tag: tag ?? sha256 ?? modifiedAt?.toISOString() };
 }
 
 /** The key of an entry. In single-writer mode its hash is part of it. */
@@ -43,18 +60,19 @@ export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash:
  *
  * @returns `undefined` if there is no such object
  * @throws `LOG_CORRUPT`, also for an object that is too large to be read, or is not the entry that its key says;
- * `REPOSITORY_UNSUPPORTED`; what the target throws
+ * `OBJECT_CHANGED` if it is not the object that was listed; `REPOSITORY_UNSUPPORTED`; what the target throws
  */
 export async function fetchEntry(
   source: LogSource,
   seq: number,
-  { key, size }: NamedObject,
+  { key, size, ifTag }: NamedObject,
   { signal }: AbortOptions = {},
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
     // Reads no more than was listed, whatever has been put there since.
-    const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal });
+    // @mutation read-is-what-was-listed
+    const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal, ifTag });
     if (bytes === undefined) throw logCorrupt('it has fewer bytes than its listing said');
     const decoded = await runInSteps(decodingEntry(source.logKey, seq, bytes));
     if (keyOfEntry(source, seq, decoded.hash) !== key) throw logCorrupt('it is not the entry that its key says');
@@ -67,20 +85,29 @@ export async function fetchEntry(
   }
 }
 
+/** A checkpoint that can be read. */
+export interface FoundCheckpoint {
+  readonly state: LogState;
+  /** SHA-256 of the object. */
+  readonly sha256: Uint8Array;
+}
+
 /**
  * Reads the checkpoint that a listing names.
  *
- * @returns `undefined` if it is missing, damaged or of a newer program, because a checkpoint is only a cache
+ * @returns `undefined` if it is missing, damaged or of a newer program, because others may lead to the state as well
  */
 export async function fetchCheckpoint(
   { target, logKey }: LogSource,
   seq: number,
   { key, size }: NamedObject,
   { signal }: AbortOptions = {},
-): Promise<LogState | undefined> {
+): Promise<FoundCheckpoint | undefined> {
   try {
     const bytes = await getBounded(target, key, size, { signal });
-    return bytes && (await decodeCheckpoint(logKey, seq, bytes));
+    if (bytes === undefined) return undefined;
+    const state = await decodeCheckpoint(logKey, seq, bytes);
+    return { state, sha256: await runInSteps(sha256InSteps(bytes)) };
   } catch (error) {
     const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
     if (BackupError.is(error) && useless.includes(error.code)) return undefined;
@@ -98,6 +125,15 @@ export function truncated(seq: number): BackupError {
   return new BackupError(
     'LOG_TRUNCATED',
     `entry ${seq} of the log is missing: restore that object from a copy of the store`,
+  );
+}
+
+/** Where nothing else leads to the state any more. */
+export function withoutFloor({ seq }: Floor): BackupError {
+  const key = checkpointKey(seq);
+  return new BackupError(
+    'LOG_TRUNCATED',
+    `checkpoint ${seq} of the log, below which everything was deleted, is missing or damaged: restore object ${key} from a copy of the store`,
   );
 }
 

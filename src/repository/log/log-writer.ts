@@ -8,7 +8,7 @@ import type { RetryPolicy } from '../../common/retry.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { metered } from '../../targets/decorators/request-meter.ts';
 import { MAX_TIME } from '../format/decode-values.ts';
-import { commitIdFor, encodingEntry } from '../format/entry-codec.ts';
+import { commitIdFor, type DecodedEntry, encodingEntry } from '../format/entry-codec.ts';
 import { requireWriterFeatures } from '../format/features.ts';
 import type { LogEntry, LogFact } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
@@ -68,6 +68,12 @@ interface Sending {
   readonly decoded: HashedEntry;
   readonly next: LogState;
 }
+
+/**
+ * What became of an entry. `lost`: another writer's has its number, and was folded in. `looked`: it is not known to be in the log,
+ * and the reader stands at the newest entry, whose state decides.
+ */
+type Outcome = 'written' | 'lost' | 'looked';
 
 /**
  * Appends to a log: one entry at a time in this process. Between processes, the store's create-only puts decide which entry
@@ -153,16 +159,16 @@ export class LogWriter {
       }
       const sending = await this.#prepare(decision, withoutTail ? [] : reader.tail);
       signal.throwIfAborted(); // From here on the entry may be in the log.
-      const isThere = isSingle ? await this.#settle(sending, signal) : await this.#create(sending, confirm, signal);
-      if (isThere) {
+      const outcome = isSingle ? await this.#settle(sending, signal) : await this.#create(sending, confirm, signal);
+      if (outcome === 'written') {
         if (confirm && !withoutTail) await this.#checkpoints.writeIfDue(signal);
         return { entry: sending.decoded.entry, state: sending.next };
       }
-      // Another writer's entry has N+1, and is folded in. Decide again, and try N+2 (P4).
+      // Another writer's entry has the number, or entries were deleted meanwhile. Decide again on the newer state (P4, L2).
       lost++;
       signal.throwIfAborted();
-      if (lost > 1) await reader.look({ signal });
-      isFresh = lost > 1;
+      if (outcome === 'lost' && lost > 1) await reader.look({ signal });
+      isFresh = outcome === 'looked' || lost > 1;
     }
   }
 
@@ -179,27 +185,38 @@ export class LogWriter {
     return { sent: { seq: head.seq, key: keyOfEntry(source, head.seq, hash), hash, bytes }, decoded, next };
   }
 
-  /** Sends the entry to the next number. @returns `false` if another writer's entry has it, which is then folded in */
-  #create({ sent, decoded, next }: Sending, confirm: boolean, signal: AbortSignal): Promise<boolean> {
+  /** Sends the entry to the next number. */
+  #create({ sent, decoded, next }: Sending, confirm: boolean, signal: AbortSignal): Promise<Outcome> {
     const { reader } = this;
     return pastCallersAbort(signal, sent.seq, async (waiting) => {
       const other = await createEntry(reader.source, sent, this.#policy, waiting);
-      if (other !== undefined) {
-        await reader.accept([other], other.sizeBytes);
-        return false;
-      }
-      await reader.accept([decoded], sent.bytes.length, next);
+      if (other !== undefined && other !== 'gone') return await this.#followOther(other, waiting);
+      await reader.accept([decoded], sent.bytes.length, next, other === 'gone');
       // @mutation success-is-listed
-      if (confirm) await this.#confirm(sent.seq, waiting);
-      return true;
+      if (!confirm && other === undefined) return 'written';
+      await this.#confirm(sent.seq, waiting);
+      // @mutation state-decides
+      return reader.isInLog(sent) ? 'written' : 'looked';
     });
+  }
+
+  /** The number is another writer's for good. If its entry does not follow from the state, the state is not that of the log (L6). */
+  async #followOther(other: DecodedEntry, { givenUp }: Waiting): Promise<Outcome> {
+    const { reader } = this;
+    if (reader.isNext(other)) {
+      await reader.accept([other], other.sizeBytes);
+      return 'lost';
+    }
+    reader.noteOther(other);
+    await reader.look({ signal: givenUp });
+    return 'looked';
   }
 
   /**
    * Single-writer mode: puts the entry, and looks whether it is the only one of its number before it reports a success (P13,
    * decision 022). An entry whose outcome is not known is sent again before any other, or both could end up in the log.
    */
-  #settle(sending: Sending, signal: AbortSignal): Promise<true> {
+  #settle(sending: Sending, signal: AbortSignal): Promise<Outcome> {
     this.#unsettled = sending;
     return pastCallersAbort(signal, sending.sent.seq, (waiting) => this.#settleUntil(waiting, sending));
   }
@@ -216,7 +233,7 @@ export class LogWriter {
     else await this.#settle(sending, signal);
   }
 
-  async #settleUntil(waiting: Waiting, { sent, decoded, next }: Sending): Promise<true> {
+  async #settleUntil(waiting: Waiting, { sent, decoded, next }: Sending): Promise<Outcome> {
     const { reader } = this;
     try {
       await putEntry(reader.source, sent, this.#policy, waiting);
@@ -225,7 +242,7 @@ export class LogWriter {
       // @mutation single-writer-looks
       await this.#confirm(sent.seq, waiting);
       this.#unsettled = undefined;
-      return true;
+      return reader.isInLog(sent) ? 'written' : 'looked';
     } catch (error) {
       // Either it was refused and is not on its way, or it is there and the log is not whole.
       if (!BackupError.is(error, 'COMMIT_UNKNOWN')) this.#unsettled = undefined;

@@ -2,21 +2,15 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import type { CloudTarget, GetOptions } from '../../targets/cloud-target.ts';
 import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
-import { logCorrupt } from '../format/decode-values.ts';
+import { ANCHOR_BYTES, type Anchor, anchorsIn, haveSameAnchor } from '../format/anchors.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
-import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
-import { foldEntries, type HashedEntry } from './fold.ts';
+import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import { Checkpoints, stateOf } from './checkpoints.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
-import {
-  fetchCheckpoint,
-  forked,
-  type LogPosition,
-  type LogSource,
-  type NamedObject,
-  rolledBack,
-} from './log-source.ts';
+import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
+import { changed, type Sight, untilTwoAgree } from './looking.ts';
 import { lowestFork } from './sound-entries.ts';
 
 /** Requests that are on their way, by object key. */
@@ -69,8 +63,8 @@ export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }
   const wanted: NamedObject[] = newest.slice(0, 1);
   const checkpoint = listing.checkpoints.find((seq) => seq <= listing.newest);
   if (checkpoint !== undefined) wanted.push(listing.checkpointAt(checkpoint));
-  const answers = wanted.map(({ key, size }): [string, Promise<Uint8Array>] => {
-    const answer = target.get(key, { range: { offset: 0, length: size }, signal });
+  const answers = wanted.map(({ key, size, ifTag }): [string, Promise<Uint8Array>] => {
+    const answer = target.get(key, { range: { offset: 0, length: size }, ifTag, signal });
     answer.catch(() => {}); // It is reported to the caller that asks for this object.
     return [key, answer];
   });
@@ -102,47 +96,71 @@ class PrefetchedTarget extends ForwardingTarget {
  * target throws
  */
 export async function openLog(given: LogSource, options: OpenLogOptions = {}): Promise<OpenedLog> {
-  const { prefetched } = options;
-  const source = prefetched ? { ...given, target: new PrefetchedTarget(given.target, prefetched) } : given;
+  const { prefetched, onDamage = 'refuse' } = options;
+  const first = prefetched ? { ...given, target: new PrefetchedTarget(given.target, prefetched) } : given;
+  const look = (sight: Sight, nth: number) => {
+    return nth === 0 ? openNewest(first, options, sight) : openNewest(given, { ...options, listing: undefined }, sight);
+  };
   try {
-    return await openListed(source, options);
+    return await untilTwoAgree(look);
   } catch (error) {
-    if (!BackupError.is(error, 'LOG_TRUNCATED')) throw error;
+    const isShown = BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'LOG_FORKED');
+    if (!isShown || onDamage === 'refuse') throw error;
+    return await openBelow(given, error, options);
   }
-  // Something that was listed was not there. Only a second listing shows that it is gone.
-  return openListed(given, { ...options, listing: undefined });
 }
 
-async function openListed(source: LogSource, options: OpenLogOptions): Promise<OpenedLog> {
-  const { remembered, onDamage = 'refuse' } = options;
+async function openNewest(source: LogSource, options: OpenLogOptions, sight: Sight): Promise<OpenedLog> {
   const listing = await soundListing(source, options);
-  const fork = await lowestFork(source, listing, new Set(), options);
-  let error = fork === undefined ? undefined : forked(fork);
-  if (error !== undefined && onDamage === 'refuse') throw error;
-  if (remembered !== undefined && remembered.seq > listing.newest) {
-    throw rolledBack(`the log ends at ${listing.newest}, and this host remembers entry ${remembered.seq}`);
-  }
-  const damageAsOf = (openedAsOf: number) =>
-    error === undefined ? undefined : { openedAsOf, newestListed: listing.newest, error };
+  const { newest } = listing;
+  sight.newest = newest;
+  checkNotBefore(listing, options);
+  if (newest === 0) return { ...NOTHING, damage: undefined };
+  const opened = await openAsOf(source, listing, newest, options).catch(async (error: unknown) => {
+    if (!BackupError.is(error, 'LOG_FORKED')) throw error;
+    throw forked((await lowestFork(source, listing, new Set(), options)) ?? newest);
+  });
+  const fork = await lowestFork(source, listing, new Set(), { ...options, above: floorOf(opened.state) });
+  if (fork !== undefined) throw forked(fork);
+  return { ...opened, damage: undefined };
+}
+
+/** Opens a log whose newest entries are damaged or forked, as of the newest entry below. */
+async function openBelow(source: LogSource, error: BackupError, options: OpenLogOptions): Promise<OpenedLog> {
+  const listing = await soundListing(source, { ...options, listing: undefined });
+  checkNotBefore(listing, options);
+  const damageAsOf = (openedAsOf: number) => ({ openedAsOf, newestListed: listing.newest, error });
+  const strays = new Set<string>();
   // Before a fork there is one history. Only the host can say which of the branches to keep.
-  for await (const seq of numbersBelow(listing, fork ?? Number.POSITIVE_INFINITY, options)) {
+  let below = Number.POSITIVE_INFINITY;
+  for await (const seq of numbers(listing, options)) {
+    if (seq >= below) continue;
     try {
-      return { ...(await openAsOf(source, listing, seq, options)), damage: damageAsOf(seq) };
+      const opened = await openAsOf(source, listing, seq, options);
+      const fork = await lowestFork(source, listing, strays, { ...options, above: floorOf(opened.state) });
+      if (fork === undefined || fork > seq) return { ...opened, damage: damageAsOf(seq) };
+      below = fork;
     } catch (caught) {
       // This entry does not authenticate, or does not continue the chain: look for the newest one that does.
-      if (!BackupError.is(caught, 'LOG_CORRUPT') || onDamage === 'refuse') throw caught;
-      error ??= caught;
+      if (!BackupError.is(caught, 'LOG_CORRUPT') && !BackupError.is(caught, 'LOG_FORKED')) throw caught;
     }
   }
-  if (error !== undefined && fork === undefined) throw error;
-  return { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined, damage: damageAsOf(0) };
+  if (!BackupError.is(error, 'LOG_FORKED')) throw error;
+  return { ...NOTHING, damage: damageAsOf(0) };
+}
+
+const NOTHING = { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined };
+
+/** @throws `REPOSITORY_ROLLED_BACK` */
+function checkNotBefore({ newest }: LogListing, { remembered }: OpenLogOptions): void {
+  if (remembered === undefined || remembered.seq <= newest) return;
+  throw rolledBack(`the log ends at ${newest}, and this host remembers entry ${remembered.seq}`);
 }
 
 /** Numbers for which there is an object with the key of an entry, newest first. */
-async function* numbersBelow(listing: LogListing, limit: number, options: AbortOptions): AsyncGenerator<number> {
-  for (let below = limit; ; ) {
-    const numbers = listing.numbers.filter((seq) => seq < below);
-    for (const seq of numbers) {
+async function* numbers(listing: LogListing, options: AbortOptions): AsyncGenerator<number> {
+  for (let below = Number.POSITIVE_INFINITY; ; ) {
+    for (const seq of listing.numbers.filter((each) => each < below)) {
       yield seq;
       below = seq;
     }
@@ -159,23 +177,66 @@ async function openAsOf(
   options: OpenLogOptions,
 ): Promise<Omit<OpenedLog, 'damage'>> {
   const { remembered } = options;
+  await listing.reachCheckpoint(options);
   const checkpoints = new Checkpoints(source, listing, newest);
   // The second round of requests. Below damage it is enough to request a checkpoint when it is needed.
   if (newest === listing.newest) checkpoints.fetchFirst(options);
   const chain = await LogChain.from(source, listing, newest, options);
+  if (newest === listing.newest) await checkStillNewest(source, listing, options);
   listing.checkWhole(newest);
   const { state, checkpoint } = await stateOf(chain, checkpoints, options);
-  // @mutation remembered-is-in-the-log
   if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
-    await chain.reach(remembered.seq + 1, options);
-    const hash = chain.hashOf(remembered.seq);
-    if (hash === undefined || Buffer.compare(hash, remembered.hash) !== 0) {
-      throw rolledBack(`entry ${remembered.seq} of the log is not what this host remembers`);
-    }
+    await checkPosition({ ...remembered, anchors: anchorsOf(remembered) }, chain, state, options);
   }
   const since = chain.since(checkpoint).map(({ entry }) => entry);
   const newestTag = listing.tagOf(newest);
   return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes, newestTag };
+}
+
+function anchorsOf({ seq, hash, anchors }: LogPosition): readonly Anchor[] {
+  const own = [{ seq, hash: hash.subarray(0, ANCHOR_BYTES) }];
+  return (anchors && anchorsIn(anchors, seq, hash)) ?? own;
+}
+
+/** A position, with what it is recognised by after its own entry was deleted. */
+export interface KnownPosition {
+  readonly seq: number;
+  readonly hash: Uint8Array;
+  readonly anchors: readonly Anchor[];
+}
+
+/**
+ * Checks that a log continues what is known of it: exactly above its floor, and below it by the newest anchor that both have
+ * (P11, L7). If they have none, nothing is known.
+ *
+ * @param chain - leads to the newest state, and is read further where that takes it
+ * @throws `REPOSITORY_ROLLED_BACK`, and what reading throws
+ */
+export async function checkPosition(
+  known: KnownPosition,
+  chain: LogChain,
+  state: LogState,
+  options: AbortOptions,
+): Promise<void> {
+  const { seq, hash } = known;
+  // @mutation remembered-is-in-the-log
+  if (seq >= floorOf(state)) {
+    await chain.reach(seq + 1, options);
+    const found = chain.hashOf(seq);
+    if (found !== undefined && Buffer.compare(found, hash) === 0) return;
+  } else if (haveSameAnchor(known.anchors, state.anchors) !== false) return;
+  throw rolledBack(`entry ${seq} of the log is not what this host remembers`);
+}
+
+/**
+ * L3: where the store gives no tags, what was read may be a later object than the listed one, at a number that was deleted in
+ * between. Then the log has gone on, which another listing shows.
+ */
+export async function checkStillNewest(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
+  // @mutation newest-is-listed-again
+  if (source.mode === 'single-writer' || listing.entriesAt(listing.newest)[0]?.ifTag !== undefined) return;
+  const again = await LogListing.read(source, { signal: options.signal });
+  if (again.newest !== listing.newest) throw changed(`entry ${listing.newest} of the log`);
 }
 
 /** A listing whose newest checkpoint is not ahead of its newest entry. */
@@ -191,109 +252,4 @@ async function soundListing(source: LogSource, options: OpenLogOptions): Promise
 
 function isAhead({ newest, checkpoints: [first = 0] }: LogListing): boolean {
   return first > newest;
-}
-
-/**
- * Computes the state from the newest checkpoint that the chain confirms, or else from all entries.
- *
- * P11 (decision 023): the chain must reach the checkpoint, and must have the checkpoint's hash at its number.
- */
-async function stateOf(
-  chain: LogChain,
-  checkpoints: Checkpoints,
-  options: AbortOptions,
-): Promise<{ state: LogState; checkpoint: number }> {
-  for (;;) {
-    const found = await checkpoints.next(options);
-    if (found === undefined) break;
-    await chain.reach(found.seq + 1, options);
-    const hash = chain.hashOf(found.seq);
-    // @mutation checkpoint-continues-the-chain
-    if (hash === undefined || Buffer.compare(hash, found.hash) !== 0) continue;
-    try {
-      return { state: await foldEntries(found, chain.since(found.seq)), checkpoint: found.seq };
-    } catch (error) {
-      // If the checkpoint is not what is wrong, folding the whole log fails in the same way.
-      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
-    }
-  }
-  await chain.reach(1, options);
-  return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
-}
-
-/** The readable checkpoints of a listing, newest first. */
-class Checkpoints {
-  readonly #source: LogSource;
-  readonly #listing: LogListing;
-  readonly #newest: number;
-  #at = 0;
-  #first: { readonly seq: number; readonly answer: Promise<LogState | undefined> } | undefined;
-
-  constructor(source: LogSource, listing: LogListing, newest: number) {
-    this.#source = source;
-    this.#listing = listing;
-    this.#newest = newest;
-  }
-
-  fetchFirst(options: AbortOptions): void {
-    const seq = this.#listing.checkpoints.find((each) => each <= this.#newest);
-    if (seq === undefined) return;
-    const answer = fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
-    answer.catch(() => {}); // `next` reports it.
-    this.#first = { seq, answer };
-  }
-
-  async next(options: AbortOptions): Promise<LogState | undefined> {
-    const { checkpoints } = this.#listing;
-    for (;;) {
-      while (this.#at < checkpoints.length) {
-        const seq = checkpoints[this.#at++] as number;
-        if (seq > this.#newest) continue; // Above a fork.
-        const isFirst = this.#first?.seq === seq;
-        const fetched = isFirst
-          ? this.#first?.answer
-          : fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
-        const state = await fetched;
-        if (state !== undefined) return state;
-      }
-      if (!this.#listing.hasMore) return undefined;
-      await this.#listing.readMore(options);
-    }
-  }
-}
-
-/** All entries of a log, each with its place in the chain confirmed. */
-export interface WholeLog {
-  /** Oldest first. Only folding them shows whether they are consistent with each other. */
-  readonly entries: HashedEntry[];
-  /** The listing by which they were read. It also names the checkpoints. */
-  readonly listing: LogListing;
-}
-
-/**
- * Reads every entry of the log, checks every link of the chain, and compares each tail with the entries that it repeats.
- *
- * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target throws
- */
-export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<WholeLog> {
-  const listing = await LogListing.read(source, options);
-  while (listing.hasMore) await listing.readMore(options);
-  checkSizes(listing);
-  const fork = await lowestFork(source, listing, new Set(), options);
-  if (fork !== undefined) throw forked(fork);
-  await checkMode(source, listing, options);
-  await checkNotAhead(source, listing, options);
-  const { newest } = listing;
-  if (newest === 0) return { entries: [], listing };
-  const chain = await LogChain.from(source, listing, newest, { ...options, usesTails: false });
-  await chain.reach(1, options);
-  return { entries: chain.since(0), listing };
-}
-
-/** Checks the sizes of all entries before any of them is requested. */
-function checkSizes(listing: LogListing): void {
-  for (const seq of listing.numbers) {
-    const large = listing.entriesAt(seq).find(({ size }) => size > MAX_ENTRY_BYTES);
-    if (large !== undefined) throw logCorrupt(`object ${large.key} is larger than an entry may be`);
-  }
 }

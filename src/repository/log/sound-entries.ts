@@ -36,7 +36,8 @@ export async function soundEntry(
 }
 
 /**
- * Finds the lowest listed number with two entries (P13).
+ * Finds the lowest listed number with two entries (P13). Up to the floor of the log, two entries mean nothing: one of them may
+ * have been on its way for a long time.
  *
  * @param strays - keys of objects that were read earlier and are no entries. Those that are found now are added.
  */
@@ -44,10 +45,12 @@ export async function lowestFork(
   source: LogSource,
   listing: LogListing,
   strays: Set<string>,
-  options: AbortOptions = {},
+  { above = 0, ...options }: AbortOptions & { readonly above?: number | undefined } = {},
 ): Promise<number | undefined> {
   if (source.mode === 'shared') return undefined;
   for (const seq of listing.numbers.reverse()) {
+    // @mutation fork-is-above-the-floor
+    if (seq <= above) continue;
     const candidates = listing.entriesAt(seq).filter(({ key }) => !strays.has(key));
     if (candidates.length < 2) continue;
     let sound = 0;

@@ -1,0 +1,90 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import { foldEntries } from './fold.ts';
+import type { LogChain } from './log-chain.ts';
+import type { LogListing } from './log-listing.ts';
+import { type FoundCheckpoint, fetchCheckpoint, type LogSource, withoutFloor } from './log-source.ts';
+
+/** A state, and the number of the checkpoint that it was folded from; 0 for the first entry. */
+export interface FoldedState {
+  readonly state: LogState;
+  readonly checkpoint: number;
+}
+
+/**
+ * Computes the newest state from the newest checkpoint that the chain confirms, or else from all entries.
+ *
+ * P11 (decision 023): the chain must reach the checkpoint, and must have the checkpoint's hash at its number. L1: below the floor
+ * nothing belongs to the log any more, and the floor's own checkpoint must have the digest that its collection has set.
+ */
+export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options: AbortOptions): Promise<FoldedState> {
+  for (;;) {
+    const found = await checkpoints.next(options);
+    if (found === undefined || found.state.seq < (chain.floor?.seq ?? 0)) break;
+    const { seq } = found.state;
+    await chain.reach(seq + 1, options);
+    const hash = chain.hashOf(seq);
+    // @mutation checkpoint-continues-the-chain
+    if (hash === undefined || Buffer.compare(hash, found.state.hash) !== 0) continue;
+    try {
+      const state = await foldEntries(found.state, chain.since(seq));
+      if (leadsTo(found, state)) return { state, checkpoint: seq };
+    } catch (error) {
+      // If the checkpoint is not what is wrong, folding the whole log fails in the same way.
+      if (!BackupError.is(error, 'LOG_CORRUPT')) throw error;
+    }
+  }
+  while (chain.floor === undefined && chain.below.seq > 0) await chain.reach(chain.below.seq, options);
+  if (chain.floor !== undefined) throw withoutFloor(chain.floor);
+  return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
+}
+
+/** Whether the state that a checkpoint was folded to lets the checkpoint count. */
+function leadsTo({ state: { seq }, sha256 }: FoundCheckpoint, { floor }: LogState): boolean {
+  // @mutation floor-has-its-digest
+  if (floor !== undefined && seq === floor.seq) return Buffer.compare(floor.sha256, sha256) === 0;
+  return seq > floorOf({ floor });
+}
+
+/** The readable checkpoints of a listing, newest first. */
+export class Checkpoints {
+  readonly #source: LogSource;
+  readonly #listing: LogListing;
+  readonly #newest: number;
+  #at = 0;
+  #first: { readonly seq: number; readonly answer: Promise<FoundCheckpoint | undefined> } | undefined;
+
+  /** @param newest - those of higher numbers are left out */
+  constructor(source: LogSource, listing: LogListing, newest: number) {
+    this.#source = source;
+    this.#listing = listing;
+    this.#newest = newest;
+  }
+
+  fetchFirst(options: AbortOptions): void {
+    const seq = this.#listing.checkpointBelow(this.#newest);
+    if (seq === 0) return;
+    const answer = fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
+    answer.catch(() => {}); // `next` reports it.
+    this.#first = { seq, answer };
+  }
+
+  async next(options: AbortOptions): Promise<FoundCheckpoint | undefined> {
+    const { checkpoints } = this.#listing;
+    for (;;) {
+      while (this.#at < checkpoints.length) {
+        const seq = checkpoints[this.#at++] as number;
+        if (seq > this.#newest) continue; // Above a fork.
+        const isFirst = this.#first?.seq === seq;
+        const fetched = isFirst
+          ? this.#first?.answer
+          : fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
+        const found = await fetched;
+        if (found !== undefined) return found;
+      }
+      if (!this.#listing.hasMore) return undefined;
+      await this.#listing.readMore(options);
+    }
+  }
+}
