@@ -9,7 +9,7 @@ import { once, type RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { backupPlain } from '../format/backup-codec.ts';
 import type { BackupRecord, CommittedPack, PackTable } from '../format/log-entry.ts';
-import type { LogState } from '../format/log-state.ts';
+import { type LogState, type SessionName, sessionIn } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.ts';
 import { type PackName, RecordKind, type RecordWriter } from '../format/record.ts';
@@ -152,7 +152,7 @@ export class BackupSession {
   async explain(error: unknown, options: AbortOptions = {}): Promise<unknown> {
     if (!isDamage(error)) return error;
     const state = await this.#context.log.catchUp(options).catch(() => undefined);
-    if (state === undefined || state.sessions.has(this.seq)) return error;
+    if (state === undefined || sessionIn(state.sessions, this.#name) !== undefined) return error;
     const { code, message } = endedSession(state, this.seq);
     return new BackupError(code, message, { cause: error });
   }
@@ -179,27 +179,56 @@ export class BackupSession {
    */
   async commit(backups: readonly BackupRecord[], packs: UploadedPacks, options: AbortOptions = {}): Promise<LogState> {
     const { log, insist = once } = this.#context;
-    const plan = { session: this.seq, backups, references: packs.references, ...packs.listed };
+    const plan = { session: this.seq, openHash: this.#hash, backups, references: packs.references, ...packs.listed };
     let unknown: BackupError | undefined;
-    const decide: Decide = (state) =>
-      unknown !== undefined && areCommitted(state, backups) ? undefined : decideCommit(state, plan);
+    let mayBeThere = false;
+    const onMayBeThere = () => {
+      mayBeThere = true;
+    };
+    let verdict: BackupError | undefined;
+    const decide: Decide = (state) => {
+      // @mutation sent-commit-is-in-the-state
+      if (mayBeThere && sessionIn(state.sessions, this.#name) === undefined) {
+        verdict = this.#outcomeIn(state, backups);
+        return verdict;
+      }
+      return decideCommit(state, plan);
+    };
     const append = async () => {
       try {
-        return await log.append(decide, { ...options, lookFirst: unknown !== undefined });
+        return await log.append(decide, { ...options, lookFirst: unknown !== undefined, onMayBeThere });
       } catch (error) {
         // Noted here, because after an abort `insist` does not ask whether the error may pass.
         if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
         throw error;
       }
     };
-    const appended = await insist(append, mayBeSentAgain).catch((error: unknown) => {
-      if (BackupError.is(error, 'COMMIT_UNKNOWN') || unknown === undefined || isAnswer(error)) throw error;
-      throw unknown;
-    });
+    const appended = await insist(append, (error) => error !== verdict && mayBeSentAgain(error)).catch(
+      (error: unknown) => {
+        if (BackupError.is(error, 'COMMIT_UNKNOWN') || unknown === undefined || isAnswer(error)) throw error;
+        throw unknown;
+      },
+    );
     const { state } = appended ?? log;
     this.#end();
     this.dedup.committed();
     return state;
+  }
+
+  /**
+   * What became of a commit that was sent, in a state in which the session is not open: its entry may have been deleted (L2).
+   *
+   * @returns `undefined` if the backups are in the log
+   */
+  #outcomeIn(state: LogState, backups: readonly BackupRecord[]): BackupError | undefined {
+    if (areCommitted(state, backups)) return undefined;
+    if (sessionIn(state.fenced, this.#name) !== undefined) return endedSession(state, this.seq);
+    const message = `the log has neither session ${this.seq} nor a backup of it: the backup was committed and has been forgotten since, or it failed`;
+    return new BackupError('COMMIT_UNKNOWN', message);
+  }
+
+  get #name(): SessionName {
+    return { seq: this.seq, hash: this.#hash };
   }
 
   /** Ends the session without a commit; a later prune collects its packs. Takes a request, so no job waits for it. */
@@ -207,7 +236,7 @@ export class BackupSession {
     if (this.#hasEnded) return;
     this.#end();
     const { log, target } = this.#context;
-    const decide = (state: LogState) => decideAbort(state, this.seq);
+    const decide = (state: LogState) => decideAbort(state, this.seq, this.#hash);
     const options = { usesReserve: false, confirm: false, signal };
     await metered(undefined, () => appendInLittleRoom({ log, target }, decide, options));
   }

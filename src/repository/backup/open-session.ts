@@ -64,7 +64,7 @@ export async function openSession(
     };
   // If the outcome of an entry was not learned, it may have opened a session that no job holds: the next attempt takes it
   // over. No look at the log is needed before (an outdated state loses the number) or after (the commit looks).
-  const appending = { signal, lookFirst: false, confirm: false };
+  const appending = { signal, lookFirst: context.log.reader.mayBeFarBehind, confirm: false };
   let claim: SessionClaim | undefined;
   const tryOnce = () => {
     claim?.settle();

@@ -182,6 +182,7 @@ export type SessionName = Pick<Session, 'seq' | 'hash'>;
 /** The session among open or fenced ones; another session of the same number is not it (L6). */
 export function sessionIn(sessions: ReadonlyMap<number, Session>, { seq, hash }: SessionName): Session | undefined {
   const session = sessions.get(seq);
+  // @mutation session-has-its-hash
   return session !== undefined && Buffer.compare(session.hash, hash) === 0 ? session : undefined;
 }
 

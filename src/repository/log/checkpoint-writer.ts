@@ -37,7 +37,13 @@ export class CheckpointWriter {
    */
   async writeIfDue(signal: AbortSignal | undefined): Promise<void> {
     const { state, checkpoint } = this.#reader;
-    if (this.#writing !== undefined || state.seq - checkpoint < CHECKPOINT_EVERY) return;
+    if (state.seq - checkpoint >= CHECKPOINT_EVERY) await this.write(signal);
+  }
+
+  /** As {@link CheckpointWriter.writeIfDue}, unless there is a checkpoint of the present state, or one is being written. */
+  async write(signal: AbortSignal | undefined): Promise<void> {
+    const { state, checkpoint, isConfirmed } = this.#reader;
+    if (this.#writing !== undefined || state.seq === checkpoint || !isConfirmed) return;
     // The look that confirmed an own entry may have shown one of a newer program above it: what is missing here, nobody knows.
     // @mutation features-stop-checkpoints
     if (!knowsWriterFeatures(state.features)) return;

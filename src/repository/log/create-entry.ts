@@ -17,6 +17,8 @@ export interface Waiting {
   readonly signal?: AbortSignal | undefined;
   /** Aborts some seconds after the caller's signal, and ends every request. */
   readonly givenUp?: AbortSignal | undefined;
+  /** Called when the entry is in the store, or may be, or may arrive later. */
+  readonly onMayBeThere?: (() => void) | undefined;
 }
 
 export interface SentEntry {
@@ -74,11 +76,13 @@ export async function createEntry(
     try {
       if (isOccupied) {
         const found = await readBack(source, sent, givenUp);
+        if (found === 'own' || found === 'gone') waiting.onMayBeThere?.();
         return found === 'own' ? undefined : found;
       }
       isPutting = true;
       // The put gets a copy, because a request that was given up may still be reading its buffer.
       await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true, signal: givenUp });
+      waiting.onMayBeThere?.();
       return undefined;
     } catch (error) {
       if (!isOccupied && BackupError.is(error, 'OBJECT_EXISTS')) {
@@ -90,7 +94,10 @@ export async function createEntry(
       // It was read twice, and this entry was never on its way: the object is another writer's, and damaged.
       if (BackupError.is(error, 'LOG_CORRUPT') && !isUncertain && ++unreadable > 1) throw error;
       // A conflict only says that the request had no effect, and a read never has any.
-      if (isPutting && !isAnswer(error)) isUncertain = true;
+      if (isPutting && !isAnswer(error)) {
+        isUncertain = true;
+        waiting.onMayBeThere?.();
+      }
       await attempts.pause(error, isUncertain || isOccupied);
     }
   }
@@ -118,7 +125,10 @@ export function putEntry(
   policy: RetryPolicy,
   waiting: Waiting,
 ): Promise<PutResult> {
-  const put = () => source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: waiting.givenUp });
+  const put = () => {
+    waiting.onMayBeThere?.();
+    return source.target.put(sent.key, Uint8Array.from(sent.bytes), { signal: waiting.givenUp });
+  };
   let isUncertain = false;
   const isFinal = (error: unknown) => {
     const nothingHappened = !isUncertain && isRefusal(error);
@@ -166,8 +176,9 @@ export function pastCallersAbort<T>(
   signal: AbortSignal,
   seq: number,
   work: (waiting: Waiting) => Promise<T>,
+  onMayBeThere?: (() => void) | undefined,
 ): Promise<T> {
-  const outcome = (givenUp: AbortSignal) => work({ signal, givenUp });
+  const outcome = (givenUp: AbortSignal) => work({ signal, givenUp, onMayBeThere });
   return pastAbort(signal, outcome, () => {
     const message = `the call was aborted, and the store did not answer within ${ABORT_GRACE_MS} ms whether it has entry ${seq} of the log`;
     return new BackupError('COMMIT_UNKNOWN', message, { cause: signal.reason });

@@ -137,9 +137,9 @@ export class LogListing {
    * @throws `LOG_TRUNCATED`
    */
   checkWhole(top: number): void {
-    // @mutation listing-is-whole
     const lowest = this.#hasMore ? this.#lowest + 1 : 1; // The entry of the lowest number may be on the next page.
     for (let seq = top; seq >= Math.max(lowest, this.checkpointBelow(top) + 1); seq--) {
+      // @mutation listing-is-whole
       if (!this.#entries.has(seq)) throw truncated(seq);
     }
   }

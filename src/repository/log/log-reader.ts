@@ -6,17 +6,10 @@ import type { LogEntry } from '../format/log-entry.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
+import { ListedEntries, type OwnEntry } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
-import { type ListedEntry, LogListing } from './log-listing.ts';
-import {
-  fetchEntry,
-  forked,
-  keyOfEntry,
-  type LogPosition,
-  type LogSource,
-  rolledBack,
-  truncated,
-} from './log-source.ts';
+import { LogListing } from './log-listing.ts';
+import { forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
 import { isDoubt, type Sight, untilTwoAgree } from './looking.ts';
 import {
   checkPosition,
@@ -32,6 +25,10 @@ import { Turns } from './turns.ts';
 /** How long a turn at the log may take: the longest entry over the slowest line takes less. */
 const TURN_TIMEOUT_MS = 10 * 60 * 1000;
 
+/** After how long others may have pruned the log: where there are others, and where none was seen yet. */
+const SOON_BEHIND_MS = 10 * 60 * 1000;
+const LATE_BEHIND_MS = 24 * 60 * 60 * 1000;
+
 export interface LogReaderOptions extends OpenLogOptions {
   /** How long one append or one replay may take once its turn has come, in milliseconds. @defaultValue 10 minutes */
   readonly turnTimeoutMs?: number | undefined;
@@ -39,15 +36,6 @@ export interface LogReaderOptions extends OpenLogOptions {
 
 /** How far a reader has read its log. There is no tag for an own entry that no listing has shown yet. */
 type Standing = Omit<OpenedLog, 'damage'>;
-
-/** An entry that this process has created or read, and that no listing has shown to be in the log. */
-interface Unconfirmed {
-  readonly seq: number;
-  readonly hash: Uint8Array;
-  readonly bytes: number;
-  /** Whether it may be another's entry that is listed: then it is read. */
-  readonly isUncertain?: boolean | undefined;
-}
 
 /** Errors that say that something that was read or written is no longer there. */
 const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
@@ -61,14 +49,17 @@ export class LogReader {
   #at: Standing;
   /** The newest standing that a listing has shown to be in the log. Own entries above it may not be in the log. */
   #confirmed: Standing;
-  /** Oldest first. */
-  #unconfirmed: Unconfirmed[] = [];
+  /** Entries that no listing has shown since, oldest first. */
+  #unconfirmed: OwnEntry[] = [];
   /** Set by a look that had to open the log anew, because entries had been deleted or own ones are not in the log. */
   #reopenedBy: LogChain | undefined;
   #forked: BackupError | undefined;
   #damage: LogDamage | undefined;
   readonly #isReadOnly: boolean;
   readonly #strays = new Set<string>();
+  /** When a listing last showed the newest entry, and whether entries of others have ever come meanwhile. */
+  #lookedAt = Date.now();
+  #hasOthers = false;
 
   private constructor(source: LogSource, { damage, ...opened }: OpenedLog, options: LogReaderOptions) {
     this.source = source;
@@ -101,6 +92,20 @@ export class LogReader {
   /** Number of that checkpoint; 0 if there is none. */
   get checkpoint(): number {
     return this.#at.checkpoint;
+  }
+
+  /**
+   * Whether the log may have gone on so far that the next number was deleted already. An entry that is created there is not in the
+   * log, which its writer learns late. It only decides whether to look first.
+   */
+  get mayBeFarBehind(): boolean {
+    const idleMs = Math.abs(Date.now() - this.#lookedAt);
+    return idleMs > (this.#hasOthers ? SOON_BEHIND_MS : LATE_BEHIND_MS);
+  }
+
+  /** Whether a listing has shown that the state is that of the log. */
+  get isConfirmed(): boolean {
+    return this.#at.state === this.#confirmed.state && this.#unconfirmed.length === 0;
   }
 
   /** Why nothing may be appended: two entries have one number (P13), or the newest entries are damaged. */
@@ -148,7 +153,7 @@ export class LogReader {
    * Whether an entry that this process has created is in the log, as the look since then has found: the state that was opened from
    * the newest entry contains it. Where its number was deleted, that state alone says what became of it (L2).
    */
-  isInLog({ seq, hash }: Pick<Unconfirmed, 'seq' | 'hash'>): boolean {
+  isInLog({ seq, hash }: Pick<OwnEntry, 'seq' | 'hash'>): boolean {
     const found = this.#reopenedBy?.hashOf(seq);
     if (this.#reopenedBy === undefined) return true;
     return found !== undefined && Buffer.compare(found, hash) === 0;
@@ -211,16 +216,19 @@ export class LogReader {
     let next: Standing = this.#at;
     let reopenedBy: LogChain | undefined;
     if (newest <= state.seq) {
-      // Where own entries are the newest, the listing has to show each of them: a tail would hide what is wrong below it.
-      await this.#checkOwn(listing, options);
+      await this.#checkOwn(listing, this.state, options);
       listing.checkWhole(newest);
     } else {
+      const known = this.#confirmedEntry;
+      const listed = new ListedEntries(source, listing, options);
+      if (known.seq > listing.checkpointBelow(newest)) await listed.find(known);
       const chain = await LogChain.from(source, listing, newest, options);
       await checkStillNewest(source, listing, options);
       listing.checkWhole(newest);
       const followed = await this.#follow(chain, listing, options);
       if (followed === undefined) reopenedBy = chain;
       next = followed ?? (await this.#reopen(chain, listing, options));
+      await this.#checkOwn(listing, next.state, options);
     }
     const fork = await lowestFork(source, listing, this.#strays, { ...options, above: floorOf(next.state) });
     if (fork !== undefined) {
@@ -232,6 +240,8 @@ export class LogReader {
     this.#confirmed = this.#at = { ...this.#at, newestTag: listing.tagOf(this.state.seq) };
     this.#unconfirmed = [];
     this.#reopenedBy = reopenedBy;
+    this.#lookedAt = Date.now();
+    this.#hasOthers ||= newest > state.seq;
   }
 
   /** Reads on from the own state. @returns `undefined` if the newest entry does not follow from it, or entries were deleted */
@@ -270,54 +280,23 @@ export class LogReader {
     return { state, tail: tail.reverse().slice(0, MAX_TAIL), checkpoint, newestBytes: chain.topBytes, newestTag };
   }
 
-  /** Checks that own entries, and the one that was confirmed last, are listed as they were. Up to the floor they may be gone. */
-  async #checkOwn(listing: LogListing, options: AbortOptions): Promise<void> {
-    const floor = floorOf(this.state);
-    // @mutation own-entries-are-listed
-    for (const own of this.#unconfirmed.toReversed())
-      if (own.seq > floor) await this.#checkListed(listing, own, options);
-    const { state, newestBytes } = this.#confirmed;
-    if (state.seq === 0 || (state.seq <= floor && state.seq < this.state.seq)) return;
-    await this.#checkConfirmed(listing, { seq: state.seq, hash: state.hash, bytes: newestBytes }, options);
-  }
-
   /**
-   * Checks that the entry that was confirmed last is still the same. If the log was set back, another host may have written an
-   * entry of the same size at its number. It is read again only if the listing does not show that it is the same object.
+   * Checks that own entries, and the one that was confirmed last, are listed as they were: a tail would hide what is wrong below
+   * it. Up to the floor of the newest state they may be gone.
    */
-  async #checkConfirmed(listing: LogListing, confirmed: Unconfirmed, options: AbortOptions): Promise<void> {
-    const { newestTag } = this.#confirmed;
-    const { seq, hash } = confirmed;
-    const listed = await this.#findListed(listing, confirmed, options);
-    if (this.source.mode === 'single-writer') return; // There the key has the entry's hash.
-    if (newestTag !== undefined && listed.tag === newestTag) return;
-    const found = await fetchEntry(this.source, seq, listed, options);
-    // @mutation confirmed-is-the-same-object
-    if (found === undefined || Buffer.compare(found.hash, hash) !== 0) throw this.#replaced(listing, seq);
+  async #checkOwn(listing: LogListing, newest: LogState, options: AbortOptions): Promise<void> {
+    const floor = floorOf(newest);
+    const listed = new ListedEntries(this.source, listing, options);
+    // @mutation own-entries-are-listed
+    for (const own of this.#unconfirmed.toReversed()) if (own.seq > floor) await listed.check(own);
+    const known = this.#confirmedEntry;
+    if (known.seq === 0 || (known.seq <= floor && known.seq < newest.seq)) return;
+    await listed.checkSame(known, this.#confirmed.newestTag);
   }
 
-  async #checkListed(listing: LogListing, own: Unconfirmed, options: AbortOptions): Promise<void> {
-    const listed = await this.#findListed(listing, own, options);
-    if (own.isUncertain !== true) return;
-    const found = await fetchEntry(this.source, own.seq, listed, options);
-    if (found === undefined || Buffer.compare(found.hash, own.hash) !== 0) throw this.#replaced(listing, own.seq);
-  }
-
-  /** Finds an entry in a listing, by its key and its size. */
-  async #findListed(
-    listing: LogListing,
-    { seq, hash, bytes }: Unconfirmed,
-    options: AbortOptions,
-  ): Promise<ListedEntry> {
-    const listed = await listing.find(seq, keyOfEntry(this.source, seq, hash), options);
-    if (listed?.size === bytes) return listed;
-    if (listed !== undefined) throw this.#replaced(listing, seq);
-    if (seq < this.state.seq) throw truncated(seq);
-    throw rolledBack(`entry ${seq}, which this process has read, is gone, and the log ends at entry ${listing.newest}`);
-  }
-
-  #replaced({ newest }: LogListing, seq: number): BackupError {
-    return rolledBack(`entry ${seq} is not the one that this process has read, and the log ends at entry ${newest}`);
+  get #confirmedEntry(): OwnEntry {
+    const { state, newestBytes } = this.#confirmed;
+    return { seq: state.seq, hash: state.hash, bytes: newestBytes };
   }
 }
 

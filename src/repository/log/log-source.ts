@@ -42,12 +42,17 @@ export interface NamedObject {
   readonly ifTag?: string | undefined;
 }
 
-/** The tag that the target gives the object, if any, and something that at least changes with its time. */
-export function tagsOf({ tag, sha256, modifiedAt }: ObjectInfo): {
-  ifTag: string | undefined;
-  tag: string | undefined;
-} {
-  return { ifTag: tag, tag: tag ?? sha256 ?? modifiedAt?.toISOString() };
+/**
+ * The tag that the target gives the object, if any, and all that tells objects apart: where another store has taken the place of
+ * the one before, its tags may be the same.
+ */
+export function tagsOf({
+  tag,
+  sha256,
+  modifiedAt,
+}: ObjectInfo): Pick<NamedObject, 'ifTag'> & { tag: string | undefined } {
+  const parts = [tag, sha256, modifiedAt?.toISOString()].filter((part) => part !== undefined);
+  return { ifTag: tag, tag: parts.length === 0 ? undefined : parts.join(' ') };
 }
 
 /** The key of an entry. In single-writer mode its hash is part of it. */

@@ -46,6 +46,11 @@ export interface AppendOptions extends AbortOptions {
    * log then takes a few more requests. @defaultValue false
    */
   readonly withoutTail?: boolean | undefined;
+  /**
+   * Called when the entry is in the store, or may be, or may arrive later. If it is not in the log after that, it may have been
+   * there once.
+   */
+  readonly onMayBeThere?: (() => void) | undefined;
 }
 
 /** An entry that has its number in the log. */
@@ -112,6 +117,11 @@ export class LogWriter {
     return this.reader.catchUp(options);
   }
 
+  /** Writes a checkpoint of the present state, if it is the newest one that is confirmed, whether or not one is due. Never rejects. */
+  checkpointNow({ signal }: AbortOptions = {}): Promise<void> {
+    return this.reader.inTurn((ending) => this.#checkpoints.write(ending), signal);
+  }
+
   /** Waits some seconds for a checkpoint that is being written, and then gives it up. */
   settled(): Promise<void> {
     return this.#checkpoints.settled();
@@ -136,7 +146,7 @@ export class LogWriter {
   }
 
   async #append(decide: Decide, signal: AbortSignal, options: AppendOptions): Promise<Appended | undefined> {
-    const { lookFirst = true, confirm = true, withoutTail = false } = options;
+    const { lookFirst = true, confirm = true, withoutTail = false, onMayBeThere } = options;
     const { reader } = this;
     const isSingle = reader.source.mode === 'single-writer';
     if (reader.unwritable !== undefined) throw reader.unwritable;
@@ -152,6 +162,7 @@ export class LogWriter {
       if (decision === undefined || BackupError.is(decision)) {
         // On an old state a refusal proves nothing, because its reason may be over.
         if (isFresh && decision === undefined) return undefined;
+        // @mutation refused-on-a-confirmed-state
         if (isFresh) throw decision;
         await reader.look({ signal });
         isFresh = true;
@@ -159,7 +170,11 @@ export class LogWriter {
       }
       const sending = await this.#prepare(decision, withoutTail ? [] : reader.tail);
       signal.throwIfAborted(); // From here on the entry may be in the log.
-      const outcome = isSingle ? await this.#settle(sending, signal) : await this.#create(sending, confirm, signal);
+      const within = (work: (waiting: Waiting) => Promise<Outcome>) =>
+        pastCallersAbort(signal, sending.sent.seq, work, onMayBeThere);
+      const outcome = await within((waiting) =>
+        isSingle ? this.#settle(sending, waiting) : this.#create(sending, confirm, waiting),
+      );
       if (outcome === 'written') {
         if (confirm && !withoutTail) await this.#checkpoints.writeIfDue(signal);
         return { entry: sending.decoded.entry, state: sending.next };
@@ -186,18 +201,16 @@ export class LogWriter {
   }
 
   /** Sends the entry to the next number. */
-  #create({ sent, decoded, next }: Sending, confirm: boolean, signal: AbortSignal): Promise<Outcome> {
+  async #create({ sent, decoded, next }: Sending, confirm: boolean, waiting: Waiting): Promise<Outcome> {
     const { reader } = this;
-    return pastCallersAbort(signal, sent.seq, async (waiting) => {
-      const other = await createEntry(reader.source, sent, this.#policy, waiting);
-      if (other !== undefined && other !== 'gone') return await this.#followOther(other, waiting);
-      await reader.accept([decoded], sent.bytes.length, next, other === 'gone');
-      // @mutation success-is-listed
-      if (!confirm && other === undefined) return 'written';
-      await this.#confirm(sent.seq, waiting);
-      // @mutation state-decides
-      return reader.isInLog(sent) ? 'written' : 'looked';
-    });
+    const other = await createEntry(reader.source, sent, this.#policy, waiting);
+    if (other !== undefined && other !== 'gone') return await this.#followOther(other, waiting);
+    await reader.accept([decoded], sent.bytes.length, next, other === 'gone');
+    // @mutation success-is-listed
+    if (!confirm && other === undefined) return 'written';
+    await this.#confirm(sent.seq, waiting);
+    // @mutation state-decides
+    return reader.isInLog(sent) ? 'written' : 'looked';
   }
 
   /** The number is another writer's for good. If its entry does not follow from the state, the state is not that of the log (L6). */
@@ -216,9 +229,9 @@ export class LogWriter {
    * Single-writer mode: puts the entry, and looks whether it is the only one of its number before it reports a success (P13,
    * decision 022). An entry whose outcome is not known is sent again before any other, or both could end up in the log.
    */
-  #settle(sending: Sending, signal: AbortSignal): Promise<Outcome> {
+  #settle(sending: Sending, waiting: Waiting): Promise<Outcome> {
     this.#unsettled = sending;
-    return pastCallersAbort(signal, sending.sent.seq, (waiting) => this.#settleUntil(waiting, sending));
+    return this.#settleUntil(waiting, sending);
   }
 
   /**
@@ -230,7 +243,7 @@ export class LogWriter {
     signal.throwIfAborted();
     // @mutation taken-number-is-not-sent-to
     if (seq >= sending.sent.seq) this.#unsettled = undefined;
-    else await this.#settle(sending, signal);
+    else await pastCallersAbort(signal, sending.sent.seq, (waiting) => this.#settle(sending, waiting));
   }
 
   async #settleUntil(waiting: Waiting, { sent, decoded, next }: Sending): Promise<Outcome> {

@@ -219,12 +219,15 @@ export async function checkPosition(
   options: AbortOptions,
 ): Promise<void> {
   const { seq, hash } = known;
-  // @mutation remembered-is-in-the-log
   if (seq >= floorOf(state)) {
     await chain.reach(seq + 1, options);
     const found = chain.hashOf(seq);
     if (found !== undefined && Buffer.compare(found, hash) === 0) return;
-  } else if (haveSameAnchor(known.anchors, state.anchors) !== false) return;
+  } else {
+    // @mutation anchors-are-compared
+    if (haveSameAnchor(known.anchors, state.anchors) !== false) return;
+  }
+  // @mutation remembered-is-in-the-log
   throw rolledBack(`entry ${seq} of the log is not what this host remembers`);
 }
 

@@ -1,8 +1,8 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
-import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
-import { Checkpoints, stateOf } from './checkpoints.ts';
+import type { Floor } from '../format/log-entry.ts';
+import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import type { HashedEntry } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
@@ -23,16 +23,21 @@ export interface WholeLog {
  * Reads every entry of the log above its floor, checks every link of the chain, and compares each tail with the entries that it
  * repeats.
  *
+ * @param floor - as the newest state has it. Later entries may set a higher one, and the log may be deleted up to that.
  * @throws `LOG_TRUNCATED`, `LOG_CORRUPT`, `LOG_FORKED`, and what the target throws
  */
-export async function readWholeLog(source: LogSource, options: AbortOptions = {}): Promise<WholeLog> {
+export async function readWholeLog(
+  source: LogSource,
+  floor: Floor | undefined,
+  options: AbortOptions = {},
+): Promise<WholeLog> {
   const listing = await LogListing.read(source, options);
   while (listing.hasMore) await listing.readMore(options);
   await checkMode(source, listing, options);
   await checkNotAhead(source, listing, options);
   const { newest } = listing;
   if (newest === 0) return { base: EMPTY_STATE, entries: [], listing };
-  const base = await floorBase(source, listing, newest, options);
+  const base = await stateAtFloor(source, listing, floor, options);
   checkSizes(listing, base.seq);
   const fork = await lowestFork(source, listing, new Set(), { ...options, above: base.seq });
   if (fork !== undefined) throw forked(fork);
@@ -45,37 +50,22 @@ export async function readWholeLog(source: LogSource, options: AbortOptions = {}
 }
 
 /**
- * What the log begins with: the state of its floor's checkpoint, or that before the first entry.
+ * What the log begins with: the state of the floor's checkpoint, or that before the first entry.
  *
- * @param newest - the number of the entry that says which floor that is
- * @throws `LOG_TRUNCATED` if that checkpoint is not there as it was; `LOG_CORRUPT`, `LOG_FORKED`, and what the target throws
+ * @throws `LOG_TRUNCATED` if that checkpoint is not there as it was, and what the target throws
  */
-export async function floorBase(
+export async function stateAtFloor(
   source: LogSource,
   listing: LogListing,
-  newest: number,
+  floor: Floor | undefined,
   options: AbortOptions,
 ): Promise<LogState> {
-  if (listing.checkpointBelow(newest) === 0) return EMPTY_STATE;
-  const chain = await LogChain.from(source, listing, newest, options);
-  const { state } = await stateOf(chain, new Checkpoints(source, listing, newest), options);
-  const { floor } = state;
-  if (floor === undefined || floorOf(state) === 0) return EMPTY_STATE;
-  return await floorState(source, listing, floor, options);
-}
-
-/** The state of a floor's checkpoint. @throws `LOG_TRUNCATED`, and what the target throws */
-export async function floorState(
-  source: LogSource,
-  listing: LogListing,
-  floor: NonNullable<LogState['floor']>,
-  options: AbortOptions,
-): Promise<LogState> {
-  const isListed = listing.checkpoints.includes(floor.seq);
-  const found = isListed
-    ? await fetchCheckpoint(source, floor.seq, listing.checkpointAt(floor.seq), options)
-    : undefined;
-  if (found === undefined || Buffer.compare(found.sha256, floor.sha256) !== 0) throw withoutFloor(floor);
+  if (floor === undefined) return EMPTY_STATE;
+  const { seq, sha256 } = floor;
+  await listing.reach(seq, options);
+  const isListed = listing.checkpoints.includes(seq);
+  const found = isListed ? await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options) : undefined;
+  if (found === undefined || Buffer.compare(found.sha256, sha256) !== 0) throw withoutFloor(floor);
   return found.state;
 }
 

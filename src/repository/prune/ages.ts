@@ -15,6 +15,8 @@ export class Ages {
   readonly isStores: boolean;
   readonly #context: RepositoryContext;
   readonly #options: AbortOptions;
+  /** Entries up to this number may have been deleted: what has their numbers now says nothing of their times. */
+  floor = 0;
   #now: number;
   /** The store's time of the object of each log entry, by sequence number. */
   readonly #entries = new Map<number, Promise<number | undefined>>();
@@ -90,6 +92,7 @@ export class Ages {
   }
 
   #storeTime(seq: number): Promise<number | undefined> {
+    if (seq <= this.floor) return Promise.resolve(undefined);
     let time = this.#entries.get(seq);
     if (time === undefined) {
       time = this.#lookUp(seq);

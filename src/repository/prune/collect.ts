@@ -5,7 +5,7 @@ import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { CommittedPack, LogFactOf } from '../format/log-entry.ts';
-import type { LogState } from '../format/log-state.ts';
+import { floorOf, type LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { RecordKind } from '../format/record.ts';
@@ -16,6 +16,7 @@ import { goneOn } from '../log/entries/repack.ts';
 import { decideByAge } from './ages.ts';
 import { type Needed, neededOf } from './damaged-backups.ts';
 import { deleteCondemned } from './delete-condemned.ts';
+import { deleteOldLog } from './delete-old-log.ts';
 import { collectorRecords, LivePacks } from './live-packs.ts';
 import { listPacks, type PackListing } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
@@ -50,6 +51,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
     // What is condemned is deleted before the next entry is written.
     // @mutation features-stop-collectors
     if (!dryRun) requireWritable(context);
+    await deleteOldLog(run, before);
     const marking = await mark(run, before, packs);
     if (marking.damaged.length > 0 && attempt < MAX_ATTEMPTS) {
       // Another host may have forgotten the backup and deleted its packs in the meantime.
@@ -110,6 +112,8 @@ async function mark(run: PruneRun, state: LogState, packs: LivePacks): Promise<M
 
 async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise<CollectPlan> {
   const { live, neededThrough, listing, tables } = marking;
+  const { options } = run;
+  run.ages.floor = floorOf(state);
   const times = await decideByAge(run, state, (session) => listing.lifeOf(session));
   return {
     markedAt: state.seq,
@@ -118,6 +122,7 @@ async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise
     listed: listing.packs,
     tables,
     ...times,
+    floor: options.dryRun ? undefined : await run.floors.find(state, options),
     spare: listing.locked(run.ages.now),
   };
 }

@@ -1,5 +1,6 @@
 import { ProgressReporter } from '../context/progress.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
+import { FloorFinder } from '../log/floor-finder.ts';
 import type { Ages } from './ages.ts';
 import type { CheckedPruneOptions, PruneResult } from './prune-options.ts';
 
@@ -28,6 +29,9 @@ export class PruneRun {
   };
   /** Keys of the packs that this run has deleted, or with `dryRun` would have deleted. */
   readonly deleted = new Set<string>();
+  readonly floors: FloorFinder;
+  /** The floor below which this run has deleted the log. */
+  deletedBelow = 0;
   /** Whether a log entry found no space in the store. */
   isFull = false;
   readonly progress: ProgressReporter;
@@ -36,6 +40,7 @@ export class PruneRun {
     this.context = context;
     this.options = options;
     this.ages = ages;
+    this.floors = new FloorFinder(context.log);
     this.progress = new ProgressReporter(options.onProgress);
   }
 

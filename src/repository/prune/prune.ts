@@ -8,6 +8,7 @@ import { decideAbort } from '../log/entries/sessions.ts';
 import { Ages } from './ages.ts';
 import { collect, type Marking } from './collect.ts';
 import { deleteCondemned, deleteProbes, removeLeftovers } from './delete-condemned.ts';
+import { deleteOldLog } from './delete-old-log.ts';
 import { type CheckedPruneOptions, checkPruneOptions, type PruneOptions, type PruneResult } from './prune-options.ts';
 import { PruneRun } from './prune-run.ts';
 import { repack } from './repack.ts';
@@ -43,6 +44,8 @@ async function pruned(context: RepositoryContext, checked: CheckedPruneOptions):
     else state = await repacked(run, candidates, marking);
   }
   await deleteCondemned(run, state, marking);
+  await deleteOldLog(run, state);
+  if (!checked.dryRun && run.floors.needsCheckpoint) await context.log.checkpointNow(checked);
   if (!checked.dryRun && checked.reserveBytes > 0) await keepReserve(context, checked.reserveBytes, checked.signal);
   run.begin('done');
   return resultOf(run);

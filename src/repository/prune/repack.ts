@@ -4,7 +4,7 @@ import { OutageRetries } from '../backup/outage-retries.ts';
 import { dropSession, holdSession, SessionClaim } from '../backup/session-owner.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { Relocation } from '../format/log-entry.ts';
-import { type LogState, markedBackups } from '../format/log-state.ts';
+import { type LogState, markedBackups, type SessionName } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 import { MAX_RELOCATION_ROWS, type RelocationRow } from '../format/relocation-table.ts';
@@ -45,7 +45,7 @@ export async function repack(
   run.begin('repacking', liveBytesOf(candidates));
   const claim = new SessionClaim(context.owner, repositoryId);
   const volumes = new Map<string, string | undefined>();
-  let session: number;
+  let session: SessionName;
   try {
     const opened = await context.log.append((state) => decideOpen(state, { owner: claim.ownerOn(state), volumes }), {
       signal: options.signal,
@@ -53,13 +53,13 @@ export async function repack(
       confirm: false,
     });
     if (opened === undefined) return undefined;
-    session = opened.entry.seq;
-    holdSession(repositoryId, session);
+    session = { seq: opened.entry.seq, hash: opened.state.hash };
+    holdSession(repositoryId, session.seq);
   } finally {
     claim.settle();
   }
   const abort = (signal: AbortSignal | undefined) =>
-    appendInLittleRoom(context, (now) => decideAbort(now, session), { signal, usesReserve: false });
+    appendInLittleRoom(context, (now) => decideAbort(now, session.seq, session.hash), { signal, usesReserve: false });
   try {
     const state = await new Repacker(run, session, candidates, marking).run();
     if (state === undefined) await abort(options.signal);
@@ -71,13 +71,13 @@ export async function repack(
     if (!isHopeless) await abort(undefined).catch(() => {});
     throw error;
   } finally {
-    dropSession(repositoryId, session);
+    dropSession(repositoryId, session.seq);
   }
 }
 
 class Repacker {
   readonly #run: PruneRun;
-  readonly #session: number;
+  readonly #session: SessionName;
   readonly #marking: Marking;
   readonly #writer: PackWriter;
   /** Writes tables of packs of which no record is live, into a pack of their own that the next collection condemns. */
@@ -89,7 +89,7 @@ class Repacker {
   readonly #unlocked = new Set<string>();
   #locations: LiveLocations | undefined;
 
-  constructor(run: PruneRun, session: number, candidates: readonly Candidate[], marking: Marking) {
+  constructor(run: PruneRun, session: SessionName, candidates: readonly Candidate[], marking: Marking) {
     const { context, options } = run;
     this.#run = run;
     this.#session = session;
@@ -102,7 +102,7 @@ class Repacker {
     const writer = (packBytes: number) =>
       new PackWriter({
         target: context.target,
-        session,
+        session: session.seq,
         footerKey: context.keys.footerKey,
         createOnly: context.format.mode === 'shared',
         packBytes: Math.min(packBytes, maxObjectBytes),
@@ -169,9 +169,10 @@ class Repacker {
       await this.#writer.flush();
       await this.#emptyTables.flush();
       const stored = [...this.#writer.stored, ...this.#emptyTables.stored];
-      const newPacks = stored.map((pack) => ({ ...pack, session: this.#session }));
+      const newPacks = stored.map((pack) => ({ ...pack, session: this.#session.seq }));
       const packs = [...this.#candidates.values()].map(({ pack }) => pack);
-      return { markedAt: state.seq, session: this.#session, newPacks, packs, relocate };
+      const { seq: session, hash: openHash } = this.#session;
+      return { markedAt: state.seq, session, openHash, newPacks, packs, relocate };
     }
   }
 

@@ -2,13 +2,16 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
+import type { Floor } from '../format/log-entry.ts';
 import { openObject, sealObject } from '../format/log-object.ts';
+import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { VERIFIED_LOG_KEY } from '../format/object-keys.ts';
 import type { HashedEntry } from '../log/fold.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { checkNotAhead, LogListing } from '../log/log-listing.ts';
 import { forked, type LogSource } from '../log/log-source.ts';
 import { lowestFork } from '../log/sound-entries.ts';
+import { stateAtFloor } from '../log/whole-log.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. It is a cache and may be lost. */
 
@@ -28,6 +31,8 @@ interface LogMark {
 
 /** The part of a log that was read, and how to note it once the verification has ended well. */
 export interface PartOfLog {
+  /** The state below the lowest entry that is left of the log. */
+  readonly base: LogState;
   /** Without gaps, oldest first; the last part ends with the newest entry. */
   readonly parts: readonly (readonly HashedEntry[])[];
   /** The listing that was used, which names the checkpoints. */
@@ -40,11 +45,13 @@ export interface PartOfLog {
  * link is checked; the link of a part's lowest entry is checked with the part that comes before it.
  *
  * @param source - its target reads entries ahead
+ * @param floor - of the newest state
  * @param startReading - called with the number of the lowest entry of each part, before it is read
  * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target throws
  */
 export async function readPartOfLog(
   source: LogSource,
+  floor: Floor | undefined,
   fraction: number,
   startReading: (lowest: number) => void,
   options: AbortOptions,
@@ -53,24 +60,26 @@ export async function readPartOfLog(
   const listing = await LogListing.read(source, options);
   await checkNotAhead(source, listing, options);
   const { newest } = listing;
-  const fork = await lowestFork(source, listing, new Set(), options);
+  if (newest === 0) return { base: EMPTY_STATE, parts: [], listing, save: async () => {} };
+  const base = await stateAtFloor(source, listing, floor, options);
+  const fork = await lowestFork(source, listing, new Set(), { ...options, above: base.seq });
   if (fork !== undefined) throw forked(fork);
-  if (newest === 0) return { parts: [], listing, save: async () => {} };
+  const beginning = base.seq + 1;
   const mark = await readMark(target, logKey, options);
-  const seen = mark !== undefined && mark.seq <= newest ? mark : undefined;
-  const lowest = Math.max(1, seen === undefined ? 1 : Math.min(newest, seen.seq + 1));
+  const seen = mark !== undefined && mark.seq <= newest && mark.seq >= beginning ? mark : undefined;
+  const lowest = seen === undefined ? beginning : Math.min(newest, seen.seq + 1);
   startReading(lowest);
   const recent = await LogChain.from(source, listing, newest, { ...options, usesTails: false });
   await recent.reach(lowest, options);
   const found = seen === undefined ? undefined : recent.hashOf(seen.seq);
   if (seen === undefined || found === undefined || Buffer.compare(found, seen.hash) !== 0) {
     // There is no note about the entries below, or it was made for another log.
-    await recent.reach(1, options);
+    await recent.reach(beginning, options);
     const save = () => saveMark(target, logKey, newest, recent, 1, options);
-    return { parts: [recent.since(0)], listing, save };
+    return { base, parts: [recent.since(base.seq)], listing, save };
   }
-  const first = seen.next > seen.seq ? 1 : seen.next;
-  const last = Math.min(seen.seq, first + Math.ceil(fraction * seen.seq));
+  const first = seen.next > seen.seq ? beginning : Math.max(beginning, seen.next);
+  const last = Math.min(seen.seq, first + Math.ceil(fraction * (seen.seq - base.seq)));
   startReading(first);
   const old = await LogChain.from(source, listing, last, { ...options, usesTails: false });
   await old.reach(first, options);
@@ -78,7 +87,7 @@ export async function readPartOfLog(
     throw new BackupError('LOG_CORRUPT', `entry ${last} of the log is not the one that was verified before`);
   }
   const save = () => saveMark(target, logKey, newest, recent, last, options);
-  return { parts: [old.since(0), recent.since(seen.seq)], listing, save };
+  return { base, parts: [old.since(base.seq), recent.since(seen.seq)], listing, save };
 }
 
 async function readMark(

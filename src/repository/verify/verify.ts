@@ -18,7 +18,7 @@ import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
 import { AffectedBackups } from './affected-backups.ts';
 import { DamageReport } from './damage-report.ts';
-import { readLoggedPacks } from './log-audit.ts';
+import { readLoggedPacks, readLogWhile } from './log-audit.ts';
 import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
 import { type ExpectedPack, expectedPacks, PackChecks } from './pack-check.ts';
@@ -127,8 +127,10 @@ class Verification {
     const listing = await listPacks({ target: this.#target }, { signal });
     this.#progress.begin('log');
     const fraction = this.#fractionOf(listing);
-    const { packs: logged, save: saveLogMark } = await this.#retries.with(() =>
-      readLoggedPacks(this.#context, this.#target, { fraction, signal }),
+    const { packs: logged, save: saveLogMark } = await readLogWhile(
+      this.#context,
+      () => this.#catchUp(),
+      () => this.#retries.with(() => readLoggedPacks(this.#context, this.#target, { fraction, signal })),
     );
     const parts = { target: this.#target, records: this.#records, damages: this.#damages, signal };
     const { footerKey } = this.#context.keys;

@@ -129,8 +129,7 @@ export class Synchronization {
     const missing: MissingObject[] = [];
     for (const key of ours.keys()) if (!theirs.has(key)) missing.push({ key, isNew: true });
     // An entry comes before its checkpoint, whose key has the same number and a suffix.
-    const numberOf = ({ key }: MissingObject) => key.split('-', 1)[0] as string;
-    return missing.sort((a, b) => compare(numberOf(b), numberOf(a)) || compare(a.key, b.key));
+    return missing.sort((a, b) => compare(numberOf(b.key), numberOf(a.key)) || compare(a.key, b.key));
   }
 
   /**
@@ -140,12 +139,15 @@ export class Synchronization {
   async #requireSameLog(ours: ReadonlyMap<string, number>, theirs: ReadonlyMap<string, number>): Promise<void> {
     const { signal } = this.#options;
     const oldest = [...ours.keys()].at(-1);
+    // A log keeps two checkpoints. What is older may be deleted in any order, and its numbers may be taken again.
+    const [newest, settled = newest] = [...ours.keys()].filter((key) => key.endsWith('-c')).map(numberOf);
+    const isSettled = (key: string) => settled !== undefined && numberOf(key) >= settled;
     let newestOfBoth: string | undefined;
     for (const [key, size] of theirs) {
       const size0 = ours.get(key);
       if (size0 === undefined) {
         // Older entries may have been deleted from the primary, and newer ones written after it was listed.
-        const isOlder = oldest !== undefined && key > oldest;
+        const isOlder = oldest !== undefined && (key > oldest || isSettled(key));
         if (!isOlder && (await this.#primary.stat(key, { signal })) === undefined) throw this.#diverged(key);
       } else if (size0 !== size) throw this.#diverged(key);
       else newestOfBoth ??= key;
@@ -229,6 +231,11 @@ function isSame(before: ObjectInfo, after: ObjectInfo | undefined): boolean {
     after.tag === before.tag &&
     Number(after.modifiedAt ?? 0) === Number(before.modifiedAt ?? 0)
   );
+}
+
+/** The part of a key of the log that is its number; newer ones are smaller. */
+function numberOf(key: string): string {
+  return key.split('-', 1)[0] as string;
 }
 
 function compare(a: string, b: string): number {

@@ -208,6 +208,17 @@ describe('a replica that was used by itself', () => {
     expect(await target.synchronize()).toMatchObject([{ copiedObjects: 0 }]);
     expect(await keysOf(replica)).toContain('log/9');
   });
+
+  test('is told from one that missed the deletion of some of them, also where a number was taken again', async () => {
+    const { primary, target } = pair();
+    for (const key of ['log/3', 'log/3-c', 'log/5', 'log/5-c', 'log/6', 'log/7', 'log/8'])
+      await target.put(key, bytes(1));
+    for (const key of ['log/6', 'log/7']) await primary.delete(key);
+    expect(await target.synchronize()).toMatchObject([{ copiedObjects: 0 }]);
+    await primary.delete('log/3-c');
+    await primary.delete('log/3');
+    await expect(target.synchronize()).rejects.toMatchObject({ code: 'REPLICA_DIVERGED' });
+  });
 });
 
 describe('a repository on a replica that is being brought up to date', () => {

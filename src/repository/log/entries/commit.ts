@@ -8,7 +8,7 @@ import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
 import { startPacks } from './fold-counts.ts';
 import type { FoldDraft } from './fold-draft.ts';
-import { endedSession, openSession } from './sessions.ts';
+import { endedSession, openedSession, openSession } from './sessions.ts';
 
 /*
  * `commit`: the entry that makes a session's backups exist, all of them or none (P12), and ends the session.
@@ -22,6 +22,8 @@ import { endedSession, openSession } from './sessions.ts';
 /** What a session commits. The store has acknowledged the PUT of each of its packs, with size and checksum (P4). */
 export interface CommitPlan {
   readonly session: number;
+  /** The hash of its `open` entry, by which a process names a session that it has opened. */
+  readonly openHash?: Uint8Array | undefined;
   /** One for each of the session's volumes. */
   readonly backups: readonly BackupRecord[];
   /** The packs that the session and those that it adopted have stored and that the maps need, unless a table lists them. */
@@ -53,7 +55,7 @@ export interface LookedUp {
  */
 export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFactOf<'commit'>> {
   // @mutation committing-session-is-open
-  const session = state.sessions.get(plan.session);
+  const session = openedSession(state, plan);
   if (session === undefined) return endedSession(state, plan.session);
   // @mutation group-is-checked-whole
   for (const { volume, parent } of plan.backups) {

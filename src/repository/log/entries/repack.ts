@@ -9,7 +9,7 @@ import { addPacks } from './commit.ts';
 import type { Decision } from './decision.ts';
 import type { FoldDraft } from './fold-draft.ts';
 import { packTables } from './known-names.ts';
-import { endedSession, openSession } from './sessions.ts';
+import { endedSession, openedSession, openSession } from './sessions.ts';
 
 /*
  * The `collect` entry of a repacker, which copied the live records of sparse packs into packs of its own (P9, decision 021).
@@ -24,6 +24,8 @@ export interface RepackPlan {
   readonly markedAt: number;
   /** The repacker's own session, which ends with this entry. */
   readonly session: number;
+  /** The hash of its `open` entry. */
+  readonly openHash?: Uint8Array | undefined;
   /** Its packs, each acknowledged: the copies, and the tables. */
   readonly newPacks: readonly CommittedPack[];
   /** The packs that were moved, to be condemned. A table lists every location in them that is live or pinned at `markedAt`. */
@@ -42,7 +44,7 @@ export interface RepackPlan {
 export function decideRepack(state: LogState, plan: RepackPlan): Decision<LogFactOf<'collect'>> {
   const { session, newPacks, packs, relocate } = plan;
   // @mutation repacking-session-is-open
-  if (!state.sessions.has(session)) return endedSession(state, session);
+  if (openedSession(state, plan) === undefined) return endedSession(state, session);
   if (state.seq !== plan.markedAt) return goneOn();
   const spared = sparedSessions(state);
   const holders = new Set(packTables(state).map(({ location }) => packKey(location.pack)));

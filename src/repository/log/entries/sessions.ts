@@ -2,7 +2,7 @@ import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
-import type { LogState, Session } from '../../format/log-state.ts';
+import { type LogState, type Session, sessionIn } from '../../format/log-state.ts';
 import { missingBackup } from './backups.ts';
 import type { Decision } from './decision.ts';
 import type { FoldDraft } from './fold-draft.ts';
@@ -69,8 +69,20 @@ export function adoptable(
   return [...adopt].filter((session) => fence.has(session) || state.fenced.has(session));
 }
 
-export function decideAbort(state: LogState, session: number): Decision<LogFactOf<'abort'>> {
-  return state.sessions.has(session) ? { type: 'abort', session } : undefined;
+export function decideAbort(
+  state: LogState,
+  session: number,
+  openHash?: Uint8Array | undefined,
+): Decision<LogFactOf<'abort'>> {
+  return openedSession(state, { session, openHash }) === undefined ? undefined : { type: 'abort', session };
+}
+
+/** An open session; for a process that names one of its own, only if it is that one, and no other of this number (L6). */
+export function openedSession(
+  { sessions }: Pick<LogState, 'sessions'>,
+  { session, openHash }: { readonly session: number; readonly openHash?: Uint8Array | undefined },
+): Session | undefined {
+  return openHash === undefined ? sessions.get(session) : sessionIn(sessions, { seq: session, hash: openHash });
 }
 
 /** Why a session that is not open can't go on: `SESSION_FENCED` or `SESSION_ENDED`. */
@@ -82,7 +94,10 @@ export function endedSession(state: LogState, session: number): BackupError {
       `session ${session} was taken over by another host, or ended by prune as abandoned: start its backup again`,
     );
   }
-  return new BackupError('SESSION_ENDED', `session ${session} is not open: it was committed or aborted`);
+  return new BackupError(
+    'SESSION_ENDED',
+    `session ${session} is not open: it was committed or aborted, or the log has gone on without it`,
+  );
 }
 
 export function* foldOpen(

@@ -1,0 +1,97 @@
+import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
+import type { Floor } from '../format/log-entry.ts';
+import { floorOf, type LogState } from '../format/log-state.ts';
+import { EntriesAhead } from './entries-ahead.ts';
+import { foldEntries } from './fold.ts';
+import { LogChain } from './log-chain.ts';
+import { LogListing } from './log-listing.ts';
+import { fetchCheckpoint } from './log-source.ts';
+import type { LogWriter } from './log-writer.ts';
+import { isDoubt } from './looking.ts';
+import { isSameState } from './same-state.ts';
+import { stateAtFloor } from './whole-log.ts';
+
+/** By how much a new floor has to be higher than the present one: each takes an entry, and requests that read the log again. */
+const LEAST_STEP = 16;
+/** How many of the newest checkpoints are read at most, if some of them are not good. */
+const MOST_READ = 4;
+
+/**
+ * Finds the next floor of the log (L1): the older of the two newest checkpoints that can be read back and are equal to what the
+ * entries result in. Everything above the present floor is read and folded for that, because what it says is believed for good
+ * once the entries are gone. A log in which anything is wrong keeps its floor.
+ */
+export class FloorFinder {
+  /** Whether the log is long enough for another floor and has too few good checkpoints for that. */
+  needsCheckpoint = false;
+  readonly #log: LogWriter;
+  /** What was folded for an earlier state, and the checkpoints that are equal to that, the oldest first. */
+  #known: { readonly folded: LogState; readonly good: readonly Floor[] } | undefined;
+
+  constructor(log: LogWriter) {
+    this.#log = log;
+  }
+
+  /** @param state - the newest one, which is known to be in the log. @throws what the target throws */
+  async find(state: LogState, options: AbortOptions): Promise<Floor | undefined> {
+    this.needsCheckpoint = false;
+    if (state.seq - floorOf(state) < 2 * LEAST_STEP) return undefined;
+    try {
+      return await this.#find(state, options);
+    } catch (error) {
+      // Damage is for `verify` to report, and what was deleted or replaced meanwhile is another pruner's work.
+      const isElsewhere = BackupError.is(error, 'OBJECT_CHANGED') || BackupError.is(error, 'REPOSITORY_UNSUPPORTED');
+      if (!isDoubt(error) && !isElsewhere) throw error;
+      return undefined;
+    }
+  }
+
+  async #find(state: LogState, options: AbortOptions): Promise<Floor | undefined> {
+    const { source } = this.#log.reader;
+    const present = floorOf(state);
+    const ahead = new EntriesAhead(source.target);
+    const reading = { ...source, target: ahead };
+    const listing = await LogListing.read(reading, options);
+    await listing.reach(present + 1, options);
+    const numbers = listing.checkpoints.filter((seq) => seq > present && seq <= state.seq).slice(0, MOST_READ);
+    const [, older = 0] = numbers;
+    this.needsCheckpoint = numbers.length < 2;
+    if (older - present < LEAST_STEP) return undefined;
+    const known = this.#known;
+    this.#known = undefined;
+    const isKnown = known !== undefined && known.folded.seq <= state.seq && floorOf(known.folded) === present;
+    let folded = isKnown ? known.folded : await stateAtFloor(reading, listing, state.floor, options);
+    const good = isKnown ? [...known.good] : [];
+    ahead.lowest = folded.seq + 1;
+    const chain = await LogChain.from(reading, listing, state.seq, { ...options, usesTails: false });
+    await chain.reach(folded.seq + 1, options);
+    const isOneLog =
+      isSameHash(chain.hashOf(state.seq), state.hash) && isSameHash(chain.hashOf(folded.seq), folded.hash);
+    if (!isOneLog) return undefined;
+    const advance = async (seq: number) => {
+      folded = await foldEntries(folded, chain.since(folded.seq).slice(0, seq - folded.seq));
+    };
+    for (const seq of numbers.toReversed()) {
+      if (seq <= folded.seq) continue;
+      await advance(seq);
+      const found = await fetchCheckpoint(reading, seq, listing.checkpointAt(seq), options);
+      // @mutation floor-is-read-back
+      if (found === undefined || !(await runInSteps(isSameState(found.state, folded)))) continue;
+      good.push({ seq, sha256: found.sha256 });
+    }
+    await advance(state.seq);
+    this.#known = { folded, good };
+    this.needsCheckpoint = good.length < 2;
+    // The state that everything else goes by came from tails and a checkpoint.
+    if (!(await runInSteps(isSameState(state, folded)))) return undefined;
+    // @mutation floor-is-the-older
+    const floor = good.at(-2);
+    return floor !== undefined && floor.seq - present >= LEAST_STEP ? floor : undefined;
+  }
+}
+
+function isSameHash(one: Uint8Array | undefined, other: Uint8Array): boolean {
+  return one !== undefined && Buffer.compare(one, other) === 0;
+}

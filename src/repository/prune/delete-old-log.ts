@@ -1,0 +1,68 @@
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import { deleteAll } from '../../targets/delete-all.ts';
+import { floorOf, type LogState } from '../format/log-state.ts';
+import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import { isLocked } from './pack-listing.ts';
+import type { PruneRun } from './prune-run.ts';
+
+/** An object of the log that means nothing any more. */
+interface OldObject {
+  readonly key: string;
+  readonly size: number;
+  readonly seq: number;
+}
+
+/**
+ * L1: deletes the entries up to the floor of a state and the checkpoints below it, with whatever else has their numbers. It may be
+ * called any number of times, also by several hosts at once: what arrives late is deleted by a later run.
+ *
+ * @param state - that is known to be in the log (L2): an entry that was only created may never have been part of it
+ */
+export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void> {
+  const { context, options, result } = run;
+  const floor = floorOf(state);
+  // @mutation deleted-below-the-floor
+  if (floor <= run.deletedBelow || options.dryRun) return;
+  run.deletedBelow = floor;
+  const old: OldObject[] = [];
+  for await (const { key, size, retainUntil } of context.target.list(LOG_PREFIX, { signal: options.signal })) {
+    await yieldToEventLoop();
+    const parsed = parseLogKey(key);
+    const isOld =
+      parsed !== undefined && parsed.seq <= floor && !(parsed.kind === 'checkpoint' && parsed.seq === floor);
+    if (isOld && !isLocked(retainUntil, run.ages.now)) old.push({ key, size, seq: parsed.seq });
+  }
+  const free = await unlocked(run, old.reverse());
+  if (free.length === 0) return;
+  await deleteAll(
+    context.target,
+    free.map(({ key }) => key),
+    { signal: options.signal },
+  );
+  result.deletedObjects += free.length;
+  result.freedBytes += free.reduce((sum, { size }) => sum + size, 0);
+}
+
+/**
+ * Leaves out what an object lock protects. The listings of many stores don't show locks, and asking for each object would take as
+ * many requests as were needed to write them. Locks end in the order in which the objects were written, so it looks for the
+ * newest one that is free.
+ *
+ * @param old - the oldest first
+ */
+async function unlocked(run: PruneRun, old: readonly OldObject[]): Promise<readonly OldObject[]> {
+  const { checkLocks, signal } = run.options;
+  if (!checkLocks || old.length === 0) return old;
+  const isFree = async (index: number) => {
+    const info = await run.context.target.stat((old[index] as OldObject).key, { signal });
+    return !isLocked(info?.retainUntil, run.ages.now);
+  };
+  if (await isFree(old.length - 1)) return old;
+  let [free, locked] = [0, old.length - 1];
+  while (free < locked) {
+    const middle = (free + locked) >> 1;
+    if (await isFree(middle)) free = middle + 1;
+    else locked = middle;
+  }
+  return old.slice(0, free);
+}
