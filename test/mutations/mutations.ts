@@ -1,3 +1,4 @@
+import { LOG_END_MUTATIONS } from './log-end-mutations.ts';
 import type { Mutation } from './mutation.ts';
 import { OPENING_MUTATIONS } from './opening-mutations.ts';
 import { PIPELINE_MUTATIONS } from './pipeline-mutations.ts';
@@ -12,4 +13,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...OPENING_MUTATIONS,
   ...REPOSITORY_MUTATIONS,
   ...PIPELINE_MUTATIONS,
+  ...LOG_END_MUTATIONS,
 ];

@@ -14,12 +14,12 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
     '060',
     [
       'an entry counts as a success once it was created, without a listing',
-      { 'success-is-listed': '' },
+      { 'success-is-listed': "return 'written';" },
       confirming('shared mode: a disk that vanished'),
     ],
     [
       'one listing that lacks something is enough to call it gone',
-      { 'gone-takes-two-listings': 'await this.#lookOnce(options);' },
+      { 'gone-takes-two-listings': 'throw error;' },
       confirming('one listing that lacks the entry is no proof'),
     ],
     [
@@ -43,7 +43,10 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
   ),
   ...without('022', [
     "a single writer's entry is sent again although the next writer has its number",
-    { 'taken-number-is-not-sent-to': 'await this.#settle(sending, signal);' },
+    {
+      'taken-number-is-not-sent-to':
+        'await pastCallersAbort(signal, sending.sent.seq, (waiting) => this.#settle(sending, waiting));',
+    },
     singleWriter('not sent again'),
   ]),
   ...without(

@@ -38,8 +38,8 @@ const MAX_OVERHEAD = 64;
 const NO_HASH = new Uint8Array(32);
 
 /**
- * The object of an entry, together with what decoding it gives: an entry is never deleted, so no entry is written that a
- * reader would refuse.
+ * The object of an entry, together with what decoding it gives: no entry is written that a reader would refuse, because the
+ * log could not go on after it.
  *
  * @param logKey - 32 bytes, of an encrypted repository
  * @param tail - newest first; what does not fit is left out at its old end

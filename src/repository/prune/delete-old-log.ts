@@ -21,7 +21,6 @@ interface OldObject {
 export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void> {
   const { context, options, result } = run;
   const floor = floorOf(state);
-  // @mutation deleted-below-the-floor
   if (floor <= run.deletedBelow || options.dryRun) return;
   run.deletedBelow = floor;
   const old: OldObject[] = [];

@@ -120,6 +120,16 @@ describe('L1: what a floor rests on', () => {
     expect(floorOf((await raiseFloor(writer))!)).toBeGreaterThan(64);
   });
 
+  test('a checkpoint that says something else than the entries is no floor, and none that counts for one', async () => {
+    const target = new MemoryTarget();
+    const writer = await host(target);
+    await grow(writer, 96);
+    const other = (await encodeCheckpoint(undefined, { ...writer.state, keySlots: new Set() }))!;
+    await target.put(checkpointKey(96), other);
+    await grow(writer, 4);
+    expect(floorOf((await raiseFloor(writer))!)).toBe(32);
+  });
+
   test('no floor is set where own fold and checkpoint differ, or where an entry is damaged', async () => {
     const target = new MemoryTarget();
     const writer = await host(target);

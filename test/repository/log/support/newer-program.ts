@@ -24,7 +24,7 @@ export const NEWER: readonly NewerEntry[] = [
 /** Appends an entry that continues the log. */
 export async function appendAsNewer(
   { target, logKey }: Pick<LogSource, 'target' | 'logKey'>,
-  { seq, hash }: LogPosition,
+  { seq, hash }: Pick<LogPosition, 'seq' | 'hash'>,
   { fields }: NewerEntry,
 ): Promise<void> {
   const body = encodeMsgpack({ v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, tail: [], ...fields });
