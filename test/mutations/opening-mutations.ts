@@ -63,6 +63,11 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
       newerPrograms('a feature of writers.* stops prune'),
     ],
     [
+      'a log whose checkpoints a newer program has made counts as truncated',
+      { 'checkpoint-of-a-newer-program': '' },
+      newerEntries('checkpoints of a newer program'),
+    ],
+    [
       'a writer opens the repository although the log asks for what it does not know',
       { 'features-of-the-log-stop-openers': '' },
       newerPrograms('a feature of writers.* stops readers'),

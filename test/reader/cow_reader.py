@@ -864,6 +864,7 @@ class Repository:
         self.memo = {} if memo is None else memo
         self.keys = None
         names = objects.keys()
+        self.newer_checkpoint = False
         self.log = {"entries": {}, "others": {}, "checkpoints": {}}
         self._open_format(names)
         self._list_log(names)
@@ -1043,6 +1044,7 @@ class Repository:
                 return self._without_forks(self._fold(State(self.format.fan_out), chain))
             floor = body.get("floor") if body["type"] == "collect" else None
             lowest = max(lowest, 0 if floor is None else floor_of(floor, seq)[0])
+            need(seq > lowest or not self.newer_checkpoint, "checkpoints of a newer program", "unsupported")
             need(seq > lowest, f"checkpoint {lowest}, the floor of the log, is missing or damaged")
             seq, digest = seq - 1, body["prev"]
             body = tail.pop(0) if tail else None
@@ -1096,6 +1098,7 @@ class Repository:
             raw = decompress(content, raw_length) if codec == 1 else content
             need(len(raw) == raw_length, "a checkpoint is damaged")
             fields = mapping(self._memoised(unpack, raw))
+            self.newer_checkpoint |= type(fields.get("v")) is int and fields["v"] > 1
             need(fields.get("v") == 1 and fields.get("seq") == seq, "a checkpoint is wrong")
             need(digest is None or octets(fields.get("hash"), 32) == digest, "a checkpoint of another log")
             need("floor" in fields, "a checkpoint lacks a field")

@@ -36,6 +36,8 @@ export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options
     }
   }
   while (chain.floor === undefined && chain.below.seq > 0) await chain.reach(chain.below.seq, options);
+  // @mutation checkpoint-of-a-newer-program
+  if (chain.floor !== undefined && checkpoints.newer !== undefined) throw checkpoints.newer;
   if (chain.floor !== undefined) throw withoutFloor(chain.floor);
   return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
 }
@@ -52,6 +54,8 @@ export class Checkpoints {
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #newest: number;
+  /** Of checkpoints that a newer program made. */
+  newer: BackupError | undefined;
   #at = 0;
   #first: { readonly seq: number; readonly answer: Promise<FoundCheckpoint | undefined> } | undefined;
 
@@ -65,7 +69,7 @@ export class Checkpoints {
   fetchFirst(options: AbortOptions): void {
     const seq = this.#listing.checkpointBelow(this.#newest);
     if (seq === 0) return;
-    const answer = fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
+    const answer = this.#fetch(seq, options);
     answer.catch(() => {}); // `next` reports it.
     this.#first = { seq, answer };
   }
@@ -77,14 +81,19 @@ export class Checkpoints {
         const seq = checkpoints[this.#at++] as number;
         if (seq > this.#newest) continue; // Above a fork.
         const isFirst = this.#first?.seq === seq;
-        const fetched = isFirst
-          ? this.#first?.answer
-          : fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), options);
+        const fetched = isFirst ? this.#first?.answer : this.#fetch(seq, options);
         const found = await fetched;
         if (found !== undefined) return found;
       }
       if (!this.#listing.hasMore) return undefined;
       await this.#listing.readMore(options);
     }
+  }
+
+  #fetch(seq: number, { signal }: AbortOptions): Promise<FoundCheckpoint | undefined> {
+    const onNewer = (error: BackupError) => {
+      this.newer ??= error;
+    };
+    return fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), { signal, onNewer });
   }
 }

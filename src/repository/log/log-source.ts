@@ -100,13 +100,14 @@ export interface FoundCheckpoint {
 /**
  * Reads the checkpoint that a listing names.
  *
+ * @param options - `onNewer` is called for one of a newer program: where no other leads to the state, that is why
  * @returns `undefined` if it is missing, damaged or of a newer program, because others may lead to the state as well
  */
 export async function fetchCheckpoint(
   { target, logKey }: LogSource,
   seq: number,
   { key, size }: NamedObject,
-  { signal }: AbortOptions = {},
+  { signal, onNewer }: AbortOptions & { readonly onNewer?: ((error: BackupError) => void) | undefined } = {},
 ): Promise<FoundCheckpoint | undefined> {
   try {
     const bytes = await getBounded(target, key, size, { signal });
@@ -114,6 +115,7 @@ export async function fetchCheckpoint(
     const state = await decodeCheckpoint(logKey, seq, bytes);
     return { state, sha256: await runInSteps(sha256InSteps(bytes)) };
   } catch (error) {
+    if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) onNewer?.(error);
     const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
     if (BackupError.is(error) && useless.includes(error.code)) return undefined;
     throw error;

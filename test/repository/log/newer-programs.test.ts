@@ -3,7 +3,7 @@ import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
-import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
+import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { openLog } from '../../../src/repository/log/open-log.ts';
 import type { CloudTarget, PutOptions } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
@@ -11,6 +11,7 @@ import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';
 import { host, LOG_KEY, logOf, sourceOf } from './support/hosts.ts';
 import { appendAsNewer, NEWER } from './support/newer-program.ts';
+import { growAndPrune, logKeysOf } from './support/pruned-log.ts';
 
 /** What a newer program appends to the log, between the steps of an older one. */
 
@@ -84,6 +85,29 @@ describe.each([
       else await expect((await opening).append(() => keysFact)).rejects.toEqual(unsupported);
     },
   );
+
+  test('checkpoints of a newer program, where old entries were deleted: the log is not truncated, but unsupported', async () => {
+    const target = new MemoryTarget();
+    const writer = await host(target, { logKey });
+    await writer.append(() => keysFact);
+    // These two sleep: one before the deletion, and one that has only read.
+    const sleeper = await host(target, { logKey });
+    const reader = await host(target, { logKey, onDamage: 'read-only' });
+    await growAndPrune(target, writer);
+    const content = encodeMsgpack({ v: 2, later: 1 });
+    const later = Buffer.concat([Uint8Array.of(0, content.length, 0, 0, 0), content]);
+    for (const key of (await logKeysOf(target)).filter((each) => each.endsWith('-c'))) {
+      const seq = parseLogKey(key)!.seq;
+      await target.put(key, sealObject(logKey, 'cow1 checkpoint', seq, later));
+    }
+    for (const onDamage of ['refuse', 'read-only'] as const) {
+      await expect(openLog(sourceOf(target, { logKey }), { onDamage })).rejects.toEqual(unsupported);
+    }
+    await expect(sleeper.append(() => keysFact)).rejects.toEqual(unsupported);
+    await expect(reader.catchUp()).rejects.toEqual(unsupported);
+    // A process that has seen all entries needs no checkpoint.
+    expect((await writer.append(() => keysFact))?.entry.seq).toBe(writer.state.seq);
+  });
 
   test.each(NEWER)('$what in single-writer mode', async (newer) => {
     const target = new MemoryTarget({ createOnly: false });
