@@ -581,7 +581,7 @@ export class BackupRepository implements AsyncDisposable {
 
   /**
    * Ends what is under way, zeroes the keys and ends the threads; the target stays open. Jobs are suspended unless `jobs` says
-   * otherwise, which for now means cancelled. Idempotent.
+   * otherwise: the next backup of a volume goes on with what was uploaded. Idempotent.
    */
   async close(options: { jobs?: 'suspend' | 'cancel' | 'finish' | undefined } = {}): Promise<void> {
     const { jobs = 'suspend' } = optionsArgument('options', options, { jobs: true });

@@ -169,6 +169,11 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
       adoption('a pack that is damaged is not used'),
     ],
     [
+      'a backup that is ended, and not given up, takes its uploads with it',
+      { 'uploads-are-kept': 'const decide = (state: LogState) => decideAbort(state, this.seq);' },
+      adoption('leaves its uploads to the next one'),
+    ],
+    [
       'what a commit has made use of is adopted again by the next one',
       { 'adopted-end-with-the-commit': 'const left = [...session.volumes];' },
       decisions('what was adopted is not adopted again after the commit'),

@@ -21,7 +21,7 @@ import type { KilledPlan, Word } from './support/killed-words.ts';
 const KILLS = times(2);
 /** Repositories begin anew after so many. */
 const KILLS_A_REPOSITORY = 10;
-const IMAGE_BYTES = 600 * 1024 + 1000;
+const IMAGE_BYTES = 1200 * 1024 + 1000;
 const VOLUMES = ['a', 'b'];
 /** What is there when all is forgotten. A killed creation's probe may be deleted after a day. */
 const LEFT = /^(format|keys\/\w+|log\/[\w-]+|cache\/verified|reserve|probe\/\w{32}|\.cow-cloud-backup\/folder-\w{32})$/;
@@ -179,9 +179,11 @@ describe.each(ENCRYPTIONS)('a repository that is %s', (name, encryption) => {
       console.log(`${KILLS} kills of a ${name} repository`, Object.fromEntries(tally));
       if (KILLS < 10) return;
       // Or else nothing was tried.
-      for (const what of ['opened', 'begun', 'committed', 'forgotten', 'pruned', 'adopted']) {
+      for (const what of ['opened', 'begun', 'committed', 'forgotten', 'pruned']) {
         expect(tally.get(what) ?? 0, what).toBeGreaterThan(0);
       }
+      // Few are killed between their first pack and their commit.
+      if (KILLS >= 50) expect(tally.get('adopted') ?? 0).toBeGreaterThan(0);
     },
     withinMs(120_000),
   );

@@ -151,15 +151,16 @@ export interface BackupJob extends AsyncDisposable {
   /** Continues after a pause. */
   resume(): void;
   /**
-   * Gives the backup up. This needs no request, unless the commit has been sent already: then it waits for the outcome, and a
-   * committed backup stays.
+   * Gives the backup up, and what it has uploaded. An aborted signal, `suspend` and a failure leave that to the next backup of
+   * the volume. This needs no request, unless the commit has been sent already: then it waits for the outcome, and a committed
+   * backup stays.
    */
   cancel(): Promise<void>;
   /** Does the same as `cancel`. */
   close(): Promise<void>;
   /**
-   * Stops so that `resumeBackup` can continue. That needs a volume with a state directory, which does not exist yet: for now
-   * this cancels.
+   * Stops, and leaves what has been uploaded to the next backup of the volume. `resumeBackup` could continue with the same
+   * instant; that needs a volume with a state directory, which does not exist yet.
    */
   suspend(): Promise<void>;
 }

@@ -139,7 +139,7 @@ export class BackupJobs {
     } catch (error) {
       ending.fail(error);
       for (const { snapshot } of frozen) await snapshot.close();
-      if (session !== undefined) this.#leave(session);
+      if (session !== undefined) this.#leave(session, ending);
       throw error;
     } finally {
       signal?.removeEventListener('abort', onAbort);
@@ -149,8 +149,9 @@ export class BackupJobs {
   async #openSession(
     context: RepositoryContext,
     frozen: readonly FrozenRequest[],
-    { progress, ending: { signal } }: SharedParts,
+    { progress, ending }: SharedParts,
   ): Promise<BackupSession> {
+    const { signal } = ending;
     const parts = frozen.map(({ options, snapshot }) => ({
       volume: options.volume,
       base: options.base ?? ('latest' as const),
@@ -165,7 +166,7 @@ export class BackupJobs {
       return await abortable(opening, signal);
     } catch (error) {
       // The entry may still be under way: a target that ignores the signal must not keep the host's snapshot open.
-      opening.then((late) => this.#leave(late)).catch(() => {});
+      opening.then((late) => this.#leave(late, ending)).catch(() => {});
       throw error;
     }
   }
@@ -206,7 +207,7 @@ export class BackupJobs {
     committed
       .catch((error: unknown) => {
         ending.fail(error); // Stops what is still under way.
-        this.#leave(session);
+        this.#leave(session, ending);
       })
       .finally(() => {
         for (const snapshot of snapshots) void snapshot.close();
@@ -225,11 +226,11 @@ export class BackupJobs {
     return pool;
   }
 
-  #leave(session: BackupSession): void {
+  #leave(session: BackupSession, { keepsUploads }: JobEnding): void {
     const giveUp = new AbortController();
     // A store that never answers would otherwise block all later entries of this process.
     const timer = setTimeout(() => giveUp.abort(), LEAVE_TIMEOUT_MS).unref();
-    const leaving = session.abort({ signal: giveUp.signal }).catch(() => {});
+    const leaving = session.leave({ keepsUploads, signal: giveUp.signal }).catch(() => {});
     this.#leaving.add(leaving);
     void leaving.finally(() => {
       clearTimeout(timer);

@@ -15,7 +15,7 @@ import { encodingPackTable, MAX_TABLE_PACKS } from '../format/pack-table-record.
 import { type PackName, RecordKind, type RecordWriter } from '../format/record.ts';
 import { type CommitPlan, decideCommit } from '../log/entries/commit.ts';
 import type { Decide } from '../log/entries/decision.ts';
-import { decideAbort, endedSession } from '../log/entries/sessions.ts';
+import { decideAbort, decideGiveUp, endedSession } from '../log/entries/sessions.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
 import { INTERCEPTED_PACK_BYTES } from '../packs/pack-sizes.ts';
 import { PackWriter } from '../packs/pack-writer.ts';
@@ -231,12 +231,20 @@ export class BackupSession {
     return { seq: this.seq, hash: this.#hash };
   }
 
-  /** Ends the session without a commit; a later prune collects its packs. Takes a request, so no job waits for it. */
-  async abort({ signal }: AbortOptions = {}): Promise<void> {
+  /**
+   * Ends the session without a commit. Takes a request, so no job waits for it.
+   *
+   * @param options - with `keepsUploads`, the next backup of a volume of it uses what it has uploaded, and prune keeps that for
+   * a while; otherwise the next prune collects it
+   */
+  async leave({ keepsUploads, signal }: AbortOptions & { readonly keepsUploads: boolean }): Promise<void> {
     if (this.#hasEnded) return;
     this.#end();
     const { log, target } = this.#context;
-    const decide = (state: LogState) => decideAbort(state, this.seq, this.#hash);
+    const isKept = keepsUploads && this.#ownPacks().length > 0;
+    // @mutation uploads-are-kept
+    const decide = (state: LogState) =>
+      isKept ? decideGiveUp(state, this.seq, this.#hash) : decideAbort(state, this.seq, this.#hash);
     const options = { usesReserve: false, confirm: false, signal };
     await metered(undefined, () => appendInLittleRoom({ log, target }, decide, options));
   }

@@ -1,10 +1,12 @@
-import type { BackupError } from '../../common/errors.ts';
+import { BackupError } from '../../common/errors.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
 
 /** How the jobs of one session end before their commit, all of them at once: somebody cancels them, or something fails. */
 export class JobEnding {
   /** Whether somebody wanted the end; otherwise it is a failure. */
   isCancelled = false;
+  /** Whether the next backup is to use what the jobs have uploaded. */
+  keepsUploads = true;
   readonly #controller = new AbortController();
 
   /** Aborts when the jobs are to end, and stops everything that is under way for them. */
@@ -12,13 +14,18 @@ export class JobEnding {
     return this.#controller.signal;
   }
 
-  cancel(reason: unknown): void {
+  /** @param keepsUploads - whether a later backup may go on from here; otherwise the host has given the backup up */
+  cancel(reason: unknown, keepsUploads: boolean): void {
     if (this.signal.aborted) return;
     this.isCancelled = true;
+    this.keepsUploads = keepsUploads;
     this.#controller.abort(reason);
   }
 
   fail(error: unknown): void {
+    if (this.signal.aborted) return;
+    // A full store needs the room.
+    this.keepsUploads = !BackupError.is(error, 'NO_SPACE');
     this.#controller.abort(error);
   }
 
@@ -28,7 +35,7 @@ export class JobEnding {
    * @param areNeeded - whether the snapshots are still needed: a commit needs none of them once everything is stored
    */
   follow(snapshots: readonly VolumeSnapshot[], signal: AbortSignal | undefined, areNeeded: () => boolean): () => void {
-    const onAbort = () => this.cancel(signal?.reason);
+    const onAbort = () => this.cancel(signal?.reason, true);
     signal?.addEventListener('abort', onAbort, { once: true });
     if (signal?.aborted === true) onAbort();
     const undo = snapshots.map((snapshot) => {
@@ -37,7 +44,7 @@ export class JobEnding {
         if (of === snapshot && areNeeded()) this.fail(error);
       };
       const onClosed = (of: VolumeSnapshot) => {
-        if (of === snapshot && areNeeded()) this.cancel(new DOMException('the volume was closed', 'AbortError'));
+        if (of === snapshot && areNeeded()) this.cancel(new DOMException('the volume was closed', 'AbortError'), true);
       };
       events.on('snapshotBroken', onBroken).on('snapshotClosed', onClosed);
       if (snapshot.status === 'broken') this.fail(snapshot.error);

@@ -152,11 +152,11 @@ export class JobHandle implements BackupJob, UnfinishedBackup {
   }
 
   async cancel(): Promise<void> {
-    await this.abandon(new DOMException('the backup was cancelled', 'AbortError'));
+    await this.#abandon(new DOMException('the backup was cancelled', 'AbortError'), false);
   }
 
-  suspend(): Promise<void> {
-    return this.cancel();
+  async suspend(): Promise<void> {
+    await this.#abandon(new DOMException('the backup was suspended', 'AbortError'), true);
   }
 
   close(): Promise<void> {
@@ -167,15 +167,14 @@ export class JobHandle implements BackupJob, UnfinishedBackup {
     return this.cancel();
   }
 
-  /** As `cancel`, with another reason. */
-  async abandon(reason: unknown): Promise<void> {
-    if (this.#ended !== undefined) return;
-    this.#parts.ending.cancel(reason);
-    await this.#result.settled();
-  }
-
   describe(): string {
     return `${JSON.stringify(this.volume)} (${this.status})`;
+  }
+
+  async #abandon(reason: unknown, keepsUploads: boolean): Promise<void> {
+    if (this.#ended !== undefined) return;
+    this.#parts.ending.cancel(reason, keepsUploads);
+    await this.#result.settled();
   }
 
   get #phase(): string {

@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
+import type { BackupJob } from '../../../src/repository/backup/backup-job.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
@@ -169,6 +170,50 @@ test('what lies in folders of others is not adopted', async () => {
   expect(adoptedBytes).toBeLessThan(16 * BLOCK);
   expectSame(await contentOfBackup(repository, id), two.device.bytes);
   await expectSound(repository, 1);
+});
+
+test.each([
+  ['is suspended', (job: BackupJob) => job.suspend()],
+  ['is ended by its signal', (_job: BackupJob, stopping: AbortController) => stopping.abort()],
+  ['has its snapshot closed', (job: BackupJob) => job.snapshot.close()],
+  ['has its repository closed', (_job: BackupJob, _stopping: AbortController, of: BackupRepository) => of.close()],
+])('a backup that %s leaves its uploads to the next one, on any host', async (_name, end) => {
+  const target = new MemoryTarget();
+  const repository = await createIn(target);
+  const { device, volume } = await openVolume(200);
+  const stopping = new AbortController();
+  const job = await repository.startBackup(volume, { volume: 'disk', signal: stopping.signal });
+  job.sweep();
+  await until(() => job.states.counts.stored > 50);
+  await end(job, stopping, repository);
+  await job.done.catch(() => {});
+  await repository.close();
+  const opened = await openIn(target, false, { owner: 'another host' });
+  expect(await Array.fromAsync(opened.listSessions())).toEqual([]);
+  const { id, adoptedBytes } = await opened.backup(volume, { volume: 'disk' });
+  expect(adoptedBytes).toBeGreaterThan(0);
+  expectSame(await contentOfBackup(opened, id), device.bytes);
+  await expectSound(opened, 1);
+});
+
+test('a backup that fails leaves its uploads to the next one, but where the store is full', async () => {
+  for (const code of ['ACCESS_DENIED', 'NO_SPACE'] as const) {
+    const target = new MemoryTarget();
+    const repository = await createIn(target);
+    const { volume } = await openVolume(200);
+    const { put } = target;
+    let packs = 0;
+    target.put = async (key, ...rest) => {
+      if (key.startsWith('packs/') && ++packs > 4) throw new BackupError(code, 'not this one');
+      await put.call(target, key, ...rest);
+    };
+    await expect(repository.backup(volume, { volume: 'disk' })).rejects.toMatchObject({ code });
+    await repository.close();
+    target.put = put;
+    const opened = await openIn(target);
+    const { adoptedBytes } = await opened.backup(volume, { volume: 'disk' });
+    expect(adoptedBytes > 0, code).toBe(code !== 'NO_SPACE');
+  }
 });
 
 test('what an aborted backup has uploaded is not adopted', async () => {

@@ -85,6 +85,13 @@ export function openedSession(
   return openHash === undefined ? sessions.get(session) : sessionIn(sessions, { seq: session, hash: openHash });
 }
 
+/** A session's owner gives it up, and leaves what it has uploaded to the next backup of its volumes: it fences itself (L12). */
+export function decideGiveUp(state: LogState, session: number, openHash: Uint8Array): Decision<LogFactOf<'collect'>> {
+  if (openedSession(state, { session, openHash }) === undefined) return undefined;
+  const nothing = { session: undefined, newPacks: [], packs: [], sessions: [], relocate: [] } as const;
+  return { type: 'collect', ...nothing, fence: [session], gonePacks: [], goneSessions: [], redated: [] };
+}
+
 /** Why a session that is not open can't go on: `SESSION_FENCED` or `SESSION_ENDED`. */
 export function endedSession(state: LogState, session: number): BackupError {
   const isUnknownCondemned = state.condemnedSessions.has(session) && !state.known.has(session);
