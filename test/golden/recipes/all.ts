@@ -6,6 +6,7 @@ import { features } from './features.ts';
 import { fork } from './fork.ts';
 import { heldAndPinned } from './held-and-pinned.ts';
 import { encryptedWithoutFormat, plainWithoutFormat, strayAtTheNextNumber } from './lost-objects.ts';
+import { pruned, prunedSingleWriter } from './pruned.ts';
 import { singleWriter } from './single-writer.ts';
 import { strays } from './strays.ts';
 
@@ -20,6 +21,8 @@ export const RECIPES: readonly Recipe[] = [
   heldAndPinned,
   adopted,
   features,
+  pruned,
+  prunedSingleWriter,
   strays,
   strayAtTheNextNumber,
   plainWithoutFormat,
