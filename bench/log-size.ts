@@ -1,0 +1,156 @@
+import { parseArgs } from 'node:util';
+import { runInSteps } from '../src/common/yield-to-event-loop.ts';
+import { encodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
+import { encodingEntry } from '../src/repository/format/entry-codec.ts';
+import type { BackupRecord, CommittedPack, LogEntry } from '../src/repository/format/log-entry.ts';
+import { floorOf, type LogState } from '../src/repository/format/log-state.ts';
+import { LOG_PREFIX, packKey, parseLogKey } from '../src/repository/format/object-keys.ts';
+import { decideForget } from '../src/repository/log/entries/backups.ts';
+import { decideCollect } from '../src/repository/log/entries/collect.ts';
+import { decideCommit } from '../src/repository/log/entries/commit.ts';
+import { decideOpen } from '../src/repository/log/entries/sessions.ts';
+import { FloorFinder } from '../src/repository/log/floor-finder.ts';
+import { LogListing } from '../src/repository/log/log-listing.ts';
+import { LogReader } from '../src/repository/log/log-reader.ts';
+import { type Appended, LogWriter } from '../src/repository/log/log-writer.ts';
+import { openLog, prefetchLog } from '../src/repository/log/open-log.ts';
+import type { CloudTarget } from '../src/targets/cloud-target.ts';
+import { ForwardingTarget } from '../src/targets/decorators/forwarding-target.ts';
+import { MemoryTarget } from '../src/targets/memory-target.ts';
+import { randomBytesFrom, seededRandom } from '../src/testing/seeded-random.ts';
+
+/*
+ * What a log takes: commits of small backups by simulation, with retention and prunes. The log is the real one, in memory; there are
+ * no volumes, maps and packs behind it.
+ *
+ *     node bench/log-size.ts --commits 10000 --live 500 --volumes 100 --prune-every 24
+ */
+
+const { values } = parseArgs({
+  options: {
+    commits: { type: 'string', default: '2000' },
+    live: { type: 'string', default: '200' },
+    volumes: { type: 'string', default: '20' },
+    'prune-every': { type: 'string', default: '24' },
+  },
+});
+const commits = Number(values.commits);
+const live = Number(values.live);
+const volumes = Number(values.volumes);
+const pruneEvery = Number(values['prune-every']);
+
+/** Counts the bytes and objects that are put, and the requests. */
+class CountedTarget extends ForwardingTarget {
+  putBytes = 0;
+  puts = 0;
+  requests = 0;
+
+  constructor(inner: CloudTarget) {
+    super(inner, 'this counted target');
+  }
+
+  protected override async forwardPut(...args: Parameters<CloudTarget['put']>) {
+    const result = await this.inner.put(...args);
+    this.puts++;
+    this.requests++;
+    this.putBytes += args[1].length;
+    return result;
+  }
+
+  protected override forwardGet(...args: Parameters<CloudTarget['get']>) {
+    this.requests++;
+    return this.inner.get(...args);
+  }
+
+  protected override forwardList(...args: Parameters<CloudTarget['list']>) {
+    this.requests++;
+    return this.inner.list(...args);
+  }
+}
+
+const random = seededRandom(1);
+const hex = (bytes: number) => Buffer.from(randomBytesFrom(random, bytes)).toString('hex');
+const store = new MemoryTarget();
+const target = new CountedTarget(store);
+const source = { target, logKey: undefined, mode: 'shared' as const };
+const writer = new LogWriter(await LogReader.open(source));
+const packs = new Map<string, CommittedPack>();
+let ownBytes = 0;
+
+async function count(appended: Appended | undefined): Promise<Appended> {
+  if (appended === undefined) throw new Error('nothing was appended');
+  const { entry } = appended;
+  const { bytes } = await runInSteps(encodingEntry(undefined, entry as LogEntry, []));
+  ownBytes += bytes.length;
+  return appended;
+}
+
+function backupOf(pack: CommittedPack, volume: string, state: LogState): BackupRecord {
+  const location = { pack, offset: 8, storedLength: 1000, codec: 1 as const, rawLength: 4000 };
+  const root = { level: 1, id: randomBytesFrom(random, 32), location };
+  const run = { id: randomBytesFrom(random, 32), location, firstBlock: 5, lastBlock: 90, entries: 60 };
+  return {
+    ...{ id: hex(16), volume, parent: state.heads.get(volume), base: undefined, frozenAt: 1.7e12, trackingId: hex(16) },
+    ...{ point: 7, intact: true, metadata: {}, stats: { storedBytes: 12_345, changedBlocks: 61 } },
+    descriptor: { size: 2 ** 30, blockSize: 65_536, root, runs: [[run]], lost: [] },
+  };
+}
+
+async function backUp(volume: string): Promise<void> {
+  const plan = { owner: 'host', volumes: new Map([[volume, undefined]]) };
+  const quick = { lookFirst: false, confirm: false };
+  const { entry } = await count(await writer.append((state) => decideOpen(state, plan), quick));
+  const pack = { session: entry.seq, random: hex(16), size: 20_000, sha256: randomBytesFrom(random, 32) };
+  packs.set(packKey(pack), pack);
+  const backup = backupOf(pack, volume, writer.state);
+  const commit = { session: entry.seq, backups: [backup], packs: [pack], references: [pack] };
+  await count(await writer.append((state) => decideCommit(state, commit), { lookFirst: false }));
+}
+
+async function prune(): Promise<void> {
+  const { backups } = writer.state;
+  const old = [...backups.keys()].slice(0, Math.max(0, backups.size - live));
+  if (old.length > 0) await count(await writer.append((state) => decideForget(state, old)));
+  const before = await writer.catchUp();
+  const needed = new Set(
+    [...before.backups.values()].flatMap(({ descriptor: { root } }) => (root ? [packKey(root.location.pack)] : [])),
+  );
+  const floor = await new FloorFinder(writer).find(before, {});
+  const plan = { markedAt: before.seq, live: needed, listed: packs.values(), floor };
+  const decision = await runInSteps(decideCollect(before, plan));
+  const appended = decision && (await writer.append(() => decision));
+  if (appended) await count(appended);
+  for (const key of writer.state.condemned.keys()) packs.delete(key);
+  const now = floorOf(writer.state);
+  for await (const { key } of store.list(LOG_PREFIX)) {
+    const parsed = parseLogKey(key);
+    if (parsed !== undefined && (parsed.seq < now || (parsed.seq === now && parsed.kind === 'entry')))
+      await store.delete(key);
+  }
+}
+
+for (let n = 1; n <= commits; n++) {
+  await backUp(`volume ${n % volumes}`);
+  if (n % pruneEvery === 0) await prune();
+}
+
+let [objects, bytes] = [0, 0];
+for await (const { size } of store.list(LOG_PREFIX)) {
+  objects++;
+  bytes += size;
+}
+const state = (await encodeCheckpoint(undefined, writer.state))?.length ?? Number.NaN;
+target.requests = 0;
+const listing = await LogListing.read(source);
+await openLog(source, { listing, prefetched: prefetchLog(target, listing) });
+const perCommit = (number: number) => `${Math.round(number / commits)} bytes`;
+console.table({
+  'backups that are live': writer.state.backups.size,
+  'entries written': writer.state.seq,
+  'objects under log/': objects,
+  'bytes under log/': bytes,
+  'bytes of the newest state': state,
+  'own bytes of entries, per commit': perCommit(ownBytes),
+  'other log bytes, per commit': perCommit(target.putBytes - ownBytes),
+  'requests to open the log': target.requests,
+});
