@@ -23,7 +23,7 @@ interface Word {
 }
 
 const PROGRAM = fileURLToPath(new URL('./support/stopped-program.ts', import.meta.url));
-const STOPS = times(4);
+const STOPS = times(2);
 const root = folderForFile();
 
 test.runIf(process.platform !== 'win32')(
