@@ -104,7 +104,7 @@ export class AdoptedBlocks {
     const { tableBlocks, tables } = this.#limits;
     const last = this.#tables.at(-1);
     if (last !== undefined && last.size + blocks <= tableBlocks) return last;
-    const table = new IdTable(this.#names);
+    const table = new IdTable(this.#names, tableBlocks);
     this.#tables.push(table);
     if (this.#tables.length > tables) {
       const dropped = this.#tables.shift();

@@ -9,20 +9,24 @@ const WORDS = 4;
 export type StoredBlock = Omit<Location, 'pack'>;
 
 /**
- * Where contents are, by their ids, in flat arrays: 56 bytes for each while there is room for more. Nothing is ever taken
- * out. Content ids are hashes, so that their first bytes say where to look.
+ * Where contents are, by their ids, in flat arrays: 56 bytes for each when it is full. Nothing is ever taken out. Content ids
+ * are hashes, so that their first bytes say where to look.
  */
 export class IdTable {
   readonly #packs: readonly PackName[];
   #ids = Buffer.alloc(FIRST_CAPACITY * ID_BYTES);
   #places = new Uint32Array(FIRST_CAPACITY * WORDS);
-  /** Number of an entry + 1, or 0; twice as many as there are entries. */
-  #slots = new Uint32Array(FIRST_CAPACITY * 2);
+  /** Number of an entry + 1, or 0. There are twice as many from the start: finding new places for all takes too long for one step. */
+  readonly #slots: Uint32Array;
   #size = 0;
 
-  /** @param packs - entries name packs by their numbers in this list, which may grow */
-  constructor(packs: readonly PackName[]) {
+  /**
+   * @param packs - entries name packs by their numbers in this list, which may grow
+   * @param mostEntries - what its owner puts into it at most
+   */
+  constructor(packs: readonly PackName[], mostEntries: number) {
     this.#packs = packs;
+    this.#slots = new Uint32Array(mostEntries * 2);
   }
 
   get size(): number {
@@ -31,7 +35,7 @@ export class IdTable {
 
   /** Adds a content, unless it is there. */
   add(id: Uint8Array, pack: number, { offset, storedLength, codec, rawLength }: StoredBlock): void {
-    if (this.#size * 2 === this.#slots.length) this.#grow();
+    if (this.#size * WORDS === this.#places.length) this.#grow();
     const slot = this.#slotOf(id);
     if (this.#slots[slot] !== 0) return;
     const entry = this.#size++;
@@ -65,16 +69,11 @@ export class IdTable {
   }
 
   #grow(): void {
-    const capacity = this.#slots.length;
+    const capacity = this.#size * 2;
     const [ids, places] = [this.#ids, this.#places];
     this.#ids = Buffer.alloc(capacity * ID_BYTES);
     this.#ids.set(ids);
     this.#places = new Uint32Array(capacity * WORDS);
     this.#places.set(places);
-    this.#slots = new Uint32Array(capacity * 2);
-    for (let entry = 0; entry < this.#size; entry++) {
-      const id = this.#ids.subarray(entry * ID_BYTES, (entry + 1) * ID_BYTES);
-      this.#slots[this.#slotOf(id)] = entry + 1;
-    }
   }
 }

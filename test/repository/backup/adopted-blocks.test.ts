@@ -17,7 +17,7 @@ function rowOf(hint: number, kind: RecordKind = RecordKind.block): FooterRow {
 
 test('a table finds what it was given, and nothing else, however many there are', () => {
   const packs = [nameOf(0), nameOf(1)];
-  const table = new IdTable(packs);
+  const table = new IdTable(packs, 5000);
   const rows = Array.from({ length: 5000 }, (_, n) => rowOf(n));
   for (const [n, row] of rows.entries()) table.add(row.id, n % 2, row);
   expect(table.size).toBe(5000);
