@@ -33,6 +33,7 @@ export class Adoption {
   readonly warnings: BackupError[] = [];
   readonly #context: RepositoryContext;
   readonly #sessions: readonly number[];
+  readonly #ending = new AbortController();
   readonly #signal: AbortSignal;
   readonly #meter: RequestMeter | undefined;
   readonly #blocks: AdoptedBlocks;
@@ -52,7 +53,7 @@ export class Adoption {
   constructor(context: RepositoryContext, sessions: readonly number[], signal: AbortSignal, limits?: AdoptedLimits) {
     this.#context = context;
     this.#sessions = sessions;
-    this.#signal = signal;
+    this.#signal = AbortSignal.any([signal, this.#ending.signal]);
     this.#meter = currentMeter()?.partForReading(SHARE_OF_BUDGET);
     this.#blocks = new AdoptedBlocks(limits);
     this.#found = this.#tolerant(() =>
@@ -69,6 +70,11 @@ export class Adoption {
   /** Whether a pack is one of `used`. */
   uses(pack: PackName): boolean {
     return this.#used.has(packKey(pack));
+  }
+
+  /** Ends what is still under way: the session is over, and a lazy job may have ended without a look at it. */
+  end(): void {
+    this.#ending.abort();
   }
 
   /**

@@ -256,6 +256,7 @@ export class BackupSession {
 
   #end(): void {
     this.#hasEnded = true;
+    this.adoption?.end();
     clearTimeout(this.#flushTimer);
     dropSession(this.#context.format.repositoryId, this.seq);
   }

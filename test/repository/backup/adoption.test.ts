@@ -260,6 +260,30 @@ test('what can not be listed is stored again, and the result says why', async ()
   expectSame(await contentOfBackup(repository, id), device.bytes);
 });
 
+test('a lazy backup that needs no look commits without it, and ends it', async () => {
+  const target = new MemoryTarget();
+  await (await createIn(target)).close();
+  const { device, volume } = await openVolume(60);
+  await interrupted(target, { disk: volume }, 2);
+  const signals: (AbortSignal | undefined)[] = [];
+  const { list } = target;
+  target.list = (prefix, options) => {
+    if (!prefix.startsWith('packs/')) return list.call(target, prefix, options);
+    signals.push(options?.signal);
+    return (async function* () {
+      yield await new Promise<never>(() => {});
+    })();
+  };
+  const repository = await openIn(target);
+  const job = await repository.startBackup(volume, { volume: 'disk' });
+  const frozen = device.bytes.slice();
+  await volume.write(0, new Uint8Array(volume.size).fill(0x55));
+  const { id, adoptedBytes } = await job.done;
+  expect(adoptedBytes).toBe(0);
+  expect(signals.map((signal) => signal?.aborted)).toEqual([true]);
+  expectSame(await contentOfBackup(repository, id), frozen);
+});
+
 test('a writer that was taken over, and then its taker: the last one adopts both', async () => {
   const target = new MemoryTarget();
   await (await createIn(target)).close();
