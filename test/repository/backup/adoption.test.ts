@@ -260,6 +260,29 @@ test('what can not be listed is stored again, and the result says why', async ()
   expectSame(await contentOfBackup(repository, id), device.bytes);
 });
 
+test('an adopter that sleeps until what it adopted is deleted, and its entries are too, commits nothing', async () => {
+  const target = new MemoryTarget();
+  await (await createIn(target)).close();
+  const { device, volume } = await openVolume(60);
+  await interrupted(target, { disk: volume }, 2);
+  const [sleeping, awake] = [await openIn(target), await openIn(target)];
+  const slow = await sleeping.startBackup(volume, { volume: 'disk' });
+  const taker = await awake.startBackup(volume, { volume: 'disk', base: 'none', takeOver: true });
+  const ids = [(await taker.sweep().done).id];
+  for (let n = 0; n < 24; n++) {
+    await writeBlock(volume, n);
+    ids.push((await awake.backup(volume, { volume: 'disk' })).id);
+  }
+  await awake.forget(ids.slice(0, -1));
+  const AT_ONCE = { graceMs: 0, fenceAfterMs: 0, keepFencedMs: 0, repackBelow: 1, minRepackGainBytes: 0 };
+  for (let run = 0; run < 3; run++) await awake.prune(AT_ONCE);
+  const entries = await Array.fromAsync(target.list('log/'));
+  expect(entries.length).toBeLessThan(40); // Those of the sleeper are gone.
+  await expect(slow.sweep().done).rejects.toMatchObject({ name: 'BackupError' });
+  expectSame(await contentOfBackup(awake, ids.at(-1) as string), device.bytes);
+  await expectSound(awake, 1);
+});
+
 test('a lazy backup that needs no look commits without it, and ends it', async () => {
   const target = new MemoryTarget();
   await (await createIn(target)).close();
