@@ -18,7 +18,6 @@ import { packKey, RESERVE_KEY } from './format/object-keys.ts';
 import { sealedFooterBytes } from './format/pack-footer.ts';
 import type { PackName } from './format/record.ts';
 import { LOCATION_BYTES } from './format/record-parts.ts';
-import { CHECKPOINT_EVERY } from './log/checkpoint-writer.ts';
 import { adoptable } from './log/entries/sessions.ts';
 import { walkUsage } from './map/map-usage.ts';
 import { LocationSet } from './packs/location-set.ts';
@@ -82,7 +81,7 @@ async function estimateBackup(
   const changed = base === undefined ? undefined : await changedBlocks(context, source, base, state.heads.get(volume));
   const blockCount = changed ?? Math.ceil(size / blockSize);
   const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
-  const isDue = state.seq + 2 - context.log.reader.checkpoint >= CHECKPOINT_EVERY;
+  const isDue = context.log.reader.isCheckpointDue(2);
   const adopting = await costOfAdoption(context, sessionsToAdopt(context, state, volume), { signal });
   const leafCount = changed === undefined && base !== undefined ? Math.ceil(blockCount / context.format.fanOut) : 0;
   return {

@@ -7,8 +7,6 @@ import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
 import type { LogSource } from './log-source.ts';
 
-/** A checkpoint is due after so many entries. */
-export const CHECKPOINT_EVERY = 32;
 /** How long an append waits for its checkpoint: a store that answers has taken it by then. */
 const COURTESY_MS = 1_000;
 /** How long writing a checkpoint may take. The next entry tries again. */
@@ -36,8 +34,7 @@ export class CheckpointWriter {
    * checkpoint was written or has failed, after {@link COURTESY_MS}, or when `signal` aborts.
    */
   async writeIfDue(signal: AbortSignal | undefined): Promise<void> {
-    const { state, checkpoint } = this.#reader;
-    if (state.seq - checkpoint >= CHECKPOINT_EVERY) await this.write(signal);
+    if (this.#reader.isCheckpointDue()) await this.write(signal);
   }
 
   /** As {@link CheckpointWriter.writeIfDue}, unless there is a checkpoint of the present state, or one is being written. */

@@ -8,6 +8,9 @@ import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
 import { soundEntry } from './sound-entries.ts';
 
+/** Requests that are made at once for entries that are further down. */
+const MOST_AHEAD = 8;
+
 /**
  * Entries from one number down, with every link of the chain checked: an entry names the hash of the entry below it.
  *
@@ -22,6 +25,8 @@ export class LogChain {
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #usesTails: boolean;
+  /** Entries that were requested before it was their turn, by key. */
+  readonly #ahead = new Map<string, Promise<DecodedEntry | undefined>>();
   /** Newest first. */
   readonly #entries: HashedEntry[] = [];
   /** Tails of which some entries have not been read yet. */
@@ -61,7 +66,9 @@ export class LogChain {
     while (this.below.seq >= seq) {
       const { below } = this;
       const listed = await this.#listing.find(below.seq, keyOfEntry(this.#source, below.seq, below.hash), options);
-      const decoded = listed && (await fetchEntry(this.#source, below.seq, listed, options));
+      if (listed !== undefined && this.#usesTails) this.#readAhead(listed.key, seq, options);
+      const coming = listed && (this.#ahead.get(listed.key) ?? fetchEntry(this.#source, below.seq, listed, options));
+      const decoded = await coming;
       if (decoded === undefined) throw truncated(below.seq);
       if (Buffer.compare(decoded.hash, below.hash) !== 0) {
         throw logCorrupt(`entry ${below.seq + 1} does not continue the chain of entry ${below.seq}`);
@@ -92,6 +99,20 @@ export class LogChain {
     for (const earlier of tail) {
       this.#push({ entry: earlier, hash: above.prev });
       above = earlier;
+    }
+  }
+
+  /** Requests entries that tails will not reach, if they are as long as a writer makes them. */
+  #readAhead(next: string, seq: number, options: AbortOptions): void {
+    if (this.#ahead.has(next)) return;
+    this.#ahead.clear();
+    let at = this.below.seq;
+    for (let n = 0; n < MOST_AHEAD && at >= seq; n++, at = this.#listing.belowTail(at)) {
+      const [only, ...others] = this.#listing.entriesAt(at);
+      if (only === undefined || others.length > 0) continue;
+      const coming = fetchEntry(this.#source, at, only, options);
+      coming.catch(() => {}); // It is reported when its turn comes.
+      this.#ahead.set(only.key, coming);
     }
   }
 

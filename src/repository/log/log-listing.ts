@@ -4,6 +4,7 @@ import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import { type LogWeights, TAIL_ENTRIES } from './checkpoint-due.ts';
 import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
 /** One page of an object store's listing holds as many. */
@@ -123,6 +124,19 @@ export class LogListing {
   /** The newest checkpoint up to a number; 0 if there is none. */
   checkpointBelow(top: number): number {
     return this.checkpoints.find((seq) => seq <= top) ?? 0;
+  }
+
+  /** What the newest checkpoint up to a number weighs, and the entries above it. */
+  weightsAt(top: number): LogWeights {
+    const checkpoint = this.checkpointBelow(top);
+    let sinceBytes = 0;
+    for (let seq = top; seq > checkpoint; seq--) for (const { size } of this.entriesAt(seq)) sinceBytes += size;
+    return { checkpointBytes: this.#checkpointBytes.get(checkpoint) ?? 0, sinceBytes };
+  }
+
+  /** The number of the next entry to be read below one whose tail is as long as writers make it. */
+  belowTail(seq: number): number {
+    return Math.max(seq - TAIL_ENTRIES - 1, this.checkpointBelow(seq - 1));
   }
 
   /** Reads on until a checkpoint is listed with everything above it, or until the end. */

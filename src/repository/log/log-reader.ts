@@ -1,11 +1,13 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { anchorBytes } from '../format/anchors.ts';
-import { type DecodedEntry, MAX_TAIL } from '../format/entry-codec.ts';
+import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
+import { isCheckpointDue, TAIL_ENTRIES } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
+import { Idleness } from './idleness.ts';
 import { ListedEntries, type OwnEntry } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { LogListing } from './log-listing.ts';
@@ -24,10 +26,6 @@ import { Turns } from './turns.ts';
 
 /** How long a turn at the log may take: the longest entry over the slowest line takes less. */
 const TURN_TIMEOUT_MS = 10 * 60 * 1000;
-
-/** After how long others may have pruned the log: where there are others, and where none was seen yet. */
-const SOON_BEHIND_MS = 10 * 60 * 1000;
-const LATE_BEHIND_MS = 24 * 60 * 60 * 1000;
 
 export interface LogReaderOptions extends OpenLogOptions {
   /** How long one append or one replay may take once its turn has come, in milliseconds. @defaultValue 10 minutes */
@@ -57,13 +55,11 @@ export class LogReader {
   #damage: LogDamage | undefined;
   readonly #isReadOnly: boolean;
   readonly #strays = new Set<string>();
-  /** When a listing last showed the newest entry, and whether entries of others have ever come meanwhile. */
-  #lookedAt = Date.now();
-  #hasOthers = false;
+  readonly #idleness = new Idleness();
 
   private constructor(source: LogSource, { damage, ...opened }: OpenedLog, options: LogReaderOptions) {
     this.source = source;
-    this.#at = this.#confirmed = { ...opened, tail: opened.tail.slice(0, MAX_TAIL) };
+    this.#at = this.#confirmed = { ...opened, tail: opened.tail.slice(0, TAIL_ENTRIES) };
     this.#damage = damage;
     this.#isReadOnly = options.onDamage === 'read-only';
     this.#turns = new Turns(options.turnTimeoutMs ?? TURN_TIMEOUT_MS);
@@ -84,7 +80,7 @@ export class LogReader {
     return { seq, hash, anchors: anchorBytes(anchors) };
   }
 
-  /** Entries since the newest checkpoint that this reader knows of, newest first, at most {@link MAX_TAIL}. */
+  /** Entries since the newest checkpoint that this reader knows of, newest first, at most {@link TAIL_ENTRIES}. */
   get tail(): readonly LogEntry[] {
     return this.#at.tail;
   }
@@ -99,13 +95,17 @@ export class LogReader {
    * log, which its writer learns late. It only decides whether to look first.
    */
   get mayBeFarBehind(): boolean {
-    const idleMs = Math.abs(Date.now() - this.#lookedAt);
-    return idleMs > (this.#hasOthers ? SOON_BEHIND_MS : LATE_BEHIND_MS);
+    return this.#idleness.isLong;
   }
 
   /** Whether a listing has shown that the state is that of the log. */
   get isConfirmed(): boolean {
     return this.#at.state === this.#confirmed.state && this.#unconfirmed.length === 0;
+  }
+
+  /** Whether a checkpoint is due, or will be after some more entries. */
+  isCheckpointDue(more = 0): boolean {
+    return isCheckpointDue(this.state.seq + more - this.checkpoint, this.#at.weights);
   }
 
   /** Why nothing may be appended: two entries have one number (P13), or the newest entries are damaged. */
@@ -203,8 +203,8 @@ export class LogReader {
   }
 
   #after(entries: readonly HashedEntry[], state: LogState, newestBytes: number): Standing {
-    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, MAX_TAIL);
-    return { state, tail, checkpoint: this.checkpoint, newestBytes, newestTag: undefined };
+    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, TAIL_ENTRIES);
+    return { ...this.#at, state, tail, newestBytes, newestTag: undefined };
   }
 
   async #lookOnce(sight: Sight, options: AbortOptions): Promise<void> {
@@ -237,11 +237,11 @@ export class LogReader {
     }
     this.#at = next;
     this.noteCheckpoint(listing.checkpointBelow(newest));
-    this.#confirmed = this.#at = { ...this.#at, newestTag: listing.tagOf(this.state.seq) };
+    const weights = listing.weightsAt(newest);
+    this.#confirmed = this.#at = { ...this.#at, weights, newestTag: listing.tagOf(this.state.seq) };
     this.#unconfirmed = [];
     this.#reopenedBy = reopenedBy;
-    this.#lookedAt = Date.now();
-    this.#hasOthers ||= newest > state.seq;
+    this.#idleness.looked(newest > state.seq);
   }
 
   /** Reads on from the own state. @returns `undefined` if the newest entry does not follow from it, or entries were deleted */
@@ -276,8 +276,8 @@ export class LogReader {
       throw rolledBack(`entry ${seq}, as this process has written or read it, is not in the log`);
     }
     const tail = chain.since(checkpoint).map(({ entry }) => entry);
-    const newestTag = listing.tagOf(newest);
-    return { state, tail: tail.reverse().slice(0, MAX_TAIL), checkpoint, newestBytes: chain.topBytes, newestTag };
+    const shown = { newestBytes: chain.topBytes, newestTag: listing.tagOf(newest), weights: listing.weightsAt(newest) };
+    return { state, tail: tail.reverse().slice(0, TAIL_ENTRIES), checkpoint, ...shown };
   }
 
   /**

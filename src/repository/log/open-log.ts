@@ -6,12 +6,16 @@ import { ANCHOR_BYTES, type Anchor, anchorsIn, haveSameAnchor } from '../format/
 import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
 import { changed, type Sight, untilTwoAgree } from './looking.ts';
 import { lowestFork } from './sound-entries.ts';
+
+/** Of the entries below the newest one, the most that are requested before it was read. */
+const MOST_AT_ONCE = 8;
 
 /** Requests that are on their way, by object key. */
 export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
@@ -50,19 +54,25 @@ export interface OpenedLog {
   readonly newestBytes: number;
   /** The tag of that object in the listing. */
   readonly newestTag: string | undefined;
+  /** By the listing that was used. */
+  readonly weights: LogWeights;
   /** Why this is not the whole log. Nothing may be appended then. */
   readonly damage: LogDamage | undefined;
 }
 
 /**
- * Requests the newest entry and the newest checkpoint of a listing. Only decrypting them needs the key, so the key slot is
- * requested at the same time, and opening takes two rounds of requests.
+ * Requests the newest entry and the newest checkpoint of a listing, and the entries in between that tails do not reach. Only
+ * decrypting them needs the key, so the key slot is requested at the same time, and opening takes two rounds of requests.
  */
 export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
-  const newest = listing.entriesAt(listing.newest).filter(({ size }) => size > 0 && size <= MAX_ENTRY_BYTES);
-  const wanted: NamedObject[] = newest.slice(0, 1);
-  const checkpoint = listing.checkpoints.find((seq) => seq <= listing.newest);
-  if (checkpoint !== undefined) wanted.push(listing.checkpointAt(checkpoint));
+  const checkpoint = listing.checkpointBelow(listing.newest);
+  const wanted: NamedObject[] = [];
+  for (let seq = listing.newest; seq > checkpoint && wanted.length < MOST_AT_ONCE; seq = listing.belowTail(seq)) {
+    const [only, ...others] = listing.entriesAt(seq);
+    if (only !== undefined && others.length === 0 && only.size > 0 && only.size <= MAX_ENTRY_BYTES) wanted.push(only);
+  }
+  if (listing.newest === checkpoint) wanted.push(...listing.entriesAt(checkpoint).slice(0, 1));
+  if (checkpoint > 0) wanted.push(listing.checkpointAt(checkpoint));
   const answers = wanted.map(({ key, size, ifTag }): [string, Promise<Uint8Array>] => {
     const answer = target.get(key, { range: { offset: 0, length: size }, ifTag, signal });
     answer.catch(() => {}); // It is reported to the caller that asks for this object.
@@ -149,7 +159,10 @@ async function openBelow(source: LogSource, error: BackupError, options: OpenLog
   return { ...NOTHING, damage: damageAsOf(0) };
 }
 
-const NOTHING = { state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined };
+const NOTHING = {
+  ...{ state: EMPTY_STATE, tail: [], checkpoint: 0, newestBytes: 0, newestTag: undefined },
+  weights: { checkpointBytes: 0, sinceBytes: 0 },
+};
 
 /** @throws `REPOSITORY_ROLLED_BACK` */
 function checkNotBefore({ newest }: LogListing, { remembered }: OpenLogOptions): void {
@@ -189,8 +202,8 @@ async function openAsOf(
     await checkPosition({ ...remembered, anchors: anchorsOf(remembered) }, chain, state, options);
   }
   const since = chain.since(checkpoint).map(({ entry }) => entry);
-  const newestTag = listing.tagOf(newest);
-  return { state, tail: since.reverse(), checkpoint, newestBytes: chain.topBytes, newestTag };
+  const shown = { newestBytes: chain.topBytes, newestTag: listing.tagOf(newest), weights: listing.weightsAt(newest) };
+  return { state, tail: since.reverse(), checkpoint, ...shown };
 }
 
 function anchorsOf({ seq, hash, anchors }: LogPosition): readonly Anchor[] {

@@ -74,7 +74,7 @@ describe('requests', () => {
     expect(writer.reader.tail).toEqual([]);
   });
 
-  test('looking where nothing is new is one; many new entries cost two', async () => {
+  test('looking where nothing is new is one; many new entries cost one for each tail', async () => {
     const { writer, faulty, target } = await troubled([]);
     const other = await host(target);
     const looked = async () => {
@@ -84,10 +84,10 @@ describe('requests', () => {
     };
     expect(await looked()).toBe(1);
     for (let n = 0; n < 25; n++) await other.append(() => keysFact);
-    expect(await looked()).toBe(2);
+    expect(await looked()).toBe(5);
     expect(writer.position).toEqual(other.position);
     for (let n = 0; n < 100; n++) await other.append(() => keysFact);
-    expect(await looked()).toBeLessThan(8);
+    expect(await looked()).toBeLessThan(17);
     expect({ ...writer.state }).toEqual({ ...other.state });
   });
 });
@@ -403,7 +403,7 @@ test('appends of one process go one at a time, in the order of asking', async ()
   expect((await Promise.all(appends)).map((each) => each?.entry.seq)).toEqual(
     Array.from({ length: 20 }, (_, n) => n + 1),
   );
-  expect(calls()).toHaveLength(40);
+  expect(calls().filter((call) => !call.endsWith('-c'))).toHaveLength(40);
 });
 
 test('a decision that says nothing writes nothing; one that throws leaves everything as it was', async () => {
