@@ -41,7 +41,7 @@ function inRounds(inner: MemoryTarget): { target: CloudTarget; requests: string[
   return { target, requests, rounds: () => rounds };
 }
 
-test('opening an encrypted repository of 1,000 backups takes six requests in two rounds', {
+test('opening an encrypted repository of 1,000 backups takes at most thirteen requests in two rounds', {
   timeout: 120_000,
 }, async () => {
   const inner = new MemoryTarget();
@@ -53,7 +53,10 @@ test('opening an encrypted repository of 1,000 backups takes six requests in two
   }
   const { target, requests, rounds } = inRounds(inner);
   const opened = await openIn(target, true);
-  expect(requests.map((request) => request.replace(/[0-9a-f]{13,}/, '#')).sort()).toEqual([
+  // Six, and one for each nine entries since the newest checkpoint.
+  expect(requests.length).toBeLessThanOrEqual(13);
+  const kinds = new Set(requests.map((request) => request.replace(/[0-9a-f]{13,}/, '#')));
+  expect([...kinds].sort()).toEqual([
     'get format',
     'get keys/#',
     'get log/#',

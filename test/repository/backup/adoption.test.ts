@@ -94,7 +94,9 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
       expectSame(await contentOfBackup(repository, id), of.device.bytes);
       await writeBlock(of.volume, 3);
       calls.length = 0;
-      expect(await repository.backup(of.volume, { volume })).toMatchObject({ adoptedBytes: 0, requests: 4 });
+      const later = await repository.backup(of.volume, { volume });
+      expect(later.adoptedBytes).toBe(0);
+      expect(calls.filter((call) => !call.endsWith('-c'))).toHaveLength(4);
     }
     await expectSound(repository, 4);
   });
