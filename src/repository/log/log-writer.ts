@@ -118,8 +118,9 @@ export class LogWriter {
   }
 
   /** Writes a checkpoint of the present state, if it is the newest one that is confirmed, whether or not one is due. Never rejects. */
-  checkpointNow({ signal }: AbortOptions = {}): Promise<void> {
-    return this.reader.inTurn((ending) => this.#checkpoints.write(ending), signal);
+  async checkpointNow({ signal }: AbortOptions = {}): Promise<void> {
+    if (this.reader.unwritable !== undefined) return;
+    await this.reader.inTurn((ending) => this.#checkpoints.write(ending), signal);
   }
 
   /** Waits some seconds for a checkpoint that is being written, and then gives it up. */

@@ -28,6 +28,8 @@ export type LoggedPacks = Map<string, Pick<PackRecord, 'size' | 'sha256'>>;
 /** The part of the log that was read. */
 export interface LoggedPart {
   readonly packs: LoggedPacks;
+  /** Whether a checkpoint can't be read: then there should be another one. */
+  readonly lacksCheckpoint: boolean;
   /** To be called once the verification has ended: notes which part of the log was read. */
   save(): Promise<void>;
 }
@@ -54,7 +56,11 @@ export async function readLoggedPacks(
     fraction < 1
       ? await readPartOfLog(source, floor, fraction, startReading, { signal })
       : partsOf(await readWholeLog(source, floor, { signal }));
-  for (const part of parts) await checkCheckpoints(source, listing, base, part, { signal });
+  let lacksCheckpoint = false;
+  const onDamaged = () => {
+    lacksCheckpoint = true;
+  };
+  for (const part of parts) await checkCheckpoints(source, listing, base, part, { signal, onDamaged });
   if (listing.newest < seq) throw truncated(seq);
   const entries = parts.flat();
   const known = entries.find(({ entry }) => entry.seq === seq);
@@ -65,7 +71,7 @@ export async function readLoggedPacks(
   for (const { entry } of entries) {
     for (const pack of packsOf(entry)) packs.set(packKey(pack), { size: pack.size, sha256: pack.sha256 });
   }
-  return { packs, save };
+  return { packs, lacksCheckpoint, save };
 }
 
 /** Reads the log. What is missing of it may have been deleted meanwhile, below a new floor: then it is read again. */
@@ -110,7 +116,7 @@ async function checkCheckpoints(
   listing: LogListing,
   base: LogState,
   entries: readonly HashedEntry[],
-  options: AbortOptions,
+  options: AbortOptions & { readonly onDamaged: () => void },
 ): Promise<LogState | undefined> {
   const [first] = entries;
   if (first === undefined) return base;
@@ -126,6 +132,7 @@ async function checkCheckpoints(
   const fetch = (seq: number) => fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
   for await (const found of mapConcurrently(within, fetch, CHECKPOINTS_AHEAD)) {
     options.signal?.throwIfAborted();
+    if (found === undefined) options.onDamaged();
     // An opening does not believe a checkpoint that can't be read or names another entry: it is only a cache.
     if (found === undefined || Buffer.compare(found.state.hash, hashOf(found.state.seq) as Uint8Array) !== 0) continue;
     const { seq } = found.state;

@@ -127,14 +127,13 @@ class Verification {
     const listing = await listPacks({ target: this.#target }, { signal });
     this.#progress.begin('log');
     const fraction = this.#fractionOf(listing);
-    const { packs: logged, save: saveLogMark } = await readLogWhile(
+    const { packs: logged, ...log } = await readLogWhile(
       this.#context,
       () => this.#catchUp(),
       () => this.#retries.with(() => readLoggedPacks(this.#context, this.#target, { fraction, signal })),
     );
     const parts = { target: this.#target, records: this.#records, damages: this.#damages, signal };
-    const { footerKey } = this.#context.keys;
-    const needed = new NeededPacks({ ...parts, footerKey, sizeOf: listing.sizeOf });
+    const needed = new NeededPacks({ ...parts, footerKey: this.#context.keys.footerKey, sizeOf: listing.sizeOf });
     const tables = await needed.readTables(state, logged);
     const unused = await unreferenced(state, listing.packs, tables);
     const times = await this.#verifiedTimes();
@@ -143,7 +142,8 @@ class Verification {
     const read = await this.#checkPacks(expected, needed, listing, times, chosen);
     const replicas = await this.#checkReplicas(expected, read);
     const result = await this.#conclude(expected, small, replicas, unused);
-    await saveLogMark();
+    await log.save();
+    if (log.lacksCheckpoint && !this.#context.readOnly) await this.#context.log.checkpointNow({ signal });
     return result;
   }
 

@@ -90,6 +90,22 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     }
   });
 
+  test.each(PARTS)('a checkpoint that cannot be read gets a newer one: $depth', async (options) => {
+    const { target } = await filled(isEncrypted, isEncrypted ? 35 : 34);
+    const seq = await newestCheckpoint(target);
+    await target.put(checkpointKey(seq), Uint8Array.of(1, 2, 3));
+    await target.delete(VERIFIED_LOG_KEY);
+    await using reader = await openIn(target, isEncrypted, { readOnly: true });
+    expect((await reader.verify({ ...options, quarantine: false })).ok).toBe(true);
+    expect(await newestCheckpoint(target)).toBe(seq);
+    await target.delete(VERIFIED_LOG_KEY);
+    await using repository = await openIn(target, isEncrypted);
+    expect((await repository.verify(options)).ok).toBe(true);
+    expect(await newestCheckpoint(target)).toBe(repository.position.seq);
+    expect(repository.position.seq).toBeGreaterThan(seq);
+    expect(await target.get(checkpointKey(seq))).toEqual(Uint8Array.of(1, 2, 3));
+  });
+
   test.each(PARTS)('a log that vanishes while it is verified is missed by $depth', async (options) => {
     const target = new VanishingLog(new MemoryTarget());
     await using repository = await createIn(target, isEncrypted);
