@@ -1,10 +1,17 @@
 import { parseArgs } from 'node:util';
 import { runInSteps } from '../src/common/yield-to-event-loop.ts';
+import { pageKeys, volumeSuffix } from '../src/repository/format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
 import { encodingEntry } from '../src/repository/format/entry-codec.ts';
 import type { BackupRecord, CommittedPack, LogEntry } from '../src/repository/format/log-entry.ts';
-import { floorOf, type LogState } from '../src/repository/format/log-state.ts';
-import { LOG_PREFIX, packKey, parseLogKey } from '../src/repository/format/object-keys.ts';
+import { EMPTY_STATE, floorOf, headOf, type LogState } from '../src/repository/format/log-state.ts';
+import {
+  CATALOGUE_PREFIX,
+  LOG_PREFIX,
+  packKey,
+  parseLogKey,
+  parsePageKey,
+} from '../src/repository/format/object-keys.ts';
 import { decideForget } from '../src/repository/log/entries/backups.ts';
 import { decideCollect } from '../src/repository/log/entries/collect.ts';
 import { decideCommit } from '../src/repository/log/entries/commit.ts';
@@ -12,6 +19,7 @@ import { decideOpen } from '../src/repository/log/entries/sessions.ts';
 import { FloorFinder } from '../src/repository/log/floor-finder.ts';
 import { LogListing } from '../src/repository/log/log-listing.ts';
 import { LogReader } from '../src/repository/log/log-reader.ts';
+import { floorCheckpoint } from '../src/repository/log/log-source.ts';
 import { type Appended, LogWriter } from '../src/repository/log/log-writer.ts';
 import { openLog, prefetchLog } from '../src/repository/log/open-log.ts';
 import type { CloudTarget } from '../src/targets/cloud-target.ts';
@@ -42,6 +50,8 @@ const pruneEvery = Number(values['prune-every']);
 /** Counts the bytes and objects that are put, and the requests. */
 class CountedTarget extends ForwardingTarget {
   putBytes = 0;
+  /** Of them, those under `catalogue/`. */
+  pageBytes = 0;
   puts = 0;
   requests = 0;
 
@@ -54,6 +64,7 @@ class CountedTarget extends ForwardingTarget {
     this.puts++;
     this.requests++;
     this.putBytes += args[1].length;
+    if (args[0].startsWith(CATALOGUE_PREFIX)) this.pageBytes += args[1].length;
     return result;
   }
 
@@ -90,7 +101,8 @@ function backupOf(pack: CommittedPack, volume: string, state: LogState): BackupR
   const root = { level: 1, id: randomBytesFrom(random, 32), location };
   const run = { id: randomBytesFrom(random, 32), location, firstBlock: 5, lastBlock: 90, entries: 60 };
   return {
-    ...{ id: hex(16), volume, parent: state.heads.get(volume), base: undefined, frozenAt: 1.7e12, trackingId: hex(16) },
+    ...{ id: hex(12) + volumeSuffix(volume), volume, parent: headOf(state, volume)?.id, base: undefined },
+    ...{ frozenAt: 1.7e12, trackingId: hex(16) },
     ...{ point: 7, intact: true, metadata: {}, stats: { storedBytes: 12_345, changedBlocks: 61 } },
     descriptor: { size: 2 ** 30, blockSize: 65_536, root, runs: [[run]], lost: [] },
   };
@@ -102,16 +114,17 @@ async function backUp(volume: string): Promise<void> {
   const { entry } = await count(await writer.append((state) => decideOpen(state, plan), quick));
   const pack = { session: entry.seq, random: hex(16), size: 20_000, sha256: randomBytesFrom(random, 32) };
   packs.set(packKey(pack), pack);
-  const backup = backupOf(pack, volume, writer.state);
+  const newest = { newest: [{ volume, count: 1 }] };
+  const backup = backupOf(pack, volume, await writer.withPages(newest));
   const commit = { session: entry.seq, backups: [backup], packs: [pack], references: [pack] };
-  await count(await writer.append((state) => decideCommit(state, commit), { lookFirst: false }));
+  await count(await writer.append((state) => decideCommit(state, commit), { needs: newest, lookFirst: false }));
 }
 
 async function prune(): Promise<void> {
-  const { backups } = writer.state;
+  const { backups } = await writer.withPages('all');
   const old = [...backups.keys()].slice(0, Math.max(0, backups.size - live));
-  if (old.length > 0) await count(await writer.append((state) => decideForget(state, old)));
-  const before = await writer.catchUp();
+  if (old.length > 0) await count(await writer.append((state) => decideForget(state, old), { needs: { ids: old } }));
+  const before = await writer.catchUp({ needs: 'all' });
   const needed = new Set(
     [...before.backups.values()].flatMap(({ descriptor: { root } }) => (root ? [packKey(root.location.pack)] : [])),
   );
@@ -127,6 +140,14 @@ async function prune(): Promise<void> {
     if (parsed !== undefined && (parsed.seq < now || (parsed.seq === now && parsed.kind === 'entry')))
       await store.delete(key);
   }
+  const { floor: set } = writer.state;
+  const named = set && (await floorCheckpoint(source, set, {}))?.pages;
+  if (named === undefined) return;
+  const kept = pageKeys(named);
+  for await (const { key } of store.list(CATALOGUE_PREFIX)) {
+    const page = parsePageKey(key);
+    if (page !== undefined && page.seq < now && !kept.has(page.page)) await store.delete(key);
+  }
 }
 
 for (let n = 1; n <= commits; n++) {
@@ -134,23 +155,37 @@ for (let n = 1; n <= commits; n++) {
   if (n % pruneEvery === 0) await prune();
 }
 
-let [objects, bytes] = [0, 0];
-for await (const { size } of store.list(LOG_PREFIX)) {
-  objects++;
-  bytes += size;
+async function sizeOf(prefix: string): Promise<{ objects: number; bytes: number }> {
+  let [objects, bytes] = [0, 0];
+  for await (const { size } of store.list(prefix)) {
+    objects++;
+    bytes += size;
+  }
+  return { objects, bytes };
 }
+
+await writer.settled();
+const log = await sizeOf(LOG_PREFIX);
+const catalogue = await sizeOf(CATALOGUE_PREFIX);
+const whole = await writer.withPages('all');
+const rows = (await encodeCheckpoint(undefined, { ...EMPTY_STATE, ...whole, seq: whole.seq }))?.length ?? Number.NaN;
 const state = (await encodeCheckpoint(undefined, writer.state))?.length ?? Number.NaN;
 target.requests = 0;
 const listing = await LogListing.read(source);
 await openLog(source, { listing, prefetched: prefetchLog(target, listing) });
 const perCommit = (number: number) => `${Math.round(number / commits)} bytes`;
 console.table({
-  'backups that are live': writer.state.backups.size,
+  'backups that are live': whole.backups.size,
   'entries written': writer.state.seq,
-  'objects under log/': objects,
-  'bytes under log/': bytes,
-  'bytes of the newest state': state,
+  'objects under log/': log.objects,
+  'objects under catalogue/': catalogue.objects,
+  'bytes under log/': log.bytes,
+  'bytes under catalogue/': catalogue.bytes,
+  'bytes of the newest checkpoint': state,
+  'bytes of the whole state, compressed': rows,
+  'log and catalogue, times the whole state': ((log.bytes + catalogue.bytes) / rows).toFixed(2),
   'own bytes of entries, per commit': perCommit(ownBytes),
-  'other log bytes, per commit': perCommit(target.putBytes - ownBytes),
+  'other bytes of entries and checkpoints, per commit': perCommit(target.putBytes - target.pageBytes - ownBytes),
+  'bytes of pages, per commit': perCommit(target.pageBytes),
   'requests to open the log': target.requests,
 });

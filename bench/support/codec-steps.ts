@@ -83,13 +83,17 @@ export function stateOf(count: number): LogState {
     seq: 10 * count,
     anchors: anchorNumbers(10 * count).map((seq) => ({ seq, hash: new Uint8Array(16) })),
     backups,
-    heads: new Map([...backups.keys()].slice(0, 100).map((id, n) => [`volume ${n}`, id])),
-    known: new Map(packs.map((random, n) => [n + 1, { packs: new Set([random]), tables: [], dead: new Set() }])),
+    heads: new Map([...backups.keys()].slice(0, 100).map((id, n) => [`volume ${n}`, { id, seq: n + 1 }])),
+    known: new Map(
+      packs.map((random, n) => [n + 1, { packs: new Map([[random, FACTS]]), tables: [], dead: new Set() }]),
+    ),
     condemned: new Map(
       packs.map((random) => [packKey({ session: 9, random }), { pack: { session: 9, random }, seq: 5, at: 6 }]),
     ),
   };
 }
+
+const FACTS = { size: 8 * 2 ** 20, sha256: new Uint8Array(32) };
 
 export async function codecs(step: Step, only?: string): Promise<void> {
   const clean = <T>(what: string, operation: () => Promise<T> | T) => {

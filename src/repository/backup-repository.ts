@@ -47,6 +47,7 @@ import {
 } from './list-options.ts';
 import type { LogPosition } from './log/log-source.ts';
 import type { LogDamage } from './log/open-log.ts';
+import type { CatalogueNeeds } from './log/pages/page-store.ts';
 import { createRepository } from './open/create-repository.ts';
 import { type KeySlots, keySlotsOf } from './open/key-slots.ts';
 import { openOrCreate, openRepository } from './open/open-repository.ts';
@@ -301,12 +302,14 @@ export class BackupRepository implements AsyncDisposable {
   /** The backups that are not forgotten, newest first. @throws TypeError; `CLOSED`, and what the target throws */
   listBackups(options: ListBackupsOptions = {}): AsyncGenerator<BackupInfo> {
     const checked = checkListOptions(options);
-    return this.#list(checked.signal, (state) => backupsIn(state, checked));
+    const { volume, limit = Number.POSITIVE_INFINITY } = checked;
+    const needs = volume === undefined ? 'all' : { newest: [{ volume, count: limit }] };
+    return this.#list(checked.signal, needs, (state) => backupsIn(state, checked));
   }
 
   /** The volumes that have a backup, in the order of their names. @throws TypeError; `CLOSED`, and what the target throws */
   listVolumes(options: AbortOptions = {}): AsyncGenerator<VolumeInfo> {
-    return this.#list(abortOptionsArgument(options), volumesOf);
+    return this.#list(abortOptionsArgument(options), 'all', volumesOf);
   }
 
   /**
@@ -316,7 +319,7 @@ export class BackupRepository implements AsyncDisposable {
    * @throws TypeError; `CLOSED`, and what the target throws
    */
   listSessions(options: AbortOptions = {}): AsyncGenerator<SessionInfo> {
-    return this.#list(abortOptionsArgument(options), (state) => sessionsOf(this.#context, state));
+    return this.#list(abortOptionsArgument(options), {}, (state) => sessionsOf(this.#context, state));
   }
 
   /**
@@ -353,7 +356,7 @@ export class BackupRepository implements AsyncDisposable {
    */
   async findBackup(shortId: string, options: AbortOptions = {}): Promise<BackupInfo> {
     const digits = shortIdArgument(shortId);
-    return backupBeginning(await this.#current({ signal: abortOptionsArgument(options) }), digits);
+    return backupBeginning(await this.#current({ needs: 'all', signal: abortOptionsArgument(options) }), digits);
   }
 
   /**
@@ -363,7 +366,7 @@ export class BackupRepository implements AsyncDisposable {
    */
   async stats(options: AbortOptions = {}): Promise<RepositoryStats> {
     const signal = abortOptionsArgument(options);
-    return repositoryStats(this.#context, await this.#current({ signal }), { signal });
+    return repositoryStats(this.#context, await this.#current({ needs: 'all', signal }), { signal });
   }
 
   /**
@@ -374,7 +377,8 @@ export class BackupRepository implements AsyncDisposable {
   async latestBackup(volume: string, options: LatestBackupOptions = {}): Promise<BackupInfo | undefined> {
     textArgument('volume', volume);
     const { before, signal } = checkLatestOptions(options);
-    const backups = backupsIn(await this.#current({ signal }), { volume });
+    const needs = before === undefined ? { newest: [{ volume, count: 1 }] } : { volumes: [volume] };
+    const backups = backupsIn(await this.#current({ needs, signal }), { volume });
     return backups.find(({ frozenAt }) => before === undefined || frozenAt < before);
   }
 
@@ -612,8 +616,12 @@ export class BackupRepository implements AsyncDisposable {
     yield* diffBackups(this.#context, await this.#find(ids, { signal }), { signal });
   }
 
-  async *#list<T>(signal: AbortSignal | undefined, itemsOf: (state: LogState) => readonly T[]): AsyncGenerator<T> {
-    yield* itemsOf(await this.#current({ signal }));
+  async *#list<T>(
+    signal: AbortSignal | undefined,
+    needs: CatalogueNeeds,
+    itemsOf: (state: LogState) => readonly T[],
+  ): AsyncGenerator<T> {
+    yield* itemsOf(await this.#current({ needs, signal }));
   }
 
   /** Once the backup is committed, it is opened again: with the options that are still meant then, so without the signal. */
@@ -631,7 +639,7 @@ export class BackupRepository implements AsyncDisposable {
     return findBackups(this.#context, ids, options);
   }
 
-  async #current(options: AbortOptions): Promise<LogState> {
+  async #current(options: AbortOptions & { readonly needs: CatalogueNeeds }): Promise<LogState> {
     this.#requireOpen();
     return this.#context.log.catchUp(options);
   }

@@ -13,7 +13,7 @@ import { writtenSinceBase } from './backup/witnessed-commits.ts';
 import { findBackups, openMap, type RepositoryContext } from './context/repository-context.ts';
 import { RESERVE_BYTES } from './context/reserve.ts';
 import { ID_BYTES } from './format/derivation.ts';
-import type { LogState, StoredBackup } from './format/log-state.ts';
+import { headOf, type LogState, type StoredBackup } from './format/log-state.ts';
 import { packKey, RESERVE_KEY } from './format/object-keys.ts';
 import { sealedFooterBytes } from './format/pack-footer.ts';
 import type { PackName } from './format/record.ts';
@@ -74,11 +74,12 @@ async function estimateBackup(
   { source, volume, packBytes }: { source: BackupSource; volume: string; packBytes: number },
   { signal }: AbortOptions,
 ): Promise<Estimate> {
-  const state = await context.log.catchUp({ signal });
+  const state = await context.log.catchUp({ needs: { newest: [{ volume, count: 1 }] }, signal });
   const { blockSize, size } = source;
   const id = chooseBase(state, { volume, base: 'latest', blockSize });
   const base = id === undefined ? undefined : state.backups.get(id);
-  const changed = base === undefined ? undefined : await changedBlocks(context, source, base, state.heads.get(volume));
+  const changed =
+    base === undefined ? undefined : await changedBlocks(context, source, base, headOf(state, volume)?.id);
   const blockCount = changed ?? Math.ceil(size / blockSize);
   const uploadBytes = Math.ceil(blockCount * (blockSize + BYTES_A_BLOCK));
   const isDue = context.log.reader.isCheckpointDue(2);

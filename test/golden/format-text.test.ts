@@ -9,6 +9,7 @@ import { InnerNode } from '../../src/repository/format/inner-node.ts';
 import { EMPTY_STATE, type LogState } from '../../src/repository/format/log-state.ts';
 import { MapGeometry } from '../../src/repository/format/map-geometry.ts';
 import { footerLength, TRAILER_BYTES } from '../../src/repository/format/pack-footer.ts';
+import { PageStore } from '../../src/repository/log/pages/page-store.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
 import {
   decodeEntry,
@@ -52,8 +53,21 @@ const NAME = { session: 1, random: 'f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff' };
 const PACK = `packs/0000000000001/${NAME.random}`;
 const packName = bytes(u64(NAME.session), Buffer.from(NAME.random, 'hex'));
 const c = Buffer.alloc(BLOCK, 0x63);
+const volumeDigest = sha256(bytes('cow1 volume', 'disk')).subarray(0, 16);
+/** The end of it stands for its volume. */
+const BACKUP_ID = bytes(Buffer.alloc(12, 0xbb), volumeDigest.subarray(0, 4));
 const idA = vector('content id of a, encrypted');
 const idC = vector('content id of c');
+/** Pages of the catalogue: each key, and what has the object. */
+const PAGES = Object.fromEntries(
+  ['page of backups', 'page of packs'].flatMap((name) => {
+    const object = `catalogue/0000000000002/${sha256(vector(name)).toString('hex', 0, 16)}`;
+    return [
+      [object, name],
+      [`${object}-2`, name],
+    ];
+  }),
+);
 const geometry = new MapGeometry(SIZE, BLOCK, FAN_OUT);
 
 /** The records of the pack in their order, and where each stands. */
@@ -197,7 +211,7 @@ describe('the log', () => {
     return [1, Buffer.from(NAME.random, 'hex'), offset, stored, codec, rawLength];
   };
   const backup = {
-    ...{ id: b16(0xbb), volume: 'disk', parent: null, base: null, frozenAt: at + 1000, trackingId: 'tracking' },
+    ...{ id: BACKUP_ID, volume: 'disk', parent: null, base: null, frozenAt: at + 1000, trackingId: 'tracking' },
     ...{ point: 7, intact: false, metadata: { note: 'café' } },
     descriptor: {
       size: SIZE,
@@ -230,37 +244,76 @@ describe('the log', () => {
     expect(sha256(vector('entry 2'))).toEqual(vector('hash of entry 2'));
   });
 
+  let state: LogState = EMPTY_STATE;
+  for (const seq of [1, 2]) {
+    const { entry, hash } = decodeEntry(keys.logKey, seq, vector(`entry ${seq}`));
+    state = applyEntry(state, entry, hash);
+  }
+  const stored = { ...backup, seq: 2, committedAt: at + 60_000, session: 1 };
+  const size = vector('pack').length;
+  /** What is in no page. */
+  const rest = {
+    ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), floor: null, goneThrough: 0 },
+    ...{ pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] },
+    ...{ keySlots: [], removedSlots: [], forgotten: [], holds: [] },
+    anchors: bytes(vector('hash of entry 2').subarray(0, 16), vector('hash of entry 1').subarray(0, 16)),
+  };
+  const nowhere = { pages: [[], []], backups: [], heads: [], known: [] };
+  /** The content of a body, which says how it is stored and how long it is. */
+  const contentOf = (name: string) => {
+    const body = vector(name);
+    const raw = body[0] === 0 ? body.subarray(5) : zstdDecompressSync(body.subarray(5));
+    expect(body.subarray(0, 5)).toEqual(bytes(body[0]!, u32(raw.length)));
+    return decodeMsgpack(raw, 'LOG_CORRUPT');
+  };
+
   test('the checkpoint', async () => {
-    const body = vector('body of the checkpoint');
-    expect(sealed('cow1 checkpoint', 2, body)).toEqual(vector('checkpoint'));
-    const raw = zstdDecompressSync(body.subarray(5));
-    expect(body.subarray(0, 5)).toEqual(bytes(1, u32(raw.length)));
-    const nothing = { pinned: [], sessions: [], fenced: [], condemned: [], relocations: [], quarantined: [] };
-    expect(decodeMsgpack(raw, 'LOG_CORRUPT')).toEqual({
-      ...{ v: 1, seq: 2, hash: vector('hash of entry 2'), ...nothing, keySlots: [], removedSlots: [] },
-      backups: [{ ...backup, seq: 2, committedAt: at + 60_000, session: 1 }],
-      heads: [['disk', b16(0xbb)]],
-      known: [[1, Buffer.from(NAME.random, 'hex'), [], Buffer.alloc(0)]],
-      floor: null,
-      anchors: bytes(vector('hash of entry 2').subarray(0, 16), vector('hash of entry 1').subarray(0, 16)),
+    expect(sealed('cow1 checkpoint', 2, vector('body of the checkpoint'))).toEqual(vector('checkpoint'));
+    const packs = bytes(Buffer.from(NAME.random, 'hex'), u32(size), sha256(vector('pack')));
+    expect(contentOf('body of the checkpoint')).toEqual({
+      ...{ ...rest, ...nowhere },
+      backups: [stored],
+      heads: [['disk', BACKUP_ID, 2]],
+      known: [[1, packs, [], Buffer.alloc(0)]],
     });
-    let state: LogState = EMPTY_STATE;
-    for (const seq of [1, 2]) {
-      const { entry, hash } = decodeEntry(keys.logKey, seq, vector(`entry ${seq}`));
-      state = applyEntry(state, entry, hash);
-    }
     expect(await decodeCheckpoint(keys.logKey, 2, vector('checkpoint'))).toEqual({ ...state });
+  });
+
+  test('the checkpoint with pages', async () => {
+    const u56 = (value: number) => u64(value).subarray(0, 7).reverse();
+    expect(vector('digest of the volume')).toEqual(volumeDigest);
+    expect(vector('key of the backup')).toEqual(bytes(volumeDigest, u56(2)));
+    expect(vector('key of the pack')).toEqual(bytes(u56(1), Buffer.from(NAME.random, 'hex')));
+    expect(contentOf('body of the page of backups')).toEqual({ v: 1, table: 'backups', rows: [stored] });
+    expect(contentOf('body of the page of packs')).toEqual({ v: 1, table: 'packs', rows: entry2.packs });
+    const pages = Object.entries({ backups: 'backup', packs: 'pack' }).map(([table, row]) => {
+      const object = vector(`page of ${table}`);
+      expect(sealed('cow1 page', 2, vector(`body of the page of ${table}`))).toEqual(object);
+      const rowKey = vector(`key of the ${row}`);
+      return [[2, sha256(object), object.length, 1, 1, rowKey, rowKey]];
+    });
+    const body = vector('body of the checkpoint with pages');
+    expect(sealed('cow1 checkpoint', 2, body)).toEqual(vector('checkpoint with pages'));
+    expect(contentOf('body of the checkpoint with pages')).toEqual({ ...rest, ...nowhere, pages });
+    const target = new MemoryTarget();
+    for (const [object, page] of Object.entries(PAGES)) await target.put(object, Uint8Array.from(vector(page)));
+    const hot = await decodeCheckpoint(keys.logKey, 2, vector('checkpoint with pages'));
+    expect(await new PageStore({ target, logKey: keys.logKey }).takeIn(hot, 'all')).toEqual({ ...state });
   });
 });
 
-describe('all of it together', () => {
+describe.each([
+  ['checkpoint', {}],
+  ['checkpoint with pages', PAGES],
+])('all of it together, with the %s', (checkpoint, pages) => {
   const objects = new Map<string, Uint8Array<ArrayBuffer>>(
     Object.entries({
       'keys/0123456789abcdef': 'slot, passphrase',
       [PACK]: 'pack',
       'log/ffffffffffffe': 'entry 1',
       'log/ffffffffffffd': 'entry 2',
-      'log/ffffffffffffd-c': 'checkpoint',
+      'log/ffffffffffffd-c': checkpoint,
+      ...pages,
     }).map(([object, name]) => [object, Uint8Array.from(vector(name))]),
   );
   objects.set('format', Uint8Array.from(formatText(vector('format, encrypted'), key, repositoryId)));
@@ -273,7 +326,7 @@ describe('all of it together', () => {
     const { backups } = readRepository(objects, { passphrase });
     const metadata = { note: 'café' };
     const shape = { volume: 'disk', size: SIZE, blockSize: BLOCK, metadata, lost: [[100, 2]], intact: false };
-    expect(backups).toEqual([{ id: 'bb'.repeat(16), ...shape, sha256: sha256(content).toString('hex') }]);
+    expect(backups).toEqual([{ id: BACKUP_ID.toString('hex'), ...shape, sha256: sha256(content).toString('hex') }]);
   });
 
   test('is read by this library', async () => {
@@ -284,7 +337,7 @@ describe('all of it together', () => {
       readOnly: true,
       threads: 0,
     });
-    await using image = await repository.openBackup('bb'.repeat(16), { allowLost: true });
+    await using image = await repository.openBackup(BACKUP_ID.toString('hex'), { allowLost: true });
     const read = Buffer.alloc(SIZE, 0xee);
     await image.read(0, read);
     expect(read.equals(content)).toBe(true);

@@ -131,7 +131,8 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
       test('is shown a bit that is not as it was', { timeout: 120_000 }, () => {
         results ??= read(objects);
         const [{ newestEntry, packs }] = results as [ReadRepository];
-        for (const key of [newestEntry, packs[0] as string]) {
+        const pages = [...objects.keys()].filter((key) => key.startsWith('catalogue/'));
+        for (const key of [newestEntry, packs[0] as string, ...pages]) {
           const bytes = Uint8Array.from(objects.get(key) as Uint8Array);
           bytes[bytes.length >> 1]! ^= 0x10;
           expect(() => read(new Map(objects).set(key, bytes)), key).toThrow();

@@ -99,6 +99,10 @@ const bytesOf = (value: unknown, length?: number): Uint8Array => {
   return value;
 };
 const idOf = (value: unknown): string => hex(bytesOf(value, 16));
+/** Section 9: what stands for a volume in the keys of the catalogue. */
+const volumeDigest = (volume: string): string => hex(sha256('cow1 volume', volume)).slice(0, 32);
+const digestOf = ({ volume }: Fields): string => volumeDigest(String(volume));
+const sevenBytes = (seq: number): string => seq.toString(16).padStart(14, '0');
 
 function unGcm(key: Uint8Array, nonce: Uint8Array, sealed: Uint8Array, aad: Uint8Array): Buffer {
   const end = sealed.length - 16;
@@ -227,7 +231,7 @@ interface Backup {
 /** What folding the log gives, section 8. */
 class State {
   readonly backups = new Map<string, Backup>();
-  readonly heads = new Map<string, string>();
+  readonly heads = new Map<string, { readonly id: string; readonly seq: number }>();
   readonly pinned = new Map<string, Backup>();
   readonly sessions = new Map<number, Session>();
   readonly fenced = new Map<number, Session>();
@@ -236,6 +240,7 @@ class State {
   readonly tables = new Map<string, { sessions: number[]; row: Tuple }>();
   readonly condemned = new Map<string, { seq: number; at: unknown }>();
   readonly condemnedSessions = new Map<number, { seq: number; at: unknown }>();
+  goneThrough = 0;
   readonly relocations = new Map<string, { id: Uint8Array; location: Location; row: Tuple }>();
   readonly former: Former[] = [];
   readonly quarantined = new Set<string>();
@@ -282,6 +287,26 @@ function objectOfFormat(body: Uint8Array): Buffer {
   return object;
 }
 
+function backupKey(row: unknown): string {
+  const [volume, seq] = Array.isArray(row) ? tupleOf(row, 3) : [fieldsOf(row).volume, fieldsOf(row).seq];
+  return volumeDigest(String(volume)) + sevenBytes(intOf(seq));
+}
+
+function packRowKey(row: unknown): string {
+  const [session, random] = tupleOf(row, 4);
+  return sevenBytes(intOf(session)) + idOf(random);
+}
+
+/** Pack rows of one session, 52 bytes each. */
+function sortedPacks(rows: readonly Tuple[]): Buffer {
+  const each = rows.map(([, random, size, digest]) => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(intOf(size));
+    return joined(bytesOf(random, 16), length, bytesOf(digest, 32));
+  });
+  return Buffer.concat(each.toSorted(Buffer.compare));
+}
+
 /** A passphrase, a raw key, or what the provider of a slot unwraps. */
 export interface ReaderSecret {
   readonly passphrase?: string;
@@ -308,6 +333,7 @@ class Reader {
   readonly #state = new State();
   #newestEntry = '';
   readonly #tablesRead = new Map<string, Map<number, Location>>();
+  readonly #pagesRead = new Set<string>();
 
   constructor(objects: Objects, unlock: ReaderSecret = {}) {
     this.#objects = objects;
@@ -509,11 +535,17 @@ class Reader {
     const entryKeys = named.filter((key) => this.#authenticates(seqOf(key), key));
     insist(new Set(entryKeys.map(seqOf)).size === new Set(named.map(seqOf)).size, 'a number has an entry');
     const bodies: Fields[] = [];
-    let hash: Uint8Array = new Uint8Array(32);
-    for (const [index, key] of entryKeys.entries()) {
+    const unsealed = (key: string) =>
+      fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seqOf(key), this.#object(key))));
+    // Whoever has all entries need not begin with the floor, and compares its checkpoint too.
+    const floors = entryKeys.map((key) => unsealed(key).floor).filter((floor) => Array.isArray(floor));
+    const isWhole = floors.length === 0 || entryKeys.every((key, index) => seqOf(key) === index + 1);
+    const below = isWhole ? 0 : intOf((floors.at(-1) as Tuple)[0]);
+    let hash: Uint8Array = isWhole ? new Uint8Array(32) : this.#beginAtFloor(floors.at(-1) as Tuple);
+    for (const [index, key] of entryKeys.filter((each) => seqOf(each) > below).entries()) {
       const [seq, bytes] = [seqOf(key), this.#object(key)];
-      insist(seq === index + 1, 'the log has no gap');
-      const { tail, format, ...body } = fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seq, bytes)));
+      insist(seq === below + index + 1, 'the log has no gap');
+      const { tail, format, ...body } = unsealed(key);
       if (this.#formatBody === undefined) insist(format === undefined, 'no copy of format in an encrypted log');
       else {
         // The copy is of the time of the entry: a program that changes `format` later leaves it as it is.
@@ -521,8 +553,12 @@ class Reader {
         insist(equal(bytesOf(copy.repositoryId, 16), this.#repositoryId), 'the copy of format in an entry');
       }
       insist(body.v === 1 && body.seq === seq && equal(bytesOf(body.prev, 32), hash), 'the chain');
-      const below = bodies.toReversed().slice(0, listOf(tail).length);
-      insist(canonical(tail) === canonical(below), 'a tail repeats the entries below');
+      const repeated = bodies.toReversed().slice(0, listOf(tail).length);
+      insist(isWhole ? repeated.length === listOf(tail).length : true, 'a tail is of entries');
+      insist(
+        canonical(listOf(tail).slice(0, repeated.length)) === canonical(repeated),
+        'a tail repeats the entries below',
+      );
       bodies.push(body);
       hash = sha256(bytes);
       this.#newestEntry = key;
@@ -548,11 +584,15 @@ class Reader {
         const { volumes, adopted } = state.sessions.get(session) ?? {};
         end(body.session);
         for (const other of listOf(adopted)) this.#endAdopted(intOf(other), listOf(volumes));
-        for (const backup of listOf(body.backups).map(fieldsOf)) {
+        const byVolume = listOf(body.backups).map(fieldsOf);
+        byVolume.sort((one, other) => (digestOf(one) < digestOf(other) ? -1 : 1));
+        for (const backup of byVolume) {
           const [id, volume] = [idOf(backup.id), String(backup.volume)];
-          insist((backup.parent === null ? undefined : idOf(backup.parent)) === state.heads.get(volume), 'a parent');
+          const parent = backup.parent === null ? undefined : idOf(backup.parent);
+          insist(parent === state.heads.get(volume)?.id, 'a parent');
+          insist(id.endsWith(volumeDigest(volume).slice(0, 8)), 'an id ends in digits of its volume');
           state.backups.set(id, { fields: backup, seq: body.seq, committedAt: body.at, session });
-          state.heads.set(volume, id);
+          state.heads.set(volume, { id, seq });
         }
         this.#addPacks(body.packs);
         for (const row of listOf(body.packTables)) this.#addTable(session, tupleOf(row, 3));
@@ -645,10 +685,12 @@ class Reader {
       this.#redate(intOf(number), by);
     }
     for (const name of listOf(body.gonePacks).map((pack) => this.#nameOf(pack))) {
-      insist(state.condemned.delete(name), 'what is gone was condemned');
+      this.#isGone(state.condemned.get(name));
+      state.condemned.delete(name);
     }
     for (const session of listOf(body.goneSessions)) {
-      insist(state.condemnedSessions.delete(intOf(session)), 'a session that is gone was condemned');
+      this.#isGone(state.condemnedSessions.get(intOf(session)));
+      state.condemnedSessions.delete(intOf(session));
       this.#note('session that is gone');
     }
     const left = new Set([...state.condemned.values()].map((each) => each.seq));
@@ -676,6 +718,11 @@ class Reader {
       if (state.relocations.has(pack)) this.#retire(pack, by);
       state.relocations.set(pack, { id: bytesOf(id, 32), location: locationOf(location), row });
     }
+  }
+
+  #isGone(by: { readonly seq: number } | undefined): void {
+    insist(by !== undefined, 'what is gone was condemned');
+    this.#state.goneThrough = Math.max(this.#state.goneThrough, by.seq);
   }
 
   #retire(pack: string, by: { readonly seq: number; readonly at: unknown }): void {
@@ -724,11 +771,94 @@ class Reader {
     this.#state.tables.set(hex(bytesOf(row[0], 32)), { sessions: [session], row });
   }
 
+  /** The state of the checkpoint that is the floor. @returns the hash of its entry */
+  #beginAtFloor([number, digest]: Tuple): Uint8Array {
+    this.#note('log that begins at a floor');
+    const seq = intOf(number);
+    const bytes = this.#object(`log/${(2 ** 52 - 1 - seq).toString(16).padStart(13, '0')}-c`);
+    insist(equal(sha256(bytes), bytesOf(digest, 32)), 'the digest of the checkpoint of the floor');
+    const state = this.#state;
+    const plain = this.#checkpointFields(seq, bytes);
+    for (const [name, sessions] of [
+      ['sessions', state.sessions],
+      ['fenced', state.fenced],
+    ] as const) {
+      for (const row of listOf(plain[name]).map(listOf)) {
+        const [session, hash, at, owner, volumes, adopted, ...rest] = row;
+        const [fencedBy, dated] = (name === 'sessions' ? [undefined, ...rest] : rest) as (Tuple | undefined)[];
+        sessions.set(intOf(session), { hash: bytesOf(hash, 32), at, owner, volumes, adopted, fencedBy, dated });
+      }
+    }
+    const fields = this.#wholeState(plain);
+    for (const [name, backups] of [
+      ['backups', state.backups],
+      ['pinned', state.pinned],
+    ] as const) {
+      for (const stored of listOf(fields[name]).map(fieldsOf)) {
+        const { seq: of, committedAt, session, hold, ...backup } = stored;
+        const kept = { fields: backup, seq: of, committedAt, session: intOf(session) };
+        backups.set(idOf(backup.id), hold === undefined ? kept : { ...kept, hold: listOf(hold) });
+      }
+    }
+    for (const row of listOf(fields.heads).map((each) => tupleOf(each, 3))) {
+      state.heads.set(String(row[0]), { id: idOf(row[1]), seq: intOf(row[2]) });
+    }
+    const namesIn = (session: unknown, names: unknown, size: number) => {
+      const each = Buffer.from(bytesOf(names));
+      return Array.from({ length: each.length / size }, (_, index) => {
+        const row = each.subarray(size * index, size * (index + 1));
+        return { key: packKey(intOf(session), hex(row.subarray(0, 16))), row };
+      });
+    };
+    for (const [session, packs, tables] of listOf(fields.known).map((each) => tupleOf(each, 4))) {
+      for (const { key, row } of namesIn(session, packs, 52)) {
+        state.known.set(key, [session, row.subarray(0, 16), row.readUInt32LE(16), row.subarray(20)]);
+      }
+      for (const row of listOf(tables).map((each) => tupleOf(each, 3))) {
+        const name = hex(bytesOf(row[0], 32));
+        const sessions = state.tables.get(name)?.sessions ?? [];
+        state.tables.set(name, { sessions: [...sessions, intOf(session)], row });
+      }
+    }
+    const relocated = (row: Tuple) => ({ id: bytesOf(row[2], 32), location: locationOf(row[3]), row });
+    for (const [number, at, packs, sessions, tables] of listOf(fields.condemned).map(listOf)) {
+      const by = { seq: intOf(number), at };
+      for (const [session, names] of listOf(packs).map((each) => tupleOf(each, 2))) {
+        for (const { key } of namesIn(session, names, 16)) state.condemned.set(key, by);
+      }
+      for (const session of listOf(sessions)) state.condemnedSessions.set(intOf(session), by);
+      for (const row of listOf(tables ?? []).map((each) => tupleOf(each, 4))) {
+        state.former.push({ by, row, pack: relocated(row).location.pack });
+      }
+    }
+    for (const row of listOf(fields.relocations).map((each) => tupleOf(each, 4))) {
+      state.relocations.set(packKey(intOf(row[0]), idOf(row[1])), relocated(row));
+    }
+    for (const [session, names] of listOf(fields.quarantined).map((each) => tupleOf(each, 2))) {
+      for (const { key } of namesIn(session, names, 16)) state.quarantined.add(key);
+    }
+    for (const name of ['keySlots', 'removedSlots', 'features', 'readerFeatures'] as const) {
+      for (const each of listOf(fields[name] ?? [])) state[name].add(String(each));
+    }
+    state.goneThrough = intOf(fields.goneThrough);
+    state.floor = fields.floor === null ? undefined : tupleOf(fields.floor, 2);
+    const anchors = bytesOf(fields.anchors);
+    for (const [index, each] of anchorNumbers(seq).entries()) {
+      state.hashes.set(each, anchors.subarray(16 * index, 16 * index + 16));
+    }
+    const hash = bytesOf(fields.hash, 32);
+    this.#checkCheckpoint(seq, hash, bytes);
+    return hash;
+  }
+
+  #checkpointFields(seq: number, bytes: Uint8Array): Fields {
+    const body = Buffer.from(this.#openObject('cow1 checkpoint', seq, bytes));
+    return fieldsOf(unpackr.unpack(decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1))));
+  }
+
   #checkCheckpoint(seq: number, hash: Uint8Array, bytes: Uint8Array): void {
     this.#note('checkpoint');
-    const body = Buffer.from(this.#openObject('cow1 checkpoint', seq, bytes));
-    const raw = decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1));
-    const fields = fieldsOf(unpackr.unpack(raw));
+    const fields = this.#wholeState(this.#checkpointFields(seq, bytes));
     const { sessions, fenced, backups, pinned, heads, relocations, quarantined, keySlots, removedSlots } = this.#state;
     const { condemned, condemnedSessions, former, known, tables } = this.#state;
     insist(fields.v === 1 && fields.seq === seq && equal(bytesOf(fields.hash, 32), hash), 'a checkpoint of its entry');
@@ -747,10 +877,15 @@ class Reader {
     same('backups', [...backups.values()].map(stored));
     same('pinned', [...pinned.values()].map(stored));
     if ([...backups.values()].some(({ hold }) => hold !== undefined)) this.#note('checkpoint with a hold');
+    // The order of backups has a meaning.
+    const idsOf = (list: unknown[]) => list.map((each) => idOf(fieldsOf(each).id));
+    insist(canonical(idsOf(listOf(fields.backups))) === canonical([...backups.keys()]), 'the order of backups');
     same(
       'heads',
-      [...heads].map(([volume, id]) => [volume, Buffer.from(id, 'hex')]),
+      [...heads].map(([volume, head]) => [volume, Buffer.from(head.id, 'hex'), head.seq]),
     );
+    insist(fields.goneThrough === this.#state.goneThrough, `goneThrough of checkpoint ${seq}`);
+    if (this.#state.goneThrough > 0) this.#note('checkpoint with goneThrough');
     const told = ([number, { hash: opened, at, owner, volumes, adopted, fencedBy, dated }]: [number, Session]) => {
       const parts: unknown[] = [number, opened, at, owner, volumes, adopted];
       if (fencedBy !== undefined) parts.push(fencedBy);
@@ -772,13 +907,13 @@ class Reader {
         Buffer.from(each.map((pack) => pack.slice(20)).join(''), 'hex'),
       ]);
     };
-    const names = new Map(bySession(known.keys()) as [number, Buffer][]);
     const rowsOf = (session: number) =>
       [...tables.values()].filter((table) => table.sessions.includes(session)).map((table) => table.row);
-    const all = new Set([...names.keys(), ...[...tables.values()].flatMap((table) => table.sessions)]);
+    const known52 = Map.groupBy(known.values(), (row) => intOf(row[0]));
+    const all = new Set([...known52.keys(), ...[...tables.values()].flatMap((table) => table.sessions)]);
     same(
       'known',
-      [...all].map((session) => [session, names.get(session) ?? Buffer.alloc(0), rowsOf(session), Buffer.alloc(0)]),
+      [...all].map((session) => [session, sortedPacks(known52.get(session) ?? []), rowsOf(session), Buffer.alloc(0)]),
     );
     const collections = new Map<number, { at: unknown; packs: string[]; sessions: number[]; tables: Tuple[] }>();
     const collection = ({ seq: number, at }: { readonly seq: number; readonly at: unknown }) => {
@@ -810,6 +945,7 @@ class Reader {
       insist(canonical(locationOf(location)) === canonical(mine.location), 'where a table is');
     }
     insist(canonical(fields.floor) === canonical(this.#state.floor ?? null), `the floor of checkpoint ${seq}`);
+    if (fields.floor !== null) this.#note('checkpoint with a floor');
     const anchors = anchorNumbers(seq).map((each) => (this.#state.hashes.get(each) as Uint8Array).subarray(0, 16));
     insist(equal(bytesOf(fields.anchors), Buffer.concat(anchors)), `the anchors of checkpoint ${seq}`);
     same('quarantined', bySession(quarantined));
@@ -819,6 +955,113 @@ class Reader {
       insist(fields[name] === undefined || listOf(fields[name]).length > 0, 'no field for no features');
       if (fields[name] !== undefined || this.#state[name].size > 0) same(name, [...this.#state[name]]);
     }
+  }
+
+  /** The fields of a checkpoint as they would be if no row of it were in a page. */
+  #wholeState(fields: Fields): Fields {
+    const [backupRefs, packRefs] = tupleOf(fields.pages, 2).map(listOf) as [unknown[], unknown[]];
+    if (backupRefs.length + packRefs.length > 0) this.#note('checkpoint with pages');
+    const backupRows = this.#readPages('backups', backupRefs);
+    const packRows = this.#readPages('packs', packRefs);
+
+    const forgotten = new Set(listOf(fields.forgotten).map(idOf));
+    const holds = new Map(listOf(fields.holds).map((row) => [idOf(tupleOf(row, 2)[0]), tupleOf(row, 2)[1]] as const));
+    insist(forgotten.size === listOf(fields.forgotten).length && holds.size === listOf(fields.holds).length, 'once');
+    if (forgotten.size > 0) this.#note('checkpoint with forgotten');
+    if (holds.size > 0) this.#note('checkpoint with holds');
+    const [found, changed] = [new Set<string>(), new Set<string>()];
+    const backups = listOf(fields.backups).map(fieldsOf);
+    const pinned = listOf(fields.pinned).map(fieldsOf);
+    const heads = new Map(listOf(fields.heads).map((row) => [String(tupleOf(row, 3)[0]), row as Tuple]));
+    const pins = this.#pins();
+    if (pinned.length > 0 && backupRefs.length > 0) this.#note('pinned row that left its page');
+    for (const row of backupRows) {
+      const [volume, number, id] = Array.isArray(row)
+        ? row
+        : [fieldsOf(row).volume, fieldsOf(row).seq, fieldsOf(row).id];
+      const head = heads.get(String(volume));
+      if (head === undefined || intOf(head[2]) < intOf(number)) heads.set(String(volume), [volume, id, number]);
+      if (Array.isArray(row)) {
+        this.#note('forgotten head in a page');
+        continue;
+      }
+      const { hold, ...released } = fieldsOf(row);
+      const name = idOf(id);
+      found.add(name);
+      if (forgotten.has(name)) {
+        if (!pins.has(name)) continue;
+        this.#note('pinned row of a page');
+        pinned.push(fieldsOf(row));
+      } else if (holds.has(name)) {
+        changed.add(name);
+        const newer = holds.get(name);
+        this.#note(newer === null ? 'release of a row of a page' : 'hold on a row of a page');
+        backups.push(newer === null ? released : { ...released, hold: newer });
+      } else backups.push(fieldsOf(row));
+    }
+    insist([...forgotten].every((id) => found.has(id)) && [...holds.keys()].every((id) => changed.has(id)), 'a row');
+    backups.sort((one, other) => intOf(one.seq) - intOf(other.seq) || (digestOf(one) < digestOf(other) ? -1 : 1));
+
+    const known = new Map<number, { packs: Tuple[]; tables: unknown[]; dead: Set<string> }>();
+    for (const row of listOf(fields.known).map((each) => tupleOf(each, 4))) {
+      const [session, packs, dead] = [intOf(row[0]), Buffer.from(bytesOf(row[1])), Buffer.from(bytesOf(row[3]))];
+      insist(packs.length % 52 === 0 && dead.length % 16 === 0 && !known.has(session), 'known packs');
+      const rows = Array.from({ length: packs.length / 52 }, (_, index): Tuple => {
+        const at = 52 * index;
+        return [session, packs.subarray(at, at + 16), packs.readUInt32LE(at + 16), packs.subarray(at + 20, at + 52)];
+      });
+      const names = Array.from({ length: dead.length / 16 }, (_, index) =>
+        dead.toString('hex', 16 * index, 16 * index + 16),
+      );
+      known.set(session, { packs: rows, tables: listOf(row[2]), dead: new Set(names) });
+    }
+    for (const row of packRows.map((each) => tupleOf(each, 4))) {
+      const session = intOf(row[0]);
+      const own = known.get(session) ?? { packs: [], tables: [], dead: new Set() };
+      known.set(session, own);
+      const other = own.packs.find((each) => idOf(each[1]) === idOf(row[1]));
+      insist(other === undefined || canonical(other) === canonical(row), 'rows of one pack say the same');
+      if (own.dead.has(idOf(row[1]))) this.#note('checkpoint with dead packs');
+      else if (other === undefined) own.packs.push(row);
+      else this.#note('pack with two rows');
+    }
+    // Where no page is left, only tables may list the dead.
+    const whole = [...known].map(([session, { packs, tables, dead }]) => [
+      ...[session, sortedPacks(packs), tables],
+      Buffer.from(tables.length === 0 ? '' : [...dead].toSorted().join(''), 'hex'),
+    ]);
+    const kept = whole.filter(([, packs, tables]) => (packs as Buffer).length + (tables as unknown[]).length > 0);
+    return { ...fields, backups, pinned, heads: [...heads.values()], known: kept };
+  }
+
+  /** The rows of pages of one table. */
+  #readPages(table: 'backups' | 'packs', refs: readonly unknown[]): unknown[] {
+    let [before, newer] = ['', 0];
+    return refs.flatMap((ref) => {
+      const [number, digest, size, count, level, first, last] = tupleOf(ref, 7);
+      const [from, to] = [hex(bytesOf(first, 23)), hex(bytesOf(last, 23))];
+      insist(level === 0 || level === 1, 'the level of a page');
+      insist(level === 0 ? ++newer === 1 : from > before, 'pages in their order');
+      if (level === 1) before = to;
+      const key = `catalogue/${intOf(number).toString(16).padStart(13, '0')}/${hex(bytesOf(digest, 32)).slice(0, 32)}`;
+      const bytes = this.#object(key);
+      insist(bytes.length === size && equal(sha256(bytes), bytesOf(digest, 32)), `page ${key}`);
+      insist(equal(this.#object(`${key}-2`), bytes), `the second copy of page ${key}`);
+      if (this.#pagesRead.has(key)) this.#note('page that two checkpoints name');
+      this.#pagesRead.add(key);
+      const body = Buffer.from(this.#openObject('cow1 page', intOf(number), bytes));
+      const page = fieldsOf(unpackr.unpack(decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1))));
+      const rows = listOf(page.rows);
+      insist(page.v === 1 && page.table === table && rows.length === count && rows.length <= 1024, 'a page');
+      const own = rows.map((row) => (table === 'backups' ? backupKey(row) : packRowKey(row)));
+      insist(own[0] === from && own.at(-1) === to, 'the first row and the last one');
+      insist(
+        own.every((each, index) => index === 0 || each > (own[index - 1] as string)),
+        'rows in their order',
+      );
+      this.#note(`page of ${table}, level ${level}`);
+      return rows;
+    });
   }
 
   // Section 5

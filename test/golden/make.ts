@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import os from 'node:os';
 import { dirname, join } from 'node:path';
+import type { AbortOptions } from '../../src/common/abort.ts';
 import { BackupRepository } from '../../src/repository/backup-repository.ts';
 import { createRepository } from '../../src/repository/open/create-repository.ts';
 import { openRepository } from '../../src/repository/open/open-repository.ts';
@@ -25,15 +26,42 @@ const SMALL = { threads: 0, packBytes: 64 * 1024, sealMemoryBytes: 2 ** 20 } as 
 os.hostname = () => 'golden';
 syncBuiltinESMExports();
 
+/**
+ * A store in which old entries, checkpoints and pages stay, as they do when a prune is cut short: a reader that begins with the first
+ * entry compares every checkpoint with what the entries give.
+ */
+class WithItsPast extends MemoryTarget {
+  override async deleteMany(keys: readonly string[], options?: AbortOptions): Promise<void> {
+    await super.deleteMany(
+      keys.filter((key) => !/^(log|catalogue)\//.test(key)),
+      options,
+    );
+  }
+
+  override async delete(key: string, options?: AbortOptions): Promise<void> {
+    if (!/^(log|catalogue)\//.test(key)) await super.delete(key, options);
+  }
+}
+
 const names = process.argv.slice(2);
 const unknown = names.filter((name) => !RECIPES.some((recipe) => recipe.name === name));
 if (unknown.length > 0) throw new Error(`there is no recipe for ${unknown.join(', ')}`);
 for (const recipe of RECIPES) if (names.length === 0 || names.includes(recipe.name)) await make(recipe);
 
 async function make(recipe: Recipe): Promise<void> {
-  const { name, mode = 'shared', encryption, fanOut, secrets, removedKey = null, has, keepsReserve = false } = recipe;
+  const {
+    name,
+    mode = 'shared',
+    encryption,
+    fanOut,
+    secrets,
+    removedKey = null,
+    has,
+    keepsReserve = false,
+    losesPast = false,
+  } = recipe;
   const singleWriter = mode === 'single-writer';
-  const objects = new MemoryTarget({ createOnly: !singleWriter });
+  const objects = new (losesPast ? MemoryTarget : WithItsPast)({ createOnly: !singleWriter });
   await createRepository(objects, checkCreateOptions({ encryption, singleWriter }), {}, { fanOut });
   const unlock = encryption === 'none' ? undefined : encryption;
   const repository = await BackupRepository.open(objects, { unlock, singleWriter, ...SMALL });

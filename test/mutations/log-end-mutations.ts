@@ -24,7 +24,7 @@ export const LOG_END_MUTATIONS: readonly Mutation[] = [
     ],
     [
       'the newest checkpoint is the floor',
-      { 'floor-is-the-older': 'const floor = good.at(-1);' },
+      { 'floor-is-the-older': 'const [second, floor] = good.slice(-2);' },
       deleted('two checkpoints are left'),
     ],
   ),

@@ -1,6 +1,7 @@
 import { LOG_END_MUTATIONS } from './log-end-mutations.ts';
 import type { Mutation } from './mutation.ts';
 import { OPENING_MUTATIONS } from './opening-mutations.ts';
+import { PAGES_MUTATIONS } from './pages-mutations.ts';
 import { PIPELINE_MUTATIONS } from './pipeline-mutations.ts';
 import { PROTOCOL_MUTATIONS } from './protocol-mutations.ts';
 import { REPOSITORY_MUTATIONS } from './repository-mutations.ts';
@@ -14,4 +15,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...REPOSITORY_MUTATIONS,
   ...PIPELINE_MUTATIONS,
   ...LOG_END_MUTATIONS,
+  ...PAGES_MUTATIONS,
 ];

@@ -51,7 +51,7 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
       'a writer that lost a number sends what it had decided before',
       {
         'decided-again': `const once = decide as Decide & { made?: ReturnType<Decide> };
-        const decision = await (once.made ??= decide(reader.state));`,
+        const decision = await (once.made ??= decide(state));`,
       },
       decisions('retrying without deciding again, by a writer'),
     ],

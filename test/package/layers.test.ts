@@ -16,6 +16,7 @@ const REPOSITORY_LAYERS = [
   'packs/seal-pool',
   'map',
   'log/entries',
+  'log/pages',
   'log',
   'context',
   'backup',
@@ -48,7 +49,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'repository/packs': ['common', 'targets', 'targets/decorators', 'repository/format', 'repository/crypto'],
   'repository/map': ['common', 'repository/format'],
   'repository/log/entries': ['common', 'repository/format'],
-  'repository/log': ['common', 'targets', 'targets/decorators', 'repository/format', 'repository/log/entries'],
+  'repository/log/pages': ['common', 'targets', 'repository/format'],
+  'repository/log': [
+    ...['common', 'targets', 'targets/decorators', 'repository/format'],
+    ...['repository/log/entries', 'repository/log/pages'],
+  ],
 };
 
 const files = sourceImports();

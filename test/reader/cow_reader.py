@@ -467,13 +467,32 @@ class Backup:
         stats = mapping(fields.get("stats"))
         for name in ("storedBytes", "changedBlocks"):
             integer(stats.get(name), 0)
-        self.fields, self.held = fields, False
+        need(self.id[12:] == volume_digest(self.volume)[:4], "the id of a backup does not end as its volume says")
+        self.fields, self.held, self.seq = fields, False, None
+
+    def key(self):
+        return backup_key(self.volume, self.seq)
 
     def weight(self):
         descriptor = self.descriptor
         total = 600 + (450 if descriptor.root else 0) + 550 * sum(len(run) for run in descriptor.runs)
         total += 56 * len(descriptor.lost) + 64 * len(self.metadata)
         return total + 2 * (len(self.volume.encode()) + len(self.tracking_id.encode()) + self.metadata_bytes)
+
+
+# ---------------------------------------------------------------- section 9: keys in the catalogue
+
+
+def volume_digest(volume):
+    return sha256(b"cow1 volume", volume.encode())[:16]
+
+
+def backup_key(volume, seq):
+    return volume_digest(volume) + seq.to_bytes(7, "big")
+
+
+def pack_row_key(session, random):
+    return session.to_bytes(7, "big") + random
 
 
 # ---------------------------------------------------------------- sections 8 and 9: the state
@@ -567,12 +586,12 @@ class State:
             return False
         return any(pack in packs or pack[0] in sessions for packs, sessions in self.condemned.values())
 
-    def _learn(self, pack):
-        self.known.setdefault(pack[0], set()).add(pack[1])
+    def _learn(self, pack, size, digest):
+        self.known.setdefault(pack[0], {})[pack[1]] = (size, digest)
 
     def _condemn(self, pack):
         session, random = pack
-        self.known.get(session, set()).discard(random)
+        self.known.get(session, {}).pop(random, None)
         if self.tables.get(session):
             self.dead.setdefault(session, set()).add(random)
         self.quarantined.discard(pack)
@@ -635,7 +654,7 @@ class State:
         once([backup.id for backup in backups], "the backups of a commit")
         need(sorted(b.volume for b in backups) == sorted(session.volumes), "a commit has other volumes than its session")
         for backup in backups:
-            need(backup.parent == self.heads.get(backup.volume), "the parent of a backup is not the newest of its volume")
+            need(backup.parent == self.heads.get(backup.volume, (None,))[0], "the parent of a backup is not the newest of its volume")
             need(backup.base in (None, session.volumes[backup.volume]), "the base of a backup is not the pinned one")
             need(backup.id not in self.backups and backup.id not in self.pinned, "the id of a backup is in use")
         own = {number, *session.adopted}
@@ -645,8 +664,8 @@ class State:
         tables = pack_tables(entry.get("packTables"))
         names = {pack for pack, _, _ in rows}
         need(all(where.pack in names for _, where, _ in tables), "a table of packs is in another pack")
-        for pack in names:
-            self._learn(pack)
+        for row in rows:
+            self._learn(*row)
         for table in tables:
             for each in own:
                 self.tables.setdefault(each, {})[table[0]] = table
@@ -655,9 +674,10 @@ class State:
         for adopted in session.adopted:
             if adopted in self.fenced:
                 self.fenced[adopted] = self.fenced[adopted].without(session.volumes)
-        for backup in backups:
+        for backup in sorted(backups, key=lambda each: volume_digest(each.volume)):
+            backup.seq = entry["seq"]
             self.backups[backup.id] = backup
-            self.heads[backup.volume] = backup.id
+            self.heads[backup.volume] = (backup.id, backup.seq)
 
     def _fold_abort(self, entry):
         self._session(entry.get("session"))
@@ -730,9 +750,9 @@ class State:
             session = self._session(number)
             need(not session.volumes, "a repacker has volumes")
             own = {number, *session.adopted}
-            for pack, _, _ in rows:
+            for pack, size, digest in rows:
                 need(pack[0] in own and not self.is_condemned(pack), "a repacker names a pack that it may not")
-                self._learn(pack)
+                self._learn(pack, size, digest)
             self._end(number)
         self._fence(fence)
         for pack in packs:
@@ -764,14 +784,122 @@ def names_of(value):
     return once([value[at : at + 16] for at in range(0, len(value), 16)], "names of packs")
 
 
+def known_packs(value):
+    """By name: size and hash."""
+    need(type(value) is bytes and len(value) % 52 == 0, "known packs are wrong")
+    rows = {name: (size, digest) for name, size, digest in struct.iter_unpack("<16sI32s", value)}
+    need(52 * len(rows) == len(value), "known packs have an element twice")
+    need(all(size > 0 for size, _ in rows.values()), "a known pack is empty")
+    return rows
+
+
 def rows_by_session(value, length):
     rows = [array(row, length) for row in array(value)]
     once([session_number(row[0]) for row in rows], "an array of sessions")
     return rows
 
 
-def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
-    """The state that a checkpoint has, or a refusal: then the checkpoint is ignored."""
+def stored_backup(item, fan_out, newest):
+    """A backup as checkpoints and pages have it, and its weight."""
+    backup = Backup(item, fan_out)
+    backup.seq = integer(item.get("seq"), 1, newest)
+    number_at(item.get("committedAt"))
+    session_number(item.get("session"))
+    weight = backup.weight()
+    if item.get("hold") is not None:
+        backup.held = True
+        weight += hold_weight(item["hold"])
+    return backup, weight
+
+
+def hold_weight(value):
+    at, reason = array(value, 2)
+    number_at(at)
+    return 0 if reason is None else 2 * len(text(reason, least=1).encode())
+
+
+class PageRef:
+    """How a checkpoint names a page."""
+
+    def __init__(self, value):
+        number, self.digest, size, rows, level, first, last = array(value, 7)
+        self.number, self.size = session_number(number), integer(size, 1, 2**24, "the size of a page")
+        self.rows, self.level = integer(rows, 1, 1024, "the rows of a page"), integer(level, 0, 1, "the level of a page")
+        self.first, self.last = octets(first, 23), octets(last, 23)
+        need(self.first <= self.last, "the range of a page is wrong")
+        self.name = f"catalogue/{self.number:013x}/{octets(self.digest, 32)[:16].hex()}"
+
+
+def page_refs(value):
+    refs = [PageRef(item) for item in array(value, most=65536)]
+    bottom = [ref for ref in refs if ref.level == 1]
+    need(all(low.last < high.first for low, high in zip(bottom, bottom[1:])), "pages are not in their order")
+    need(len(refs) - len(bottom) <= 1, "a checkpoint has two pages of newer rows")
+    return refs
+
+
+def rows_of_page(table, ref, content, stored_bytes, fan_out):
+    """The rows of a page: backups and `(volume, seq, id)`, or packs with their size and hash."""
+    fields = mapping(content, "a page")
+    version = integer(fields.get("v"), 1, what="the version of a page")
+    need(version == 1, "a page of a newer program", "unsupported")
+    need(fields.get("table") == table, "a page of the other table")
+    rows, keys, weight = [], [], 0
+    for item in array(fields.get("rows"), ref.rows):
+        if table == "packs":
+            row = pack_row(item)
+            need(row[1] > 0, "a pack is empty")
+            key, more = pack_row_key(*row[0]), 300
+        elif type(item) is list:
+            volume, seq, backup_id = array(item, 3)
+            row = (text(volume, least=1), session_number(seq), octets(backup_id, 16))
+            key, more = backup_key(volume, seq), 300
+        else:
+            row, more = stored_backup(item, fan_out, MAX_SEQ)
+            key = row.key()
+        rows.append(row)
+        keys.append(key)
+        weight += more
+    need(all(low < high for low, high in zip(keys, keys[1:])), "the rows of a page are not in their order")
+    need(keys[0] == ref.first and keys[-1] == ref.last, "the rows of a page are not those that were named")
+    need(weight <= most_weight(stored_bytes), "a page weighs too much")
+    return rows
+
+
+def most_weight(stored_bytes):
+    return min(2**28, 2**23 + 40 * stored_bytes)
+
+
+def take_in(state, backup_rows, pack_rows_of_pages, forgotten, holds):
+    """Adds the rows of all pages to the state of their checkpoint."""
+    pins = {base for session in state.open.values() for base in session.volumes.values()}
+    found = set()
+    for row in backup_rows:
+        volume, seq, backup_id = row if type(row) is tuple else (row.volume, row.seq, row.id)
+        if state.heads.get(volume, (None, 0))[1] < seq:
+            state.heads[volume] = (backup_id, seq)
+        if type(row) is tuple:
+            continue
+        need(backup_id not in found | state.backups.keys() | state.pinned.keys(), "a backup occurs twice")
+        found.add(backup_id)
+        if backup_id not in forgotten:
+            row.held = holds.get(backup_id, row.held)
+            state.backups[backup_id] = row
+        elif backup_id in pins:
+            state.pinned[backup_id] = row
+    need(found >= forgotten | holds.keys(), "a checkpoint has changes of a backup that no page has")
+    in_order = sorted(state.backups.values(), key=lambda backup: (backup.seq, backup.key()))
+    state.backups = {backup.id: backup for backup in in_order}
+    for (session, random), size, digest in pack_rows_of_pages:
+        if random not in state.dead.get(session, ()):
+            known = state.known.setdefault(session, {}).setdefault(random, (size, digest))
+            need(known == (size, digest), "two rows of one pack do not say the same")
+    # From here on only a table may list a pack that is dead.
+    state.dead = {session: names for session, names in state.dead.items() if state.tables.get(session)}
+
+
+def state_of_checkpoint(fields, seq, fan_out, stored_bytes, read_page):
+    """The state that a checkpoint and its pages have, or a refusal: then the checkpoint is ignored."""
     state, weight = State(fan_out), 0
     state.floor = None if fields["floor"] is None else floor_of(fields["floor"], seq)
     numbers, anchors = anchor_numbers(seq), fields.get("anchors")
@@ -780,23 +908,24 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
     weight += 200 * len(numbers)
     for target, field in ((state.backups, "backups"), (state.pinned, "pinned")):
         for item in array(fields.get(field)):
-            backup = Backup(item, fan_out)
+            backup, more = stored_backup(item, fan_out, seq)
             need(backup.id not in state.backups and backup.id not in state.pinned, "a backup occurs twice")
-            integer(item.get("seq"), 1, seq)
-            number_at(item.get("committedAt"))
-            session_number(item.get("session"))
-            weight += backup.weight()
-            if item.get("hold") is not None:
-                at, reason = array(item["hold"], 2)
-                number_at(at)
-                backup.held = True
-                weight += 2 * len(text(reason, least=1).encode()) if reason is not None else 0
             target[backup.id] = backup
+            weight += more
     for item in array(fields.get("heads")):
-        volume, head = array(item, 2)
-        need(volume not in state.heads, "a volume occurs twice")
-        state.heads[text(volume, least=1)] = octets(head, 16)
-        weight += 120 + 2 * len(volume.encode())
+        volume, head, number = array(item, 3)
+        need(text(volume, least=1) not in state.heads, "a volume occurs twice")
+        state.heads[volume] = (octets(head, 16), session_number(number))
+        weight += 160 + 2 * len(volume.encode())
+    forgotten, holds = set(ids_of(fields.get("forgotten"))), {}
+    for item in array(fields.get("holds")):
+        backup_id, hold = array(item, 2)
+        need(octets(backup_id, 16) not in holds, "a backup occurs twice")
+        holds[backup_id] = hold is not None
+        weight += 160 + (0 if hold is None else hold_weight(hold))
+    integer(fields.get("goneThrough"), 0)
+    pages = {table: page_refs(refs) for table, refs in zip(("backups", "packs"), array(fields.get("pages"), 2))}
+    weight += 80 * len(forgotten) + 500 * sum(map(len, pages.values()))
     for target, field in ((state.open, "sessions"), (state.fenced, "fenced")):
         for item in array(fields.get(field)):
             extras = [len(array(extra)) for extra in array(item)[6:]]
@@ -813,16 +942,16 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
                 number_at(extra[1])
                 if len(extra) == 3 and extra[2] is not None:
                     weight += 2 * len(text(extra[2]).encode())
-    for session, names, tables, dead in rows_by_session(fields.get("known"), 4):
-        known, gone, tables = names_of(names), names_of(dead), pack_tables(tables)
+    for session, packs, tables, dead in rows_by_session(fields.get("known"), 4):
+        known, gone, tables = known_packs(packs), names_of(dead), pack_tables(tables)
         once([*known, *gone], "names of packs")
         if known:
-            state.known[session] = set(known)
+            state.known[session] = known
         if tables:
             state.tables[session] = {table[0]: table for table in tables}
         if gone:
             state.dead[session] = set(gone)
-        weight += 500 + 80 * (len(known) + len(gone)) + 500 * len(tables)
+        weight += 500 + 300 * len(known) + 80 * len(gone) + 500 * len(tables)
     for item in array(fields.get("condemned")):
         need(4 <= len(array(item, most=5)), "a collection is wrong")
         number, at, packs, sessions = item[:4]
@@ -845,7 +974,11 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes):
     state.reader_features = feature_names(fields.get("readerFeatures"))
     names = [*feature_names(fields.get("features")), *state.reader_features]
     weight += sum(80 + 2 * len(name.encode()) for name in names)
-    need(weight <= min(2**28, 2**23 + 40 * stored_bytes), "a checkpoint weighs too much")
+    need(weight <= most_weight(stored_bytes), "a checkpoint weighs too much")
+    if read_page is None:
+        return state
+    rows = {table: [row for ref in refs for row in read_page(table, ref)] for table, refs in pages.items()}
+    take_in(state, rows["backups"], rows["packs"], forgotten, holds)
     return state
 
 
@@ -1091,20 +1224,50 @@ class Repository:
         data = self.objects.read(name, 0, size)
         body = self._unseal(b"cow1 checkpoint", seq, data)
         try:
-            need(body is not None and len(body) >= 5, "a checkpoint is damaged")
-            codec, raw_length = struct.unpack_from("<BI", body)
-            need(codec in (0, 1) and raw_length <= 2**26, "a checkpoint is damaged")
-            content = body[5:]
-            raw = decompress(content, raw_length) if codec == 1 else content
-            need(len(raw) == raw_length, "a checkpoint is damaged")
+            raw, stored_bytes = self._packed_content(body)
             fields = mapping(self._memoised(unpack, raw))
             self.newer_checkpoint |= type(fields.get("v")) is int and fields["v"] > 1
             need(fields.get("v") == 1 and fields.get("seq") == seq, "a checkpoint is wrong")
             need(digest is None or octets(fields.get("hash"), 32) == digest, "a checkpoint of another log")
             need("floor" in fields, "a checkpoint lacks a field")
-            return state_of_checkpoint(fields, seq, self.format.fan_out, len(content)), sha256(data)
-        except Refused:
+            # Without a hash nobody wants the state, and its pages may be gone.
+            read_page = None if digest is None else self._page
+            return state_of_checkpoint(fields, seq, self.format.fan_out, stored_bytes, read_page), sha256(data)
+        except Refused as refusal:
+            if refusal.code == "unsupported":
+                raise
             return None
+
+    @staticmethod
+    def _packed_content(body):
+        """What the body of a checkpoint or a page holds, and the length of it as it is stored."""
+        need(body is not None and len(body) >= 5, "a checkpoint or a page is damaged")
+        codec, raw_length = struct.unpack_from("<BI", body)
+        content = body[5:]
+        need(codec in (0, 1) and raw_length <= 2**26, "a checkpoint or a page is damaged")
+        if codec == 1:
+            need(len(content) < raw_length <= 65536 + 128 * len(content), "a checkpoint or a page is damaged")
+        raw = decompress(content, raw_length) if codec == 1 else content
+        need(len(raw) == raw_length, "a checkpoint or a page is damaged")
+        return raw, len(content)
+
+    def _page(self, table, ref):
+        """The rows of a page, from the first copy of it that can be read."""
+        try:
+            return self._copy_of_page(ref.name, table, ref)
+        except Refused as refusal:
+            if refusal.code == "unsupported":
+                raise
+            return self._copy_of_page(f"{ref.name}-2", table, ref)
+
+    def _copy_of_page(self, key, table, ref):
+        size = self.objects.size(key)
+        need(size is not None, f"{key} is missing")
+        need(size == ref.size, f"{key} has another length")
+        data = self.objects.read(key, 0, size)
+        need(sha256(data) == ref.digest, f"{key} is not the page that was named")
+        raw, stored_bytes = self._packed_content(self._unseal(b"cow1 page", ref.number, data))
+        return rows_of_page(table, ref, self._memoised(unpack, raw), stored_bytes, self.format.fan_out)
 
     # -------- records
 
@@ -1255,7 +1418,10 @@ class Repository:
         yield from zeroes(descriptor.size - at)
 
     def row_of_pack(self, pack):
-        """Size and hash of a pack, by the entry that lists it. The state has only names, so that the whole log is read."""
+        """Size and hash of a pack, by the state, or by the entry that lists it: the state has none that a table lists."""
+        known = self.state.known.get(pack[0], {}).get(pack[1])
+        if known is not None:
+            return known
         if not self.log["entries"]:
             return None
         seq = max(self.log["entries"])

@@ -6,7 +6,7 @@ import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { currentMeter, metered, type RequestMeter } from '../../targets/decorators/request-meter.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import type { CommittedPack } from '../format/log-entry.ts';
-import { condemnationOf } from '../format/log-state.ts';
+import { mayBeCondemned } from '../format/log-state.ts';
 import { packKey, parsePackKey, sessionPrefix } from '../format/object-keys.ts';
 import type { Location, PackName } from '../format/record.ts';
 import { readPackFooter, sha256OfPack, TAIL_GUESS_BYTES } from '../packs/pack-reader.ts';
@@ -109,7 +109,7 @@ export class Adoption {
   /** P10: what is in quarantine is stored again. */
   #mayUse(pack: PackName): boolean {
     const { state } = this.#context.log;
-    return condemnationOf(state, pack) === undefined && !state.quarantined.has(packKey(pack));
+    return !mayBeCondemned(state, pack) && !state.quarantined.has(packKey(pack));
   }
 
   async *#listed(): AsyncGenerator<FoundPack> {

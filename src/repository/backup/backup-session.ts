@@ -8,6 +8,7 @@ import { metered } from '../../targets/decorators/request-meter.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { backupPlain } from '../format/backup-codec.ts';
+import { volumeSuffix } from '../format/catalogue-pages.ts';
 import type { BackupRecord, CommittedPack, PackTable } from '../format/log-entry.ts';
 import { type LogState, type SessionName, sessionIn } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
@@ -56,6 +57,9 @@ export interface ListedPacks extends Pick<CommitPlan, 'packs'> {
 
 /** More packs than this are listed in tables: an entry is never deleted, and each of its packs takes some 60 bytes of it. */
 const MAX_LISTED_PACKS = 64;
+
+/** The digits after them stand for the volume. */
+const BACKUP_RANDOM_BYTES = 12;
 
 /** How long intercepted blocks wait for others to share a pack with. */
 const INTERCEPTED_WAIT_MS = 30_000;
@@ -110,9 +114,12 @@ export class BackupSession {
     };
   }
 
-  /** An id for one of its backups. It differs even from that of a cloned process, which has another session. */
+  /**
+   * An id for one of its backups. It differs even from that of a cloned process, which has another session, and ends in digits of
+   * its volume, by which the catalogue finds it.
+   */
   newBackupId(volume: string): string {
-    return hedgedHex(16, undefined, this.seq, this.#hash, volume);
+    return hedgedHex(BACKUP_RANDOM_BYTES, undefined, this.seq, this.#hash, volume) + volumeSuffix(volume);
   }
 
   get repositoryId(): Uint8Array {
@@ -180,6 +187,8 @@ export class BackupSession {
   async commit(backups: readonly BackupRecord[], packs: UploadedPacks, options: AbortOptions = {}): Promise<LogState> {
     const { log, insist = once } = this.#context;
     const plan = { session: this.seq, openHash: this.#hash, backups, references: packs.references, ...packs.listed };
+    const newest = backups.map(({ volume }) => ({ volume, count: 1 }));
+    const needs = { newest, packs: [...packs.references, ...packs.listed.packs] };
     let unknown: BackupError | undefined;
     let mayBeThere = false;
     const onMayBeThere = () => {
@@ -196,7 +205,7 @@ export class BackupSession {
     };
     const append = async () => {
       try {
-        return await log.append(decide, { ...options, lookFirst: unknown !== undefined, onMayBeThere });
+        return await log.append(decide, { needs, ...options, lookFirst: unknown !== undefined, onMayBeThere });
       } catch (error) {
         // Noted here, because after an abort `insist` does not ask whether the error may pass.
         if (BackupError.is(error, 'COMMIT_UNKNOWN')) unknown = error;
@@ -209,7 +218,7 @@ export class BackupSession {
         throw unknown;
       },
     );
-    const { state } = appended ?? log;
+    const state = appended?.state ?? (await log.withPages(needs, options));
     this.#end();
     this.dedup.committed();
     return state;

@@ -16,24 +16,57 @@ const MAX_COMMITTED = 2 ** 16;
 export class DedupIndex {
   /** Oldest first. */
   readonly #locations = new Map<string, Location>();
+  /** By the key of a pack: the contents that are in it. */
+  readonly #byPack = new Map<string, Set<string>>();
+  /** The state that this follows. */
+  #followed: Pick<LogState, 'seq' | 'condemned'> = { seq: 0, condemned: new Map() };
 
   find(key: string, state: LogState): Location | undefined {
+    this.#follow(state);
     const location = this.#locations.get(key);
     if (location === undefined) return undefined;
     if (mayDedup(state, location.pack)) return location;
-    this.#locations.delete(key); // The pack was condemned, moved or quarantined.
+    this.#delete(key); // The pack was condemned, moved or quarantined.
     return undefined;
   }
 
-  add(contents: Iterable<[key: string, location: Location]>): void {
+  /** @param state - that has the packs of these locations as known */
+  add(contents: Iterable<[key: string, location: Location]>, state: LogState): void {
+    this.#follow(state);
     for (const [key, location] of contents) {
-      this.#locations.delete(key);
+      this.#delete(key);
       this.#locations.set(key, location);
+      const pack = packKey(location.pack);
+      const ofPack = this.#byPack.get(pack);
+      if (ofPack === undefined) this.#byPack.set(pack, new Set([key]));
+      else ofPack.add(key);
     }
     for (const oldest of this.#locations.keys()) {
       if (this.#locations.size <= MAX_COMMITTED) return;
-      this.#locations.delete(oldest);
+      this.#delete(oldest);
     }
+  }
+
+  /** Drops what was condemned. The state does not name it any more when it is gone, and pages are not read here. */
+  #follow({ seq, condemned, goneThrough }: LogState): void {
+    if (condemned !== this.#followed.condemned) {
+      // @mutation gone-names-are-dropped
+      const isUnclear = goneThrough > this.#followed.seq;
+      for (const [pack, keys] of this.#byPack) {
+        if (isUnclear || condemned.has(pack)) for (const key of keys) this.#delete(key);
+      }
+    }
+    this.#followed = { seq, condemned };
+  }
+
+  #delete(key: string): void {
+    const location = this.#locations.get(key);
+    if (location === undefined) return;
+    this.#locations.delete(key);
+    const pack = packKey(location.pack);
+    const ofPack = this.#byPack.get(pack);
+    ofPack?.delete(key);
+    if (ofPack?.size === 0) this.#byPack.delete(pack);
   }
 }
 
@@ -95,7 +128,7 @@ export class SessionDedup {
 
   /** Notes that what the session has stored is committed. */
   committed(): void {
-    this.#index.add(this.#own);
+    this.#index.add(this.#own, this.#state());
     this.#own.clear();
   }
 }

@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { once, type RepositoryContext } from '../context/repository-context.ts';
-import type { LogState, StoredBackup } from '../format/log-state.ts';
+import { backupOf, headOf, type LogState, type StoredBackup } from '../format/log-state.ts';
 import { missingBackup } from '../log/entries/backups.ts';
 import type { Decide } from '../log/entries/decision.ts';
 import { decideOpen } from '../log/entries/sessions.ts';
@@ -51,7 +51,7 @@ export async function openSession(
   const decideAs =
     (claim: SessionClaim): Decide =>
     (state) => {
-      const missing = parts.find(({ base }) => isId(base) && !state.backups.has(base));
+      const missing = parts.find(({ base }) => isId(base) && backupOf(state, base) === undefined);
       if (missing !== undefined) return missingBackup(state, missing.base);
       const volumes = new Map(parts.map((part) => [part.volume, chooseBase(state, part)]));
       const others = takeOver ? [...state.sessions.keys()] : deadSessions(state, repositoryId, context.owner);
@@ -64,7 +64,11 @@ export async function openSession(
     };
   // If the outcome of an entry was not learned, it may have opened a session that no job holds: the next attempt takes it
   // over. No look at the log is needed before (an outdated state loses the number) or after (the commit looks).
-  const appending = { signal, lookFirst: context.log.reader.mayBeFarBehind, confirm: false };
+  const needs = {
+    newest: parts.map(({ volume }) => ({ volume, count: 1 })),
+    ids: parts.map(({ base }) => base).filter(isId),
+  };
+  const appending = { needs, signal, lookFirst: context.log.reader.mayBeFarBehind, confirm: false };
   let claim: SessionClaim | undefined;
   const tryOnce = () => {
     claim?.settle();
@@ -87,7 +91,7 @@ export async function openSession(
     return {
       ...part,
       pinned: base === undefined ? undefined : state.backups.get(base),
-      parent: state.heads.get(part.volume),
+      parent: headOf(state, part.volume)?.id,
     };
   });
   return { seq: entry.seq, hash: state.hash, parts: pinned, adopted: entry.adopt };

@@ -54,8 +54,9 @@ export async function findBackups<const Ids extends readonly string[]>(
   ids: Ids,
   options: AbortOptions,
 ): Promise<{ readonly [K in keyof Ids]: StoredBackup }> {
-  let { state } = log;
-  if (!ids.every((id) => state.backups.has(id))) state = await log.catchUp(options);
+  const needs = { ids };
+  let state = await log.withPages(needs, options);
+  if (!ids.every((id) => state.backups.has(id))) state = await log.catchUp({ needs, ...options });
   const found = ids.map((id) => {
     const backup = state.backups.get(id);
     if (backup === undefined) throw missingBackup(state, id);

@@ -5,6 +5,7 @@ import { deleteAll } from '../../targets/delete-all.ts';
 import { CACHE_PREFIX, RESERVE_KEY } from '../format/object-keys.ts';
 import type { Decide } from '../log/entries/decision.ts';
 import type { Appended } from '../log/log-writer.ts';
+import type { CatalogueNeeds } from '../log/pages/page-store.ts';
 import type { RepositoryContext } from './repository-context.ts';
 
 /**
@@ -23,6 +24,8 @@ export interface LittleRoomOptions extends AbortOptions {
   readonly lookFirst?: boolean | undefined;
   /** See `LogWriter.append`. @defaultValue true */
   readonly confirm?: boolean | undefined;
+  /** See `LogWriter.append`. */
+  readonly needs?: CatalogueNeeds | undefined;
   /**
    * Whether the reserve may be used up. A backup that fails because the store is full must leave it alone: the next backup would
    * fill the space, and no backup could be forgotten any more. @defaultValue true

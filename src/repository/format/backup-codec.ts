@@ -75,7 +75,11 @@ export function backupOf(value: unknown): BackupRecord {
 export function storedPlain(backup: StoredBackup): unknown {
   const { seq, committedAt, session, hold } = backup;
   const plain = { ...backupPlain(backup), seq, committedAt, session };
-  return hold === undefined ? plain : { ...plain, hold: [hold.at, hold.reason ?? null] };
+  return hold === undefined ? plain : { ...plain, hold: holdPlain(hold) };
+}
+
+export function holdPlain({ at, reason }: BackupHold): unknown {
+  return [at, reason ?? null];
 }
 
 export function storedOf(value: unknown): StoredBackup {
@@ -89,7 +93,7 @@ export function storedOf(value: unknown): StoredBackup {
   return hold === undefined ? backup : { ...backup, hold: holdOf(hold) };
 }
 
-function holdOf(value: unknown): BackupHold {
+export function holdOf(value: unknown): BackupHold {
   const [at, reason] = logValue.tuple(value, 2, 'a hold');
   return {
     at: logValue.time(at, "a hold's time"),

@@ -4,7 +4,7 @@ import { logCorrupt } from './decode-values.ts';
 
 /** How log entries, checkpoints and the objects under `cache/` are sealed: `docs/FORMAT.md`, sections 8 to 10. */
 
-export type LogLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 verified' | 'cow1 verified log';
+export type LogLabel = 'cow1 log' | 'cow1 checkpoint' | 'cow1 page' | 'cow1 verified' | 'cow1 verified log';
 
 /** The object's bytes. @param logKey - 32 bytes, of an encrypted repository */
 export function sealingObject(

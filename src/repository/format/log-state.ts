@@ -1,5 +1,6 @@
 import type { Anchor } from './anchors.ts';
-import type { BackupRecord, Floor, PackTable, Relocation } from './log-entry.ts';
+import { type CataloguePages, idRange, mayHold, NO_PAGES, packRange, volumeRange } from './catalogue-pages.ts';
+import type { BackupRecord, Floor, PackRecord, PackTable, Relocation } from './log-entry.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 
@@ -9,6 +10,9 @@ import type { PackName } from './record.ts';
  *
  * Everything that a commit may rest on is known positively (P4, P6: "known", not "not condemned"): a session or a pack
  * that the state does not name can't be used, so names of what was deleted long ago need not be carried.
+ *
+ * A large state is in parts (decision 143): `pages` lists pages of backups and of known packs, which are read when they are
+ * needed. Everything else of it is here. A state whose pages were all taken in is the same state: `log/pages/take-in.ts`.
  */
 export interface LogState {
   /** Entries folded. */
@@ -19,12 +23,18 @@ export interface LogState {
   readonly floor: Floor | undefined;
   /** Hashes of old entries, newest first, by which a position is recognised below the floor (L7). */
   readonly anchors: readonly Anchor[];
-  /** Backups that are not forgotten, by id, the oldest first. */
+  /** The pages that hold the rest of `backups`, `heads` and `known`. */
+  readonly pages: CataloguePages;
+  /** Backups that are not forgotten, by id, the oldest first: those that are in no page. */
   readonly backups: ReadonlyMap<string, StoredBackup>;
   /** Forgotten backups that an open session has pinned as its base (P3). */
   readonly pinned: ReadonlyMap<string, StoredBackup>;
-  /** The newest backup of each volume, even a forgotten one. */
-  readonly heads: ReadonlyMap<string, string>;
+  /** The newest backup of each volume, even a forgotten one, unless it is in a page. */
+  readonly heads: ReadonlyMap<string, Head>;
+  /** Ids of backups that were forgotten, and are in a page. */
+  readonly forgotten: ReadonlySet<string>;
+  /** Holds that are newer than the page that has the backup; `undefined` for one that was released. */
+  readonly holds: ReadonlyMap<string, BackupHold | undefined>;
   /** The open sessions, by number. */
   readonly sessions: ReadonlyMap<number, Session>;
   /** Sessions that are fenced and not condemned: they may still be adopted (P6). */
@@ -33,6 +43,8 @@ export interface LogState {
   readonly known: ReadonlyMap<number, KnownPacks>;
   /** Packs by key that are condemned and may still be there. */
   readonly condemned: ReadonlyMap<string, CondemnedPack>;
+  /** The highest number of a collection of which anything that it condemned is gone. */
+  readonly goneThrough: number;
   /** Sessions of which every pack that is not known is condemned. */
   readonly condemnedSessions: ReadonlyMap<number, Condemnation>;
   /** By the key of the condemned pack: its newest table. */
@@ -52,6 +64,13 @@ export interface LogState {
   readonly features: ReadonlySet<string>;
   /** The same to read. */
   readonly readerFeatures: ReadonlySet<string>;
+}
+
+/** The newest backup of a volume. */
+export interface Head {
+  readonly id: string;
+  /** Number of the entry that committed it. */
+  readonly seq: number;
 }
 
 /** A backup and the entry that committed it. */
@@ -98,16 +117,19 @@ export interface EntryTime {
 
 /** Packs of one session. */
 export interface KnownPacks {
-  /** Names that an entry listed. */
-  readonly packs: ReadonlySet<string>;
+  /** Packs that an entry listed, by name, unless they are in a page. */
+  readonly packs: ReadonlyMap<string, PackFacts>;
   /**
    * Tables that list more, perhaps together with other sessions' packs. They hold as long as the packs that they
    * themselves lie in are not condemned.
    */
   readonly tables: readonly PackTable[];
-  /** Condemned ones that a table may list. */
+  /** Condemned ones that a table or a page may list. */
   readonly dead: ReadonlySet<string>;
 }
+
+/** What the log says of a pack. */
+export type PackFacts = Pick<PackRecord, 'size' | 'sha256'>;
 
 /** The `collect` entry that condemned something, or a later one from which its age counts. Only the grace period uses it. */
 export interface Condemnation extends EntryTime {}
@@ -128,13 +150,17 @@ export const EMPTY_STATE: LogState = {
   hash: new Uint8Array(32),
   floor: undefined,
   anchors: [],
+  pages: NO_PAGES,
   backups: new Map(),
   pinned: new Map(),
   heads: new Map(),
+  forgotten: new Set(),
+  holds: new Map(),
   sessions: new Map(),
   fenced: new Map(),
   known: new Map(),
   condemned: new Map(),
+  goneThrough: 0,
   condemnedSessions: new Map(),
   relocations: new Map(),
   formerRelocations: new Map(),
@@ -145,30 +171,81 @@ export const EMPTY_STATE: LogState = {
   readerFeatures: new Set(),
 };
 
+type Packs = Pick<LogState, 'known' | 'pages'>;
+
 /**
  * P4: whether a commit or a collection made the pack known, and none condemned it. Where its session's packs are listed
  * in tables, the name must come from a table or a committed map: any other name seems known too.
  */
-export function isKnown(state: Pick<LogState, 'known'>, { session, random }: PackName): boolean {
-  const known = state.known.get(session);
-  if (known === undefined || known.dead.has(random)) return false;
-  return known.packs.has(random) || known.tables.length > 0;
+export function isKnown(state: Packs, pack: PackName): boolean {
+  // @mutation pages-are-taken-in
+  if (mayBeKnown(state, pack) === undefined) throw notTakenIn(`pack ${packKey(pack)}`);
+  return mayBeKnown(state, pack) === true;
+}
+
+/** As {@link isKnown}; `undefined` if a page has to be read to tell. What an entry says of such a pack is its author's duty. */
+export function mayBeKnown({ known, pages }: Packs, { session, random }: PackName): boolean | undefined {
+  const ofSession = known.get(session);
+  if (ofSession?.dead.has(random)) return false;
+  if (ofSession !== undefined && (ofSession.packs.has(random) || ofSession.tables.length > 0)) return true;
+  return mayHold(pages.packs, packRange(session, random)) ? undefined : false;
+}
+
+type Backups = Pick<LogState, 'backups' | 'heads' | 'forgotten' | 'pages'>;
+
+/** A backup that is not forgotten. */
+export function backupOf(state: Omit<Backups, 'heads'>, id: string): StoredBackup | undefined {
+  if (mayHave(state, id) === undefined) throw notTakenIn(`backup ${id}`);
+  return state.backups.get(id);
+}
+
+/** Whether a backup is there that is not forgotten; `undefined` if a page has to be read to tell. */
+export function mayHave({ backups, forgotten, pages }: Omit<Backups, 'heads'>, id: string): boolean | undefined {
+  if (backups.has(id)) return true;
+  return !forgotten.has(id) && mayHold(pages.backups, idRange(id)) ? undefined : false;
+}
+
+/** The newest backup of a volume, even a forgotten one. */
+export function headOf(state: Pick<Backups, 'heads' | 'pages'>, volume: string): Head | undefined {
+  const head = state.heads.get(volume);
+  if (head === undefined && mayHold(state.pages.backups, volumeRange(volume))) throw notTakenIn(`volume ${volume}`);
+  return head;
+}
+
+/** Whether pages that were not read may have backups of the volume. */
+export function hasPagesOf({ pages }: Pick<LogState, 'pages'>, volume: string): boolean {
+  return mayHold(pages.backups, volumeRange(volume));
+}
+
+/** Not a fault of the log: this program has to take the pages in that it asks about. */
+export function notTakenIn(what: string): Error {
+  return new Error(`the page of the catalogue that may have ${what} was not taken in`);
 }
 
 /** What condemned the pack, if anything did: by its name, or as one of its session that is not known. */
 export function condemnationOf(
-  state: Pick<LogState, 'known' | 'condemned' | 'condemnedSessions'>,
+  state: Pick<LogState, 'known' | 'pages' | 'condemned' | 'condemnedSessions'>,
   pack: PackName,
 ): Condemnation | undefined {
   const byName = state.condemned.get(packKey(pack));
   if (byName !== undefined) return byName;
-  return isKnown(state, pack) ? undefined : state.condemnedSessions.get(pack.session);
+  const bySession = state.condemnedSessions.get(pack.session);
+  return bySession === undefined || isKnown(state, pack) ? undefined : bySession;
 }
 
-/** P10: whether dedup may refer to the pack. */
+/** As {@link condemnationOf}, without reading pages: a pack that may be condemned counts as one that is. */
+export function mayBeCondemned(
+  state: Pick<LogState, 'known' | 'pages' | 'condemned' | 'condemnedSessions'>,
+  pack: PackName,
+): boolean {
+  if (state.condemned.has(packKey(pack))) return true;
+  return state.condemnedSessions.has(pack.session) && mayBeKnown(state, pack) !== true;
+}
+
+/** P10: whether dedup may refer to a pack that was known earlier. The commit makes sure that it still is. */
 export function mayDedup(state: LogState, pack: PackName): boolean {
   // @mutation dedup-knows-the-pack
-  return isKnown(state, pack) && !state.quarantined.has(packKey(pack));
+  return mayBeKnown(state, pack) !== false && !state.quarantined.has(packKey(pack));
 }
 
 /** The number up to which entries mean nothing any more; 0 if nothing of the log was ever deleted. */

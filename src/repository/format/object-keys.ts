@@ -11,6 +11,8 @@ import type { PackName } from './record.ts';
 export const FORMAT_KEY = 'format';
 export const KEYS_PREFIX = 'keys/';
 export const LOG_PREFIX = 'log/';
+/** Pages of the catalogue. */
+export const CATALOGUE_PREFIX = 'catalogue/';
 export const PACKS_PREFIX = 'packs/';
 /** Objects of tests whether the store creates atomically. */
 export const PROBES_PREFIX = 'probe/';
@@ -25,6 +27,7 @@ export const MAX_SEQ = 2 ** 52 - 2;
 
 const LOG_KEY = /^log\/([0-9a-f]{13})(?:-(c|[0-9a-f]{32}))?$/;
 const PACK_KEY = /^packs\/([0-9a-f]{13})\/([0-9a-f]{32})$/;
+const PAGE_KEY = /^(catalogue\/([0-9a-f]{13})\/[0-9a-f]{32})(?:-2)?$/;
 const SUFFIX_DIGITS = 32;
 
 /** What a key under `log/` means. Objects with other keys are not part of the log, and are left alone. */
@@ -77,6 +80,22 @@ export function parseLogKey(key: string): LogKey | undefined {
   const seq = 2 ** 52 - 1 - Number.parseInt(match[1] as string, 16);
   if (seq < 1 || seq > MAX_SEQ) return undefined;
   return match[2] === 'c' ? { kind: 'checkpoint', seq } : { kind: 'entry', seq, suffix: match[2] };
+}
+
+/** The key of a page of the catalogue. @param sha256 - of the object */
+export function cataloguePageKey(seq: number, sha256: Uint8Array): string {
+  return `${CATALOGUE_PREFIX}${seq.toString(16).padStart(13, '0')}/${suffixOf(sha256)}`;
+}
+
+/** The key of the second copy of a page. */
+export function secondCopyOf(pageKey: string): string {
+  return `${pageKey}-2`;
+}
+
+/** What the key of a page or of its second copy says; `undefined` where it is neither. */
+export function parsePageKey(key: string): { readonly seq: number; readonly page: string } | undefined {
+  const match = PAGE_KEY.exec(key);
+  return match === null ? undefined : { seq: Number.parseInt(match[2] as string, 16), page: match[1] as string };
 }
 
 function suffixOf(hash: Uint8Array): string {

@@ -2,12 +2,24 @@ import type { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { isBytes } from '../../common/realms.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { ANCHOR_BYTES, anchorsIn } from './anchors.ts';
-import { storedOf } from './backup-codec.ts';
+import { holdOf, storedOf } from './backup-codec.ts';
+import { pagesOf } from './catalogue-pages.ts';
 import { checkVersion, logCorrupt, logValue } from './decode-values.ts';
 import { featureOf, floorOf, relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
-import type { Condemnation, EntryTime, FormerRelocation, KnownPacks, LogState, Session } from './log-state.ts';
+import type {
+  BackupHold,
+  Condemnation,
+  EntryTime,
+  FormerRelocation,
+  Head,
+  KnownPacks,
+  LogState,
+  PackFacts,
+  Session,
+} from './log-state.ts';
 import { packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
+import { PACK_BYTES } from './state-encoding.ts';
 import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.ts';
 
 /**
@@ -18,7 +30,7 @@ import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.
 /** The number of names of packs that are read from a byte string in one step. */
 const NAMES_AT_ONCE = 256;
 /** The fields that a state must have, without the version. */
-const FIELD_COUNT = 17;
+const FIELD_COUNT = 21;
 
 /**
  * Reads a state.
@@ -69,6 +81,12 @@ class StateDraft {
         this.#anchors = anchorsOf(reader.short());
         this.#weigh((WEIGHT.anchor * this.#anchors.length) / ANCHOR_BYTES);
         return;
+      case 'pages':
+        return yield* this.#pages();
+      case 'forgotten':
+        return yield* this.#forgotten();
+      case 'holds':
+        return yield* this.#holds();
       case 'backups':
       case 'pinned':
         fields[name] = yield* this.#byKey(storedOf, ({ id }) => id, backupWeight);
@@ -86,6 +104,9 @@ class StateDraft {
         return;
       case 'condemned':
         return yield* this.#condemned();
+      case 'goneThrough':
+        fields.goneThrough = logValue.int(reader.short(), 'goneThrough');
+        return;
       case 'relocations':
         fields.relocations = yield* this.#byKey(
           relocationOf,
@@ -138,13 +159,42 @@ class StateDraft {
   }
 
   *#heads(): Steps<void> {
-    const heads = new Map<string, string>();
+    const heads = new Map<string, Head>();
     yield* this.#reader.list((item) => {
-      const [volume, id] = headOf(item);
+      const [volume, head] = headOf(item);
       this.#weigh(WEIGHT.head + textWeight(volume));
-      putOnce(heads, volume, id);
+      putOnce(heads, volume, head);
     });
     this.#fields.heads = heads;
+  }
+
+  *#pages(): Steps<void> {
+    const plain: unknown[] = [];
+    yield* this.#reader.list((table) => {
+      this.#weigh(WEIGHT.page * countOf(table));
+      plain.push(table);
+    });
+    this.#fields.pages = pagesOf(plain);
+  }
+
+  *#forgotten(): Steps<void> {
+    const forgotten = new Set<string>();
+    yield* this.#reader.list((id) => {
+      this.#weigh(WEIGHT.name);
+      addOnce(forgotten, logValue.hexId(id, "a backup's id"));
+    });
+    this.#fields.forgotten = forgotten;
+  }
+
+  *#holds(): Steps<void> {
+    const holds = new Map<string, BackupHold | undefined>();
+    yield* this.#reader.list((item) => {
+      const [id, hold] = logValue.tuple(item, 2, 'a hold');
+      const value = logValue.optional(hold, holdOf);
+      this.#weigh(WEIGHT.head + textWeight(value?.reason ?? ''));
+      putOnce(holds, logValue.hexId(id, "a backup's id"), value);
+    });
+    this.#fields.holds = holds;
   }
 
   *#slots(): Steps<Set<string>> {
@@ -169,13 +219,14 @@ class StateDraft {
   *#known(): Steps<Map<number, KnownPacks>> {
     const known = new Map<number, KnownPacks>();
     const namesIn = (value: unknown) => this.#namesIn(value);
+    const packsIn = (value: unknown) => this.#packsIn(value);
     const weigh = (weight: number) => this.#weigh(weight);
     yield* this.#reader.list(function* (item) {
       const [session, packs, tables, dead] = logValue.tuple(item, 4, 'known packs');
       weigh(WEIGHT.known);
       weigh(WEIGHT.table * countOf(tables));
       putOnce(known, logValue.seq(session, "a pack's session"), {
-        packs: yield* namesIn(packs),
+        packs: yield* packsIn(packs),
         tables: yield* logValue.longList(tables, 'tables', tableOf),
         dead: yield* namesIn(dead),
       });
@@ -227,6 +278,20 @@ class StateDraft {
     return names;
   }
 
+  *#packsIn(value: unknown): Steps<Map<string, PackFacts>> {
+    const packs = new Map<string, PackFacts>();
+    if (!isBytes(value) || value.length % PACK_BYTES !== 0) throw logCorrupt('known packs are cut');
+    this.#weigh((WEIGHT.pack * value.length) / PACK_BYTES);
+    const bytes = Buffer.from(value.buffer, value.byteOffset, value.length);
+    for (let at = 0; at < bytes.length; at += PACK_BYTES) {
+      const size = logValue.int(bytes.readUInt32LE(at + 16), 'size of a pack', 1);
+      const sha256 = Uint8Array.from(bytes.subarray(at + 20, at + PACK_BYTES));
+      putOnce(packs, bytes.toString('hex', at, at + 16), { size, sha256 });
+      if (at % (NAMES_AT_ONCE * PACK_BYTES) === 0) yield;
+    }
+    return packs;
+  }
+
   *#eachCondemned(value: unknown, take: (pack: PackName) => void): Steps<void> {
     if (!Array.isArray(value)) throw logCorrupt('packs are not an array');
     for (const item of value as readonly unknown[]) yield* this.#eachPackOf(item, WEIGHT.condemnedPack, take);
@@ -268,9 +333,10 @@ function countOf(value: unknown): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
-function headOf(value: unknown): [string, string] {
-  const [volume, id] = logValue.tuple(value, 2, 'a head');
-  return [logValue.text(volume, "a volume's name", 1), logValue.hexId(id, 'a head')];
+function headOf(value: unknown): [string, Head] {
+  const [volume, id, seq] = logValue.tuple(value, 3, 'a head');
+  const head = { id: logValue.hexId(id, 'a head'), seq: logValue.seq(seq, "a head's entry") };
+  return [logValue.text(volume, "a volume's name", 1), head];
 }
 
 function openOf(value: unknown): Session {

@@ -1,11 +1,12 @@
 import { MsgpackArray, MsgpackBytes, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { anchorBytes } from './anchors.ts';
-import { storedPlain } from './backup-codec.ts';
+import { holdPlain, storedPlain } from './backup-codec.ts';
+import { pagesPlain } from './catalogue-pages.ts';
 import { idBytes } from './decode-values.ts';
 import { floorPlain, relocationPlain, tablePlain, volumesPlain } from './fact-codec.ts';
 import type { Relocation } from './log-entry.ts';
-import type { Condemnation, LogState, Session } from './log-state.ts';
+import type { Condemnation, LogState, PackFacts, Session } from './log-state.ts';
 import type { PackName } from './record.ts';
 
 /**
@@ -16,6 +17,8 @@ import type { PackName } from './record.ts';
 /** The number of names of packs that are written into a byte string in one step. */
 const NAMES_AT_ONCE = 256;
 const NAME_BYTES = 16;
+/** Name, size and SHA-256. */
+export const PACK_BYTES = 52;
 
 /** The state in parts, for `encodeMsgpackInSteps`. */
 export function* statePlain(state: LogState): Steps<MsgpackMap> {
@@ -25,20 +28,24 @@ export function* statePlain(state: LogState): Steps<MsgpackMap> {
     hash: state.hash,
     floor: state.floor === undefined ? null : floorPlain(state.floor),
     anchors: anchorBytes(state.anchors),
+    pages: pagesPlain(state.pages),
     backups: listOfValues(state.backups, storedPlain),
     pinned: listOfValues(state.pinned, storedPlain),
-    heads: MsgpackArray.of(state.heads.size, state.heads, ([volume, id]) => [volume, idBytes(id)]),
+    heads: MsgpackArray.of(state.heads.size, state.heads, ([volume, { id, seq }]) => [volume, idBytes(id), seq]),
+    forgotten: MsgpackArray.of(state.forgotten.size, state.forgotten, idBytes),
+    holds: MsgpackArray.of(state.holds.size, state.holds, ([id, hold]) => [idBytes(id), hold ? holdPlain(hold) : null]),
     sessions: listOfValues(state.sessions, openPlain),
     fenced: listOfValues(state.fenced, fencedPlain),
     known: MsgpackArray.of(state.known.size, state.known, ([session, { packs, tables, dead }]) =>
       tuple(
         session,
-        namesPlain(packs.size, packs),
+        new MsgpackBytes(packs.size * PACK_BYTES, packPieces(packs)),
         MsgpackArray.of(tables.length, tables, tablePlain),
         namesPlain(dead.size, dead),
       ),
     ),
     condemned: yield* collectionsPlain(state),
+    goneThrough: state.goneThrough,
     relocations: listOfValues(state.relocations, relocationPlain),
     quarantined: yield* namesBySession(state.quarantined.values()),
     keySlots: MsgpackArray.of(state.keySlots.size, state.keySlots),
@@ -138,6 +145,16 @@ function* namePieces(count: number, names: Iterable<string>): Iterable<Uint8Arra
     at = 0;
   }
   yield piece.subarray(0, at);
+}
+
+function* packPieces(packs: ReadonlyMap<string, PackFacts>): Iterable<Uint8Array> {
+  for (const [random, { size, sha256 }] of packs) {
+    const piece = Buffer.alloc(PACK_BYTES);
+    piece.set(idBytes(random));
+    piece.writeUInt32LE(size, NAME_BYTES);
+    piece.set(sha256, NAME_BYTES + 4);
+    yield piece;
+  }
 }
 
 /** An array of a few values, of which some are parts. */

@@ -9,7 +9,9 @@ import type { KnownPacks, LogState, Session, StoredBackup } from './log-state.ts
 
 /** The weight of one element of each kind, with its key. */
 export const WEIGHT = {
-  head: 120,
+  head: 160,
+  page: 500,
+  pack: 300,
   known: 500,
   name: 80,
   table: 500,
@@ -66,7 +68,7 @@ function featureWeight(feature: string): number {
 }
 
 export function knownWeight({ packs, tables, dead }: KnownPacks): number {
-  return WEIGHT.known + WEIGHT.name * (packs.size + dead.size) + WEIGHT.table * tables.length;
+  return WEIGHT.known + WEIGHT.pack * packs.size + WEIGHT.name * dead.size + WEIGHT.table * tables.length;
 }
 
 /** The weight of a whole state. A reader takes its checkpoint only where {@link mostWeight} allows this much. */
@@ -78,7 +80,9 @@ export function* stateWeight(state: LogState): Steps<number> {
     WEIGHT.relocation * state.relocations.size +
     WEIGHT.quarantined * state.quarantined.size +
     WEIGHT.anchor * state.anchors.length +
-    WEIGHT.slot * (state.keySlots.size + state.removedSlots.size);
+    WEIGHT.slot * (state.keySlots.size + state.removedSlots.size) +
+    WEIGHT.page * (state.pages.backups.length + state.pages.packs.length) +
+    WEIGHT.name * state.forgotten.size;
   const add = function* <T>(items: Iterable<T>, weightOf: (item: T) => number): Steps<void> {
     for (const item of items) {
       weight += weightOf(item);
@@ -90,6 +94,7 @@ export function* stateWeight(state: LogState): Steps<number> {
   yield* add(state.features, featureWeight);
   yield* add(state.readerFeatures, featureWeight);
   yield* add(state.heads.keys(), (volume) => WEIGHT.head + textWeight(volume));
+  yield* add(state.holds.values(), (hold) => WEIGHT.head + textWeight(hold?.reason ?? ''));
   yield* add(state.sessions.values(), sessionWeight);
   yield* add(state.fenced.values(), sessionWeight);
   yield* add(state.known.values(), knownWeight);

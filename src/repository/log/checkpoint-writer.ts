@@ -1,11 +1,14 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { report } from '../../common/report.ts';
+import { NO_PAGES, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { knowsWriterFeatures } from '../format/features.ts';
+import type { LogState } from '../format/log-state.ts';
 import { checkpointKey } from '../format/object-keys.ts';
 import type { LogReader } from './log-reader.ts';
-import type { LogSource } from './log-source.ts';
+import { floorCheckpoint, type LogSource } from './log-source.ts';
+import { isHeavy, type PageFiles, pageOut } from './pages/page-out.ts';
 
 /** How long an append waits for its checkpoint: a store that answers has taken it by then. */
 const COURTESY_MS = 1_000;
@@ -22,6 +25,8 @@ const LONGEST_CLOSE_MS = 5_000;
 export class CheckpointWriter {
   readonly #reader: LogReader;
   readonly #onFailed: ((error: unknown) => void) | undefined;
+  /** Keys of the pages that the floor's checkpoint names. */
+  #ofFloor: { readonly seq: number; readonly keys: ReadonlySet<string> } | undefined;
   #writing: { readonly over: Promise<void>; readonly abort: AbortController } | undefined;
 
   constructor(reader: LogReader, onFailed: ((error: unknown) => void) | undefined) {
@@ -70,32 +75,67 @@ export class CheckpointWriter {
     clearTimeout(timer);
   }
 
+  /**
+   * L8: a checkpoint names no page that a prune may delete because of the floor. Rows of such pages are taken in, and get pages of this
+   * checkpoint's own number.
+   */
+  async #withSafePages(state: LogState, signal: AbortSignal): Promise<LogState> {
+    const { floor, pages } = state;
+    if (floor === undefined || unsafePages(pages, floor.seq, new Set()).length === 0) return state;
+    const { source, pages: store } = this.#reader;
+    if (this.#ofFloor?.seq !== floor.seq) {
+      const keys = pageKeys((await floorCheckpoint(source, floor, { signal }))?.pages ?? NO_PAGES);
+      this.#ofFloor = { seq: floor.seq, keys };
+    }
+    // @mutation checkpoints-name-safe-pages
+    return store.takeInPages(state, unsafePages(pages, floor.seq, this.#ofFloor.keys), { signal });
+  }
+
   async #write(signal: AbortSignal): Promise<void> {
-    const { source, state } = this.#reader;
+    const { source, pages } = this.#reader;
+    const createOnly = source.mode === 'shared';
+    const { seq } = this.#reader.state;
+    let state = await this.#withSafePages(this.#reader.state, signal);
+    if (isHeavy(state)) {
+      const files: PageFiles = {
+        rows: (table, ref) => pages.rows(table, ref, { signal }),
+        put: async (ref, bytes, rows) => {
+          await abortable(pages.put(ref, bytes, createOnly, { signal }), signal);
+          pages.keep(ref, rows);
+        },
+      };
+      state = await pageOut(state, files, { logKey: source.logKey, everything: false });
+    }
     const bytes = await encodeCheckpoint(source.logKey, state);
     // After it was given up, the key may have been zeroed.
     signal.throwIfAborted();
     if (bytes === undefined) return;
-    await abortable(createCheckpoint(source, state.seq, bytes, signal), signal);
-    this.#reader.noteCheckpoint(state.seq);
+    const isOurs = await abortable(createCheckpoint(source, seq, bytes, signal), signal);
+    this.#reader.noteCheckpoint(seq);
+    // Not waited for: the append that waits for this checkpoint has the turn.
+    if (isOurs) this.#reader.rest(state).catch(() => {});
   }
 }
 
 /**
  * Creates a checkpoint. One that is there stays, even a damaged one (L1): the floor of the log may rest on it, and a later number
  * gets another.
+ *
+ * @returns whether it was not there
  */
 async function createCheckpoint(
   { target, mode }: LogSource,
   seq: number,
   bytes: Uint8Array<ArrayBuffer>,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   try {
     // @mutation checkpoints-are-created
     await target.put(checkpointKey(seq), bytes, { createOnly: mode === 'shared', signal });
+    return true;
   } catch (error) {
     if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;
+    return false;
   }
 }
 

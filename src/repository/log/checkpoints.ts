@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import { foldEntries } from './fold.ts';
 import type { LogChain } from './log-chain.ts';
@@ -56,12 +57,17 @@ export class Checkpoints {
   readonly #newest: number;
   /** Of checkpoints that a newer program made. */
   newer: BackupError | undefined;
+  readonly #lostPages: ReadonlySet<string>;
   #at = 0;
   #first: { readonly seq: number; readonly answer: Promise<FoundCheckpoint | undefined> } | undefined;
 
-  /** @param newest - those of higher numbers are left out */
-  constructor(source: LogSource, listing: LogListing, newest: number) {
+  /**
+   * @param newest - those of higher numbers are left out
+   * @param lostPages - keys of pages: those that name one of them are left out too
+   */
+  constructor(source: LogSource, listing: LogListing, newest: number, lostPages: ReadonlySet<string> = new Set()) {
     this.#source = source;
+    this.#lostPages = lostPages;
     this.#listing = listing;
     this.#newest = newest;
   }
@@ -83,7 +89,7 @@ export class Checkpoints {
         const isFirst = this.#first?.seq === seq;
         const fetched = isFirst ? this.#first?.answer : this.#fetch(seq, options);
         const found = await fetched;
-        if (found !== undefined) return found;
+        if (found !== undefined && !this.#isLost(found)) return found;
       }
       if (!this.#listing.hasMore) return undefined;
       await this.#listing.readMore(options);
@@ -95,5 +101,9 @@ export class Checkpoints {
       this.newer ??= error;
     };
     return fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), { signal, onNewer });
+  }
+
+  #isLost({ state: { pages } }: FoundCheckpoint): boolean {
+    return this.#lostPages.size > 0 && namedPages(pages).some(({ ref }) => this.#lostPages.has(pageKeyOf(ref)));
   }
 }

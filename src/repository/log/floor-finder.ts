@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
+import { type CataloguePages, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
 import type { Floor } from '../format/log-entry.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
 import { EntriesAhead } from './entries-ahead.ts';
@@ -10,6 +11,8 @@ import { LogListing } from './log-listing.ts';
 import { fetchCheckpoint } from './log-source.ts';
 import type { LogWriter } from './log-writer.ts';
 import { isDoubt } from './looking.ts';
+import { checkCopies } from './pages/page-copies.ts';
+import { isLost, PageStore } from './pages/page-store.ts';
 import { isSameState } from './same-state.ts';
 import { stateAtFloor } from './whole-log.ts';
 
@@ -28,7 +31,7 @@ export class FloorFinder {
   needsCheckpoint = false;
   readonly #log: LogWriter;
   /** What was folded for an earlier state, and the checkpoints that are equal to that, the oldest first. */
-  #known: { readonly folded: LogState; readonly good: readonly Floor[] } | undefined;
+  #known: { readonly folded: LogState; readonly good: readonly GoodCheckpoint[] } | undefined;
 
   constructor(log: LogWriter) {
     this.#log = log;
@@ -43,7 +46,7 @@ export class FloorFinder {
     } catch (error) {
       // Damage is for `verify` to report, and what was deleted or replaced meanwhile is another pruner's work.
       const isElsewhere = BackupError.is(error, 'OBJECT_CHANGED') || BackupError.is(error, 'REPOSITORY_UNSUPPORTED');
-      if (!isDoubt(error) && !isElsewhere) throw error;
+      if (!isDoubt(error) && !isElsewhere && !isLost(error)) throw error;
       return undefined;
     }
   }
@@ -62,8 +65,13 @@ export class FloorFinder {
     const known = this.#known;
     this.#known = undefined;
     const isKnown = known !== undefined && known.folded.seq <= state.seq && floorOf(known.folded) === present;
-    let folded = isKnown ? known.folded : await stateAtFloor(reading, listing, state.floor, options);
+    const base = await stateAtFloor(reading, listing, state.floor, options);
+    let folded = isKnown ? known.folded : base;
     const good = isKnown ? [...known.good] : [];
+    // Nothing of the pages is in memory: what is believed for good is read back from the store.
+    const pages = new PageStore(source);
+    const whole = (each: LogState) => pages.takeIn(each, 'all', options);
+    const ofFloor = pageKeys(base.pages);
     ahead.lowest = folded.seq + 1;
     const chain = await LogChain.from(reading, listing, state.seq, { ...options, usesTails: false });
     await chain.reach(folded.seq + 1, options);
@@ -77,19 +85,41 @@ export class FloorFinder {
       if (seq <= folded.seq) continue;
       await advance(seq);
       const found = await fetchCheckpoint(reading, seq, listing.checkpointAt(seq), options);
+      if (found === undefined) continue;
+      // The present floor lets others delete its pages.
+      // @mutation floor-has-safe-pages
+      if (unsafePages(found.state.pages, present, ofFloor).length > 0) continue;
+      if (!(await this.#arePagesThere(found.state, options))) continue;
       // @mutation floor-is-read-back
-      if (found === undefined || !(await runInSteps(isSameState(found.state, folded)))) continue;
-      good.push({ seq, sha256: found.sha256 });
+      if (!(await runInSteps(isSameState(await whole(found.state), await whole(folded))))) continue;
+      good.push({ seq, sha256: found.sha256, pages: found.state.pages });
     }
     await advance(state.seq);
     this.#known = { folded, good };
     this.needsCheckpoint = good.length < 2;
     // The state that everything else goes by came from tails and a checkpoint.
-    if (!(await runInSteps(isSameState(state, folded)))) return undefined;
+    if (!(await runInSteps(isSameState(await whole(state), await whole(folded))))) return undefined;
     // @mutation floor-is-the-older
-    const floor = good.at(-2);
-    return floor !== undefined && floor.seq - present >= LEAST_STEP ? floor : undefined;
+    const [floor, second] = good.slice(-2);
+    if (floor === undefined || second === undefined || floor.seq - present < LEAST_STEP) return undefined;
+    // The new floor will let others delete pages of the second one.
+    // @mutation second-has-safe-pages
+    this.needsCheckpoint = unsafePages(second.pages, floor.seq, pageKeys(floor.pages)).length > 0;
+    return this.needsCheckpoint ? undefined : { seq: floor.seq, sha256: floor.sha256 };
   }
+
+  /** Whether both copies of all pages of a checkpoint can be read from the store. A lost copy is written again. */
+  async #arePagesThere({ pages }: LogState, options: AbortOptions): Promise<boolean> {
+    const { target, logKey } = this.#log.reader.source;
+    const { lost } = await checkCopies({ target, logKey, mayWrite: true }, pages, options);
+    // @mutation pages-are-read-back
+    return lost.length === 0;
+  }
+}
+
+/** A checkpoint that was read back and is what the entries result in. */
+interface GoodCheckpoint extends Floor {
+  readonly pages: CataloguePages;
 }
 
 function isSameHash(one: Uint8Array | undefined, other: Uint8Array): boolean {

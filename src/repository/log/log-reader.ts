@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { anchorBytes } from '../format/anchors.ts';
+import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
@@ -21,6 +22,7 @@ import {
   type OpenLogOptions,
   openLog,
 } from './open-log.ts';
+import { type CatalogueNeeds, isLost, PageStore } from './pages/page-store.ts';
 import { lowestFork } from './sound-entries.ts';
 import { Turns } from './turns.ts';
 
@@ -43,6 +45,7 @@ const GONE: readonly string[] = ['LOG_TRUNCATED', 'REPOSITORY_ROLLED_BACK'];
  */
 export class LogReader {
   readonly source: LogSource;
+  readonly pages: PageStore;
   readonly #turns: Turns;
   #at: Standing;
   /** The newest standing that a listing has shown to be in the log. Own entries above it may not be in the log. */
@@ -55,10 +58,13 @@ export class LogReader {
   #damage: LogDamage | undefined;
   readonly #isReadOnly: boolean;
   readonly #strays = new Set<string>();
+  /** Keys of pages that could not be read twice. States are not opened from checkpoints that name them. */
+  readonly #lostPages = new Set<string>();
   readonly #idleness = new Idleness();
 
   private constructor(source: LogSource, { damage, ...opened }: OpenedLog, options: LogReaderOptions) {
     this.source = source;
+    this.pages = new PageStore(source);
     this.#at = this.#confirmed = { ...opened, tail: opened.tail.slice(0, TAIL_ENTRIES) };
     this.#damage = damage;
     this.#isReadOnly = options.onDamage === 'read-only';
@@ -196,6 +202,60 @@ export class LogReader {
     this.#unconfirmed.push({ seq, hash, bytes: sizeBytes });
   }
 
+  /**
+   * The state with the pages of the catalogue taken in that are needed. If one is missing, there may be a newer checkpoint that
+   * does not need it.
+   *
+   * @param look - follows the log
+   * @throws `LOG_CORRUPT`, and what the target throws
+   */
+  async withPages(needs: CatalogueNeeds, look: () => Promise<unknown>, options: AbortOptions): Promise<LogState> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.pages.takeIn(this.state, needs, options);
+      } catch (error) {
+        if (!isLost(error) || this.#damage !== undefined) throw error;
+        // At first it may only be that the log has gone on.
+        // @mutation lower-checkpoint-is-tried
+        if (attempt > 1 && !this.#passOverLostPages()) throw error;
+        await look();
+      }
+    }
+  }
+
+  /**
+   * L11: the newest checkpoint may be that of a process that slept, and name pages that were deleted meanwhile. Lower ones, down to
+   * the floor's, do without them.
+   *
+   * @returns whether there are pages that were not passed over before
+   */
+  #passOverLostPages(): boolean {
+    const before = this.#lostPages.size;
+    for (const key of this.pages.lost) this.#lostPages.add(key);
+    return this.#lostPages.size > before;
+  }
+
+  /** Whether the state has a page that can't be read. */
+  get #isLost(): boolean {
+    return (
+      this.#lostPages.size > 0 && namedPages(this.state.pages).some(({ ref }) => this.#lostPages.has(pageKeyOf(ref)))
+    );
+  }
+
+  /**
+   * Goes on from a checkpoint that this process has written, whose rows are in pages.
+   *
+   * @param checkpoint - what it says: the same as a state that was read before
+   */
+  rest(checkpoint: LogState): Promise<void> {
+    return this.inTurn(async () => {
+      const isSame = this.#at.state === this.#confirmed.state;
+      const at = await restedOn(checkpoint, this.#at);
+      this.#confirmed = isSame ? { ...this.#confirmed, state: at.state } : await restedOn(checkpoint, this.#confirmed);
+      this.#at = at;
+    });
+  }
+
   /** Notes that there is a checkpoint: tails begin after it. */
   noteCheckpoint(seq: number): void {
     if (seq <= this.checkpoint) return;
@@ -215,7 +275,8 @@ export class LogReader {
     sight.newest = newest;
     let next: Standing = this.#at;
     let reopenedBy: LogChain | undefined;
-    if (newest <= state.seq) {
+    const isLost = this.#isLost;
+    if (newest <= state.seq && !isLost) {
       await this.#checkOwn(listing, this.state, options);
       listing.checkWhole(newest);
     } else {
@@ -225,7 +286,7 @@ export class LogReader {
       const chain = await LogChain.from(source, listing, newest, options);
       await checkStillNewest(source, listing, options);
       listing.checkWhole(newest);
-      const followed = await this.#follow(chain, listing, options);
+      const followed = isLost ? undefined : await this.#follow(chain, listing, options);
       if (followed === undefined) reopenedBy = chain;
       next = followed ?? (await this.#reopen(chain, listing, options));
       await this.#checkOwn(listing, next.state, options);
@@ -264,7 +325,11 @@ export class LogReader {
   /** Opens the log anew from a checkpoint, and compares what is known of it (L6, L7). */
   async #reopen(chain: LogChain, listing: LogListing, options: AbortOptions): Promise<Standing> {
     const { newest } = listing;
-    const { state, checkpoint } = await stateOf(chain, new Checkpoints(this.source, listing, newest), options);
+    const { state, checkpoint } = await stateOf(
+      chain,
+      new Checkpoints(this.source, listing, newest, this.#lostPages),
+      options,
+    );
     const known = this.#confirmed.state;
     if (known.seq > 0) await checkPosition(known, chain, state, options);
     for (const { seq, hash } of this.#unconfirmed) {
@@ -306,4 +371,13 @@ function isGone(error: unknown): boolean {
 
 function isDamage(error: unknown): error is BackupError {
   return BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'LOG_FORKED');
+}
+
+/** The same standing on a checkpoint, if the entries since then are at hand. */
+async function restedOn(checkpoint: LogState, standing: Standing): Promise<Standing> {
+  const { state, tail } = standing;
+  const entries = tail.filter(({ seq }) => seq > checkpoint.seq && seq <= state.seq).reverse();
+  if (state.seq < checkpoint.seq || entries.length !== state.seq - checkpoint.seq) return standing;
+  const hashed = entries.map((entry, at) => ({ entry, hash: entries[at + 1]?.prev ?? state.hash }));
+  return { ...standing, state: await foldEntries(checkpoint, hashed) };
 }

@@ -122,6 +122,21 @@ export async function fetchCheckpoint(
   }
 }
 
+/**
+ * The state of the floor's checkpoint, if that very object is there: another one of its number, which may have been created after
+ * the floor was raised and the object deleted, says nothing about the floor.
+ */
+export async function floorCheckpoint(
+  source: LogSource,
+  floor: Floor,
+  options: AbortOptions,
+): Promise<LogState | undefined> {
+  const info = await source.target.stat(checkpointKey(floor.seq), options);
+  const found = info && (await fetchCheckpoint(source, floor.seq, info, options));
+  // @mutation floor-is-known-by-its-digest
+  return found !== undefined && Buffer.compare(found.sha256, floor.sha256) === 0 ? found.state : undefined;
+}
+
 export function rolledBack(message: string): BackupError {
   const causes =
     'an old copy of the repository may have been put back, or another disk or bucket may have taken its place';

@@ -27,8 +27,11 @@ import type { Decide } from './entries/decision.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import type { LogReader } from './log-reader.ts';
 import { keyOfEntry, type LogPosition } from './log-source.ts';
+import type { CatalogueNeeds } from './pages/page-store.ts';
 
 export interface AppendOptions extends AbortOptions {
+  /** What `decide` asks its state about: those pages of the catalogue are taken in before. */
+  readonly needs?: CatalogueNeeds | undefined;
   /**
    * Whether to look for newer entries before deciding. Without this, a state that is behind costs one attempt, because the
    * number is taken. Nothing is refused without a look, and in single-writer mode the writer always looks. @defaultValue true
@@ -56,7 +59,7 @@ export interface AppendOptions extends AbortOptions {
 /** An entry that has its number in the log. */
 export interface Appended {
   readonly entry: LogEntry;
-  /** The state through it. */
+  /** The state through it, in which the pages that `decide` needed are taken in. */
   readonly state: LogState;
 }
 
@@ -72,6 +75,8 @@ interface Sending {
   readonly sent: SentEntry;
   readonly decoded: HashedEntry;
   readonly next: LogState;
+  /** The same state with pages taken in. */
+  readonly seen: LogState;
 }
 
 /**
@@ -113,8 +118,22 @@ export class LogWriter {
     return this.reader.position;
   }
 
-  catchUp(options: AbortOptions = {}): Promise<LogState> {
-    return this.reader.catchUp(options);
+  /**
+   * Replays what other writers have appended.
+   *
+   * @returns the state, with the pages of the catalogue taken in that are needed
+   */
+  async catchUp({
+    needs,
+    signal,
+  }: AbortOptions & { readonly needs?: CatalogueNeeds | undefined } = {}): Promise<LogState> {
+    const state = await this.reader.catchUp({ signal });
+    return needs === undefined ? state : this.withPages(needs, { signal });
+  }
+
+  /** The state as it is known here, with the pages of the catalogue taken in that are needed. @throws as {@link catchUp} */
+  withPages(needs: CatalogueNeeds, options: AbortOptions = {}): Promise<LogState> {
+    return this.reader.withPages(needs, () => this.reader.catchUp(options), options);
   }
 
   /** Writes a checkpoint of the present state, if it is the newest one that is confirmed, whether or not one is due. Never rejects. */
@@ -157,8 +176,9 @@ export class LogWriter {
     for (let lost = 0; ; ) {
       // @mutation features-stop-writers
       requireWriterFeatures(reader.state.features);
+      const state = await reader.withPages(options.needs ?? {}, () => reader.look({ signal }), { signal });
       // @mutation decided-again
-      const decision = await abortable(Promise.resolve(decide(reader.state)), signal);
+      const decision = await abortable(Promise.resolve(decide(state)), signal);
       signal.throwIfAborted();
       if (decision === undefined || BackupError.is(decision)) {
         // On an old state a refusal proves nothing, because its reason may be over.
@@ -169,7 +189,7 @@ export class LogWriter {
         isFresh = true;
         continue;
       }
-      const sending = await this.#prepare(decision, withoutTail ? [] : reader.tail);
+      const sending = await this.#prepare(decision, state, withoutTail ? [] : reader.tail);
       signal.throwIfAborted(); // From here on the entry may be in the log.
       const within = (work: (waiting: Waiting) => Promise<Outcome>) =>
         pastCallersAbort(signal, sending.sent.seq, work, onMayBeThere);
@@ -178,7 +198,7 @@ export class LogWriter {
       );
       if (outcome === 'written') {
         if (confirm && !withoutTail) await this.#checkpoints.writeIfDue(signal);
-        return { entry: sending.decoded.entry, state: sending.next };
+        return { entry: sending.decoded.entry, state: sending.seen };
       }
       // Another writer's entry has the number, or entries were deleted meanwhile. Decide again on the newer state (P4, L2).
       lost++;
@@ -188,7 +208,8 @@ export class LogWriter {
     }
   }
 
-  async #prepare(fact: LogFact, tail: readonly LogEntry[]): Promise<Sending> {
+  /** @param decided - the state that was decided on, with pages taken in */
+  async #prepare(fact: LogFact, decided: LogState, tail: readonly LogEntry[]): Promise<Sending> {
     const { source, state } = this.reader;
     const { logKey, formatCopy } = source;
     const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
@@ -196,9 +217,10 @@ export class LogWriter {
     const entry = { ...head, commitId, ...fact };
     const { bytes, ...decoded } = await runInSteps(encodingEntry(logKey, entry, tail, formatCopy));
     // An entry that can't be folded would make the whole log unreadable for good.
-    const next = await foldEntries(state, [decoded]);
+    const seen = await foldEntries(decided, [decoded]);
+    const next = decided === state ? seen : await foldEntries(state, [decoded]);
     const { hash } = decoded;
-    return { sent: { seq: head.seq, key: keyOfEntry(source, head.seq, hash), hash, bytes }, decoded, next };
+    return { sent: { seq: head.seq, key: keyOfEntry(source, head.seq, hash), hash, bytes }, decoded, next, seen };
   }
 
   /** Sends the entry to the next number. */

@@ -47,7 +47,7 @@ export async function collect(run: PruneRun): Promise<{ marking: Marking; state:
   const records = collectorRecords(context);
   let packs = new LivePacks(context, records);
   for (let attempt = 1; ; ) {
-    const before = await context.log.catchUp({ signal });
+    const before = await context.log.catchUp({ needs: 'all', signal });
     // What is condemned is deleted before the next entry is written.
     // @mutation features-stop-collectors
     if (!dryRun) requireWritable(context);
@@ -92,9 +92,9 @@ async function condemn(run: PruneRun, before: LogState, wanted: CollectFact): Pr
   const onFull = () => {
     run.isFull = true;
   };
-  const options = { signal: run.options.signal, lookFirst: false, onFull };
+  const options = { needs: 'all', signal: run.options.signal, lookFirst: false, onFull } as const;
   const appended = await appendInLittleRoom(run.context, decide, options);
-  return appended?.state ?? run.context.log.state;
+  return appended?.state ?? run.context.log.withPages('all', { signal: run.options.signal });
 }
 
 /** Lists the packs, and marks those that a state needs. Unreadable maps and tables make no error here. */

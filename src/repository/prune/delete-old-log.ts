@@ -1,7 +1,9 @@
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
+import { pageKeys } from '../format/catalogue-pages.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
-import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import { CATALOGUE_PREFIX, LOG_PREFIX, parseLogKey, parsePageKey } from '../format/object-keys.ts';
+import { floorCheckpoint } from '../log/log-source.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 
@@ -19,7 +21,7 @@ interface OldObject {
  * @param state - that is known to be in the log (L2): an entry that was only created may never have been part of it
  */
 export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void> {
-  const { context, options, result } = run;
+  const { context, options } = run;
   const floor = floorOf(state);
   if (floor <= run.deletedBelow || options.dryRun) return;
   run.deletedBelow = floor;
@@ -31,13 +33,35 @@ export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void
       parsed !== undefined && parsed.seq <= floor && !(parsed.kind === 'checkpoint' && parsed.seq === floor);
     if (isOld && !isLocked(retainUntil, run.ages.now)) old.push({ key, size, seq: parsed.seq });
   }
-  const free = await unlocked(run, old.reverse());
+  await deleteObjects(run, old.reverse());
+  await deleteObjects(run, await oldPages(run, state));
+}
+
+/** L8: pages of numbers below the floor that the floor's checkpoint does not name. If it can't be read, nobody knows which these are. */
+async function oldPages({ context, options, ages }: PruneRun, { floor }: LogState): Promise<OldObject[]> {
+  const { target, log } = context;
+  const { signal } = options;
+  const ofFloor = floor && (await floorCheckpoint({ ...log.reader.source, target }, floor, { signal }));
+  if (ofFloor === undefined) return [];
+  const named = pageKeys(ofFloor.pages);
+  const old: OldObject[] = [];
+  for await (const { key, size, retainUntil } of target.list(CATALOGUE_PREFIX, { signal })) {
+    await yieldToEventLoop();
+    const page = parsePageKey(key);
+    // @mutation pages-of-the-floor-stay
+    if (page === undefined || page.seq >= ofFloor.seq || named.has(page.page)) continue;
+    if (!isLocked(retainUntil, ages.now)) old.push({ key, size, seq: page.seq });
+  }
+  return old;
+}
+
+/** @param old - the oldest first */
+async function deleteObjects(run: PruneRun, old: readonly OldObject[]): Promise<void> {
+  const { context, options, result } = run;
+  const free = await unlocked(run, old);
   if (free.length === 0) return;
-  await deleteAll(
-    context.target,
-    free.map(({ key }) => key),
-    { signal: options.signal },
-  );
+  const keys = free.map(({ key }) => key);
+  await deleteAll(context.target, keys, { signal: options.signal });
   result.deletedObjects += free.length;
   result.freedBytes += free.reduce((sum, { size }) => sum + size, 0);
 }

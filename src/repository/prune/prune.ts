@@ -93,7 +93,7 @@ async function repacked(run: PruneRun, candidates: readonly Candidate[], marking
     if (!isDamage(error) && !BackupError.is(error, 'NO_SPACE')) throw error;
     run.result.repackError = error;
   }
-  return run.context.log.state;
+  return run.context.log.withPages('all', { signal: run.options.signal });
 }
 
 /** Counts what repacking would do, as estimated by the marking. */

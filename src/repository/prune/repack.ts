@@ -121,7 +121,7 @@ class Repacker {
     const { context, options } = this.#run;
     const { signal } = options;
     for (let round = 1; round <= MAX_ROUNDS; round++) {
-      const state = await context.log.catchUp({ signal });
+      const state = await context.log.catchUp({ needs: 'all', signal });
       let plan: RepackPlan | undefined;
       try {
         plan = await this.#prepare(state);
@@ -134,7 +134,10 @@ class Repacker {
       if (plan === undefined) return undefined;
       const ready = plan;
       try {
-        const appended = await context.log.append((now) => decideRepack(now, ready), { signal, lookFirst: false });
+        const appended = await context.log.append((now) => decideRepack(now, ready), {
+          ...{ needs: 'all', signal },
+          lookFirst: false,
+        });
         if (appended === undefined) return undefined;
         this.#count(plan);
         return appended.state;

@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { openMap, type RepositoryContext } from '../context/repository-context.ts';
-import type { LogState, StoredBackup } from '../format/log-state.ts';
+import type { StoredBackup } from '../format/log-state.ts';
 import type { BlockEntry, MappedBlock } from '../format/map-descriptor.ts';
 import type { BlockMap } from '../map/block-map.ts';
 import type { Deliver, ReadBlocksOptions } from '../packs/record-store.ts';
@@ -66,12 +66,21 @@ export class BackupReader implements ComparableSource {
     });
   }
 
-  fetch(blocks: readonly MappedBlock[], deliver: Deliver, { signal, onFailed }: ReadBlocksOptions): Promise<void> {
+  async fetch(
+    blocks: readonly MappedBlock[],
+    deliver: Deliver,
+    { signal, onFailed }: ReadBlocksOptions,
+  ): Promise<void> {
     const tally = { fetchedBytes: 0, requests: 0 };
-    const explained = onFailed && ((block: number, error: unknown) => onFailed(block, this.#explain(error)));
-    return this.explaining(() =>
+    const reported: Promise<void>[] = [];
+    const explained =
+      onFailed &&
+      ((block: number, error: unknown) => {
+        reported.push(this.#explain(error).then((cause) => onFailed(block, cause)));
+      });
+    await this.explaining(() =>
       this.#context.records.readBlocks(blocks, deliver, tally, { signal, onFailed: explained }),
-    );
+    ).finally(() => Promise.all(reported));
   }
 
   isContent({ id }: BlockEntry, bytes: Uint8Array): boolean {
@@ -83,23 +92,29 @@ export class BackupReader implements ComparableSource {
     try {
       return await work();
     } catch (error) {
-      throw this.#explain(error);
+      throw await this.#explain(error);
     }
   }
 
-  #explain(error: unknown): unknown {
-    return explainMissingPack(this.#context.log.state, this.#id, error);
+  #explain(error: unknown): Promise<unknown> {
+    return explainMissingPack(this.#context, this.#id, error);
   }
 }
 
 /**
- * A missing pack means damage, unless the backup was forgotten in the meantime: then the error is `BACKUP_FORGOTTEN`.
+ * A missing pack means damage, unless the backup was forgotten in the meantime: then the error is `BACKUP_FORGOTTEN`. The state is
+ * new enough: before the record store rejects with `PACK_MISSING` it reads the newest log entries.
  *
- * @param state - the newest state: before the record store rejects with `PACK_MISSING` it reads the newest log entries
  * @param backup - the id of a backup that existed when its reader was made
  */
-export function explainMissingPack(state: Pick<LogState, 'backups'>, backup: string, error: unknown): unknown {
-  if (!BackupError.is(error, 'PACK_MISSING') || state.backups.has(backup)) return error;
+export async function explainMissingPack(
+  { log }: Pick<RepositoryContext, 'log'>,
+  backup: string,
+  error: unknown,
+): Promise<unknown> {
+  if (!BackupError.is(error, 'PACK_MISSING')) return error;
+  const state = await log.withPages({ ids: [backup] }).catch(() => undefined);
+  if (state === undefined || state.backups.has(backup)) return error;
   return new BackupError('BACKUP_FORGOTTEN', `backup ${backup} was forgotten while it was being read`, {
     cause: error,
   });

@@ -60,7 +60,7 @@ export async function blocksToWrite(
       }
     });
   } catch (error) {
-    throw explainMissingPack(context.log.state, held.id, error);
+    throw await explainMissingPack(context, held.id, error);
   }
   return differ;
 }

@@ -69,8 +69,9 @@ export async function applyRetention(
   const request = checkRequest(policy, options); // Misuse is refused before the first request to the store.
   const { dryRun, signal } = request;
   const broken = new BrokenBackups(context);
+  const needs = request.volume === undefined || dryRun ? 'all' : { volumes: [request.volume] };
   if (dryRun) {
-    const state = await context.log.catchUp({ signal });
+    const state = await context.log.catchUp({ needs, signal });
     const choice = await choose(context, state, request, broken);
     return resultOf(choice, await freeableBytes(context, state, choice.forgotten, { signal }));
   }
@@ -78,12 +79,12 @@ export async function applyRetention(
   // Maps are read before an entry is decided on: a reader that misses a pack reads the log, and would wait for the turn that the
   // decision has.
   for (let attempt = 1; ; attempt++) {
-    const before = await context.log.catchUp({ signal });
+    const before = await context.log.catchUp({ needs, signal });
     const choice = await choose(context, before, request, broken);
     const ids = choice.forgotten.map(({ id }) => id);
     const decide = (state: LogState) => (state.seq === before.seq ? decideForget(state, ids) : goneOn());
     try {
-      await appendInLittleRoom(context, decide, { signal, lookFirst: false });
+      await appendInLittleRoom(context, decide, { needs: { ids }, signal, lookFirst: false });
       return resultOf(choice, undefined);
     } catch (error) {
       if (!BackupError.is(error, 'OBJECT_CONFLICT') || attempt >= MAX_ATTEMPTS) throw error;

@@ -24,7 +24,9 @@ export async function forgetBackups(
 ): Promise<void> {
   const { signal } = optionsArgument('options', options, { signal: true });
   const wanted = checkCall(context, ids, signal);
-  if (wanted.length > 0) await appendInLittleRoom(context, (state) => decideForget(state, wanted), { signal });
+  if (wanted.length > 0) {
+    await appendInLittleRoom(context, (state) => decideForget(state, wanted), { needs: { ids: wanted }, signal });
+  }
 }
 
 /** See `BackupRepository.hold`. */
@@ -38,7 +40,9 @@ export async function holdBackups(
     throw new TypeError(`reason must be a well-formed string of at most ${MAX_TEXT} bytes of UTF-8`);
   }
   const wanted = checkCall(context, ids, signal);
-  if (wanted.length > 0) await context.log.append((state) => decideHold(state, wanted, reason), { signal });
+  if (wanted.length > 0) {
+    await context.log.append((state) => decideHold(state, wanted, reason), { needs: { ids: wanted }, signal });
+  }
 }
 
 /** See `BackupRepository.release`. */
@@ -49,7 +53,9 @@ export async function releaseBackups(
 ): Promise<void> {
   const { signal } = optionsArgument('options', options, { signal: true });
   const wanted = checkCall(context, ids, signal);
-  if (wanted.length > 0) await context.log.append((state) => decideRelease(state, wanted), { signal });
+  if (wanted.length > 0) {
+    await context.log.append((state) => decideRelease(state, wanted), { needs: { ids: wanted }, signal });
+  }
 }
 
 function checkCall(context: RepositoryContext, ids: unknown, signal: unknown): string[] {

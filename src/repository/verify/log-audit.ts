@@ -1,6 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
-import { runInSteps } from '../../common/yield-to-event-loop.ts';
+import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { logCorrupt } from '../format/decode-values.ts';
@@ -12,6 +12,7 @@ import { foldEntries, type HashedEntry } from '../log/fold.ts';
 import type { LogListing } from '../log/log-listing.ts';
 import { fetchCheckpoint, type LogSource, truncated } from '../log/log-source.ts';
 import { isDoubt } from '../log/looking.ts';
+import { isLost, PageStore } from '../log/pages/page-store.ts';
 import { isSameState } from '../log/same-state.ts';
 import { readWholeLog, type WholeLog } from '../log/whole-log.ts';
 import { type PartOfLog, readPartOfLog } from './part-of-log.ts';
@@ -36,7 +37,7 @@ export interface LoggedPart {
 
 /**
  * Reads the log's objects, checks every link, compares tails and checkpoints with the entries, and resolves with what the
- * entries say about packs. It reads the whole log, or the new entries and a fraction of those that were verified before.
+ * state and the entries say about packs. It reads the whole log, or the new entries and a fraction of those that were verified before.
  *
  * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target throws
  */
@@ -67,11 +68,24 @@ export async function readLoggedPacks(
   if (known !== undefined && Buffer.compare(known.hash, hash) !== 0) {
     throw logCorrupt(`entry ${seq} is not the one that this repository was opened with`);
   }
-  const packs: LoggedPacks = new Map();
+  const packs = await runInSteps(knownPacks(await log.withPages('all', { signal })));
   for (const { entry } of entries) {
     for (const pack of packsOf(entry)) packs.set(packKey(pack), { size: pack.size, sha256: pack.sha256 });
   }
   return { packs, lacksCheckpoint, save };
+}
+
+/** Packs whose entries may have been deleted, as the state has them. */
+function* knownPacks({ known }: LogState): Steps<LoggedPacks> {
+  const steps = new StepCounter();
+  const packs: LoggedPacks = new Map();
+  for (const [session, { packs: ofSession }] of known) {
+    for (const [random, facts] of ofSession) {
+      if (steps.isDue()) yield;
+      packs.set(packKey({ session, random }), facts);
+    }
+  }
+  return packs;
 }
 
 /** Reads the log. What is missing of it may have been deleted meanwhile, below a new floor: then it is read again. */
@@ -128,6 +142,8 @@ async function checkCheckpoints(
     return state;
   };
   const hashOf = (seq: number) => (seq === below ? first.entry.prev : entries[seq - below - 1]?.hash);
+  const pages = new PageStore(source);
+  const whole = (paged: LogState) => pages.takeIn(paged, 'all', options);
   const within = listing.checkpoints.filter((seq) => seq >= below && seq <= last).reverse();
   const fetch = (seq: number) => fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
   for await (const found of mapConcurrently(within, fetch, CHECKPOINTS_AHEAD)) {
@@ -136,8 +152,14 @@ async function checkCheckpoints(
     // An opening does not believe a checkpoint that can't be read or names another entry: it is only a cache.
     if (found === undefined || Buffer.compare(found.state.hash, hashOf(found.state.seq) as Uint8Array) !== 0) continue;
     const { seq } = found.state;
+    const foundWhole = await whole(found.state).catch((error: unknown) => {
+      // Of a process that slept while its pages were deleted: an opening passes it over (L11).
+      if (!isLost(error)) throw error;
+      return undefined;
+    });
+    if (foundWhole === undefined) continue;
     const folded = await advance(seq);
-    if (folded !== undefined && !(await runInSteps(isSameState(found.state, folded)))) {
+    if (folded !== undefined && !(await runInSteps(isSameState(foundWhole, await whole(folded))))) {
       const advice = 'delete that object: it is only a cache';
       throw logCorrupt(`object ${checkpointKey(seq)} says something else than the entries do: ${advice}`);
     }

@@ -24,7 +24,7 @@ export interface MemberChecksParts {
 }
 
 /** What every member must have in addition to packs. Objects under other prefixes may be missing. */
-const PREFIXES = ['format', 'keys/', 'log/'] as const;
+const PREFIXES = ['format', 'keys/', 'log/', 'catalogue/'] as const;
 const PACKS_AT_A_TIME = 3;
 
 /**
@@ -51,6 +51,11 @@ export async function checkMembers(
     }
   }
   return damaged;
+}
+
+/** Objects of the log and of the catalogue are compared by their lengths. */
+function isByLength(key: string): boolean {
+  return key.startsWith('log/') || key.startsWith('catalogue/');
 }
 
 class MemberCheck {
@@ -80,7 +85,7 @@ class MemberCheck {
     // The first member is listed first, because a fan-out puts every object there first.
     for await (const { key, size } of this.#first.list(prefix, { signal })) sizes.set(key, size);
     for await (const { key, size } of this.#member.list(prefix, { signal })) {
-      if (sizes.get(key) === size && (prefix === 'log/' || (await this.#isAlike(key)))) sizes.delete(key);
+      if (sizes.get(key) === size && (isByLength(prefix) || (await this.#isAlike(key)))) sizes.delete(key);
     }
     for (const key of sizes.keys()) await this.#lookAgain(key);
   }
@@ -98,7 +103,7 @@ class MemberCheck {
     const [own, other] = [await this.#first.stat(key, { signal }), await this.#member.stat(key, { signal })];
     if (own === undefined) return;
     if (other === undefined) return this.#note(key, new BackupError('OBJECT_NOT_FOUND', `${key} is not there`));
-    if (own.size === other.size && (key.startsWith('log/') || (await this.#isAlike(key)))) return;
+    if (own.size === other.size && (isByLength(key) || (await this.#isAlike(key)))) return;
     const how = own.size === other.size ? 'other bytes' : `${other.size} bytes instead of ${own.size}`;
     this.#note(key, new BackupError('REPOSITORY_CORRUPT', `${key} has ${how}`));
   }

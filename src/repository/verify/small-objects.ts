@@ -24,9 +24,15 @@ import { examineSlot, listSlots, namedSlot, recordedSlots } from '../open/stored
 
 /** A damaged or missing object that is no pack. @public */
 export interface DamagedObject {
-  /** Its key in the target: `format`, `keys/...`, or `keys/` where no key slot is left that opens the repository. */
+  /**
+   * Its key in the target: `format`, `keys/...`, `catalogue/...`, or `keys/` where no key slot is left that opens the
+   * repository.
+   */
   readonly key: string;
-  /** `REPOSITORY_CORRUPT` of `format`; `KEY_SLOT_CORRUPT` or `KEY_SLOT_NOT_FOUND` of key slots. */
+  /**
+   * `REPOSITORY_CORRUPT` of `format`; `KEY_SLOT_CORRUPT` or `KEY_SLOT_NOT_FOUND` of key slots; `OBJECT_NOT_FOUND` or `LOG_CORRUPT`
+   * of a page of the catalogue, of which another copy is whole.
+   */
   readonly error: BackupError;
 }
 

@@ -76,7 +76,8 @@ export interface VerifyResult {
   readonly damaged: readonly DamagedPack[];
   /** What is wrong with `format` and the key slots, which every backup rests on. */
   readonly damagedObjects: readonly DamagedObject[];
-  /** Keys of objects that were missing or damaged, and that this run has restored: `format`. They are then no longer damaged. */
+  /** Keys of objects that were missing or damaged, and that this run has restored: `format`, and copies of pages of the
+   * catalogue, each of which is stored twice. They are then no longer damaged. */
   readonly restored: readonly string[];
   /**
    * Ids of key slots that no entry of the log names. `keys.add` was interrupted between the slot and its entry, or is about to

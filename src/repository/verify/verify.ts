@@ -11,6 +11,7 @@ import { packKey } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
 import { missingBackup } from '../log/entries/backups.ts';
 import { decideQuarantine } from '../log/entries/config.ts';
+import { type CheckedCopies, checkCopies } from '../log/pages/page-copies.ts';
 import { visitMap } from '../map/visit.ts';
 import { LocationSet } from '../packs/location-set.ts';
 import type { RecordStore } from '../packs/record-store.ts';
@@ -122,7 +123,13 @@ class Verification {
     this.#progress.begin('log');
     const state = await this.#catchUp();
     const backups = selected(state, this.#options.backups);
-    const small = await this.#retries.with(() => checkSmallObjects(this.#context, this.#target, { signal }));
+    const objects = await this.#retries.with(() => checkSmallObjects(this.#context, this.#target, { signal }));
+    const copies = await this.#retries.with(() => this.#checkCopies());
+    const small = {
+      ...objects,
+      damagedObjects: [...objects.damagedObjects, ...copies.lost],
+      restored: [...objects.restored, ...copies.restored],
+    };
     this.#progress.begin('listing');
     const listing = await listPacks({ target: this.#target }, { signal });
     this.#progress.begin('log');
@@ -148,7 +155,7 @@ class Verification {
   }
 
   #catchUp(): Promise<LogState> {
-    return this.#retries.with(() => this.#context.log.catchUp({ signal: this.#signal }));
+    return this.#retries.with(() => this.#context.log.catchUp({ needs: 'all', signal: this.#signal }));
   }
 
   /** Of the data, and so of the log, where `maxBytes` says how much. */
@@ -222,10 +229,18 @@ class Verification {
     return checkMembers(members, { ...parts, onBytes: (count) => this.#progress.advance(count) });
   }
 
+  /** Each page of the catalogue has two copies, of which one is enough to read it. */
+  #checkCopies(): Promise<CheckedCopies> {
+    const { keys, log, readOnly } = this.#context;
+    const source = { target: this.#target, logKey: keys.logKey, mayWrite: !readOnly };
+    return checkCopies(source, log.state.pages, { signal: this.#signal });
+  }
+
   /** P8: which backups need what looks damaged, as of the newest entries of the log. */
   async #affected(): Promise<{ readonly state: LogState; readonly byPack: ReadonlyMap<string, readonly string[]> }> {
     const { log } = this.#context;
-    if (this.#damages.size === 0) return { state: log.state, byPack: new Map() };
+    if (this.#damages.size === 0)
+      return { state: await log.withPages('all', { signal: this.#signal }), byPack: new Map() };
     this.#progress.begin('damage');
     for (let look = 1; ; look++) {
       const state = await this.#catchUp();
@@ -276,9 +291,11 @@ class Verification {
     const { log, readOnly } = this.#context;
     const good = this.#packs.good.filter((pack) => !this.#damages.has(packKey(pack)));
     const decide = (state: LogState) => decideQuarantine(state, damaged, good);
-    if (readOnly || !this.#options.quarantine || decide(log.state) === undefined) return nothing;
+    if (readOnly || !this.#options.quarantine) return nothing;
+    const needs = { packs: [...damaged, ...good] };
+    if (decide(await log.withPages(needs, { signal: this.#signal })) === undefined) return nothing;
     try {
-      const entry = (await log.append(decide, { signal: this.#signal }))?.entry;
+      const entry = (await log.append(decide, { needs, signal: this.#signal }))?.entry;
       if (entry?.type !== 'config') return nothing;
       return { ...nothing, quarantined: entry.quarantine.map(packKey), released: entry.release.map(packKey) };
     } catch (error) {

@@ -3,9 +3,11 @@ import { adopted } from './adopted.ts';
 import { encrypted, plain } from './everything.ts';
 import { largeFanOut, smallFanOut } from './fan-outs.ts';
 import { features } from './features.ts';
+import { floor } from './floor.ts';
 import { fork } from './fork.ts';
 import { heldAndPinned } from './held-and-pinned.ts';
 import { encryptedWithoutFormat, plainWithoutFormat, strayAtTheNextNumber } from './lost-objects.ts';
+import { pages } from './pages.ts';
 import { pruned, prunedSingleWriter } from './pruned.ts';
 import { singleWriter } from './single-writer.ts';
 import { strays } from './strays.ts';
@@ -23,6 +25,8 @@ export const RECIPES: readonly Recipe[] = [
   features,
   pruned,
   prunedSingleWriter,
+  pages,
+  floor,
   strays,
   strayAtTheNextNumber,
   plainWithoutFormat,

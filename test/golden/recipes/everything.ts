@@ -8,6 +8,7 @@ const TYPES = ['open', 'commit', 'abort', 'forget', 'collect', 'config', 'hold',
 const STATES = [
   'backups',
   'a hold',
+  'a floor',
   'heads',
   'sessions',
   'sessions dated anew',

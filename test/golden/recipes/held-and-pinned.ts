@@ -42,7 +42,7 @@ export const heldAndPinned: Recipe = {
     await written.forget(repository, [third]);
     await log.catchUp();
     const [session, { packs }] = [...log.state.known][0]!;
-    const pack: PackName = { session, random: [...packs][0] as string };
+    const pack: PackName = { session, random: [...packs.keys()][0] as string };
     await log.append(() => ({ type: 'config', quarantine: [pack], release: [] }));
     await storeCheckpoint(store);
     await repository.hold([second]);

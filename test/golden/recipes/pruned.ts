@@ -29,7 +29,7 @@ async function writePruned(store: Parameters<Recipe['write']>[0]): Promise<Writt
   return written;
 }
 
-const shared = { has: [], write: writePruned } as const;
+const shared = { has: [], losesPast: true, write: writePruned } as const;
 
 export const pruned: Recipe = {
   name: 'v1-pruned',

@@ -235,8 +235,9 @@ export async function writeBackups(source: Source): Promise<Written> {
   ]);
   for (const each of group.jobs) each.sweep();
   const [tinyResult, emptyResult] = await group.done;
-  tiny.noteBackup(written, tinyResult!.id, { group: '1' });
+  // Of one commit, they are in the order of their keys in the catalogue.
   empty.noteBackup(written, emptyResult!.id, { group: '1' });
+  tiny.noteBackup(written, tinyResult!.id, { group: '1' });
 
   // A volume of which nothing is left, and old backups; then what only they needed goes, and packs are merged.
   const gone = await Disk.open(source, 'gone', 20 * BLOCK);

@@ -19,5 +19,7 @@ export interface Recipe {
   readonly has: readonly string[];
   /** Whether the object `reserve` stays, which has 1 MiB. */
   readonly keepsReserve?: boolean;
+  /** Whether what it deletes of the log and the catalogue is gone: else that stays, as after a prune that was cut short. */
+  readonly losesPast?: boolean;
   write(store: Store): Promise<Written>;
 }

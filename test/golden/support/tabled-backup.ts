@@ -1,4 +1,5 @@
 import { commitPacks } from '../../../src/repository/backup/backup-session.ts';
+import { volumeSuffix } from '../../../src/repository/format/catalogue-pages.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import type { BlockEntry } from '../../../src/repository/format/map-descriptor.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
@@ -55,7 +56,7 @@ export async function storeWithPackTable({ context, random }: Source, written: W
   const packs = writer.stored.map((pack): CommittedPack => ({ ...pack, session }));
   const listed = await commitPacks(context, writer, packs);
   if (listed.packTables.length === 0) throw new Error('there should be so many packs that they take a table');
-  const id = randomBytes(16).toString('hex');
+  const id = randomBytes(12).toString('hex') + volumeSuffix(VOLUME);
   const backup = {
     id,
     volume: VOLUME,

@@ -12,6 +12,11 @@ import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { contentOfBackup, createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { attempt } from './support/attempt.ts';
 
+// Pages of a few rows, so that these histories have many of them.
+vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+}));
+
 vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**

@@ -3,6 +3,11 @@ import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { SWEEPS_ALL, testSeed, withinMs } from '../../support/randomness.ts';
 import { ReferenceHistory, type SweptKind } from './support/reference-history.ts';
 
+// Pages of a few rows, so that these histories have many of them.
+vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+}));
+
 vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**

@@ -5,6 +5,11 @@ import { runHistory } from './support/history-run.ts';
 import { shape, steps } from './support/steps.ts';
 import type { Tally } from './support/world.ts';
 
+// Pages of a few rows, so that these histories have many of them.
+vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+}));
+
 vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));
 
 /**

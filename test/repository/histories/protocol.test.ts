@@ -149,7 +149,7 @@ describe('P2: two children of one parent', () => {
     await expect(slow.done).rejects.toEqual(withCode('SESSION_FENCED'));
     const { backups, heads } = await check();
     expect([...backups.values()].map(({ parent }) => parent)).toEqual([undefined, full.id]);
-    expect(heads.get('disk')).toBe(id);
+    expect(heads.get('disk')?.id).toBe(id);
   });
 });
 

@@ -92,7 +92,7 @@ test.each([
     expect(new Set(known), where).toEqual(inLog);
     for (const [volume, head] of state.heads) {
       const line: string[] = [];
-      for (let at: string | undefined = head; at !== undefined; at = state.backups.get(at)?.parent) line.push(at);
+      for (let at: string | undefined = head.id; at !== undefined; at = state.backups.get(at)?.parent) line.push(at);
       expect(line.length, where).toBe([...state.backups.values()].filter((each) => each.volume === volume).length);
     }
     expect({ ...(await openLog(sourceOf(target, { logKey: LOG_KEY }))).state }, where).toEqual({ ...state });

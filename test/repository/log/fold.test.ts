@@ -35,7 +35,7 @@ test('the fold of every type of entry', () => {
   expect(state.seq).toBe(facts.length);
   expect([...state.backups.keys()]).toEqual([]);
   expect([...state.pinned.keys()]).toEqual([head]); // Session 12 has it as its base.
-  expect(state.heads).toEqual(new Map([['disk', head]]));
+  expect(state.heads).toEqual(new Map([['disk', { id: head, seq: expect.any(Number) }]]));
   expect([...state.sessions.keys()]).toEqual([12]);
   expect([...state.fenced.keys()]).toEqual([13]);
   expect([...state.condemned.values()].map((each) => each.pack)).toEqual([nameOf(pack(1, 'b'))]);
@@ -228,7 +228,11 @@ test('a table is forgotten with the pack that it lies in, and what it listed is 
     false,
     true,
   ]);
-  expect(gone.known.get(1)).toEqual({ packs: new Set([pack(1, 'b').random]), tables: [], dead: new Set() });
+  expect(gone.known.get(1)).toEqual({
+    packs: new Map([[pack(1, 'b').random, { size: 100_000, sha256: pack(1, 'b').sha256 }]]),
+    tables: [],
+    dead: new Set(),
+  });
 });
 
 test('a session of which a known pack was condemned can no longer be adopted', () => {

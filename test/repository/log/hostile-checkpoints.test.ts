@@ -36,7 +36,7 @@ test('a checkpoint of 41 KB that stands for 25,000 sessions is refused, and one 
 });
 
 test('a state is stored uncompressed where it is heavy for what it compresses to, and not at all where it is heavy for that too', async () => {
-  const nothing = { packs: new Set<string>(), tables: [], dead: new Set<string>() };
+  const nothing = { packs: new Map(), tables: [], dead: new Set<string>() };
   const known = (count: number): LogState => {
     return {
       ...EMPTY_STATE,

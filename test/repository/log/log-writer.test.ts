@@ -574,7 +574,7 @@ describe('faults at every request of a reference history:', () => {
   const history = async (writer: Awaited<ReturnType<typeof host>>) => {
     const done: string[] = [];
     for (const volume of ['disk', 'other', 'disk']) done.push((await runJob(writer, { volume })).id);
-    await writer.append((state) => ({ type: 'forget', backups: [state.heads.get('other')!] }));
+    await writer.append((state) => ({ type: 'forget', backups: [state.heads.get('other')!.id] }));
     return done;
   };
   const kinds: Fault[] = [{ kind: 'fail-before' }, { kind: 'fail-after' }];

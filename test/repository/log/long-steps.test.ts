@@ -10,7 +10,7 @@ import { openingObject, sealingObject } from '../../../src/repository/format/log
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { stateFrom } from '../../../src/repository/format/state-decoding.ts';
-import { statePlain } from '../../../src/repository/format/state-encoding.ts';
+import { PACK_BYTES, statePlain } from '../../../src/repository/format/state-encoding.ts';
 import { randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
 import { backup, collect, commit, entryAfter, hexId, id32, nameOf, open, pack, zeroAnchors } from './support/facts.ts';
@@ -32,7 +32,8 @@ function largeState(count: number): LogState {
     return { ...one, seq: n + 1, committedAt: n, session: n + 1 };
   });
   const hash = id32();
-  const packs = new Set(backups.map(({ id }) => id));
+  const dead = new Set(backups.map(({ id }) => id));
+  const packs = new Map(backups.map(({ id }) => [id, { size: 1, sha256: id32() }]));
   const condemned = backups.map(({ id }) => ({ pack: { session: 9, random: id }, seq: 5, at: 6 }));
   return {
     ...EMPTY_STATE,
@@ -41,14 +42,14 @@ function largeState(count: number): LogState {
     hash,
     anchors: zeroAnchors(10 * count, hash),
     backups: new Map(backups.map((each) => [each.id, each])),
-    heads: new Map(backups.map(({ id }) => [`volume ${id}`, id])),
+    heads: new Map(backups.map(({ id, seq }) => [`volume ${id}`, { id, seq }])),
     sessions: new Map(
       backups.map(({ seq }) => [
         seq,
         { seq, hash, at: 1, owner: 'x', volumes: new Map([['a', undefined]]), adopted: [3] },
       ]),
     ),
-    known: new Map([[7, { packs, tables: [], dead: packs }]]),
+    known: new Map([[7, { packs, tables: [], dead }]]),
     condemned: new Map(condemned.map((each) => [packKey(each.pack), each])),
     removedSlots: new Set(backups.map(({ id }) => id.slice(0, 16))),
   };
@@ -153,8 +154,8 @@ describe('a hostile checkpoint is refused where it is wrong, before the rest is 
     ]);
     expect(read(elements(numbers))).toThrow(expect.objectContaining({ cause: new RangeError('too many values') }));
     const namesOf = (count: number) => {
-      const bytes = Buffer.alloc(count * 16);
-      for (let n = 0; n < count; n++) bytes.writeUInt32LE(n, n * 16);
+      const bytes = Buffer.alloc(count * PACK_BYTES, 1);
+      for (let n = 0; n < count; n++) bytes.writeUInt32LE(n, n * PACK_BYTES);
       return Uint8Array.from(bytes);
     };
     const names = (count: number) => elements(encodeMsgpack([1, namesOf(count), [], new Uint8Array(0)]));

@@ -6,6 +6,7 @@ import { packKey } from '../../../src/repository/format/object-keys.ts';
 import { withCode } from '../../support/with-code.ts';
 import {
   backup,
+  backupId,
   collect,
   commit,
   from,
@@ -94,22 +95,26 @@ describe('a table of packs', () => {
   });
 });
 
+// L9: by its id alone its page is found.
+test('the id of a backup ends in digits of its volume', () => {
+  const descriptor = { ...first.descriptor, root: undefined };
+  const other = { ...first, id: backupId('other'), descriptor };
+  expect(() => from(stateAfter(open()), commit(1, [other], []))).toThrow(corrupt);
+  expect(
+    from(stateAfter(open({ other: undefined })), commit(1, [{ ...other, volume: 'other' }], [])).backups.size,
+  ).toBe(1);
+});
+
 test('the id of a backup is that of no live and no pinned one; a forgotten one does not count', () => {
-  const again = (state: ReturnType<typeof stateAfter>, session: number) =>
-    from(
-      state,
-      commit(session, [{ ...first, volume: 'other', descriptor: { ...first.descriptor, root: undefined } }], []),
-    );
-  expect(() => again(from(once, open({ other: undefined })), 3)).toThrow(corrupt);
-  const forgotten = from(once, open({ other: undefined }), { type: 'forget', backups: [first.id] });
-  expect(again(forgotten, 3).backups.get(first.id)?.volume).toBe('other');
-  const pinned = from(
-    once,
-    open({ disk: first.id }),
-    { type: 'forget', backups: [first.id] },
-    open({ other: undefined }),
-  );
-  expect(() => again(pinned, 5)).toThrow(corrupt);
+  const again = (state: ReturnType<typeof stateAfter>, session: number) => {
+    const descriptor = { ...first.descriptor, root: undefined };
+    return from(state, commit(session, [{ ...first, parent: first.id, base: undefined, descriptor }], []));
+  };
+  expect(() => again(from(once, open()), 3)).toThrow('committed twice');
+  const forgotten = from(once, open(), { type: 'forget', backups: [first.id] });
+  expect(again(forgotten, 3).backups.get(first.id)?.session).toBe(3);
+  const pinned = from(once, open({ disk: first.id }), { type: 'forget', backups: [first.id] });
+  expect(() => again(pinned, 3)).toThrow('committed twice');
 });
 
 test('holds: a second one replaces the first; nothing that is not held is released, nothing that is held is forgotten', () => {

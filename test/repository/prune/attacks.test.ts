@@ -225,7 +225,7 @@ describe('repacking', () => {
         orphans: 0,
       });
       const names = [...known].flatMap(([session, { packs }]) =>
-        [...packs].map((random) => packKey({ session, random })),
+        [...packs.keys()].map((random) => packKey({ session, random })),
       );
       expect([...(await packsOf(target)).keys()].toSorted()).toEqual(names.toSorted());
       rounds++;

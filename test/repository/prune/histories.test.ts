@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
@@ -12,6 +12,11 @@ import { type RandomSource, seededRandom } from '../../../src/testing/seeded-ran
 import { testSeed, times, withinMs } from '../../support/randomness.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
+
+// Pages of a few rows, so that these histories have many of them.
+vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+}));
 
 /**
  * Whole histories by chance: hosts back two volumes up, forget, prune and repack at the same time, every request of theirs in
@@ -72,7 +77,9 @@ class History {
       await prune(host, { graceMs: 0, minRepackGainBytes: 0, packBytes: 50_000 });
     }
     await this.backups.check(host);
-    const blocks = new Set([...host.log.state.backups.keys()].flatMap((id) => this.backups.contents.get(id) ?? []));
+    const blocks = new Set(
+      [...(await host.log.withPages('all')).backups.keys()].flatMap((id) => this.backups.contents.get(id) ?? []),
+    );
     return { stored: totalOf(await packsOf(this.store)), needed: blocks.size * BLOCK };
   }
 
@@ -105,7 +112,7 @@ class History {
   }
 
   async #forget(host: RepositoryContext): Promise<void> {
-    const ids = [...host.log.state.backups.keys()].filter(() => this.#random() < 0.5);
+    const ids = [...(await host.log.withPages('all')).backups.keys()].filter(() => this.#random() < 0.5);
     await forgetBackups(host, ids);
   }
 

@@ -169,7 +169,7 @@ describe('repacking', () => {
       { base: first },
     );
     await forgetBackups(context, [first]);
-    const before = [...context.log.state.known.get(1)!.packs];
+    const before = [...context.log.state.known.get(1)!.packs.keys()];
     await prune(context, { ...REPACK, repackBelow: 0.6 });
     expect(packs).toBe(1);
     const left = before.filter((random) => context.log.state.known.get(1)!.packs.has(random));
@@ -226,7 +226,7 @@ describe('repacking', () => {
     const { context, backups } = await repository();
     await sparse(context, backups, (block) => block % 4 === 0);
     await prune(context, { ...REPACK, repackBelow: 0 });
-    const quarantine = [...context.log.state.known.get(1)!.packs].map((random) => ({ session: 1, random }));
+    const quarantine = [...context.log.state.known.get(1)!.packs.keys()].map((random) => ({ session: 1, random }));
     await context.log.append(() => ({ type: 'config', quarantine, release: [] }));
     expect(await prune(context, REPACK)).toMatchObject({ repackedPacks: 0 });
     await context.log.append(() => ({ type: 'config', quarantine: [], release: quarantine.slice(0, 3) }));

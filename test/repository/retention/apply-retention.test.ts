@@ -168,7 +168,7 @@ describe('order and worth', () => {
     const older = context.log.state.backups.get(ids[0]!)!;
     const own = newest.session;
     expect(older.session).not.toBe(own);
-    const pack = [...context.log.state.known.get(own)!.packs].map((random) => ({ session: own, random }));
+    const pack = [...context.log.state.known.get(own)!.packs.keys()].map((random) => ({ session: own, random }));
     await context.log.append(() => ({ type: 'config', quarantine: pack, release: [] }));
     expect(await keptBy({ keepLast: 1 })).toEqual([0, 1]);
     await backups.store(context, Array.from({ length: 20 }, freshBlock), { volume: 'a', frozenAt: START + 3 * DAY_MS });
@@ -180,7 +180,7 @@ describe('order and worth', () => {
   test('a backup whose map is in a pack that is gone meets no rule, and holds nobody up', async () => {
     const { target, context, ids } = await committedAs(1, 2);
     const newest = context.log.state.backups.get(ids[1]!)!;
-    const packs = [...context.log.state.known.get(newest.session)!.packs].map((random) => {
+    const packs = [...context.log.state.known.get(newest.session)!.packs.keys()].map((random) => {
       return { session: newest.session, random };
     });
     for (const pack of packs) await target.delete(packKey(pack));

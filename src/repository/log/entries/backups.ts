@@ -2,7 +2,7 @@ import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
-import type { LogState, StoredBackup } from '../../format/log-state.ts';
+import { type BackupHold, backupOf, type LogState, mayHave, type StoredBackup } from '../../format/log-state.ts';
 import type { Decision } from './decision.ts';
 import type { FoldDraft } from './fold-draft.ts';
 
@@ -44,18 +44,23 @@ export function decideRelease(state: LogState, ids: Iterable<string>): Decision<
 
 /** Why a backup is not there. The state remembers only some of those that were forgotten. */
 export function missingBackup(state: LogState, id: string): BackupError {
-  const wasThere = state.pinned.has(id) || [...state.heads.values()].includes(id);
+  const wasThere = state.pinned.has(id) || state.forgotten.has(id) || isHead(state, id);
   return wasThere
     ? new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten`)
     : new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten`);
 }
 
+function isHead({ heads }: LogState, id: string): boolean {
+  for (const head of heads.values()) if (head.id === id) return true;
+  return false;
+}
+
 export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>): Steps<void> {
-  yield* draft.own(['backups', 'pinned']);
+  yield* draft.own(['backups', 'pinned', 'forgotten', 'holds']);
   for (const id of backups) {
     if (draft.steps.isDue()) yield;
-    const { hold } = existing(draft, id, 'forgets');
-    if (hold !== undefined) throw logCorrupt(`an entry forgets backup ${id}, which is held`);
+    const hold = holdOn(draft, id, 'forgets');
+    if (hold !== undefined && hold !== 'unknown') throw logCorrupt(`an entry forgets backup ${id}, which is held`);
     draft.forget(id);
   }
 }
@@ -64,16 +69,19 @@ export function* foldHold(
   draft: FoldDraft,
   { at, backups, reason }: Extract<LogEntry, { readonly type: 'hold' }>,
 ): Steps<void> {
-  yield* draft.own(['backups']);
-  for (const id of backups) draft.state.backups.set(id, { ...existing(draft, id, 'holds'), hold: { at, reason } });
+  yield* draft.own(['backups', 'holds']);
+  for (const id of backups) {
+    holdOn(draft, id, 'holds');
+    setHold(draft, id, { at, reason });
+  }
 }
 
 export function* foldRelease(draft: FoldDraft, { backups }: LogFactOf<'release'>): Steps<void> {
-  yield* draft.own(['backups']);
+  yield* draft.own(['backups', 'holds']);
   for (const id of backups) {
-    const { hold, ...backup } = existing(draft, id, 'releases');
-    if (hold === undefined) throw logCorrupt(`an entry releases backup ${id}, which is not held`);
-    draft.state.backups.set(id, backup);
+    if (holdOn(draft, id, 'releases') === undefined)
+      throw logCorrupt(`an entry releases backup ${id}, which is not held`);
+    setHold(draft, id, undefined);
   }
 }
 
@@ -85,7 +93,7 @@ function deciding<T>(
 ): T | BackupError | undefined {
   const backups: StoredBackup[] = [];
   for (const id of new Set(ids)) {
-    const backup = state.backups.get(id);
+    const backup = backupOf(state, id);
     if (backup === undefined) return missingBackup(state, id);
     backups.push(backup);
   }
@@ -96,10 +104,24 @@ function idsOf(backups: readonly StoredBackup[]): string[] {
   return backups.map(({ id }) => id);
 }
 
-function existing({ state }: FoldDraft, id: string, verb: string): StoredBackup {
+/**
+ * The hold of a backup that an entry names; `'unknown'` where only a page has it: what the entry says of it is its author's duty.
+ */
+function holdOn({ state }: FoldDraft, id: string, verb: string): BackupHold | 'unknown' | undefined {
+  if (mayHave(state, id) === false) throw logCorrupt(`an entry ${verb} backup ${id}, which is not in the log`);
   const backup = state.backups.get(id);
-  if (backup === undefined) throw logCorrupt(`an entry ${verb} backup ${id}, which is not in the log`);
-  return backup;
+  if (backup !== undefined) return backup.hold;
+  return state.holds.has(id) ? state.holds.get(id) : 'unknown';
+}
+
+function setHold({ state }: FoldDraft, id: string, hold: BackupHold | undefined): void {
+  const backup = state.backups.get(id);
+  if (backup === undefined) {
+    state.holds.set(id, hold);
+    return;
+  }
+  const { hold: _, ...released } = backup;
+  state.backups.set(id, hold === undefined ? released : { ...released, hold });
 }
 
 function heldBackup({ id, hold }: StoredBackup): BackupError {

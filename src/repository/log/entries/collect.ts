@@ -1,7 +1,7 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { Floor, LogFactOf } from '../../format/log-entry.ts';
-import { type Condemnation, floorOf, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
+import { type Condemnation, floorOf, type LogState, mayBeKnown, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
@@ -174,7 +174,8 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
     if (draft.steps.isDue()) yield;
     condemned.add(packKey(pack));
     if (spared.has(pack.session)) throw logCorrupt(`collect entry ${entry.seq} condemns a pack of an open session`);
-    if (!isKnown(state, pack)) throw logCorrupt(`collect entry ${entry.seq} condemns a pack that is not known`);
+    if (mayBeKnown(state, pack) === false)
+      throw logCorrupt(`collect entry ${entry.seq} condemns a pack that is not known`);
   }
   if (condemned.size !== entry.packs.length) throw logCorrupt(`collect entry ${entry.seq} condemns a pack twice`);
   const moved = entry.relocate.map(({ pack }) => packKey(pack)).filter((key) => state.relocations.has(key));
@@ -240,11 +241,17 @@ function* foldGone(draft: FoldDraft, entry: CollectEntry): Steps<void> {
     logCorrupt(`collect entry ${entry.seq} reports ${what} as deleted that no earlier entry condemned`);
   for (const pack of entry.gonePacks) {
     if (steps.isDue()) yield;
-    if (!state.condemned.delete(packKey(pack))) throw isMissing('a pack');
+    const by = state.condemned.get(packKey(pack));
+    if (by === undefined) throw isMissing('a pack');
+    state.condemned.delete(packKey(pack));
+    state.goneThrough = Math.max(state.goneThrough, by.seq);
   }
   for (const session of entry.goneSessions) {
     if (steps.isDue()) yield;
-    if (!state.condemnedSessions.delete(session)) throw isMissing('a session');
+    const by = state.condemnedSessions.get(session);
+    if (by === undefined) throw isMissing('a session');
+    state.condemnedSessions.delete(session);
+    state.goneThrough = Math.max(state.goneThrough, by.seq);
   }
   if (entry.gonePacks.length > 0) yield* draft.dropFormerRelocations();
 }
@@ -267,7 +274,7 @@ function* checkMapStarts(draft: FoldDraft, entry: CollectEntry, lost: readonly s
     for (const backup of marked.values()) {
       if (draft.steps.isDue()) yield;
       for (const pack of startPacks(backup)) {
-        if (!isKnown(state, pack) && !state.relocations.has(packKey(pack))) {
+        if (mayBeKnown(state, pack) === false && !state.relocations.has(packKey(pack))) {
           throw logCorrupt(
             `collect entry ${entry.seq} condemns a pack in which the map of live backup ${backup.id} begins`,
           );

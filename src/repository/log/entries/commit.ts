@@ -1,8 +1,18 @@
 import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
+import { sortedByKey, volumeSuffix } from '../../format/catalogue-pages.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { BackupRecord, CommittedPack, LogEntry, LogFactOf, PackTable } from '../../format/log-entry.ts';
-import { condemnationOf, isKnown, type LogState, ownSessions, type Session } from '../../format/log-state.ts';
+import {
+  condemnationOf,
+  hasPagesOf,
+  headOf,
+  isKnown,
+  type LogState,
+  mayBeKnown,
+  ownSessions,
+  type Session,
+} from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
@@ -60,7 +70,7 @@ export function decideCommit(state: LogState, plan: CommitPlan): Decision<LogFac
   // @mutation group-is-checked-whole
   for (const { volume, parent } of plan.backups) {
     // @mutation parent-is-the-head
-    if (parent !== state.heads.get(volume)) {
+    if (parent !== headOf(state, volume)?.id) {
       return new BackupError(
         'PARENT_CHANGED',
         `another backup of volume ${JSON.stringify(volume)} was committed in the meantime: start this one again`,
@@ -108,7 +118,7 @@ function isMoved(state: LogState, key: string, { relocated }: CommitPlan): boole
 }
 
 export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonly type: 'commit' }>): Steps<void> {
-  yield* draft.own(['backups', 'heads', 'known', 'sessions', 'pinned', 'fenced']);
+  yield* draft.own(['backups', 'heads', 'forgotten', 'holds', 'known', 'sessions', 'pinned', 'fenced']);
   const session = openSession(draft, entry.session);
   const { backups } = entry;
   const { size } = new Set(backups.map((backup) => backup.volume));
@@ -118,12 +128,11 @@ export function* foldCommit(draft: FoldDraft, entry: Extract<LogEntry, { readonl
     throw logCorrupt(`commit entry ${entry.seq} does not have one backup for each volume of its session`);
   }
   yield* addPacks(draft, session, entry.packs, entry.packTables);
-  for (const backup of backups) {
+  for (const backup of sortedByKey(backups)) {
     if (draft.steps.isDue()) yield;
     checkBackup(draft, session, backup);
     draft.addBackup({ ...backup, seq: entry.seq, committedAt: entry.at, session: entry.session });
   }
-  for (const backup of backups) draft.state.heads.set(backup.volume, backup.id);
   draft.endSession(entry.session);
   for (const adopted of session.adopted) draft.endAdopted(adopted, session.volumes);
 }
@@ -149,7 +158,8 @@ export function* addPacks(
   for (const pack of packs) {
     if (draft.steps.isDue()) yield;
     if (!own.has(pack.session)) throw logCorrupt(`session ${session.seq} lists a pack of another session`);
-    if (condemnationOf(state, pack) !== undefined || state.known.get(pack.session)?.dead.has(pack.random)) {
+    const isCondemned = state.condemned.has(packKey(pack)) || state.known.get(pack.session)?.dead.has(pack.random);
+    if (isCondemned || (mayBeKnown(state, pack) === false && state.condemnedSessions.has(pack.session))) {
       throw logCorrupt(`session ${session.seq} lists a condemned pack`);
     }
   }
@@ -160,12 +170,18 @@ export function* addPacks(
 function checkBackup({ state }: FoldDraft, session: Session, backup: BackupRecord): void {
   const { id, volume, parent, base } = backup;
   if (state.backups.has(id) || state.pinned.has(id)) throw logCorrupt(`backup ${id} is committed twice`);
-  if (parent !== state.heads.get(volume)) throw logCorrupt(`the parent of backup ${id} is not the head of its volume`); // P2
+  // By its id alone a backup is found in the pages of its volume.
+  // @mutation ids-name-their-volumes
+  if (!id.endsWith(volumeSuffix(volume)))
+    throw logCorrupt(`the id of backup ${id} does not end as those of its volume do`);
+  const head = state.heads.get(volume);
+  const isInPage = head === undefined && hasPagesOf(state, volume);
+  if (!isInPage && parent !== head?.id) throw logCorrupt(`the parent of backup ${id} is not the head of its volume`); // P2
   if (base !== undefined && base !== session.volumes.get(volume)) {
     throw logCorrupt(`the base of backup ${id} is not pinned by its session`); // P3
   }
   for (const pack of startPacks(backup)) {
-    if (!isKnown(state, pack) && !state.relocations.has(packKey(pack))) {
+    if (mayBeKnown(state, pack) === false && !state.relocations.has(packKey(pack))) {
       throw logCorrupt(`the map of backup ${id} begins in a pack that is not known`);
     }
   }

@@ -1,10 +1,12 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
+import { mayHold, packRange, sessionRange } from '../../format/catalogue-pages.ts';
 import type { CommittedPack, PackTable, Relocation } from '../../format/log-entry.ts';
 import {
   type Condemnation,
-  isKnown,
   type KnownPacks,
   type LogState,
+  mayBeKnown,
+  type PackFacts,
   type Session,
   type StoredBackup,
 } from '../../format/log-state.ts';
@@ -14,16 +16,16 @@ import { MapStarts, OpenSessions } from './fold-counts.ts';
 
 /** The packs of one session, copied so that a draft may change them. */
 interface OwnKnownPacks extends KnownPacks {
-  readonly packs: Set<string>;
+  readonly packs: Map<string, PackFacts>;
   tables: PackTable[];
   readonly dead: Set<string>;
 }
 
-const NOTHING_KNOWN: KnownPacks = { packs: new Set(), tables: [], dead: new Set() };
+const NOTHING_KNOWN: KnownPacks = { packs: new Map(), tables: [], dead: new Set() };
 
 type Mutable<T> = T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends ReadonlySet<infer K> ? Set<K> : T;
 type MutableState = { -readonly [Part in keyof LogState]: Mutable<LogState[Part]> };
-type Part = Exclude<keyof LogState, 'seq' | 'hash' | 'floor' | 'anchors'>;
+type Part = Exclude<keyof LogState, 'seq' | 'hash' | 'floor' | 'anchors' | 'pages' | 'goneThrough'>;
 
 /**
  * A state while entries are folded into it, and every change that more than one kind of entry makes.
@@ -97,19 +99,25 @@ export class FoldDraft {
 
   addBackup(backup: StoredBackup): void {
     this.state.backups.set(backup.id, backup);
+    this.state.heads.set(backup.volume, { id: backup.id, seq: backup.seq });
     this.#mapStarts?.add(backup);
   }
 
   forget(id: string): void {
     const { backups, pinned } = this.state;
     const backup = backups.get(id);
+    if (backup === undefined) {
+      // Its page still has it, for sessions that have pinned it too.
+      this.state.forgotten.add(id);
+      this.state.holds.delete(id);
+      return;
+    }
     backups.delete(id);
-    if (backup === undefined) return;
     if (this.open.isPinned(id)) pinned.set(id, backup);
     else this.#mapStarts?.remove(backup);
   }
 
-  /** The packs in which the maps of live and pinned backups begin. */
+  /** The packs in which the maps of live and pinned backups begin that are in no page. */
   *mapStarts(): Steps<MapStarts> {
     if (this.#mapStarts !== undefined) return this.#mapStarts;
     const starts = new MapStarts();
@@ -124,9 +132,9 @@ export class FoldDraft {
   }
 
   *addKnown(packs: readonly CommittedPack[]): Steps<void> {
-    for (const { session, random } of packs) {
+    for (const { session, random, size, sha256 } of packs) {
       if (this.steps.isDue()) yield;
-      (yield* this.#knownOf(session)).packs.add(random);
+      (yield* this.#knownOf(session)).packs.set(random, { size, sha256 });
     }
   }
 
@@ -155,8 +163,10 @@ export class FoldDraft {
       if (this.steps.isDue()) yield;
       const key = packKey({ session, random });
       const known = yield* this.#knownOf(session);
-      known.packs.delete(random);
-      known.dead.add(random);
+      // A page or a table may list it, and a page also what a later commit has named again.
+      const isOnlyHere = known.packs.delete(random) && known.tables.length === 0;
+      // @mutation condemned-rows-stay-dead
+      if (!isOnlyHere || mayHold(this.state.pages.packs, packRange(session, random))) known.dead.add(random);
       condemned.set(key, { pack: { session, random }, ...by });
       quarantined.delete(key);
       // A session that adopted this one could not know which of its packs are gone (P6).
@@ -197,7 +207,7 @@ export class FoldDraft {
     }
     for (const [key, tables] of formerRelocations) {
       if (this.steps.isDue()) yield;
-      const isThere = (pack: PackName) => isKnown(this.state, pack) || condemned.has(packKey(pack));
+      const isThere = (pack: PackName) => mayBeKnown(this.state, pack) !== false || condemned.has(packKey(pack));
       const kept = tables.filter(({ by, location }) => left.has(by.seq) && isThere(location.pack));
       if (kept.length === 0) formerRelocations.delete(key);
       else if (kept.length < tables.length) formerRelocations.set(key, kept);
@@ -232,8 +242,8 @@ export class FoldDraft {
     const known = this.#ownKnown.get(session);
     if (known === undefined || known.tables.length > 0) return;
     this.#tabled?.delete(session);
-    known.dead.clear();
-    if (known.packs.size > 0) return;
+    if (!mayHold(this.state.pages.packs, sessionRange(session))) known.dead.clear();
+    if (known.packs.size + known.dead.size > 0) return;
     this.state.known.delete(session);
     this.#ownKnown.delete(session);
   }
@@ -249,7 +259,7 @@ export class FoldDraft {
       const moved = movedBy.get(holder);
       const [first] = moved ?? [];
       if (moved === undefined || first === undefined) continue;
-      if (isKnown(this.state, (relocations.get(first) as Relocation).location.pack)) continue;
+      if (mayBeKnown(this.state, (relocations.get(first) as Relocation).location.pack) !== false) continue;
       for (const key of moved) this.#retire(key, by);
       movedBy.delete(holder);
       dropped.push(...moved);
@@ -284,7 +294,7 @@ export class FoldDraft {
     const own = this.#ownKnown.get(session);
     if (own !== undefined) return own;
     const { packs, tables, dead } = this.state.known.get(session) ?? NOTHING_KNOWN;
-    const copiedPacks = yield* this.#copyOfSet(packs);
+    const copiedPacks = (yield* this.#copyOfMap(packs)) as Map<string, PackFacts>;
     const copy: OwnKnownPacks = { packs: copiedPacks, tables: [...tables], dead: yield* this.#copyOfSet(dead) };
     this.state.known.set(session, copy);
     this.#ownKnown.set(session, copy);

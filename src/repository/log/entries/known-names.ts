@@ -62,7 +62,7 @@ export class KnownNames {
   }
 
   *all(): Generator<PackName> {
-    for (const [session, { packs }] of this.#state.known) for (const random of packs) yield { session, random };
+    for (const [session, { packs }] of this.#state.known) for (const random of packs.keys()) yield { session, random };
     yield* this.#tabled.values();
   }
 

@@ -2,7 +2,14 @@ import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { CommittedPack, LogEntry, LogFactOf, Relocation } from '../../format/log-entry.ts';
-import { type Condemnation, condemnationOf, isKnown, type LogState, sparedSessions } from '../../format/log-state.ts';
+import {
+  type Condemnation,
+  condemnationOf,
+  isKnown,
+  type LogState,
+  mayBeKnown,
+  sparedSessions,
+} from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
 import { addPacks } from './commit.ts';
@@ -108,7 +115,7 @@ export function* foldRelocations(
     if (!movable.has(key)) {
       throw logCorrupt(`collect entry ${entry.seq} relocates ${key}, which it does not condemn`);
     }
-    if (!isKnown(draft.state, relocation.location.pack)) {
+    if (mayBeKnown(draft.state, relocation.location.pack) === false) {
       throw logCorrupt(`collect entry ${entry.seq} names a relocation table in a pack that is not known`);
     }
     yield* draft.relocate(key, relocation, by);

@@ -2,7 +2,7 @@ import { BackupError } from '../../../common/errors.ts';
 import type { Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
-import { type LogState, type Session, sessionIn } from '../../format/log-state.ts';
+import { backupOf, type LogState, mayHave, type Session, sessionIn } from '../../format/log-state.ts';
 import { missingBackup } from './backups.ts';
 import type { Decision } from './decision.ts';
 import type { FoldDraft } from './fold-draft.ts';
@@ -37,7 +37,7 @@ export function decideOpen(state: LogState, plan: OpenPlan): Decision<LogFactOf<
   const { owner, volumes, takeOver = [] } = plan;
   for (const base of volumes.values()) {
     // @mutation base-is-live
-    if (base !== undefined && !state.backups.has(base)) return missingBackup(state, base); // P3
+    if (base !== undefined && backupOf(state, base) === undefined) return missingBackup(state, base); // P3
   }
   const fence = new Set<number>();
   for (const session of state.sessions.values()) {
@@ -122,7 +122,7 @@ export function* foldOpen(
   }
   for (const [volume, base] of volumes) {
     if (draft.open.hasVolume(volume)) throw logCorrupt(`entry ${seq} opens a second session for a volume`); // P2
-    if (base !== undefined && !state.backups.has(base)) {
+    if (base !== undefined && mayHave(state, base) === false) {
       throw logCorrupt(`entry ${seq} pins backup ${base}, which is not live`); // P3
     }
   }

@@ -56,7 +56,7 @@ export async function fight(store: MemoryTarget, seed: number, hasFaults: boolea
   await repository.close();
   const { backups, heads } = await verifyLog(sourceOf(store));
   const line = new Set<string>();
-  for (let at = heads.get(VOLUME); at !== undefined; at = backups.get(at)?.parent) line.add(at);
+  for (let at = heads.get(VOLUME)?.id; at !== undefined; at = backups.get(at)?.parent) line.add(at);
   if (line.size !== backups.size) throw new Error(`${backups.size} backups, of which ${line.size} follow each other`);
   return { committed: backups.size, refused };
 }

@@ -316,7 +316,7 @@ describe('adoption (decision 020)', () => {
     expect([...back.fenced.keys()]).toEqual([3]);
     const committed = then(back, decideCommit(back, plan(4)));
     expect(committed.fenced.get(3)?.volumes.size).toBe(0);
-    const head = [...committed.heads.values()][0];
+    const head = [...committed.heads.values()][0]?.id;
     expect(decideOpen(committed, disk(head))).toMatchObject({ fence: [], adopt: [] });
     const listed = [pack(1, 'a'), pack(1, 'b'), pack(3, 'a'), pack(4, 'a')];
     const live = listed.filter(({ session }) => session !== 3);
@@ -328,7 +328,7 @@ describe('adoption (decision 020)', () => {
     const one = then(group, decideOpen(group, { ...disk(first.id), takeOver: [3] }));
     const committed = then(one, decideCommit(one, plan(4)));
     expect([...(committed.fenced.get(3)?.volumes.keys() ?? [])]).toEqual(['other']);
-    expect(decideOpen(committed, disk([...committed.heads.values()][0]))).toMatchObject({ adopt: [] });
+    expect(decideOpen(committed, disk([...committed.heads.values()][0]?.id))).toMatchObject({ adopt: [] });
     const other = { ...disk(), volumes: new Map([['other', undefined]]) };
     expect(decideOpen(committed, other)).toMatchObject({ fence: [], adopt: [3] });
     const next = then(committed, decideOpen(committed, other));

@@ -1,4 +1,5 @@
 import { type Anchor, anchorNumbers } from '../../../../src/repository/format/anchors.ts';
+import { volumeSuffix } from '../../../../src/repository/format/catalogue-pages.ts';
 import type {
   BackupRecord,
   CommittedPack,
@@ -45,9 +46,12 @@ export interface BackupOptions {
   metadata?: Record<string, string>;
 }
 
+export const backupId = (volume: string): string => randomBytes(12).toString('hex') + volumeSuffix(volume);
+
 /** A backup whose root lies in a pack. */
 export function backup(root: PackName, options: BackupOptions = {}): BackupRecord {
-  const { id = hexId(), volume = 'disk', parent, base, runs = [], metadata = {} } = options;
+  const { volume = 'disk', parent, base, runs = [], metadata = {} } = options;
+  const { id = backupId(volume) } = options;
   return {
     id,
     volume,

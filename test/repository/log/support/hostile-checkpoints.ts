@@ -25,6 +25,9 @@ const idOf = (n: number, length = 16) => {
 const HASH = new Uint8Array(32);
 const location = [1, idOf(1), 8, 1, 1, 100];
 
+/** A name, a size and a SHA-256. */
+const knownPack = (n: number) => Buffer.concat([idOf(n), Uint8Array.of(1, 0, 0, 0), HASH]);
+
 const backup = (n: number) => ({
   id: idOf(n),
   volume: 'v',
@@ -58,7 +61,9 @@ export const HOSTILE_ELEMENTS: Readonly<Record<string, HostileElements>> = {
   'backups with lost blocks': { field: 'backups', element: (n) => withDescriptor(n, { lost: LOST }) },
   'backups with runs': { field: 'backups', element: (n) => withDescriptor(n, { runs: [CHUNKS] }) },
   'backups with metadata': { field: 'backups', element: (n) => ({ ...backup(n), metadata: NAMES }) },
-  heads: { field: 'heads', element: (n) => [n.toString(36), idOf(n)] },
+  heads: { field: 'heads', element: (n) => [n.toString(36), idOf(n), 1] },
+  'forgotten backups': { field: 'forgotten', element: (n) => idOf(n) },
+  holds: { field: 'holds', element: (n) => [idOf(n), [0, null]] },
   'open sessions': { field: 'sessions', element: (n) => [n + 1, HASH, 0, 'me', [], []] },
   'sessions of many volumes': { field: 'sessions', element: (n) => [n + 1, HASH, 0, '', VOLUMES, []] },
   'sessions that adopted many': {
@@ -68,16 +73,16 @@ export const HOSTILE_ELEMENTS: Readonly<Record<string, HostileElements>> = {
   // A row without any names would have too many values for its bytes.
   'sessions with hardly any known packs': {
     field: 'known',
-    element: (n) => [n + 1, idOf(n, n % 3 === 0 ? 16 : 0), [], idOf(0, 0)],
+    element: (n) => [n + 1, n % 3 === 0 ? knownPack(n) : idOf(0, 0), [], idOf(0, 0)],
   },
-  'sessions of one known pack': { field: 'known', element: (n) => [n + 1, idOf(n), [], idOf(0, 0)] },
+  'sessions of one known pack': { field: 'known', element: (n) => [n + 1, knownPack(n), [], idOf(0, 0)] },
   'tables of packs': {
     field: 'known',
     element: (n) => [n + 1, idOf(0, 0), many(100, () => [idOf(n, 32), location, 1]), idOf(0, 0)],
   },
   'known packs': {
     field: 'known',
-    element: (n) => [n + 1, Buffer.concat(many(2000, (each) => idOf(n * 2000 + each))), [], idOf(0, 0)],
+    element: (n) => [n + 1, Buffer.concat(many(2000, (each) => knownPack(n * 2000 + each))), [], idOf(0, 0)],
   },
   'condemned packs': { field: 'condemned', element: (n) => [n + 1, 0, [[n + 1, idOf(n)]], []] },
   'condemned sessions': {
@@ -99,6 +104,8 @@ const FIELDS = [
   'backups',
   'pinned',
   'heads',
+  'forgotten',
+  'holds',
   'sessions',
   'fenced',
   'known',
@@ -142,8 +149,9 @@ export function hostileContent(
 ): Uint8Array {
   const others = Object.fromEntries(FIELDS.filter((name) => name !== field).map((name) => [name, []]));
   const anchors = anchorBytes(zeroAnchors(seq));
-  const start = Buffer.from(encodeMsgpack({ v: 1, seq, hash: HASH, floor: null, anchors, padding, ...others }));
-  const fields = 6 + Object.keys(others).length + 1;
+  const state = { v: 1, seq, hash: HASH, floor: null, anchors, pages: [[], []], goneThrough: 0 };
+  const start = Buffer.from(encodeMsgpack({ ...state, padding, ...others }));
+  const fields = 8 + Object.keys(others).length + 1;
   const parts: Uint8Array[] = [
     Uint8Array.of(0xde, 0, fields),
     start.subarray(3),

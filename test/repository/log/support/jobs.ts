@@ -27,7 +27,7 @@ export async function runJob(writer: LogWriter, options: JobOptions = {}): Promi
   const { volume = 'disk', takeOver, references = [], signal } = options;
   const opened = await writer.append(
     (state) => {
-      const head = state.heads.get(volume);
+      const head = state.heads.get(volume)?.id;
       const base = head !== undefined && state.backups.has(head) ? head : undefined;
       return decideOpen(state, { owner: 'host', volumes: new Map([[volume, base]]), takeOver });
     },
@@ -38,7 +38,7 @@ export async function runJob(writer: LogWriter, options: JobOptions = {}): Promi
   await options.beforeCommit?.();
   const { heads, sessions } = opened!.state;
   const base = sessions.get(session)!.volumes.get(volume);
-  const one = backup(stored, { volume, parent: heads.get(volume), base });
+  const one = backup(stored, { volume, parent: heads.get(volume)?.id, base });
   options.onCommit?.(one.id, session);
   const plan = { session, backups: [one], packs: [stored], references: [stored, ...references] };
   await writer.append((state) => decideCommit(state, plan), { signal, lookFirst: false });

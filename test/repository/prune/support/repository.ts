@@ -4,6 +4,7 @@ import { mapOver, type RepositoryContext } from '../../../../src/repository/cont
 import { makeKeySlot } from '../../../../src/repository/crypto/key-slot.ts';
 import { RepositoryKeys } from '../../../../src/repository/crypto/repository-keys.ts';
 import { checkUnlock } from '../../../../src/repository/crypto/unlock.ts';
+import { volumeSuffix } from '../../../../src/repository/format/catalogue-pages.ts';
 import { encodeFormat, formatObject } from '../../../../src/repository/format/format-object.ts';
 import type { CommittedPack } from '../../../../src/repository/format/log-entry.ts';
 import type { BlockEntry } from '../../../../src/repository/format/map-descriptor.ts';
@@ -103,6 +104,8 @@ export interface StoreOptions {
   readonly between?: ((step: 'opened' | 'stored') => Promise<unknown>) | undefined;
 }
 
+const NEEDS = { needs: 'all' } as const;
+
 export const freshBlock = (): Uint8Array => Uint8Array.from(randomBytes(BLOCK));
 
 /** What backups hold, for comparing. */
@@ -119,7 +122,7 @@ export class Backups {
       const base = options.base === undefined ? latest : state.backups.get(options.base);
       const takeOver = [...state.sessions.keys()]; // What a failed backup left open.
       return decideOpen(state, { owner: context.owner, volumes: new Map([[volume, base?.id]]), takeOver });
-    });
+    }, NEEDS);
     const session = opened!.entry.seq;
     const baseId = opened!.state.sessions.get(session)!.volumes.get(volume);
     const base = baseId === undefined ? undefined : opened!.state.backups.get(baseId);
@@ -152,11 +155,11 @@ export class Backups {
     const packs = writer.stored.map((pack): CommittedPack => ({ ...pack, session }));
     const listed = await commitPacks(context, writer, packs);
     await between?.('stored');
-    const id = randomBytes(16).toString('hex');
+    const id = randomBytes(12).toString('hex') + volumeSuffix(volume);
     const backup = {
       id,
       volume,
-      parent: opened!.state.heads.get(volume),
+      parent: opened!.state.heads.get(volume)?.id,
       base: base?.id,
       frozenAt: options.frozenAt ?? 1_700_000_000_000,
       trackingId: 'tracking',
@@ -169,13 +172,13 @@ export class Backups {
     const references = writer.stored.map(({ random }) => ({ session, random }));
     const plan = { session, backups: [backup], references, ...listed };
     this.contents.set(id, content); // Also where nobody learns whether it was committed.
-    await log.append((state) => decideCommit(state, plan), { lookFirst: false });
+    await log.append((state) => decideCommit(state, plan), { ...NEEDS, lookFirst: false });
     return id;
   }
 
   /** Reads every backup that is not forgotten, and compares it byte for byte. */
   async check(context: RepositoryContext): Promise<void> {
-    const state = await context.log.catchUp();
+    const state = await context.log.catchUp(NEEDS);
     const records = collectorRecords(context);
     for (const [id, backup] of state.backups) {
       const expected = this.contents.get(id) as Content;

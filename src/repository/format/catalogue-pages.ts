@@ -1,0 +1,184 @@
+import { createHash } from 'node:crypto';
+import { logCorrupt, logValue } from './decode-values.ts';
+import { cataloguePageKey } from './object-keys.ts';
+
+/**
+ * Which pages of the catalogue a checkpoint names: `docs/FORMAT.md`, section 9. The rows of a table are in the order of their
+ * keys, which are compared here as hex digits; a page has the rows of a range of keys, and ranges may overlap.
+ */
+
+/** Pages of both tables. Among pages of level 1 no ranges overlap; a page of level 0 has newer rows, and there is at most one. */
+export interface CataloguePages {
+  /** Rows of backups, by volume and entry. */
+  readonly backups: readonly PageRef[];
+  /** Rows of known packs, by session and name. */
+  readonly packs: readonly PageRef[];
+}
+
+export type CatalogueTable = keyof CataloguePages;
+
+/** How a checkpoint names a page. */
+export interface PageRef {
+  /** Number of the checkpoint that the page was first made for: an older page than the floor may be deleted. */
+  readonly seq: number;
+  /** Of the object. */
+  readonly sha256: Uint8Array;
+  /** Bytes of the object. */
+  readonly size: number;
+  readonly rows: number;
+  readonly level: 0 | 1;
+  /** The key of its first row, as {@link KEY_DIGITS} hex digits. */
+  readonly first: string;
+  readonly last: string;
+}
+
+/** Keys from `first` to `last`, both included. */
+export type KeyRange = Pick<PageRef, 'first' | 'last'>;
+
+export const NO_PAGES: CataloguePages = { backups: [], packs: [] };
+/** Most rows of a page. */
+export const MAX_PAGE_ROWS = 1024;
+/** Most pages that a state may name. */
+const MAX_PAGES = 65_536;
+const KEY_BYTES = 23;
+export const KEY_DIGITS = 2 * KEY_BYTES;
+const SEQ_DIGITS = 14;
+/** Digits of a key of a backup that stand for its volume. */
+export const VOLUME_DIGITS = KEY_DIGITS - SEQ_DIGITS;
+/** Digits of the volume that end a backup's id, so that its row is found by the id alone. */
+const ID_DIGITS = 8;
+
+/** 32 hex digits that stand for a volume, of which the first 8 end the ids of its backups. */
+export function volumeDigits(volume: string): string {
+  return createHash('sha256').update('cow1 volume').update(volume).digest('hex').slice(0, VOLUME_DIGITS);
+}
+
+/** What an id of a backup of the volume ends in. */
+export function volumeSuffix(volume: string): string {
+  return volumeDigits(volume).slice(0, ID_DIGITS);
+}
+
+export function backupKey(volume: string, seq: number): string {
+  return volumeDigits(volume) + seqDigits(seq);
+}
+
+/** All keys of a volume's backups. */
+export function volumeRange(volume: string): KeyRange {
+  return rangeOf(volumeDigits(volume));
+}
+
+/** All keys that the backup of this id may have. */
+export function idRange(id: string): KeyRange {
+  return rangeOf(id.slice(-ID_DIGITS));
+}
+
+export function packRowKey(session: number, random: string): string {
+  return seqDigits(session) + random;
+}
+
+export function packRange(session: number, random: string): KeyRange {
+  const key = packRowKey(session, random);
+  return { first: key, last: key };
+}
+
+/** All keys of a session's packs. */
+export function sessionRange(session: number): KeyRange {
+  return rangeOf(seqDigits(session));
+}
+
+/** Whether one of these pages may have a row in the range. */
+export function mayHold(pages: readonly PageRef[], range: KeyRange): boolean {
+  return pages.some((page) => overlaps(page, range));
+}
+
+export function overlaps(one: KeyRange, other: KeyRange): boolean {
+  return one.first <= other.last && other.first <= one.last;
+}
+
+/** A page and the table that it belongs to. */
+export interface NamedPage {
+  readonly table: CatalogueTable;
+  readonly ref: PageRef;
+}
+
+export function namedPages({ backups, packs }: CataloguePages): NamedPage[] {
+  const ofTable = (refs: readonly PageRef[], table: CatalogueTable) => refs.map((ref) => ({ table, ref }));
+  return [...ofTable(backups, 'backups'), ...ofTable(packs, 'packs')];
+}
+
+/** Keys of all pages. */
+export function pageKeys(pages: CataloguePages): Set<string> {
+  return new Set(namedPages(pages).map(({ ref }) => pageKeyOf(ref)));
+}
+
+/**
+ * L8: pages that a prune may delete which goes by the floor `seq`: those of lower numbers that the floor's checkpoint does not name.
+ *
+ * @param ofFloor - keys of the pages that it names
+ */
+export function unsafePages(pages: CataloguePages, seq: number, ofFloor: ReadonlySet<string>): NamedPage[] {
+  return namedPages(pages).filter(({ ref }) => ref.seq < seq && !ofFloor.has(pageKeyOf(ref)));
+}
+
+export function pageKeyOf({ seq, sha256 }: Pick<PageRef, 'seq' | 'sha256'>): string {
+  return cataloguePageKey(seq, sha256);
+}
+
+export function pagesPlain({ backups, packs }: CataloguePages): unknown {
+  return [backups.map(refPlain), packs.map(refPlain)];
+}
+
+export function pagesOf(value: unknown): CataloguePages {
+  const [backups, packs] = logValue.tuple(value, 2, 'pages');
+  return { backups: refsOf(backups), packs: refsOf(packs) };
+}
+
+/** Backups of one commit, in the order that a state has them in. */
+export function sortedByKey<T extends { readonly volume: string }>(backups: readonly T[]): T[] {
+  if (backups.length < 2) return [...backups];
+  const keys = new Map(backups.map((backup) => [backup, backupKey(backup.volume, 0)]));
+  return backups.toSorted((one, other) => ((keys.get(one) as string) < (keys.get(other) as string) ? -1 : 1));
+}
+
+function refPlain({ seq, sha256, size, rows, level, first, last }: PageRef): unknown {
+  return [seq, sha256, size, rows, level, Buffer.from(first, 'hex'), Buffer.from(last, 'hex')];
+}
+
+function refsOf(value: unknown): PageRef[] {
+  const refs = logValue.list(value, 'pages', refOf, MAX_PAGES);
+  let before = '';
+  for (const { level, first, last } of refs) {
+    // Of rows that two pages have, readers might believe one or the other.
+    if (level === 1 && first <= before) throw logCorrupt('the pages of a checkpoint overlap');
+    if (level === 1) before = last;
+  }
+  if (refs.filter(({ level }) => level === 0).length > 1) throw logCorrupt('a checkpoint has two pages of newer rows');
+  return refs;
+}
+
+function refOf(value: unknown): PageRef {
+  const [seq, sha256, size, rows, level, first, last] = logValue.tuple(value, 7, 'a page');
+  const ref = {
+    seq: logValue.seq(seq, "a page's number"),
+    sha256: logValue.bytes(sha256, 'the SHA-256 of a page', 32),
+    size: logValue.int(size, 'the size of a page', 1),
+    rows: logValue.int(rows, 'the rows of a page', 1, MAX_PAGE_ROWS),
+    level: logValue.int(level, 'the level of a page', 0, 1) as 0 | 1,
+    first: keyOf(first),
+    last: keyOf(last),
+  };
+  if (ref.first > ref.last) throw logCorrupt('the range of a page is not valid');
+  return ref;
+}
+
+function keyOf(value: unknown): string {
+  return Buffer.from(logValue.bytes(value, 'a key in the catalogue', KEY_BYTES)).toString('hex');
+}
+
+function seqDigits(seq: number): string {
+  return seq.toString(16).padStart(SEQ_DIGITS, '0');
+}
+
+function rangeOf(prefix: string): KeyRange {
+  return { first: prefix.padEnd(KEY_DIGITS, '0'), last: prefix.padEnd(KEY_DIGITS, 'f') };
+}

@@ -1,0 +1,125 @@
+import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
+import {
+  type CatalogueTable,
+  mayHold,
+  type PageRef,
+  packRange,
+  pageKeyOf,
+  sortedByKey,
+} from '../../format/catalogue-pages.ts';
+import type { CommittedPack } from '../../format/log-entry.ts';
+import {
+  type BackupHold,
+  type Head,
+  type KnownPacks,
+  type LogState,
+  type PackFacts,
+  pinnedIds,
+  type StoredBackup,
+} from '../../format/log-state.ts';
+import type { BackupRow, PageRows } from '../../format/page-codec.ts';
+
+/** A page that was read. */
+export interface ReadPage<Table extends CatalogueTable = CatalogueTable> {
+  readonly table: Table;
+  readonly ref: PageRef;
+  readonly rows: PageRows[Table];
+}
+
+/**
+ * Takes pages into a state: their rows are in it then like those that no page has, and it says the same as before. In steps,
+ * because a state may have a hundred thousand rows.
+ */
+export function* takingIn(state: LogState, pages: readonly ReadPage[]): Steps<LogState> {
+  if (pages.length === 0) return state;
+  const taken = new Set(pages.map(({ ref }) => pageKeyOf(ref)));
+  const left = (refs: readonly PageRef[]) => refs.filter((ref) => !taken.has(pageKeyOf(ref)));
+  const after = { ...state, pages: { backups: left(state.pages.backups), packs: left(state.pages.packs) } };
+  const backups = pages.filter((page) => page.table === 'backups').flatMap(({ rows }) => rows as PageRows['backups']);
+  const packs = pages.filter((page) => page.table === 'packs').flatMap(({ rows }) => rows as PageRows['packs']);
+  return { ...after, ...(yield* withBackups(after, backups)), known: yield* withPacks(after, packs) };
+}
+
+type BackupParts = Pick<LogState, 'backups' | 'pinned' | 'heads' | 'forgotten' | 'holds'>;
+
+function* withBackups(state: LogState, rows: readonly BackupRow[]): Steps<BackupParts> {
+  const steps = new StepCounter();
+  const pinned = new Map(state.pinned);
+  const heads = new Map<string, Head>(state.heads);
+  const forgotten = new Set(state.forgotten);
+  const holds = new Map<string, BackupHold | undefined>(state.holds);
+  const pins = pinnedIds(state.sessions.values());
+  const backups = [...state.backups.values()];
+  for (const row of rows) {
+    if (steps.isDue()) yield;
+    const { volume, id, seq } = row;
+    if ((heads.get(volume)?.seq ?? 0) < seq) heads.set(volume, { id, seq });
+    const held = withHold(row, holds);
+    if (!forgotten.delete(id)) {
+      if (held !== undefined) backups.push(held);
+    } else if (held !== undefined && pins.has(id)) pinned.set(id, held);
+  }
+  const isLast = state.pages.backups.length === 0;
+  return {
+    backups: rows.length === 0 ? state.backups : yield* inOrder(backups),
+    ...{ pinned, heads },
+    forgotten: isLast ? new Set() : forgotten,
+    holds: isLast ? new Map() : holds,
+  };
+}
+
+/** The backup of a row as it is held now; `undefined` for one that was forgotten. */
+export function withHold(row: BackupRow, holds: Map<string, BackupHold | undefined>): StoredBackup | undefined {
+  if ('isForgotten' in row) return undefined;
+  if (!holds.has(row.id)) return row;
+  const hold = holds.get(row.id);
+  holds.delete(row.id);
+  const { hold: _, ...released } = row;
+  return hold === undefined ? released : { ...released, hold };
+}
+
+/** By id, the oldest first; those of one commit in the order of their keys, as folding has them. */
+function* inOrder(backups: StoredBackup[]): Steps<Map<string, StoredBackup>> {
+  const steps = new StepCounter();
+  const bySeq = new Map<number, StoredBackup[]>();
+  for (const backup of backups) {
+    if (steps.isDue()) yield;
+    const ofEntry = bySeq.get(backup.seq);
+    if (ofEntry === undefined) bySeq.set(backup.seq, [backup]);
+    else ofEntry.push(backup);
+  }
+  const ordered = new Map<string, StoredBackup>();
+  // Numbers in a typed array are sorted in a few milliseconds.
+  for (const seq of Float64Array.from(bySeq.keys()).sort()) {
+    if (steps.isDue()) yield;
+    for (const backup of sortedByKey(bySeq.get(seq) as StoredBackup[])) ordered.set(backup.id, backup);
+  }
+  return ordered;
+}
+
+function* withPacks(state: LogState, rows: readonly CommittedPack[]): Steps<LogState['known']> {
+  if (rows.length === 0) return state.known;
+  const steps = new StepCounter();
+  const known = new Map<number, KnownPacks>(state.known);
+  const own = new Map<number, { packs: Map<string, PackFacts>; tables: KnownPacks['tables']; dead: Set<string> }>();
+  for (const { session, random, size, sha256 } of rows) {
+    if (steps.isDue()) yield;
+    let ofSession = own.get(session);
+    if (ofSession === undefined) {
+      const { packs, tables, dead } = known.get(session) ?? { packs: [], tables: [], dead: [] };
+      ofSession = { packs: new Map(packs), tables, dead: new Set(dead) };
+      own.set(session, ofSession);
+      known.set(session, ofSession);
+    }
+    if (!ofSession.dead.has(random)) ofSession.packs.set(random, { size, sha256 });
+  }
+  for (const [session, { packs, tables, dead }] of known) {
+    if (steps.isDue()) yield;
+    if (dead.size === 0 || tables.length > 0) continue;
+    // A dead one stays named where a table, or a page that is left, may list it: a pack may have rows in two pages.
+    const left = [...dead].filter((random) => mayHold(state.pages.packs, packRange(session, random)));
+    if (packs.size + left.length === 0) known.delete(session);
+    else known.set(session, { packs, tables, dead: new Set(left) });
+  }
+  return known;
+}
