@@ -22,6 +22,7 @@ import { LogReader } from '../src/repository/log/log-reader.ts';
 import { floorCheckpoint } from '../src/repository/log/log-source.ts';
 import { type Appended, LogWriter } from '../src/repository/log/log-writer.ts';
 import { openLog, prefetchLog } from '../src/repository/log/open-log.ts';
+import { PageStore } from '../src/repository/log/pages/page-store.ts';
 import type { CloudTarget } from '../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../src/targets/memory-target.ts';
@@ -170,9 +171,23 @@ const catalogue = await sizeOf(CATALOGUE_PREFIX);
 const whole = await writer.withPages('all');
 const rows = (await encodeCheckpoint(undefined, { ...EMPTY_STATE, ...whole, seq: whole.seq }))?.length ?? Number.NaN;
 const state = (await encodeCheckpoint(undefined, writer.state))?.length ?? Number.NaN;
-target.requests = 0;
-const listing = await LogListing.read(source);
-await openLog(source, { listing, prefetched: prefetchLog(target, listing) });
+
+/** Opens the log as a repository does, and lists the newest backups of a volume. */
+async function open() {
+  target.requests = 0;
+  const began = performance.now();
+  const listing = await LogListing.read(source);
+  const { state: opened } = await openLog(source, { listing, prefetched: prefetchLog(target, listing) });
+  const openedMs = performance.now() - began;
+  const openRequests = target.requests;
+  target.requests = 0;
+  const seen = await new PageStore(source).takeIn(opened, { newest: [{ volume: 'volume 1', count: 50 }] });
+  const listedMs = performance.now() - began - openedMs;
+  const found = [...seen.backups.values()].filter(({ volume }) => volume === 'volume 1').length;
+  return { openedMs, openRequests, listRequests: target.requests, listedMs, found };
+}
+
+const opening = await open();
 const perCommit = (number: number) => `${Math.round(number / commits)} bytes`;
 console.table({
   'backups that are live': whole.backups.size,
@@ -187,5 +202,9 @@ console.table({
   'own bytes of entries, per commit': perCommit(ownBytes),
   'other bytes of entries and checkpoints, per commit': perCommit(target.putBytes - target.pageBytes - ownBytes),
   'bytes of pages, per commit': perCommit(target.pageBytes),
-  'requests to open the log': target.requests,
+  'requests to open the log': opening.openRequests,
+  'ms to open the log': Math.round(opening.openedMs),
+  'more requests to list the newest 50 of a volume': opening.listRequests,
+  'ms for that': Math.round(opening.listedMs),
+  'backups of that volume that are found': opening.found,
 });

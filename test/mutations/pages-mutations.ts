@@ -77,6 +77,16 @@ export const PAGES_MUTATIONS: readonly Mutation[] = [
       pages('that was not taken in is never taken for one without the row'),
     ],
     [
+      'the newest backup of a volume is one that a page of another volume happens to have',
+      { 'heads-are-the-newest': '' },
+      pages('rows that are moved into pages'),
+    ],
+    [
+      'older backups of a volume count as its newest',
+      { 'newest-are-without-gaps': 'if (newer.length === 0 && countAbove(state, volume, "") >= count) return [];' },
+      pages('rows that are moved into pages'),
+    ],
+    [
       'an id says nothing of its volume',
       { 'ids-name-their-volumes': '' },
       testsIn('test/repository/log/state-rules.test.ts')('the id of a backup ends in digits of its volume'),

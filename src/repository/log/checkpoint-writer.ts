@@ -1,11 +1,12 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { report } from '../../common/report.ts';
-import { NO_PAGES, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
+import { NO_PAGES, type PageRef, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { knowsWriterFeatures } from '../format/features.ts';
 import type { LogState } from '../format/log-state.ts';
 import { checkpointKey } from '../format/object-keys.ts';
+import { encodePage } from '../format/page-codec.ts';
 import type { LogReader } from './log-reader.ts';
 import { floorCheckpoint, type LogSource } from './log-source.ts';
 import { isHeavy, type PageFiles, pageOut } from './pages/page-out.ts';
@@ -76,8 +77,8 @@ export class CheckpointWriter {
   }
 
   /**
-   * L8: a checkpoint names no page that a prune may delete because of the floor. Rows of such pages are taken in, and get pages of this
-   * checkpoint's own number.
+   * L8: a checkpoint names no page that a prune may delete because of the floor. The rows of such pages are put again, in pages of
+   * this checkpoint's own number.
    */
   async #withSafePages(state: LogState, signal: AbortSignal): Promise<LogState> {
     const { floor, pages } = state;
@@ -87,8 +88,17 @@ export class CheckpointWriter {
       const keys = pageKeys((await floorCheckpoint(source, floor, { signal }))?.pages ?? NO_PAGES);
       this.#ofFloor = { seq: floor.seq, keys };
     }
+    const renamed = new Map<PageRef, PageRef>();
+    for (const { table, ref } of unsafePages(pages, floor.seq, this.#ofFloor.keys)) {
+      const rows = await store.rows(table, ref, { signal });
+      const page = await encodePage(source.logKey, table, { seq: state.seq, level: ref.level }, rows);
+      await abortable(store.put(page.ref, page.bytes, source.mode === 'shared', { signal }), signal);
+      store.keep(page.ref, rows);
+      renamed.set(ref, page.ref);
+    }
+    const now = (ref: PageRef) => renamed.get(ref) ?? ref;
     // @mutation checkpoints-name-safe-pages
-    return store.takeInPages(state, unsafePages(pages, floor.seq, this.#ofFloor.keys), { signal });
+    return { ...state, pages: { backups: pages.backups.map(now), packs: pages.packs.map(now) } };
   }
 
   async #write(signal: AbortSignal): Promise<void> {

@@ -124,6 +124,19 @@ class TwoStates {
       expect(own(seen)).toEqual(own(whole));
       expect(headOf(seen, volume)).toEqual(whole.heads.get(volume));
     }
+    const newest = async (of: readonly { volume: string; count: number }[]) => {
+      const seen = await store.takeIn(paged, { newest: of });
+      for (const { volume, count } of of) {
+        const own = (state: LogState) =>
+          [...state.backups.values()].filter((each) => each.volume === volume).slice(-count);
+        expect(own(seen)).toEqual(own(whole));
+        expect(headOf(seen, volume)).toEqual(whole.heads.get(volume));
+      }
+    };
+    for (const count of [1, 3]) {
+      await newest(VOLUMES.map((volume) => ({ volume, count })));
+      for (const volume of VOLUMES) await newest([{ volume, count }]);
+    }
     for (const id of this.ids) {
       expect(backupOf(await store.takeIn(paged, { ids: [id] }), id)).toEqual(whole.backups.get(id));
     }

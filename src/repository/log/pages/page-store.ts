@@ -6,6 +6,7 @@ import { runInSteps } from '../../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../../targets/cloud-target.ts';
 import {
+  backupKey,
   type CataloguePages,
   type CatalogueTable,
   idRange,
@@ -65,46 +66,21 @@ export class PageStore {
 
   /** The state with the pages taken in that are needed. @throws `OBJECT_NOT_FOUND`, `LOG_CORRUPT`, and what the target throws */
   async takeIn(state: LogState, needs: CatalogueNeeds, { signal }: AbortOptions = {}): Promise<LogState> {
-    let taken = await this.#takeIn(state, neededPages(state.pages, needs), signal);
-    if (needs === 'all') return taken;
-    for (const newest of needs.newest ?? []) taken = await this.#takeInNewest(taken, newest, signal);
-    return taken;
-  }
-
-  /** A page of level 0 and, of the others, one at a time from the newest on: mostly two requests in one round. */
-  async #takeInNewest(
-    given: LogState,
-    { volume, count }: NewestOf,
-    signal: AbortSignal | undefined,
-  ): Promise<LogState> {
-    let state = given;
-    for (;;) {
-      const left = pagesIn(state.pages.backups, [volumeRange(volume)]);
-      const bottom = left.filter(({ level }) => level === 1);
-      const newer = left.filter(({ level }) => level === 0);
-      if (left.length === 0) return state;
-      if (newer.length === 0 && countOf(state, volume) >= count) return state;
-      state = await this.#takeIn(
-        state,
-        [...newer, ...bottom.slice(-1)].map((ref) => ({ table: 'backups', ref })),
-        signal,
-      );
+    const newest = needs === 'all' ? [] : [...(needs.newest ?? [])];
+    const read: ReadPage[] = [];
+    let taken = state;
+    let wanted = uniquePages([...neededPages(state.pages, needs), ...newest.flatMap((each) => morePages(state, each))]);
+    while (wanted.length > 0) {
+      const rowsOf = async ({ table, ref }: NamedPage): Promise<ReadPage> => ({
+        ...{ table, ref },
+        rows: await this.rows(table, ref, { signal }),
+      });
+      for await (const page of mapConcurrently(wanted, rowsOf, PAGES_AT_A_TIME)) read.push(page);
+      // All at once: which backup of a volume is the newest shows only where its pages are seen together.
+      taken = await runInSteps(takingIn(state, read));
+      wanted = uniquePages(newest.flatMap((each) => morePages(taken, each)));
     }
-  }
-
-  /** The state with these of its pages taken in. @throws as {@link PageStore.takeIn} */
-  takeInPages(state: LogState, pages: readonly NamedPage[], { signal }: AbortOptions = {}): Promise<LogState> {
-    return this.#takeIn(state, pages, signal);
-  }
-
-  async #takeIn(state: LogState, wanted: readonly NamedPage[], signal: AbortSignal | undefined): Promise<LogState> {
-    const pages: ReadPage[] = [];
-    const read = async ({ table, ref }: NamedPage): Promise<ReadPage> => ({
-      ...{ table, ref },
-      rows: await this.rows(table, ref, { signal }),
-    });
-    for await (const page of mapConcurrently(wanted, read, PAGES_AT_A_TIME)) pages.push(page);
-    return runInSteps(takingIn(state, pages));
+    return taken;
   }
 
   /** The rows of a page. @throws as {@link PageStore.takeIn} */
@@ -184,8 +160,29 @@ function pagesIn(refs: readonly PageRef[], ranges: readonly KeyRange[]): PageRef
   return refs.filter((ref) => ranges.some((range) => overlaps(ref, range)));
 }
 
-function countOf({ backups }: LogState, volume: string): number {
+/**
+ * Pages that have to be taken in before a state has the newest backups of a volume: that of level 0 and, of the others, one at a
+ * time from the newest on. Mostly these are two, in one round.
+ */
+function morePages(state: LogState, { volume, count }: NewestOf): NamedPage[] {
+  const left = pagesIn(state.pages.backups, [volumeRange(volume)]);
+  const newer = left.filter(({ level }) => level === 0);
+  const newest = left.filter(({ level }) => level === 1).at(-1);
+  // Older pages may have been taken in for another volume: only what is newer than all that is left counts.
+  // @mutation newest-are-without-gaps
+  if (newer.length === 0 && countAbove(state, volume, newest?.last ?? '') >= count) return [];
+  return namedPages({ backups: newest === undefined ? newer : [...newer, newest], packs: [] });
+}
+
+function uniquePages(pages: readonly NamedPage[]): NamedPage[] {
+  return [...new Map(pages.map((page) => [page.ref, page])).values()];
+}
+
+/** How many backups of a volume have a higher key. */
+function countAbove({ backups }: LogState, volume: string, last: string): number {
   let count = 0;
-  for (const backup of backups.values()) if (backup.volume === volume) count++;
+  for (const backup of backups.values()) {
+    if (backup.volume === volume && backupKey(volume, backup.seq) > last) count++;
+  }
   return count;
 }

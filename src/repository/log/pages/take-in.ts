@@ -1,11 +1,13 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import {
+  backupKey,
   type CatalogueTable,
   mayHold,
   type PageRef,
   packRange,
   pageKeyOf,
   sortedByKey,
+  volumeRange,
 } from '../../format/catalogue-pages.ts';
 import type { CommittedPack } from '../../format/log-entry.ts';
 import {
@@ -45,7 +47,7 @@ type BackupParts = Pick<LogState, 'backups' | 'pinned' | 'heads' | 'forgotten' |
 function* withBackups(state: LogState, rows: readonly BackupRow[]): Steps<BackupParts> {
   const steps = new StepCounter();
   const pinned = new Map(state.pinned);
-  const heads = new Map<string, Head>(state.heads);
+  const heads = new Map<string, Head>();
   const forgotten = new Set(state.forgotten);
   const holds = new Map<string, BackupHold | undefined>(state.holds);
   const pins = pinnedIds(state.sessions.values());
@@ -62,10 +64,24 @@ function* withBackups(state: LogState, rows: readonly BackupRow[]): Steps<Backup
   const isLast = state.pages.backups.length === 0;
   return {
     backups: rows.length === 0 ? state.backups : yield* inOrder(backups),
-    ...{ pinned, heads },
+    ...{ pinned, heads: yield* withHeads(state, heads) },
     forgotten: isLast ? new Set() : forgotten,
     holds: isLast ? new Map() : holds,
   };
+}
+
+/** @param found - the newest backup of each volume that has rows in the pages that were taken in */
+function* withHeads(state: LogState, found: ReadonlyMap<string, Head>): Steps<Map<string, Head>> {
+  const steps = new StepCounter();
+  const heads = new Map(state.heads);
+  for (const [volume, head] of found) {
+    if (steps.isDue()) yield;
+    // A page that is left may have a newer one.
+    // @mutation heads-are-the-newest
+    if (mayHold(state.pages.backups, { first: backupKey(volume, head.seq), last: volumeRange(volume).last })) continue;
+    if ((heads.get(volume)?.seq ?? 0) < head.seq) heads.set(volume, head);
+  }
+  return heads;
 }
 
 /** The backup of a row as it is held now; `undefined` for one that was forgotten. */
