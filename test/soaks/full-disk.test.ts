@@ -15,7 +15,7 @@ vi.mock('../../src/common/clock.ts', () => import('../repository/histories/suppo
  * backup that is kept reads back, a full disk can be freed by forgetting and pruning, and then work goes on.
  */
 
-const HISTORIES = times(2);
+const HISTORIES = times(1);
 const STEPS = 40;
 const DISK_BYTES = 8 * 2 ** 20;
 const BLOCKS = 150;

@@ -18,7 +18,7 @@ import type { KilledPlan, Word } from './support/killed-words.ts';
  * was said to be committed restores byte for byte, nothing that was forgotten comes back, and no volume stays busy. What a killed one had uploaded is adopted.
  */
 
-const KILLS = times(2);
+const KILLS = times(1);
 /** Repositories begin anew after so many. */
 const KILLS_A_REPOSITORY = 10;
 const IMAGE_BYTES = 1200 * 1024 + 1000;

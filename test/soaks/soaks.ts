@@ -27,7 +27,7 @@ export const SOAKS: readonly Soak[] = [
     name: 'histories',
     what: '2,000 histories of a repository, and 1,000 of the block map, against trivially correct models',
     files: ['test/repository/histories/model.test.ts', 'test/repository/map/history.test.ts'],
-    times: { full: 25, short: 2 },
+    times: { full: 40, short: 3 },
   },
   {
     name: 'races',
@@ -71,19 +71,19 @@ export const SOAKS: readonly Soak[] = [
     name: 'kills',
     what: '500 kills of processes that back up a live volume into a folder, forget and prune',
     files: ['test/soaks/kills.test.ts'],
-    times: { full: 125, short: 6 },
+    times: { full: 250, short: 12 },
   },
   {
     name: 'clocks',
     what: '300 histories of hosts whose clocks jump by seconds to decades, both ways, on stores with a clock and without',
     files: ['test/soaks/clocks.test.ts'],
-    times: { full: 50, short: 4 },
+    times: { full: 75, short: 6 },
   },
   {
     name: 'full-disk',
     what: '200 histories on disks that fill up, a quota and (as root on Linux) a mounted filesystem, and are freed again',
     files: ['test/soaks/full-disk.test.ts'],
-    times: { full: 50, short: 4 },
+    times: { full: 100, short: 8 },
   },
   {
     name: 'misuse',

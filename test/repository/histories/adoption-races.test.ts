@@ -14,7 +14,7 @@ import { attempt } from './support/attempt.ts';
 
 // Pages of a few rows, so that these histories have many of them.
 vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
-  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 8000 },
 }));
 
 vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts'));

@@ -141,7 +141,7 @@ test('a listing that the caller has read already is not read again', async () =>
 });
 
 test('opening 250 backups: at most ten requests, and a checkpoint that has most of them in pages', async () => {
-  const backups = 250; // A test of the economy opens 1,000.
+  const backups = 250; // A test of the economy opens 400.
   for (const runs of [0, 8]) {
     const target = new MemoryTarget();
     const writer = await host(target, { logKey: LOG_KEY });

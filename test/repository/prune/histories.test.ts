@@ -15,7 +15,7 @@ import { Backups, BLOCK, type Content, freshBlock, openHost, packsOf, secrets, t
 
 // Pages of a few rows, so that these histories have many of them.
 vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
-  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 0 },
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 8000 },
 }));
 
 /**
@@ -23,7 +23,7 @@ vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
  * an order that the seed gives, some of them failing. Every backup that is not forgotten reads back, always.
  */
 
-const HISTORIES = times(3);
+const HISTORIES = times(2);
 const ROUNDS = 12;
 const BLOCKS = 100;
 const DAY_MS = 86_400_000;
