@@ -12,7 +12,7 @@ import { BLOCK, contentOfBackup, createIn, encryptionOf, SMALL } from './support
  * on that byte. Wrong data never comes out. It is every byte with `COW_TEST_SWEEP=all`, else every 61st.
  */
 
-const EVERY = SWEEPS_ALL ? 1 : 61;
+const EVERY = SWEEPS_ALL ? 1 : 121;
 
 /** Two volumes, an incremental with a run, zeroes, a tree of three levels, a forgotten backup, a checkpoint. */
 async function sample(isEncrypted: boolean) {

@@ -27,7 +27,7 @@ export const SOAKS: readonly Soak[] = [
     name: 'histories',
     what: '2,000 histories of a repository, and 1,000 of the block map, against trivially correct models',
     files: ['test/repository/histories/model.test.ts', 'test/repository/map/history.test.ts'],
-    times: { full: 40, short: 3 },
+    times: { full: 50, short: 4 },
   },
   {
     name: 'races',

@@ -7,7 +7,10 @@ import { cataloguePageKey } from './object-keys.ts';
  * keys, which are compared here as hex digits; a page has the rows of a range of keys, and ranges may overlap.
  */
 
-/** Pages of both tables. Among pages of level 1 no ranges overlap; a page of level 0 has newer rows, and there is at most one. */
+/**
+ * Pages of both tables. Pages of level 1 come first, in the order of their ranges, which do not overlap; a page of level 0 has newer
+ * rows, and there is at most one.
+ */
 export interface CataloguePages {
   /** Rows of backups, by volume and entry. */
   readonly backups: readonly PageRef[];
@@ -88,7 +91,17 @@ export function sessionRange(session: number): KeyRange {
 
 /** Whether one of these pages may have a row in the range. */
 export function mayHold(pages: readonly PageRef[], range: KeyRange): boolean {
-  return pages.some((page) => overlaps(page, range));
+  const newer = pages.at(-1);
+  if (newer === undefined) return false;
+  if (newer.level === 0 && overlaps(newer, range)) return true;
+  let [low, high] = [0, newer.level === 0 ? pages.length - 1 : pages.length];
+  const count = high;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((pages[middle] as PageRef).last < range.first) low = middle + 1;
+    else high = middle;
+  }
+  return low < count && (pages[low] as PageRef).first <= range.last;
 }
 
 export function overlaps(one: KeyRange, other: KeyRange): boolean {
@@ -152,7 +165,7 @@ function refsOf(value: unknown): PageRef[] {
     if (level === 1 && first <= before) throw logCorrupt('the pages of a checkpoint overlap');
     if (level === 1) before = last;
   }
-  if (refs.filter(({ level }) => level === 0).length > 1) throw logCorrupt('a checkpoint has two pages of newer rows');
+  if (refs.slice(0, -1).some(({ level }) => level === 0)) throw logCorrupt('a page of newer rows is not the last one');
   return refs;
 }
 

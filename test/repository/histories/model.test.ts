@@ -26,7 +26,7 @@ test(
     const tally: Tally = new Map();
     await fc.assert(
       fc.asyncProperty(shape, LENGTHS, (details, history) => runHistory(details, history, tally)),
-      property(50),
+      property(40),
     );
     console.log([...tally].map(([what, times]) => `${what} ${times}`).join(', '));
     if (TIMES < 1) return;
