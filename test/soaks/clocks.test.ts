@@ -17,7 +17,7 @@ import {
  * stays for the grace; what nobody needs is freed in the end, by pruners that are new processes each night.
  */
 
-const HISTORIES = times(2);
+const HISTORIES = times(1);
 const STEPS = 60;
 const HOSTS = 3;
 const FENCE_AFTER_MS = 30 * DAY_MS;

@@ -77,7 +77,7 @@ export const SOAKS: readonly Soak[] = [
     name: 'clocks',
     what: '300 histories of hosts whose clocks jump by seconds to decades, both ways, on stores with a clock and without',
     files: ['test/soaks/clocks.test.ts'],
-    times: { full: 75, short: 6 },
+    times: { full: 150, short: 12 },
   },
   {
     name: 'full-disk',
