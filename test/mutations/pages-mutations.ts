@@ -84,7 +84,7 @@ export const PAGES_MUTATIONS: readonly Mutation[] = [
     [
       'older backups of a volume count as its newest',
       { 'newest-are-without-gaps': 'if (newer.length === 0 && countAbove(state, volume, "") >= count) return [];' },
-      pages('rows that are moved into pages'),
+      pages('the newest backups of a volume are without a gap'),
     ],
     [
       'an id says nothing of its volume',

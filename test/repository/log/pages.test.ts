@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { encodeMsgpack } from '../../../src/common/msgpack.ts';
-import { pageKeyOf } from '../../../src/repository/format/catalogue-pages.ts';
+import { pageKeyOf, volumeDigits } from '../../../src/repository/format/catalogue-pages.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { CommittedPack, LogFact } from '../../../src/repository/format/log-entry.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
@@ -123,6 +123,11 @@ class TwoStates {
       const own = (state: LogState) => [...state.backups.values()].filter((each) => each.volume === volume);
       expect(own(seen)).toEqual(own(whole));
       expect(headOf(seen, volume)).toEqual(whole.heads.get(volume));
+      // Of other volumes, which have rows in the same pages, it says the truth or nothing.
+      for (const other of VOLUMES) {
+        const head = seen.heads.get(other);
+        if (head !== undefined) expect(head).toEqual(whole.heads.get(other));
+      }
     }
     const newest = async (of: readonly { volume: string; count: number }[]) => {
       const seen = await store.takeIn(paged, { newest: of });
@@ -172,6 +177,28 @@ test(
   },
   withinMs(60_000),
 );
+
+test('the newest backups of a volume are without a gap, also where an older page is read for another volume', async () => {
+  const states = new TwoStates(testSeed());
+  const own = 'long';
+  const before = Array.from({ length: 100 }, (_, n) => `b${n}`).find((name) => volumeDigits(name) < volumeDigits(own))!;
+  let parent: string | undefined;
+  for (let n = 0; n < 32; n++) {
+    const volume = n < 2 ? before : own;
+    if (n === 2) parent = undefined;
+    states.append(open({ [volume]: undefined }));
+    const stored = pack(states.whole.seq, 'a');
+    const one = backup(stored, { volume, parent });
+    parent = one.id;
+    states.append(commit(stored.session, [one], [stored]));
+  }
+  await states.moveRows(true);
+  expect(states.paged.pages.backups.length).toBeGreaterThan(4);
+  const seen = await states.store.takeIn(states.paged, { volumes: [before], newest: [{ volume: own, count: 4 }] });
+  const newest = (state: LogState) => [...state.backups.values()].filter(({ volume }) => volume === own).slice(-4);
+  expect(newest(seen)).toEqual(newest(states.whole));
+  expect(seen.backups.size).toBeLessThan(20);
+});
 
 describe('a pack that two commits name, because both adopted its session,', () => {
   test.each([

@@ -139,7 +139,7 @@ describe('pages of the catalogue', () => {
     const slow = await host();
     const other = await host();
     await work(other, 70);
-    const state = await slow.log.catchUp();
+    await slow.log.catchUp();
     // What prunes delete of pages, they delete when this test is over.
     const remove = target.deleteMany.bind(target);
     target.deleteMany = (keys, options) =>
@@ -149,6 +149,8 @@ describe('pages of the catalogue', () => {
       );
     await pruned(other);
     const floor = floorOf(other.log.state);
+    await work(other, 20);
+    const state = await slow.log.catchUp();
     await target.put(checkpointKey(state.seq), (await encodeCheckpoint(slow.keys.logKey, state))!);
     for (let seq = floor + 1; seq <= other.log.state.seq; seq++) {
       if (seq !== state.seq) await target.delete(checkpointKey(seq));
