@@ -9,6 +9,7 @@ import { checkpointKey } from '../format/object-keys.ts';
 import { encodePage } from '../format/page-codec.ts';
 import type { LogReader } from './log-reader.ts';
 import { floorCheckpoint, type LogSource } from './log-source.ts';
+import { PAGE_LIMITS } from './pages/page-limits.ts';
 import { isHeavy, type PageFiles, pageOut } from './pages/page-out.ts';
 
 /** How long an append waits for its checkpoint: a store that answers has taken it by then. */
@@ -106,7 +107,7 @@ export class CheckpointWriter {
     const createOnly = source.mode === 'shared';
     const { seq } = this.#reader.state;
     let state = await this.#withSafePages(this.#reader.state, signal);
-    if (isHeavy(state)) {
+    if (isHeavy(state, PAGE_LIMITS)) {
       const files: PageFiles = {
         rows: (table, ref) => pages.rows(table, ref, { signal }),
         put: async (ref, bytes, rows) => {
@@ -114,7 +115,7 @@ export class CheckpointWriter {
           pages.keep(ref, rows);
         },
       };
-      state = await pageOut(state, files, { logKey: source.logKey, everything: false });
+      state = await pageOut(state, files, { logKey: source.logKey, everything: false, limits: PAGE_LIMITS });
     }
     const bytes = await encodeCheckpoint(source.logKey, state);
     // After it was given up, the key may have been zeroed.

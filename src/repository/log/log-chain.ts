@@ -4,9 +4,9 @@ import { logCorrupt } from '../format/decode-values.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import type { Floor, LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';
+import { soundEntry } from './listed-entries.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
-import { soundEntry } from './sound-entries.ts';
 
 /** Requests that are made at once for entries that are further down. */
 const MOST_AHEAD = 8;

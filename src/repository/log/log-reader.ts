@@ -8,12 +8,11 @@ import { floorOf, type LogState } from '../format/log-state.ts';
 import { isCheckpointDue, TAIL_ENTRIES } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
-import { Idleness } from './idleness.ts';
-import { ListedEntries, type OwnEntry } from './listed-entries.ts';
+import { ListedEntries, lowestFork, type OwnEntry } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, rolledBack } from './log-source.ts';
-import { isDoubt, type Sight, untilTwoAgree } from './looking.ts';
+import { Idleness, isDoubt, type Sight, untilTwoAgree } from './looking.ts';
 import {
   checkPosition,
   checkStillNewest,
@@ -23,7 +22,6 @@ import {
   openLog,
 } from './open-log.ts';
 import { type CatalogueNeeds, isLost, PageStore } from './pages/page-store.ts';
-import { lowestFork } from './sound-entries.ts';
 import { Turns } from './turns.ts';
 
 /** How long a turn at the log may take: the longest entry over the slowest line takes less. */

@@ -1,6 +1,8 @@
 import { BackupError } from '../../common/errors.ts';
 
 /*
+ * Looking at a log that others change: how often, and when next.
+ *
  * L5: what is not as it should be may have been deleted or written in the meantime, so it leads to another look. Two looks one
  * after the other that find the same make it a fact.
  */
@@ -9,6 +11,10 @@ import { BackupError } from '../../common/errors.ts';
 const MOST_LOOKS = 8;
 /** Errors that may say no more than that something was deleted, or that a listing was not whole. */
 const DOUBTS: readonly string[] = ['LOG_TRUNCATED', 'LOG_CORRUPT', 'REPOSITORY_ROLLED_BACK'];
+
+/** After how long others may have pruned the log: where there are others, and where none was seen yet. */
+const SOON_MS = 10 * 60 * 1000;
+const LATE_MS = 24 * 60 * 60 * 1000;
 
 /** What one look has found so far. */
 export interface Sight {
@@ -52,4 +58,21 @@ export function changed(what: string): BackupError {
 
 function isChanged(error: unknown): boolean {
   return BackupError.is(error, 'OBJECT_CHANGED');
+}
+
+/** How long a process has not looked at a log. */
+export class Idleness {
+  /** When a listing last showed the newest entry, and whether entries of others have ever come meanwhile. */
+  #lookedAt = Date.now();
+  #hasOthers = false;
+
+  looked(hasOthers: boolean): void {
+    this.#lookedAt = Date.now();
+    this.#hasOthers ||= hasOthers;
+  }
+
+  /** Whether the log may have gone on so far that entries were deleted which were not read. */
+  get isLong(): boolean {
+    return Math.abs(Date.now() - this.#lookedAt) > (this.#hasOthers ? SOON_MS : LATE_MS);
+  }
 }

@@ -8,11 +8,11 @@ import type { LogEntry } from '../format/log-entry.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
+import { lowestFork } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
 import { changed, type Sight, untilTwoAgree } from './looking.ts';
-import { lowestFork } from './sound-entries.ts';
 
 /** Of the entries below the newest one, the most that are requested before it was read. */
 const MOST_AT_ONCE = 8;

@@ -4,10 +4,10 @@ import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
 import type { Floor } from '../format/log-entry.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import type { HashedEntry } from './fold.ts';
+import { lowestFork } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
 import { fetchCheckpoint, forked, type LogSource, withoutFloor } from './log-source.ts';
-import { lowestFork } from './sound-entries.ts';
 
 /** All that is left of a log, each entry with its place in the chain confirmed. */
 export interface WholeLog {

@@ -17,8 +17,7 @@ import {
   type RepositoryFormat,
 } from '../format/format-object.ts';
 import { FORMAT_KEY, LOG_PREFIX, PACKS_PREFIX, slotKey } from '../format/object-keys.ts';
-import { probeCreateOnly } from '../log/create-only-probe.ts';
-import { createObject, PACING, type Pacing, retried } from './create-object.ts';
+import { createObject, PACING, type Pacing, probeCreateOnly, retried } from './create-object.ts';
 import { firstHeld } from './find-format.ts';
 import type { CheckedNewRepository } from './repository-options.ts';
 import { listSlots } from './stored-slots.ts';

@@ -7,10 +7,10 @@ import { openObject, sealObject } from '../format/log-object.ts';
 import { EMPTY_STATE, type LogState } from '../format/log-state.ts';
 import { VERIFIED_LOG_KEY } from '../format/object-keys.ts';
 import type { HashedEntry } from '../log/fold.ts';
+import { lowestFork } from '../log/listed-entries.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { checkNotAhead, LogListing } from '../log/log-listing.ts';
 import { forked, type LogSource } from '../log/log-source.ts';
-import { lowestFork } from '../log/sound-entries.ts';
 import { stateAtFloor } from '../log/whole-log.ts';
 
 /** Which part of the log earlier verifications have read: `docs/FORMAT.md`, section 10. It is a cache and may be lost. */

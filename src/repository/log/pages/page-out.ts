@@ -4,7 +4,7 @@ import type { LogState } from '../../format/log-state.ts';
 import { encodePage, type PageRow, rowKey, rowsWeight } from '../../format/page-codec.ts';
 import { backupWeight } from '../../format/state-weight.ts';
 import { BackupTable, type Keyed, KnownPackTable, type LooseTable } from './loose-rows.ts';
-import { PAGE_LIMITS, type PageLimits } from './page-limits.ts';
+import type { PageLimits } from './page-limits.ts';
 
 /*
  * Moves rows of a state into pages, so that its checkpoint is small (decision 143).
@@ -27,12 +27,11 @@ export interface PageOutOptions {
   readonly logKey: Uint8Array | undefined;
   /** Whether to merge all rows, so that pages have nothing that was forgotten. */
   readonly everything: boolean;
-  /** @defaultValue PAGE_LIMITS */
-  readonly limits?: PageLimits | undefined;
+  readonly limits: PageLimits;
 }
 
 /** Whether the rows of a state that are in no page are so many that they should be moved. */
-export function isHeavy(state: LogState, { looseWeight }: PageLimits = PAGE_LIMITS): boolean {
+export function isHeavy(state: LogState, { looseWeight }: PageLimits): boolean {
   let weight = LOOSE_NAME * (state.forgotten.size + state.holds.size + state.heads.size);
   for (const { packs, dead } of state.known.values()) {
     weight += LOOSE_PACK * packs.size + LOOSE_NAME * dead.size;
@@ -72,7 +71,7 @@ class Merge {
     this.#table = table;
     this.#files = files;
     this.#options = options;
-    this.#limits = options.limits ?? PAGE_LIMITS;
+    this.#limits = options.limits;
     this.#fewRows = this.#limits.rows >>> 3;
   }
 

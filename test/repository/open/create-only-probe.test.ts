@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { probeCreateOnly } from '../../../src/repository/log/create-only-probe.ts';
+import { probeCreateOnly } from '../../../src/repository/open/create-object.ts';
 import type { PutOptions } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { seededRandom } from '../../../src/testing/seeded-random.ts';
 import { withCode } from '../../support/with-code.ts';
-import { counted, objectsOf } from './support/hosts.ts';
-import { InterleavingTarget } from './support/interleaving-target.ts';
+import { counted, objectsOf } from '../log/support/hosts.ts';
+import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 
 type Put = (inner: MemoryTarget, key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions) => Promise<unknown>;
 
