@@ -24,6 +24,7 @@ export const RULES = {
   'P5.whole': 'that listing shows every number down to the newest checkpoint',
   'P5.between': 'it shows every entry since the one that was confirmed last',
   'P5.tag': 'and that one is the same object, not one of the same size',
+  'P5.ownTag': 'and each of the others has the tag that it had when it was put or read',
   'P5.twice': 'two listings that agree before something counts as gone',
   'P5.unknown': 'where the listings lack the entry, the outcome is unknown and not a failure',
   'P6.fence': 'a fenced session never commits',

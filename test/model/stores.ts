@@ -49,8 +49,6 @@ export interface StoresConfiguration {
   readonly lies: number;
   /** Whether requests may go unanswered. */
   readonly isLate?: boolean | undefined;
-  /** Also an entry that no listing has shown yet may be replaced by one of the same size. */
-  readonly isAlike?: boolean | undefined;
   /** Also count it against the rules that a log is broken by somebody who has not noticed yet. */
   readonly isStrict?: boolean | undefined;
 }
@@ -252,7 +250,7 @@ class Turn {
       const listed = listing[number - 1];
       if (!listed) return false;
       // By its tag, or else by its size.
-      const isTold = isLast ? this.#keeps('P5.tag') : !this.#configuration.isAlike;
+      const isTold = this.#keeps(isLast ? 'P5.tag' : 'P5.ownTag');
       if (isTold && !same(chain(listed), at.slice(0, number))) return false;
     }
     const newest = listing.findLastIndex((entry) => entry !== null) + 1;

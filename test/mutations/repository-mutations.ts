@@ -24,7 +24,10 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
     ],
     [
       "an occupied number is one's own if the entry there is as long",
-      { 'all-bytes-decide': "return found.sizeBytes === sent.bytes.length ? 'own' : found;" },
+      {
+        'all-bytes-decide':
+          "if (found.sizeBytes === sent.bytes.length) return { whose: 'own', tag };\n  return { whose: 'other', tag, entry: found };",
+      },
       logWriter('another.s entry of the same size'),
     ],
   ),
@@ -38,7 +41,12 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
     [
       'own entries below the newest one are not looked for',
       { 'own-entries-are-listed': '' },
-      confirming('an own entry that was not confirmed'),
+      confirming('an own entry that was not confirmed, where its size differs'),
+    ],
+    [
+      'an own entry that is listed with another tag is taken for the same',
+      { 'own-entry-has-its-tag': 'if (own.isUncertain === true) await this.#compare(own, listed);' },
+      confirming('of the same size, and with another tag than its put has told'),
     ],
   ),
   ...without('022', [

@@ -2,6 +2,7 @@ import { ABORT_GRACE_MS, pastAbort } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { Retries, type RetryPolicy } from '../../common/retry.ts';
 import type { PutResult } from '../../targets/cloud-target.ts';
+import { tagOfPut } from '../../targets/tags.ts';
 import type { DecodedEntry } from '../format/entry-codec.ts';
 import { fetchEntry, type LogSource } from './log-source.ts';
 
@@ -20,6 +21,13 @@ export interface Waiting {
   /** Called when the entry is in the store, or may be, or may arrive later. */
   readonly onMayBeThere?: (() => void) | undefined;
 }
+
+/** What has the number of an entry that was sent, and the tag of its object where the target gives one. */
+export type Holder =
+  | { readonly whose: 'own'; readonly tag: string | undefined }
+  | { readonly whose: 'other'; readonly tag: string | undefined; readonly entry: DecodedEntry }
+  /** The number was taken, and what had it is not there any more. */
+  | { readonly whose: 'gone' };
 
 export interface SentEntry {
   readonly seq: number;
@@ -54,8 +62,7 @@ export function isRefusal(error: unknown): boolean {
  * compared byte for byte, because a copy of this process may have drawn the same random numbers for another entry. The
  * caller's signal aborts no request here, since the request may have taken effect: see {@link pastCallersAbort}.
  *
- * @returns `undefined` if the number is this entry's; otherwise the entry that has it; `gone` if the number was taken, and what
- * had it is not there any more. Then it must not be sent again, because a number that was deleted is free (L3).
+ * @returns whose the number is. If that is `gone`, the entry must not be sent again, because a number that was deleted is free (L3).
  * @throws `signal.reason` if the caller has aborted and no request can have taken effect; `COMMIT_UNKNOWN` if that can't be
  * found out; a refusal of the store if nothing else has happened; `LOG_CORRUPT` and `REPOSITORY_UNSUPPORTED` if the object at
  * this number is no entry, or one of a newer program
@@ -65,7 +72,7 @@ export async function createEntry(
   sent: SentEntry,
   policy: RetryPolicy,
   waiting: Waiting = {},
-): Promise<DecodedEntry | 'gone' | undefined> {
+): Promise<Holder> {
   const { givenUp } = waiting;
   const attempts = new Attempts(sent.seq, policy, waiting);
   let isOccupied = false;
@@ -75,15 +82,18 @@ export async function createEntry(
     let isPutting = false;
     try {
       if (isOccupied) {
-        const found = await readBack(source, sent, givenUp);
-        if (found === 'own' || found === 'gone') waiting.onMayBeThere?.();
-        return found === 'own' ? undefined : found;
+        const holder = await readBack(source, sent, givenUp);
+        if (holder.whose !== 'other') waiting.onMayBeThere?.();
+        return holder;
       }
       isPutting = true;
       // The put gets a copy, because a request that was given up may still be reading its buffer.
-      await source.target.put(sent.key, Uint8Array.from(sent.bytes), { createOnly: true, signal: givenUp });
+      const stored = await source.target.put(sent.key, Uint8Array.from(sent.bytes), {
+        createOnly: true,
+        signal: givenUp,
+      });
       waiting.onMayBeThere?.();
-      return undefined;
+      return { whose: 'own', tag: tagOfPut(stored) };
     } catch (error) {
       if (!isOccupied && BackupError.is(error, 'OBJECT_EXISTS')) {
         isOccupied = true;
@@ -104,18 +114,16 @@ export async function createEntry(
 }
 
 /** What is stored at the number. A read that fails is tried again like any other request. */
-async function readBack(
-  source: LogSource,
-  sent: SentEntry,
-  signal: AbortSignal | undefined,
-): Promise<'own' | 'gone' | DecodedEntry> {
+async function readBack(source: LogSource, sent: SentEntry, signal: AbortSignal | undefined): Promise<Holder> {
   // The size comes first, because any writer of the store could have put anything there.
   const info = await source.target.stat(sent.key, { signal });
-  const found = info && (await fetchEntry(source, sent.seq, info, { signal }));
-  if (found === undefined) return 'gone';
+  if (info === undefined) return { whose: 'gone' };
+  const { key, size, tag } = info;
+  const found = await fetchEntry(source, sent.seq, { key, size, ifTag: tag }, { signal });
+  if (found === undefined) return { whose: 'gone' };
   // The hash covers all bytes.
   // @mutation all-bytes-decide
-  return Buffer.compare(found.hash, sent.hash) === 0 ? 'own' : found;
+  return Buffer.compare(found.hash, sent.hash) === 0 ? { whose: 'own', tag } : { whose: 'other', tag, entry: found };
 }
 
 /** Puts an entry under a key that no other entry has, for a store without create-only (P13). */

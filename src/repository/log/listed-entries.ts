@@ -81,6 +81,8 @@ export interface OwnEntry {
   readonly bytes: number;
   /** Whether it may be another's entry that is listed: then it is read. */
   readonly isUncertain?: boolean | undefined;
+  /** What the target called its object when it was put or read. */
+  readonly tag?: string | undefined;
 }
 
 /** What a listing shows of entries that this process has created or read (P5). */
@@ -104,10 +106,15 @@ export class ListedEntries {
     throw rolledBack(`entry ${seq}, which this process has read, is gone, and the log ends at entry ${newest}`);
   }
 
-  /** As {@link ListedEntries.find}; an entry that may be another's is compared. */
+  /**
+   * As {@link ListedEntries.find}. An entry that may be another's, or is listed with another tag than it had, is read and compared:
+   * another tag alone proves nothing (decision 132).
+   */
   async check(own: OwnEntry): Promise<void> {
     const listed = await this.find(own);
-    if (own.isUncertain === true) await this.#compare(own, listed);
+    const isOther = own.tag !== undefined && listed.ifTag !== undefined && own.tag !== listed.ifTag;
+    // @mutation own-entry-has-its-tag
+    if (own.isUncertain === true || isOther) await this.#compare(own, listed);
   }
 
   /**

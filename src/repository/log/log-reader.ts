@@ -32,7 +32,7 @@ export interface LogReaderOptions extends OpenLogOptions {
   readonly turnTimeoutMs?: number | undefined;
 }
 
-/** How far a reader has read its log. There is no tag for an own entry that no listing has shown yet. */
+/** How far a reader has read its log. `newestTag` is what a listing has shown. */
 type Standing = Omit<OpenedLog, 'damage'>;
 
 /** Errors that say that something that was read or written is no longer there. */
@@ -179,25 +179,25 @@ export class LogReader {
    *
    * @param newestBytes - the size of the newest entry's object
    * @param next - the state after them, if it was computed already
-   * @param isUncertain - for an own entry of which the store has not said that it was created
+   * @param known - what is known of the newest entry's object
    */
   async accept(
     entries: readonly (HashedEntry | DecodedEntry)[],
     newestBytes: number,
     next?: LogState,
-    isUncertain?: boolean,
+    known: Pick<OwnEntry, 'isUncertain' | 'tag'> = {},
   ): Promise<void> {
     const state = next ?? (await foldEntries(this.state, entries));
     this.#at = this.#after(entries, state, newestBytes);
-    this.#unconfirmed.push({ seq: state.seq, hash: state.hash, bytes: newestBytes, isUncertain });
+    this.#unconfirmed.push({ seq: state.seq, hash: state.hash, bytes: newestBytes, ...known });
   }
 
   /**
    * Notes an entry that does not follow from the state: either that of this process was never in the log, or the log is broken. The
    * next look shows which (L6).
    */
-  noteOther({ entry: { seq }, hash, sizeBytes }: DecodedEntry): void {
-    this.#unconfirmed.push({ seq, hash, bytes: sizeBytes });
+  noteOther({ entry: { seq }, hash, sizeBytes }: DecodedEntry, tag: string | undefined): void {
+    this.#unconfirmed.push({ seq, hash, bytes: sizeBytes, tag });
   }
 
   /**

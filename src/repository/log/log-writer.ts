@@ -226,24 +226,26 @@ export class LogWriter {
   /** Sends the entry to the next number. */
   async #create({ sent, decoded, next }: Sending, confirm: boolean, waiting: Waiting): Promise<Outcome> {
     const { reader } = this;
-    const other = await createEntry(reader.source, sent, this.#policy, waiting);
-    if (other !== undefined && other !== 'gone') return await this.#followOther(other, waiting);
-    await reader.accept([decoded], sent.bytes.length, next, other === 'gone');
+    const holder = await createEntry(reader.source, sent, this.#policy, waiting);
+    if (holder.whose === 'other') return await this.#followOther(holder.entry, holder.tag, waiting);
+    const isGone = holder.whose === 'gone';
+    const known = isGone ? { isUncertain: true } : { tag: holder.tag };
+    await reader.accept([decoded], sent.bytes.length, next, known);
     // @mutation success-is-listed
-    if (!confirm && other === undefined) return 'written';
+    if (!confirm && !isGone) return 'written';
     await this.#confirm(sent.seq, waiting);
     // @mutation state-decides
     return reader.isInLog(sent) ? 'written' : 'looked';
   }
 
   /** The number is another writer's for good. If its entry does not follow from the state, the state is not that of the log (L6). */
-  async #followOther(other: DecodedEntry, { givenUp }: Waiting): Promise<Outcome> {
+  async #followOther(other: DecodedEntry, tag: string | undefined, { givenUp }: Waiting): Promise<Outcome> {
     const { reader } = this;
     if (reader.isNext(other)) {
-      await reader.accept([other], other.sizeBytes);
+      await reader.accept([other], other.sizeBytes, undefined, { tag });
       return 'lost';
     }
-    reader.noteOther(other);
+    reader.noteOther(other, tag);
     await reader.look({ signal: givenUp });
     return 'looked';
   }

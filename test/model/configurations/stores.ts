@@ -22,24 +22,22 @@ export const STORES: readonly Named[] = [
     ['P5.confirm', 'P5.whole', 'P5.twice', 'P5.unknown'],
     { jobs: [1, 1], swaps: 2, lies: 2 },
   ),
-  stores('set-back', 'The store is set back, and others go on from there in another way.', ['P5.tag', 'P5.between'], {
-    jobs: [2, 2],
-    swaps: 1,
-    lies: 0,
-  }),
+  stores(
+    'set-back',
+    'The store is set back, and others go on from there in another way.',
+    ['P5.tag', 'P5.ownTag', 'P5.between'],
+    {
+      jobs: [2, 2],
+      swaps: 1,
+      lies: 0,
+    },
+  ),
   stores(
     'vanished-store-more',
     'The same with commits that are late, and more jobs.',
     [],
     { jobs: [2, 1], swaps: 2, lies: 2, isLate: true },
     { isSmall: false },
-  ),
-  stores(
-    'limit-alike',
-    'What a listing does not show: in the place of an entry that none has shown yet is another one of the same size.',
-    [],
-    { jobs: [1, 1], swaps: 1, lies: 0, isAlike: true },
-    { isLimit: true },
   ),
   stores(
     'limit-set-back-while-writing',

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { BackupError } from '../../../src/common/errors.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { entryKey } from '../../../src/repository/format/object-keys.ts';
+import type { LogWriter } from '../../../src/repository/log/log-writer.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
@@ -147,6 +149,75 @@ describe('a log that was set back, and went on in another way', () => {
       code: 'COMMIT_UNKNOWN',
       cause: { code: 'REPOSITORY_ROLLED_BACK' },
     });
+  });
+
+  /** A host that appends an entry without confirming it, and the store as it was before. */
+  const withUnconfirmed = async (append: (writer: LogWriter, disk: CloudTarget) => Promise<unknown>) => {
+    const disk = store(0);
+    const folder = new MountPoint(disk);
+    const writer = await host(folder);
+    await writer.append(() => keyAdded('a'));
+    const old = await copyOf(disk, 1_000_000);
+    await append(writer, folder);
+    return { disk, folder, writer, old };
+  };
+  const unknown = { code: 'COMMIT_UNKNOWN', cause: { code: 'REPOSITORY_ROLLED_BACK' } };
+
+  test.each([
+    ['its put has told', 2, (writer: LogWriter) => writer.append(() => keyAdded('b'), { confirm: false })],
+    [
+      'it had when it was read after a lost answer',
+      2,
+      async (writer: LogWriter, folder: CloudTarget) => {
+        const { put } = folder;
+        folder.put = async (...args) => {
+          folder.put = put;
+          await put.apply(folder, args);
+          throw new BackupError('TARGET_UNAVAILABLE', 'no answer');
+        };
+        await writer.append(() => keyAdded('b'), { confirm: false });
+      },
+    ],
+    [
+      'it had when it was read as the entry of another host',
+      2,
+      async (writer: LogWriter, folder: CloudTarget) => {
+        await (await host(folder)).append(() => keyAdded('b'));
+        await writer.append(() => keyAdded('e'), { lookFirst: false, confirm: false });
+      },
+    ],
+  ])(
+    'so is an entry that was not confirmed, of the same size, and with another tag than %s',
+    async (_tag, seq, append) => {
+      const { disk, folder, writer, old } = await withUnconfirmed(append);
+      const other = await host(old);
+      while (other.state.seq < writer.state.seq) await other.append(() => keyAdded('c'));
+      const sizes = await Promise.all([disk, old].map(async (each) => (await each.stat(entryKey(seq)))?.size));
+      expect(sizes[0]).toBe(sizes[1]);
+      folder.mount(old);
+      await expect(writer.append(() => keyAdded('d'), { lookFirst: false })).rejects.toMatchObject(unknown);
+    },
+  );
+
+  test('an entry that was not confirmed is the same with another tag, if its object is: it is read', async () => {
+    const { folder, writer, old, disk } = await withUnconfirmed((each) =>
+      each.append(() => keyAdded('b'), { confirm: false }),
+    );
+    await old.put(entryKey(2), Uint8Array.from(await disk.get(entryKey(2))));
+    const copy = counted(old);
+    folder.mount(copy);
+    expect((await writer.append(() => keyAdded('d'), { lookFirst: false }))?.entry.seq).toBe(3);
+    expect(copy.calls.map(({ operation }) => operation)).toEqual(['put', 'list', 'get', 'get']);
+  });
+
+  test('an entry that was not confirmed is not read where the listing has its tag', async () => {
+    const { folder, writer, disk } = await withUnconfirmed((each) =>
+      each.append(() => keyAdded('b'), { confirm: false }),
+    );
+    const same = counted(disk);
+    folder.mount(same);
+    expect((await writer.append(() => keyAdded('d'), { lookFirst: false }))?.entry.seq).toBe(3);
+    expect(same.calls.map(({ operation }) => operation)).toEqual(['put', 'list']);
   });
 
   test('a copy with other modification times is the same log: the newest entry is read once', async () => {
