@@ -24,9 +24,13 @@ export { MemoryDevice, type MemoryDeviceOptions } from './device/memory-device.t
 export { sliceDevice } from './device/slice-device.ts';
 export { type PageStore, pageDevice, type SyncStore, SyncStoreDevice, syncDevice } from './device/sync-device.ts';
 export { BackupPipeline, type PipelineResult } from './pipeline/backup-pipeline.ts';
-export { checksum } from './pipeline/checksum.ts';
-export { type CompressionOptions, compression } from './pipeline/compression.ts';
-export { type EncryptionOptions, encryption } from './pipeline/encryption.ts';
+export {
+  type CompressionOptions,
+  checksum,
+  compression,
+  type EncryptionOptions,
+  encryption,
+} from './pipeline/block-transforms.ts';
 export type {
   BlockCall,
   CommonPipelineOptions,

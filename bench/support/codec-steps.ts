@@ -28,7 +28,7 @@ import {
 } from '../../src/repository/format/relocation-table.ts';
 import { encodingRunChunk, RunChunk } from '../../src/repository/format/run-chunk.ts';
 import { openRecord, sealRecord } from '../../src/repository/packs/record-sealing.ts';
-import { VerifiedTimes } from '../../src/repository/verify/verified-times.ts';
+import { VerifiedTimes } from '../../src/repository/verify/earlier-verifications.ts';
 import type { Step } from './longest-step.ts';
 import { fillRandom } from './random.ts';
 

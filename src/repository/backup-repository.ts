@@ -64,7 +64,7 @@ import { PRUNE_OPTIONS, type PruneOptions, type PruneResult } from './prune/prun
 import { BackupImage } from './restore/backup-image.ts';
 import { BackupReader } from './restore/backup-reader.ts';
 import { JobImage } from './restore/job-image.ts';
-import { restoreBackup, restoreJob } from './restore/restore.ts';
+import { restoreBackup, restoreJob, restoreToNewFile } from './restore/restore.ts';
 import {
   checkOpenBackupOptions,
   checkRestoreOptions,
@@ -75,7 +75,6 @@ import {
   type RestoreResult,
   type RestoreToFileOptions,
 } from './restore/restore-options.ts';
-import { restoreToNewFile } from './restore/restore-to-file.ts';
 import { type ApplyRetentionOptions, applyRetention, type RetentionResult } from './retention/apply-retention.ts';
 import {
   type ForgetOptions,

@@ -114,7 +114,22 @@ async function race(
   signal?.throwIfAborted();
   if (late === undefined) throw unsupported('it replaced an existing object');
   if (!isAnswer(late)) throw late;
-  if (!(await holds(target, key, winner, signal))) throw unsupported('the object of the successful put is not there');
+  if (!(await isStored(target, key, winner, signal)))
+    throw unsupported('the object of the successful put is not there');
+}
+
+async function isStored(
+  target: CloudTarget,
+  key: string,
+  body: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  try {
+    return Buffer.compare(await target.get(key, { signal }), body) === 0;
+  } catch (error) {
+    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return false;
+    throw error;
+  }
 }
 
 function unsupported(how: string, cause?: unknown): BackupError {

@@ -5,8 +5,10 @@ import { BackupError } from '../../common/errors.ts';
 import { checkSpan } from '../../device/span.ts';
 import type { JobHandle } from '../backup/job-handle.ts';
 import type { BlockEntry } from '../format/map-descriptor.ts';
-import type { RecordStore } from '../packs/record-store.ts';
+import type { Deliver, RecordStore } from '../packs/record-store.ts';
+import type { ComparableSource } from './backup-reader.ts';
 import type { OpenedBackup } from './restore-options.ts';
+import { neighbours } from './restore-windows.ts';
 
 /**
  * The frozen instant of a backup under way, as a read-only device. Blocks that were not overwritten since are read from the
@@ -152,6 +154,58 @@ export class JobImage implements OpenedBackup {
   #check(offset: number, length: number): void {
     if (this.#isClosed) throw closedError();
     checkSpan(this, offset, length);
+  }
+}
+
+/** Bytes read from the image with one call. */
+const READ_BYTES = 1024 * 1024;
+
+/** A backup under way as a source. Every block is read from its image; the entry of a block is its number. */
+export class JobSource implements ComparableSource<number> {
+  readonly size: number;
+  readonly blockSize: number;
+  readonly #image: JobImage;
+  readonly #allowLost: boolean;
+
+  constructor(image: JobImage, allowLost: boolean) {
+    ({ size: this.size, blockSize: this.blockSize } = image);
+    this.#image = image;
+    this.#allowLost = allowLost;
+  }
+
+  async lookup(firstBlock: number, count: number): Promise<number[]> {
+    return Array.from({ length: count }, (_, index) => firstBlock + index);
+  }
+
+  /** One read at a time: when a rollback rejects, no call to its volume may be in flight. */
+  async fetch(blocks: readonly { readonly block: number }[], deliver: Deliver, options: AbortOptions): Promise<void> {
+    const { blockSize } = this;
+    for (const run of neighbours(blocks, READ_BYTES / blockSize)) {
+      const bytes = await this.#read((run[0] as { readonly block: number }).block, run.length, options);
+      for (const [index, { block }] of run.entries()) {
+        await deliver(block, bytes.subarray(index * blockSize, (index + 1) * blockSize));
+      }
+    }
+  }
+
+  async isContent(block: number, bytes: Uint8Array, options: AbortOptions): Promise<boolean> {
+    return Buffer.compare(await this.#read(block, 1, options), bytes) === 0;
+  }
+
+  async #read(block: number, count: number, options: AbortOptions): Promise<Uint8Array> {
+    const { blockSize, size } = this;
+    const offset = block * blockSize;
+    const bytes = new Uint8Array(Math.min(count * blockSize, size - offset));
+    try {
+      await this.#image.read(offset, bytes, { signal: options.signal });
+    } catch (error) {
+      // Blocks may get lost at any time: the writes of a rollback need pre-images too.
+      if (!this.#allowLost || !BackupError.is(error, 'BLOCK_LOST')) throw error;
+      bytes.fill(0);
+      if (count === 1) return bytes;
+      for (let at = 0; at < count; at++) bytes.set(await this.#read(block + at, 1, options), at * blockSize);
+    }
+    return bytes;
   }
 }
 

@@ -1,18 +1,22 @@
+import { randomBytes } from 'node:crypto';
+import { link, lstat, open, realpath, rename, stat, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import type { AbortOptions } from '../../common/abort.ts';
 import { ByteRanges } from '../../common/byte-range.ts';
 import { BackupError } from '../../common/errors.ts';
+import { syncDirectory } from '../../common/system-errors.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
+import { FileDevice } from '../../device/file-device.ts';
+import { fileError } from '../../device/file-errors.ts';
 import { metered, RequestMeter } from '../../targets/decorators/request-meter.ts';
 import { withProgress } from '../context/progress.ts';
 import { findBackups, type RepositoryContext } from '../context/repository-context.ts';
 import type { StoredBackup } from '../format/log-state.ts';
-import type { Deliver } from '../packs/record-store.ts';
 import { BackupReader, type ComparableSource } from './backup-reader.ts';
 import { BlockSet } from './block-set.ts';
-import type { JobImage } from './job-image.ts';
+import { type JobImage, JobSource } from './job-image.ts';
 import type { RestoreOptions, RestoreResult } from './restore-options.ts';
 import { RestoreRun } from './restore-run.ts';
-import { neighbours } from './restore-windows.ts';
 import { blocksToWrite, findMismatch } from './skip-unchanged.ts';
 
 /**
@@ -137,54 +141,97 @@ function lostError(what: string): BackupError {
   return new BackupError('BLOCK_LOST', message);
 }
 
-/** Bytes read from the image with one call. */
-const READ_BYTES = 1024 * 1024;
-
-/** A backup under way as a source. Every block is read from its image; the entry of a block is its number. */
-class JobSource implements ComparableSource<number> {
-  readonly size: number;
-  readonly blockSize: number;
-  readonly #image: JobImage;
-  readonly #allowLost: boolean;
-
-  constructor(image: JobImage, allowLost: boolean) {
-    ({ size: this.size, blockSize: this.blockSize } = image);
-    this.#image = image;
-    this.#allowLost = allowLost;
+/**
+ * Creates a file under a temporary name beside `path`, lets `restore` fill it, and renames it to `path` once it is complete
+ * and durable. After a failure the temporary file is deleted, and an existing file at `path` is unchanged.
+ *
+ * @param path - an absolute path, because the process may change its directory before the file is renamed
+ * @throws `DEVICE_EXISTS`, `DEVICE_BUSY`, `DEVICE_UNSUPPORTED`, and what `restore` and the file system throw
+ */
+export async function restoreToNewFile(
+  path: string,
+  sizeBytes: number,
+  overwrite: boolean,
+  restore: (device: FileDevice) => Promise<RestoreResult>,
+): Promise<RestoreResult> {
+  const { final, replaced } = await finalPath(path, overwrite);
+  try {
+    return await restoreTo(final, sizeBytes, replaced, restore);
+  } finally {
+    await replaced?.close();
   }
+}
 
-  async lookup(firstBlock: number, count: number): Promise<number[]> {
-    return Array.from({ length: count }, (_, index) => firstBlock + index);
-  }
-
-  /** One read at a time: when a rollback rejects, no call to its volume may be in flight. */
-  async fetch(blocks: readonly { readonly block: number }[], deliver: Deliver, options: AbortOptions): Promise<void> {
-    const { blockSize } = this;
-    for (const run of neighbours(blocks, READ_BYTES / blockSize)) {
-      const bytes = await this.#read((run[0] as { readonly block: number }).block, run.length, options);
-      for (const [index, { block }] of run.entries()) {
-        await deliver(block, bytes.subarray(index * blockSize, (index + 1) * blockSize));
-      }
-    }
-  }
-
-  async isContent(block: number, bytes: Uint8Array, options: AbortOptions): Promise<boolean> {
-    return Buffer.compare(await this.#read(block, 1, options), bytes) === 0;
-  }
-
-  async #read(block: number, count: number, options: AbortOptions): Promise<Uint8Array> {
-    const { blockSize, size } = this;
-    const offset = block * blockSize;
-    const bytes = new Uint8Array(Math.min(count * blockSize, size - offset));
+async function restoreTo(
+  path: string,
+  sizeBytes: number,
+  replaced: FileDevice | undefined,
+  restore: (device: FileDevice) => Promise<RestoreResult>,
+): Promise<RestoreResult> {
+  // With all of the name, the temporary name could be too long for the file system.
+  const name = `.${basename(path).slice(0, 60)}.${randomBytes(6).toString('hex')}.partial`;
+  const temporary = join(dirname(path), name);
+  const device = await FileDevice.open(temporary, { create: { sizeBytes } });
+  try {
+    let result: RestoreResult;
     try {
-      await this.#image.read(offset, bytes, { signal: options.signal });
-    } catch (error) {
-      // Blocks may get lost at any time: the writes of a rollback need pre-images too.
-      if (!this.#allowLost || !BackupError.is(error, 'BLOCK_LOST')) throw error;
-      bytes.fill(0);
-      if (count === 1) return bytes;
-      for (let at = 0; at < count; at++) bytes.set(await this.#read(block + at, 1, options), at * blockSize);
+      result = await restore(device);
+    } finally {
+      await device.close();
     }
-    return bytes;
+    if (process.platform === 'win32') await replaced?.close(); // Windows does not replace open files.
+    await giveName(temporary, path, replaced !== undefined);
+    await syncDirectory(dirname(path));
+    return result;
+  } catch (error) {
+    await unlink(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Decides, before anything is fetched, at which path the file goes. A file that is to be replaced is locked until then: a
+ * process that has it open, such as a virtual machine, would go on writing to a file without a name. If the path is a
+ * symbolic link, the file that it leads to is replaced.
+ */
+async function finalPath(path: string, overwrite: boolean): Promise<{ final: string; replaced?: FileDevice }> {
+  const isThere = await lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw fileError('open', path, error);
+    },
+  );
+  if (!isThere) return { final: path };
+  if (!overwrite) {
+    throw new BackupError('DEVICE_EXISTS', `${path} exists: choose another name, or pass overwrite: true`);
+  }
+  try {
+    const final = await realpath(path);
+    if ((await stat(final)).isFile()) return { final, replaced: await FileDevice.open(final, { readOnly: true }) };
+  } catch (error) {
+    throw fileError('replace', path, error);
+  }
+  const message = `${path} is not a regular file, so it can't be replaced: open the device and use restore()`;
+  throw new BackupError('DEVICE_UNSUPPORTED', message);
+}
+
+const LINKS_UNSUPPORTED: readonly unknown[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EXDEV'];
+
+async function giveName(temporary: string, path: string, overwrite: boolean): Promise<void> {
+  try {
+    if (overwrite) return await rename(temporary, path);
+    try {
+      // Unlike a check followed by a rename, this can't replace a file that appeared in between.
+      await link(temporary, path);
+      return await unlink(temporary);
+    } catch (error) {
+      if (!LINKS_UNSUPPORTED.includes((error as NodeJS.ErrnoException).code)) throw error;
+    }
+    // Without hard links, an empty file is created first: that fails if there is a file of that name.
+    await (await open(path, 'wx', 0o600)).close();
+    await rename(temporary, path);
+  } catch (error) {
+    throw fileError('give its name to', path, error);
   }
 }

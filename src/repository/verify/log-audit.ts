@@ -1,21 +1,24 @@
 import type { AbortOptions } from '../../common/abort.ts';
+import { BackupError } from '../../common/errors.ts';
 import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { logCorrupt } from '../format/decode-values.ts';
-import type { PackRecord } from '../format/log-entry.ts';
-import { floorOf, type LogState } from '../format/log-state.ts';
+import type { Floor, PackRecord } from '../format/log-entry.ts';
+import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import { checkpointKey, packKey } from '../format/object-keys.ts';
 import { EntriesAhead } from '../log/entries-ahead.ts';
 import { foldEntries, type HashedEntry } from '../log/fold.ts';
-import type { LogListing } from '../log/log-listing.ts';
-import { fetchCheckpoint, type LogSource, truncated } from '../log/log-source.ts';
+import { lowestFork } from '../log/listed-entries.ts';
+import { LogChain } from '../log/log-chain.ts';
+import { checkNotAhead, LogListing } from '../log/log-listing.ts';
+import { fetchCheckpoint, forked, type LogSource, truncated } from '../log/log-source.ts';
 import { isDoubt } from '../log/looking.ts';
 import { isLost, PageStore } from '../log/pages/page-store.ts';
 import { isSameState } from '../log/same-state.ts';
-import { readWholeLog, type WholeLog } from '../log/whole-log.ts';
-import { type PartOfLog, readPartOfLog } from './part-of-log.ts';
+import { readWholeLog, stateAtFloor, type WholeLog } from '../log/whole-log.ts';
+import { readMark, saveMark } from './earlier-verifications.ts';
 
 /**
  * Verifies the log itself, and gathers what it says of packs. That includes checkpoints: an opening believes a checkpoint that
@@ -102,6 +105,68 @@ export async function readLogWhile<T>(
       if (!isDoubt(error) || floorOf(await catchUp()) === floor) throw error;
     }
   }
+}
+
+/** The part of a log that was read, and how to note it once the verification has ended well. */
+interface PartOfLog {
+  /** The state below the lowest entry that is left of the log. */
+  readonly base: LogState;
+  /** Without gaps, oldest first; the last part ends with the newest entry. */
+  readonly parts: readonly (readonly HashedEntry[])[];
+  /** The listing that was used, which names the checkpoints. */
+  readonly listing: LogListing;
+  save(): Promise<void>;
+}
+
+/**
+ * Reads every entry that no verification has read yet, down to one that was read, and a fraction of those below, in turn. Each
+ * link is checked; the link of a part's lowest entry is checked with the part that comes before it.
+ *
+ * @param source - its target reads entries ahead
+ * @param floor - of the newest state
+ * @param startReading - called with the number of the lowest entry of each part, before it is read
+ * @throws `LOG_CORRUPT`, `LOG_TRUNCATED`, `LOG_FORKED`, and what the target throws
+ */
+async function readPartOfLog(
+  source: LogSource,
+  floor: Floor | undefined,
+  fraction: number,
+  startReading: (lowest: number) => void,
+  options: AbortOptions,
+): Promise<PartOfLog> {
+  const { target, logKey } = source;
+  const listing = await LogListing.read(source, options);
+  await checkNotAhead(source, listing, options);
+  const { newest } = listing;
+  if (newest === 0) return { base: EMPTY_STATE, parts: [], listing, save: async () => {} };
+  const base = await stateAtFloor(source, listing, floor, options);
+  const fork = await lowestFork(source, listing, new Set(), { ...options, above: base.seq });
+  if (fork !== undefined) throw forked(fork);
+  const beginning = base.seq + 1;
+  const mark = await readMark(target, logKey, options);
+  const seen = mark !== undefined && mark.seq <= newest && mark.seq >= beginning ? mark : undefined;
+  const lowest = seen === undefined ? beginning : Math.min(newest, seen.seq + 1);
+  startReading(lowest);
+  const recent = await LogChain.from(source, listing, newest, { ...options, usesTails: false });
+  await recent.reach(lowest, options);
+  const end = { seq: newest, hash: recent.hashOf(newest) as Uint8Array };
+  const found = seen === undefined ? undefined : recent.hashOf(seen.seq);
+  if (seen === undefined || found === undefined || Buffer.compare(found, seen.hash) !== 0) {
+    // There is no note about the entries below, or it was made for another log.
+    await recent.reach(beginning, options);
+    const save = () => saveMark(target, logKey, { ...end, next: 1 }, options);
+    return { base, parts: [recent.since(base.seq)], listing, save };
+  }
+  const first = seen.next > seen.seq ? beginning : Math.max(beginning, seen.next);
+  const last = Math.min(seen.seq, first + Math.ceil(fraction * (seen.seq - base.seq)));
+  startReading(first);
+  const old = await LogChain.from(source, listing, last, { ...options, usesTails: false });
+  await old.reach(first, options);
+  if (last === seen.seq && Buffer.compare(old.hashOf(last) as Uint8Array, seen.hash) !== 0) {
+    throw new BackupError('LOG_CORRUPT', `entry ${last} of the log is not the one that was verified before`);
+  }
+  const save = () => saveMark(target, logKey, { ...end, next: last }, options);
+  return { base, parts: [old.since(base.seq), recent.since(seen.seq)], listing, save };
 }
 
 function partsOf({ base, entries, listing }: WholeLog): PartOfLog {

@@ -15,9 +15,9 @@ import { openRecord } from '../packs/record-sealing.ts';
 import { type SpanLimits, spansOf, storedIn } from '../packs/record-spans.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
 import { type Damage, type DamageReport, packCorrupt } from './damage-report.ts';
+import type { VerifiedTimes } from './earlier-verifications.ts';
 import type { LoggedPacks } from './log-audit.ts';
 import type { NeededPacks } from './needed-packs.ts';
-import type { VerifiedTimes } from './verified-times.ts';
 
 /** Looks at the packs that maps need: whether they are there, and whether they hold what they should. */
 

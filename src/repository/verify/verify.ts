@@ -19,12 +19,12 @@ import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
 import { AffectedBackups } from './affected-backups.ts';
 import { DamageReport } from './damage-report.ts';
+import { leastRecentlyVerified, VerifiedTimes } from './earlier-verifications.ts';
 import { readLoggedPacks, readLogWhile } from './log-audit.ts';
 import { checkMembers } from './member-checks.ts';
 import { NeededPacks } from './needed-packs.ts';
 import { type ExpectedPack, expectedPacks, PackChecks } from './pack-check.ts';
 import { checkSmallObjects, type SmallObjects } from './small-objects.ts';
-import { leastRecentlyVerified, VerifiedTimes } from './verified-times.ts';
 import {
   type CheckedVerifyOptions,
   checkVerifyOptions,

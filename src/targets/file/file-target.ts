@@ -30,9 +30,8 @@ import {
 } from '../target-arguments.ts';
 import { DurableFiles } from './durable-file.ts';
 import { fileError, heldOnWindows } from './file-errors.ts';
-import { readObject } from './file-get.ts';
-import { listFiles } from './file-listing.ts';
 import { putFile } from './file-put.ts';
+import { listFiles, readObject } from './file-reads.ts';
 import { checkFileTargetOptions, type FileTargetOptions } from './file-target-options.ts';
 import { type ObjectPath, objectInfoAt, objectOrDirectoryAt, pathOf, wayTo } from './object-path.ts';
 import { TargetFolder } from './target-folder.ts';

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
-import { AdoptedBlocks } from '../../../src/repository/backup/adopted-blocks.ts';
-import { IdTable } from '../../../src/repository/backup/id-table.ts';
+import { AdoptedBlocks, IdTable } from '../../../src/repository/backup/adopted-blocks.ts';
 import type { FooterRow } from '../../../src/repository/format/pack-footer.ts';
 import { Codec, RecordKind } from '../../../src/repository/format/record.ts';
 import { randomBytesFrom } from '../../../src/testing/seeded-random.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { sortInSteps } from '../../../src/common/sort-in-steps.ts';
 import { runAtOnce } from '../../../src/common/yield-to-event-loop.ts';
-import { nameOf, VerifiedRows } from '../../../src/repository/verify/verified-times.ts';
+import { nameOf, VerifiedRows } from '../../../src/repository/verify/earlier-verifications.ts';
 import { randomBytes } from '../../support/randomness.ts';
 
 const COUNT = 5120;

@@ -1,11 +1,16 @@
+import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { sortInSteps } from '../../common/sort-in-steps.ts';
 import { runInSteps, StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
-import { openingObject, sealingObject } from '../format/log-object.ts';
-import { packKey, VERIFIED_KEY } from '../format/object-keys.ts';
+import { openingObject, openObject, sealingObject, sealObject } from '../format/log-object.ts';
+import { packKey, VERIFIED_KEY, VERIFIED_LOG_KEY } from '../format/object-keys.ts';
 import type { PackName } from '../format/record.ts';
+
+/*
+ * What earlier verifications, of any host, have noted in the store: `docs/FORMAT.md`, section 10. These are caches and may be lost.
+ */
 
 const MAX_BYTES = 2 ** 25;
 /** Times kept until they can be saved. The oldest are dropped: then their packs are only verified again sooner. */
@@ -231,4 +236,61 @@ export class VerifiedRows {
   #seconds(row: number): number {
     return this.body.readUInt32LE(9 + row * ROW_BYTES);
   }
+}
+
+const MARK_VERSION = 1;
+const MARK_BYTES = 1 + 6 + 32 + 6;
+const MARK_LABEL = 'cow1 verified log';
+/** The most bytes of the object; a sealed body is a little longer than a plain one. */
+const MOST_MARK_BYTES = 1024;
+
+/** Up to which entry the log was read in full once, and which old entry is to be read again next. */
+interface LogMark {
+  readonly seq: number;
+  /** Of entry `seq`. */
+  readonly hash: Uint8Array;
+  readonly next: number;
+}
+
+/** The mark that an earlier verification has left; `undefined` if there is none that can be read. */
+export async function readMark(
+  target: CloudTarget,
+  logKey: Uint8Array | undefined,
+  { signal }: AbortOptions,
+): Promise<LogMark | undefined> {
+  try {
+    const info = await target.stat(VERIFIED_LOG_KEY, { signal });
+    if (info === undefined || info.size === 0 || info.size > MOST_MARK_BYTES) return undefined;
+    const bytes = await getBounded(target, VERIFIED_LOG_KEY, info.size, { signal });
+    return bytes && decodeMark(openObject(logKey, MARK_LABEL, 0, bytes));
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'OBJECT_NOT_FOUND')) return undefined;
+    throw error;
+  }
+}
+
+/** A failure to write is ignored: then more is read the next time. */
+export async function saveMark(
+  target: CloudTarget,
+  logKey: Uint8Array | undefined,
+  { seq, hash, next }: LogMark,
+  { signal }: AbortOptions,
+): Promise<void> {
+  const body = Buffer.alloc(MARK_BYTES);
+  body[0] = MARK_VERSION;
+  body.writeUIntLE(seq, 1, 6);
+  body.set(hash, 7);
+  body.writeUIntLE(next, 39, 6);
+  try {
+    await target.put(VERIFIED_LOG_KEY, sealObject(logKey, MARK_LABEL, 0, body), { signal });
+  } catch {
+    signal?.throwIfAborted();
+  }
+}
+
+function decodeMark(body: Uint8Array): LogMark | undefined {
+  if (body.length !== MARK_BYTES || body[0] !== MARK_VERSION) return undefined;
+  const view = Buffer.from(body.buffer, body.byteOffset, body.length);
+  return { seq: view.readUIntLE(1, 6), hash: body.slice(7, 39), next: Math.max(1, view.readUIntLE(39, 6)) };
 }
