@@ -41,6 +41,12 @@ export const SOAKS: readonly Soak[] = [
     times: { full: 50, short: 3 },
   },
   {
+    name: 'copies',
+    what: '100 histories of a repository that tools copy while it is written to, object by object and in any order',
+    files: ['test/repository/histories/copies.test.ts'],
+    times: { full: 50, short: 3 },
+  },
+  {
     name: 'faults',
     what: 'each request of a history fails in each way, and each byte of a repository is damaged',
     files: ['test/repository/histories/fault-sweep.test.ts', 'test/repository/flips.test.ts'],

@@ -264,6 +264,32 @@ describe('a repository on a replica that is being brought up to date', () => {
     expect(await contentsOf(store)).toMatchObject(wanted);
   });
 
+  test('is whole although others forget and prune while its packs are copied', async () => {
+    const primary = new MemoryTarget();
+    const store = new MemoryTarget();
+    const replica = new Pluggable(store);
+    const target = fanOut(primary, [replica], { quorum: 1 });
+    await using repository = await createIn(target);
+    const { volume } = await openVolume(20);
+    const ids: string[] = [];
+    for (let round = 0; round < 3; round++) {
+      ids.push((await repository.backup(volume, { volume: 'disk' })).id);
+      for (let block = 0; block < 20; block++) await writeBlock(volume, block);
+    }
+    for await (const { key } of store.list('packs/')) await store.delete(key); // The puts of packs alone were missed.
+    await using other = await openIn(primary);
+    let puts = 0;
+    replica.onPut = async () => {
+      if (++puts !== 2) return;
+      await other.forget(ids.slice(0, 2));
+      for (let run = 0; run < 2; run++) await other.prune({ graceMs: 0 });
+    };
+    await target.synchronize({ concurrency: 1 });
+    await using copy = await openIn(store, false, { readOnly: true });
+    expect((await Array.fromAsync(copy.listBackups())).map(({ id }) => id)).toEqual(ids.slice(2));
+    expect(await copy.verify({ depth: 'data' })).toMatchObject({ ok: true, damaged: [] });
+  });
+
   test('a new replica is filled while backups go on', async () => {
     const primary = new MemoryTarget();
     const { volume } = await openVolume(20);
