@@ -40,8 +40,7 @@ const DEFAULT_READ_AHEAD = 32;
  * asked for are read, and some of them are kept.
  *
  * This folder holds the map's algorithms: reading (this file, map-tree, runs, overlay), writing (write-block-map, tree-fold,
- * run-policy), comparing two maps (diff), and walking all of one (visit, map-usage). The bytes of nodes and runs are in
- * `format/`.
+ * runs), comparing two maps (diff), and walking all of one (visit, map-usage). The bytes of nodes and runs are in `format/`.
  *
  * Every record is checked against the ids that the descriptor leads to. Methods throw `MAP_CORRUPT` if a record is not what
  * its id says, and what the reader of records throws.

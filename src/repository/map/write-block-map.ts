@@ -8,8 +8,7 @@ import type { SortedEntries } from '../format/run-chunk.ts';
 import type { BlockMap } from './block-map.ts';
 import { type Change, ChangeBuffer, ChangeStream } from './changes.ts';
 import { Overlay } from './overlay.ts';
-import { decideRun, maxRunEntries } from './run-policy.ts';
-import { writeRun } from './runs.ts';
+import { decideRun, maxRunEntries, writeRun } from './runs.ts';
 import { foldTree } from './tree-fold.ts';
 
 export interface WriteBlockMapOptions {

@@ -17,8 +17,7 @@ import { LocationSet } from '../packs/location-set.ts';
 import type { RecordStore } from '../packs/record-store.ts';
 import { listPacks, type PackListing } from '../prune/pack-listing.ts';
 import { type Unreferenced, unreferenced } from '../prune/unreferenced.ts';
-import { AffectedBackups } from './affected-backups.ts';
-import { DamageReport } from './damage-report.ts';
+import { AffectedBackups, DamageReport } from './damage-report.ts';
 import { leastRecentlyVerified, VerifiedTimes } from './earlier-verifications.ts';
 import { readLoggedPacks, readLogWhile } from './log-audit.ts';
 import { checkMembers } from './member-checks.ts';
@@ -37,7 +36,7 @@ import { VerifyRetries } from './verify-retries.ts';
 /**
  * Verification: whether a repository is as it should be. Each phase has a file of its own: `format` and key slots
  * (small-objects), the log (log-audit), which packs the maps need (needed-packs), the packs themselves (pack-check), replicas
- * (member-checks), and which backups need what is damaged (affected-backups).
+ * (member-checks), and what is damaged and which backups need it (damage-report).
  */
 
 /** How often damage is looked at if the log goes on meanwhile. */

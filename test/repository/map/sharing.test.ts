@@ -3,7 +3,7 @@ import { RecordKind } from '../../../src/repository/format/record.ts';
 import { BlockMap } from '../../../src/repository/map/block-map.ts';
 import type { Change } from '../../../src/repository/map/changes.ts';
 import { diffMaps } from '../../../src/repository/map/diff.ts';
-import { runsToMerge } from '../../../src/repository/map/run-policy.ts';
+import { runsToMerge } from '../../../src/repository/map/runs.ts';
 import { innerNodes, packUsage } from './support/map-nodes.ts';
 import { BLOCK_SIZE, collect, entryOf, writeStep } from './support/naive-map.ts';
 import { plainIds, RecordStore } from './support/record-store.ts';
