@@ -2,7 +2,7 @@ import { plainObjectArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
 import { idBytes, logCorrupt, logValue, optionalIdBytes, wellFormed } from './decode-values.ts';
 import type { BackupRecord } from './log-entry.ts';
-import type { BackupHold, StoredBackup } from './log-state.ts';
+import type { BackupHold, Head, StoredBackup } from './log-state.ts';
 import { decodeDescriptor, encodeDescriptor } from './map-descriptor-codec.ts';
 
 /** A backup as a MessagePack map, in its commit entry and in checkpoints: `docs/FORMAT.md`, sections 8 and 9. */
@@ -110,4 +110,21 @@ function metadataOf(value: unknown): Record<string, string> {
   });
   if (length > MAX_METADATA) throw logCorrupt("a backup's metadata is too long");
   return Object.fromEntries(entries);
+}
+
+/** The newest backup of a volume, as an element of `heads`. */
+export function headPlain([volume, { id, seq }]: readonly [string, Head]): unknown {
+  return [volume, idBytes(id), seq];
+}
+
+/** @throws `LOG_CORRUPT` */
+export function backupIdOf(value: unknown): string {
+  return logValue.hexId(value, "a backup's id");
+}
+
+/** @throws `LOG_CORRUPT` */
+export function headOf(value: unknown): [string, Head] {
+  const [volume, id, seq] = logValue.tuple(value, 3, 'a head');
+  const head = { id: logValue.hexId(id, 'a head'), seq: logValue.seq(seq, "a head's entry") };
+  return [logValue.text(volume, "a volume's name", 1), head];
 }

@@ -2,24 +2,15 @@ import type { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { isBytes } from '../../common/realms.ts';
 import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { ANCHOR_BYTES, anchorsIn } from './anchors.ts';
-import { holdOf, storedOf } from './backup-codec.ts';
+import { backupIdOf, headOf, holdOf, storedOf } from './backup-codec.ts';
 import { pagesOf } from './catalogue-pages.ts';
 import { checkVersion, logCorrupt, logValue } from './decode-values.ts';
-import { featureOf, floorOf, relocationOf, sessionsIn, sessionsOf, slotOf, tableOf, volumesOf } from './fact-codec.ts';
-import type {
-  BackupHold,
-  Condemnation,
-  EntryTime,
-  FormerRelocation,
-  Head,
-  KnownPacks,
-  LogState,
-  PackFacts,
-  Session,
-} from './log-state.ts';
+import { featureOf, floorOf, relocationOf, sessionsIn, slotOf, tableOf } from './fact-codec.ts';
+import type { BackupHold, Condemnation, FormerRelocation, Head, KnownPacks, LogState, PackFacts } from './log-state.ts';
 import { packKey } from './object-keys.ts';
+import { eachName, eachPack, NAME_BYTES, nameBytes, PACK_BYTES, packBytes } from './packed-names.ts';
 import type { PackName } from './record.ts';
-import { PACK_BYTES } from './state-encoding.ts';
+import { fencedOf, openOf } from './session-codec.ts';
 import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.ts';
 
 /**
@@ -27,8 +18,6 @@ import { backupWeight, sessionWeight, textWeight, WEIGHT } from './state-weight.
  * part is checked as it is read: parts that are not valid take no memory.
  */
 
-/** The number of names of packs that are read from a byte string in one step. */
-const NAMES_AT_ONCE = 256;
 /** The fields that a state must have, without the version. */
 const FIELD_COUNT = 21;
 
@@ -84,7 +73,8 @@ class StateDraft {
       case 'pages':
         return yield* this.#pages();
       case 'forgotten':
-        return yield* this.#forgotten();
+        fields.forgotten = yield* this.#set(backupIdOf, () => WEIGHT.name);
+        return;
       case 'holds':
         return yield* this.#holds();
       case 'backups':
@@ -119,11 +109,11 @@ class StateDraft {
         return;
       case 'keySlots':
       case 'removedSlots':
-        fields[name] = yield* this.#slots();
+        fields[name] = yield* this.#set(slotOf, () => WEIGHT.slot);
         return;
       case 'features':
       case 'readerFeatures':
-        fields[name] = yield* this.#features();
+        fields[name] = yield* this.#set(featureOf, (feature) => WEIGHT.feature + textWeight(feature));
         return;
       default: // What a later version adds and this one need not know.
         yield* reader.skip();
@@ -158,6 +148,16 @@ class StateDraft {
     return items;
   }
 
+  *#set(read: (item: unknown) => string, weightOf: (item: string) => number): Steps<Set<string>> {
+    const items = new Set<string>();
+    yield* this.#reader.list((item) => {
+      const value = read(item);
+      this.#weigh(weightOf(value));
+      addOnce(items, value);
+    });
+    return items;
+  }
+
   *#heads(): Steps<void> {
     const heads = new Map<string, Head>();
     yield* this.#reader.list((item) => {
@@ -177,43 +177,15 @@ class StateDraft {
     this.#fields.pages = pagesOf(plain);
   }
 
-  *#forgotten(): Steps<void> {
-    const forgotten = new Set<string>();
-    yield* this.#reader.list((id) => {
-      this.#weigh(WEIGHT.name);
-      addOnce(forgotten, logValue.hexId(id, "a backup's id"));
-    });
-    this.#fields.forgotten = forgotten;
-  }
-
   *#holds(): Steps<void> {
     const holds = new Map<string, BackupHold | undefined>();
     yield* this.#reader.list((item) => {
       const [id, hold] = logValue.tuple(item, 2, 'a hold');
       const value = logValue.optional(hold, holdOf);
       this.#weigh(WEIGHT.head + textWeight(value?.reason ?? ''));
-      putOnce(holds, logValue.hexId(id, "a backup's id"), value);
+      putOnce(holds, backupIdOf(id), value);
     });
     this.#fields.holds = holds;
-  }
-
-  *#slots(): Steps<Set<string>> {
-    const slots = new Set<string>();
-    yield* this.#reader.list((item) => {
-      this.#weigh(WEIGHT.slot);
-      addOnce(slots, slotOf(item));
-    });
-    return slots;
-  }
-
-  *#features(): Steps<Set<string>> {
-    const features = new Set<string>();
-    yield* this.#reader.list((item) => {
-      const feature = featureOf(item);
-      this.#weigh(WEIGHT.feature + textWeight(feature));
-      addOnce(features, feature);
-    });
-    return features;
   }
 
   *#known(): Steps<Map<number, KnownPacks>> {
@@ -280,15 +252,9 @@ class StateDraft {
 
   *#packsIn(value: unknown): Steps<Map<string, PackFacts>> {
     const packs = new Map<string, PackFacts>();
-    if (!isBytes(value) || value.length % PACK_BYTES !== 0) throw logCorrupt('known packs are cut');
-    this.#weigh((WEIGHT.pack * value.length) / PACK_BYTES);
-    const bytes = Buffer.from(value.buffer, value.byteOffset, value.length);
-    for (let at = 0; at < bytes.length; at += PACK_BYTES) {
-      const size = logValue.int(bytes.readUInt32LE(at + 16), 'size of a pack', 1);
-      const sha256 = Uint8Array.from(bytes.subarray(at + 20, at + PACK_BYTES));
-      putOnce(packs, bytes.toString('hex', at, at + 16), { size, sha256 });
-      if (at % (NAMES_AT_ONCE * PACK_BYTES) === 0) yield;
-    }
+    const bytes = packBytes(value);
+    this.#weigh((WEIGHT.pack * bytes.length) / PACK_BYTES);
+    yield* eachPack(bytes, (name, facts) => putOnce(packs, name, facts));
     return packs;
   }
 
@@ -304,13 +270,9 @@ class StateDraft {
   }
 
   *#eachName(value: unknown, weight: number, take: (name: string) => void): Steps<void> {
-    if (!isBytes(value) || value.length % 16 !== 0) throw logCorrupt('names of packs are cut');
-    this.#weigh((weight * value.length) / 16);
-    const names = Buffer.from(value.buffer, value.byteOffset, value.length);
-    for (let at = 0; at < names.length; at += 16) {
-      take(names.toString('hex', at, at + 16));
-      if (at % (NAMES_AT_ONCE * 16) === 0) yield;
-    }
+    const names = nameBytes(value);
+    this.#weigh((weight * names.length) / NAME_BYTES);
+    yield* eachName(names, take);
   }
 }
 
@@ -331,43 +293,4 @@ function addOnce<T>(items: Set<T>, item: T): void {
 /** Elements of what is read as an array next. */
 function countOf(value: unknown): number {
   return Array.isArray(value) ? value.length : 0;
-}
-
-function headOf(value: unknown): [string, Head] {
-  const [volume, id, seq] = logValue.tuple(value, 3, 'a head');
-  const head = { id: logValue.hexId(id, 'a head'), seq: logValue.seq(seq, "a head's entry") };
-  return [logValue.text(volume, "a volume's name", 1), head];
-}
-
-function openOf(value: unknown): Session {
-  if (!Array.isArray(value) || value.length !== 7) return sessionOf(value);
-  return { ...sessionOf(value.slice(0, 6)), dated: timeOfEntry(value[6]) };
-}
-
-function fencedOf(value: unknown): Session {
-  if (!Array.isArray(value) || value.length < 7 || value.length > 8) throw logCorrupt('a fenced session is not valid');
-  const [seq, at, owner] = logValue.tuple(value[6], 3, 'a fence');
-  const fencedBy = {
-    ...timeOfEntry([seq, at]),
-    owner: logValue.optional(owner, (name) => logValue.text(name, 'an owner')),
-  };
-  const session = { ...sessionOf(value.slice(0, 6)), fencedBy };
-  return value.length === 7 ? session : { ...session, dated: timeOfEntry(value[7]) };
-}
-
-function timeOfEntry(value: unknown): EntryTime {
-  const [seq, at] = logValue.tuple(value, 2, 'the time of an entry');
-  return { seq: logValue.seq(seq, 'an entry'), at: logValue.time(at, "an entry's time") };
-}
-
-function sessionOf(value: unknown): Session {
-  const [seq, hash, at, owner, volumes, adopted] = logValue.tuple(value, 6, 'a session');
-  return {
-    seq: logValue.seq(seq, "a session's number"),
-    hash: logValue.bytes(hash, "the hash of a session's `open` entry", 32),
-    at: logValue.time(at, "a session's time"),
-    owner: logValue.text(owner, 'an owner'),
-    volumes: volumesOf(volumes),
-    adopted: sessionsOf(adopted),
-  };
 }
