@@ -2,14 +2,34 @@ import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Folders of the longest files, which begin first: a long one that begins last runs alone. */
-const LONG = ['test/repository/histories/', 'test/demo/', 'test/soaks/', 'test/model/', 'test/examples/'];
+/**
+ * The longest files, which begin first, in this order: a long one that begins last runs alone. Those that need the S3 server come after
+ * some that do not, because it takes a while to start.
+ */
+const LONGEST = [
+  'test/model/',
+  'test/repository/histories/fault-sweep',
+  'test/soaks/hostile',
+  'test/golden/',
+  'test/package/consumer',
+  'test/demo/',
+  'test/targets/s3/s3-conformance',
+  'test/repository/histories/',
+  'test/repository/log/open-log',
+  'test/package/',
+  'test/soaks/',
+  'test/examples/',
+  'test/repository/map/history',
+  'test/repository/verify/verify.test',
+];
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const sorted = await super.sort(files);
-    const isLong = ({ moduleId }: TestSpecification) => LONG.some((folder) => moduleId.includes(folder));
-    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+    const rank = ({ moduleId }: TestSpecification) => {
+      const index = LONGEST.findIndex((path) => moduleId.includes(path));
+      return index < 0 ? LONGEST.length : index;
+    };
+    return (await super.sort(files)).sort((one, other) => rank(one) - rank(other));
   }
 }
 

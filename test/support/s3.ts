@@ -1,10 +1,23 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'minio';
 import { inject, test } from 'vitest';
-import type { S3Endpoint } from './s3-endpoint.ts';
+import type { S3Announcement, S3Endpoint } from './s3-endpoint.ts';
 
 /** The S3 server of this run, `null` where there is none: `describe.skipIf(s3 === null)`. */
-export const s3: S3Endpoint | null = inject('s3');
+export const s3: S3Endpoint | null = await endpoint();
+
+/** Waits until the server of this run answers. One that cannot be started is announced as well, so that this ends. */
+async function endpoint(): Promise<S3Endpoint | null> {
+  const provided = inject('s3');
+  if (provided === null || !('announcedIn' in provided)) return provided;
+  while (!existsSync(provided.announcedIn)) await delay(50);
+  const announcement: S3Announcement = JSON.parse(await readFile(provided.announcedIn, 'utf8'));
+  if ('failure' in announcement) throw new Error(`the S3 gateway could not be started: ${announcement.failure}`);
+  return announcement.endpoint;
+}
 
 /** A client of that server. */
 export function s3Client(): Client {

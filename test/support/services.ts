@@ -1,18 +1,18 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
-import type { S3Endpoint } from './s3-endpoint.ts';
+import type { S3Announcement, S3Endpoint } from './s3-endpoint.ts';
 import { installPackages, sayingAtTheEnd, selectedFilesWith } from './selected-files.ts';
 
 /**
  * The services that tests talk to, for vitest's `globalSetup`: an S3 server, the first of these that is to be had.
  *
  * 1. `COW_TEST_S3_ENDPOINT` (a URL), with `COW_TEST_S3_ACCESS_KEY` and `COW_TEST_S3_SECRET_KEY`;
- * 2. a Ceph RADOS Gateway of this machine, started for the run, which takes some 15 seconds;
+ * 2. a Ceph RADOS Gateway of this machine, started for the run, which takes some 15 seconds: the tests that need none run meanwhile;
  * 3. the same, installed by apt-get, when this is Debian and we are root;
  * 4. none: what needs it is skipped, which is said at the end of the run and is a failure under `CI`.
  *
@@ -37,9 +37,33 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   }
   if (!isInstalled() && !install())
     return without(project, files, `none of ${PACKAGES.join(', ')} can be installed here`);
-  const { endpoint, stop } = await startGateway();
-  project.provide('s3', endpoint);
-  return stop;
+  return startMeanwhile(project);
+}
+
+/** Starts the gateway without waiting for it. */
+async function startMeanwhile(project: TestProject): Promise<() => Promise<void>> {
+  const folder = await mkdtemp(join(tmpdir(), 'cow-s3-'));
+  const announcedIn = join(folder, 'announcement.json');
+  const announce = async (announcement: S3Announcement) => {
+    await writeFile(`${announcedIn}.new`, JSON.stringify(announcement));
+    await rename(`${announcedIn}.new`, announcedIn);
+  };
+  const starting = startGateway().then(
+    async ({ endpoint, stop }) => {
+      await announce({ endpoint });
+      return stop;
+    },
+    async (error) => {
+      await announce({ failure: String(error.cause ?? error) });
+      return async () => {};
+    },
+  );
+  project.provide('s3', { announcedIn });
+  return async () => {
+    const stop = await starting;
+    await stop();
+    await rm(folder, { recursive: true, force: true });
+  };
 }
 
 function without(project: TestProject, files: number, why: string): () => Promise<void> {

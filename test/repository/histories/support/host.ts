@@ -46,7 +46,7 @@ export class Host {
 
   /** The store, as this host has it. */
   get target(): CloudTarget {
-    return this.#around(new ImpatientTarget(new FaultyTarget(this.#store, this.mishaps)));
+    return this.#around(new ImpatientTarget(new FaultyTarget(this.#store, this.mishaps), this.mishaps));
   }
 
   /** Opens the repository anew. Who had it open before closes that, or has died. */

@@ -11,14 +11,22 @@ import type {
   RemoveLeftoversOptions,
 } from '../../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../../src/targets/decorators/forwarding-target.ts';
+import type { Mishaps } from './mishaps.ts';
 
-/** Gives every request so many milliseconds, as targets on a network do. One in memory answers at once or never. */
+/** How long the first request of a mishap hangs: what else is under way goes on meanwhile. */
+const FIRST_HANGS_MS = 5;
+
+/**
+ * Gives up the requests that never get an answer, as targets on a network do, and no others, however slow the machine is.
+ * Those that follow the first of an outage are given up at once: there are thousands of them.
+ */
 export class ImpatientTarget extends ForwardingTarget {
-  readonly #timeoutMs: number;
+  readonly #mishaps: Pick<Mishaps, 'unanswered'>;
 
-  constructor(inner: CloudTarget, timeoutMs = 5) {
+  /** @param inner a target whose requests consult `mishaps` as soon as they are sent */
+  constructor(inner: CloudTarget, mishaps: Pick<Mishaps, 'unanswered'>) {
     super(inner, 'this ImpatientTarget');
-    this.#timeoutMs = timeoutMs;
+    this.#mishaps = mishaps;
   }
 
   protected override forwardPut(key: string, body: Uint8Array<ArrayBuffer>, options: PutOptions): Promise<PutResult> {
@@ -61,13 +69,13 @@ export class ImpatientTarget extends ForwardingTarget {
 
   async #within<T>(outer: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const timeout = new AbortController();
-    const timer = setTimeout(() => {
-      timeout.abort(new BackupError('TARGET_TIMEOUT', 'no answer in time', { retryable: true }));
-    }, this.#timeoutMs);
-    try {
-      return await work(outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]));
-    } finally {
-      clearTimeout(timer);
+    const { unanswered: before } = this.#mishaps;
+    const answer = work(outer === undefined ? timeout.signal : AbortSignal.any([outer, timeout.signal]));
+    if (this.#mishaps.unanswered > before) {
+      const giveUp = () => timeout.abort(new BackupError('TARGET_TIMEOUT', 'no answer in time', { retryable: true }));
+      if (before === 0) setTimeout(giveUp, FIRST_HANGS_MS);
+      else setImmediate(giveUp);
     }
+    return answer;
   }
 }

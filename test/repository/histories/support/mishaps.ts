@@ -22,6 +22,8 @@ export class Mishaps implements FaultPlan<TargetOperation> {
   struck = 0;
   /** Calls since it was arranged that it could befall. */
   passed = 0;
+  /** Calls since it was arranged that never get an answer. */
+  unanswered = 0;
   onStruck: () => void = () => {};
   /** What befell which call, the last time. */
   last = 'nothing';
@@ -30,6 +32,7 @@ export class Mishaps implements FaultPlan<TargetOperation> {
   arrange(mishap: Mishap | undefined): void {
     this.#next = mishap;
     this.passed = 0;
+    this.unanswered = 0;
   }
 
   next({ operation, subject }: FaultCall<TargetOperation>): Fault | undefined {
@@ -39,6 +42,7 @@ export class Mishaps implements FaultPlan<TargetOperation> {
     const at = this.passed++;
     if (at < after || at >= after + times) return undefined;
     this.struck++;
+    if (kind === 'never-answer') this.unanswered++;
     this.last = `${kind} of ${operation} ${subject}`;
     this.onStruck();
     // Any bit of the answer, the same one when it is replayed.
