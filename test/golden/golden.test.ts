@@ -31,9 +31,13 @@ function unlocksOf({ secrets }: Manifest): [string, OpenOptions][] {
 describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$name', ({ name, manifest }) => {
   const { mode, backups, forgotten, damage, refusesWriters } = manifest;
   const objects = objectsOf(name);
-  const [[, unlocking]] = unlocksOf(manifest) as [[string, OpenOptions]];
+  const unlocks = unlocksOf(manifest);
+  const [[, unlocking]] = unlocks as [[string, OpenOptions]];
 
-  describe.each(unlocksOf(manifest))('unlocked with %s', (_how, unlock) => {
+  describe.each(unlocks)('unlocked with %s', (_how, unlock) => {
+    // Large contents are hashed once: what another secret opens is the same key.
+    const isHashed = (size: number) => unlock === unlocking || size < 4 * 2 ** 20;
+
     test('is read by this version', { timeout: 120_000 }, async () => {
       await using target = new FileTarget(goldenFolder(name));
       await using repository = await BackupRepository.open(target, { ...unlock, readOnly: true, threads: 0 });
@@ -48,9 +52,11 @@ describe.each(GOLDEN.map((name) => ({ name, manifest: readManifest(name) })))('$
         const { sha256, lost, ...told } = backups[index]!;
         expect(info).toMatchObject({ ...told, intact: lost.length === 0 });
         await using image = await repository.openBackup(info.id, { allowLost: true });
-        const content = new Uint8Array(image.size);
-        await image.read(0, content);
-        expect(createHash('sha256').update(content).digest('hex'), `${info.volume}, backup ${index}`).toBe(sha256);
+        if (isHashed(image.size)) {
+          const content = new Uint8Array(image.size);
+          await image.read(0, content);
+          expect(createHash('sha256').update(content).digest('hex'), `${info.volume}, backup ${index}`).toBe(sha256);
+        }
         await using strict = await repository.openBackup(info.id);
         for (const [first] of lost) {
           const read = strict.read(first * info.blockSize, new Uint8Array(1));

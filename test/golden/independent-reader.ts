@@ -320,6 +320,20 @@ export function readRepository(objects: Objects, unlock?: ReaderSecret): ReadRep
   return new Reader(objects, unlock).read();
 }
 
+/** Hashes of contents by those of the ids of their blocks, which were held against the blocks. */
+const HASHES = new Map<string, string>();
+
+function hashOf(ids: string, pieces: readonly Uint8Array[]): string {
+  let hash = HASHES.get(ids);
+  if (hash === undefined) {
+    const hashing = createHash('sha256');
+    for (const piece of pieces) hashing.update(piece);
+    hash = hashing.digest('hex');
+    HASHES.set(ids, hash);
+  }
+  return hash;
+}
+
 class Reader {
   readonly #objects: Objects;
   readonly #seen = new Map<string, number>();
@@ -1163,14 +1177,16 @@ class Reader {
       this.#note('lost range');
       return [intOf(first), intOf(count)];
     });
-    const hash = createHash('sha256');
+    const pieces: Uint8Array[] = [];
+    const ids = createHash('sha256');
     const zeroes = new Uint8Array(blockSize);
     for (let block = 0; block < blockCount; block++) {
       const entry = blocks.get(block);
       const isLost = lost.some(([first, count]) => block >= first && block < first + count);
       insist(!(isLost && entry !== undefined), 'a lost block has no entry');
-      if (entry === undefined) hash.update(zeroes.subarray(0, lengthOf(block)));
-      else hash.update(this.#readRecord(BLOCK, entry.id, entry.location));
+      const piece = zeroes.subarray(0, lengthOf(block));
+      pieces.push(entry === undefined ? piece : this.#readRecord(BLOCK, entry.id, entry.location));
+      ids.update(`${entry === undefined ? 'zeroes' : Buffer.from(entry.id).toString('hex')} ${piece.length}\n`);
     }
     const metadata = fieldsOf(fields.metadata) as Record<string, string>;
     const { intact } = fields;
@@ -1183,7 +1199,7 @@ class Reader {
       metadata,
       lost,
       intact,
-      sha256: hash.digest('hex'),
+      sha256: hashOf(ids.digest('hex'), pieces),
     };
   }
 

@@ -7,7 +7,8 @@ export class Interned<S> {
   readonly #join: (parts: readonly object[]) => S;
   readonly #numbers = new Map<string, number>();
   readonly #parts: object[] = [];
-  readonly #known = new WeakMap<object, number>();
+  /** Of the parts that states are joined from. Parts that were made since are met once or twice. */
+  readonly #known = new Map<object, number>();
 
   constructor(split: (state: S) => readonly object[], join: (parts: readonly object[]) => S) {
     this.#split = split;
@@ -44,8 +45,8 @@ export class Interned<S> {
       if (number >= 1 << 24) throw new RangeError('more distinct parts than three bytes can number');
       this.#parts.push(part);
       this.#numbers.set(text, number);
+      this.#known.set(part, number);
     }
-    this.#known.set(part, number);
     return number;
   }
 }

@@ -65,18 +65,14 @@ const PRINTED = '[1,15,true,65536,true,"function","function"]';
 
 /** The oldest TypeScript that consumers may have, and ours. */
 const COMPILERS = { floor: 'typescript-floor', newest: 'typescript' };
-const CONFIGURATIONS = Object.entries(COMPILERS).flatMap(([name, compiler]) =>
-  [false, true].map((skipLibCheck) => ({ name, compiler, skipLibCheck })),
-);
 const versionOf = (compiler: string) =>
   (JSON.parse(readFileSync(join(root, 'node_modules', compiler, 'package.json'), 'utf8')) as { version: string })
     .version;
 
 describe('the packed package', () => {
-  test.each(CONFIGURATIONS)(
-    'compiles under strict settings with the $name TypeScript, skipLibCheck: $skipLibCheck, and runs',
-    ({ name, compiler, skipLibCheck }) => {
-      const folder = `${name}-${skipLibCheck}`;
+  test.each(Object.entries(COMPILERS))(
+    'compiles under strict settings, declarations and all, with the %s TypeScript, and runs',
+    (folder, compiler) => {
       mkdirSync(join(project, folder));
       writeFileSync(join(project, folder, 'program.mts'), PROGRAM);
       const compilerOptions = {
@@ -86,7 +82,8 @@ describe('the packed package', () => {
         strict: true,
         exactOptionalPropertyTypes: true,
         noUncheckedIndexedAccess: true,
-        skipLibCheck,
+        // What is an error where declarations are not checked is one here too.
+        skipLibCheck: false,
         types: ['node'],
         outDir: 'out',
       };

@@ -50,8 +50,10 @@ export class NaiveMap {
       next.lost.add(block);
       next.entries.delete(block);
     }
-    for (const block of [...next.entries.keys()]) if (block >= next.blockCount) next.entries.delete(block);
-    for (const block of [...next.lost]) if (block >= next.blockCount) next.lost.delete(block);
+    if (next.blockCount < this.blockCount) {
+      for (const block of [...next.entries.keys()]) if (block >= next.blockCount) next.entries.delete(block);
+      for (const block of [...next.lost]) if (block >= next.blockCount) next.lost.delete(block);
+    }
     return next;
   }
 
@@ -65,15 +67,16 @@ export class NaiveMap {
         this.blockLength(block) === other.blockLength(block) &&
         !this.lost.has(block) &&
         !other.lost.has(block) &&
-        hex(this.entries.get(block)) === hex(other.entries.get(block));
+        areEqual(this.entries.get(block), other.entries.get(block));
       if (!same) blocks.push(block);
     }
     return blocks;
   }
 }
 
-function hex(entry: BlockEntry | undefined): string {
-  return entry === undefined ? '' : Buffer.from(entry.id).toString('hex');
+function areEqual(one: BlockEntry | undefined, other: BlockEntry | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return Buffer.compare(one.id, other.id) === 0;
 }
 
 export interface Step {
