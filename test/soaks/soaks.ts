@@ -38,7 +38,7 @@ export const SOAKS: readonly Soak[] = [
       'test/repository/log/concurrency.test.ts',
       'test/repository/open/key-slots.test.ts',
     ],
-    times: { full: 50, short: 3 },
+    times: { full: 100, short: 6 },
   },
   {
     name: 'copies',
@@ -49,7 +49,12 @@ export const SOAKS: readonly Soak[] = [
   {
     name: 'faults',
     what: 'each request of a history fails in each way, and each byte of a repository is damaged',
-    files: ['test/repository/histories/fault-sweep.test.ts', 'test/repository/flips.test.ts'],
+    files: [
+      'test/repository/histories/fault-sweep.test.ts',
+      'test/repository/flips.test.ts',
+      'test/repository/prune/prune.test.ts',
+      'test/repository/verify/verify.test.ts',
+    ],
     times: { full: 1, short: 1 },
     sweepsAll: true,
   },

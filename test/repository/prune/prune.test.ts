@@ -13,6 +13,7 @@ import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-tar
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { type Fault, scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
+import { SWEEPS_ALL } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
 import { objectsOf, targetOf } from '../log/support/hosts.ts';
 import { Backups, type Content, freshBlock, openHost, packsOf, secrets, totalOf } from './support/repository.ts';
@@ -484,7 +485,8 @@ describe('whatever request fails', () => {
       const objects = await objectsOf(origin);
       const options: PruneOptions = { graceMs: 0, repackBelow, minRepackGainBytes: 0, packBytes: 60_000 };
       let failures = 0;
-      for (let call = 1, isOver = false; !isOver; call++) {
+      // Every request with `COW_TEST_SWEEP=all`, by default every third.
+      for (let call = 1, isOver = false; !isOver; call += SWEEPS_ALL ? 1 : 3) {
         for (const kind of KINDS) {
           const target = await targetOf(objects);
           const context = await openHost(target, secret, { now: clock.now });

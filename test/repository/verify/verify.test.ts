@@ -7,7 +7,7 @@ import type { TargetOperation } from '../../../src/targets/decorators/forwarding
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { scriptedFaults } from '../../../src/testing/faults.ts';
 import { FaultyTarget } from '../../../src/testing/faulty-target.ts';
-import { randomBytes } from '../../support/randomness.ts';
+import { randomBytes, SWEEPS_ALL } from '../../support/randomness.ts';
 import { BLOCK, createIn, notedTarget, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { contextOf, firstOf, flip, flipRecord, Interrupted, storedRows, WithoutChecksums } from './support/damaging.ts';
 
@@ -306,7 +306,8 @@ describe.each([{ isEncrypted: false }, { isEncrypted: true }])(
       const target = new MemoryTarget();
       await sample(target, isEncrypted);
       for (const fault of [{ kind: 'corrupt', bit: 800 }, { kind: 'fail-before' }] as const) {
-        for (let nth = 1; nth <= 100; nth += 2) {
+        // Every other one with `COW_TEST_SWEEP=all`.
+        for (let nth = 1; nth <= 100; nth += SWEEPS_ALL ? 2 : 10) {
           const plan = scriptedFaults([{ operation: 'get', subject: /^packs\//, nth, fault }]);
           const context = await contextOf(new FaultyTarget(target, plan), isEncrypted);
           const depth = nth % 3 === 0 ? 'structure' : 'data';
