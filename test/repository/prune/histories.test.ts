@@ -23,7 +23,7 @@ vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
  * an order that the seed gives, some of them failing. Every backup that is not forgotten reads back, always.
  */
 
-const HISTORIES = times(1);
+const HISTORIES = times(2);
 const ROUNDS = 12;
 const BLOCKS = 100;
 const DAY_MS = 86_400_000;
