@@ -578,8 +578,12 @@ class Reader {
       this.#newestEntry = key;
       this.#note(`entry of type ${body.type}`);
       this.#fold({ seq, hash, body });
-      const checkpoint = `${key.slice(0, 17)}-c`;
-      if (keys.includes(checkpoint)) this.#checkCheckpoint(seq, hash, this.#object(checkpoint));
+      for (const checkpoint of keys.filter((each) => each.startsWith(`${key.slice(0, 17)}-c`) && !name.test(each))) {
+        const body = this.#object(checkpoint);
+        const isOne = checkpoint === this.#checkpointKey(seq, sha256(body));
+        if (isOne) this.#checkCheckpoint(seq, hash, body);
+        else this.#note('checkpoint that is not what its name says');
+      }
     }
   }
 
@@ -785,11 +789,16 @@ class Reader {
     this.#state.tables.set(hex(bytesOf(row[0], 32)), { sessions: [session], row });
   }
 
+  #checkpointKey(seq: number, digest: Uint8Array): string {
+    const suffix = this.#isShared ? '' : `-${hex(digest).slice(0, 32)}`;
+    return `log/${(2 ** 52 - 1 - seq).toString(16).padStart(13, '0')}-c${suffix}`;
+  }
+
   /** The state of the checkpoint that is the floor. @returns the hash of its entry */
   #beginAtFloor([number, digest]: Tuple): Uint8Array {
     this.#note('log that begins at a floor');
     const seq = intOf(number);
-    const bytes = this.#object(`log/${(2 ** 52 - 1 - seq).toString(16).padStart(13, '0')}-c`);
+    const bytes = this.#object(this.#checkpointKey(seq, bytesOf(digest, 32)));
     insist(equal(sha256(bytes), bytesOf(digest, 32)), 'the digest of the checkpoint of the floor');
     const state = this.#state;
     const plain = this.#checkpointFields(seq, bytes);

@@ -62,9 +62,10 @@ export function withPage(store: PagesStore, page: string, isGarbage = false): Pa
 export function withCheckpoint(store: PagesStore, checkpoint: Checkpoint, world: PagesWorld): PagesStore | undefined {
   const { checkpoints } = store;
   const other = checkpoints.find((each) => each.number === checkpoint.number);
-  const areBoth = world.configuration.isSingleWriter;
-  if (areBoth ? checkpoints.some((each) => isSame(each, checkpoint)) : other && world.keeps('L1.createOnly'))
-    return undefined;
+  const { isSingleWriter } = world.configuration;
+  const areBoth = isSingleWriter && world.keeps('P13.checkpointKeys');
+  const isCreateOnly = !isSingleWriter && world.keeps('L1.createOnly');
+  if (areBoth ? checkpoints.some((each) => isSame(each, checkpoint)) : other && isCreateOnly) return undefined;
   const rest = areBoth ? checkpoints : checkpoints.filter((each) => each !== other);
   const text = (each: Checkpoint) => `${each.number + 100} ${each.pages.join(' ')}`;
   const all = [...rest, checkpoint].sort((a, b) => (text(a) < text(b) ? -1 : 1));

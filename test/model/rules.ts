@@ -95,6 +95,7 @@ export const RULES = {
   'L20.look': 'and looks at the log again: after a new collection it starts anew',
   'P12.together': 'a group makes one commit',
   'P13.keys': "log keys end in the entry's hash",
+  'P13.checkpointKeys': 'and those of checkpoints in the digest of their object',
   'P13.look': 'the writer looks at its number after the PUT; a second entry there is LOG_FORKED, not success',
   'P13.floor': 'two entries at a number at or below the floor mean nothing',
   'P13.readOnly': 'two entries at one number: no more entries, the repository is read-only',

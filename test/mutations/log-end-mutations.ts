@@ -14,7 +14,7 @@ export const LOG_END_MUTATIONS: readonly Mutation[] = [
     ],
     [
       'a checkpoint is overwritten',
-      { 'checkpoints-are-created': 'await target.put(checkpointKey(seq), bytes, { signal });' },
+      { 'checkpoints-are-created': 'await target.put(key, bytes, { signal });' },
       deleted('a checkpoint that is there is not replaced'),
     ],
     [

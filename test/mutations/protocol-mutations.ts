@@ -126,6 +126,35 @@ export const PROTOCOL_MUTATIONS: readonly Mutation[] = [
       single('keys end in the hash'),
     ],
     [
+      'keys of checkpoints do not end in the digest',
+      {
+        'checkpoint-keys-end-in-the-digest':
+          "return LOG_PREFIX + inverted(seq) + '-c' + (sha256 ? '-' + '0'.repeat(32) : '');",
+      },
+      single('a put that arrives late does not replace'),
+    ],
+    [
+      'of several checkpoints of a number only the first one is read',
+      {
+        'checkpoints-in-turn':
+          'if (this.#read.has(named.key) || named !== this.#listing.checkpointsAt(seq)[0]) continue;',
+      },
+      single('those of one number are read in turn'),
+    ],
+    [
+      "other checkpoints of the floor's number stay",
+      {
+        'others-of-the-floor-go':
+          "const isOld = parsed !== undefined && parsed.seq <= floor && !(parsed.kind === 'checkpoint' && parsed.seq === floor && ofFloor);",
+      },
+      testsIn('test/repository/prune/late-checkpoints.test.ts')('a prune deletes what is beside'),
+    ],
+    [
+      "other checkpoints of the floor's number are compared with the entries",
+      { 'floors-other-is-not-verified': 'const within = all;' },
+      testsIn('test/repository/prune/late-checkpoints.test.ts')('a prune deletes what is beside'),
+    ],
+    [
       'a single writer reports success without looking at its number',
       { 'single-writer-looks': '' },
       single('at most one writer is told of a success'),

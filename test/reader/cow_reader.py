@@ -985,7 +985,7 @@ def state_of_checkpoint(fields, seq, fan_out, stored_bytes, read_page):
 # ---------------------------------------------------------------- the repository
 
 ENTRY_TYPES = {"open", "commit", "abort", "hold", "release", "forget", "collect", "keys", "config"}
-LOG_NAME = re.compile(r"log/([0-9a-f]{13})(?:-([0-9a-f]{32}|c))?")
+LOG_NAME = re.compile(r"log/([0-9a-f]{13})(-c)?(?:-([0-9a-f]{32}))?")
 
 
 class Repository:
@@ -1041,7 +1041,7 @@ class Repository:
     def _copy_of_format(self, log):
         for key in sorted(log):
             data = self._whole(key, 2**24)
-            if not key.endswith("-c") and len(data) > 32 and sha256(b"cow1 log", data[:-32]) == data[-32:]:
+            if LOG_NAME.fullmatch(key)[2] is None and len(data) > 32 and sha256(b"cow1 log", data[:-32]) == data[-32:]:
                 body = mapping(unpack(data[:-32])).get("format")
                 need(type(body) is bytes, "an entry has no copy of `format`")
                 return Format(body)
@@ -1070,14 +1070,13 @@ class Repository:
             match = LOG_NAME.fullmatch(name)
             if match is None:
                 continue
-            seq, suffix = 2**52 - 1 - int(match[1], 16), match[2]
+            seq, suffix = 2**52 - 1 - int(match[1], 16), match[3]
             if not 1 <= seq <= MAX_SEQ:
                 continue
-            if suffix == "c":
-                self.log["checkpoints"][seq] = name
-            else:
-                mine = (suffix is not None) == self.format.single_writer
-                self.log["entries" if mine else "others"].setdefault(seq, []).append((name, suffix))
+            mine = (suffix is not None) == self.format.single_writer
+            kind = "entries" if match[2] is None else "checkpoints"
+            if mine or kind == "entries":
+                self.log[kind if mine else "others"].setdefault(seq, []).append((name, suffix))
 
     def _unseal(self, label, seq, data):
         """The body of what is sealed as a log entry is, or None."""
@@ -1150,7 +1149,7 @@ class Repository:
         for seq in sorted(self.log["checkpoints"], reverse=True):
             if seq <= newest:
                 break
-            need(self._checkpoint(seq, None) is None, "a checkpoint is newer than the log", "truncated")
+            need(next(self._checkpoints(seq, None), None) is None, "a checkpoint is newer than the log", "truncated")
         if newest == 0:
             others = ((s, n, x) for s, items in self.log["others"].items() for n, x in items)
             need(all(self._entry_object(*other) is None for other in others), "the log is of the other mode")
@@ -1184,15 +1183,17 @@ class Repository:
 
     def _folded_from(self, seq, digest, chain):
         """The newest state, if the checkpoint of number `seq` leads to it. Nothing below the floor does."""
-        found = self._checkpoint(seq, digest)
-        if found is None:
-            return None
-        checkpoint, sealed = found
-        state = self._fold(checkpoint, chain)
-        number, expected = state.floor or (0, None)
-        if number > seq or (number == seq and expected != sealed):
-            return None
-        return self._without_forks(state)
+        for checkpoint, sealed in self._checkpoints(seq, digest):
+            try:
+                state = self._fold(checkpoint, chain)
+            except Refused as refusal:
+                if refusal.code != "damaged":
+                    raise
+                continue  # It says something else than the entries below, or these are damaged, which shows without it.
+            number, expected = state.floor or (0, None)
+            if number < seq or (number == seq and expected == sealed):
+                return self._without_forks(state)
+        return None
 
     def _without_forks(self, state):
         """Two entries of a number above the floor are a fork; up to the floor they mean nothing."""
@@ -1215,13 +1216,19 @@ class Repository:
         if len(names) > 1:
             self._sound(seq)
 
-    def _checkpoint(self, seq, digest):
+    def _checkpoints(self, seq, digest):
+        """The checkpoints of a number that can be used. In single-writer mode there may be several."""
+        found = (self._checkpoint(seq, digest, *each) for each in self.log["checkpoints"].get(seq, []))
+        return (each for each in found if each is not None)
+
+    def _checkpoint(self, seq, digest, name, suffix):
         """The state that a checkpoint has and its digest, if it can be used; without a hash, whether it can be read at all."""
-        name = self.log["checkpoints"].get(seq)
-        size = None if name is None else self.objects.size(name)
+        size = self.objects.size(name)
         if size is None or size > 2**24:
             return None
         data = self.objects.read(name, 0, size)
+        if suffix is not None and sha256(data)[:16].hex() != suffix:
+            return None
         body = self._unseal(b"cow1 checkpoint", seq, data)
         try:
             raw, stored_bytes = self._packed_content(body)

@@ -275,6 +275,26 @@ describe.skipIf(python === null).concurrent('the reader in Python', () => {
     for (const { refused } of await flipped(repository, secret, flips)) expect(refused).toMatch(/^damaged: /);
   });
 
+  test('knows the checkpoint of the floor by its digest among those of its number, in single-writer mode', async () => {
+    await using target = new FileTarget(goldenFolder('v1-pruned-single-writer'));
+    const manifest = readManifest('v1-pruned-single-writer');
+    const wanted = Object.fromEntries(manifest.backups.map(({ id, sha256 }) => [id, sha256]));
+    const checkpoints = (await Array.fromAsync(target.list('log/'))).filter(({ key }) => /-c-/.test(key));
+    const [damaged, newest, , floor] = checkpoints.map(({ key }) => key);
+    expect(checkpoints).toHaveLength(4);
+    const restored = (repository: string) => reader(['restore-all', repository]);
+    const leftOut = (...keys: (string | undefined)[]) => inFolder(target, new RegExp(`^(${keys.join('|')})$`));
+    for (const keys of [[], [newest], [damaged, newest]]) {
+      expect(digests(linesOf<Restored>(await restored(await leftOut(...keys))))).toEqual(wanted);
+    }
+    for (const keys of [
+      [newest, floor],
+      [damaged, newest, floor],
+    ]) {
+      expect((await restored(await leftOut(...keys))).stderr).toMatch(/^refused: damaged: entry \d+ is missing/);
+    }
+  });
+
   test('reads a log without checkpoints, and shows a bit of it that is not as it was', async () => {
     const fresh = await freshRepository(true);
     const repository = await inFolder(fresh.target, /-c$/);
@@ -328,7 +348,7 @@ async function kindsOf(target: CloudTarget, isEncrypted: boolean): Promise<Kind[
     ...(isEncrypted ? [{ name: 'key slot', effect: 'refused' as const, places: whole(/^keys\//) }] : []),
     { name: 'newest entry', effect: 'refused', places: [newest as Place] },
     { name: 'older entry', effect: 'none', places: older },
-    { name: 'checkpoint', effect: 'none', places: whole(/-c$/) },
+    { name: 'checkpoint', effect: 'none', places: whole(/-c(-[0-9a-f]{32})?$/) },
     // Each has a second copy.
     ...(pages.length > 0 ? [{ name: 'page', effect: 'none' as const, places: pages }] : []),
     { name: 'pack record', effect: 'some', places: records },

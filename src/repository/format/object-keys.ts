@@ -25,7 +25,7 @@ export const RESERVE_KEY = 'reserve';
 /** The largest number of a log entry. */
 export const MAX_SEQ = 2 ** 52 - 2;
 
-const LOG_KEY = /^log\/([0-9a-f]{13})(?:-(c|[0-9a-f]{32}))?$/;
+const LOG_KEY = /^log\/([0-9a-f]{13})(-c)?(?:-([0-9a-f]{32}))?$/;
 const PACK_KEY = /^packs\/([0-9a-f]{13})\/([0-9a-f]{32})$/;
 const PAGE_KEY = /^(catalogue\/([0-9a-f]{13})\/[0-9a-f]{32})(?:-2)?$/;
 const SUFFIX_DIGITS = 32;
@@ -33,7 +33,7 @@ const SUFFIX_DIGITS = 32;
 /** What a key under `log/` means. Objects with other keys are not part of the log, and are left alone. */
 export type LogKey =
   | { readonly kind: 'entry'; readonly seq: number; readonly suffix: string | undefined }
-  | { readonly kind: 'checkpoint'; readonly seq: number };
+  | { readonly kind: 'checkpoint'; readonly seq: number; readonly suffix: string | undefined };
 
 export function slotKey(slot: string): string {
   return `${KEYS_PREFIX}${slot}`;
@@ -70,8 +70,14 @@ export function entryKey(seq: number, hash?: Uint8Array): string {
   return `${LOG_PREFIX}${inverted(seq)}${hash === undefined ? '' : `-${suffixOf(hash)}`}`;
 }
 
-export function checkpointKey(seq: number): string {
-  return `${LOG_PREFIX}${inverted(seq)}-c`;
+/**
+ * The key of a checkpoint.
+ *
+ * @param sha256 - of the object, in single-writer mode (P13): then no late put replaces another checkpoint
+ */
+export function checkpointKey(seq: number, sha256?: Uint8Array): string {
+  // @mutation checkpoint-keys-end-in-the-digest
+  return `${LOG_PREFIX}${inverted(seq)}-c${sha256 === undefined ? '' : `-${suffixOf(sha256)}`}`;
 }
 
 export function parseLogKey(key: string): LogKey | undefined {
@@ -79,7 +85,7 @@ export function parseLogKey(key: string): LogKey | undefined {
   if (match === null) return undefined;
   const seq = 2 ** 52 - 1 - Number.parseInt(match[1] as string, 16);
   if (seq < 1 || seq > MAX_SEQ) return undefined;
-  return match[2] === 'c' ? { kind: 'checkpoint', seq } : { kind: 'entry', seq, suffix: match[2] };
+  return { kind: match[2] === undefined ? 'entry' : 'checkpoint', seq, suffix: match[3] };
 }
 
 /** The key of a page of the catalogue. @param sha256 - of the object */

@@ -1,14 +1,15 @@
 import { abortable } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { sha256InSteps } from '../../common/long-bytes.ts';
 import { report } from '../../common/report.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { NO_PAGES, type PageRef, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../format/checkpoint-codec.ts';
 import { knowsWriterFeatures } from '../format/features.ts';
 import type { LogState } from '../format/log-state.ts';
-import { checkpointKey } from '../format/object-keys.ts';
 import { encodePage } from '../format/page-codec.ts';
 import type { LogReader } from './log-reader.ts';
-import { floorCheckpoint, type LogSource } from './log-source.ts';
+import { floorCheckpoint, keyOfCheckpoint, type LogSource } from './log-source.ts';
 import { PAGE_LIMITS } from './pages/page-limits.ts';
 import { isHeavy, type PageFiles, pageOut } from './pages/page-out.ts';
 
@@ -130,19 +131,21 @@ export class CheckpointWriter {
 
 /**
  * Creates a checkpoint. One that is there stays, even a damaged one (L1): the floor of the log may rest on it, and a later number
- * gets another.
+ * gets another. In single-writer mode its key ends in its digest, so no put replaces another one, however late it is (P13).
  *
  * @returns whether it was not there
  */
 async function createCheckpoint(
-  { target, mode }: LogSource,
+  source: LogSource,
   seq: number,
   bytes: Uint8Array<ArrayBuffer>,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const { target, mode } = source;
+  const key = keyOfCheckpoint(source, seq, await runInSteps(sha256InSteps(bytes)));
   try {
     // @mutation checkpoints-are-created
-    await target.put(checkpointKey(seq), bytes, { createOnly: mode === 'shared', signal });
+    await target.put(key, bytes, { createOnly: mode === 'shared', signal });
     return true;
   } catch (error) {
     if (!BackupError.is(error, 'OBJECT_EXISTS')) throw error;

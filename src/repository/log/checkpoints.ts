@@ -1,11 +1,19 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
+import type { Floor } from '../format/log-entry.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import { foldEntries } from './fold.ts';
 import type { LogChain } from './log-chain.ts';
 import type { LogListing } from './log-listing.ts';
-import { type FoundCheckpoint, fetchCheckpoint, type LogSource, withoutFloor } from './log-source.ts';
+import {
+  type FoundCheckpoint,
+  fetchCheckpoint,
+  keyOfCheckpoint,
+  type LogSource,
+  type NamedObject,
+  withoutFloor,
+} from './log-source.ts';
 
 /** A state, and the number of the checkpoint that it was folded from; 0 for the first entry. */
 export interface FoldedState {
@@ -21,7 +29,7 @@ export interface FoldedState {
  */
 export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options: AbortOptions): Promise<FoldedState> {
   for (;;) {
-    const found = await checkpoints.next(options);
+    const found = await checkpoints.next(chain.floor, options);
     if (found === undefined || found.state.seq < (chain.floor?.seq ?? 0)) break;
     const { seq } = found.state;
     await chain.reach(seq + 1, options);
@@ -39,7 +47,7 @@ export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options
   while (chain.floor === undefined && chain.below.seq > 0) await chain.reach(chain.below.seq, options);
   // @mutation checkpoint-of-a-newer-program
   if (chain.floor !== undefined && checkpoints.newer !== undefined) throw checkpoints.newer;
-  if (chain.floor !== undefined) throw withoutFloor(chain.floor);
+  if (chain.floor !== undefined) throw withoutFloor(checkpoints.source, chain.floor);
   return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
 }
 
@@ -50,23 +58,24 @@ function leadsTo({ state: { seq }, sha256 }: FoundCheckpoint, { floor }: LogStat
   return seq > floorOf({ floor });
 }
 
-/** The readable checkpoints of a listing, newest first. */
+/** The readable checkpoints of a listing, newest first; those of one number in the order of their keys. */
 export class Checkpoints {
-  readonly #source: LogSource;
+  readonly source: LogSource;
   readonly #listing: LogListing;
   readonly #newest: number;
   /** Of checkpoints that a newer program made. */
   newer: BackupError | undefined;
   readonly #lostPages: ReadonlySet<string>;
-  #at = 0;
-  #first: { readonly seq: number; readonly answer: Promise<FoundCheckpoint | undefined> } | undefined;
+  /** Keys of those that were read. */
+  readonly #read = new Set<string>();
+  #first: { readonly key: string; readonly answer: Promise<FoundCheckpoint | undefined> } | undefined;
 
   /**
    * @param newest - those of higher numbers are left out
    * @param lostPages - keys of pages: those that name one of them are left out too
    */
   constructor(source: LogSource, listing: LogListing, newest: number, lostPages: ReadonlySet<string> = new Set()) {
-    this.#source = source;
+    this.source = source;
     this.#lostPages = lostPages;
     this.#listing = listing;
     this.#newest = newest;
@@ -74,33 +83,39 @@ export class Checkpoints {
 
   fetchFirst(options: AbortOptions): void {
     const seq = this.#listing.checkpointBelow(this.#newest);
-    if (seq === 0) return;
-    const answer = this.#fetch(seq, options);
+    const [first] = this.#listing.checkpointsAt(seq);
+    if (first === undefined) return;
+    const answer = this.#fetch(seq, first, options);
     answer.catch(() => {}); // `next` reports it.
-    this.#first = { seq, answer };
+    this.#first = { key: first.key, answer };
   }
 
-  async next(options: AbortOptions): Promise<FoundCheckpoint | undefined> {
-    const { checkpoints } = this.#listing;
+  /** @param floor - as far as it is known. In single-writer mode the key of its checkpoint follows from its digest. */
+  async next(floor: Floor | undefined, options: AbortOptions): Promise<FoundCheckpoint | undefined> {
     for (;;) {
-      while (this.#at < checkpoints.length) {
-        const seq = checkpoints[this.#at++] as number;
+      // Reading more of the listing may show others of a number.
+      for (const seq of this.#listing.checkpoints) {
         if (seq > this.#newest) continue; // Above a fork.
-        const isFirst = this.#first?.seq === seq;
-        const fetched = isFirst ? this.#first?.answer : this.#fetch(seq, options);
-        const found = await fetched;
-        if (found !== undefined && !this.#isLost(found)) return found;
+        for (const named of this.#listing.checkpointsAt(seq)) {
+          // @mutation checkpoints-in-turn
+          if (this.#read.has(named.key)) continue;
+          this.#read.add(named.key);
+          if (seq === floor?.seq && named.key !== keyOfCheckpoint(this.source, seq, floor.sha256)) continue;
+          const isFirst = this.#first?.key === named.key;
+          const found = await (isFirst ? this.#first?.answer : this.#fetch(seq, named, options));
+          if (found !== undefined && !this.#isLost(found)) return found;
+        }
       }
       if (!this.#listing.hasMore) return undefined;
       await this.#listing.readMore(options);
     }
   }
 
-  #fetch(seq: number, { signal }: AbortOptions): Promise<FoundCheckpoint | undefined> {
+  #fetch(seq: number, named: NamedObject, { signal }: AbortOptions): Promise<FoundCheckpoint | undefined> {
     const onNewer = (error: BackupError) => {
       this.newer ??= error;
     };
-    return fetchCheckpoint(this.#source, seq, this.#listing.checkpointAt(seq), { signal, onNewer });
+    return fetchCheckpoint(this.source, seq, named, { signal, onNewer });
   }
 
   #isLost({ state: { pages } }: FoundCheckpoint): boolean {

@@ -84,15 +84,19 @@ export class FloorFinder {
     for (const seq of numbers.toReversed()) {
       if (seq <= folded.seq) continue;
       await advance(seq);
-      const found = await fetchCheckpoint(reading, seq, listing.checkpointAt(seq), options);
-      if (found === undefined) continue;
-      // The present floor lets others delete its pages.
-      // @mutation floor-has-safe-pages
-      if (unsafePages(found.state.pages, present, ofFloor).length > 0) continue;
-      if (!(await this.#arePagesThere(found.state, options))) continue;
-      // @mutation floor-is-read-back
-      if (!(await runInSteps(isSameState(await whole(found.state), await whole(folded))))) continue;
-      good.push({ seq, sha256: found.sha256, pages: found.state.pages });
+      // In single-writer mode there may be several of one number: one that is good is enough.
+      for (const named of listing.checkpointsAt(seq)) {
+        const found = await fetchCheckpoint(reading, seq, named, options);
+        if (found === undefined) continue;
+        // The present floor lets others delete its pages.
+        // @mutation floor-has-safe-pages
+        if (unsafePages(found.state.pages, present, ofFloor).length > 0) continue;
+        if (!(await this.#arePagesThere(found.state, options))) continue;
+        // @mutation floor-is-read-back
+        if (!(await runInSteps(isSameState(await whole(found.state), await whole(folded))))) continue;
+        good.push({ seq, sha256: found.sha256, pages: found.state.pages });
+        break;
+      }
     }
     await advance(state.seq);
     this.#known = { folded, good };

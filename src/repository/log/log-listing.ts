@@ -3,7 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
-import { checkpointKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 import { type LogWeights, TAIL_ENTRIES } from './checkpoint-due.ts';
 import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
@@ -33,8 +33,8 @@ export class LogListing {
   readonly checkpoints: number[] = [];
   /** Objects with keys of entries of the other mode, the newest of them. They are not part of this log. */
   readonly ofOtherMode: (NamedObject & { readonly seq: number })[] = [];
-  /** The size of each checkpoint. */
-  readonly #checkpointBytes = new Map<number, number>();
+  /** The objects with the key of each checkpoint. */
+  readonly #checkpoints = new Map<number, NamedObject[]>();
   readonly #source: Pick<LogSource, 'target' | 'mode'>;
   /** By number, newest first. */
   readonly #entries = new Map<number, ListedEntry[]>();
@@ -74,12 +74,12 @@ export class LogListing {
     return [...this.#entries.keys()].sort((one, other) => other - one);
   }
 
-  /** The object with the key of this checkpoint. */
-  checkpointAt(seq: number): NamedObject {
-    return { key: checkpointKey(seq), size: this.#checkpointBytes.get(seq) ?? 0 };
+  /** The objects with a key of this checkpoint. In single-writer mode there may be several (P13). */
+  checkpointsAt(seq: number): readonly NamedObject[] {
+    return this.#checkpoints.get(seq) ?? [];
   }
 
-  /** Leaves out an object that is no checkpoint, although its key says so. */
+  /** Leaves out objects that are no checkpoints, although their keys say so. */
   discardCheckpoint(seq: number): void {
     const at = this.checkpoints.indexOf(seq);
     if (at >= 0) this.checkpoints.splice(at, 1);
@@ -131,7 +131,7 @@ export class LogListing {
     const checkpoint = this.checkpointBelow(top);
     let sinceBytes = 0;
     for (let seq = top; seq > checkpoint; seq--) for (const { size } of this.entriesAt(seq)) sinceBytes += size;
-    return { checkpointBytes: this.#checkpointBytes.get(checkpoint) ?? 0, sinceBytes };
+    return { checkpointBytes: this.checkpointsAt(checkpoint)[0]?.size ?? 0, sinceBytes };
   }
 
   /** The number of the next entry to be read below one whose tail is as long as writers make it. */
@@ -170,13 +170,12 @@ export class LogListing {
     if (parsed === undefined) return;
     const { seq } = parsed;
     this.#lowest = Math.min(this.#lowest, seq);
+    const isOfOtherMode = (parsed.suffix === undefined) !== (this.#source.mode === 'shared');
     if (parsed.kind === 'checkpoint') {
-      if (size === 0 || size > MAX_CHECKPOINT_BYTES) return;
-      this.checkpoints.push(seq);
-      this.#checkpointBytes.set(seq, size);
+      if (!isOfOtherMode && size > 0 && size <= MAX_CHECKPOINT_BYTES) this.#addCheckpoint(seq, { key, size });
       return;
     }
-    if ((parsed.suffix === undefined) !== (this.#source.mode === 'shared')) {
+    if (isOfOtherMode) {
       if (this.ofOtherMode.length < OTHERS_KEPT) this.ofOtherMode.push({ key, size, seq });
       return;
     }
@@ -184,6 +183,12 @@ export class LogListing {
     entries.push({ key, size, ...tagsOf(info) });
     this.#entries.set(seq, entries);
     this.newest = Math.max(this.newest, seq);
+  }
+
+  #addCheckpoint(seq: number, named: NamedObject): void {
+    const before = this.#checkpoints.get(seq);
+    if (before === undefined) this.checkpoints.push(seq);
+    this.#checkpoints.set(seq, [...(before ?? []), named]);
   }
 }
 
@@ -195,8 +200,9 @@ export class LogListing {
  */
 export async function checkNotAhead(source: LogSource, listing: LogListing, options: AbortOptions): Promise<void> {
   for (const seq of listing.checkpoints.filter((each) => each > listing.newest)) {
-    const found = await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
-    if (found !== undefined) throw truncated(seq);
+    for (const named of listing.checkpointsAt(seq)) {
+      if ((await fetchCheckpoint(source, seq, named, options)) !== undefined) throw truncated(seq);
+    }
     listing.discardCheckpoint(seq);
   }
 }

@@ -60,6 +60,11 @@ export function keyOfEntry({ mode }: Pick<LogSource, 'mode'>, seq: number, hash:
   return entryKey(seq, mode === 'single-writer' ? hash : undefined);
 }
 
+/** The key of a checkpoint. In single-writer mode the digest of the object is part of it. */
+export function keyOfCheckpoint({ mode }: Pick<LogSource, 'mode'>, seq: number, sha256: Uint8Array): string {
+  return checkpointKey(seq, mode === 'single-writer' ? sha256 : undefined);
+}
+
 /**
  * Reads the entry that a listing names.
  *
@@ -93,6 +98,7 @@ export async function fetchEntry(
 /** A checkpoint that can be read. */
 export interface FoundCheckpoint {
   readonly state: LogState;
+  readonly key: string;
   /** SHA-256 of the object. */
   readonly sha256: Uint8Array;
 }
@@ -104,16 +110,17 @@ export interface FoundCheckpoint {
  * @returns `undefined` if it is missing, damaged or of a newer program, because others may lead to the state as well
  */
 export async function fetchCheckpoint(
-  { target, logKey }: LogSource,
+  source: LogSource,
   seq: number,
   { key, size }: NamedObject,
   { signal, onNewer }: AbortOptions & { readonly onNewer?: ((error: BackupError) => void) | undefined } = {},
 ): Promise<FoundCheckpoint | undefined> {
   try {
-    const bytes = await getBounded(target, key, size, { signal });
+    const bytes = await getBounded(source.target, key, size, { signal });
     if (bytes === undefined) return undefined;
-    const state = await decodeCheckpoint(logKey, seq, bytes);
-    return { state, sha256: await runInSteps(sha256InSteps(bytes)) };
+    const sha256 = await runInSteps(sha256InSteps(bytes));
+    if (keyOfCheckpoint(source, seq, sha256) !== key) return undefined;
+    return { state: await decodeCheckpoint(source.logKey, seq, bytes), key, sha256 };
   } catch (error) {
     if (BackupError.is(error, 'REPOSITORY_UNSUPPORTED')) onNewer?.(error);
     const useless = ['OBJECT_NOT_FOUND', 'LOG_CORRUPT', 'REPOSITORY_UNSUPPORTED'];
@@ -131,7 +138,7 @@ export async function floorCheckpoint(
   floor: Floor,
   options: AbortOptions,
 ): Promise<LogState | undefined> {
-  const info = await source.target.stat(checkpointKey(floor.seq), options);
+  const info = await source.target.stat(keyOfCheckpoint(source, floor.seq, floor.sha256), options);
   const found = info && (await fetchCheckpoint(source, floor.seq, info, options));
   // @mutation floor-is-known-by-its-digest
   return found !== undefined && Buffer.compare(found.sha256, floor.sha256) === 0 ? found.state : undefined;
@@ -151,8 +158,8 @@ export function truncated(seq: number): BackupError {
 }
 
 /** Where nothing else leads to the state any more. */
-export function withoutFloor({ seq }: Floor): BackupError {
-  const key = checkpointKey(seq);
+export function withoutFloor(source: Pick<LogSource, 'mode'>, { seq, sha256 }: Floor): BackupError {
+  const key = keyOfCheckpoint(source, seq, sha256);
   return new BackupError(
     'LOG_TRUNCATED',
     `checkpoint ${seq} of the log, below which everything was deleted, is missing or damaged: restore object ${key} from a copy of the store`,

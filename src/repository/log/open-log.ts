@@ -72,7 +72,7 @@ export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }
     if (only !== undefined && others.length === 0 && only.size > 0 && only.size <= MAX_ENTRY_BYTES) wanted.push(only);
   }
   if (listing.newest === checkpoint) wanted.push(...listing.entriesAt(checkpoint).slice(0, 1));
-  if (checkpoint > 0) wanted.push(listing.checkpointAt(checkpoint));
+  wanted.push(...listing.checkpointsAt(checkpoint).slice(0, 1));
   const answers = wanted.map(({ key, size, ifTag }): [string, Promise<Uint8Array>] => {
     const answer = target.get(key, { range: { offset: 0, length: size }, ifTag, signal });
     answer.catch(() => {}); // It is reported to the caller that asks for this object.

@@ -7,7 +7,7 @@ import type { HashedEntry } from './fold.ts';
 import { lowestFork } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
-import { fetchCheckpoint, forked, type LogSource, withoutFloor } from './log-source.ts';
+import { fetchCheckpoint, forked, keyOfCheckpoint, type LogSource, withoutFloor } from './log-source.ts';
 
 /** All that is left of a log, each entry with its place in the chain confirmed. */
 export interface WholeLog {
@@ -63,9 +63,10 @@ export async function stateAtFloor(
   if (floor === undefined) return EMPTY_STATE;
   const { seq, sha256 } = floor;
   await listing.reach(seq, options);
-  const isListed = listing.checkpoints.includes(seq);
-  const found = isListed ? await fetchCheckpoint(source, seq, listing.checkpointAt(seq), options) : undefined;
-  if (found === undefined || Buffer.compare(found.sha256, sha256) !== 0) throw withoutFloor(floor);
+  const key = keyOfCheckpoint(source, seq, sha256);
+  const listed = listing.checkpointsAt(seq).find((each) => each.key === key);
+  const found = listed && (await fetchCheckpoint(source, seq, listed, options));
+  if (found === undefined || Buffer.compare(found.sha256, sha256) !== 0) throw withoutFloor(source, floor);
   return found.state;
 }
 

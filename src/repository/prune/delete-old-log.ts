@@ -3,7 +3,7 @@ import { deleteAll } from '../../targets/delete-all.ts';
 import { pageKeys } from '../format/catalogue-pages.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
 import { CATALOGUE_PREFIX, LOG_PREFIX, parseLogKey, parsePageKey } from '../format/object-keys.ts';
-import { floorCheckpoint } from '../log/log-source.ts';
+import { floorCheckpoint, keyOfCheckpoint } from '../log/log-source.ts';
 import { isLocked } from './pack-listing.ts';
 import type { PruneRun } from './prune-run.ts';
 
@@ -15,7 +15,8 @@ interface OldObject {
 }
 
 /**
- * L1: deletes the entries up to the floor of a state and the checkpoints below it, with whatever else has their numbers. It may be
+ * L1: deletes the entries up to the floor of a state and the checkpoints below it, with whatever else has their numbers (in
+ * single-writer mode also other checkpoints of the floor's own). It may be
  * called any number of times, also by several hosts at once: what arrives late is deleted by a later run.
  *
  * @param state - that is known to be in the log (L2): an entry that was only created may never have been part of it
@@ -25,12 +26,13 @@ export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void
   const floor = floorOf(state);
   if (floor <= run.deletedBelow || options.dryRun) return;
   run.deletedBelow = floor;
+  const ofFloor = state.floor && keyOfCheckpoint(context.log.reader.source, floor, state.floor.sha256);
   const old: OldObject[] = [];
   for await (const { key, size, retainUntil } of context.target.list(LOG_PREFIX, { signal: options.signal })) {
     await yieldToEventLoop();
     const parsed = parseLogKey(key);
-    const isOld =
-      parsed !== undefined && parsed.seq <= floor && !(parsed.kind === 'checkpoint' && parsed.seq === floor);
+    // @mutation others-of-the-floor-go
+    const isOld = parsed !== undefined && parsed.seq <= floor && key !== ofFloor;
     if (isOld && !isLocked(retainUntil, run.ages.now)) old.push({ key, size, seq: parsed.seq });
   }
   await deleteObjects(run, old.reverse());

@@ -7,13 +7,13 @@ import type { RepositoryContext } from '../context/repository-context.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import type { Floor, PackRecord } from '../format/log-entry.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
-import { checkpointKey, packKey } from '../format/object-keys.ts';
+import { packKey } from '../format/object-keys.ts';
 import { EntriesAhead } from '../log/entries-ahead.ts';
 import { foldEntries, type HashedEntry } from '../log/fold.ts';
 import { lowestFork } from '../log/listed-entries.ts';
 import { LogChain } from '../log/log-chain.ts';
 import { checkNotAhead, LogListing } from '../log/log-listing.ts';
-import { fetchCheckpoint, forked, type LogSource, truncated } from '../log/log-source.ts';
+import { fetchCheckpoint, forked, keyOfCheckpoint, type LogSource, truncated } from '../log/log-source.ts';
 import { isDoubt } from '../log/looking.ts';
 import { isLost, PageStore } from '../log/pages/page-store.ts';
 import { isSameState } from '../log/same-state.ts';
@@ -64,7 +64,8 @@ export async function readLoggedPacks(
   const onDamaged = () => {
     lacksCheckpoint = true;
   };
-  for (const part of parts) await checkCheckpoints(source, listing, base, part, { signal, onDamaged });
+  const ofFloor = floor && { seq: floor.seq, key: keyOfCheckpoint(source, floor.seq, floor.sha256) };
+  for (const part of parts) await checkCheckpoints(source, listing, base, part, { signal, onDamaged, ofFloor });
   if (listing.newest < seq) throw truncated(seq);
   const entries = parts.flat();
   const known = entries.find(({ entry }) => entry.seq === seq);
@@ -180,6 +181,13 @@ function packsOf(entry: HashedEntry['entry']) {
 
 const CHECKPOINTS_AHEAD = 2;
 
+interface AuditOptions extends AbortOptions {
+  /** The checkpoint of the floor. */
+  readonly ofFloor: { readonly seq: number; readonly key: string } | undefined;
+  /** Is called where no checkpoint of a number can be read. */
+  readonly onDamaged: () => void;
+}
+
 /**
  * Compares checkpoints with the entries: each checkpoint of these entries that an opening would believe has to be what
  * folding results in, from the floor or beginning of the log or from the checkpoint before it.
@@ -195,7 +203,7 @@ async function checkCheckpoints(
   listing: LogListing,
   base: LogState,
   entries: readonly HashedEntry[],
-  options: AbortOptions & { readonly onDamaged: () => void },
+  { ofFloor, ...options }: AuditOptions,
 ): Promise<LogState | undefined> {
   const [first] = entries;
   if (first === undefined) return base;
@@ -209,11 +217,19 @@ async function checkCheckpoints(
   const hashOf = (seq: number) => (seq === below ? first.entry.prev : entries[seq - below - 1]?.hash);
   const pages = new PageStore(source);
   const whole = (paged: LogState) => pages.takeIn(paged, 'all', options);
-  const within = listing.checkpoints.filter((seq) => seq >= below && seq <= last).reverse();
-  const fetch = (seq: number) => fetchCheckpoint(source, seq, listing.checkpointAt(seq), options);
+  const numbers = listing.checkpoints.filter((seq) => seq >= below && seq <= last).reverse();
+  const all = numbers.flatMap((seq) => listing.checkpointsAt(seq).map((named) => ({ seq, named })));
+  // Others of the floor's number mean nothing: no opening believes them, and a prune deletes them.
+  // @mutation floors-other-is-not-verified
+  const within = all.filter(({ seq, named }) => seq !== ofFloor?.seq || named.key === ofFloor.key);
+  const readable = new Set<number>();
+  const fetch = async ({ seq, named }: (typeof within)[number]) => {
+    const found = await fetchCheckpoint(source, seq, named, options);
+    if (found !== undefined) readable.add(seq);
+    return found;
+  };
   for await (const found of mapConcurrently(within, fetch, CHECKPOINTS_AHEAD)) {
     options.signal?.throwIfAborted();
-    if (found === undefined) options.onDamaged();
     // An opening does not believe a checkpoint that can't be read or names another entry: it is only a cache.
     if (found === undefined || Buffer.compare(found.state.hash, hashOf(found.state.seq) as Uint8Array) !== 0) continue;
     const { seq } = found.state;
@@ -226,9 +242,11 @@ async function checkCheckpoints(
     const folded = await advance(seq);
     if (folded !== undefined && !(await runInSteps(isSameState(foundWhole, await whole(folded))))) {
       const advice = 'delete that object: it is only a cache';
-      throw logCorrupt(`object ${checkpointKey(seq)} says something else than the entries do: ${advice}`);
+      throw logCorrupt(`object ${found.key} says something else than the entries do: ${advice}`);
     }
     state ??= found.state;
   }
+  // In single-writer mode another one of its number is as good.
+  if (numbers.some((seq) => !readable.has(seq))) options.onDamaged();
   return advance(last);
 }

@@ -73,6 +73,8 @@ export function checkSynchronizeOptions(options: SynchronizeOptions | undefined)
 
 /** The log of a repository. Its objects refer to other objects and to earlier entries. Newer keys sort first. */
 const LOG = 'log/';
+/** What the keys of its checkpoints end in. In single-writer mode there may be several of one number. */
+const CHECKPOINT = /-c(?:-[0-9a-f]{32})?$/;
 /** Other hosts may append to the log meanwhile, so the number of rounds is limited. */
 const MAX_ROUNDS = 10;
 const MAX_COPIES = 5;
@@ -132,8 +134,9 @@ export class Synchronization {
     await this.#requireSameLog(ours, theirs);
     const missing: MissingObject[] = [];
     for (const key of ours.keys()) if (!theirs.has(key)) missing.push({ key, isNew: true });
-    // An entry comes before its checkpoint, whose key has the same number and a suffix.
-    return missing.sort((a, b) => compare(numberOf(b.key), numberOf(a.key)) || compare(a.key, b.key));
+    // An entry comes before the checkpoints of its number.
+    const rank = ({ key }: MissingObject) => (CHECKPOINT.test(key) ? 1 : 0);
+    return missing.sort((a, b) => compare(numberOf(b.key), numberOf(a.key)) || rank(a) - rank(b));
   }
 
   /**
@@ -144,7 +147,8 @@ export class Synchronization {
     const { signal } = this.#options;
     const oldest = [...ours.keys()].at(-1);
     // A log keeps two checkpoints. What is older may be deleted in any order, and its numbers may be taken again.
-    const [newest, settled = newest] = [...ours.keys()].filter((key) => key.endsWith('-c')).map(numberOf);
+    const checkpoints = [...ours.keys()].filter((key) => CHECKPOINT.test(key)).map(numberOf);
+    const [newest, settled = newest] = new Set(checkpoints);
     const isSettled = (key: string) => settled !== undefined && numberOf(key) >= settled;
     let newestOfBoth: string | undefined;
     for (const [key, size] of theirs) {

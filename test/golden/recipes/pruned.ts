@@ -1,5 +1,9 @@
-import { floorOf } from '../../../src/repository/format/log-state.ts';
-import { entryKey } from '../../../src/repository/format/object-keys.ts';
+import { createHash } from 'node:crypto';
+import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
+import type { Floor } from '../../../src/repository/format/log-entry.ts';
+import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
+import { floorCheckpoint } from '../../../src/repository/log/log-source.ts';
 import { Disk, Written } from '../support/history.ts';
 import type { Recipe } from '../support/recipe.ts';
 import { KEY } from '../support/secrets.ts';
@@ -29,6 +33,29 @@ async function writePruned(store: Parameters<Recipe['write']>[0]): Promise<Writt
   return written;
 }
 
+/** The same with what late puts may leave beside the checkpoints: another one of the floor's number, and one that is cut off. */
+async function writeWithLateCheckpoints(store: Parameters<Recipe['write']>[0]): Promise<Written> {
+  const written = await writePruned(store);
+  const { context, objects } = store;
+  const { source, checkpoint, state } = context.log.reader;
+  const ofFloor = (await floorCheckpoint(source, state.floor as Floor, {})) as LogState;
+  let other: Uint8Array<ArrayBuffer>;
+  let key: string;
+  // Until its name comes before that of the floor's.
+  for (let n = 1; ; n++) {
+    const slot = n.toString(16).padStart(16, '0');
+    other = (await encodeCheckpoint(source.logKey, {
+      ...ofFloor,
+      removedSlots: new Set([slot]),
+    })) as Uint8Array<ArrayBuffer>;
+    key = checkpointKey(ofFloor.seq, createHash('sha256').update(other).digest());
+    if (key < checkpointKey(ofFloor.seq, (state.floor as Floor).sha256)) break;
+  }
+  await objects.put(key, other);
+  await objects.put(checkpointKey(checkpoint, new Uint8Array(32)), other.slice(0, 100));
+  return written;
+}
+
 const shared = { has: [], losesPast: true, write: writePruned } as const;
 
 export const pruned: Recipe = {
@@ -44,4 +71,6 @@ export const prunedSingleWriter: Recipe = {
   encryption: 'none',
   secrets: [],
   ...shared,
+  has: ['log that begins at a floor', 'checkpoint that is not what its name says'],
+  write: writeWithLateCheckpoints,
 };

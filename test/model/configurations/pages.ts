@@ -172,7 +172,7 @@ export const PAGES: readonly Named[] = [
   pages(
     'pages-of-a-single-writer',
     'Nothing is create-only, and the key of a checkpoint ends in its digest.',
-    [],
+    ['P13.checkpointKeys'],
     {
       volumes: [0],
       pages: [[1]],

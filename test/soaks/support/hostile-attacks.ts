@@ -159,7 +159,8 @@ function ahead(world: World, below: Below): Attack {
   const bodies = [...world.objects].filter(([key]) => key.startsWith('log/'));
   const [from, body] = bodies[below(bodies.length)] as [string, Bytes];
   const suffix = Uint8Array.from({ length: 16 }, () => below(256));
-  const key = below(3) === 0 ? checkpointKey(seq) : entryKey(seq, world.flavour.singleWriter ? suffix : undefined);
+  const keyOf = below(3) === 0 ? checkpointKey : entryKey;
+  const key = keyOf(seq, world.flavour.singleWriter ? suffix : undefined);
   const isNoise = below(2) === 0;
   return attack(`${key}: ${isNoise ? 'noise' : `the bytes of ${from}`}`, [[key, isNoise ? new Uint8Array(300) : body]]);
 }
@@ -184,8 +185,8 @@ function resealed(world: World, below: Below): Attack | undefined {
     return attack(`${key}: a changed entry`, [...edits, [at, bytes]], { shows: false });
   }
   if (parsed?.kind === 'checkpoint') {
-    const raw = mutatedPlain(rawCheckpoint(whole), below);
-    return attack(`${key}: a changed checkpoint`, [[key, checkpoint(raw)]], { shows: false });
+    const bytes = checkpoint(mutatedPlain(rawCheckpoint(whole), below));
+    return attack(`${key}: a changed checkpoint`, inPlaceOf(world, key, bytes), { shows: false });
   }
   if (key.startsWith('cache/')) {
     const label = key === 'cache/verified' ? 'cow1 verified' : 'cow1 verified log';
@@ -227,7 +228,7 @@ function bombed(world: World, below: Below): Attack | undefined {
     const names = ['backups', 'heads', 'known', 'condemned', 'stranger'];
     const name = names[below(names.length)] as string;
     const raw = below(3) === 0 ? bomb : bombedMap({ v: 1, seq, hash: new Uint8Array(32) }, name, bomb);
-    return attack(`${key}: a bomb in ${name}`, [[key, checkpoint(raw)]], { shows: false });
+    return attack(`${key}: a bomb in ${name}`, inPlaceOf(world, key, checkpoint(raw)), { shows: false });
   }
   const bomb = messagePackBomb(below, 7 * 2 ** 20);
   const names = ['tail', 'backups', 'type', 'stranger'];
@@ -247,7 +248,18 @@ function framed(world: World, below: Below): Attack | undefined {
   const lengths = [raw.length, raw.length - 1, raw.length + 1, 64 * 2 ** 20, 2 ** 32 - 1, frame.length + 1];
   const length = lengths[below(lengths.length)] as number;
   // Whatever the frame says: it is a cache.
-  return attack(`${key}: ${name}, ${length} bytes claimed`, [[key, checkpoint(raw, frame, length)]]);
+  return attack(`${key}: ${name}, ${length} bytes claimed`, inPlaceOf(world, key, checkpoint(raw, frame, length)));
+}
+
+/** Another checkpoint in the place of one, under a name that is right. */
+function inPlaceOf({ flavour }: World, key: string, bytes: Bytes): [string, Bytes | undefined][] {
+  const at = checkpointKey(parseLogKey(key)?.seq as number, flavour.singleWriter ? hashOf(bytes) : undefined);
+  return at === key
+    ? [[key, bytes]]
+    : [
+        [key, undefined],
+        [at, bytes],
+      ];
 }
 
 export function hostileFrame(raw: Uint8Array, below: Below): { frame: Bytes; name: string } {

@@ -1,5 +1,5 @@
 import { floorOf, type LogState } from '../../../../src/repository/format/log-state.ts';
-import { LOG_PREFIX, parseLogKey } from '../../../../src/repository/format/object-keys.ts';
+import { checkpointKey, LOG_PREFIX, parseLogKey } from '../../../../src/repository/format/object-keys.ts';
 import { FloorFinder } from '../../../../src/repository/log/floor-finder.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';
 import type { CloudTarget } from '../../../../src/targets/cloud-target.ts';
@@ -30,10 +30,11 @@ export async function raiseFloor(writer: LogWriter): Promise<LogState | undefine
 /** What a prune may delete that goes by a state: in any order, and as often as it likes. */
 export async function deleteBelow(target: CloudTarget, state: LogState, leave: (seq: number) => boolean = () => false) {
   const floor = floorOf(state);
+  const ofFloor = [checkpointKey(floor), state.floor && checkpointKey(floor, state.floor.sha256)];
   for await (const { key } of target.list(LOG_PREFIX)) {
     const parsed = parseLogKey(key);
     if (parsed === undefined || parsed.seq > floor || leave(parsed.seq)) continue;
-    if (parsed.kind === 'entry' || parsed.seq < floor) await target.delete(key);
+    if (!ofFloor.includes(key)) await target.delete(key);
   }
 }
 
