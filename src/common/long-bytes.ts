@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { Steps } from './yield-to-event-loop.ts';
+import { runInSteps, type Steps } from './yield-to-event-loop.ts';
 
 /** The number of bytes that are hashed, encrypted or copied in one step, which takes well under a millisecond. */
 export const PIECE_BYTES = 256 * 1024;
+
+/** The number of bytes of a caller that are copied at once. That takes some 3 ms, because the system has to give memory for the copy. */
+const COPIED_AT_ONCE = 8 * 1024 * 1024;
 
 /** The pieces of long bytes, each with its offset. */
 export function* piecesOf(bytes: Uint8Array): Iterable<[number, Uint8Array]> {
@@ -31,4 +34,12 @@ export function* joinInSteps(parts: readonly Uint8Array[]): Steps<Uint8Array<Arr
     at += part.length;
   }
   return whole;
+}
+
+/**
+ * A copy of a caller's bytes, so that what is checked is what is used. Up to 8 MiB are copied before this returns, and the
+ * caller must not change longer ones until then.
+ */
+export async function ownCopy(bytes: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+  return bytes.length <= COPIED_AT_ONCE ? Uint8Array.from(bytes) : runInSteps(joinInSteps([bytes]));
 }

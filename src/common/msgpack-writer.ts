@@ -1,3 +1,4 @@
+import { piecesOf } from './long-bytes.ts';
 import { encodedView } from './msgpack.ts';
 import type { Steps } from './yield-to-event-loop.ts';
 
@@ -171,10 +172,12 @@ function* write(to: Written, value: unknown): Steps<void> {
 function* writeBytes(to: Written, { length, pieces }: MsgpackBytes): Steps<void> {
   if (length < 256) to.add(Uint8Array.of(0xc4, length));
   else to.addHead(length, 0, 0, 0xc5);
-  for (const piece of pieces) {
-    to.add(piece);
-    if (to.unpaused < SLICE_BYTES) continue;
-    to.unpaused = 0;
-    yield;
+  for (const whole of pieces) {
+    for (const [, piece] of piecesOf(whole)) {
+      to.add(piece);
+      if (to.unpaused < SLICE_BYTES) continue;
+      to.unpaused = 0;
+      yield;
+    }
   }
 }

@@ -1,7 +1,9 @@
 import { opening, sealing } from '../common/aead.ts';
 import { bytesArgument, integerArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
-import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
+import { ownCopy } from '../common/long-bytes.ts';
+import { decodeMsgpack } from '../common/msgpack.ts';
+import { encodeMsgpackInSteps, MsgpackArray, MsgpackBytes } from '../common/msgpack-writer.ts';
 import { hasBrand, isBytes } from '../common/realms.ts';
 import { runInSteps } from '../common/yield-to-event-loop.ts';
 import { BlockStateMap, type BlockStates, type DecodeOptions } from '../state/block-state-map.ts';
@@ -101,19 +103,23 @@ export class PipelineRecord implements PreviousRecord {
   async encode(): Promise<Uint8Array<ArrayBuffer>> {
     const { size, blockSize, frozenAt, point } = this;
     const states = await this.states.encode();
-    const body = encodeMsgpack([VERSION, size, blockSize, frozenAt.getTime(), point.trackingId, point.epoch, states]);
+    const last = new MsgpackBytes(states.length, [states]);
+    const fields = [VERSION, size, blockSize, frozenAt.getTime(), point.trackingId, point.epoch, last];
+    const body = await runInSteps(encodeMsgpackInSteps(MsgpackArray.of(fields.length, fields)));
     return runInSteps(sealing(undefined, NOTHING, body));
   }
 
   /**
-   * Decodes what {@link PipelineRecord.encode} made. The checksum finds damage; it does not stop an attacker.
+   * Decodes what {@link PipelineRecord.encode} made. The checksum finds damage; it does not stop an attacker. Up to 8 MiB of bytes
+   * are copied at the call; longer ones must not be changed before the promise settles.
    *
    * @throws `STATE_CORRUPT` for other bytes, `LIMIT_EXCEEDED` for more blocks than `maxBlocks`; TypeError for wrong
    * arguments
    */
   static async decode(bytes: Uint8Array, options: DecodeOptions = {}): Promise<PipelineRecord> {
+    const own = await ownCopy(bytesArgument('bytes', bytes));
     // @mutation record-is-checked
-    const body = await runInSteps(opening(undefined, NOTHING, bytesArgument('bytes', bytes).slice()));
+    const body = await runInSteps(opening(undefined, NOTHING, own));
     if (body === undefined) throw corrupt('the bytes do not match their checksum');
     const fields = decodeMsgpack(body, 'STATE_CORRUPT');
     if (!Array.isArray(fields) || fields[0] !== VERSION || fields.length !== 7)

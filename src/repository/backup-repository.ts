@@ -198,7 +198,7 @@ export class BackupRepository implements AsyncDisposable {
    */
   get position(): LogPosition {
     const { seq, hash } = this.#context.log.position;
-    return { seq, hash: hash.slice() }; // A copy, because the log uses its own.
+    return { seq, hash: Uint8Array.from(hash) }; // A copy, because the log uses its own.
   }
 
   /**

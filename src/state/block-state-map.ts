@@ -1,6 +1,7 @@
 import { bytesArgument, choiceArgument, described, integerArgument, optionsArgument } from '../common/arguments.ts';
 import { type BlockRange, blockRangeArgument } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
+import { ownCopy } from '../common/long-bytes.ts';
 import { runInSteps, StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { ALLOWED, BLOCK_STATES, type BlockState, StateByte } from './block-state.ts';
 import type { StateMask } from './mixed-chunks.ts';
@@ -191,7 +192,8 @@ export class BlockStateMap implements BlockStates {
   }
 
   /**
-   * Decodes the output of {@link BlockStates.encode}.
+   * Decodes the output of {@link BlockStates.encode}. Up to 8 MiB of bytes are copied at the call; longer ones must not be changed
+   * before the promise settles.
    *
    * @throws `STATE_CORRUPT` for anything else, `LIMIT_EXCEEDED` for too many blocks
    */
@@ -199,7 +201,7 @@ export class BlockStateMap implements BlockStates {
     bytesArgument('bytes', bytes);
     const { maxBlocks = DEFAULT_MAX_BLOCKS } = optionsArgument('options', options, { maxBlocks: true });
     integerArgument('maxBlocks', maxBlocks, 0, MAX_BLOCKS);
-    const { blockCount, runs } = await runInSteps(decodingStates(bytes.slice(), maxBlocks));
+    const { blockCount, runs } = await runInSteps(decodingStates(await ownCopy(bytes), maxBlocks));
     const map = new BlockStateMap(blockCount);
     await runInSteps(map.#filling(runs));
     return map;

@@ -1,5 +1,7 @@
 import { BackupError } from '../common/errors.ts';
-import { decodeMsgpack, encodeMsgpack } from '../common/msgpack.ts';
+import { joinInSteps, PIECE_BYTES } from '../common/long-bytes.ts';
+import { decodeMsgpack } from '../common/msgpack.ts';
+import { encodeMsgpackInSteps, MsgpackArray, MsgpackBytes } from '../common/msgpack-writer.ts';
 import { isBytes } from '../common/realms.ts';
 import { StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from './block-state.ts';
@@ -12,6 +14,8 @@ import { BLOCK_STATES } from './block-state.ts';
 const VERSION = 1;
 /** A state byte, and a length of up to 2^32. */
 const MAX_RUN_BYTES = 6;
+/** Runs are collected in pieces that grow from this length to {@link PIECE_BYTES}, because most maps have few runs. */
+const FIRST_PIECE_BYTES = 1024;
 
 /** A decoded run. The lengths of all runs add up to the number of blocks. */
 export type StateRun = { readonly stateByte: number; readonly length: number };
@@ -21,25 +25,39 @@ export function* encodingStates(
   blockCount: number,
   runs: Iterable<{ readonly blockCount: number; readonly state: (typeof BLOCK_STATES)[number] }>,
 ): Steps<Uint8Array<ArrayBuffer>> {
-  let bytes = new Uint8Array(1024);
-  let length = 0;
+  // Pieces that stay where they are: runs may take hundreds of MB, and copying them to a longer array takes too long for a step.
+  const pieces: Uint8Array[] = [];
+  let piece = new Uint8Array(FIRST_PIECE_BYTES);
+  let used = 0;
+  let before = 0;
+  const close = () => {
+    pieces.push(piece.subarray(0, used));
+    before += used;
+  };
   const steps = new StepCounter();
   for (const run of runs) {
     if (steps.isDue()) yield;
-    if (length + MAX_RUN_BYTES > bytes.length) {
-      const larger = new Uint8Array(bytes.length * 2);
-      larger.set(bytes);
-      bytes = larger;
+    if (used + MAX_RUN_BYTES > piece.length) {
+      close();
+      piece = new Uint8Array(Math.min(piece.length * 2, PIECE_BYTES));
+      used = 0;
     }
-    bytes[length++] = BLOCK_STATES.indexOf(run.state);
+    piece[used++] = BLOCK_STATES.indexOf(run.state);
     let rest = run.blockCount;
     while (rest >= 0x80) {
-      bytes[length++] = (rest % 0x80) | 0x80;
+      piece[used++] = (rest % 0x80) | 0x80;
       rest = Math.floor(rest / 0x80);
     }
-    bytes[length++] = rest;
+    piece[used++] = rest;
   }
-  return encodeMsgpack([VERSION, blockCount, bytes.subarray(0, length)]);
+  close();
+  return yield* joinInSteps([yield* encodingHead(blockCount, before), ...pieces]);
+}
+
+/** What stands before the bytes of the runs, of which there are so many. */
+function encodingHead(blockCount: number, runBytes: number): Steps<Uint8Array> {
+  const runs = new MsgpackBytes(runBytes, []);
+  return encodeMsgpackInSteps(MsgpackArray.of(3, [VERSION, blockCount, runs]));
 }
 
 /** Decodes the output of {@link encodingStates}. Everything is checked before the caller allocates memory for the map. */
@@ -70,7 +88,8 @@ export function* decodingStates(
   }
   if (total !== blockCount) throw corrupt(`the runs cover ${total} of ${blockCount} blocks`);
   // MessagePack has several forms of one number, and only one of them is the encoding of a map.
-  if (Buffer.compare(encodeMsgpack([VERSION, blockCount, runs]), bytes) !== 0)
+  const head = yield* encodingHead(blockCount, runs.length);
+  if (Buffer.compare(head, bytes.subarray(0, bytes.length - runs.length)) !== 0)
     throw corrupt('the block states are not in their only valid encoding');
   return { blockCount, runs: readRuns(runs) };
 }

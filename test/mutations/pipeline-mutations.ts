@@ -60,7 +60,7 @@ export const PIPELINE_MUTATIONS: readonly Mutation[] = [
     ['transforms are undone in the order of applying', { 'undone-last-first': 'const lastFirst = transforms;' }, model],
     [
       'the checksum of a record is not looked at',
-      { 'record-is-checked': "const body: Uint8Array | undefined = bytesArgument('bytes', bytes).slice(0, -32);" },
+      { 'record-is-checked': 'const body: Uint8Array | undefined = own.slice(0, -32);' },
       records('any bit'),
     ],
     ['blocks that have changed count as unchanged', { 'changes-override': '' }, model],

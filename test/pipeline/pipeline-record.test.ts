@@ -24,3 +24,14 @@ test('a record in which any bit has changed, or that was cut off, is refused', a
   for (let length = 0; length < encoded.length; length++) await tryOut(`${length} bytes`, encoded.subarray(0, length));
   expect(accepted).toEqual([]);
 });
+
+test('a record is decoded from the bytes of the call, a buffer or not', async () => {
+  const { volume } = await openSyncVolume(9);
+  const { record } = await BackupPipeline.start(await volume.createSnapshot(), { store: () => {} }).sweep().done;
+  const encoded = await record.encode();
+  for (const bytes of [Uint8Array.from(encoded), Buffer.from(encoded)]) {
+    const decoding = PipelineRecord.decode(bytes);
+    bytes.fill(0);
+    expect(await (await decoding).encode()).toEqual(encoded);
+  }
+});

@@ -76,7 +76,7 @@ export class BlockEntries {
     for (let slot = this.#heads[group] as number; slot !== NONE; slot = this.#next[slot] as number) {
       // Copied: the slot may hold another block's entry before the map's writer uses this one.
       const entry = this.#entry(slot);
-      entries.push([this.#blocks[slot] as number, entry && { ...entry, id: entry.id.slice() }]);
+      entries.push([this.#blocks[slot] as number, entry && { ...entry, id: Uint8Array.from(entry.id) }]);
     }
     if (entries.length > 0) this.#taken.push(group);
     while (this.#count > this.#maxKept && this.#takenAt < this.#taken.length) this.#dropGroup();

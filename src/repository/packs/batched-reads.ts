@@ -93,7 +93,7 @@ export class BatchedReads {
     const batch = account.next;
     const state = { waiting: 0, isOver: false };
     // Ids are often views of what their owners fill again.
-    const read: PendingRead = { kind, id: id.slice(), location, key, result, account, batch, ...state };
+    const read: PendingRead = { kind, id: Uint8Array.from(id), location, key, result, account, batch, ...state };
     batch.reads.push(read);
     batch.open++;
     account.underWay.set(key, read);

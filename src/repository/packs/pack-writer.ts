@@ -193,7 +193,7 @@ class FillingPack {
     this.memory.set(bytes, offset);
     this.#used += bytes.length;
     // Ids are often views of buffers that their owners fill again.
-    this.rows.push({ kind, id: id.slice(), offset, storedLength: bytes.length, codec, rawLength, hint });
+    this.rows.push({ kind, id: Uint8Array.from(id), offset, storedLength: bytes.length, codec, rawLength, hint });
     return { pack: this.name, offset, storedLength: bytes.length, codec, rawLength };
   }
 

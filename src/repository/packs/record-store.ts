@@ -120,7 +120,7 @@ export class RecordStore implements RecordReader {
     const key = keyOf(location);
     if (!isOfMap(kind) || this.#cache.get(key) !== undefined) return;
     const own = ownBytes(raw);
-    this.#cache.set(key, { kind, id: id.slice(), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
+    this.#cache.set(key, { kind, id: Uint8Array.from(id), raw: own }, own.buffer.byteLength + OVERHEAD_BYTES);
   }
 
   /** A record of a map, if it is in memory. */
