@@ -1,12 +1,11 @@
 /** What is encoded and decoded in memory, each at the largest size that the format or a limit allows. */
 import { hash } from 'node:crypto';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { sha256Padding } from '../../src/common/sha256.ts';
 import { runInSteps } from '../../src/common/yield-to-event-loop.ts';
-import { BlockStateMap, MemoryTarget } from '../../src/index.ts';
+import { BlockStateMap, MemoryTarget, PipelineRecord } from '../../src/index.ts';
 import { RepositoryKeys } from '../../src/repository/crypto/repository-keys.ts';
 import { anchorNumbers } from '../../src/repository/format/anchors.ts';
+import { volumeSuffix } from '../../src/repository/format/catalogue-pages.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
 import { EntryColumns } from '../../src/repository/format/entry-columns.ts';
 import { encodingInnerNode, InnerNode, type NodeRef } from '../../src/repository/format/inner-node.ts';
@@ -29,11 +28,8 @@ import {
 import { encodingRunChunk, RunChunk } from '../../src/repository/format/run-chunk.ts';
 import { openRecord, sealRecord } from '../../src/repository/packs/record-sealing.ts';
 import { VerifiedTimes } from '../../src/repository/verify/earlier-verifications.ts';
-import type { Step } from './longest-step.ts';
+import { cleanly, type Step } from './longest-step.ts';
 import { fillRandom } from './random.ts';
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 
 const KEY = new Uint8Array(32).fill(7);
 const FAN_OUT = 248;
@@ -49,14 +45,15 @@ const locationIn = (n: number): Location => ({
   rawLength: 4000,
 });
 
-/** A state of so many backups, of which the packs of half as many are known or condemned. */
-export function stateOf(count: number): LogState {
+/** A state of so many backups, of which the packs of half as many, or as many as are given, are known or condemned. */
+export function stateOf(count: number, packCount = count / 2): LogState {
   const backups = new Map<string, StoredBackup>();
   for (let n = 0; n < count; n++) {
-    const id = hash('sha256', `backup ${n}`).slice(0, 32);
+    const volume = `volume ${n % 100}`;
+    const id = hash('sha256', `backup ${n}`).slice(0, 24) + volumeSuffix(volume);
     backups.set(id, {
       id,
-      volume: `volume ${n % 100}`,
+      volume,
       parent: undefined,
       base: undefined,
       frozenAt: 1_700_000_000_000 + n,
@@ -77,7 +74,7 @@ export function stateOf(count: number): LogState {
       session: n + 1,
     });
   }
-  const packs = [...backups.keys()].slice(0, count / 2);
+  const packs = [...backups.keys()].slice(0, packCount);
   return {
     ...EMPTY_STATE,
     seq: 10 * count,
@@ -96,10 +93,7 @@ export function stateOf(count: number): LogState {
 const FACTS = { size: 8 * 2 ** 20, sha256: new Uint8Array(32) };
 
 export async function codecs(step: Step, only?: string): Promise<void> {
-  const clean = <T>(what: string, operation: () => Promise<T> | T) => {
-    collectGarbage();
-    return step(what, operation);
-  };
+  const clean = cleanly(step);
   if (only === undefined || only === 'checkpoints') await checkpoints(clean);
   if (only === undefined || only === 'tables') await tables(clean);
   if (only === undefined || only === 'nodes') await nodes(clean);
@@ -198,6 +192,7 @@ async function verifiedTimes(step: Step): Promise<void> {
 }
 
 async function states(step: Step): Promise<void> {
+  const blockSize = 4096;
   for (const [blocks, every] of [
     [2 ** 28, 2 ** 14],
     [2 ** 24, 2],
@@ -207,5 +202,9 @@ async function states(step: Step): Promise<void> {
     const runs = (2 * blocks) / every;
     const bytes = await step(`states of ${runs} runs: encode`, () => map.encode());
     await step(`states of ${runs} runs, ${bytes.length} bytes: decode`, () => BlockStateMap.decode(bytes));
+    const point = { trackingId: '5f0c7f6e-4f5b-4f0e-9f0e-0123456789ab', epoch: 1 };
+    const parts = { size: blocks * blockSize, blockSize, frozenAt: new Date(0), point, states: map };
+    const record = await step(`record of ${runs} runs: encode`, () => new PipelineRecord(parts).encode());
+    await step(`record of ${runs} runs: decode`, () => PipelineRecord.decode(record));
   }
 }

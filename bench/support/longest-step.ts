@@ -1,8 +1,21 @@
 import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 export const GOAL_MS = 20;
 
 export type Step = <T>(name: string, operation: () => Promise<T> | T) => Promise<T>;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** Steps that begin without the garbage of what came before. */
+export function cleanly(step: Step): Step {
+  return (name, operation) => {
+    collectGarbage();
+    return step(name, operation);
+  };
+}
 
 /** The longest step of the event loop of each operation, in milliseconds of CPU time of the calling thread. */
 export class LongestSteps {

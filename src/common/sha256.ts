@@ -29,12 +29,16 @@ export function* continuingSha256(digest: Uint8Array, messageBytes: number, rest
   const from = messageBytes + sha256Padding(messageBytes).length;
   const given = Buffer.from(digest);
   const state = Uint32Array.from({ length: 8 }, (_, word) => given.readUInt32BE(word * 4));
-  const data = Buffer.concat([rest, sha256Padding(from + rest.length)]);
   const schedule = new Uint32Array(BLOCK_BYTES);
   const steps = new StepCounter();
-  for (let at = 0; at < data.length; at += BLOCK_BYTES) {
-    compress(state, schedule, data, at);
-    if (steps.isDue()) yield;
+  // Only the end is copied: the rest may be long.
+  const whole = rest.length - (rest.length % BLOCK_BYTES);
+  const ending = Buffer.concat([rest.subarray(whole), sha256Padding(from + rest.length)]);
+  for (const data of [Buffer.from(rest.buffer, rest.byteOffset, whole), ending]) {
+    for (let at = 0; at < data.length; at += BLOCK_BYTES) {
+      compress(state, schedule, data, at);
+      if (steps.isDue()) yield;
+    }
   }
   const result = Buffer.alloc(32);
   for (const [word, value] of state.entries()) result.writeUInt32BE(value, word * 4);

@@ -36,6 +36,8 @@ export class AdoptedBlocks {
   readonly #packs: Pack[] = [];
   /** The newest last. */
   readonly #tables: IdTable[] = [];
+  /** Contents that the newest table has or gets. Several packs are added at a time, in turns, and a table must never be full. */
+  #promised = 0;
   /** By zone: the packs that have blocks there. */
   readonly #zones = new Map<number, Set<number>>();
   #hasDropped = false;
@@ -53,8 +55,12 @@ export class AdoptedBlocks {
   /** Remembers the blocks of a pack, and nothing else of it: nodes and runs may refer to what is condemned by now. */
   *add(pack: number, rows: readonly FooterRow[]): Steps<void> {
     const steps = new StepCounter();
-    // @mutation only-blocks-are-adopted
-    const blocks = rows.filter(({ kind }) => kind === RecordKind.block);
+    const blocks: FooterRow[] = [];
+    for (const row of rows) {
+      if (steps.isDue()) yield;
+      // @mutation only-blocks-are-adopted
+      if (row.kind === RecordKind.block) blocks.push(row);
+    }
     if (blocks.length === 0 || blocks.length > this.#limits.tableBlocks) return;
     const table = this.#tableFor(blocks.length);
     const zones = new Set<number>();
@@ -63,7 +69,8 @@ export class AdoptedBlocks {
       zones.add(this.#zoneOf(row.hint));
       if (steps.isDue()) yield;
     }
-    (this.#packs[pack] as Pack).table = table;
+    // Meanwhile so many others may have been added that this table is gone.
+    (this.#packs[pack] as Pack).table = this.#tables.includes(table) ? table : undefined;
     if (zones.size > MAX_ZONES) return;
     for (const zone of zones) {
       const packs = this.#zones.get(zone);
@@ -102,7 +109,9 @@ export class AdoptedBlocks {
   #tableFor(blocks: number): IdTable {
     const { tableBlocks, tables } = this.#limits;
     const last = this.#tables.at(-1);
-    if (last !== undefined && last.size + blocks <= tableBlocks) return last;
+    this.#promised += blocks;
+    if (last !== undefined && this.#promised <= tableBlocks) return last;
+    this.#promised = blocks;
     const table = new IdTable(this.#names, tableBlocks);
     this.#tables.push(table);
     if (this.#tables.length > tables) {

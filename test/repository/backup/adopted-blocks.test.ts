@@ -49,6 +49,17 @@ describe('what was adopted', () => {
     expect(blocks.forgotten([0, 15, 59])).toEqual([]);
   });
 
+  test('is in tables that never fill up, though packs are added in turns', () => {
+    const blocks = new AdoptedBlocks({ tableBlocks: 2000, tables: 1, zoneBlocks: 1000 });
+    const packs = [0, 1, 2].map((n) => Array.from({ length: 1000 }, (_, at) => rowOf(n * 1000 + at)));
+    const adding = packs.map((rows, n) => blocks.add(blocks.number(nameOf(n)), rows));
+    while (adding.map((steps) => steps.next()).some(({ done }) => !done));
+    // Two packs fill a table, so the third is in another one, and there is room for one table only.
+    const found = packs.map((rows, n) => rows.filter(({ id }) => blocks.find(id)?.pack === n).length);
+    expect(found).toEqual([0, 0, 1000]);
+    expect(blocks.forgotten([0, 1000, 2000])).toEqual([0, 1]);
+  });
+
   test('is forgotten where there is too much, and read again where the sweep comes to it', () => {
     const { blocks, packs, found } = swept(40);
     expect(found(0)).toBe(0);
