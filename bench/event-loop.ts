@@ -7,8 +7,10 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { BackupRepository, BlockStateMap, CopyOnWriteVolume, MemoryTarget } from '../src/index.ts';
+import { adoption } from './support/adoption-steps.ts';
 import { codecs } from './support/codec-steps.ts';
 import { GOAL_MS, LongestSteps, type Step } from './support/longest-step.ts';
+import { pages } from './support/page-steps.ts';
 import { pipelines } from './support/pipeline-steps.ts';
 import { printTable } from './support/rounds.ts';
 import { BLOCK, sparseDevice } from './support/sparse-device.ts';
@@ -121,6 +123,8 @@ async function manyBackups(): Promise<void> {
 }
 
 await codecs(step);
+await pages(step);
+await adoption(step);
 await volumes();
 await pipelines(step);
 if (BLOCKS > 0) await backups();

@@ -9,18 +9,20 @@ import { EMPTY_STATE } from '../../src/repository/format/log-state.ts';
 import { packKey } from '../../src/repository/format/object-keys.ts';
 import { type FooterRow, MAX_ROWS, packHead, sealingFooter } from '../../src/repository/format/pack-footer.ts';
 import { RecordKind } from '../../src/repository/format/record.ts';
-import type { Step } from './longest-step.ts';
+import { cleanly, type Step } from './longest-step.ts';
 import { fillRandom } from './random.ts';
 
 /** More contents than are remembered, so that the oldest are read again. */
-const FULL_PACKS = 24;
+const FULL_PACKS = 18;
 const SMALL_PACKS = 5000;
 /** Most rows that a writer gives a pack. */
 const MOST_ROWS = 2 ** 16;
+const ID_BYTES = 32;
 const STORED_BYTES = 40;
 const RAW_BYTES = 4096;
 
-export async function adoption(step: Step): Promise<void> {
+export async function adoption(anyStep: Step): Promise<void> {
+  const step = cleanly(anyStep);
   for (const keys of [
     RepositoryKeys.plain(),
     RepositoryKeys.encrypted(new Uint8Array(32).fill(7), new Uint8Array(16)),
@@ -37,8 +39,8 @@ export async function adoption(step: Step): Promise<void> {
 
 interface Packs {
   readonly context: RepositoryContext;
-  /** Ids of all blocks, in their order. */
-  readonly ids: Uint8Array[];
+  /** Ids of all blocks, one after another. */
+  readonly ids: Uint8Array;
 }
 
 async function adopt(step: Step, what: string, { context, ids }: Packs): Promise<void> {
@@ -49,12 +51,13 @@ async function adopt(step: Step, what: string, { context, ids }: Packs): Promise
     await adoption.prepare([]);
     return adoption;
   });
-  await step(`${what}: a sweep of ${ids.length} blocks`, async () => {
+  const count = ids.length / ID_BYTES;
+  await step(`${what}: a sweep of ${count} blocks`, async () => {
     // As a session looks for what it has read.
-    for (let block = 0; block < ids.length; block += 64) {
-      const blocks = Array.from({ length: 64 }, (_, at) => block + at);
+    for (let block = 0; block < count; block += 64) {
+      const blocks = Array.from({ length: Math.min(64, count - block) }, (_, at) => block + at);
       await found.prepare(blocks);
-      for (const id of ids.slice(block, block + 64)) found.find(id, RAW_BYTES);
+      for (const each of blocks) found.find(ids.subarray(each * ID_BYTES, (each + 1) * ID_BYTES), RAW_BYTES);
       if (block % 1024 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
   });
@@ -64,9 +67,8 @@ async function adopt(step: Step, what: string, { context, ids }: Packs): Promise
 /** Packs of session 1, of so many blocks each. */
 async function packsOf(keys: RepositoryKeys, count: number, blocks: number): Promise<Packs> {
   const target = new MemoryTarget();
-  const ids: Uint8Array[] = [];
-  const random = new Uint8Array(count * blocks * 32);
-  fillRandom(random);
+  const ids = new Uint8Array(count * blocks * ID_BYTES);
+  fillRandom(ids);
   for (let pack = 0; pack < count; pack++) {
     const name = { session: 1, random: pack.toString(16).padStart(32, '0') };
     const body = new Uint8Array(packHead().length + blocks * STORED_BYTES);
@@ -75,13 +77,12 @@ async function packsOf(keys: RepositoryKeys, count: number, blocks: number): Pro
       { length: blocks },
       (_, n): FooterRow => ({
         kind: RecordKind.block,
-        id: random.subarray((pack * blocks + n) * 32, (pack * blocks + n + 1) * 32),
+        id: ids.subarray((pack * blocks + n) * ID_BYTES, (pack * blocks + n + 1) * ID_BYTES),
         offset: packHead().length + n * STORED_BYTES,
         ...{ storedLength: STORED_BYTES, codec: 1, rawLength: RAW_BYTES },
         hint: pack * blocks + n,
       }),
     );
-    for (const { id } of rows) ids.push(id);
     const bodySha256 = new Uint8Array(createHash('sha256').update(body).digest());
     const footer = await runInSteps(sealingFooter({ rows, bodyBytes: body.length, bodySha256 }, name, keys.footerKey));
     const bytes = new Uint8Array(body.length + footer.length);

@@ -3,11 +3,12 @@ import { runInSteps } from '../../src/common/yield-to-event-loop.ts';
 import { MemoryTarget } from '../../src/index.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../src/repository/format/checkpoint-codec.ts';
 import { commitIdFor, decodingEntry, encodingEntry } from '../../src/repository/format/entry-codec.ts';
-import type { LogEntry, LogFact } from '../../src/repository/format/log-entry.ts';
+import type { LogEntry, LogFact, LogFactOf } from '../../src/repository/format/log-entry.ts';
 import type { LogState } from '../../src/repository/format/log-state.ts';
 import { decideForget } from '../../src/repository/log/entries/backups.ts';
 import { foldEntries } from '../../src/repository/log/fold.ts';
-import { isHeavy, type PageFiles, pageOut } from '../../src/repository/log/pages/page-out.ts';
+import { PAGE_LIMITS } from '../../src/repository/log/pages/page-limits.ts';
+import { type PageFiles, pageOut } from '../../src/repository/log/pages/page-out.ts';
 import { PageStore } from '../../src/repository/log/pages/page-store.ts';
 import { stateOf } from './codec-steps.ts';
 import { cleanly, type Step } from './longest-step.ts';
@@ -28,14 +29,14 @@ export async function pages(anyStep: Step): Promise<void> {
       store.keep(ref, rows);
     },
   };
-  const moved = (state: LogState, everything: boolean) => pageOut(state, files, { logKey: KEY, everything });
+  const moved = (state: LogState, everything: boolean) =>
+    pageOut(state, files, { logKey: KEY, everything, limits: PAGE_LIMITS });
   const whole = { ...stateOf(COUNT, COUNT), condemned: new Map() };
   const ids = [...whole.backups.keys()];
   const packs = [...whole.known].flatMap(([session, known]) =>
     [...known.packs.keys()].map((random) => ({ session, random })),
   );
 
-  await step(`${COUNT} backups and packs: are they heavy`, () => isHeavy(whole, { ...LIMITLESS }));
   const paged = await step(`${COUNT} backups and packs: page out`, () => moved(whole, false));
   const checkpoint = await step('checkpoint of their pages: encode', () => encodeCheckpoint(KEY, paged));
   if (checkpoint === undefined) throw new Error('too large');
@@ -55,15 +56,14 @@ export async function pages(anyStep: Step): Promise<void> {
   const renewed = await step(`forget ${SOME} in pages: page out`, () => moved(loose, false));
   await step(`forget ${SOME} in pages: take in`, () => newStore().takeIn(loose, 'all'));
   const condemned = packs.filter((_, n) => n % 10 === 5);
-  const collect = {
-    ...{ type: 'collect', session: undefined, newPacks: [], packs: condemned, sessions: [], fence: [], relocate: [] },
+  const collect: LogFactOf<'collect'> = {
+    type: 'collect',
+    ...{ session: undefined, newPacks: [], packs: condemned, sessions: [], fence: [], relocate: [] },
     ...{ gonePacks: [], goneSessions: [], redated: [] },
-  } as const;
+  };
   const collected = await folded(step, `collect ${SOME} in pages`, renewed, collect);
   await step(`collect ${SOME} in pages: page out all`, () => moved(collected, true));
 }
-
-const LIMITLESS = { rows: 1024, weight: Infinity, looseWeight: Infinity };
 
 /** An entry is encoded, decoded, and folded into a state. */
 async function folded(step: Step, what: string, state: LogState, fact: LogFact): Promise<LogState> {

@@ -190,7 +190,7 @@ test('the pack', () => {
   const stored = pack.subarray(-TRAILER_BYTES - length, -TRAILER_BYTES);
   const read = openFooter(stored, NAME, pack.length, keys.footerKey);
   expect(Buffer.from(read.bodySha256)).toEqual(sha256(body));
-  expect(read.rows.map(({ hint, kind, offset }) => [kind, hint, offset])).toEqual(
+  expect([...read.rows].map(({ hint, kind, offset }) => [kind, hint, offset])).toEqual(
     RECORDS.map(({ name, hint, kind }) => [kind, hint, placed(name).offset]),
   );
 });

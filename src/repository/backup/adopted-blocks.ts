@@ -53,21 +53,22 @@ export class AdoptedBlocks {
   }
 
   /** Remembers the blocks of a pack, and nothing else of it: nodes and runs may refer to what is condemned by now. */
-  *add(pack: number, rows: readonly FooterRow[]): Steps<void> {
+  *add(pack: number, rows: Iterable<FooterRow>): Steps<void> {
     const steps = new StepCounter();
-    const blocks: FooterRow[] = [];
+    let count = 0;
+    for (const { kind } of rows) {
+      if (steps.isDue()) yield;
+      if (kind === RecordKind.block) count++;
+    }
+    if (count === 0 || count > this.#limits.tableBlocks) return;
+    const table = this.#tableFor(count);
+    const zones = new Set<number>();
     for (const row of rows) {
       if (steps.isDue()) yield;
       // @mutation only-blocks-are-adopted
-      if (row.kind === RecordKind.block) blocks.push(row);
-    }
-    if (blocks.length === 0 || blocks.length > this.#limits.tableBlocks) return;
-    const table = this.#tableFor(blocks.length);
-    const zones = new Set<number>();
-    for (const row of blocks) {
+      if (row.kind !== RecordKind.block) continue;
       table.add(row.id, pack, row);
       zones.add(this.#zoneOf(row.hint));
-      if (steps.isDue()) yield;
     }
     // Meanwhile so many others may have been added that this table is gone.
     (this.#packs[pack] as Pack).table = this.#tables.includes(table) ? table : undefined;

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { StepCounter, type Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt, logValue } from './decode-values.ts';
 import { cataloguePageKey } from './object-keys.ts';
 
@@ -102,6 +103,31 @@ export function mayHold(pages: readonly PageRef[], range: KeyRange): boolean {
     else high = middle;
   }
   return low < count && (pages[low] as PageRef).first <= range.last;
+}
+
+/** The pages that may have a row in one of the ranges, of which there may be a hundred thousand, in the order of `pages`. */
+export function* pagesWith(pages: readonly PageRef[], ranges: Iterable<KeyRange>): Steps<PageRef[]> {
+  const steps = new StepCounter();
+  const found = new Set<PageRef>();
+  const newer = pages.at(-1)?.level === 0 ? pages.at(-1) : undefined;
+  const count = newer === undefined ? pages.length : pages.length - 1;
+  for (const range of ranges) {
+    if (steps.isDue()) yield;
+    if (newer !== undefined && overlaps(newer, range)) found.add(newer);
+    let [low, high] = [0, count];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((pages[middle] as PageRef).last < range.first) low = middle + 1;
+      else high = middle;
+    }
+    for (; low < count && (pages[low] as PageRef).first <= range.last; low++) found.add(pages[low] as PageRef);
+  }
+  return pages.filter((page) => found.has(page));
+}
+
+/** The number of a backup above which keys of its volume are higher than `key`: Infinity if none is. */
+export function seqOfKey(volume: string, key: string): number {
+  return key.startsWith(volumeDigits(volume)) ? Number.parseInt(key.slice(VOLUME_DIGITS), 16) : Infinity;
 }
 
 export function overlaps(one: KeyRange, other: KeyRange): boolean {

@@ -26,8 +26,8 @@ export interface FooterRow {
   readonly hint: number;
 }
 
-export interface PackFooter {
-  readonly rows: readonly FooterRow[];
+export interface PackFooter<Rows extends Iterable<FooterRow> = readonly FooterRow[]> {
+  readonly rows: Rows;
   /** Bytes from the start of the pack to the end of its last record. */
   readonly bodyBytes: number;
   /** The SHA-256 of those bytes, as its writer had them. */
@@ -112,7 +112,7 @@ export function* openingFooter(
   pack: PackName,
   packBytes: number,
   key: Uint8Array | undefined,
-): Steps<PackFooter> {
+): Steps<PackFooter<FooterRows>> {
   const opened = yield* opening(key, associated(pack), sealed);
   if (opened === undefined)
     throw corrupt(key === undefined ? 'the checksum of its footer is wrong' : 'its footer does not decrypt');
@@ -121,32 +121,75 @@ export function* openingFooter(
   const count = raw.readUInt32LE(0);
   if (count > MAX_ROWS || raw.length !== ROWS_AT + count * ROW_BYTES)
     throw corrupt('its footer has another length than it says');
-  const rows: FooterRow[] = [];
+  const offsets = new Uint32Array(count);
   const steps = new StepCounter();
   let offset = HEAD_BYTES;
-  for (let at = ROWS_AT; at < raw.length; at += ROW_BYTES) {
+  for (let row = 0; row < count; row++) {
+    const at = ROWS_AT + row * ROW_BYTES;
     const lengths = raw.readUInt32LE(at + 36);
-    const row = {
+    const storedLength = raw.readUInt32LE(at + 32);
+    const rawLength = lengths & 0xffffff;
+    const most = MAX_RAW_LENGTH[(lengths >>> 28) as RecordKind] as number | undefined;
+    const fault = locationFault(offset, storedLength, ((lengths >>> 24) & 0xf) as Codec, rawLength);
+    if (most === undefined || rawLength > most || fault !== undefined) {
+      throw corrupt('its footer has a row that is not valid');
+    }
+    offsets[row] = offset;
+    offset += storedLength;
+    if (steps.isDue()) yield;
+  }
+  const padding = sha256Padding(offset).length;
+  if (offset + padding + sealed.length + TRAILER_BYTES !== packBytes) throw corrupt('its records do not fill it');
+  return { rows: new FooterRows(raw, offsets), bodyBytes: offset, bodySha256: raw.subarray(4, ROWS_AT) };
+}
+
+/**
+ * The rows of a footer that was read, kept as its bytes: a million objects would take 250 MB, and the garbage collector would
+ * move them in steps of tens of milliseconds. The ids are views of the bytes.
+ */
+export class FooterRows implements Iterable<FooterRow> {
+  readonly #raw: Buffer;
+  readonly #offsets: Uint32Array;
+
+  /** @param raw - checked. @param offsets - of each row's record */
+  constructor(raw: Buffer, offsets: Uint32Array) {
+    this.#raw = raw;
+    this.#offsets = offsets;
+  }
+
+  get length(): number {
+    return this.#offsets.length;
+  }
+
+  *[Symbol.iterator](): Iterator<FooterRow> {
+    for (let row = 0; row < this.length; row++) yield this.#row(row);
+  }
+
+  /** The row of the record that begins at an offset of the pack. */
+  at(offset: number): FooterRow | undefined {
+    let [low, high] = [0, this.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#offsets[middle] as number) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return this.#offsets[low] === offset ? this.#row(low) : undefined;
+  }
+
+  #row(row: number): FooterRow {
+    const raw = this.#raw;
+    const at = ROWS_AT + row * ROW_BYTES;
+    const lengths = raw.readUInt32LE(at + 36);
+    return {
       kind: (lengths >>> 28) as RecordKind,
       id: raw.subarray(at, at + 32),
-      offset,
+      offset: this.#offsets[row] as number,
       storedLength: raw.readUInt32LE(at + 32),
       codec: ((lengths >>> 24) & 0xf) as Codec,
       rawLength: lengths & 0xffffff,
       hint: Number(raw.readBigUInt64LE(at + 40)),
     };
-    const most = MAX_RAW_LENGTH[row.kind] as number | undefined;
-    const fault = locationFault(row.offset, row.storedLength, row.codec, row.rawLength);
-    if (most === undefined || row.rawLength > most || fault !== undefined) {
-      throw corrupt('its footer has a row that is not valid');
-    }
-    rows.push(row);
-    offset += row.storedLength;
-    if (steps.isDue()) yield;
   }
-  const padding = sha256Padding(offset).length;
-  if (offset + padding + sealed.length + TRAILER_BYTES !== packBytes) throw corrupt('its records do not fill it');
-  return { rows, bodyBytes: offset, bodySha256: raw.subarray(4, ROWS_AT) };
 }
 
 function associated(pack: PackName): Buffer {

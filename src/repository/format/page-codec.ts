@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { sha256InSteps } from '../../common/long-bytes.ts';
 import { MsgpackReader } from '../../common/msgpack-reader.ts';
 import { encodeMsgpackInSteps, MsgpackArray, MsgpackMap } from '../../common/msgpack-writer.ts';
 import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
@@ -54,7 +54,7 @@ export async function encodePage(
   const weight = rowsWeight(rows);
   const body = await compressedContent(raw, ({ length }) => weight <= mostWeight(length));
   const bytes = await runInSteps(sealingObject(logKey, 'cow1 page', seq, body));
-  const sha256 = new Uint8Array(createHash('sha256').update(bytes).digest());
+  const sha256 = await runInSteps(sha256InSteps(bytes));
   const [first, last] = [rows[0], rows.at(-1)] as [PageRow, PageRow];
   const ref = { seq, sha256, size: bytes.length, rows: rows.length, level, first: rowKey(first), last: rowKey(last) };
   return { ref, bytes };
@@ -83,7 +83,7 @@ export async function decodePage<Table extends CatalogueTable>(
   bytes: Uint8Array,
 ): Promise<PageRows[Table]> {
   // @mutation page-is-the-named-one
-  if (!createHash('sha256').update(bytes).digest().equals(ref.sha256))
+  if (Buffer.compare(await runInSteps(sha256InSteps(bytes)), ref.sha256) !== 0)
     throw logCorrupt('it is not the page that was named');
   const body = await runInSteps(openingObject(logKey, 'cow1 page', ref.seq, bytes));
   const raw = await contentOf(body, 'a page', MAX_RAW_BYTES);

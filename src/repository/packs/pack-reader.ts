@@ -3,7 +3,14 @@ import { continuingSha256, MAX_SHA256_PADDING, sha256Padding } from '../../commo
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget } from '../../targets/cloud-target.ts';
 import { packKey } from '../format/object-keys.ts';
-import { footerLength, HEAD_BYTES, openingFooter, type PackFooter, TRAILER_BYTES } from '../format/pack-footer.ts';
+import {
+  type FooterRows,
+  footerLength,
+  HEAD_BYTES,
+  openingFooter,
+  type PackFooter,
+  TRAILER_BYTES,
+} from '../format/pack-footer.ts';
 import type { PackName } from '../format/record.ts';
 
 /** How many bytes of a pack's end are read at first; most footers fit. */
@@ -30,7 +37,7 @@ export async function readPackBytes(
 }
 
 /** A footer as it was read. */
-export interface ReadFooter extends PackFooter {
+export interface ReadFooter extends PackFooter<FooterRows> {
   /** The bytes of the pack behind the padding: the sealed footer, and the trailer. */
   readonly ending: Uint8Array;
 }

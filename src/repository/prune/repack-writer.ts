@@ -5,6 +5,7 @@ import type { RepositoryContext } from '../context/repository-context.ts';
 import type { RepositoryKeys } from '../crypto/repository-keys.ts';
 import type { Relocation } from '../format/log-entry.ts';
 import { packKey } from '../format/object-keys.ts';
+import type { FooterRow } from '../format/pack-footer.ts';
 import { type Location, type PackName, RecordKind } from '../format/record.ts';
 import { encodingRelocationTable, type RelocationRow } from '../format/relocation-table.ts';
 import { NodeWriter } from '../packs/node-writer.ts';
@@ -54,7 +55,11 @@ export class CopiedRecords {
     if (missing.size === 0) return true;
     const { target, keys, format } = this.#context;
     const footer = await readPackFooter(target, pack, size, keys.footerKey, options.signal);
-    const rows = footer.rows.filter(({ offset }) => missing.has(offset));
+    const rows: FooterRow[] = [];
+    for (const offset of [...missing].sort((a, b) => a - b)) {
+      const row = footer.rows.at(offset);
+      if (row !== undefined) rows.push(row);
+    }
     if (rows.length !== missing.size) {
       throw new BackupError(
         'PACK_CORRUPT',

@@ -12,7 +12,7 @@ import { type FooterRow, packHead } from '../format/pack-footer.ts';
 import type { PackName } from '../format/record.ts';
 import { readPackBytes, readPackFooter } from '../packs/pack-reader.ts';
 import { openRecord } from '../packs/record-sealing.ts';
-import { type SpanLimits, spansOf, storedIn } from '../packs/record-spans.ts';
+import { storedIn } from '../packs/record-spans.ts';
 import type { PackListing } from '../prune/pack-listing.ts';
 import { type Damage, type DamageReport, packCorrupt } from './damage-report.ts';
 import type { VerifiedTimes } from './earlier-verifications.ts';
@@ -29,7 +29,7 @@ export interface ExpectedPack {
   readonly logged: Pick<PackRecord, 'size' | 'sha256'> | undefined;
 }
 
-const CHUNKS: SpanLimits = { maxGapBytes: Number.POSITIVE_INFINITY, maxSpanBytes: 4 * 1024 * 1024 };
+const CHUNK_BYTES = 4 * 1024 * 1024;
 /** In addition to the one that is being checked. */
 const CHUNKS_AHEAD = 2;
 
@@ -124,10 +124,22 @@ interface Chunk {
 }
 
 /** Cuts a pack into pieces of whole records, which together are its body, and one of what follows. */
-function* chunksOf(rows: readonly FooterRow[], bodyBytes: number, packBytes: number): Generator<Chunk> {
+function* chunksOf(rows: Iterable<FooterRow>, bodyBytes: number, packBytes: number): Generator<Chunk> {
   let start = 0;
-  for (const { end, records } of spansOf(rows, CHUNKS)) {
-    yield { start, end, rows: records };
+  let end = 0;
+  let inChunk: FooterRow[] = [];
+  for (const row of rows) {
+    const rowEnd = row.offset + row.storedLength;
+    if (inChunk.length > 0 && rowEnd - (inChunk[0] as FooterRow).offset > CHUNK_BYTES) {
+      yield { start, end, rows: inChunk };
+      start = end;
+      inChunk = [];
+    }
+    inChunk.push(row);
+    end = rowEnd;
+  }
+  if (inChunk.length > 0) {
+    yield { start, end, rows: inChunk };
     start = end;
   }
   if (start < bodyBytes) yield { start, end: bodyBytes, rows: [] }; // A pack without records is its head.

@@ -94,7 +94,7 @@ describe('what was adopted', () => {
   test('is only blocks, and of packs that are not too large or too scattered to be read again', () => {
     const blocks = new AdoptedBlocks(LIMITS);
     const node = rowOf(1, RecordKind.leaf);
-    runAtOnce(blocks.add(blocks.number(nameOf(0)), [node]));
+    runAtOnce(blocks.add(blocks.number(nameOf(0)), [node, rowOf(1_000_000)]));
     expect(blocks.find(node.id)).toBeUndefined();
     const large = Array.from({ length: 21 }, (_, n) => rowOf(n));
     runAtOnce(blocks.add(blocks.number(nameOf(1)), large));

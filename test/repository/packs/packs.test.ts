@@ -82,7 +82,7 @@ describe.each([
     await writer.flush();
     const [pack] = writer.stored;
     const { rows } = await readPackFooter(target, { session: SESSION, random: pack!.random }, pack!.size, footerKey);
-    expect(rows.map(({ hint }) => hint)).toEqual(Array.from({ length: 3000 }, (_, i) => i));
+    expect([...rows].map(({ hint }) => hint)).toEqual(Array.from({ length: 3000 }, (_, i) => i));
   });
 
   test('no more than the allowed packs are on their way at once', async () => {

@@ -1,3 +1,4 @@
+import { sorting } from '../../../common/sort-in-steps.ts';
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { idRange, type KeyRange, packRange, VOLUME_DIGITS } from '../../format/catalogue-pages.ts';
 import type { CommittedPack } from '../../format/log-entry.ts';
@@ -28,7 +29,7 @@ export interface LooseTable {
    *
    * @param isLast - whether no later page has rows of the same volume as this one
    */
-  renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Keyed[];
+  renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Steps<Keyed[]>;
   /** Whether rows of two keys should be in one page. */
   belongTogether(one: string, other: string): boolean;
   /** Is called when all pages are merged: whatever the state says of rows in pages is done then. */
@@ -38,16 +39,14 @@ export interface LooseTable {
 export class BackupTable implements LooseTable {
   readonly #state: LogState;
   readonly #pins: ReadonlySet<string>;
-  readonly #forgotten: Set<string>;
-  readonly #holds: Map<string, BackupHold | undefined>;
+  readonly #forgotten = new Set<string>();
+  readonly #holds = new Map<string, BackupHold | undefined>();
   readonly #pinned: Map<string, StoredBackup>;
   #areAllMerged = false;
 
   constructor(state: LogState) {
     this.#state = state;
     this.#pins = pinnedIds(state.sessions.values());
-    this.#forgotten = new Set(state.forgotten);
-    this.#holds = new Map(state.holds);
     this.#pinned = new Map(state.pinned);
   }
 
@@ -69,18 +68,24 @@ export class BackupTable implements LooseTable {
   *changed(): Steps<KeyRange[]> {
     const steps = new StepCounter();
     const ranges: KeyRange[] = [];
-    for (const ids of [this.#state.forgotten, this.#state.holds.keys()]) {
-      for (const id of ids) {
-        if (steps.isDue()) yield;
-        ranges.push(idRange(id));
-      }
+    for (const id of this.#state.forgotten) {
+      if (steps.isDue()) yield;
+      this.#forgotten.add(id);
+      ranges.push(idRange(id));
+    }
+    for (const [id, hold] of this.#state.holds) {
+      if (steps.isDue()) yield;
+      this.#holds.set(id, hold);
+      ranges.push(idRange(id));
     }
     return ranges;
   }
 
-  renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Keyed[] {
+  *renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Steps<Keyed[]> {
+    const steps = new StepCounter();
     const renewed: Keyed[] = [];
     for (const [at, keyed] of rows.entries()) {
+      if (steps.isDue()) yield;
       const row = keyed.row as BackupRow;
       const { volume, seq, id } = row;
       const isForgotten = this.#forgotten.delete(id);
@@ -155,11 +160,15 @@ export class KnownPackTable implements LooseTable {
     return ranges;
   }
 
-  renewed(rows: readonly Keyed[]): Keyed[] {
-    return rows.filter(({ row }) => {
-      const { session, random } = row as CommittedPack;
-      return this.#dead.get(session)?.has(random) !== true;
-    });
+  *renewed(rows: readonly Keyed[]): Steps<Keyed[]> {
+    const steps = new StepCounter();
+    const renewed: Keyed[] = [];
+    for (const keyed of rows) {
+      if (steps.isDue()) yield;
+      const { session, random } = keyed.row as CommittedPack;
+      if (this.#dead.get(session)?.has(random) !== true) renewed.push(keyed);
+    }
+    return renewed;
   }
 
   belongTogether(): boolean {
@@ -186,19 +195,10 @@ export class KnownPackTable implements LooseTable {
 
 function* sorted(rows: readonly PageRow[]): Steps<Keyed[]> {
   const steps = new StepCounter();
-  const byKey = new Map<string, PageRow>();
-  const keys: string[] = [];
+  const keyed: Keyed[] = [];
   for (const row of rows) {
     if (steps.isDue()) yield;
-    const key = rowKey(row);
-    byKey.set(key, row);
-    keys.push(key);
+    keyed.push({ key: rowKey(row), row });
   }
-  keys.sort();
-  const keyed: Keyed[] = [];
-  for (const key of keys) {
-    if (steps.isDue()) yield;
-    keyed.push({ key, row: byKey.get(key) as PageRow });
-  }
-  return keyed;
+  return yield* sorting(keyed, (one, other) => (one.key < other.key ? -1 : 1));
 }

@@ -1,5 +1,5 @@
 import { runInSteps, StepCounter, type Steps, yieldToEventLoop } from '../../../common/yield-to-event-loop.ts';
-import type { CatalogueTable, KeyRange, PageRef } from '../../format/catalogue-pages.ts';
+import { type CatalogueTable, type PageRef, pagesWith } from '../../format/catalogue-pages.ts';
 import type { LogState } from '../../format/log-state.ts';
 import { encodePage, type PageRow, rowKey, rowsWeight } from '../../format/page-codec.ts';
 import { backupWeight } from '../../format/state-weight.ts';
@@ -83,19 +83,13 @@ class Merge {
     const loose = await runInSteps(this.#table.loose());
     const changed = await runInSteps(this.#table.changed());
     if (loose.length + changed.length === 0 && (newer === undefined || !everything)) return refs;
-    const rows = newer === undefined ? loose : merged(loose, await this.#read(newer));
+    const rows = newer === undefined ? loose : await runInSteps(merging(loose, await this.#read(newer)));
     const isOnePage = Math.max(rows.length, changed.length) <= this.#limits.rows && this.#isLight(rows);
     if (bottom.length > 1 && isOnePage && !everything) {
-      return [
-        ...bottom,
-        ...(await this.#write(
-          this.#table.renewed(rows, () => true),
-          0,
-        )),
-      ];
+      return [...bottom, ...(await this.#write(await this.#renewed(rows, () => true), 0))];
     }
     this.#table.merged();
-    return this.#mergeBottom(bottom, rows, await runInSteps(touchedPages(bottom, changed)));
+    return this.#mergeBottom(bottom, rows, new Set(await runInSteps(pagesWith(bottom, changed))));
   }
 
   async #mergeBottom(
@@ -104,11 +98,7 @@ class Merge {
     touched: ReadonlySet<PageRef>,
   ): Promise<readonly PageRef[]> {
     const table = this.#table;
-    if (bottom.length === 0)
-      return this.#write(
-        table.renewed(rows, () => true),
-        1,
-      );
+    if (bottom.length === 0) return this.#write(await this.#renewed(rows, () => true), 1);
     const refs: PageRef[] = [];
     let at = 0;
     let pending: Keyed[] = [];
@@ -120,14 +110,18 @@ class Merge {
         refs.push(ref);
         continue;
       }
-      const own = merged(rows.slice(from, at), await this.#read(ref));
+      const own = await runInSteps(merging(rows.slice(from, at), await this.#read(ref)));
       const isLast = (row: Keyed) => next === undefined || !table.belongTogether(row.key, next.first);
-      pending = pending.concat(table.renewed(own, isLast));
+      pending = pending.concat(await this.#renewed(own, isLast));
       if (pending.length < this.#fewRows && next !== undefined) continue;
       refs.push(...(await this.#write(pending, 1)));
       pending = [];
     }
     return [...refs, ...(await this.#write(pending, 1))];
+  }
+
+  #renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Promise<Keyed[]> {
+    return runInSteps(this.#table.renewed(rows, isLast));
   }
 
   async #read(ref: PageRef): Promise<Keyed[]> {
@@ -178,31 +172,16 @@ class Merge {
 }
 
 /** Rows of both, in the order of their keys. Two commits may name the same adopted pack: that row is in both. */
-function merged(some: readonly Keyed[], others: readonly Keyed[]): Keyed[] {
+function* merging(some: readonly Keyed[], others: readonly Keyed[]): Steps<Keyed[]> {
+  const steps = new StepCounter();
   const rows: Keyed[] = [];
   let at = 0;
   for (const row of some) {
+    if (steps.isDue()) yield;
     while (at < others.length && (others[at] as Keyed).key < row.key) rows.push(others[at++] as Keyed);
     // @mutation rows-are-named-once
     if (others[at]?.key === row.key) at++;
     rows.push(row);
   }
   return rows.concat(others.slice(at));
-}
-
-/** Pages with a row in one of the ranges. */
-function* touchedPages(pages: readonly PageRef[], ranges: readonly KeyRange[]): Steps<Set<PageRef>> {
-  const touched = new Set<PageRef>();
-  const steps = new StepCounter();
-  for (const { first, last } of ranges) {
-    if (steps.isDue()) yield;
-    let [low, high] = [0, pages.length];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((pages[middle] as PageRef).last < first) low = middle + 1;
-      else high = middle;
-    }
-    for (let page = pages[low]; page !== undefined && page.first <= last; page = pages[++low]) touched.add(page);
-  }
-  return touched;
 }

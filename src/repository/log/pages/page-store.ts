@@ -2,21 +2,21 @@ import type { AbortOptions } from '../../../common/abort.ts';
 import { BackupError } from '../../../common/errors.ts';
 import { LruCache } from '../../../common/lru-cache.ts';
 import { mapConcurrently } from '../../../common/map-concurrently.ts';
-import { runInSteps } from '../../../common/yield-to-event-loop.ts';
+import { runInSteps, StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { getBounded } from '../../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../../targets/cloud-target.ts';
 import {
-  backupKey,
   type CataloguePages,
   type CatalogueTable,
   idRange,
   type KeyRange,
   type NamedPage,
   namedPages,
-  overlaps,
   type PageRef,
   packRange,
   pageKeyOf,
+  pagesWith,
+  seqOfKey,
   volumeRange,
 } from '../../format/catalogue-pages.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
@@ -69,7 +69,8 @@ export class PageStore {
     const newest = needs === 'all' ? [] : [...(needs.newest ?? [])];
     const read: ReadPage[] = [];
     let taken = state;
-    let wanted = uniquePages([...neededPages(state.pages, needs), ...newest.flatMap((each) => morePages(state, each))]);
+    const needed = await runInSteps(neededPages(state.pages, needs));
+    let wanted = uniquePages([...needed, ...(await runInSteps(morePages(state, newest)))]);
     while (wanted.length > 0) {
       const rowsOf = async ({ table, ref }: NamedPage): Promise<ReadPage> => ({
         ...{ table, ref },
@@ -78,7 +79,7 @@ export class PageStore {
       for await (const page of mapConcurrently(wanted, rowsOf, PAGES_AT_A_TIME)) read.push(page);
       // All at once: which backup of a volume is the newest shows only where its pages are seen together.
       taken = await runInSteps(takingIn(state, read));
-      wanted = uniquePages(newest.flatMap((each) => morePages(taken, each)));
+      wanted = uniquePages(await runInSteps(morePages(taken, newest)));
     }
     return taken;
   }
@@ -147,42 +148,61 @@ export function isLost(error: unknown): error is BackupError {
   return BackupError.is(error, 'OBJECT_NOT_FOUND') || BackupError.is(error, 'LOG_CORRUPT');
 }
 
-function neededPages({ backups, packs }: CataloguePages, needs: CatalogueNeeds): NamedPage[] {
+function* neededPages({ backups, packs }: CataloguePages, needs: CatalogueNeeds): Steps<NamedPage[]> {
   if (needs === 'all') return namedPages({ backups, packs });
   if (backups.length + packs.length === 0) return [];
-  const ofBackups = [...[...(needs.volumes ?? [])].map(volumeRange), ...[...(needs.ids ?? [])].map(idRange)];
-  const ofPacks =
-    packs.length === 0 ? [] : [...(needs.packs ?? [])].map(({ session, random }) => packRange(session, random));
-  return namedPages({ backups: pagesIn(backups, ofBackups), packs: pagesIn(packs, ofPacks) });
+  return namedPages({
+    backups: yield* pagesWith(backups, rangesOfBackups(needs)),
+    packs: packs.length === 0 ? [] : yield* pagesWith(packs, rangesOfPacks(needs)),
+  });
 }
 
-function pagesIn(refs: readonly PageRef[], ranges: readonly KeyRange[]): PageRef[] {
-  return refs.filter((ref) => ranges.some((range) => overlaps(ref, range)));
+function* rangesOfBackups({ volumes = [], ids = [] }: Exclude<CatalogueNeeds, 'all'>): Iterable<KeyRange> {
+  for (const volume of volumes) yield volumeRange(volume);
+  for (const id of ids) yield idRange(id);
+}
+
+function* rangesOfPacks({ packs = [] }: Exclude<CatalogueNeeds, 'all'>): Iterable<KeyRange> {
+  for (const { session, random } of packs) yield packRange(session, random);
 }
 
 /**
- * Pages that have to be taken in before a state has the newest backups of a volume: that of level 0 and, of the others, one at a
- * time from the newest on. Mostly these are two, in one round.
+ * Pages that have to be taken in before a state has the newest backups of volumes: that of level 0 and, of the others, one at a
+ * time from the newest on. Mostly these are two for a volume, in one round.
  */
-function morePages(state: LogState, { volume, count }: NewestOf): NamedPage[] {
-  const left = pagesIn(state.pages.backups, [volumeRange(volume)]);
-  const newer = left.filter(({ level }) => level === 0);
-  const newest = left.filter(({ level }) => level === 1).at(-1);
-  // Older pages may have been taken in for another volume: only what is newer than all that is left counts.
-  // @mutation newest-are-without-gaps
-  if (newer.length === 0 && countAbove(state, volume, newest?.last ?? '') >= count) return [];
-  return namedPages({ backups: newest === undefined ? newer : [...newer, newest], packs: [] });
+function* morePages(state: LogState, newest: readonly NewestOf[]): Steps<NamedPage[]> {
+  const wanted: PageRef[] = [];
+  const above = new Map<string, { readonly page: PageRef; readonly seq: number; left: number }>();
+  for (const { volume, count } of newest) {
+    const pages = yield* pagesWith(state.pages.backups, [volumeRange(volume)]);
+    const page = pages.findLast(({ level }) => level === 1);
+    const newer = pages.filter(({ level }) => level === 0);
+    wanted.push(...newer);
+    if (page === undefined) continue;
+    // Older pages may have been taken in for another volume: only what is newer than all that is left counts.
+    // @mutation newest-are-without-gaps
+    const seq = seqOfKey(volume, page.last);
+    if (newer.length > 0) wanted.push(page);
+    else above.set(volume, { page, seq, left: Math.max(count, above.get(volume)?.left ?? 0) });
+  }
+  if (above.size > 0) yield* countDown(state, above);
+  for (const { page, left } of above.values()) if (left > 0) wanted.push(page);
+  return namedPages({ backups: wanted, packs: [] });
+}
+
+/** Takes one from what is `left` for each backup of a volume with a higher number than `seq`. */
+function* countDown(
+  { backups }: LogState,
+  above: ReadonlyMap<string, { readonly seq: number; left: number }>,
+): Steps<void> {
+  const steps = new StepCounter();
+  for (const { volume, seq } of backups.values()) {
+    if (steps.isDue()) yield;
+    const found = above.get(volume);
+    if (found !== undefined && seq > found.seq) found.left--;
+  }
 }
 
 function uniquePages(pages: readonly NamedPage[]): NamedPage[] {
   return [...new Map(pages.map((page) => [page.ref, page])).values()];
-}
-
-/** How many backups of a volume have a higher key. */
-function countAbove({ backups }: LogState, volume: string, last: string): number {
-  let count = 0;
-  for (const backup of backups.values()) {
-    if (backup.volume === volume && backupKey(volume, backup.seq) > last) count++;
-  }
-  return count;
 }

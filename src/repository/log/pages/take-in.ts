@@ -1,3 +1,4 @@
+import { sorting } from '../../../common/sort-in-steps.ts';
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import {
   backupKey,
@@ -9,7 +10,6 @@ import {
   sortedByKey,
   volumeRange,
 } from '../../format/catalogue-pages.ts';
-import type { CommittedPack } from '../../format/log-entry.ts';
 import {
   type BackupHold,
   type Head,
@@ -37,22 +37,38 @@ export function* takingIn(state: LogState, pages: readonly ReadPage[]): Steps<Lo
   const taken = new Set(pages.map(({ ref }) => pageKeyOf(ref)));
   const left = (refs: readonly PageRef[]) => refs.filter((ref) => !taken.has(pageKeyOf(ref)));
   const after = { ...state, pages: { backups: left(state.pages.backups), packs: left(state.pages.packs) } };
-  const backups = pages.filter((page) => page.table === 'backups').flatMap(({ rows }) => rows as PageRows['backups']);
-  const packs = pages.filter((page) => page.table === 'packs').flatMap(({ rows }) => rows as PageRows['packs']);
+  const backups = pages.filter((page) => page.table === 'backups').map(({ rows }) => rows as PageRows['backups']);
+  const packs = pages.filter((page) => page.table === 'packs').map(({ rows }) => rows as PageRows['packs']);
   return { ...after, ...(yield* withBackups(after, backups)), known: yield* withPacks(after, packs) };
+}
+
+function* rowsOf<Row>(pages: readonly (readonly Row[])[]): Iterable<Row> {
+  for (const rows of pages) yield* rows;
 }
 
 type BackupParts = Pick<LogState, 'backups' | 'pinned' | 'heads' | 'forgotten' | 'holds'>;
 
-function* withBackups(state: LogState, rows: readonly BackupRow[]): Steps<BackupParts> {
+function* withBackups(state: LogState, pages: readonly PageRows['backups'][]): Steps<BackupParts> {
   const steps = new StepCounter();
   const pinned = new Map(state.pinned);
   const heads = new Map<string, Head>();
-  const forgotten = new Set(state.forgotten);
-  const holds = new Map<string, BackupHold | undefined>(state.holds);
+  const forgotten = new Set<string>();
+  for (const id of state.forgotten) {
+    if (steps.isDue()) yield;
+    forgotten.add(id);
+  }
+  const holds = new Map<string, BackupHold | undefined>();
+  for (const [id, hold] of state.holds) {
+    if (steps.isDue()) yield;
+    holds.set(id, hold);
+  }
   const pins = pinnedIds(state.sessions.values());
-  const backups = [...state.backups.values()];
-  for (const row of rows) {
+  const backups: StoredBackup[] = [];
+  for (const backup of state.backups.values()) {
+    if (steps.isDue()) yield;
+    backups.push(backup);
+  }
+  for (const row of rowsOf(pages)) {
     if (steps.isDue()) yield;
     const { volume, id, seq } = row;
     if ((heads.get(volume)?.seq ?? 0) < seq) heads.set(volume, { id, seq });
@@ -63,7 +79,7 @@ function* withBackups(state: LogState, rows: readonly BackupRow[]): Steps<Backup
   }
   const isLast = state.pages.backups.length === 0;
   return {
-    backups: rows.length === 0 ? state.backups : yield* inOrder(backups),
+    backups: pages.length === 0 ? state.backups : yield* inOrder(backups),
     ...{ pinned, heads: yield* withHeads(state, heads) },
     forgotten: isLast ? new Set() : forgotten,
     holds: isLast ? new Map() : holds,
@@ -97,28 +113,29 @@ export function withHold(row: BackupRow, holds: Map<string, BackupHold | undefin
 /** By id, the oldest first; those of one commit in the order of their keys, as folding has them. */
 function* inOrder(backups: StoredBackup[]): Steps<Map<string, StoredBackup>> {
   const steps = new StepCounter();
-  const bySeq = new Map<number, StoredBackup[]>();
-  for (const backup of backups) {
-    if (steps.isDue()) yield;
-    const ofEntry = bySeq.get(backup.seq);
-    if (ofEntry === undefined) bySeq.set(backup.seq, [backup]);
-    else ofEntry.push(backup);
-  }
+  const bySeq = yield* sorting(backups, (one, other) => one.seq - other.seq);
   const ordered = new Map<string, StoredBackup>();
-  // Numbers in a typed array are sorted in a few milliseconds.
-  for (const seq of Float64Array.from(bySeq.keys()).sort()) {
+  for (let at = 0; at < bySeq.length; ) {
     if (steps.isDue()) yield;
-    for (const backup of sortedByKey(bySeq.get(seq) as StoredBackup[])) ordered.set(backup.id, backup);
+    const { seq } = bySeq[at] as StoredBackup;
+    let end = at + 1;
+    while (bySeq[end]?.seq === seq) end++;
+    for (const backup of sortedByKey(bySeq.slice(at, end))) ordered.set(backup.id, backup);
+    at = end;
   }
   return ordered;
 }
 
-function* withPacks(state: LogState, rows: readonly CommittedPack[]): Steps<LogState['known']> {
-  if (rows.length === 0) return state.known;
+function* withPacks(state: LogState, pages: readonly PageRows['packs'][]): Steps<LogState['known']> {
+  if (pages.length === 0) return state.known;
   const steps = new StepCounter();
-  const known = new Map<number, KnownPacks>(state.known);
+  const known = new Map<number, KnownPacks>();
+  for (const [session, packs] of state.known) {
+    if (steps.isDue()) yield;
+    known.set(session, packs);
+  }
   const own = new Map<number, { packs: Map<string, PackFacts>; tables: KnownPacks['tables']; dead: Set<string> }>();
-  for (const { session, random, size, sha256 } of rows) {
+  for (const { session, random, size, sha256 } of rowsOf(pages)) {
     if (steps.isDue()) yield;
     let ofSession = own.get(session);
     if (ofSession === undefined) {

@@ -38,7 +38,7 @@ export async function storedRows({ target, keys }: RepositoryContext): Promise<S
     const pack = { session: Number.parseInt(session, 16), random };
     if (packKey(pack) !== key) throw new Error(`${key} is no pack`);
     const footer = await readPackFooter(target, pack, size, keys.footerKey);
-    const rows = footer.rows.map((row) => ({ ...row, key }));
+    const rows = [...footer.rows].map((row) => ({ ...row, key }));
     const contents = rows.map(({ kind, hint }) => `${kind} ${String(hint).padStart(10, '0')}`);
     packs.push({ order: [session, ...contents].join(), rows });
   }
