@@ -1,5 +1,4 @@
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
@@ -34,13 +33,10 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-// Hundreds of processes that tests start load the sources, which need not lose their types and be compiled each time.
-process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules/.cache/compiled');
-
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    globalSetup: ['test/support/services.ts', 'test/support/python.ts'],
+    globalSetup: ['test/support/compile-cache.ts', 'test/support/services.ts', 'test/support/python.ts'],
     sequence: { sequencer: LongestFirst },
     testTimeout: 60_000,
     hookTimeout: 120_000,
