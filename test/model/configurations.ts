@@ -2,6 +2,7 @@
 import { ADOPTING } from './configurations/adopting.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
+import { COMPOSED } from './configurations/composed.ts';
 import { ENDING } from './configurations/ending.ts';
 import { ENDING_MORE } from './configurations/ending-more.ts';
 import { LOG } from './configurations/log.ts';
@@ -24,4 +25,5 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...ENDING_MORE,
   ...PAGES,
   ...ADOPTING,
+  ...COMPOSED,
 ];
