@@ -53,7 +53,8 @@ class CountedTarget extends ForwardingTarget {
   putBytes = 0;
   /** Of them, those under `catalogue/`. */
   pageBytes = 0;
-  puts = 0;
+  checkpointBytes = 0;
+  checkpoints = 0;
   requests = 0;
 
   constructor(inner: CloudTarget) {
@@ -62,10 +63,13 @@ class CountedTarget extends ForwardingTarget {
 
   protected override async forwardPut(...args: Parameters<CloudTarget['put']>) {
     const result = await this.inner.put(...args);
-    this.puts++;
     this.requests++;
     this.putBytes += args[1].length;
     if (args[0].startsWith(CATALOGUE_PREFIX)) this.pageBytes += args[1].length;
+    if (parseLogKey(args[0])?.kind === 'checkpoint') {
+      this.checkpointBytes += args[1].length;
+      this.checkpoints++;
+    }
     return result;
   }
 
@@ -200,7 +204,10 @@ console.table({
   'bytes of the whole state, compressed': rows,
   'log and catalogue, times the whole state': ((log.bytes + catalogue.bytes) / rows).toFixed(2),
   'own bytes of entries, per commit': perCommit(ownBytes),
+  'bytes of tails, per commit': perCommit(target.putBytes - target.pageBytes - target.checkpointBytes - ownBytes),
+  'bytes of checkpoints, per commit': perCommit(target.checkpointBytes),
   'other bytes of entries and checkpoints, per commit': perCommit(target.putBytes - target.pageBytes - ownBytes),
+  'entries for each checkpoint': (writer.state.seq / target.checkpoints).toFixed(1),
   'bytes of pages, per commit': perCommit(target.pageBytes),
   'requests to open the log': opening.openRequests,
   'ms to open the log': Math.round(opening.openedMs),

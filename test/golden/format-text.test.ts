@@ -199,7 +199,13 @@ describe('the log', () => {
   const logKey = hkdf256(key, repositoryId, 'cow1 log key');
   const sealed = (label: string, seq: number, body: Uint8Array) =>
     bytes(nonce, gcm(logKey, nonce, body, bytes(label, u64(seq))));
-  const plain = (name: string) => decodeMsgpack(vector(name), 'LOG_CORRUPT');
+  /** The content of a body, which says how it is stored and how long it is. */
+  const contentOf = (name: string) => {
+    const body = vector(name);
+    const raw = body[0] === 0 ? body.subarray(5) : zstdDecompressSync(body.subarray(5));
+    expect(body.subarray(0, 5)).toEqual(bytes(body[0]!, u32(raw.length)));
+    return decodeMsgpack(raw, 'LOG_CORRUPT');
+  };
   const b16 = (byte: number) => Buffer.alloc(16, byte);
   const at = 1_700_000_000_000;
   const entry1 = {
@@ -230,7 +236,7 @@ describe('the log', () => {
   };
 
   test('entry 1', () => {
-    expect(plain('body of entry 1')).toEqual({ ...entry1, tail: [] });
+    expect(contentOf('body of entry 1')).toEqual({ ...entry1, tail: [] });
     expect(sha256(bytes('cow1 log', vector('body of entry 1')))).toEqual(vector('checksum of body 1'));
     expect(sealed('cow1 log', 1, vector('body of entry 1'))).toEqual(vector('entry 1'));
     expect(sha256(vector('entry 1'))).toEqual(vector('hash of entry 1'));
@@ -239,7 +245,7 @@ describe('the log', () => {
   });
 
   test('entry 2', () => {
-    expect(plain('body of entry 2')).toEqual({ ...entry2, tail: [entry1] });
+    expect(contentOf('body of entry 2')).toEqual({ ...entry2, tail: [entry1] });
     expect(sealed('cow1 log', 2, vector('body of entry 2'))).toEqual(vector('entry 2'));
     expect(sha256(vector('entry 2'))).toEqual(vector('hash of entry 2'));
   });
@@ -259,14 +265,6 @@ describe('the log', () => {
     anchors: bytes(vector('hash of entry 2').subarray(0, 16), vector('hash of entry 1').subarray(0, 16)),
   };
   const nowhere = { pages: [[], []], backups: [], heads: [], known: [] };
-  /** The content of a body, which says how it is stored and how long it is. */
-  const contentOf = (name: string) => {
-    const body = vector(name);
-    const raw = body[0] === 0 ? body.subarray(5) : zstdDecompressSync(body.subarray(5));
-    expect(body.subarray(0, 5)).toEqual(bytes(body[0]!, u32(raw.length)));
-    return decodeMsgpack(raw, 'LOG_CORRUPT');
-  };
-
   test('the checkpoint', async () => {
     expect(sealed('cow1 checkpoint', 2, vector('body of the checkpoint'))).toEqual(vector('checkpoint'));
     const packs = bytes(Buffer.from(NAME.random, 'hex'), u32(size), sha256(vector('pack')));

@@ -118,6 +118,13 @@ function decompressed(codec: number, bytes: Uint8Array, rawLength: number): Buff
   return raw;
 }
 
+/** The fields of an entry, from the body of its object. */
+function entryFields(given: Uint8Array): Fields {
+  const body = Buffer.from(given);
+  insist(body[0] === 0 || body.readUInt32LE(1) <= 2 ** 20, 'a long entry is not compressed');
+  return fieldsOf(unpackr.unpack(decompressed(body[0] as number, body.subarray(5), body.readUInt32LE(1))));
+}
+
 const packKey = (session: number, random: string): string =>
   `packs/${session.toString(16).padStart(13, '0')}/${random}`;
 
@@ -380,7 +387,7 @@ class Reader {
       if (!/^log\/[0-9a-f]{13}(-[0-9a-f]{32})?$/.test(key) || !equal(sha256('cow1 log', body), bytes.subarray(-32)))
         continue;
       this.#note('copy of format in an entry');
-      return bytesOf(fieldsOf(unpackr.unpack(body)).format);
+      return bytesOf(entryFields(body).format);
     }
     throw new Error('nothing has a copy of format');
   }
@@ -549,8 +556,7 @@ class Reader {
     const entryKeys = named.filter((key) => this.#authenticates(seqOf(key), key));
     insist(new Set(entryKeys.map(seqOf)).size === new Set(named.map(seqOf)).size, 'a number has an entry');
     const bodies: Fields[] = [];
-    const unsealed = (key: string) =>
-      fieldsOf(unpackr.unpack(this.#openObject('cow1 log', seqOf(key), this.#object(key))));
+    const unsealed = (key: string) => entryFields(this.#openObject('cow1 log', seqOf(key), this.#object(key)));
     // Whoever has all entries need not begin with the floor, and compares its checkpoint too.
     const floors = entryKeys.map((key) => unsealed(key).floor).filter((floor) => Array.isArray(floor));
     const isWhole = floors.length === 0 || entryKeys.every((key, index) => seqOf(key) === index + 1);

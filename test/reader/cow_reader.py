@@ -257,6 +257,23 @@ def decompress(data, raw_length):
     return raw
 
 
+def content_of(body, most, what):
+    """What the body of an entry, a checkpoint or a page has, decompressed."""
+    need(len(body) >= 5, f"{what} is damaged")
+    codec, raw_length, content = body[0], int.from_bytes(body[1:5], "little"), body[5:]
+    need(codec in (0, 1) and raw_length <= most, f"{what} is damaged")
+    if codec == 0:
+        need(len(content) == raw_length, f"{what} is damaged")
+        return content
+    need(len(content) < raw_length <= 65536 + 128 * len(content), f"{what} is damaged")
+    return decompress(content, raw_length)
+
+
+def unpack_entry(body):
+    need(body[:1] != b"\x01" or int.from_bytes(body[1:5], "little") <= 2**20, "an entry is too long to be compressed")
+    return unpack(content_of(body, 2**23, "an entry"))
+
+
 def identity_length(kind, raw, fan_out):
     if kind == LEAF:
         return fan_out // 8 + 32 * popcount(raw[: fan_out // 8])
@@ -1042,7 +1059,7 @@ class Repository:
         for key in sorted(log):
             data = self._whole(key, 2**24)
             if LOG_NAME.fullmatch(key)[2] is None and len(data) > 32 and sha256(b"cow1 log", data[:-32]) == data[-32:]:
-                body = mapping(unpack(data[:-32])).get("format")
+                body = mapping(unpack_entry(data[:-32])).get("format")
                 need(type(body) is bytes, "an entry has no copy of `format`")
                 return Format(body)
         raise Refused("missing", "`format` is missing, and nothing has a copy of it")
@@ -1103,7 +1120,7 @@ class Repository:
         if plain is None:
             return None
         try:
-            body = self._memoised(unpack, plain)
+            body = self._memoised(unpack_entry, plain)
         except Refused:
             return None
         return (digest, body) if type(body) is dict and body.get("seq") == seq else None
@@ -1248,15 +1265,8 @@ class Repository:
     @staticmethod
     def _packed_content(body):
         """What the body of a checkpoint or a page holds, and the length of it as it is stored."""
-        need(body is not None and len(body) >= 5, "a checkpoint or a page is damaged")
-        codec, raw_length = struct.unpack_from("<BI", body)
-        content = body[5:]
-        need(codec in (0, 1) and raw_length <= 2**26, "a checkpoint or a page is damaged")
-        if codec == 1:
-            need(len(content) < raw_length <= 65536 + 128 * len(content), "a checkpoint or a page is damaged")
-        raw = decompress(content, raw_length) if codec == 1 else content
-        need(len(raw) == raw_length, "a checkpoint or a page is damaged")
-        return raw, len(content)
+        need(body is not None, "a checkpoint or a page is damaged")
+        return content_of(body, 2**26, "a checkpoint or a page"), len(body) - 5
 
     def _page(self, table, ref):
         """The rows of a page, from the first copy of it that can be read."""

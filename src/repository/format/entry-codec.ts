@@ -9,6 +9,7 @@ import { checkVersion, idBytes, logCorrupt, logValue } from './decode-values.ts'
 import { factIn, factPlain } from './fact-codec.ts';
 import type { LogEntry, LogFact } from './log-entry.ts';
 import { openingObject, sealingObject } from './log-object.ts';
+import { compressContent, readContent } from './packed-content.ts';
 
 /**
  * Log entries and their objects: `docs/FORMAT.md`, section 8. An entry may have several megabytes, so all of this works in
@@ -19,8 +20,8 @@ import { openingObject, sealingObject } from './log-object.ts';
 export const MAX_ENTRY_BYTES = 8 * 1024 * 1024;
 /** Most entries of a tail. */
 export const MAX_TAIL = 64;
-/** A writer leaves out the oldest entries of a tail that would be longer: it is there to save requests, not to cost bytes. */
-export const MAX_TAIL_BYTES = 1024 * 1024;
+/** Most bytes of the tail that a writer makes: it is there to save requests, not to cost bytes. */
+export const MAX_TAIL_BYTES = 512 * 1024;
 
 /** An entry as it is in its object. */
 export interface DecodedEntry {
@@ -33,45 +34,73 @@ export interface DecodedEntry {
   readonly sizeBytes: number;
 }
 
-/** Seal, the name of the tail and the head of its array: less than this. */
+/** An entry as tails repeat it. */
+export interface TailEntry {
+  readonly entry: LogEntry;
+  /** Its body, which is the same in every tail. */
+  readonly body: Uint8Array;
+}
+
+/** Seal, head of the content, the name of the tail and the head of its array: less than this. */
 const MAX_OVERHEAD = 64;
 const NO_HASH = new Uint8Array(32);
+
+/**
+ * What later entries may repeat: the newest ones, as many as fit into a tail.
+ *
+ * @param entries - newest first
+ * @param older - the entries before these, newest first
+ */
+export function* tailOf(entries: readonly LogEntry[], older: readonly TailEntry[] = []): Steps<readonly TailEntry[]> {
+  const kept: TailEntry[] = [];
+  let left = MAX_TAIL_BYTES;
+  const take = (each: TailEntry) => {
+    left -= each.body.length;
+    if (left < 0 || kept.length === MAX_TAIL) return false;
+    kept.push(each);
+    return true;
+  };
+  for (const entry of entries) {
+    if (!take({ entry, body: yield* encodeMsgpackInSteps(new MsgpackMap(entryFields(entry))) })) return kept;
+  }
+  for (const each of older) if (!take(each)) break;
+  return kept;
+}
 
 /**
  * The object of an entry, together with what decoding it gives: no entry is written that a reader would refuse, because the
  * log could not go on after it.
  *
  * @param logKey - 32 bytes, of an encrypted repository
- * @param tail - newest first; what does not fit is left out at its old end
+ * @param tail - newest first, of {@link tailOf}; what does not fit is left out at its old end
  * @param formatCopy - of a plain repository: the body of its `format`, which nothing else has a copy of
  * @throws `LOG_CORRUPT` for an entry that no reader would take, `LIMIT_EXCEEDED` for one that is too large
  */
 export function* encodingEntry(
   logKey: Uint8Array | undefined,
   entry: LogEntry,
-  tail: readonly LogEntry[],
+  tail: readonly TailEntry[],
   formatCopy?: Uint8Array,
 ): Steps<DecodedEntry & { readonly bytes: Uint8Array<ArrayBuffer> }> {
   const fields = entryFields(entry);
   const copy = formatCopy === undefined ? {} : { format: formatCopy };
   const { length } = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy }));
-  const kept = yield* keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - length);
-  const body = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy, tail: kept }));
-  const bytes = yield* sealingObject(logKey, 'cow1 log', entry.seq, body);
+  const kept = keptTail(tail, MAX_ENTRY_BYTES - MAX_OVERHEAD - length);
+  const content = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy, tail: kept }));
+  const bytes = yield* sealingObject(logKey, 'cow1 log', entry.seq, compressContent(content));
   if (bytes.length > MAX_ENTRY_BYTES) {
     throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
   }
   return { ...(yield* decodingEntry(logKey, entry.seq, bytes)), bytes };
 }
 
-function* keptTail(tail: readonly LogEntry[], room: number): Steps<MsgpackArray> {
+function keptTail(tail: readonly TailEntry[], room: number): MsgpackArray {
   const kept: MsgpackEncoded[] = [];
-  let left = Math.min(MAX_TAIL_BYTES, room);
-  for (const earlier of tail.slice(0, MAX_TAIL)) {
-    const bytes = yield* encodeMsgpackInSteps(new MsgpackMap(entryFields(earlier)));
-    left -= bytes.length;
+  let left = room;
+  for (const { body } of tail) {
+    left -= body.length;
     if (left < 0) break;
-    kept.push(new MsgpackEncoded(bytes));
+    kept.push(new MsgpackEncoded(body));
   }
   return MsgpackArray.of(kept.length, kept);
 }
@@ -84,7 +113,7 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
   const what = `entry ${seq}`;
   if (bytes.length > MAX_ENTRY_BYTES) throw logCorrupt(`${what} is larger than it may be`);
   const body = yield* openingObject(logKey, 'cow1 log', seq, bytes);
-  const fields = yield* decodeFieldsInSteps(body, 'LOG_CORRUPT');
+  const fields = yield* decodeFieldsInSteps(readContent(body, what, MAX_ENTRY_BYTES), 'LOG_CORRUPT');
   const entry = yield* entryIn(fields);
   if (entry.seq !== seq) throw logCorrupt(`${what} says that it is number ${entry.seq}`);
   const tail: LogEntry[] = [];
@@ -101,7 +130,7 @@ export function* decodingEntry(logKey: Uint8Array | undefined, seq: number, byte
 export function* formatCopyIn(bytes: Uint8Array): Steps<Uint8Array | undefined> {
   try {
     const body = yield* openingObject(undefined, 'cow1 log', 0, bytes);
-    const { format } = yield* decodeFieldsInSteps(body, 'LOG_CORRUPT');
+    const { format } = yield* decodeFieldsInSteps(readContent(body, 'an entry', MAX_ENTRY_BYTES), 'LOG_CORRUPT');
     return isBytes(format) ? format : undefined;
   } catch (error) {
     if (BackupError.is(error, 'LOG_CORRUPT')) return undefined;

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AbortOptions } from '../../common/abort.ts';
+import type { Steps } from '../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../format/decode-values.ts';
-import type { DecodedEntry } from '../format/entry-codec.ts';
+import { type DecodedEntry, type TailEntry, tailOf } from '../format/entry-codec.ts';
 import type { Floor, LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';
 import { soundEntry } from './listed-entries.ts';
@@ -10,6 +11,16 @@ import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } f
 
 /** Requests that are made at once for entries that are further down. */
 const MOST_AHEAD = 8;
+
+/** Entries that were requested before it was their turn, by key. */
+type Ahead = ReadonlyMap<string, Promise<DecodedEntry | undefined>>;
+
+interface ChainOptions extends AbortOptions {
+  /** `false` to read every object, as a verification does. @defaultValue true */
+  readonly usesTails?: boolean | undefined;
+  /** The chain will be read down to this number: what tails do not reach is requested at once. @defaultValue the newest one */
+  readonly through?: number | undefined;
+}
 
 /**
  * Entries from one number down, with every link of the chain checked: an entry names the hash of the entry below it.
@@ -25,30 +36,31 @@ export class LogChain {
   readonly #source: LogSource;
   readonly #listing: LogListing;
   readonly #usesTails: boolean;
-  /** Entries that were requested before it was their turn, by key. */
-  readonly #ahead = new Map<string, Promise<DecodedEntry | undefined>>();
+  #ahead: Ahead;
   /** Newest first. */
   readonly #entries: HashedEntry[] = [];
   /** Tails of which some entries have not been read yet. */
   #openTails: { readonly of: number; readonly tail: readonly LogEntry[] }[] = [];
 
-  private constructor(source: LogSource, listing: LogListing, top: DecodedEntry, usesTails: boolean) {
+  private constructor(source: LogSource, listing: LogListing, top: DecodedEntry, usesTails: boolean, ahead: Ahead) {
     this.#source = source;
     this.#listing = listing;
     this.#usesTails = usesTails;
+    this.#ahead = ahead;
     this.topBytes = top.sizeBytes;
     this.#add(top);
   }
 
-  /** @param usesTails - `false` to read every object, as a verification does */
   static async from(
     source: LogSource,
     listing: LogListing,
     seq: number,
-    options: AbortOptions & { usesTails?: boolean | undefined } = {},
+    options: ChainOptions = {},
   ): Promise<LogChain> {
-    const top = await soundEntry(source, listing, seq, options);
-    return new LogChain(source, listing, top, options.usesTails ?? true);
+    const { usesTails = true, through = seq } = options;
+    const newest = soundEntry(source, listing, seq, options);
+    const ahead = usesTails ? requestedAhead(source, listing, listing.belowTail(seq), through, options) : new Map();
+    return new LogChain(source, listing, await newest, usesTails, ahead);
   }
 
   /** The position below the lowest entry, as that entry says. */
@@ -66,7 +78,9 @@ export class LogChain {
     while (this.below.seq >= seq) {
       const { below } = this;
       const listed = await this.#listing.find(below.seq, keyOfEntry(this.#source, below.seq, below.hash), options);
-      if (listed !== undefined && this.#usesTails) this.#readAhead(listed.key, seq, options);
+      if (listed !== undefined && this.#usesTails && !this.#ahead.has(listed.key)) {
+        this.#ahead = requestedAhead(this.#source, this.#listing, below.seq, seq, options, this.#ahead);
+      }
       const coming = listed && (this.#ahead.get(listed.key) ?? fetchEntry(this.#source, below.seq, listed, options));
       const decoded = await coming;
       if (decoded === undefined) throw truncated(below.seq);
@@ -88,6 +102,11 @@ export class LogChain {
     return this.#entries.slice(0, Math.max(0, this.#top - seq)).reverse();
   }
 
+  /** What later entries may repeat of those above `seq`. */
+  tail(seq: number): Steps<readonly TailEntry[]> {
+    return tailOf(this.#entries.slice(0, Math.max(0, this.#top - seq)).map(({ entry }) => entry));
+  }
+
   #add({ entry, tail, hash }: DecodedEntry): void {
     this.#push({ entry, hash });
     if (!this.#usesTails) {
@@ -99,20 +118,6 @@ export class LogChain {
     for (const earlier of tail) {
       this.#push({ entry: earlier, hash: above.prev });
       above = earlier;
-    }
-  }
-
-  /** Requests entries that tails will not reach, if they are as long as a writer makes them. */
-  #readAhead(next: string, seq: number, options: AbortOptions): void {
-    if (this.#ahead.has(next)) return;
-    this.#ahead.clear();
-    let at = this.below.seq;
-    for (let n = 0; n < MOST_AHEAD && at >= seq; n++, at = this.#listing.belowTail(at)) {
-      const [only, ...others] = this.#listing.entriesAt(at);
-      if (only === undefined || others.length > 0) continue;
-      const coming = fetchEntry(this.#source, at, only, options);
-      coming.catch(() => {}); // It is reported when its turn comes.
-      this.#ahead.set(only.key, coming);
     }
   }
 
@@ -131,4 +136,24 @@ export class LogChain {
     }
     this.#openTails = this.#openTails.filter(({ of, tail }) => of - tail.length < entry.seq);
   }
+}
+
+/** Requests the entries that have to be read from one number down to another, if tails are as long as a writer makes them. */
+function requestedAhead(
+  source: LogSource,
+  listing: LogListing,
+  from: number,
+  through: number,
+  options: AbortOptions,
+  known: Ahead = new Map(),
+): Ahead {
+  const ahead = new Map<string, Promise<DecodedEntry | undefined>>();
+  for (let seq = from; seq >= through && ahead.size < MOST_AHEAD; seq = listing.belowTail(seq)) {
+    const [only, ...others] = listing.entriesAt(seq);
+    if (only === undefined || others.length > 0) continue;
+    const coming = known.get(only.key) ?? fetchEntry(source, seq, only, options);
+    coming.catch(() => {}); // It is reported when its turn comes.
+    ahead.set(only.key, coming);
+  }
+  return ahead;
 }

@@ -4,7 +4,7 @@ import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
-import { type LogWeights, TAIL_ENTRIES } from './checkpoint-due.ts';
+import { type LogWeights, tailLength } from './checkpoint-due.ts';
 import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
 /** One page of an object store's listing holds as many. */
@@ -136,7 +136,7 @@ export class LogListing {
 
   /** The number of the next entry to be read below one whose tail is as long as writers make it. */
   belowTail(seq: number): number {
-    return Math.max(seq - TAIL_ENTRIES - 1, this.checkpointBelow(seq - 1));
+    return Math.max(seq - tailLength(seq) - 1, this.checkpointBelow(seq - 1));
   }
 
   /** Reads on until a checkpoint is listed with everything above it, or until the end. */

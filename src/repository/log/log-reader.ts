@@ -1,11 +1,12 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { anchorBytes } from '../format/anchors.ts';
 import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
-import type { DecodedEntry } from '../format/entry-codec.ts';
+import { type DecodedEntry, type TailEntry, tailOf } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
 import { floorOf, type LogState } from '../format/log-state.ts';
-import { isCheckpointDue, TAIL_ENTRIES } from './checkpoint-due.ts';
+import { isCheckpointDue } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
 import { ListedEntries, lowestFork, type OwnEntry } from './listed-entries.ts';
@@ -63,7 +64,7 @@ export class LogReader {
   private constructor(source: LogSource, { damage, ...opened }: OpenedLog, options: LogReaderOptions) {
     this.source = source;
     this.pages = new PageStore(source);
-    this.#at = this.#confirmed = { ...opened, tail: opened.tail.slice(0, TAIL_ENTRIES) };
+    this.#at = this.#confirmed = opened;
     this.#damage = damage;
     this.#isReadOnly = options.onDamage === 'read-only';
     this.#turns = new Turns(options.turnTimeoutMs ?? TURN_TIMEOUT_MS);
@@ -84,8 +85,8 @@ export class LogReader {
     return { seq, hash, anchors: anchorBytes(anchors) };
   }
 
-  /** Entries since the newest checkpoint that this reader knows of, newest first, at most {@link TAIL_ENTRIES}. */
-  get tail(): readonly LogEntry[] {
+  /** Entries since the newest checkpoint that this reader knows of, newest first: those that fit into a tail. */
+  get tail(): readonly TailEntry[] {
     return this.#at.tail;
   }
 
@@ -188,7 +189,8 @@ export class LogReader {
     known: Pick<OwnEntry, 'isUncertain' | 'tag'> = {},
   ): Promise<void> {
     const state = next ?? (await foldEntries(this.state, entries));
-    this.#at = this.#after(entries, state, newestBytes);
+    const tail = await this.#tailAfter(entries);
+    this.#at = { ...this.#at, state, tail, newestBytes, newestTag: undefined };
     this.#unconfirmed.push({ seq: state.seq, hash: state.hash, bytes: newestBytes, ...known });
   }
 
@@ -257,12 +259,12 @@ export class LogReader {
   /** Notes that there is a checkpoint: tails begin after it. */
   noteCheckpoint(seq: number): void {
     if (seq <= this.checkpoint) return;
-    this.#at = { ...this.#at, checkpoint: seq, tail: this.tail.filter((entry) => entry.seq > seq) };
+    this.#at = { ...this.#at, checkpoint: seq, tail: this.tail.filter(({ entry }) => entry.seq > seq) };
   }
 
-  #after(entries: readonly HashedEntry[], state: LogState, newestBytes: number): Standing {
-    const tail = [...entries.map(({ entry }) => entry).reverse(), ...this.tail].slice(0, TAIL_ENTRIES);
-    return { ...this.#at, state, tail, newestBytes, newestTag: undefined };
+  #tailAfter(entries: readonly HashedEntry[]): Promise<readonly TailEntry[]> {
+    const newer = entries.map(({ entry }) => entry).reverse();
+    return runInSteps(tailOf(newer, this.tail));
   }
 
   async #lookOnce(sight: Sight, options: AbortOptions): Promise<void> {
@@ -281,7 +283,7 @@ export class LogReader {
       const known = this.#confirmedEntry;
       const listed = new ListedEntries(source, listing, options);
       if (known.seq > listing.checkpointBelow(newest)) await listed.find(known);
-      const chain = await LogChain.from(source, listing, newest, options);
+      const chain = await LogChain.from(source, listing, newest, { ...options, through: state.seq + 1 });
       await checkStillNewest(source, listing, options);
       listing.checkWhole(newest);
       const followed = isLost ? undefined : await this.#follow(chain, listing, options);
@@ -317,7 +319,8 @@ export class LogReader {
     // @mutation writer-opens-anew
     if (Buffer.compare(chain.hashOf(seq) as Uint8Array, hash) !== 0) return undefined;
     const entries = chain.since(seq);
-    return this.#after(entries, await foldEntries(this.state, entries), chain.topBytes);
+    const next = { state: await foldEntries(this.state, entries), tail: await this.#tailAfter(entries) };
+    return { ...this.#at, ...next, newestBytes: chain.topBytes, newestTag: undefined };
   }
 
   /** Opens the log anew from a checkpoint, and compares what is known of it (L6, L7). */
@@ -338,9 +341,9 @@ export class LogReader {
       if (Buffer.compare(chain.hashOf(seq) as Uint8Array, hash) === 0) continue;
       throw rolledBack(`entry ${seq}, as this process has written or read it, is not in the log`);
     }
-    const tail = chain.since(checkpoint).map(({ entry }) => entry);
+    const tail = await runInSteps(chain.tail(checkpoint));
     const shown = { newestBytes: chain.topBytes, newestTag: listing.tagOf(newest), weights: listing.weightsAt(newest) };
-    return { state, tail: tail.reverse().slice(0, TAIL_ENTRIES), checkpoint, ...shown };
+    return { state, tail, checkpoint, ...shown };
   }
 
   /**
@@ -374,7 +377,11 @@ function isDamage(error: unknown): error is BackupError {
 /** The same standing on a checkpoint, if the entries since then are at hand. */
 async function restedOn(checkpoint: LogState, standing: Standing): Promise<Standing> {
   const { state, tail } = standing;
-  const entries = tail.filter(({ seq }) => seq > checkpoint.seq && seq <= state.seq).reverse();
+  const isBetween = ({ seq }: LogEntry) => seq > checkpoint.seq && seq <= state.seq;
+  const entries = tail
+    .map(({ entry }) => entry)
+    .filter(isBetween)
+    .reverse();
   if (state.seq < checkpoint.seq || entries.length !== state.seq - checkpoint.seq) return standing;
   const hashed = entries.map((entry, at) => ({ entry, hash: entries[at + 1]?.prev ?? state.hash }));
   return { ...standing, state: await foldEntries(checkpoint, hashed) };

@@ -12,6 +12,7 @@ import { commitIdFor, type DecodedEntry, encodingEntry } from '../format/entry-c
 import { requireWriterFeatures } from '../format/features.ts';
 import type { LogEntry, LogFact } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
+import { tailLength } from './checkpoint-due.ts';
 import { CheckpointWriter } from './checkpoint-writer.ts';
 import {
   commitUnknown,
@@ -189,7 +190,7 @@ export class LogWriter {
         isFresh = true;
         continue;
       }
-      const sending = await this.#prepare(decision, state, withoutTail ? [] : reader.tail);
+      const sending = await this.#prepare(decision, state, withoutTail);
       signal.throwIfAborted(); // From here on the entry may be in the log.
       const within = (work: (waiting: Waiting) => Promise<Outcome>) =>
         pastCallersAbort(signal, sending.sent.seq, work, onMayBeThere);
@@ -209,12 +210,13 @@ export class LogWriter {
   }
 
   /** @param decided - the state that was decided on, with pages taken in */
-  async #prepare(fact: LogFact, decided: LogState, tail: readonly LogEntry[]): Promise<Sending> {
-    const { source, state } = this.reader;
+  async #prepare(fact: LogFact, decided: LogState, withoutTail: boolean): Promise<Sending> {
+    const { source, state, tail: since } = this.reader;
     const { logKey, formatCopy } = source;
     const head = { seq: state.seq + 1, prev: state.hash, at: clockTime(this.#now()) };
     const commitId = await runInSteps(commitIdFor(logKey, { ...head, ...fact }));
     const entry = { ...head, commitId, ...fact };
+    const tail = withoutTail ? [] : since.slice(0, tailLength(head.seq));
     const { bytes, ...decoded } = await runInSteps(encodingEntry(logKey, entry, tail, formatCopy));
     // An entry that can't be folded would make the whole log unreadable for good.
     const seen = await foldEntries(decided, [decoded]);

@@ -1,10 +1,10 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget, GetOptions } from '../../targets/cloud-target.ts';
 import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
 import { ANCHOR_BYTES, type Anchor, anchorsIn, haveSameAnchor } from '../format/anchors.ts';
-import { MAX_ENTRY_BYTES } from '../format/entry-codec.ts';
-import type { LogEntry } from '../format/log-entry.ts';
+import { MAX_ENTRY_BYTES, type TailEntry } from '../format/entry-codec.ts';
 import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
@@ -46,8 +46,8 @@ export interface LogDamage {
 
 export interface OpenedLog {
   readonly state: LogState;
-  /** Entries since the checkpoint that was used, newest first. */
-  readonly tail: readonly LogEntry[];
+  /** Entries since the checkpoint that was used, newest first: those that fit into a tail. */
+  readonly tail: readonly TailEntry[];
   /** Number of that checkpoint; 0 if there was none. */
   readonly checkpoint: number;
   /** The size of the newest entry's object; 0 if there is none. */
@@ -194,16 +194,17 @@ async function openAsOf(
   const checkpoints = new Checkpoints(source, listing, newest);
   // The second round of requests. Below damage it is enough to request a checkpoint when it is needed.
   if (newest === listing.newest) checkpoints.fetchFirst(options);
-  const chain = await LogChain.from(source, listing, newest, options);
+  const through = listing.checkpointBelow(newest) + 1;
+  const chain = await LogChain.from(source, listing, newest, { ...options, through });
   if (newest === listing.newest) await checkStillNewest(source, listing, options);
   listing.checkWhole(newest);
   const { state, checkpoint } = await stateOf(chain, checkpoints, options);
   if (remembered !== undefined && remembered.seq > 0 && remembered.seq <= newest) {
     await checkPosition({ ...remembered, anchors: anchorsOf(remembered) }, chain, state, options);
   }
-  const since = chain.since(checkpoint).map(({ entry }) => entry);
+  const tail = await runInSteps(chain.tail(checkpoint));
   const shown = { newestBytes: chain.topBytes, newestTag: listing.tagOf(newest), weights: listing.weightsAt(newest) };
-  return { state, tail: since.reverse(), checkpoint, ...shown };
+  return { state, tail, checkpoint, ...shown };
 }
 
 function anchorsOf({ seq, hash, anchors }: LogPosition): readonly Anchor[] {

@@ -2,19 +2,19 @@ import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { MAX_TAIL } from '../../../src/repository/format/entry-codec.ts';
 import type { LogEntry } from '../../../src/repository/format/log-entry.ts';
 import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey, MAX_SEQ, parseLogKey } from '../../../src/repository/format/object-keys.ts';
+import { compressContent } from '../../../src/repository/format/packed-content.ts';
 import { property } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
 import { after, backup, commit, entryAfter, everyFact, hexId, id32, open, pack } from '../log/support/facts.ts';
 import { applyEntry } from '../log/support/fold-at-once.ts';
 import { LOG_KEY } from '../log/support/hosts.ts';
-import { decodeEntry, encodeEntry, entryPlain } from './support/codecs-at-once.ts';
+import { decodeEntry, encodeEntry, entryBody, entryPlain, tailEntries } from './support/codecs-at-once.ts';
 
 const corrupt = withCode('LOG_CORRUPT');
 const KEYS = [undefined, LOG_KEY];
@@ -25,7 +25,7 @@ function everyEntry(logKey: Uint8Array | undefined) {
   const encoded: ReturnType<typeof encodeEntry>[] = [];
   let state: LogState = EMPTY_STATE;
   for (const fact of everyFact()) {
-    const one = encodeEntry(logKey, entryAfter(state, fact), entries.toReversed());
+    const one = encodeEntry(logKey, entryAfter(state, fact), tailEntries(entries.toReversed()));
     state = applyEntry(state, one.entry, one.hash);
     entries.push(one.entry);
     encoded.push(one);
@@ -102,7 +102,7 @@ describe.each(KEYS.map((key) => [key === undefined ? 'plain' : 'encrypted', key]
     test('are refused with every kind of wrong field, however well they are sealed', () => {
       const entry = entryPlain(entryAfter(after(open()), { type: 'abort', session: 1 }));
       const sealed = (fields: unknown) => () =>
-        decodeEntry(logKey, 2, sealObject(logKey, 'cow1 log', 2, encodeMsgpack(fields)));
+        decodeEntry(logKey, 2, sealObject(logKey, 'cow1 log', 2, entryBody(fields)));
       expect(sealed({ ...entry, tail: [] })).not.toThrow();
       for (const whole of [null, 5, [], 'x', entry]) expect(sealed(whole), JSON.stringify(whole)).toThrow(corrupt);
       const opening = { type: 'open', owner: 'x', volumes: [], fence: [], adopt: [] };
@@ -172,7 +172,7 @@ describe.each(KEYS.map((key) => [key === undefined ? 'plain' : 'encrypted', key]
 
     test('with a tail that leaves one out are refused', () => {
       const { entries } = everyEntry(logKey);
-      const fields = (tail: unknown[]) => encodeMsgpack({ ...entryPlain(entries[4]!), tail });
+      const fields = (tail: unknown[]) => entryBody({ ...entryPlain(entries[4]!), tail });
       const decode = (tail: unknown[]) => decodeEntry(logKey, 5, sealObject(logKey, 'cow1 log', 5, fields(tail)));
       const plain = entries.map(entryPlain);
       expect(decode([plain[3], plain[2]]).tail).toHaveLength(2);
@@ -197,7 +197,7 @@ test('a tail is as long as it may be, in entries and in bytes', () => {
     tail.unshift(one);
   }
   const entry = entryAfter(state, open());
-  expect(encodeEntry(undefined, entry, tail).tail).toHaveLength(MAX_TAIL);
+  expect(encodeEntry(undefined, entry, tailEntries(tail)).tail).toHaveLength(MAX_TAIL);
   const long = tail.map((one) => ({
     ...one,
     type: 'keys' as const,
@@ -209,10 +209,10 @@ test('a tail is as long as it may be, in entries and in bytes', () => {
     [backup(pack(1, 'a'))],
     Array.from({ length: 138_000 }, () => ({ ...pack(1, 'a'), random: hexId() })),
   );
-  const full = encodeEntry(undefined, entryAfter(state, large), long);
+  const full = encodeEntry(undefined, entryAfter(state, large), tailEntries(long));
   expect(full.bytes.length).toBeGreaterThan(8_000_000);
   expect(full.tail.length).toBeGreaterThan(0);
-  const { tail: kept, bytes } = encodeEntry(undefined, entry, long);
+  const { tail: kept, bytes } = encodeEntry(undefined, entry, tailEntries(long));
   expect(kept.length).toBeGreaterThan(5);
   expect(bytes.length).toBeLessThan(1.1 * 1024 * 1024);
 });
@@ -290,7 +290,7 @@ test('whatever the bytes are, decoders answer or give their code', async () => {
   await fc.assert(
     fc.asyncProperty(fc.nat(), fc.array(fc.nat(), { minLength: 1, maxLength: 8 }), junk, async (which, path, other) => {
       const index = which % plains.length;
-      const body = encodeMsgpack(mutated(plains[index], path, other));
+      const body = entryBody(mutated(plains[index], path, other));
       await isFine(() => decodeEntry(undefined, index + 1, sealObject(undefined, 'cow1 log', index + 1, body)));
     }),
     property(2000),
@@ -299,6 +299,7 @@ test('whatever the bytes are, decoders answer or give their code', async () => {
     fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), async (body) => {
       await isFine(() => decodeEntry(undefined, 1, body));
       await isFine(() => decodeEntry(undefined, 1, sealObject(undefined, 'cow1 log', 1, body)));
+      await isFine(() => decodeEntry(undefined, 1, sealObject(undefined, 'cow1 log', 1, compressContent(body))));
       await isFine(() => decodeEntry(LOG_KEY, 1, sealObject(LOG_KEY, 'cow1 log', 1, body)));
       await isFine(() => decodeCheckpoint(undefined, 1, sealObject(undefined, 'cow1 checkpoint', 1, body)));
       await isFine(() =>

@@ -8,6 +8,7 @@ import { decodeFormat } from '../../../src/repository/format/format-object.ts';
 import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import { parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { footerLength, TRAILER_BYTES } from '../../../src/repository/format/pack-footer.ts';
+import { readContent } from '../../../src/repository/format/packed-content.ts';
 import { BlockStateMap } from '../../../src/state/block-state-map.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes, randomForTest, times, withinMs } from '../../support/randomness.ts';
@@ -61,15 +62,13 @@ async function decoders(): Promise<Decoder[]> {
       const body = openObject(undefined, label, log.seq, real);
       const resealed = (bytes: Uint8Array) => decode(sealObject(undefined, label, log.seq, bytes));
       found.push({ name: `body of ${key}`, real: body, decode: resealed });
-      if (log.kind === 'checkpoint') {
-        const raw = decompress(body.subarray(5), new DataView(body.buffer, body.byteOffset).getUint32(1, true));
-        const repacked = (bytes: Uint8Array) => {
-          const head = new Uint8Array(5);
-          new DataView(head.buffer).setUint32(1, bytes.length, true);
-          return resealed(Buffer.concat([head, bytes]));
-        };
-        found.push({ name: `content of ${key}`, real: Uint8Array.from(raw), decode: repacked });
-      }
+      const repacked = (bytes: Uint8Array) => {
+        const head = new Uint8Array(5);
+        new DataView(head.buffer).setUint32(1, bytes.length, true);
+        return resealed(Buffer.concat([head, bytes]));
+      };
+      const content = readContent(body, key, body.length * 1000);
+      found.push({ name: `content of ${key}`, real: Uint8Array.from(content), decode: repacked });
     }
     if (log === undefined && key !== 'format') {
       const trailer = real.subarray(real.length - TRAILER_BYTES);
@@ -117,6 +116,7 @@ test('mutated objects and noise give a coded error or a value, soon, and within 
   expect([...names].sort()).toEqual([
     'body of log/#',
     'body of log/#-c',
+    'content of log/#',
     'content of log/#-c',
     'footer of packs/#/#',
     'format',

@@ -20,7 +20,7 @@ import {
   after as stateAfter,
 } from '../log/support/facts.ts';
 import { applyEntry } from '../log/support/fold-at-once.ts';
-import { decodeEntry, entryPlain } from './support/codecs-at-once.ts';
+import { decodeEntry, entryBody, entryPlain } from './support/codecs-at-once.ts';
 
 /** What a list names twice would be counted twice by one reader and once by another. */
 
@@ -55,11 +55,7 @@ describe('an array of an entry names each thing once:', () => {
   test.each(lists)('%s', (_name, fact, field) => {
     const plain = entryPlain(entryAfter(stateAfter(open()), fact));
     const read = (list: unknown) =>
-      decodeEntry(
-        undefined,
-        2,
-        sealObject(undefined, 'cow1 log', 2, encodeMsgpack({ ...plain, tail: [], [field]: list })),
-      );
+      decodeEntry(undefined, 2, sealObject(undefined, 'cow1 log', 2, entryBody({ ...plain, tail: [], [field]: list })));
     const [first, second] = plain[field] as [unknown, unknown];
     expect(() => read([first, second])).not.toThrow();
     expect(() => read([first, second, first])).toThrow(corrupt);

@@ -9,6 +9,7 @@ import type { CloudTarget, PutOptions } from '../../../src/targets/cloud-target.
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';
+import { entryBody } from '../format/support/codecs-at-once.ts';
 import { host, LOG_KEY, logOf, sourceOf } from './support/hosts.ts';
 import { appendAsNewer, NEWER } from './support/newer-program.ts';
 import { growAndPrune, logKeysOf } from './support/pruned-log.ts';
@@ -115,7 +116,7 @@ describe.each([
     await writer.append(() => keysFact);
     const { seq, hash } = writer.state;
     const { fields } = newer;
-    const body = encodeMsgpack({ v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, tail: [], ...fields });
+    const body = entryBody({ v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, tail: [], ...fields });
     const bytes = sealObject(logKey, 'cow1 log', seq + 1, body);
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
     await target.put(entryKey(seq + 1, digest), bytes);

@@ -6,7 +6,7 @@ import type { RepositoryContext } from '../../../src/repository/context/reposito
 import { checkUnlock, type Unlock } from '../../../src/repository/crypto/unlock.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { FORMAT_KEY, slotKey } from '../../../src/repository/format/object-keys.ts';
-import { TAIL_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
+import { FEWEST_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
 import { createRepository } from '../../../src/repository/open/create-repository.ts';
 import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
 import { openRepository } from '../../../src/repository/open/open-repository.ts';
@@ -69,7 +69,7 @@ function flipped(bytes: Uint8Array): Uint8Array {
 /** Everything that the log says about slots, oldest first, with checkpoints out of the way. */
 async function keysEntries(target: MemoryTarget): Promise<LogFact[]> {
   const { log } = await admin(target);
-  return log.reader.tail.filter(({ type }) => type === 'keys').toReversed();
+  return log.reader.tail.flatMap(({ entry }) => (entry.type === 'keys' ? [entry] : [])).toReversed();
 }
 
 describe('adding', () => {
@@ -286,7 +286,7 @@ describe('removing', () => {
     await removeKeySlot(dying, id).catch(() => {});
     await expect(removeKeySlot(context, first as string)).rejects.toEqual(withCode('LAST_KEY_SLOT'));
     const nothing: LogFact = { type: 'config', quarantine: [], release: [] };
-    for (let n = 0; n < TAIL_ENTRIES; n++) await context.log.append(() => nothing);
+    for (let n = 0; n < FEWEST_ENTRIES; n++) await context.log.append(() => nothing);
     const later = await admin(target);
     expect(later.log.reader.checkpoint).toBeGreaterThan(2);
     await expect(removeKeySlot(later, first as string)).rejects.toEqual(withCode('LAST_KEY_SLOT'));

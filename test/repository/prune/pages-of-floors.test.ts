@@ -158,7 +158,7 @@ describe('pages of the catalogue', () => {
     const opened = await host();
     expect(unsafePages(opened.log.state.pages, floor, pageKeys((await ofFloor(opened)).pages))).not.toEqual([]);
     limits.looseWeight = Number.POSITIVE_INFINITY;
-    await work(opened, 34, ['a']).finally(() => {
+    await work(opened, 70, ['a']).finally(() => {
       limits.looseWeight = 0;
     });
     // What it has written names others only, although it had no rows to move.

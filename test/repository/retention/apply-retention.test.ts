@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { packKey } from '../../../src/repository/format/object-keys.ts';
-import { TAIL_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
+import { FEWEST_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
 import { type ApplyRetentionOptions, applyRetention } from '../../../src/repository/retention/apply-retention.ts';
@@ -268,7 +268,7 @@ describe('holding', () => {
     const { target, secret, context, ids } = await dailyBackups(2, ['a']);
     const [first] = ids.get('a') as [string];
     await holdBackups(context, [first]);
-    for (let n = 0; n < TAIL_ENTRIES; n++) {
+    for (let n = 0; n < FEWEST_ENTRIES; n++) {
       await context.log.append(() => ({ type: 'keys', added: ['0123456789abcdef'], removed: [] }));
     }
     const other = await openHost(target, secret);

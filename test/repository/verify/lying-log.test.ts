@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
-import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import { openObject, sealObject } from '../../../src/repository/format/log-object.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
@@ -8,6 +7,7 @@ import { checkpointKey, entryKey, parseLogKey, VERIFIED_LOG_KEY } from '../../..
 import type { CloudTarget, ListOptions, ObjectInfo } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { entryBody, fieldsOfEntry } from '../format/support/codecs-at-once.ts';
 import { createIn, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 import { contextOf } from './support/damaging.ts';
 
@@ -21,7 +21,8 @@ async function newestCheckpoint(target: CloudTarget): Promise<number> {
 
 /** Tails and checkpoints that say something else than the entries: openings believe them, so a verification must not. */
 
-async function filled(isEncrypted: boolean, backups = 20) {
+/** @param multiple - of what the number of the newest entry is to be: if 9 divides it, its tail is long */
+async function filled(isEncrypted: boolean, backups = 20, multiple = 1) {
   const target = new MemoryTarget();
   await using repository = await createIn(target, isEncrypted);
   const { volume } = await openVolume(8);
@@ -30,6 +31,8 @@ async function filled(isEncrypted: boolean, backups = 20) {
     await repository.backup(volume, { volume: 'a' });
   }
   const { keys, log } = await contextOf(target, isEncrypted);
+  const nothing = { type: 'keys', added: [], removed: [] } as const;
+  while (log.state.seq % multiple !== 0) await log.append(() => nothing);
   return { target, logKey: keys.logKey, newest: log.state.seq };
 }
 
@@ -37,13 +40,13 @@ const PARTS = [{ depth: 'structure' }, { depth: 'data', fraction: 0.4 }] as cons
 
 describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   test.each(PARTS)('a tail that hides a backup is found by $depth', async (options) => {
-    const { target, logKey, newest } = await filled(isEncrypted);
+    const { target, logKey, newest } = await filled(isEncrypted, 20, 9);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
-    const fields = decodeMsgpack(body, 'LOG_CORRUPT') as { tail: { type: string; backups: { volume: string }[] }[] };
+    const fields = fieldsOfEntry(body) as { tail: { type: string; backups: { volume: string }[] }[] };
     const hidden = fields.tail.find(({ type }) => type === 'commit');
     hidden!.backups[0]!.volume = 'another';
-    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodeMsgpack(fields)));
+    await target.put(key, sealObject(logKey, 'cow1 log', newest, entryBody(fields)));
     await using repository = await openIn(target, isEncrypted, { readOnly: true }).catch(() => undefined);
     // Where the state can't be folded, opening has noticed by itself.
     if (repository === undefined) return;
@@ -53,12 +56,12 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   });
 
   test.each(PARTS)('a tail with another time is found by $depth', async (options) => {
-    const { target, logKey, newest } = await filled(isEncrypted);
+    const { target, logKey, newest } = await filled(isEncrypted, 20, 9);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
-    const fields = decodeMsgpack(body, 'LOG_CORRUPT') as { tail: { at: number }[] };
+    const fields = fieldsOfEntry(body) as { tail: { at: number }[] };
     (fields.tail.at(-1) as { at: number }).at = 1;
-    await target.put(key, sealObject(logKey, 'cow1 log', newest, encodeMsgpack(fields)));
+    await target.put(key, sealObject(logKey, 'cow1 log', newest, entryBody(fields)));
     await using repository = await openIn(target, isEncrypted);
     const error = await failureOf(repository.verify(options));
     expect(error).toMatchObject({ code: 'LOG_CORRUPT' });

@@ -5,7 +5,7 @@ import type { RepositoryContext } from '../../../src/repository/context/reposito
 import { decodeFormat, formatObject } from '../../../src/repository/format/format-object.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
 import { slotKey } from '../../../src/repository/format/object-keys.ts';
-import { TAIL_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
+import { FEWEST_ENTRIES } from '../../../src/repository/log/checkpoint-due.ts';
 import { addKeySlot, listKeySlots, removeKeySlot } from '../../../src/repository/open/key-slots.ts';
 import { openRepository } from '../../../src/repository/open/open-repository.ts';
 import { checkTuning } from '../../../src/repository/open/repository-options.ts';
@@ -174,7 +174,7 @@ describe('key slots', () => {
     await target.delete(slotKey(id));
     const missed = { ...SOUND, damagedObjects: [{ key: slotKey(id), error: withCode('KEY_SLOT_NOT_FOUND') }] };
     expect(await look()).toEqual(missed);
-    for (let n = 0; n < TAIL_ENTRIES; n++) await context.log.append(() => NOTHING);
+    for (let n = 0; n < FEWEST_ENTRIES; n++) await context.log.append(() => NOTHING);
     const later = await openRepository(target, optionsFor(ENCRYPTED), checkTuning(SMALL));
     expect(later.log.reader.checkpoint).toBeGreaterThan(1);
     expect(await checkSmallObjects(later, target, {})).toEqual(missed);

@@ -1,9 +1,18 @@
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { zstdCompressSync } from 'node:zlib';
 import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 import { signObject } from '../../../src/repository/format/format-object.ts';
 import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { craftedMaps } from './hostile-maps.ts';
-import { bombedMap, hashOf, messagePackBomb, mutatedPlain, sealPlain } from './hostile-values.ts';
+import {
+  bombedMap,
+  hashOf,
+  messagePackBomb,
+  mutatedPlain,
+  packed,
+  rawContent,
+  sealEntry,
+  sealPlain,
+} from './hostile-values.ts';
 import type { World } from './hostile-world.ts';
 
 /** What somebody does who may write to the store. In a plain repository they can compute every checksum. */
@@ -178,14 +187,14 @@ function resealed(world: World, below: Below): Attack | undefined {
   if (encrypted) return undefined;
   const parsed = parseLogKey(key);
   if (parsed?.kind === 'entry') {
-    const body = below(4) === 0 ? seqBody(whole, below) : mutatedPlain(whole.subarray(0, -32), below);
-    const bytes = sealPlain('cow1 log', body);
+    const raw = rawContent(whole);
+    const bytes = sealEntry(below(4) === 0 ? seqBody(raw, below) : mutatedPlain(raw, below));
     const at = singleWriter ? entryKey(parsed.seq, hashOf(bytes)) : key;
     const edits: [string, Bytes | undefined][] = at === key ? [] : [[key, undefined]];
     return attack(`${key}: a changed entry`, [...edits, [at, bytes]], { shows: false });
   }
   if (parsed?.kind === 'checkpoint') {
-    const bytes = checkpoint(mutatedPlain(rawCheckpoint(whole), below));
+    const bytes = checkpoint(mutatedPlain(rawContent(whole), below));
     return attack(`${key}: a changed checkpoint`, inPlaceOf(world, key, bytes), { shows: false });
   }
   if (key.startsWith('cache/')) {
@@ -198,8 +207,8 @@ function resealed(world: World, below: Below): Attack | undefined {
 }
 
 /** An entry of the newest number, or another, that says something else about itself. */
-function seqBody(whole: Bytes, below: Below): Bytes {
-  const fields = decodeMsgpack(whole.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
+function seqBody(raw: Uint8Array, below: Below): Bytes {
+  const fields = decodeMsgpack(raw, 'LOG_CORRUPT') as Record<string, unknown>;
   const { seq, prev, id, at, tail, format } = fields;
   const facts: readonly object[] = [
     { type: 'forget', backups: [] },
@@ -230,10 +239,11 @@ function bombed(world: World, below: Below): Attack | undefined {
     const raw = below(3) === 0 ? bomb : bombedMap({ v: 1, seq, hash: new Uint8Array(32) }, name, bomb);
     return attack(`${key}: a bomb in ${name}`, inPlaceOf(world, key, checkpoint(raw)), { shows: false });
   }
-  const bomb = messagePackBomb(below, 7 * 2 ** 20);
+  const bomb = messagePackBomb(below, below(2) === 0 ? 2 ** 20 - 100 : 7 * 2 ** 20);
   const names = ['tail', 'backups', 'type', 'stranger'];
   const name = names[below(names.length)] as string;
-  const bytes = sealPlain('cow1 log', bombedMap({ v: 1, seq: newest + 1 }, name, bomb));
+  const raw = bombedMap({ v: 1, seq: newest + 1 }, name, bomb);
+  const bytes = below(2) === 0 ? sealEntry(raw) : sealPlain('cow1 log', packed(raw, undefined));
   const key = entryKey(newest + 1, world.flavour.singleWriter ? hashOf(bytes) : undefined);
   return attack(`${key}: an entry with a bomb in ${name}`, [[key, bytes]]);
 }
@@ -241,19 +251,31 @@ function bombed(world: World, below: Below): Attack | undefined {
 /** Frames of zstd that are not one frame of so many bytes. */
 function framed(world: World, below: Below): Attack | undefined {
   if (world.flavour.encrypted) return undefined;
-  const checkpoints = [...world.objects.keys()].filter((key) => parseLogKey(key)?.kind === 'checkpoint');
-  const key = checkpoints[below(checkpoints.length)] as string;
-  const raw = rawCheckpoint(world.objects.get(key) as Bytes);
+  const kind = below(2) === 0 ? 'entry' : 'checkpoint';
+  const keys = [...world.objects.keys()].filter((each) => parseLogKey(each)?.kind === kind);
+  const key = keys[below(keys.length)] as string;
+  const raw = rawContent(world.objects.get(key) as Bytes);
   const { frame, name } = hostileFrame(raw, below);
   const lengths = [raw.length, raw.length - 1, raw.length + 1, 64 * 2 ** 20, 2 ** 32 - 1, frame.length + 1];
   const length = lengths[below(lengths.length)] as number;
+  const what = `${key}: ${name}, ${length} bytes claimed`;
   // Whatever the frame says: it is a cache.
-  return attack(`${key}: ${name}, ${length} bytes claimed`, inPlaceOf(world, key, checkpoint(raw, frame, length)));
+  if (kind === 'checkpoint') return attack(what, inPlaceOf(world, key, checkpoint(raw, frame, length)));
+  const bytes = sealEntry(raw, frame, length);
+  const at = world.flavour.singleWriter ? entryKey(parseLogKey(key)?.seq as number, hashOf(bytes)) : key;
+  return attack(what, replaced(key, at, bytes), { shows: false });
 }
 
 /** Another checkpoint in the place of one, under a name that is right. */
 function inPlaceOf({ flavour }: World, key: string, bytes: Bytes): [string, Bytes | undefined][] {
-  const at = checkpointKey(parseLogKey(key)?.seq as number, flavour.singleWriter ? hashOf(bytes) : undefined);
+  return replaced(
+    key,
+    checkpointKey(parseLogKey(key)?.seq as number, flavour.singleWriter ? hashOf(bytes) : undefined),
+    bytes,
+  );
+}
+
+function replaced(key: string, at: string, bytes: Bytes): [string, Bytes | undefined][] {
   return at === key
     ? [[key, bytes]]
     : [
@@ -291,10 +313,10 @@ function appended(world: World, below: Below): Attack | undefined {
   const [from, body] = entries[below(entries.length)] as [string, Bytes];
   const newest = newestOf(world);
   const [, top] = entries.find(([key]) => parseLogKey(key)?.seq === newest) as [string, Bytes];
-  const fields = decodeMsgpack(body.subarray(0, -32), 'LOG_CORRUPT') as Record<string, unknown>;
+  const fields = decodeMsgpack(rawContent(body), 'LOG_CORRUPT') as Record<string, unknown>;
   const next = { ...fields, seq: newest + 1, prev: hashOf(top), tail: [] };
   const plain = encodeMsgpack(next);
-  const bytes = sealPlain('cow1 log', below(4) === 0 ? plain : mutatedPlain(plain, below));
+  const bytes = sealEntry(below(4) === 0 ? plain : mutatedPlain(plain, below));
   const key = entryKey(newest + 1, world.flavour.singleWriter ? hashOf(bytes) : undefined);
   return attack(`${key}: a changed copy of ${from}`, [[key, bytes]], { shows: false });
 }
@@ -313,20 +335,8 @@ function formatWith(whole: Bytes, below: Below): Bytes {
   return signObject('cow1 format', undefined, content);
 }
 
-function rawCheckpoint(whole: Bytes): Uint8Array {
-  const body = whole.subarray(0, -32);
-  const length = new DataView(body.buffer, body.byteOffset).getUint32(1, true);
-  return body[0] === 0
-    ? body.subarray(5)
-    : new Uint8Array(zstdDecompressSync(body.subarray(5), { maxOutputLength: length }));
-}
-
 function checkpoint(raw: Uint8Array, frame: Uint8Array = zstdCompressSync(raw), length = raw.length): Bytes {
-  const body = new Uint8Array(5 + frame.length);
-  body[0] = 1;
-  new DataView(body.buffer).setUint32(1, length, true);
-  body.set(frame, 5);
-  return sealPlain('cow1 checkpoint', body);
+  return sealPlain('cow1 checkpoint', packed(raw, frame, length));
 }
 
 export function joined(...parts: readonly Uint8Array[]): Bytes {

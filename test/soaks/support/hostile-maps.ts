@@ -19,7 +19,7 @@ import {
   sealFooter,
 } from '../../repository/format/support/codecs-at-once.ts';
 import { type Attack, attack, type Below, hostileFrame, joined, newestOf } from './hostile-attacks.ts';
-import { hashOf, sealPlain } from './hostile-values.ts';
+import { hashOf, sealEntry } from './hostile-values.ts';
 import type { World } from './hostile-world.ts';
 
 /** Packs, maps and tables that no writer would make, in a plain repository: with ids, checksums and entries that are right. */
@@ -134,7 +134,7 @@ export function craftedMaps(world: World, below: Below): Attack | undefined {
   const commit = { type: 'commit', session, backups: [backup], packs, packTables };
   for (const [index, fact] of [open, commit].entries()) {
     const seq = newest + 1 + index;
-    const bytes = sealPlain('cow1 log', encodeMsgpack({ ...head(seq, prev), ...fact }));
+    const bytes = sealEntry(encodeMsgpack({ ...head(seq, prev), ...fact }));
     prev = hashOf(bytes);
     edits.push([entryKey(seq, world.flavour.singleWriter ? prev : undefined), bytes]);
   }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { decodeMsgpack, encodeMsgpack } from '../../../src/common/msgpack.ts';
 
 /** MessagePack as nobody writes it. */
@@ -146,6 +147,39 @@ export function bombedMap(fields: Record<string, unknown>, name: string, bomb: U
 /** The object of an entry, a checkpoint or a cache of a plain repository: everybody can make its checksum. */
 export function sealPlain(label: string, body: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.concat([body, createHash('sha256').update(label).update(body).digest()]));
+}
+
+/** The object of an entry. @param frame - whatever is to stand for its content, compressed; `undefined` for none */
+export function sealEntry(
+  raw: Uint8Array,
+  frame: Uint8Array | undefined = framed(raw),
+  length = raw.length,
+): Uint8Array<ArrayBuffer> {
+  return sealPlain('cow1 log', packed(raw, frame, length));
+}
+
+/** The content of entries, checkpoints and pages, as it is stored. */
+export function packed(raw: Uint8Array, frame: Uint8Array | undefined, length = raw.length): Uint8Array<ArrayBuffer> {
+  const content = frame ?? raw;
+  const body = new Uint8Array(5 + content.length);
+  body[0] = frame === undefined ? 0 : 1;
+  new DataView(body.buffer).setUint32(1, length, true);
+  body.set(content, 5);
+  return body;
+}
+
+function framed(raw: Uint8Array): Uint8Array | undefined {
+  const frame = zstdCompressSync(raw);
+  return frame.length < raw.length ? frame : undefined;
+}
+
+/** What was compressed in the object of an entry or of a checkpoint. */
+export function rawContent(whole: Uint8Array): Uint8Array {
+  const body = whole.subarray(0, -32);
+  const length = new DataView(body.buffer, body.byteOffset).getUint32(1, true);
+  return body[0] === 0
+    ? body.subarray(5)
+    : new Uint8Array(zstdDecompressSync(body.subarray(5), { maxOutputLength: length }));
 }
 
 export function hashOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

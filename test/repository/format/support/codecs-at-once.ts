@@ -1,13 +1,21 @@
-import { decodeMsgpack } from '../../../../src/common/msgpack.ts';
+import { decodeMsgpack, encodeMsgpack } from '../../../../src/common/msgpack.ts';
 import { encodeMsgpackInSteps, MsgpackMap } from '../../../../src/common/msgpack-writer.ts';
 import { runAtOnce } from '../../../../src/common/yield-to-event-loop.ts';
 import { idBytes } from '../../../../src/repository/format/decode-values.ts';
-import { type DecodedEntry, decodingEntry, encodingEntry } from '../../../../src/repository/format/entry-codec.ts';
+import {
+  type DecodedEntry,
+  decodingEntry,
+  encodingEntry,
+  MAX_ENTRY_BYTES,
+  type TailEntry,
+  tailOf,
+} from '../../../../src/repository/format/entry-codec.ts';
 import { factPlain } from '../../../../src/repository/format/fact-codec.ts';
 import { encodingInnerNode } from '../../../../src/repository/format/inner-node.ts';
 import type { LogEntry } from '../../../../src/repository/format/log-entry.ts';
 import { openingFooter, sealingFooter } from '../../../../src/repository/format/pack-footer.ts';
 import { decodingPackTable, encodingPackTable } from '../../../../src/repository/format/pack-table-record.ts';
+import { compressContent, readContent } from '../../../../src/repository/format/packed-content.ts';
 import {
   decodingRelocationTable,
   encodingRelocationTable,
@@ -24,6 +32,21 @@ export function encodeEntry(
   ...given: Parameters<typeof encodingEntry>
 ): DecodedEntry & { bytes: Uint8Array<ArrayBuffer> } {
   return runAtOnce(encodingEntry(...given));
+}
+
+/** What later entries may repeat of entries, newest first. */
+export function tailEntries(entries: readonly LogEntry[]): readonly TailEntry[] {
+  return runAtOnce(tailOf(entries));
+}
+
+/** The body of an entry's object. */
+export function entryBody(fields: unknown): Uint8Array {
+  return compressContent(encodeMsgpack(fields));
+}
+
+/** The fields in such a body. */
+export function fieldsOfEntry(body: Uint8Array): Record<string, unknown> {
+  return decodeMsgpack(readContent(body, 'an entry', MAX_ENTRY_BYTES), 'LOG_CORRUPT') as Record<string, unknown>;
 }
 
 /** An entry as plain values, for tests that change some of them. */

@@ -1,7 +1,7 @@
-import { encodeMsgpack } from '../../../../src/common/msgpack.ts';
 import { sealObject } from '../../../../src/repository/format/log-object.ts';
 import { entryKey } from '../../../../src/repository/format/object-keys.ts';
 import type { LogPosition, LogSource } from '../../../../src/repository/log/log-source.ts';
+import { entryBody } from '../../format/support/codecs-at-once.ts';
 
 /** What a newer program may write into a log, and whom it stops by that. */
 
@@ -27,6 +27,6 @@ export async function appendAsNewer(
   { seq, hash }: Pick<LogPosition, 'seq' | 'hash'>,
   { fields }: NewerEntry,
 ): Promise<void> {
-  const body = encodeMsgpack({ v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, tail: [], ...fields });
+  const body = entryBody({ v: 1, seq: seq + 1, prev: hash, id: new Uint8Array(16), at: 5, tail: [], ...fields });
   await target.put(entryKey(seq + 1), sealObject(logKey, 'cow1 log', seq + 1, body), { createOnly: true });
 }
