@@ -245,6 +245,8 @@ class State {
   /** Pack rows and tables, as entries list them. */
   readonly known = new Map<string, Tuple>();
   readonly tables = new Map<string, { sessions: number[]; row: Tuple }>();
+  /** Of sessions that have tables: which of their packs were condemned. The others that a table lists are known. */
+  readonly dead = new Map<number, Set<string>>();
   readonly condemned = new Map<string, { seq: number; at: unknown }>();
   readonly condemnedSessions = new Map<number, { seq: number; at: unknown }>();
   goneThrough = 0;
@@ -726,10 +728,15 @@ class Reader {
     if (body.session !== null) this.#end(intOf(body.session));
     for (const session of listOf(body.fence)) this.#fence(intOf(session), [seq, body.at, null]);
     for (const name of listOf(body.packs).map((pack) => this.#nameOf(pack))) {
-      insist(state.known.delete(name), 'what is condemned was known');
+      const session = Number.parseInt(name.slice(6, 19), 16);
+      const dead = state.dead.get(session) ?? new Set();
+      const hasTable = [...state.tables.values()].some(({ sessions }) => sessions.includes(session));
+      const mayBeInTable = hasTable && !dead.has(name.slice(20));
+      insist(state.known.delete(name) || mayBeInTable, 'what is condemned was known');
+      if (hasTable) state.dead.set(session, dead.add(name.slice(20)));
       state.condemned.set(name, by);
       state.quarantined.delete(name);
-      state.fenced.delete(Number.parseInt(name.slice(6, 19), 16));
+      state.fenced.delete(session);
     }
     for (const session of listOf(body.sessions).map(intOf)) {
       state.fenced.delete(session);
@@ -839,7 +846,9 @@ class Reader {
         return { key: packKey(intOf(session), hex(row.subarray(0, 16))), row };
       });
     };
-    for (const [session, packs, tables] of listOf(fields.known).map((each) => tupleOf(each, 4))) {
+    for (const [session, packs, tables, dead] of listOf(fields.known).map((each) => tupleOf(each, 4))) {
+      const names = namesIn(session, dead, 16).map(({ row }) => hex(row));
+      if (names.length > 0) state.dead.set(intOf(session), new Set(names));
       for (const { key, row } of namesIn(session, packs, 52)) {
         state.known.set(key, [session, row.subarray(0, 16), row.readUInt32LE(16), row.subarray(20)]);
       }
@@ -942,7 +951,11 @@ class Reader {
     const all = new Set([...known52.keys(), ...[...tables.values()].flatMap((table) => table.sessions)]);
     same(
       'known',
-      [...all].map((session) => [session, sortedPacks(known52.get(session) ?? []), rowsOf(session), Buffer.alloc(0)]),
+      [...all].map((session) => {
+        const names = rowsOf(session).length === 0 ? [] : [...(this.#state.dead.get(session) ?? [])].toSorted();
+        const dead = Buffer.from(names.join(''), 'hex');
+        return [session, sortedPacks(known52.get(session) ?? []), rowsOf(session), dead];
+      }),
     );
     const collections = new Map<number, { at: unknown; packs: string[]; sessions: number[]; tables: Tuple[] }>();
     const collection = ({ seq: number, at }: { readonly seq: number; readonly at: unknown }) => {
@@ -1050,9 +1063,14 @@ class Reader {
       known.set(session, own);
       const other = own.packs.find((each) => idOf(each[1]) === idOf(row[1]));
       insist(other === undefined || canonical(other) === canonical(row), 'rows of one pack say the same');
+      if (own.tables.length > 0) this.#note('session with a pack table and rows in pages');
       if (own.dead.has(idOf(row[1]))) this.#note('checkpoint with dead packs');
       else if (other === undefined) own.packs.push(row);
       else this.#note('pack with two rows');
+    }
+    const paged = new Set(packRows.map((each) => idOf(tupleOf(each, 4)[1])));
+    for (const { tables, dead } of known.values()) {
+      if (tables.length > 0 && [...dead].some((each) => !paged.has(each))) this.#note('dead pack of a pack table');
     }
     // Where no page is left, only tables may list the dead.
     const whole = [...known].map(([session, { packs, tables, dead }]) => [

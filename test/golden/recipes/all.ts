@@ -7,10 +7,11 @@ import { floor } from './floor.ts';
 import { fork } from './fork.ts';
 import { heldAndPinned } from './held-and-pinned.ts';
 import { encryptedWithoutFormat, plainWithoutFormat, strayAtTheNextNumber } from './lost-objects.ts';
-import { pages } from './pages.ts';
+import { pages, pagesOfSingleWriter } from './pages.ts';
 import { pruned, prunedSingleWriter } from './pruned.ts';
 import { singleWriter } from './single-writer.ts';
 import { strays } from './strays.ts';
+import { tablesAndPages } from './tables-and-pages.ts';
 
 /** Each golden repository. A new one is a file beside this one, and a name here: then `node test/golden/make.ts NAME`. */
 export const RECIPES: readonly Recipe[] = [
@@ -26,6 +27,8 @@ export const RECIPES: readonly Recipe[] = [
   pruned,
   prunedSingleWriter,
   pages,
+  pagesOfSingleWriter,
+  tablesAndPages,
   floor,
   strays,
   strayAtTheNextNumber,

@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto';
 import { volumeSuffix } from '../../../src/repository/format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { CommittedPack } from '../../../src/repository/format/log-entry.ts';
 import type { LogState } from '../../../src/repository/format/log-state.ts';
-import { checkpointKey } from '../../../src/repository/format/object-keys.ts';
 import { RecordKind } from '../../../src/repository/format/record.ts';
+import { keyOfCheckpoint } from '../../../src/repository/log/log-source.ts';
 import { PAGE_LIMITS } from '../../../src/repository/log/pages/page-limits.ts';
 import { pageOut } from '../../../src/repository/log/pages/page-out.ts';
 import { PackWriter } from '../../../src/repository/packs/pack-writer.ts';
@@ -99,20 +100,29 @@ export const pages: Recipe = {
   },
 };
 
+/** The same, where nothing is created atomically: log keys end in hashes, and pages and checkpoints are put. */
+export const pagesOfSingleWriter: Recipe = {
+  ...pages,
+  name: 'v1-pages-single-writer',
+  mode: 'single-writer',
+  encryption: 'none',
+  secrets: [],
+};
+
 /** A checkpoint of the newest entry, much earlier than one would be due, with all rows in pages. */
-async function storePaged({ context, objects }: Store, everything: boolean): Promise<LogState> {
+export async function storePaged({ context, objects }: Store, everything: boolean): Promise<LogState> {
   const { log } = context;
   await log.catchUp();
   const { state, reader } = log;
   const { logKey } = reader.source;
   const files: Parameters<typeof pageOut>[1] = {
     rows: (table, ref) => reader.pages.rows(table, ref),
-    put: (ref, bytes) => reader.pages.put(ref, bytes, true, {}),
+    put: (ref, bytes) => reader.pages.put(ref, bytes, objects.capabilities.createOnly, {}),
   };
   const paged = await pageOut(state, files, { logKey, everything, limits: LIMITS });
   const bytes = await encodeCheckpoint(logKey, paged);
   if (bytes === undefined) throw new Error('this state has no checkpoint');
-  await objects.put(checkpointKey(state.seq), bytes);
+  await objects.put(keyOfCheckpoint(reader.source, state.seq, createHash('sha256').update(bytes).digest()), bytes);
   await reader.rest(paged);
   return paged;
 }
@@ -146,7 +156,7 @@ class AdoptedPacks {
         target,
         session: dead,
         footerKey,
-        createOnly: true,
+        createOnly: target.capabilities.createOnly,
         packBytes: 1000,
         parallelPuts: 1,
       });

@@ -19,8 +19,10 @@ const VOLUME = 'tabled';
 /**
  * A backup in so many tiny packs that its entry lists them in a table. Real packs are too large for that in a golden
  * repository, so it is put together from the pieces that jobs are made of.
+ *
+ * @param unneeded - how many of the packs hold what the backup does not need
  */
-export async function storeWithPackTable({ context, random }: Source, written: Written): Promise<void> {
+export async function storeWithPackTable({ context, random }: Source, written: Written, unneeded = 0): Promise<void> {
   const { log, keys, target, format } = context;
   const volumes = new Map([[VOLUME, undefined]]);
   const opened = await log.append((state) => decideOpen(state, { owner: context.owner, volumes }));
@@ -43,6 +45,12 @@ export async function storeWithPackTable({ context, random }: Source, written: W
     const { codec, bytes } = sealRecord(keys.recordKey, { kind: RecordKind.block, id }, raw);
     const record = { kind: RecordKind.block, id, codec, rawLength: BLOCK, bytes, hint: block } as const;
     changes.push([block, { id, location: await writer.add(record) }]);
+  }
+  for (let n = 0; n < unneeded; n++) {
+    const raw = text(random, BLOCK);
+    const id = keys.contentId(raw);
+    const { codec, bytes } = sealRecord(keys.recordKey, { kind: RecordKind.block, id }, raw);
+    await writer.add({ kind: RecordKind.block, id, codec, rawLength: BLOCK, bytes, hint: 0 });
   }
   const descriptor = await writeBlockMap({
     size: content.length,
