@@ -26,7 +26,7 @@ vi.mock('../../src/common/clock.ts', () => import('../repository/histories/suppo
 
 const python = inject('python');
 const READER = join(import.meta.dirname, 'cow_reader.py');
-const FLIPS = times(20);
+const FLIPS = times(40);
 const REFUSALS: Record<string, RegExp> = { LOG_FORKED: /^refused: fork/, LOG_CORRUPT: /^refused: damaged/ };
 const folder = folderForFile();
 

@@ -119,6 +119,6 @@ export const SOAKS: readonly Soak[] = [
     name: 'reader',
     what: '1,000 flipped bits of each kind of object, for a reader in Python that knows docs/FORMAT.md alone',
     files: ['test/reader/python-reader.test.ts'],
-    times: { full: 50, short: 4 },
+    times: { full: 25, short: 2 },
   },
 ];
