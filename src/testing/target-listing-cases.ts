@@ -69,7 +69,7 @@ export const targetListingCases: readonly TargetCase[] = [
     },
   },
   {
-    name: 'a listing goes on past a thousand objects, and may be left early',
+    name: 'a listing goes on past a thousand objects, has what is there throughout, and may be left early',
     async run({ target, prefix, key }) {
       const names = Array.from({ length: 1005 }, (_, index) => `many/${String(index).padStart(6, '0')}`);
       await forEachConcurrently(names, (name) => target.put(key(name), new Uint8Array(0)), 24);
@@ -82,8 +82,9 @@ export const targetListingCases: readonly TargetCase[] = [
       }
       expectEqual(some, names.slice(0, 3).map(key), 'the listing that was left');
       expectEqual((await keysOf(target, key('many/00100'))).length, 5, 'objects listed after one was left early');
+      await expectLasting(target, prefix, names, key);
       if (target.deleteMany !== undefined) {
-        await target.deleteMany(names.map(key));
+        await target.deleteMany(await keysOf(target, prefix));
         expectEqual(await keysOf(target, prefix), [], 'the listing after all were deleted');
       }
     },
@@ -130,6 +131,43 @@ export const targetListingCases: readonly TargetCase[] = [
     },
   },
 ];
+
+/**
+ * A listing of several pages, while objects are put and deleted before and behind where it is. A store that counts objects instead of
+ * going on after a key leaves some out, or lists some twice.
+ */
+async function expectLasting(
+  target: CloudTarget,
+  prefix: string,
+  names: readonly string[],
+  key: (name: string) => string,
+): Promise<void> {
+  const passing = new Set<string>();
+  const change = async (deleted: readonly number[], put: readonly string[]) => {
+    for (const name of deleted.map((index) => names[index] as string)) {
+      passing.add(name);
+      await target.delete(key(name));
+    }
+    for (const name of put) await target.put(key(name), new Uint8Array(1));
+  };
+  const keys: string[] = [];
+  for await (const info of target.list(prefix)) {
+    keys.push(info.key);
+    if (keys.length === 1) await change([0, 500, 999], ['many/000250-new', 'many/000998-new']);
+    if (keys.length === 600) await change([1, 2, 599, 1003], ['many/0', 'many/z']);
+  }
+  expectEqual(keys, [...new Set(keys)].sort(), 'the order of a listing in the course of changes');
+  const lasting = names.filter((name) => !passing.has(name)).map(key);
+  const found = new Set(keys);
+  expectEqual(
+    lasting.filter((each) => !found.has(each)),
+    [],
+    'the lasting objects that a listing lacks',
+  );
+  // What a listing goes on after may have been deleted since.
+  const [first] = await keysOf(target, prefix, { after: key(names[0] as string) });
+  expectEqual(first, key(names[3] as string), 'what is listed after an object that was deleted');
+}
 
 /** An order that is unrelated to that of the keys. */
 function hash(text: string): number {

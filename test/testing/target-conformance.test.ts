@@ -116,6 +116,31 @@ const broken: [fault: string, noticedBy: RegExp, open: () => CloudTarget][] = [
       })(),
   ],
   [
+    'lists its last page first',
+    /past a thousand/,
+    () =>
+      new (class extends MemoryTarget {
+        override async *list(...args: List): Listing {
+          const infos = await all(super.list(...args));
+          yield* fromArray([...infos.slice(1000), ...infos.slice(0, 1000)]);
+        }
+      })(),
+  ],
+  [
+    'counts how many objects it has listed, and goes on behind as many',
+    /past a thousand/,
+    () =>
+      new (class extends MemoryTarget {
+        override async *list(...args: List): Listing {
+          for (let listed = 0; ; listed += 1000) {
+            const infos = await all(super.list(...args));
+            yield* fromArray(infos.slice(listed, listed + 1000));
+            if (infos.length <= listed + 1000) return;
+          }
+        }
+      })(),
+  ],
+  [
     'takes after to be included',
     /after leaves out that key/,
     () =>

@@ -27,6 +27,7 @@ import { listQuery, parseListPage } from './s3-answers.ts';
 import { S3Connection, statusOf } from './s3-connection.ts';
 import { S3Deletes } from './s3-deletes.ts';
 import { type S3TargetOptions, s3Settings } from './s3-options.ts';
+import { S3PageOrder } from './s3-page-order.ts';
 import { S3Checksums, S3Puts } from './s3-puts.ts';
 import { S3Reads } from './s3-reads.ts';
 import { S3Tags } from './s3-tags.ts';
@@ -79,6 +80,7 @@ export class S3Target implements CloudTarget {
   readonly #prefix: string;
   readonly #createOnly: boolean;
   readonly #tags: S3Tags;
+  readonly #order: S3PageOrder;
   readonly #deletesVersions: boolean;
 
   /** @throws `TypeError` for an option that is missing, unknown or out of range, and for a client that can't sign */
@@ -92,6 +94,7 @@ export class S3Target implements CloudTarget {
     this.#checksums = new S3Checksums(checksums);
     this.#connection = new S3Connection(client, bucket, transport);
     this.#puts = new S3Puts(this.#connection, this.#checksums, this.#tags);
+    this.#order = new S3PageOrder(this.#connection, this.#tags);
     this.#reads = new S3Reads(this.#connection, this.#checksums, this.#tags, MAX_PUT_BYTES);
     this.#deletes = new S3Deletes(this.#connection, bucket, deleteVersions);
     this.#lifetime = new Lifetime(`the S3Target of bucket ${bucket}${prefix && `, prefix ${prefix}`}`);
@@ -178,6 +181,12 @@ export class S3Target implements CloudTarget {
         signal,
       });
       const page = parseListPage(what, body, this.#tags);
+      if (token === undefined) {
+        const isThere = async ({ key: name }: ObjectInfo) =>
+          (await this.#reads.stat({ key: name, what: this.#what('stat', name), name, signal })) !== undefined;
+        // @mutation first-page-has-the-first-keys
+        await this.#order.check(what, query, page, isThere, { signal });
+      }
       for (const info of page.objects) {
         const key = info.key.slice(this.#prefix.length);
         if (!isKey(key) || (after !== undefined && key <= after)) continue;

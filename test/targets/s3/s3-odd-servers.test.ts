@@ -272,8 +272,13 @@ describe('a 404 to HEAD', () => {
 describe('a listing', () => {
   const pages = (...answers: string[]): Answer => {
     let page = 0;
-    return (request, response) => xml(200, answers[Math.min(page++, answers.length - 1)] ?? '')(request, response);
+    return (request, response) => {
+      const at = isProbe(request.url) ? 0 : Math.min(page++, answers.length - 1);
+      xml(200, answers[at] ?? '')(request, response);
+    };
   };
+  /** Whether a page of one is asked for. */
+  const isProbe = (url: string | undefined) => url?.includes('max-keys=1&') === true;
 
   test('goes through all pages, with the token of the one before and after only on the first', async () => {
     await using server = await oddServer(pages(listXml(['b', 'c'], '00012'), listXml([], '1e5'), listXml(['d'])));
@@ -283,16 +288,66 @@ describe('a listing', () => {
       expect([size, modifiedAt?.toISOString()]).toEqual([7, '2026-01-02T03:04:05.678Z']);
     }
     expect(keys).toEqual(['b', 'c', 'd']);
-    expect(server.requests[0]).toContain('start-after=a%21');
-    expect(server.requests[1]).toContain('continuation-token=00012&');
-    expect(server.requests[1]).not.toContain('start-after');
-    expect(server.requests[2]).toContain('continuation-token=1e5&');
+    const requests = server.requests.filter((request) => !isProbe(request));
+    expect(requests[0]).toContain('start-after=a%21');
+    expect(requests[1]).toContain('continuation-token=00012&');
+    expect(requests[1]).not.toContain('start-after');
+    expect(requests[2]).toContain('continuation-token=1e5&');
   });
 
   test('asks for no page before it is needed', async () => {
     await using server = await oddServer(pages(listXml(['b', 'c'], 'next'), listXml(['d'])));
     for await (const { key } of server.target().list('')) if (key === 'c') break;
-    expect(server.requests).toHaveLength(1);
+    expect(server.requests.filter((request) => !isProbe(request))).toHaveLength(1);
+  });
+
+  describe('of more than one page', () => {
+    const keysUntil = async (target: S3Target, last: string) => {
+      const keys: string[] = [];
+      for await (const { key } of target.list('')) if (keys.push(key) && key === last) break;
+      return keys;
+    };
+    /** A server whose first page is the same each time, and whose page of one has this key. */
+    const serverOf = (page: string, alone: string, isThere = true) =>
+      oddServer((request, response) => {
+        if (!isThere && !request.url?.includes('list-type')) {
+          xml(404, request.method === 'HEAD' ? '' : '<Error><Code>NoSuchKey</Code></Error>')(request, response);
+        } else if (request.method === 'HEAD') xml(200, '', { 'content-length': '7' })(request, response);
+        else xml(200, listXml(isProbe(request.url) ? [alone] : page.split(' '), 'next'))(request, response);
+      });
+
+    test('is asked for a page of one, once: there has to be the same first key', async () => {
+      await using server = await serverOf('a b c', 'a');
+      const target = server.target();
+      for (let n = 0; n < 3; n++) expect(await keysUntil(target, 'b')).toEqual(['a', 'b']);
+      expect(server.requests.map((request) => isProbe(request))).toEqual([false, true, false, false]);
+    });
+
+    test.each(['c', 'x'])(
+      'whose page of one begins at %s is of a server that does not list its pages in order',
+      async (alone) => {
+        await using server = await serverOf('a b c', alone);
+        const target = server.target();
+        for (let n = 0; n < 2; n++) {
+          await expect(keysUntil(target, 'b')).rejects.toMatchObject({
+            code: 'TARGET_ERROR',
+            message: /pages in key order/,
+          });
+        }
+      },
+    );
+
+    test('shows nothing where an object was put before it or deleted in between, and is asked again', async () => {
+      for (const [alone, isThere] of [
+        ['0', true],
+        ['b', false],
+      ] as const) {
+        await using server = await serverOf('a b c', alone, isThere);
+        const target = server.target();
+        for (let n = 0; n < 2; n++) expect(await keysUntil(target, 'b')).toEqual(['a', 'b']);
+        expect(server.requests.filter((request) => isProbe(request))).toHaveLength(2);
+      }
+    });
   });
 
   test('takes names for text, passes over those that are no keys, and leaves out what it did not ask for', async () => {
