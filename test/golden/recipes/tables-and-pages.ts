@@ -33,6 +33,7 @@ export const tablesAndPages: Recipe = {
     await written.forget(repository, old.slice(0, 1));
     await repository.prune({ repackBelow: 0 });
     for (let n = 0; n < 2; n++) await backUp();
+    await repository.hold([old[1]!], { reason: 'in a page' });
     await storePaged(store, false);
     await backUp();
     await disk.volume.close();
