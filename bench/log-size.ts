@@ -1,3 +1,7 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runInSteps } from '../src/common/yield-to-event-loop.ts';
 import { pageKeys, volumeSuffix } from '../src/repository/format/catalogue-pages.ts';
@@ -25,12 +29,13 @@ import { openLog, prefetchLog } from '../src/repository/log/open-log.ts';
 import { PageStore } from '../src/repository/log/pages/page-store.ts';
 import type { CloudTarget } from '../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../src/targets/decorators/forwarding-target.ts';
+import { FileTarget } from '../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../src/targets/memory-target.ts';
 import { randomBytesFrom, seededRandom } from '../src/testing/seeded-random.ts';
 
 /*
  * What a log takes: commits of small backups by simulation, with retention and prunes. The log is the real one, in memory; there are
- * no volumes, maps and packs behind it.
+ * no volumes, maps and packs behind it. At the end it is opened from a folder, by another process.
  *
  *     node bench/log-size.ts --commits 10000 --live 500 --volumes 100 --prune-every 24
  */
@@ -41,12 +46,31 @@ const { values } = parseArgs({
     live: { type: 'string', default: '200' },
     volumes: { type: 'string', default: '20' },
     'prune-every': { type: 'string', default: '24' },
+    open: { type: 'string' },
   },
 });
 const commits = Number(values.commits);
 const live = Number(values.live);
 const volumes = Number(values.volumes);
 const pruneEvery = Number(values['prune-every']);
+
+async function openIn(directory: string): Promise<Opening> {
+  const opened = new CountedTarget(new FileTarget(directory));
+  const opener = { target: opened, logKey: undefined, mode: 'shared' as const };
+  const maxMiB = () => process.resourceUsage().maxRSS / 1024;
+  const beforeMiB = maxMiB();
+  const began = performance.now();
+  const listing = await LogListing.read(opener);
+  const { state: seen } = await openLog(opener, { listing, prefetched: prefetchLog(opened, listing) });
+  const openedMs = performance.now() - began;
+  const openMiB = maxMiB() - beforeMiB;
+  const openRequests = opened.requests;
+  opened.requests = 0;
+  const rows = await new PageStore(opener).takeIn(seen, { newest: [{ volume: 'volume 1', count: 50 }] });
+  const listedMs = performance.now() - began - openedMs;
+  const found = [...rows.backups.values()].filter(({ volume }) => volume === 'volume 1').length;
+  return { openedMs, openRequests, openMiB, listedMs, listRequests: opened.requests, found };
+}
 
 /** Counts the bytes and objects that are put, and the requests. */
 class CountedTarget extends ForwardingTarget {
@@ -82,6 +106,11 @@ class CountedTarget extends ForwardingTarget {
     this.requests++;
     return this.inner.list(...args);
   }
+}
+
+if (values.open !== undefined) {
+  console.log(JSON.stringify(await openIn(values.open)));
+  process.exit();
 }
 
 const random = seededRandom(1);
@@ -125,6 +154,19 @@ async function backUp(volume: string): Promise<void> {
   await count(await writer.append((state) => decideCommit(state, commit), { needs: newest, lookFirst: false }));
 }
 
+/** What the log and the catalogue take, times the whole state, at most: before some of the prunes. */
+let most = 0;
+
+async function measure(): Promise<void> {
+  const taken = (await sizeOf(LOG_PREFIX)).bytes + (await sizeOf(CATALOGUE_PREFIX)).bytes;
+  most = Math.max(most, taken / (await wholeBytes()));
+}
+
+async function wholeBytes(): Promise<number> {
+  const whole = await writer.withPages('all');
+  return (await encodeCheckpoint(undefined, { ...EMPTY_STATE, ...whole, seq: whole.seq }))?.length ?? Number.NaN;
+}
+
 async function prune(): Promise<void> {
   const { backups } = await writer.withPages('all');
   const old = [...backups.keys()].slice(0, Math.max(0, backups.size - live));
@@ -157,7 +199,9 @@ async function prune(): Promise<void> {
 
 for (let n = 1; n <= commits; n++) {
   await backUp(`volume ${n % volumes}`);
-  if (n % pruneEvery === 0) await prune();
+  if (n % pruneEvery !== 0) continue;
+  if (n > commits * 0.9) await measure();
+  await prune();
 }
 
 async function sizeOf(prefix: string): Promise<{ objects: number; bytes: number }> {
@@ -173,25 +217,28 @@ await writer.settled();
 const log = await sizeOf(LOG_PREFIX);
 const catalogue = await sizeOf(CATALOGUE_PREFIX);
 const whole = await writer.withPages('all');
-const rows = (await encodeCheckpoint(undefined, { ...EMPTY_STATE, ...whole, seq: whole.seq }))?.length ?? Number.NaN;
+const rows = await wholeBytes();
 const state = (await encodeCheckpoint(undefined, writer.state))?.length ?? Number.NaN;
 
-/** Opens the log as a repository does, and lists the newest backups of a volume. */
-async function open() {
-  target.requests = 0;
-  const began = performance.now();
-  const listing = await LogListing.read(source);
-  const { state: opened } = await openLog(source, { listing, prefetched: prefetchLog(target, listing) });
-  const openedMs = performance.now() - began;
-  const openRequests = target.requests;
-  target.requests = 0;
-  const seen = await new PageStore(source).takeIn(opened, { newest: [{ volume: 'volume 1', count: 50 }] });
-  const listedMs = performance.now() - began - openedMs;
-  const found = [...seen.backups.values()].filter(({ volume }) => volume === 'volume 1').length;
-  return { openedMs, openRequests, listRequests: target.requests, listedMs, found };
+/** Opens a log as a repository does, in a process of its own, and lists the newest backups of a volume. */
+interface Opening {
+  readonly openedMs: number;
+  readonly openRequests: number;
+  readonly openMiB: number;
+  readonly listedMs: number;
+  readonly listRequests: number;
+  readonly found: number;
 }
 
-const opening = await open();
+const folder = await mkdtemp(join(tmpdir(), 'log-size-'));
+const files = new FileTarget(folder);
+for (const prefix of [LOG_PREFIX, CATALOGUE_PREFIX]) {
+  for await (const { key } of store.list(prefix)) await files.put(key, await store.get(key));
+}
+const child = spawnSync(process.execPath, [...process.execArgv, process.argv[1] as string, '--open', folder]);
+if (child.status !== 0) throw new Error(child.stderr.toString());
+const opening = JSON.parse(child.stdout.toString()) as Opening;
+await rm(folder, { recursive: true });
 const perCommit = (number: number) => `${Math.round(number / commits)} bytes`;
 console.table({
   'backups that are live': whole.backups.size,
@@ -203,6 +250,7 @@ console.table({
   'bytes of the newest checkpoint': state,
   'bytes of the whole state, compressed': rows,
   'log and catalogue, times the whole state': ((log.bytes + catalogue.bytes) / rows).toFixed(2),
+  'the same before a prune, at most': most.toFixed(2),
   'own bytes of entries, per commit': perCommit(ownBytes),
   'bytes of tails, per commit': perCommit(target.putBytes - target.pageBytes - target.checkpointBytes - ownBytes),
   'bytes of checkpoints, per commit': perCommit(target.checkpointBytes),
@@ -211,6 +259,7 @@ console.table({
   'bytes of pages, per commit': perCommit(target.pageBytes),
   'requests to open the log': opening.openRequests,
   'ms to open the log': Math.round(opening.openedMs),
+  'MiB of memory that this takes': Math.round(opening.openMiB),
   'more requests to list the newest 50 of a volume': opening.listRequests,
   'ms for that': Math.round(opening.listedMs),
   'backups of that volume that are found': opening.found,
