@@ -170,7 +170,8 @@ async function wholeBytes(): Promise<number> {
 async function prune(): Promise<void> {
   const { backups } = await writer.withPages('all');
   const old = [...backups.keys()].slice(0, Math.max(0, backups.size - live));
-  if (old.length > 0) await count(await writer.append((state) => decideForget(state, old), { needs: { ids: old } }));
+  if (old.length > 0)
+    await count(await writer.append((state) => runInSteps(decideForget(state, old)), { needs: { ids: old } }));
   const before = await writer.catchUp({ needs: 'all' });
   const needed = new Set(
     [...before.backups.values()].flatMap(({ descriptor: { root } }) => (root ? [packKey(root.location.pack)] : [])),

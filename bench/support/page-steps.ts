@@ -49,7 +49,7 @@ export async function pages(anyStep: Step): Promise<void> {
   await step('the newest 50 backups of 100 volumes: take in', () => newStore().takeIn(opened, { newest }));
 
   const forgotten = ids.filter((_, n) => n % 10 === 0);
-  await step(`forget ${SOME} of all: decide`, () => decideForget(taken, forgotten));
+  await step(`forget ${SOME} of all: decide`, () => runInSteps(decideForget(taken, forgotten)));
   const after = await folded(step, `forget ${SOME} of all`, taken, { type: 'forget', backups: forgotten });
   await step(`forget ${SOME} of all: page out`, () => moved({ ...after, pages: opened.pages }, true));
   const loose = await folded(step, `forget ${SOME} in pages`, opened, { type: 'forget', backups: forgotten });

@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { booleanArgument, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
 import { BackupError, isDamage } from '../../common/errors.ts';
-import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
+import { runInSteps, yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { type BackupInfo, backupInfo } from '../context/backup-info.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
@@ -82,7 +82,8 @@ export async function applyRetention(
     const before = await context.log.catchUp({ needs, signal });
     const choice = await choose(context, before, request, broken);
     const ids = choice.forgotten.map(({ id }) => id);
-    const decide = (state: LogState) => (state.seq === before.seq ? decideForget(state, ids) : goneOn());
+    const decide = async (state: LogState) =>
+      state.seq === before.seq ? await runInSteps(decideForget(state, ids)) : goneOn();
     try {
       await appendInLittleRoom(context, decide, { needs: { ids }, signal, lookFirst: false });
       return resultOf(choice, undefined);

@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { described, optionsArgument, signalArgument, textArgument } from '../../common/arguments.ts';
+import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import { isTextWithin, MAX_TEXT } from '../format/decode-values.ts';
@@ -25,7 +26,10 @@ export async function forgetBackups(
   const { signal } = optionsArgument('options', options, { signal: true });
   const wanted = checkCall(context, ids, signal);
   if (wanted.length > 0) {
-    await appendInLittleRoom(context, (state) => decideForget(state, wanted), { needs: { ids: wanted }, signal });
+    await appendInLittleRoom(context, (state) => runInSteps(decideForget(state, wanted)), {
+      needs: { ids: wanted },
+      signal,
+    });
   }
 }
 
@@ -41,7 +45,10 @@ export async function holdBackups(
   }
   const wanted = checkCall(context, ids, signal);
   if (wanted.length > 0) {
-    await context.log.append((state) => decideHold(state, wanted, reason), { needs: { ids: wanted }, signal });
+    await context.log.append((state) => runInSteps(decideHold(state, wanted, reason)), {
+      needs: { ids: wanted },
+      signal,
+    });
   }
 }
 
@@ -54,7 +61,7 @@ export async function releaseBackups(
   const { signal } = optionsArgument('options', options, { signal: true });
   const wanted = checkCall(context, ids, signal);
   if (wanted.length > 0) {
-    await context.log.append((state) => decideRelease(state, wanted), { needs: { ids: wanted }, signal });
+    await context.log.append((state) => runInSteps(decideRelease(state, wanted)), { needs: { ids: wanted }, signal });
   }
 }
 

@@ -1,5 +1,5 @@
 import { BackupError } from '../../../common/errors.ts';
-import type { Steps } from '../../../common/yield-to-event-loop.ts';
+import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { LogEntry, LogFactOf } from '../../format/log-entry.ts';
 import { type BackupHold, backupOf, type LogState, mayHave, type StoredBackup } from '../../format/log-state.ts';
@@ -15,28 +15,28 @@ import type { FoldDraft } from './fold-draft.ts';
  */
 
 /** Refuses with `BACKUP_HELD`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideForget(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'forget'>> {
-  return deciding(state, ids, (backups) => {
+export function* decideForget(state: LogState, ids: Iterable<string>): Steps<Decision<LogFactOf<'forget'>>> {
+  return yield* deciding(state, ids, (backups) => {
     const held = backups.find(({ hold }) => hold !== undefined);
     return held === undefined ? { type: 'forget', backups: idsOf(backups) } : heldBackup(held);
   });
 }
 
 /** Leaves out backups that are held for this reason already. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideHold(
+export function* decideHold(
   state: LogState,
   ids: Iterable<string>,
   reason: string | undefined,
-): Decision<LogFactOf<'hold'>> {
-  return deciding(state, ids, (backups) => {
+): Steps<Decision<LogFactOf<'hold'>>> {
+  return yield* deciding(state, ids, (backups) => {
     const changed = backups.filter(({ hold }) => hold === undefined || hold.reason !== reason);
     return changed.length === 0 ? undefined : { type: 'hold', backups: idsOf(changed), reason };
   });
 }
 
 /** Leaves out backups that are not held. Refuses with `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
-export function decideRelease(state: LogState, ids: Iterable<string>): Decision<LogFactOf<'release'>> {
-  return deciding(state, ids, (backups) => {
+export function* decideRelease(state: LogState, ids: Iterable<string>): Steps<Decision<LogFactOf<'release'>>> {
+  return yield* deciding(state, ids, (backups) => {
     const held = backups.filter(({ hold }) => hold !== undefined);
     return held.length === 0 ? undefined : { type: 'release', backups: idsOf(held) };
   });
@@ -86,13 +86,15 @@ export function* foldRelease(draft: FoldDraft, { backups }: LogFactOf<'release'>
 }
 
 /** Decides about the backups that are named, each of them once. Naming none appends nothing. */
-function deciding<T>(
+function* deciding<T>(
   state: LogState,
   ids: Iterable<string>,
   decide: (backups: readonly StoredBackup[]) => T,
-): T | BackupError | undefined {
+): Steps<T | BackupError | undefined> {
+  const steps = new StepCounter();
   const backups: StoredBackup[] = [];
   for (const id of new Set(ids)) {
+    if (steps.isDue()) yield;
     const backup = backupOf(state, id);
     if (backup === undefined) return missingBackup(state, id);
     backups.push(backup);

@@ -144,11 +144,11 @@ describe('ending', () => {
   });
 
   test('forgetting names each once, and only what is there', () => {
-    expect(decideForget(once, [first.id, first.id])).toEqual({ type: 'forget', backups: [first.id] });
-    expect(decideForget(once, [])).toBeUndefined();
-    expect(decideForget(once, [hexId()])).toEqual(withCode('BACKUP_NOT_FOUND'));
+    expect(runAtOnce(decideForget(once, [first.id, first.id]))).toEqual({ type: 'forget', backups: [first.id] });
+    expect(runAtOnce(decideForget(once, []))).toBeUndefined();
+    expect(runAtOnce(decideForget(once, [hexId()]))).toEqual(withCode('BACKUP_NOT_FOUND'));
     const forgotten = from(once, { type: 'forget', backups: [first.id] });
-    expect(decideForget(forgotten, [first.id])).toEqual(withCode('BACKUP_FORGOTTEN'));
+    expect(runAtOnce(decideForget(forgotten, [first.id]))).toEqual(withCode('BACKUP_FORGOTTEN'));
   });
 
   test('a session that is over says why', () => {
