@@ -99,6 +99,8 @@ test('a log in which the entry before one’s own is another one is noticed by i
 });
 
 describe('a log that was set back, and went on in another way', () => {
+  /** Its entries have one time: an entry is shorter if its time is that of the one before. */
+  const hostAtOneTime = (target: CloudTarget) => host(target, { now: () => 1_800_000_000_000 });
   const keyAdded = (id: string): LogFact => ({ type: 'keys', added: [id.repeat(16)], removed: [] });
   /** Its clock goes on by a second with each look at it. */
   const store = (startMs: number) => {
@@ -122,7 +124,7 @@ describe('a log that was set back, and went on in another way', () => {
     const sizeIn = async (each: CloudTarget) => (await each.stat(entryKey(seq)))?.size;
     for (;;) {
       const copy = await copyOf(from, 1_000_000);
-      const other = await host(copy);
+      const other = await hostAtOneTime(copy);
       while (other.state.seq < newest) await other.append(() => keyAdded('c'));
       // What is random in an entry takes a byte more or less when it is compressed.
       if ((await sizeIn(copy)) === (await sizeIn(like))) return copy;
@@ -132,7 +134,7 @@ describe('a log that was set back, and went on in another way', () => {
   test('an entry of the same size in place of the one before is another one', async () => {
     const disk = store(0);
     const folder = new MountPoint(disk);
-    const writer = await host(folder);
+    const writer = await hostAtOneTime(folder);
     await writer.append(() => keyAdded('a'));
     const before = await copyOf(disk, 1_000_000);
     await writer.append(() => keyAdded('b'));
@@ -147,11 +149,11 @@ describe('a log that was set back, and went on in another way', () => {
   test('so is an own entry that was not confirmed, where its size differs', async () => {
     const disk = store(0);
     const folder = new MountPoint(disk);
-    const writer = await host(folder);
+    const writer = await hostAtOneTime(folder);
     await writer.append(() => keyAdded('a'));
     const old = await copyOf(disk, 1_000_000);
     await writer.append(() => keyAdded('b'), { confirm: false });
-    await (await host(old)).append(() => keysFact);
+    await (await hostAtOneTime(old)).append(() => keysFact);
     folder.mount(old);
     await expect(writer.append(() => keyAdded('d'), { lookFirst: false })).rejects.toMatchObject({
       code: 'COMMIT_UNKNOWN',
@@ -163,7 +165,7 @@ describe('a log that was set back, and went on in another way', () => {
   const withUnconfirmed = async (append: (writer: LogWriter, disk: CloudTarget) => Promise<unknown>) => {
     const disk = store(0);
     const folder = new MountPoint(disk);
-    const writer = await host(folder);
+    const writer = await hostAtOneTime(folder);
     await writer.append(() => keyAdded('a'));
     const old = await copyOf(disk, 1_000_000);
     await append(writer, folder);
@@ -190,7 +192,7 @@ describe('a log that was set back, and went on in another way', () => {
       'it had when it was read as the entry of another host',
       2,
       async (writer: LogWriter, folder: CloudTarget) => {
-        await (await host(folder)).append(() => keyAdded('b'));
+        await (await hostAtOneTime(folder)).append(() => keyAdded('b'));
         await writer.append(() => keyAdded('e'), { lookFirst: false, confirm: false });
       },
     ],
@@ -226,11 +228,11 @@ describe('a log that was set back, and went on in another way', () => {
 
   test('a copy with other modification times is the same log: the newest entry is read once', async () => {
     const disk = store(0);
-    const writer = await host(new MountPoint(disk));
+    const writer = await hostAtOneTime(new MountPoint(disk));
     await writer.append(() => keyAdded('a'));
     const copy = counted(await copyOf(disk, 1_000_000));
     const folder = new MountPoint(disk);
-    const reader = await host(folder);
+    const reader = await hostAtOneTime(folder);
     folder.mount(copy);
     for (let n = 0; n < 3; n++) expect((await reader.catchUp()).seq).toBe(1);
     expect(copy.calls.map(({ operation }) => operation)).toEqual(['list', 'get', 'list', 'list']);
