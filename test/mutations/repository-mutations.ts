@@ -46,7 +46,7 @@ export const REPOSITORY_MUTATIONS: readonly Mutation[] = [
     [
       'an own entry that is listed with another tag is taken for the same',
       { 'own-entry-has-its-tag': 'if (own.isUncertain === true) await this.#compare(own, listed);' },
-      confirming('of the same size, and with another tag than its put has told'),
+      confirming('of the same size, and with another tag than its put has returned'),
     ],
   ),
   ...without('022', [

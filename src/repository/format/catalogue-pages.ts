@@ -57,7 +57,7 @@ export function volumeDigits(volume: string): string {
   return createHash('sha256').update('cow1 volume').update(volume).digest('hex').slice(0, VOLUME_DIGITS);
 }
 
-/** What an id of a backup of the volume ends in. */
+/** The digits in which the ids of the volume's backups end. */
 export function volumeSuffix(volume: string): string {
   return volumeDigits(volume).slice(0, ID_DIGITS);
 }
@@ -95,14 +95,9 @@ export function mayHold(pages: readonly PageRef[], range: KeyRange): boolean {
   const newer = pages.at(-1);
   if (newer === undefined) return false;
   if (newer.level === 0 && overlaps(newer, range)) return true;
-  let [low, high] = [0, newer.level === 0 ? pages.length - 1 : pages.length];
-  const count = high;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((pages[middle] as PageRef).last < range.first) low = middle + 1;
-    else high = middle;
-  }
-  return low < count && (pages[low] as PageRef).first <= range.last;
+  const count = newer.level === 0 ? pages.length - 1 : pages.length;
+  const at = firstReaching(pages, count, range.first);
+  return at < count && (pages[at] as PageRef).first <= range.last;
 }
 
 /** The pages that may have a row in one of the ranges, of which there may be a hundred thousand, in the order of `pages`. */
@@ -114,23 +109,29 @@ export function* pagesWith(pages: readonly PageRef[], ranges: Iterable<KeyRange>
   for (const range of ranges) {
     if (steps.isDue()) yield;
     if (newer !== undefined && overlaps(newer, range)) found.add(newer);
-    let [low, high] = [0, count];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((pages[middle] as PageRef).last < range.first) low = middle + 1;
-      else high = middle;
-    }
-    for (; low < count && (pages[low] as PageRef).first <= range.last; low++) found.add(pages[low] as PageRef);
+    let at = firstReaching(pages, count, range.first);
+    for (; at < count && (pages[at] as PageRef).first <= range.last; at++) found.add(pages[at] as PageRef);
   }
   return pages.filter((page) => found.has(page));
 }
 
-/** The number of a backup above which keys of its volume are higher than `key`: Infinity if none is. */
+/** The index of the first page of level 1 that does not end before `key`; `count`, which is how many there are, if all do. */
+function firstReaching(pages: readonly PageRef[], count: number, key: string): number {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((pages[middle] as PageRef).last < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The backup's number in `key`, if that is a key of the volume; otherwise Infinity, because all keys of the volume are lower. */
 export function seqOfKey(volume: string, key: string): number {
   return key.startsWith(volumeDigits(volume)) ? Number.parseInt(key.slice(VOLUME_DIGITS), 16) : Infinity;
 }
 
-export function overlaps(one: KeyRange, other: KeyRange): boolean {
+function overlaps(one: KeyRange, other: KeyRange): boolean {
   return one.first <= other.last && other.first <= one.last;
 }
 
@@ -151,7 +152,7 @@ export function pageKeys(pages: CataloguePages): Set<string> {
 }
 
 /**
- * L8: pages that a prune may delete which goes by the floor `seq`: those of lower numbers that the floor's checkpoint does not name.
+ * L8: the pages that a prune may delete once the floor is `seq`: those of lower numbers that the floor's checkpoint does not name.
  *
  * @param ofFloor - keys of the pages that it names
  */

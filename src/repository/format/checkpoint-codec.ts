@@ -26,9 +26,10 @@ import { mostWeight, stateWeight } from './state-weight.ts';
 /** Most bytes of a checkpoint's object. */
 export const MAX_CHECKPOINT_BYTES = 16 * 1024 * 1024;
 /** Most bytes of what it holds, decompressed. */
-export const MAX_CHECKPOINT_RAW_BYTES = 64 * 1024 * 1024;
+const MAX_CHECKPOINT_RAW_BYTES = 64 * 1024 * 1024;
+
 /**
- * The checkpoint's object, `undefined` where it would be too large to be one. It is made in turns with the rest of the process.
+ * Makes a checkpoint's object, in steps. Resolves with `undefined` if the state is too large for one.
  *
  * @param logKey - of an encrypted repository
  */
@@ -47,7 +48,7 @@ export async function encodeCheckpoint(
 }
 
 /**
- * Reads a checkpoint, in turns with the rest of the process.
+ * Reads a checkpoint, in steps.
  *
  * @throws `LOG_CORRUPT` unless this is the checkpoint of entry `seq`, whole and valid in every field; `REPOSITORY_UNSUPPORTED`
  */

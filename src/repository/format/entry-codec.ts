@@ -21,7 +21,7 @@ export const MAX_ENTRY_BYTES = 8 * 1024 * 1024;
 /** Most entries of a tail. */
 export const MAX_TAIL = 64;
 /** Most bytes of the tail that a writer makes: it is there to save requests, not to cost bytes. */
-export const MAX_TAIL_BYTES = 512 * 1024;
+const MAX_TAIL_BYTES = 512 * 1024;
 
 /** An entry as it is in its object. */
 export interface DecodedEntry {

@@ -13,7 +13,7 @@ import {
   wellFormed,
 } from './decode-values.ts';
 import type { CommittedPack, Floor, LogFact, PackTable, Relocation } from './log-entry.ts';
-import { packKey } from './object-keys.ts';
+import { isSlotName, packKey } from './object-keys.ts';
 import type { PackName } from './record.ts';
 
 /** What an entry says, without its head: `docs/FORMAT.md`, section 8, the table of types. */
@@ -241,11 +241,12 @@ export function relocationOf(value: unknown): Relocation {
   };
 }
 
-function committedPlain({ session, random, size, sha256 }: CommittedPack): unknown {
+export function committedPlain({ session, random, size, sha256 }: CommittedPack): unknown {
   return [session, idBytes(random), size, sha256];
 }
 
-function committedOf(value: unknown): CommittedPack {
+/** @throws `LOG_CORRUPT` */
+export function committedOf(value: unknown): CommittedPack {
   const [session, random, size, sha256] = logValue.tuple(value, 4, 'a pack');
   return {
     ...logValue.pack([session, random]),
@@ -264,7 +265,7 @@ export function featureOf(value: unknown): string {
   return logValue.text(value, 'a feature', 1);
 }
 
-export function slotsOf(value: unknown): string[] {
+function slotsOf(value: unknown): string[] {
   const slots = logValue.list(value, 'key slots', slotOf, MAX_NAMED);
   if (new Set(slots).size !== slots.length) throw logCorrupt('a key slot is named twice');
   return slots;
@@ -272,6 +273,6 @@ export function slotsOf(value: unknown): string[] {
 
 export function slotOf(value: unknown): string {
   const name = logValue.text(value, 'a key slot');
-  if (!/^[0-9a-f]{16}$/.test(name)) throw logCorrupt('a key slot has no name');
+  if (!isSlotName(name)) throw logCorrupt('the name of a key slot is not 16 hex digits');
   return name;
 }

@@ -217,8 +217,8 @@ export function hasPagesOf({ pages }: Pick<LogState, 'pages'>, volume: string): 
   return mayHold(pages.backups, volumeRange(volume));
 }
 
-/** Not a fault of the log: this program has to take the pages in that it asks about. */
-export function notTakenIn(what: string): Error {
+/** This is a fault of this program and not of the log: it has to take in the pages that it asks about. */
+function notTakenIn(what: string): Error {
   return new Error(`the page of the catalogue that may have ${what} was not taken in`);
 }
 
@@ -253,7 +253,7 @@ export function floorOf({ floor }: Pick<LogState, 'floor'>): number {
   return floor?.seq ?? 0;
 }
 
-/** A session as whoever opened it names it. */
+/** How the process that opened a session names it. */
 export type SessionName = Pick<Session, 'seq' | 'hash'>;
 
 /** The session among open or fenced ones; another session of the same number is not it (L6). */

@@ -5,11 +5,12 @@ import { runInSteps, type Steps } from '../../common/yield-to-event-loop.ts';
 import { storedOf, storedPlain } from './backup-codec.ts';
 import { backupKey, type CatalogueTable, type PageRef, packRowKey } from './catalogue-pages.ts';
 import { checkVersion, idBytes, logCorrupt, logValue } from './decode-values.ts';
+import { committedOf, committedPlain } from './fact-codec.ts';
 import type { CommittedPack } from './log-entry.ts';
 import { openingObject, sealingObject } from './log-object.ts';
 import type { StoredBackup } from './log-state.ts';
 import { CONTENT_HEAD_BYTES, compressedContent, contentOf } from './packed-content.ts';
-import { backupWeight, mostWeight } from './state-weight.ts';
+import { backupWeight, mostWeight, WEIGHT } from './state-weight.ts';
 
 /** Pages of the catalogue: `docs/FORMAT.md`, section 9. */
 
@@ -68,7 +69,7 @@ function* encodingRows(table: CatalogueTable, rows: readonly PageRow[]): Steps<U
 function rowPlain(row: PageRow): unknown {
   if ('isForgotten' in row) return [row.volume, row.seq, idBytes(row.id)];
   if ('volume' in row) return storedPlain(row);
-  return [row.session, idBytes(row.random), row.size, row.sha256];
+  return committedPlain(row);
 }
 
 /**
@@ -108,7 +109,7 @@ function* rowsFrom(
     else {
       yield* reader.list((item) => {
         if (rows.length === ref.rows) throw logCorrupt('a page has more rows than were named');
-        const row = table === 'backups' ? backupRowOf(item) : packRowOf(item);
+        const row = table === 'backups' ? backupRowOf(item) : committedOf(item);
         weight += rowsWeight([row]);
         // @mutation page-is-weighed
         if (weight > mostWeight) throw logCorrupt('a page would take more memory than its length allows');
@@ -137,20 +138,9 @@ function backupRowOf(item: unknown): BackupRow {
   };
 }
 
-function packRowOf(item: unknown): CommittedPack {
-  const [session, random, size, sha256] = logValue.tuple(item, 4, 'a known pack');
-  return {
-    ...logValue.pack([session, random]),
-    size: logValue.int(size, 'size of a pack', 1, 2 ** 32 - 1),
-    sha256: logValue.bytes(sha256, 'checksum of a pack', 32),
-  };
-}
-
 /** What rows weigh in memory: `state-weight.ts`. */
 export function rowsWeight(rows: readonly PageRow[]): number {
   let weight = 0;
-  for (const row of rows) weight += 'descriptor' in row ? backupWeight(row) : PACK_ROW;
+  for (const row of rows) weight += 'descriptor' in row ? backupWeight(row) : WEIGHT.pack;
   return weight;
 }
-
-const PACK_ROW = 300;

@@ -67,7 +67,7 @@ function featureWeight(feature: string): number {
   return WEIGHT.feature + textWeight(feature);
 }
 
-export function knownWeight({ packs, tables, dead }: KnownPacks): number {
+function knownWeight({ packs, tables, dead }: KnownPacks): number {
   return WEIGHT.known + WEIGHT.pack * packs.size + WEIGHT.name * dead.size + WEIGHT.table * tables.length;
 }
 

@@ -30,7 +30,7 @@ export class CheckpointWriter {
   readonly #onFailed: ((error: unknown) => void) | undefined;
   /** Keys of the pages that the floor's checkpoint names. */
   #ofFloor: { readonly seq: number; readonly keys: ReadonlySet<string> } | undefined;
-  #writing: { readonly over: Promise<void>; readonly abort: AbortController } | undefined;
+  #writing: { readonly seq: number; readonly over: Promise<void>; readonly abort: AbortController } | undefined;
 
   constructor(reader: LogReader, onFailed: ((error: unknown) => void) | undefined) {
     this.#reader = reader;
@@ -49,11 +49,12 @@ export class CheckpointWriter {
   async write(signal: AbortSignal | undefined): Promise<void> {
     const { state, checkpoint, isConfirmed } = this.#reader;
     if (this.#writing !== undefined || state.seq === checkpoint || !isConfirmed) return;
-    // The look that confirmed an own entry may have shown one of a newer program above it: what is missing here, nobody knows.
+    // The look that confirmed an entry of this process may have shown one of a newer program above it, and a checkpoint of a state
+    // that this program does not fully know might lack something.
     // @mutation features-stop-checkpoints
     if (!knowsWriterFeatures(state.features)) return;
     const abort = new AbortController();
-    const giveUp = () => abort.abort(givenUp(`the store did not take it within ${LONGEST_WRITE_MS} ms`));
+    const giveUp = () => abort.abort(givenUp(state.seq, `the store did not take it within ${LONGEST_WRITE_MS} ms`));
     const timer = setTimeout(giveUp, LONGEST_WRITE_MS).unref();
     const over = this.#write(abort.signal)
       .catch((error: unknown) => report('onCheckpointFailed', this.#onFailed, error))
@@ -61,7 +62,7 @@ export class CheckpointWriter {
         clearTimeout(timer);
         this.#writing = undefined;
       });
-    this.#writing = { over, abort };
+    this.#writing = { seq: state.seq, over, abort };
     const moment = Promise.withResolvers<void>();
     const courtesy = setTimeout(moment.resolve, COURTESY_MS);
     // An abort ends the wait and not the write.
@@ -72,8 +73,8 @@ export class CheckpointWriter {
   /** Resolves when no checkpoint is being written, after some seconds at most. */
   async settled(): Promise<void> {
     if (this.#writing === undefined) return;
-    const { over, abort } = this.#writing;
-    const timer = setTimeout(() => abort.abort(givenUp('the log was closed')), LONGEST_CLOSE_MS);
+    const { seq, over, abort } = this.#writing;
+    const timer = setTimeout(() => abort.abort(givenUp(seq, 'the log was closed')), LONGEST_CLOSE_MS);
     await over;
     clearTimeout(timer);
   }
@@ -153,6 +154,6 @@ async function createCheckpoint(
   }
 }
 
-function givenUp(why: string): BackupError {
-  return new BackupError('TARGET_TIMEOUT', `a checkpoint of the log was not written: ${why}`);
+function givenUp(seq: number, why: string): BackupError {
+  return new BackupError('TARGET_TIMEOUT', `checkpoint ${seq} of the log was not written: ${why}`);
 }

@@ -9,8 +9,8 @@ import { soundEntry } from './listed-entries.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
 
-/** Requests that are made at once for entries that are further down. */
-const MOST_AHEAD = 8;
+/** The most requests that are made at the same time for entries below the newest one. */
+export const MOST_AHEAD = 8;
 
 /** Entries that were requested before it was their turn, by key. */
 type Ahead = ReadonlyMap<string, Promise<DecodedEntry | undefined>>;

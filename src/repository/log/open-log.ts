@@ -9,13 +9,10 @@ import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
 import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { lowestFork } from './listed-entries.ts';
-import { LogChain } from './log-chain.ts';
+import { LogChain, MOST_AHEAD } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
 import { changed, type Sight, untilTwoAgree } from './looking.ts';
-
-/** Of the entries below the newest one, the most that are requested before it was read. */
-const MOST_AT_ONCE = 8;
 
 /** Requests that are on their way, by object key. */
 export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
@@ -67,7 +64,7 @@ export interface OpenedLog {
 export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
   const checkpoint = listing.checkpointBelow(listing.newest);
   const wanted: NamedObject[] = [];
-  for (let seq = listing.newest; seq > checkpoint && wanted.length < MOST_AT_ONCE; seq = listing.belowTail(seq)) {
+  for (let seq = listing.newest; seq > checkpoint && wanted.length < MOST_AHEAD; seq = listing.belowTail(seq)) {
     const [only, ...others] = listing.entriesAt(seq);
     if (only !== undefined && others.length === 0 && only.size > 0 && only.size <= MAX_ENTRY_BYTES) wanted.push(only);
   }

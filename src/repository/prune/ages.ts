@@ -3,7 +3,7 @@ import { mapConcurrently } from '../../common/map-concurrently.ts';
 import { livenessOf } from '../backup/session-owner.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { LogState, Session } from '../format/log-state.ts';
-import { entryKey, LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import { entryKey, parseLogKey } from '../format/object-keys.ts';
 
 /**
  * Computes how long ago things happened, which decides what a prune tries (P8). If the store has a clock, the time of an event
@@ -107,9 +107,9 @@ export class Ages {
       const info = await target.stat(entryKey(seq), this.#options);
       return info?.modifiedAt?.getTime();
     }
-    // In single-writer mode the key ends in a value that only the entry holds. The key of its checkpoint begins in the same way.
+    // In single-writer mode the key ends in the entry's hash, which is not known here. Keys of checkpoints begin in the same way.
     for await (const { key, modifiedAt } of target.list(entryKey(seq), this.#options)) {
-      if (parseLogKey(key)?.kind === 'entry' && key.startsWith(LOG_PREFIX)) return modifiedAt?.getTime();
+      if (parseLogKey(key)?.kind === 'entry') return modifiedAt?.getTime();
     }
     return undefined;
   }

@@ -8,7 +8,8 @@ import type { CommittedPack, LogFact } from '../../../src/repository/format/log-
 import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { backupOf, EMPTY_STATE, headOf, isKnown, type LogState } from '../../../src/repository/format/log-state.ts';
 import { secondCopyOf } from '../../../src/repository/format/object-keys.ts';
-import { decodePage, encodePage } from '../../../src/repository/format/page-codec.ts';
+import { decodePage, encodePage, MAX_PAGE_BYTES } from '../../../src/repository/format/page-codec.ts';
+import { checkCopies } from '../../../src/repository/log/pages/page-copies.ts';
 import type { PageLimits } from '../../../src/repository/log/pages/page-limits.ts';
 import { isHeavy, type PageFiles, pageOut } from '../../../src/repository/log/pages/page-out.ts';
 import { PageStore } from '../../../src/repository/log/pages/page-store.ts';
@@ -290,6 +291,18 @@ describe('a page', () => {
     for (const key of [pageKeyOf(ref), secondCopyOf(pageKeyOf(ref))]) await target.put(key, other.bytes);
     const read = new PageStore({ target, logKey: LOG_KEY }).rows('backups', { ...ref, size: other.bytes.length });
     await expect(read).rejects.toEqual(withCode('LOG_CORRUPT'));
+  });
+
+  test('that is named as larger than a page may be is not requested', async () => {
+    const { paged: state } = await paged();
+    const ref = { ...state.pages.backups[0]!, size: MAX_PAGE_BYTES + 1 };
+    // A request would find that there is no object.
+    const source = { target: new MemoryTarget(), logKey: LOG_KEY };
+    const isTooLarge = { code: 'LOG_CORRUPT', message: expect.stringContaining('larger than a page may be') };
+    await expect(new PageStore(source).rows('backups', ref)).rejects.toMatchObject(isTooLarge);
+    const { lost } = await checkCopies({ ...source, mayWrite: true }, { backups: [ref], packs: [] });
+    const keys = [pageKeyOf(ref), secondCopyOf(pageKeyOf(ref))];
+    expect(lost).toMatchObject(keys.map((key) => ({ key, error: isTooLarge })));
   });
 
   test('of few bytes that would take much memory is refused', async () => {

@@ -60,7 +60,9 @@ export function* foldForget(draft: FoldDraft, { backups }: LogFactOf<'forget'>):
   for (const id of backups) {
     if (draft.steps.isDue()) yield;
     const hold = holdOn(draft, id, 'forgets');
-    if (hold !== undefined && hold !== 'unknown') throw logCorrupt(`an entry forgets backup ${id}, which is held`);
+    if (hold !== undefined && hold !== 'unknown') {
+      throw logCorrupt(`entry ${draft.state.seq + 1} forgets backup ${id}, which is held`);
+    }
     draft.forget(id);
   }
 }
@@ -79,8 +81,9 @@ export function* foldHold(
 export function* foldRelease(draft: FoldDraft, { backups }: LogFactOf<'release'>): Steps<void> {
   yield* draft.own(['backups', 'holds']);
   for (const id of backups) {
-    if (holdOn(draft, id, 'releases') === undefined)
-      throw logCorrupt(`an entry releases backup ${id}, which is not held`);
+    if (holdOn(draft, id, 'releases') === undefined) {
+      throw logCorrupt(`entry ${draft.state.seq + 1} releases backup ${id}, which is not held`);
+    }
     setHold(draft, id, undefined);
   }
 }
@@ -110,7 +113,9 @@ function idsOf(backups: readonly StoredBackup[]): string[] {
  * The hold of a backup that an entry names; `'unknown'` where only a page has it: what the entry says of it is its author's duty.
  */
 function holdOn({ state }: FoldDraft, id: string, verb: string): BackupHold | 'unknown' | undefined {
-  if (mayHave(state, id) === false) throw logCorrupt(`an entry ${verb} backup ${id}, which is not in the log`);
+  if (mayHave(state, id) === false) {
+    throw logCorrupt(`entry ${state.seq + 1} ${verb} backup ${id}, which is not in the log`);
+  }
   const backup = state.backups.get(id);
   if (backup !== undefined) return backup.hold;
   return state.holds.has(id) ? state.holds.get(id) : 'unknown';

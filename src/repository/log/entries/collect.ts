@@ -174,8 +174,9 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
     if (draft.steps.isDue()) yield;
     condemned.add(packKey(pack));
     if (spared.has(pack.session)) throw logCorrupt(`collect entry ${entry.seq} condemns a pack of an open session`);
-    if (mayBeKnown(state, pack) === false)
-      throw logCorrupt(`collect entry ${entry.seq} condemns a pack that is not known`);
+    if (mayBeKnown(state, pack) === false) {
+      throw logCorrupt(`collect entry ${entry.seq} condemns ${packKey(pack)}, which is not known`);
+    }
   }
   if (condemned.size !== entry.packs.length) throw logCorrupt(`collect entry ${entry.seq} condemns a pack twice`);
   const moved = entry.relocate.map(({ pack }) => packKey(pack)).filter((key) => state.relocations.has(key));
@@ -199,7 +200,9 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
 function foldFloor({ state }: FoldDraft, { seq, floor }: CollectEntry): void {
   if (floor === undefined) return;
   if (floor.seq <= floorOf(state) || floor.seq >= seq) {
-    throw logCorrupt(`collect entry ${seq} sets the floor of the log to ${floor.seq}, and it was ${floorOf(state)}`);
+    throw logCorrupt(
+      `collect entry ${seq} sets the floor of the log to ${floor.seq}, which is not above ${floorOf(state)} and below ${seq}`,
+    );
   }
   state.floor = floor;
 }

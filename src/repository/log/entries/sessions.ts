@@ -151,7 +151,7 @@ export function fenceSessions(
 /** A session that an entry ends, which only an open one can be (P6). */
 export function openSession({ state }: FoldDraft, seq: number): Session {
   const session = state.sessions.get(seq);
-  if (session === undefined) throw logCorrupt(`an entry ends session ${seq}, which is not open`);
+  if (session === undefined) throw logCorrupt(`entry ${state.seq + 1} ends session ${seq}, which is not open`);
   return session;
 }
 

@@ -1,12 +1,10 @@
 import type { AbortOptions } from '../../../common/abort.ts';
 import { BackupError } from '../../../common/errors.ts';
 import { mapConcurrently } from '../../../common/map-concurrently.ts';
-import { getBounded } from '../../../targets/bounded-get.ts';
 import type { CloudTarget } from '../../../targets/cloud-target.ts';
 import { type CataloguePages, type NamedPage, namedPages, pageKeyOf } from '../../format/catalogue-pages.ts';
 import { secondCopyOf } from '../../format/object-keys.ts';
-import { decodePage } from '../../format/page-codec.ts';
-import { isLost } from './page-store.ts';
+import { isLost, type PageSource, readPageCopy } from './page-store.ts';
 
 const PAGES_AT_A_TIME = 4;
 
@@ -30,16 +28,16 @@ export interface CheckedCopies {
  * @throws what the target throws
  */
 export async function checkCopies(
-  source: { readonly target: CloudTarget; readonly logKey: Uint8Array | undefined; readonly mayWrite: boolean },
+  source: PageSource & { readonly mayWrite: boolean },
   pages: CataloguePages,
   { signal }: AbortOptions = {},
 ): Promise<CheckedCopies> {
-  const { target, logKey, mayWrite } = source;
+  const { target, mayWrite } = source;
   const lost: LostCopy[] = [];
   const restored: string[] = [];
   const read = (page: NamedPage) => {
     const key = pageKeyOf(page.ref);
-    return Promise.all([key, secondCopyOf(key)].map((copy) => readCopy(target, logKey, page, copy, signal)));
+    return Promise.all([key, secondCopyOf(key)].map((copy) => readCopy(source, page, copy, signal)));
   };
   for await (const copies of mapConcurrently(namedPages(pages), read, PAGES_AT_A_TIME)) {
     signal?.throwIfAborted();
@@ -61,17 +59,13 @@ interface Copy {
 }
 
 async function readCopy(
-  target: CloudTarget,
-  logKey: Uint8Array | undefined,
-  { table, ref }: NamedPage,
+  source: PageSource,
+  page: NamedPage,
   key: string,
   signal: AbortSignal | undefined,
 ): Promise<Copy> {
   try {
-    const bytes = await getBounded(target, key, ref.size, { signal });
-    if (bytes === undefined) throw new BackupError('LOG_CORRUPT', `object ${key} has fewer bytes than it should`);
-    await decodePage(logKey, table, ref, bytes);
-    return { key, bytes };
+    return { key, bytes: (await readPageCopy(source, key, page, { signal })).bytes };
   } catch (error) {
     if (!isLost(error)) throw error;
     return { key, error };

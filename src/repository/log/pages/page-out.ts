@@ -2,7 +2,7 @@ import { runInSteps, StepCounter, type Steps, yieldToEventLoop } from '../../../
 import { type CatalogueTable, type PageRef, pagesWith } from '../../format/catalogue-pages.ts';
 import type { LogState } from '../../format/log-state.ts';
 import { encodePage, type PageRow, rowKey, rowsWeight } from '../../format/page-codec.ts';
-import { backupWeight } from '../../format/state-weight.ts';
+import { backupWeight, WEIGHT } from '../../format/state-weight.ts';
 import { BackupTable, type Keyed, KnownPackTable, type LooseTable } from './loose-rows.ts';
 import type { PageLimits } from './page-limits.ts';
 
@@ -13,9 +13,6 @@ import type { PageLimits } from './page-limits.ts';
  * most checkpoints write one page of each table; when it is full, it is merged into the pages of level 1, each of which is
  * written anew only if a row of it changes. So a lookup reads two pages.
  */
-
-const LOOSE_PACK = 300;
-const LOOSE_NAME = 80;
 
 export interface PageFiles {
   rows(table: CatalogueTable, ref: PageRef): Promise<readonly PageRow[]>;
@@ -30,11 +27,11 @@ export interface PageOutOptions {
   readonly limits: PageLimits;
 }
 
-/** Whether the rows of a state that are in no page are so many that they should be moved. */
+/** Whether the rows of a state that are in no page weigh so much that they should be moved into pages. */
 export function isHeavy(state: LogState, { looseWeight }: PageLimits): boolean {
-  let weight = LOOSE_NAME * (state.forgotten.size + state.holds.size + state.heads.size);
+  let weight = WEIGHT.name * (state.forgotten.size + state.holds.size + state.heads.size);
   for (const { packs, dead } of state.known.values()) {
-    weight += LOOSE_PACK * packs.size + LOOSE_NAME * dead.size;
+    weight += WEIGHT.pack * packs.size + WEIGHT.name * dead.size;
     if (weight > looseWeight) return true;
   }
   for (const backup of state.backups.values()) {
@@ -44,7 +41,7 @@ export function isHeavy(state: LogState, { looseWeight }: PageLimits): boolean {
   return false;
 }
 
-/** The same state with its rows in pages, which it puts. @throws what `files` throws */
+/** Moves the rows of a state into pages, and puts these. Resolves with the same state. @throws what `files` throws */
 export async function pageOut(state: LogState, files: PageFiles, options: PageOutOptions): Promise<LogState> {
   const backups = new BackupTable(state);
   const packs = new KnownPackTable(state);

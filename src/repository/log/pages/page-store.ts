@@ -30,7 +30,7 @@ import { type ReadPage, takingIn } from './take-in.ts';
  * This folder, `log/pages`, moves rows of a state into pages of the catalogue, and takes pages in again (decision 143).
  */
 
-/** What somebody wants to ask a state about. */
+/** What a caller will ask a state about, which says what pages have to be taken in. */
 export type CatalogueNeeds =
   | 'all'
   | {
@@ -47,6 +47,13 @@ export interface NewestOf {
   readonly count: number;
 }
 
+/** Where pages are. */
+export interface PageSource {
+  readonly target: CloudTarget;
+  /** Of an encrypted repository. */
+  readonly logKey: Uint8Array | undefined;
+}
+
 const PAGES_AT_A_TIME = 8;
 /** The weight of rows in memory that are kept: some 30 pages. */
 const MAX_WEIGHT = 64 * 2 ** 20;
@@ -59,7 +66,7 @@ export class PageStore {
   readonly lost = new Set<string>();
   readonly #read = new LruCache<string, ReadPage['rows']>(MAX_WEIGHT);
 
-  constructor({ target, logKey }: { readonly target: CloudTarget; readonly logKey: Uint8Array | undefined }) {
+  constructor({ target, logKey }: PageSource) {
     this.#target = target;
     this.#logKey = logKey;
   }
@@ -93,7 +100,6 @@ export class PageStore {
     const key = pageKeyOf(ref);
     const kept = this.#read.get(key);
     if (kept !== undefined) return kept as PageRows[Table];
-    if (ref.size > MAX_PAGE_BYTES) throw logCorrupt(`object ${key} is larger than a page may be`);
     const rows = await this.#readCopy(key, table, ref, signal).catch((error: unknown) => {
       // @mutation pages-have-two-copies
       if (!isLost(error)) throw error;
@@ -111,16 +117,11 @@ export class PageStore {
     ref: PageRef,
     signal: AbortSignal | undefined,
   ): Promise<PageRows[Table]> {
-    try {
-      const bytes = await getBounded(this.#target, key, ref.size, { signal });
-      if (bytes === undefined) throw logCorrupt('it has fewer bytes than it should');
-      return await decodePage(this.#logKey, table, ref, bytes);
-    } catch (error) {
-      if (BackupError.is(error, 'LOG_CORRUPT')) throw logCorrupt(`object ${key}`, error);
-      throw error;
-    }
+    const source = { target: this.#target, logKey: this.#logKey };
+    return (await readPageCopy(source, key, { table, ref }, { signal })).rows;
   }
 
+  /** Keeps the rows of a page in memory. */
   keep(ref: PageRef, rows: readonly PageRow[]): void {
     this.#read.set(pageKeyOf(ref), rows as ReadPage['rows'], rowsWeight(rows));
   }
@@ -140,6 +141,30 @@ export class PageStore {
         }
       }),
     );
+  }
+}
+
+/**
+ * Reads one copy of a page.
+ *
+ * @throws `OBJECT_NOT_FOUND`, `LOG_CORRUPT`, and what the target throws
+ */
+export async function readPageCopy<Table extends CatalogueTable>(
+  { target, logKey }: PageSource,
+  key: string,
+  { table, ref }: { readonly table: Table; readonly ref: PageRef },
+  { signal }: AbortOptions,
+): Promise<{ readonly bytes: Uint8Array; readonly rows: PageRows[Table] }> {
+  // The size comes from a checkpoint, and in a plain repository anyone who can write to the store can make one.
+  if (ref.size > MAX_PAGE_BYTES) throw logCorrupt(`object ${key} is larger than a page may be`);
+  try {
+    const bytes = await getBounded(target, key, ref.size, { signal });
+    if (bytes === undefined) throw logCorrupt('it has fewer bytes than it should');
+    return { bytes, rows: await decodePage(logKey, table, ref, bytes) };
+  } catch (error) {
+    // The message names the damaged object.
+    if (BackupError.is(error, 'LOG_CORRUPT')) throw logCorrupt(`object ${key}`, error);
+    throw error;
   }
 }
 
