@@ -179,6 +179,26 @@ test(
   withinMs(60_000),
 );
 
+test('a backup that was released and forgotten while a session builds on it is pinned without its hold', async () => {
+  for (const isMerged of [true, false]) {
+    const states = new TwoStates(testSeed());
+    for (let step = 0; step < 40; step++) states.step(); // Enough for pages of both levels.
+    for (const session of states.whole.sessions.keys()) states.append({ type: 'abort', session });
+    states.append(open({ held: undefined }));
+    const stored = pack(states.whole.seq, 'a');
+    const one = backup(stored, { volume: 'held' });
+    states.append(commit(stored.session, [one], [stored]));
+    states.append({ type: 'hold', backups: [one.id], reason: 'audit' });
+    await states.moveRows(true);
+    states.append(open({ held: one.id }));
+    states.append({ type: 'release', backups: [one.id] });
+    states.append({ type: 'forget', backups: [one.id] });
+    if (isMerged) await states.moveRows(true);
+    expect(states.whole.pinned.get(one.id)?.hold).toBeUndefined();
+    expect({ ...(await states.store.takeIn(states.paged, 'all')) }).toEqual({ ...states.whole });
+  }
+});
+
 test('the newest backups of a volume are without a gap, also where an older page is read for another volume', async () => {
   const states = new TwoStates(testSeed());
   const own = 'long';

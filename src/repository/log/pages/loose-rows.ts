@@ -10,7 +10,7 @@ import {
   type StoredBackup,
 } from '../../format/log-state.ts';
 import { type BackupRow, type PageRow, rowKey } from '../../format/page-codec.ts';
-import { withHold } from './take-in.ts';
+import { withHold, withoutHold } from './take-in.ts';
 
 /** What a state says of a table outside of its pages, while that is being moved into pages. */
 
@@ -96,7 +96,7 @@ export class BackupTable implements LooseTable {
       }
       // Its base must stay readable for a session that has pinned it.
       // @mutation pinned-rows-stay
-      if (backup !== undefined && this.#pins.has(id)) this.#pinned.set(id, backup);
+      if (backup !== undefined && this.#pins.has(id)) this.#pinned.set(id, withoutHold(backup));
       const next = rows[at + 1];
       const isNewest = next === undefined ? isLast(keyed) : !this.belongTogether(keyed.key, next.key);
       // A volume whose newest backup nobody knows could get two backups with the same parent.

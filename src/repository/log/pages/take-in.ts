@@ -75,7 +75,7 @@ function* withBackups(state: LogState, pages: readonly PageRows['backups'][]): S
     const held = withHold(row, holds);
     if (!forgotten.delete(id)) {
       if (held !== undefined) backups.push(held);
-    } else if (held !== undefined && pins.has(id)) pinned.set(id, held);
+    } else if (held !== undefined && pins.has(id)) pinned.set(id, withoutHold(held));
   }
   const isLast = state.pages.backups.length === 0;
   return {
@@ -106,8 +106,13 @@ export function withHold(row: BackupRow, holds: Map<string, BackupHold | undefin
   if (!holds.has(row.id)) return row;
   const hold = holds.get(row.id);
   holds.delete(row.id);
-  const { hold: _, ...released } = row;
+  const released = withoutHold(row);
   return hold === undefined ? released : { ...released, hold };
+}
+
+/** A backup that was forgotten was released before, whatever its row says. */
+export function withoutHold({ hold: _, ...released }: StoredBackup): StoredBackup {
+  return released;
 }
 
 /** By id, the oldest first; those of one commit in the order of their keys, as folding has them. */
