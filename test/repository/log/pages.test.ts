@@ -16,7 +16,19 @@ import { PageStore } from '../../../src/repository/log/pages/page-store.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { randomBytes, randomForTest, testSeed, times, withinMs } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
-import { backup, collect, commit, entryAfter, hexId, id32, location, nameOf, open, pack } from './support/facts.ts';
+import {
+  backup,
+  collect,
+  commit,
+  entryAfter,
+  hexId,
+  id32,
+  location,
+  nameOf,
+  open,
+  pack,
+  relocation,
+} from './support/facts.ts';
 import { applyEntry } from './support/fold-at-once.ts';
 import { LOG_KEY } from './support/hosts.ts';
 
@@ -197,6 +209,26 @@ test('a backup that was released and forgotten while a session builds on it is p
     expect(states.whole.pinned.get(one.id)?.hold).toBeUndefined();
     expect({ ...(await states.store.takeIn(states.paged, 'all')) }).toEqual({ ...states.whole });
   }
+});
+
+test('a former relocation ends with the pack of its table, whether or not pages have packs beside that', async () => {
+  const states = new TwoStates(testSeed());
+  states.append(open({ a: undefined }));
+  const [a, b, c] = [pack(1, 'a'), pack(1, 'b'), pack(1, 'c')];
+  states.append(commit(1, [backup(a, { volume: 'a' })], [a, b, c]));
+  const [m, n] = [pack(3, 'm'), pack(5, 'n')];
+  states.append(open({}));
+  states.append(collect({ session: 3, newPacks: [m], packs: [nameOf(b)], relocate: [relocation(b, m)] }));
+  states.append(open({}));
+  const again = [relocation(b, n), relocation(m, n)];
+  states.append(collect({ session: 5, newPacks: [n], packs: [nameOf(m), nameOf(c)], relocate: again }));
+  expect([...states.whole.formerRelocations.keys()]).toHaveLength(1);
+  // Then m has no row any more, and lies between those of a and n.
+  await states.moveRows(true);
+  expect(states.paged.pages.packs).toHaveLength(1);
+  states.append(collect({ gonePacks: [nameOf(m)] }));
+  expect(states.whole.formerRelocations.size).toBe(0);
+  expect({ ...(await states.store.takeIn(states.paged, 'all')) }).toEqual({ ...states.whole });
 });
 
 test('the newest backups of a volume are without a gap, also where an older page is read for another volume', async () => {

@@ -242,11 +242,14 @@ function* foldGone(draft: FoldDraft, entry: CollectEntry): Steps<void> {
   const { state, steps } = draft;
   const isMissing = (what: string) =>
     logCorrupt(`collect entry ${entry.seq} reports ${what} as deleted that no earlier entry condemned`);
+  const gone = new Set<string>();
   for (const pack of entry.gonePacks) {
     if (steps.isDue()) yield;
-    const by = state.condemned.get(packKey(pack));
+    const key = packKey(pack);
+    const by = state.condemned.get(key);
     if (by === undefined) throw isMissing('a pack');
-    state.condemned.delete(packKey(pack));
+    state.condemned.delete(key);
+    gone.add(key);
     state.goneThrough = Math.max(state.goneThrough, by.seq);
   }
   for (const session of entry.goneSessions) {
@@ -256,7 +259,7 @@ function* foldGone(draft: FoldDraft, entry: CollectEntry): Steps<void> {
     state.condemnedSessions.delete(session);
     state.goneThrough = Math.max(state.goneThrough, by.seq);
   }
-  if (entry.gonePacks.length > 0) yield* draft.dropFormerRelocations();
+  if (entry.gonePacks.length > 0) yield* draft.dropFormerRelocations(gone);
 }
 
 /**

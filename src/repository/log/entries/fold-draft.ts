@@ -195,9 +195,11 @@ export class FoldDraft {
 
   /**
    * Drops former relocation tables that lead nowhere: everything that their collection condemned is gone, or the pack that
-   * holds the table is.
+   * holds the table is. That follows from entries alone: whether a pack is known may take a page to tell.
+   *
+   * @param gone - keys of the packs that the entry names as gone
    */
-  *dropFormerRelocations(): Steps<void> {
+  *dropFormerRelocations(gone: ReadonlySet<string>): Steps<void> {
     const { condemned, formerRelocations } = this.state;
     if (formerRelocations.size === 0) return;
     const left = new Set<number>();
@@ -207,8 +209,7 @@ export class FoldDraft {
     }
     for (const [key, tables] of formerRelocations) {
       if (this.steps.isDue()) yield;
-      const isThere = (pack: PackName) => mayBeKnown(this.state, pack) !== false || condemned.has(packKey(pack));
-      const kept = tables.filter(({ by, location }) => left.has(by.seq) && isThere(location.pack));
+      const kept = tables.filter(({ by, location }) => left.has(by.seq) && !gone.has(packKey(location.pack)));
       if (kept.length === 0) formerRelocations.delete(key);
       else if (kept.length < tables.length) formerRelocations.set(key, kept);
     }
