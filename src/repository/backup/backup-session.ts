@@ -187,10 +187,14 @@ export class BackupSession {
   async commit(backups: readonly BackupRecord[], packs: UploadedPacks, options: AbortOptions = {}): Promise<LogState> {
     const { log, insist = once } = this.#context;
     const plan = { session: this.seq, openHash: this.#hash, backups, references: packs.references, ...packs.listed };
-    const newest = backups.map(({ volume }) => ({ volume, count: 1 }));
-    const needs = { newest, packs: [...packs.references, ...packs.listed.packs] };
     let unknown: BackupError | undefined;
     let mayBeThere = false;
+    const usual = {
+      newest: backups.map(({ volume }) => ({ volume, count: 1 })),
+      packs: [...packs.references, ...packs.listed.packs],
+    };
+    // Newer backups of others may have moved what was sent into older pages.
+    const needs = () => (mayBeThere ? { ...usual, ids: backups.map(({ id }) => id) } : usual);
     const onMayBeThere = () => {
       mayBeThere = true;
     };
@@ -218,7 +222,7 @@ export class BackupSession {
         throw unknown;
       },
     );
-    const state = appended?.state ?? (await log.withPages(needs, options));
+    const state = appended?.state ?? (await log.withPages(needs(), options));
     this.#end();
     this.dedup.committed();
     return state;

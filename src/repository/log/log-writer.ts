@@ -31,8 +31,8 @@ import { keyOfEntry, type LogPosition } from './log-source.ts';
 import type { CatalogueNeeds } from './pages/page-store.ts';
 
 export interface AppendOptions extends AbortOptions {
-  /** What `decide` asks its state about: those pages of the catalogue are taken in before. */
-  readonly needs?: CatalogueNeeds | undefined;
+  /** What `decide` asks its state about: those pages of the catalogue are taken in before. A function is asked for each state. */
+  readonly needs?: CatalogueNeeds | (() => CatalogueNeeds) | undefined;
   /**
    * Whether to look for newer entries before deciding. Without this, a state that is behind costs one attempt, because the
    * number is taken. Nothing is refused without a look, and in single-writer mode the writer always looks. @defaultValue true
@@ -177,7 +177,8 @@ export class LogWriter {
     for (let lost = 0; ; ) {
       // @mutation features-stop-writers
       requireWriterFeatures(reader.state.features);
-      const state = await reader.withPages(options.needs ?? {}, () => reader.look({ signal }), { signal });
+      const needs = typeof options.needs === 'function' ? options.needs() : (options.needs ?? {});
+      const state = await reader.withPages(needs, () => reader.look({ signal }), { signal });
       // @mutation decided-again
       const decision = await abortable(Promise.resolve(decide(state)), signal);
       signal.throwIfAborted();

@@ -1,16 +1,23 @@
 import { describe, expect, test, vi } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import type { BackupRepository } from '../../../src/repository/backup-repository.ts';
+import { headOf } from '../../../src/repository/format/log-state.ts';
 import { parseLogKey } from '../../../src/repository/format/object-keys.ts';
+import type { Decide } from '../../../src/repository/log/entries/decision.ts';
 import type { LogWriter } from '../../../src/repository/log/log-writer.ts';
 import type { CloudTarget } from '../../../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../../../src/targets/decorators/forwarding-target.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';
-import { collect, open } from '../log/support/facts.ts';
+import { backup, collect, commit, open, pack } from '../log/support/facts.ts';
 import { host } from '../log/support/hosts.ts';
 import { growAndPrune, keysFact } from '../log/support/pruned-log.ts';
 import { createIn, openIn, openVolume } from '../support/repositories.ts';
+
+// Pages of a few rows.
+vi.mock('../../../src/repository/log/pages/page-limits.ts', () => ({
+  PAGE_LIMITS: { rows: 4, weight: 2 ** 20, looseWeight: 8000 },
+}));
 
 /** L2: what a backup learns of its commit whose entry was deleted before the answer came. */
 
@@ -61,6 +68,16 @@ function atCommit({ target }: World, work: (seq: number) => Promise<void>): void
   };
 }
 
+/** Another backup of a volume, of which the log has nothing else. */
+async function commitNewer(log: LogWriter, volume: string): Promise<void> {
+  await log.append(() => open({ [volume]: undefined }));
+  const stored = pack(log.state.seq, 'a');
+  const needs = { newest: [{ volume, count: 1 }] };
+  const decide: Decide = (state) =>
+    commit(stored.session, [backup(stored, { volume, parent: headOf(state, volume)?.id })], [stored]);
+  await log.append(decide, { needs });
+}
+
 async function backUp({ repository }: World): Promise<unknown> {
   const { volume } = await openVolume(3);
   try {
@@ -76,6 +93,16 @@ describe('a commit whose entry was deleted before its writer heard of it', () =>
     atCommit(world, async () => void (await growAndPrune(world.store, world.other)));
     expect(await backUp(world)).toMatchObject({ intact: true });
     expect(await world.isInLog()).toBe(true);
+  });
+
+  test('is a success if newer backups have moved it into an older page', async () => {
+    const world = await sleepy();
+    atCommit(world, async () => {
+      for (let n = 0; n < 30; n++) await commitNewer(world.other, 'disk');
+      await growAndPrune(world.store, world.other);
+    });
+    expect(await backUp(world)).toMatchObject({ intact: true });
+    expect(await Array.fromAsync(world.repository.listBackups())).toHaveLength(31);
   });
 
   test('is unknown if the log has neither its session nor the backup', async () => {
