@@ -7,7 +7,7 @@ export interface AdoptedLimits {
   /** Contents in one table. */
   readonly tableBlocks: number;
   readonly tables: number;
-  /** Blocks of a zone: what a volume has beside each other was mostly uploaded together. */
+  /** Blocks of a zone: blocks that are near each other on a volume were mostly uploaded together. */
   readonly zoneBlocks: number;
 }
 
@@ -27,8 +27,8 @@ interface Pack {
 
 /**
  * Which contents the packs of adopted sessions hold. A dead session may have left many millions, so only the newest are
- * remembered, and packs whose contents were dropped are named again where the sweep comes to the blocks that they were
- * of. Forgetting costs an upload, never correctness.
+ * remembered. A pack whose contents were dropped is named again when the sweep comes to blocks near those that it has. Forgetting
+ * costs an upload, never correctness.
  */
 export class AdoptedBlocks {
   readonly #limits: AdoptedLimits;
@@ -139,8 +139,8 @@ export type StoredBlock = Omit<Location, 'pack'>;
 export class IdTable {
   readonly #packs: readonly PackName[];
   #ids = Buffer.alloc(FIRST_CAPACITY * ID_BYTES);
-  #places = new Uint32Array(FIRST_CAPACITY * WORDS);
-  /** Number of an entry + 1, or 0. There are twice as many from the start: finding new places for all takes too long for one step. */
+  #locations = new Uint32Array(FIRST_CAPACITY * WORDS);
+  /** Number of an entry + 1, or 0. There are twice as many from the start: moving all entries to new slots would take too long for one step. */
   readonly #slots: Uint32Array;
   #size = 0;
 
@@ -159,19 +159,19 @@ export class IdTable {
 
   /** Adds a content, unless it is there. */
   add(id: Uint8Array, pack: number, { offset, storedLength, codec, rawLength }: StoredBlock): void {
-    if (this.#size * WORDS === this.#places.length) this.#grow();
+    if (this.#size * WORDS === this.#locations.length) this.#grow();
     const slot = this.#slotOf(id);
     if (this.#slots[slot] !== 0) return;
     const entry = this.#size++;
     this.#slots[slot] = entry + 1;
     this.#ids.set(id, entry * ID_BYTES);
-    this.#places.set([pack, offset, storedLength | (codec << 24), rawLength], entry * WORDS);
+    this.#locations.set([pack, offset, storedLength | (codec << 24), rawLength], entry * WORDS);
   }
 
   find(id: Uint8Array): { readonly pack: number; readonly location: Location } | undefined {
     const entry = (this.#slots[this.#slotOf(id)] as number) - 1;
     if (entry < 0) return undefined;
-    const [pack, offset, lengthAndCodec, rawLength] = this.#places.subarray(entry * WORDS) as unknown as number[];
+    const [pack, offset, lengthAndCodec, rawLength] = this.#locations.subarray(entry * WORDS) as unknown as number[];
     const storedLength = (lengthAndCodec as number) & 0xffffff;
     const codec = ((lengthAndCodec as number) >>> 24) as Codec;
     const name = this.#packs[pack as number] as PackName;
@@ -194,10 +194,10 @@ export class IdTable {
 
   #grow(): void {
     const capacity = this.#size * 2;
-    const [ids, places] = [this.#ids, this.#places];
+    const [ids, locations] = [this.#ids, this.#locations];
     this.#ids = Buffer.alloc(capacity * ID_BYTES);
     this.#ids.set(ids);
-    this.#places = new Uint32Array(capacity * WORDS);
-    this.#places.set(places);
+    this.#locations = new Uint32Array(capacity * WORDS);
+    this.#locations.set(locations);
   }
 }

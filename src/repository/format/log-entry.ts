@@ -71,7 +71,7 @@ export type LogFact =
 
 export type LogFactOf<Type extends LogFact['type']> = Extract<LogFact, { readonly type: Type }>;
 
-/** A checkpoint below which nothing of the log is needed, nor its own entry: whoever relies on it compares the digest (L1). */
+/** A checkpoint that replaces its own entry and everything below. Code that relies on it compares the digest (L1). */
 export interface Floor {
   readonly seq: number;
   /** SHA-256 of the bytes of the checkpoint's object. */

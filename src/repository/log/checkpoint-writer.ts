@@ -126,7 +126,7 @@ export class CheckpointWriter {
     const isOurs = await abortable(createCheckpoint(source, seq, bytes, signal), signal);
     this.#reader.noteCheckpoint(seq);
     // Not waited for: the append that waits for this checkpoint has the turn.
-    if (isOurs) this.#reader.rest(state).catch(() => {});
+    if (isOurs) this.#reader.rebaseOn(state).catch(() => {});
   }
 }
 

@@ -9,10 +9,10 @@ import type { LogListing } from './log-listing.ts';
 import {
   type FoundCheckpoint,
   fetchCheckpoint,
+  floorMissing,
   keyOfCheckpoint,
   type LogSource,
   type NamedObject,
-  withoutFloor,
 } from './log-source.ts';
 
 /** A state, and the number of the checkpoint that it was folded from; 0 for the first entry. */
@@ -47,7 +47,7 @@ export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options
   while (chain.floor === undefined && chain.below.seq > 0) await chain.reach(chain.below.seq, options);
   // @mutation checkpoint-of-a-newer-program
   if (chain.floor !== undefined && checkpoints.newer !== undefined) throw checkpoints.newer;
-  if (chain.floor !== undefined) throw withoutFloor(checkpoints.source, chain.floor);
+  if (chain.floor !== undefined) throw floorMissing(checkpoints.source, chain.floor);
   return { state: await foldEntries(EMPTY_STATE, chain.since(0)), checkpoint: 0 };
 }
 
@@ -63,7 +63,7 @@ export class Checkpoints {
   readonly source: LogSource;
   readonly #listing: LogListing;
   readonly #newest: number;
-  /** Of checkpoints that a newer program made. */
+  /** What the first checkpoint that a newer program made was refused with. */
   newer: BackupError | undefined;
   readonly #lostPages: ReadonlySet<string>;
   /** Keys of those that were read. */
@@ -81,6 +81,7 @@ export class Checkpoints {
     this.#newest = newest;
   }
 
+  /** Requests the newest checkpoint, so that it is there when {@link Checkpoints.next} is called. */
   fetchFirst(options: AbortOptions): void {
     const seq = this.#listing.checkpointBelow(this.#newest);
     const [first] = this.#listing.checkpointsAt(seq);
@@ -90,7 +91,11 @@ export class Checkpoints {
     this.#first = { key: first.key, answer };
   }
 
-  /** @param floor - as far as it is known. In single-writer mode the key of its checkpoint follows from its digest. */
+  /**
+   * The next readable checkpoint; `undefined` if there is none.
+   *
+   * @param floor - if it is known: in single-writer mode the key of its checkpoint follows from its digest
+   */
   async next(floor: Floor | undefined, options: AbortOptions): Promise<FoundCheckpoint | undefined> {
     for (;;) {
       // Reading more of the listing may show others of a number.

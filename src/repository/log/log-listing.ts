@@ -7,9 +7,9 @@ import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
 import { type LogWeights, tailLength } from './checkpoint-due.ts';
 import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
-/** One page of an object store's listing holds as many. */
+/** The number of keys in one page of an object store's listing. */
 const PAGE_KEYS = 1000;
-/** How many keys of the other mode are kept. */
+/** The most keys of the other mode that are kept. */
 const OTHERS_KEPT = 8;
 
 /** An object with the key of an entry. Only reading it shows what it is. */
@@ -96,7 +96,7 @@ export class LogListing {
     return others.length === 0 ? only?.tag : undefined;
   }
 
-  /** Finds an entry by its key, and reads on as far as that takes. */
+  /** Finds an entry by its key, and reads more of the listing if that is needed. */
   async find(seq: number, key: string, options: AbortOptions = {}): Promise<ListedEntry | undefined> {
     await this.reach(seq, options);
     return this.entriesAt(seq).find((entry) => entry.key === key);
@@ -107,6 +107,7 @@ export class LogListing {
     while (this.#hasMore && this.#lowest >= seq) await this.readMore({ signal, through: seq });
   }
 
+  /** Reads the next page, or with `through` as much as it asks for. */
   async readMore({ signal, through }: ReadListingOptions = {}): Promise<void> {
     let count = 0;
     for await (const info of this.#source.target.list(LOG_PREFIX, { after: this.#after, signal })) {

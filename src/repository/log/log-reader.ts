@@ -47,11 +47,11 @@ export class LogReader {
   readonly pages: PageStore;
   readonly #turns: Turns;
   #at: Standing;
-  /** The newest standing that a listing has shown to be in the log. Own entries above it may not be in the log. */
+  /** The newest standing that a listing has shown to be in the log. Entries of this process above it may not be in the log. */
   #confirmed: Standing;
   /** Entries that no listing has shown since, oldest first. */
   #unconfirmed: OwnEntry[] = [];
-  /** Set by a look that had to open the log anew, because entries had been deleted or own ones are not in the log. */
+  /** Set by a look that had to reopen the log, because entries had been deleted or entries of this process are not in it. */
   #reopenedBy: LogChain | undefined;
   #forked: BackupError | undefined;
   #damage: LogDamage | undefined;
@@ -164,7 +164,7 @@ export class LogReader {
     return found !== undefined && Buffer.compare(found, hash) === 0;
   }
 
-  /** Drops own entries that no listing has shown. The next look shows which of them are in the log. */
+  /** Drops entries of this process that no listing has shown. The next look shows which of them are in the log. */
   fallBack(): void {
     this.#at = this.#confirmed;
     this.#unconfirmed = [];
@@ -243,15 +243,16 @@ export class LogReader {
   }
 
   /**
-   * Goes on from a checkpoint that this process has written, whose rows are in pages.
+   * Replaces the state by that of a checkpoint that this process has written, and by the entries since: its rows are in pages, so
+   * it takes less memory.
    *
    * @param checkpoint - what it says: the same as a state that was read before
    */
-  rest(checkpoint: LogState): Promise<void> {
+  rebaseOn(checkpoint: LogState): Promise<void> {
     return this.inTurn(async () => {
       const isSame = this.#at.state === this.#confirmed.state;
-      const at = await restedOn(checkpoint, this.#at);
-      this.#confirmed = isSame ? { ...this.#confirmed, state: at.state } : await restedOn(checkpoint, this.#confirmed);
+      const at = await rebased(this.#at, checkpoint);
+      this.#confirmed = isSame ? { ...this.#confirmed, state: at.state } : await rebased(this.#confirmed, checkpoint);
       this.#at = at;
     });
   }
@@ -323,7 +324,7 @@ export class LogReader {
     return { ...this.#at, ...next, newestBytes: chain.topBytes, newestTag: undefined };
   }
 
-  /** Opens the log anew from a checkpoint, and compares what is known of it (L6, L7). */
+  /** Opens the log again from a checkpoint, and compares it with what is known (L6, L7). */
   async #reopen(chain: LogChain, listing: LogListing, options: AbortOptions): Promise<Standing> {
     const { newest } = listing;
     const { state, checkpoint } = await stateOf(
@@ -334,7 +335,7 @@ export class LogReader {
     const known = this.#confirmed.state;
     if (known.seq > 0) await checkPosition(known, chain, state, options);
     for (const { seq, hash } of this.#unconfirmed) {
-      // L6: whatever was created at a number that was deleted is at or below the floor.
+      // L6: what was created at a number that had been deleted is at or below the floor.
       // @mutation strays-are-below-the-floor
       if (seq <= floorOf(state)) continue;
       await chain.reach(seq + 1, options);
@@ -347,8 +348,8 @@ export class LogReader {
   }
 
   /**
-   * Checks that own entries, and the one that was confirmed last, are listed as they were: a tail would hide what is wrong below
-   * it. Up to the floor of the newest state they may be gone.
+   * Checks that entries of this process, and the one that was confirmed last, are listed as they were: a tail would hide damage
+   * below it. Up to the floor of the newest state they may be gone.
    */
   async #checkOwn(listing: LogListing, newest: LogState, options: AbortOptions): Promise<void> {
     const floor = floorOf(newest);
@@ -374,8 +375,8 @@ function isDamage(error: unknown): error is BackupError {
   return BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'LOG_FORKED');
 }
 
-/** The same standing on a checkpoint, if the entries since then are at hand. */
-async function restedOn(checkpoint: LogState, standing: Standing): Promise<Standing> {
+/** The same standing, folded from a checkpoint, if the tail has all entries since then. */
+async function rebased(standing: Standing, checkpoint: LogState): Promise<Standing> {
   const { state, tail } = standing;
   const isBetween = ({ seq }: LogEntry) => seq > checkpoint.seq && seq <= state.seq;
   const entries = tail

@@ -12,6 +12,7 @@ import type { Floor } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
 import { checkpointKey, entryKey } from '../format/object-keys.ts';
 
+/** Where a log is, and how it is read. */
 export interface LogSource {
   readonly target: CloudTarget;
   /** 32 bytes; `undefined` for a repository without encryption. */
@@ -27,8 +28,8 @@ export interface LogPosition {
   /** The hash of entry `seq`. */
   readonly hash: Uint8Array;
   /**
-   * Hashes of this entry and of entries before it, 16 bytes of each. After old entries were deleted, the position is recognised
-   * by them; without them, only as long as its own entry is there.
+   * Hashes of this entry and of entries before it, 16 bytes of each. The position is recognised by them after its entry was
+   * deleted; without them, it is recognised only as long as its entry is there.
    */
   readonly anchors?: Uint8Array | undefined;
 }
@@ -80,7 +81,7 @@ export async function fetchEntry(
 ): Promise<DecodedEntry | undefined> {
   if (size > MAX_ENTRY_BYTES) throw logCorrupt(`object ${key} is larger than an entry may be`);
   try {
-    // Reads no more than was listed, whatever has been put there since.
+    // Reads no more than was listed: a larger object may have been put there since.
     // @mutation read-is-what-was-listed
     const bytes = size === 0 ? undefined : await getBounded(source.target, key, size, { signal, ifTag });
     if (bytes === undefined) throw logCorrupt('it has fewer bytes than its listing said');
@@ -157,8 +158,8 @@ export function truncated(seq: number): BackupError {
   );
 }
 
-/** Where nothing else leads to the state any more. */
-export function withoutFloor(source: Pick<LogSource, 'mode'>, { seq, sha256 }: Floor): BackupError {
+/** For a log of which nothing leads to the state any more. */
+export function floorMissing(source: Pick<LogSource, 'mode'>, { seq, sha256 }: Floor): BackupError {
   const key = keyOfCheckpoint(source, seq, sha256);
   return new BackupError(
     'LOG_TRUNCATED',

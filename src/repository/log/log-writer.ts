@@ -41,7 +41,7 @@ export interface AppendOptions extends AbortOptions {
   /**
    * Whether a listing that was begun after the entry was created must show it in a whole log (P5): its number may have been
    * free because a disk is gone, or another bucket has taken its place. Before that, nothing may be reported or deleted
-   * because of the entry. The listing also confirms all earlier own entries. In single-writer mode the entry is always
+   * because of the entry. The listing also confirms all earlier entries of this process. In single-writer mode the entry is always
    * confirmed. @defaultValue true
    */
   readonly confirm?: boolean | undefined;

@@ -7,12 +7,12 @@ import { BackupError } from '../../common/errors.ts';
  * after the other that find the same make it a fact.
  */
 
-/** How often a log is looked at that changes meanwhile: each time somebody else has made progress. */
+/** How often a log that changes meanwhile is looked at: each change shows that others make progress. */
 const MOST_LOOKS = 8;
 /** Errors that may say no more than that something was deleted, or that a listing was not whole. */
 const DOUBTS: readonly string[] = ['LOG_TRUNCATED', 'LOG_CORRUPT', 'REPOSITORY_ROLLED_BACK'];
 
-/** After how long others may have pruned the log: where there are others, and where none was seen yet. */
+/** After this time others may have pruned the log: if entries of others were seen, and if none were. */
 const SOON_MS = 10 * 60 * 1000;
 const LATE_MS = 24 * 60 * 60 * 1000;
 

@@ -18,7 +18,7 @@ import { changed, type Sight, untilTwoAgree } from './looking.ts';
 export type Prefetched = ReadonlyMap<string, Promise<Uint8Array>>;
 
 export interface OpenLogOptions extends AbortOptions {
-  /** The first page of `log/`, if it was read already. */
+  /** The first page of `log/`, if it has been read already. */
   readonly listing?: LogListing | undefined;
   /** What {@link prefetchLog} has requested. */
   readonly prefetched?: Prefetched | undefined;
@@ -209,7 +209,7 @@ function anchorsOf({ seq, hash, anchors }: LogPosition): readonly Anchor[] {
   return (anchors && anchorsIn(anchors, seq, hash)) ?? own;
 }
 
-/** A position, with what it is recognised by after its own entry was deleted. */
+/** A position, and the anchors by which it is recognised after its entry was deleted. */
 export interface KnownPosition {
   readonly seq: number;
   readonly hash: Uint8Array;
@@ -220,7 +220,7 @@ export interface KnownPosition {
  * Checks that a log continues what is known of it: exactly above its floor, and below it by the newest anchor that both have
  * (P11, L7). If they have none, nothing is known.
  *
- * @param chain - leads to the newest state, and is read further where that takes it
+ * @param chain - leads to the newest state, and is read further if the check needs that
  * @throws `REPOSITORY_ROLLED_BACK`, and what reading throws
  */
 export async function checkPosition(

@@ -7,7 +7,7 @@ import type { HashedEntry } from './fold.ts';
 import { lowestFork } from './listed-entries.ts';
 import { LogChain } from './log-chain.ts';
 import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
-import { fetchCheckpoint, forked, keyOfCheckpoint, type LogSource, withoutFloor } from './log-source.ts';
+import { fetchCheckpoint, floorMissing, forked, keyOfCheckpoint, type LogSource } from './log-source.ts';
 
 /** All that is left of a log, each entry with its place in the chain confirmed. */
 export interface WholeLog {
@@ -66,7 +66,7 @@ export async function stateAtFloor(
   const key = keyOfCheckpoint(source, seq, sha256);
   const listed = listing.checkpointsAt(seq).find((each) => each.key === key);
   const found = listed && (await fetchCheckpoint(source, seq, listed, options));
-  if (found === undefined || Buffer.compare(found.sha256, sha256) !== 0) throw withoutFloor(source, floor);
+  if (found === undefined || Buffer.compare(found.sha256, sha256) !== 0) throw floorMissing(source, floor);
   return found.state;
 }
 

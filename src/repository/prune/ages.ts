@@ -147,7 +147,7 @@ export interface TimeDecisions {
   readonly fence: readonly number[];
   /** Fenced sessions that are kept for now: the next backup of their volumes adopts them (L12). */
   readonly keepFenced: ReadonlySet<number>;
-  /** Sessions and collections that have to be dated anew. */
+  /** Sessions and collections that need a new date. */
   readonly redate: readonly number[];
 }
 
@@ -186,7 +186,7 @@ export async function decideByAge(
     if (await isSilent(deciding, session, lifeOf(session.seq), waits)) fence.add(session.seq);
   };
   const lookAtFenced = async (session: Session) => {
-    // Nobody adopts what a repacker has left behind, or what a commit has made use of.
+    // What a repacker has left behind, or a commit has made use of, is never adopted.
     if (keepFencedMs === 0 || session.volumes.size === 0) return;
     if (waits(session.seq, await ages.ofFence(session), keepFencedMs)) keepFenced.add(session.seq);
   };
@@ -203,7 +203,7 @@ export async function decideByAge(
   return { fence: [...fence], keepFenced, redate: [...redate] };
 }
 
-/** A dead repacker is fenced at once, because nobody comes back for its session. Sessions of this process are left alone. */
+/** A dead repacker is fenced at once, because its session will never go on. Sessions of this process are left alone. */
 function openSessions({ context }: Deciding, state: LogState): { open: Session[]; dead: number[] } {
   const open: Session[] = [];
   const dead: number[] = [];

@@ -25,7 +25,7 @@ export interface Needed extends Live {
   readonly neededThrough: number;
 }
 
-/** Marks every backup as far as it can be read; see {@link Needed}. @throws what reading throws that is no damage */
+/** Marks what can be read of every backup; see {@link Needed}. @throws what reading throws, unless it is damage */
 export async function neededOf(
   context: RepositoryContext,
   state: LogState,

@@ -11,15 +11,14 @@ import type { PruneRun } from './prune-run.ts';
 interface OldObject {
   readonly key: string;
   readonly size: number;
-  readonly seq: number;
 }
 
 /**
- * L1: deletes the entries up to the floor of a state and the checkpoints below it, with whatever else has their numbers (in
- * single-writer mode also other checkpoints of the floor's own). It may be
- * called any number of times, also by several hosts at once: what arrives late is deleted by a later run.
+ * L1: deletes the entries up to the floor of a state, the checkpoints below it, and in single-writer mode the other checkpoints
+ * of the floor's number. It may be called any number of times, also by several hosts at once: what arrives late is deleted by a
+ * later run.
  *
- * @param state - that is known to be in the log (L2): an entry that was only created may never have been part of it
+ * @param state - a state that is known to be in the log (L2): an entry that was only created may never have been part of it
  */
 export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void> {
   const { context, options } = run;
@@ -33,13 +32,13 @@ export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void
     const parsed = parseLogKey(key);
     // @mutation others-of-the-floor-go
     const isOld = parsed !== undefined && parsed.seq <= floor && key !== ofFloor;
-    if (isOld && !isLocked(retainUntil, run.ages.now)) old.push({ key, size, seq: parsed.seq });
+    if (isOld && !isLocked(retainUntil, run.ages.now)) old.push({ key, size });
   }
   await deleteObjects(run, old.reverse());
   await deleteObjects(run, await oldPages(run, state));
 }
 
-/** L8: pages of numbers below the floor that the floor's checkpoint does not name. If it can't be read, nobody knows which these are. */
+/** L8: pages of numbers below the floor that the floor's checkpoint does not name; none if that checkpoint can't be read. */
 async function oldPages({ context, options, ages }: PruneRun, { floor }: LogState): Promise<OldObject[]> {
   const { target, log } = context;
   const { signal } = options;
@@ -52,7 +51,7 @@ async function oldPages({ context, options, ages }: PruneRun, { floor }: LogStat
     const page = parsePageKey(key);
     // @mutation pages-of-the-floor-stay
     if (page === undefined || page.seq >= ofFloor.seq || named.has(page.page)) continue;
-    if (!isLocked(retainUntil, ages.now)) old.push({ key, size, seq: page.seq });
+    if (!isLocked(retainUntil, ages.now)) old.push({ key, size });
   }
   return old;
 }

@@ -68,7 +68,8 @@ export interface PruneOptions extends ProgressOptions<Progress> {
 }
 
 /**
- * What a prune did, or with `dryRun` would have done. Bytes are stored bytes of whole packs.
+ * What a prune did, or with `dryRun` would have done. Bytes are stored bytes of whole objects. With `dryRun` the old part of the
+ * log does not count.
  *
  * @public
  */
@@ -90,8 +91,11 @@ export interface PruneResult {
   readonly waitingBytes: number;
   /** Bytes that were copied out of packs that are condemned now. */
   readonly repackedBytes: number;
+  /** Number of deleted objects: packs, old entries, checkpoints and pages of the log, and leftovers of tests of the store. */
   readonly deletedObjects: number;
+  /** Number of packs that this run condemned. */
   readonly condemnedPacks: number;
+  /** Number of packs whose live records this run copied into new packs. */
   readonly repackedPacks: number;
   /** Number of sessions that were fenced. */
   readonly fencedSessions: number;

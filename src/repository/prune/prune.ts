@@ -16,8 +16,8 @@ import { type Candidate, selectCandidates } from './repack-selection.ts';
 
 /**
  * This folder frees the space of what no backup needs. A collection (`collect.ts`) marks the packs that are live and condemns
- * the others in a log entry, `repack.ts` copies live records out of sparse packs, and `delete-condemned.ts` deletes packs that
- * were condemned a grace period ago.
+ * the others in a log entry, `repack.ts` copies live records out of sparse packs, `delete-condemned.ts` deletes packs that were
+ * condemned a grace period ago, and `delete-old-log.ts` deletes the part of the log that a checkpoint has replaced.
  */
 
 /**

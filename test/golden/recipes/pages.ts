@@ -123,7 +123,7 @@ export async function storePaged({ context, objects }: Store, everything: boolea
   const bytes = await encodeCheckpoint(logKey, paged);
   if (bytes === undefined) throw new Error('this state has no checkpoint');
   await objects.put(keyOfCheckpoint(reader.source, state.seq, createHash('sha256').update(bytes).digest()), bytes);
-  await reader.rest(paged);
+  await reader.rebaseOn(paged);
   return paged;
 }
 

@@ -17,7 +17,7 @@ import { fenceSessions } from './sessions.ts';
  *
  * One entry condemns known packs by name, and sessions that have ended: that means all packs of theirs that are not known.
  * It fences open sessions that have been silent for too long; fencing a session and condemning it takes two entries (P6). It
- * notes what was deleted, so that the state need not carry it, and dates anew what has no date that counts (P8). It is refused
+ * notes what was deleted, so that the state need not carry it, and gives a new date to what has none that counts (P8). It is refused
  * if the log has gone on since the packs were marked (P7). A repacker's entry does more: see `repack.ts`.
  */
 

@@ -3,9 +3,9 @@ import type { LogFact } from '../../format/log-entry.ts';
 import type { LogState } from '../../format/log-state.ts';
 
 /*
- * This folder, `log/entries`, has two functions for each kind of log entry, related kinds in one file: `decide...`, which a writer asks whether
- * the entry may be appended to a log in this state, and `fold...`, which computes the state after the entry. Folding checks
- * again what deciding has checked: an entry that breaks a rule was written by a faulty program and is `LOG_CORRUPT`.
+ * This folder, `log/entries`, has two functions for each kind of log entry, with related kinds in one file: `decide...`, which a
+ * writer asks whether the entry may be appended to a log in this state, and `fold...`, which computes the state after the entry.
+ * Folding checks again what deciding has checked: an entry that breaks a rule was written by a faulty program and is `LOG_CORRUPT`.
  */
 
 /** The entry to append, given the current state; an error to refuse; `undefined` if there is nothing to append. */

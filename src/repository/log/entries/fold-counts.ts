@@ -5,7 +5,7 @@ import type { PackName } from '../../format/record.ts';
 
 /*
  * Two counts over a state that folding asks for again and again. A fold makes each of them once and then updates it with
- * every entry, because counting anew for every entry would take time in proportion to entries times state.
+ * every entry, because counting again for every entry would take time in proportion to entries times state.
  */
 
 /** What the open sessions hold: their volumes (P2) and pinned bases (P3). */

@@ -32,7 +32,7 @@ export interface LooseTable {
   renewed(rows: readonly Keyed[], isLast: (row: Keyed) => boolean): Steps<Keyed[]>;
   /** Whether rows of two keys should be in one page. */
   belongTogether(one: string, other: string): boolean;
-  /** Is called when all pages are merged: whatever the state says of rows in pages is done then. */
+  /** Is called when all pages are merged: nothing that the state says of rows in pages has to stay then. */
   merged(): void;
 }
 
@@ -99,7 +99,7 @@ export class BackupTable implements LooseTable {
       if (backup !== undefined && this.#pins.has(id)) this.#pinned.set(id, withoutHold(backup));
       const next = rows[at + 1];
       const isNewest = next === undefined ? isLast(keyed) : !this.belongTogether(keyed.key, next.key);
-      // A volume whose newest backup nobody knows could get two backups with the same parent.
+      // A volume whose newest backup is not known could get two backups with the same parent.
       // @mutation forgotten-heads-stay
       if (isNewest) renewed.push({ ...keyed, row: { volume, seq, id, isForgotten: true } });
     }

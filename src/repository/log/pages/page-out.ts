@@ -11,7 +11,7 @@ import type { PageLimits } from './page-limits.ts';
  *
  * The pages of level 1 have rows in their order, none twice. New rows are first collected in one page of level 0, so that
  * most checkpoints write one page of each table; when it is full, it is merged into the pages of level 1, each of which is
- * written anew only if a row of it changes. So a lookup reads two pages.
+ * rewritten only if a row of it changes. So a lookup reads two pages.
  */
 
 export interface PageFiles {
