@@ -8,7 +8,7 @@ import { EntriesAhead } from './entries-ahead.ts';
 import { foldEntries } from './fold.ts';
 import { LogChain } from './log-chain.ts';
 import { LogListing } from './log-listing.ts';
-import { fetchCheckpoint } from './log-source.ts';
+import { fetchCheckpoint, type LogSource } from './log-source.ts';
 import type { LogWriter } from './log-writer.ts';
 import { isDoubt } from './looking.ts';
 import { checkCopies } from './pages/page-copies.ts';
@@ -71,7 +71,6 @@ export class FloorFinder {
     // Nothing of the pages is in memory: what is believed for good is read back from the store.
     const pages = new PageStore(source);
     const whole = (each: LogState) => pages.takeIn(each, 'all', options);
-    const ofFloor = pageKeys(base.pages);
     ahead.lowest = folded.seq + 1;
     const chain = await LogChain.from(reading, listing, state.seq, { ...options, usesTails: false });
     await chain.reach(folded.seq + 1, options);
@@ -84,19 +83,8 @@ export class FloorFinder {
     for (const seq of numbers.toReversed()) {
       if (seq <= folded.seq) continue;
       await advance(seq);
-      // In single-writer mode there may be several of one number: one that is good is enough.
-      for (const named of listing.checkpointsAt(seq)) {
-        const found = await fetchCheckpoint(reading, seq, named, options);
-        if (found === undefined) continue;
-        // The present floor lets others delete its pages.
-        // @mutation floor-has-safe-pages
-        if (unsafePages(found.state.pages, present, ofFloor).length > 0) continue;
-        if (!(await this.#arePagesThere(found.state, options))) continue;
-        // @mutation floor-is-read-back
-        if (!(await runInSteps(isSameState(await whole(found.state), await whole(folded))))) continue;
-        good.push({ seq, sha256: found.sha256, pages: found.state.pages });
-        break;
-      }
+      const found = await this.#goodCheckpoint({ reading, listing, base, whole }, folded, options);
+      if (found !== undefined) good.push(found);
     }
     await advance(state.seq);
     this.#known = { folded, good };
@@ -112,6 +100,28 @@ export class FloorFinder {
     return this.needsCheckpoint ? undefined : { seq: floor.seq, sha256: floor.sha256 };
   }
 
+  /** A checkpoint that says what was folded. In single-writer mode there may be several of this number: one that is good is enough. */
+  async #goodCheckpoint(
+    { reading, listing, base, whole }: Comparison,
+    folded: LogState,
+    options: AbortOptions,
+  ): Promise<GoodCheckpoint | undefined> {
+    const { seq } = folded;
+    const ofFloor = pageKeys(base.pages);
+    for (const named of listing.checkpointsAt(seq)) {
+      const found = await fetchCheckpoint(reading, seq, named, options);
+      if (found === undefined) continue;
+      // The present floor lets others delete its pages.
+      // @mutation floor-has-safe-pages
+      if (unsafePages(found.state.pages, base.seq, ofFloor).length > 0) continue;
+      if (!(await this.#arePagesThere(found.state, options))) continue;
+      // @mutation floor-is-read-back
+      if (!(await runInSteps(isSameState(await whole(found.state), await whole(folded))))) continue;
+      return { seq, sha256: found.sha256, pages: found.state.pages };
+    }
+    return undefined;
+  }
+
   /** Whether both copies of all pages of a checkpoint can be read from the store. A lost copy is written again. */
   async #arePagesThere({ pages }: LogState, options: AbortOptions): Promise<boolean> {
     const { target, logKey } = this.#log.reader.source;
@@ -119,6 +129,16 @@ export class FloorFinder {
     // @mutation pages-are-read-back
     return lost.length === 0;
   }
+}
+
+/** With what, and how, checkpoints are compared. */
+interface Comparison {
+  readonly reading: LogSource;
+  readonly listing: LogListing;
+  /** The state of the present floor's checkpoint; that before the first entry if nothing was ever deleted. */
+  readonly base: LogState;
+  /** Takes in all pages of a state. */
+  whole(state: LogState): Promise<LogState>;
 }
 
 /** A checkpoint that was read back and is what the entries result in. */
