@@ -8,7 +8,7 @@ import { pageKeys, volumeSuffix } from '../src/repository/format/catalogue-pages
 import { encodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
 import { encodingEntry } from '../src/repository/format/entry-codec.ts';
 import type { BackupRecord, CommittedPack, LogEntry } from '../src/repository/format/log-entry.ts';
-import { EMPTY_STATE, floorOf, headOf, type LogState } from '../src/repository/format/log-state.ts';
+import { EMPTY_STATE, floorSeq, headOf, type LogState } from '../src/repository/format/log-state.ts';
 import {
   CATALOGUE_PREFIX,
   LOG_PREFIX,
@@ -182,7 +182,7 @@ async function prune(): Promise<void> {
   const appended = decision && (await writer.append(() => decision));
   if (appended) await count(appended);
   for (const key of writer.state.condemned.keys()) packs.delete(key);
-  const now = floorOf(writer.state);
+  const now = floorSeq(writer.state);
   for await (const { key } of store.list(LOG_PREFIX)) {
     const parsed = parseLogKey(key);
     if (parsed !== undefined && (parsed.seq < now || (parsed.seq === now && parsed.kind === 'entry')))

@@ -248,8 +248,8 @@ export function mayDedup(state: LogState, pack: PackName): boolean {
   return mayBeKnown(state, pack) !== false && !state.quarantined.has(packKey(pack));
 }
 
-/** The number up to which entries mean nothing any more; 0 if nothing of the log was ever deleted. */
-export function floorOf({ floor }: Pick<LogState, 'floor'>): number {
+/** The number of the floor, up to which entries mean nothing any more; 0 if there is none, because nothing was ever deleted. */
+export function floorSeq({ floor }: Pick<LogState, 'floor'>): number {
   return floor?.seq ?? 0;
 }
 

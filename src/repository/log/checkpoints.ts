@@ -2,7 +2,7 @@ import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
 import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
 import type { Floor } from '../format/log-entry.ts';
-import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import { EMPTY_STATE, floorSeq, type LogState } from '../format/log-state.ts';
 import { foldEntries } from './fold.ts';
 import type { LogChain } from './log-chain.ts';
 import type { LogListing } from './log-listing.ts';
@@ -55,7 +55,7 @@ export async function stateOf(chain: LogChain, checkpoints: Checkpoints, options
 function leadsTo({ state: { seq }, sha256 }: FoundCheckpoint, { floor }: LogState): boolean {
   // @mutation floor-has-its-digest
   if (floor !== undefined && seq === floor.seq) return Buffer.compare(floor.sha256, sha256) === 0;
-  return seq > floorOf({ floor });
+  return seq > floorSeq({ floor });
 }
 
 /** The readable checkpoints of a listing, newest first; those of one number in the order of their keys. */

@@ -3,7 +3,7 @@ import { BackupError } from '../../common/errors.ts';
 import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type CataloguePages, pageKeys, unsafePages } from '../format/catalogue-pages.ts';
 import type { Floor } from '../format/log-entry.ts';
-import { floorOf, type LogState } from '../format/log-state.ts';
+import { floorSeq, type LogState } from '../format/log-state.ts';
 import { EntriesAhead } from './entries-ahead.ts';
 import { foldEntries } from './fold.ts';
 import { LogChain } from './log-chain.ts';
@@ -40,7 +40,7 @@ export class FloorFinder {
   /** @param state - the newest one, which is known to be in the log. @throws what the target throws */
   async find(state: LogState, options: AbortOptions): Promise<Floor | undefined> {
     this.needsCheckpoint = false;
-    if (state.seq - floorOf(state) < 2 * LEAST_STEP) return undefined;
+    if (state.seq - floorSeq(state) < 2 * LEAST_STEP) return undefined;
     try {
       return await this.#find(state, options);
     } catch (error) {
@@ -53,7 +53,7 @@ export class FloorFinder {
 
   async #find(state: LogState, options: AbortOptions): Promise<Floor | undefined> {
     const { source } = this.#log.reader;
-    const present = floorOf(state);
+    const present = floorSeq(state);
     const ahead = new EntriesAhead(source.target);
     const reading = { ...source, target: ahead };
     const listing = await LogListing.read(reading, options);
@@ -64,7 +64,7 @@ export class FloorFinder {
     if (older - present < LEAST_STEP) return undefined;
     const known = this.#known;
     this.#known = undefined;
-    const isKnown = known !== undefined && known.folded.seq <= state.seq && floorOf(known.folded) === present;
+    const isKnown = known !== undefined && known.folded.seq <= state.seq && floorSeq(known.folded) === present;
     const base = await stateAtFloor(reading, listing, state.floor, options);
     let folded = isKnown ? known.folded : base;
     const good = isKnown ? [...known.good] : [];

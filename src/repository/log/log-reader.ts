@@ -5,7 +5,7 @@ import { anchorBytes } from '../format/anchors.ts';
 import { namedPages, pageKeyOf } from '../format/catalogue-pages.ts';
 import { type DecodedEntry, type TailEntry, tailOf } from '../format/entry-codec.ts';
 import type { LogEntry } from '../format/log-entry.ts';
-import { floorOf, type LogState } from '../format/log-state.ts';
+import { floorSeq, type LogState } from '../format/log-state.ts';
 import { isCheckpointDue } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { foldEntries, type HashedEntry } from './fold.ts';
@@ -292,7 +292,7 @@ export class LogReader {
       next = followed ?? (await this.#reopen(chain, listing, options));
       await this.#checkOwn(listing, next.state, options);
     }
-    const fork = await lowestFork(source, listing, this.#strays, { ...options, above: floorOf(next.state) });
+    const fork = await lowestFork(source, listing, this.#strays, { ...options, above: floorSeq(next.state) });
     if (fork !== undefined) {
       this.#forked ??= forked(fork);
       throw this.#forked;
@@ -337,7 +337,7 @@ export class LogReader {
     for (const { seq, hash } of this.#unconfirmed) {
       // L6: what was created at a number that had been deleted is at or below the floor.
       // @mutation strays-are-below-the-floor
-      if (seq <= floorOf(state)) continue;
+      if (seq <= floorSeq(state)) continue;
       await chain.reach(seq + 1, options);
       if (Buffer.compare(chain.hashOf(seq) as Uint8Array, hash) === 0) continue;
       throw rolledBack(`entry ${seq}, as this process has written or read it, is not in the log`);
@@ -352,7 +352,7 @@ export class LogReader {
    * below it. Up to the floor of the newest state they may be gone.
    */
   async #checkOwn(listing: LogListing, newest: LogState, options: AbortOptions): Promise<void> {
-    const floor = floorOf(newest);
+    const floor = floorSeq(newest);
     const listed = new ListedEntries(this.source, listing, options);
     // @mutation own-entries-are-listed
     for (const own of this.#unconfirmed.toReversed()) if (own.seq > floor) await listed.check(own);

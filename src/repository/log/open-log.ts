@@ -5,7 +5,7 @@ import type { CloudTarget, GetOptions } from '../../targets/cloud-target.ts';
 import { ForwardingTarget } from '../../targets/decorators/forwarding-target.ts';
 import { ANCHOR_BYTES, type Anchor, anchorsIn, haveSameAnchor } from '../format/anchors.ts';
 import { MAX_ENTRY_BYTES, type TailEntry } from '../format/entry-codec.ts';
-import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import { EMPTY_STATE, floorSeq, type LogState } from '../format/log-state.ts';
 import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { lowestFork } from './listed-entries.ts';
@@ -127,7 +127,7 @@ async function openNewest(source: LogSource, options: OpenLogOptions, sight: Sig
     if (!BackupError.is(error, 'LOG_FORKED')) throw error;
     throw forked((await lowestFork(source, listing, new Set(), options)) ?? newest);
   });
-  const fork = await lowestFork(source, listing, new Set(), { ...options, above: floorOf(opened.state) });
+  const fork = await lowestFork(source, listing, new Set(), { ...options, above: floorSeq(opened.state) });
   if (fork !== undefined) throw forked(fork);
   return { ...opened, damage: undefined };
 }
@@ -144,7 +144,7 @@ async function openBelow(source: LogSource, error: BackupError, options: OpenLog
     if (seq >= below) continue;
     try {
       const opened = await openAsOf(source, listing, seq, options);
-      const fork = await lowestFork(source, listing, strays, { ...options, above: floorOf(opened.state) });
+      const fork = await lowestFork(source, listing, strays, { ...options, above: floorSeq(opened.state) });
       if (fork === undefined || fork > seq) return { ...opened, damage: damageAsOf(seq) };
       below = fork;
     } catch (caught) {
@@ -230,7 +230,7 @@ export async function checkPosition(
   options: AbortOptions,
 ): Promise<void> {
   const { seq, hash } = known;
-  if (seq >= floorOf(state)) {
+  if (seq >= floorSeq(state)) {
     await chain.reach(seq + 1, options);
     const found = chain.hashOf(seq);
     if (found !== undefined && Buffer.compare(found, hash) === 0) return;

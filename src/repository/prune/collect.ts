@@ -5,7 +5,7 @@ import { runInSteps } from '../../common/yield-to-event-loop.ts';
 import { type RepositoryContext, requireWritable } from '../context/repository-context.ts';
 import { appendInLittleRoom } from '../context/reserve.ts';
 import type { CommittedPack, LogFactOf } from '../format/log-entry.ts';
-import { floorOf, type LogState } from '../format/log-state.ts';
+import { floorSeq, type LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { decodingPackTable } from '../format/pack-table-record.ts';
 import { RecordKind } from '../format/record.ts';
@@ -113,7 +113,7 @@ async function mark(run: PruneRun, state: LogState, packs: LivePacks): Promise<M
 async function planOf(run: PruneRun, state: LogState, marking: Marking): Promise<CollectPlan> {
   const { live, neededThrough, listing, tables } = marking;
   const { options } = run;
-  run.ages.floor = floorOf(state);
+  run.ages.floor = floorSeq(state);
   const times = await decideByAge(run, state, (session) => listing.lifeOf(session));
   return {
     markedAt: state.seq,

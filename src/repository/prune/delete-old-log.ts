@@ -1,7 +1,7 @@
 import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { deleteAll } from '../../targets/delete-all.ts';
 import { pageKeys } from '../format/catalogue-pages.ts';
-import { floorOf, type LogState } from '../format/log-state.ts';
+import { floorSeq, type LogState } from '../format/log-state.ts';
 import { CATALOGUE_PREFIX, LOG_PREFIX, parseLogKey, parsePageKey } from '../format/object-keys.ts';
 import { floorCheckpoint, keyOfCheckpoint } from '../log/log-source.ts';
 import { isLocked } from './pack-listing.ts';
@@ -22,7 +22,7 @@ interface OldObject {
  */
 export async function deleteOldLog(run: PruneRun, state: LogState): Promise<void> {
   const { context, options } = run;
-  const floor = floorOf(state);
+  const floor = floorSeq(state);
   if (floor <= run.deletedBelow || options.dryRun) return;
   run.deletedBelow = floor;
   const ofFloor = state.floor && keyOfCheckpoint(context.log.reader.source, floor, state.floor.sha256);

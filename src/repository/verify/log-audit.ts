@@ -6,7 +6,7 @@ import type { CloudTarget } from '../../targets/cloud-target.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import { logCorrupt } from '../format/decode-values.ts';
 import type { Floor, PackRecord } from '../format/log-entry.ts';
-import { EMPTY_STATE, floorOf, type LogState } from '../format/log-state.ts';
+import { EMPTY_STATE, floorSeq, type LogState } from '../format/log-state.ts';
 import { packKey } from '../format/object-keys.ts';
 import { EntriesAhead } from '../log/entries-ahead.ts';
 import { foldEntries, type HashedEntry } from '../log/fold.ts';
@@ -99,11 +99,11 @@ export async function readLogWhile<T>(
   read: () => Promise<T>,
 ): Promise<T> {
   for (;;) {
-    const floor = floorOf(log.state);
+    const floor = floorSeq(log.state);
     try {
       return await read();
     } catch (error) {
-      if (!isDoubt(error) || floorOf(await catchUp()) === floor) throw error;
+      if (!isDoubt(error) || floorSeq(await catchUp()) === floor) throw error;
     }
   }
 }

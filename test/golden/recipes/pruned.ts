@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { Floor } from '../../../src/repository/format/log-entry.ts';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { floorCheckpoint } from '../../../src/repository/log/log-source.ts';
 import { Disk, Written } from '../support/history.ts';
@@ -27,7 +27,7 @@ async function writePruned(store: Parameters<Recipe['write']>[0]): Promise<Writt
   await disk.volume.close();
   for (let n = 0; n < 3; n++) await repository.prune({ graceMs: 0, keepFencedMs: 0, reserveBytes: 0 });
   await context.log.catchUp();
-  if (floorOf(context.log.state) < 60) throw new Error('the log was not pruned');
+  if (floorSeq(context.log.state) < 60) throw new Error('the log was not pruned');
   for (const key of [...old.keys()].slice(0, 2)) await objects.put(key, old.get(key) as Uint8Array<ArrayBuffer>);
   if ((await objects.stat(entryKey(20))) !== undefined) throw new Error('an old entry is there');
   return written;

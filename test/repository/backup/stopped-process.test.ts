@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import { FileTarget } from '../../../src/targets/file/file-target.ts';
 import { folderForFile } from '../../support/folders.ts';
 import { randomForTest, testSeed, times } from '../../support/randomness.ts';
@@ -50,13 +50,13 @@ test.runIf(process.platform !== 'win32')(
       for (let stop = 0; stop < STOPS; stop++) {
         await setTimeout(random() * 20);
         child.kill('SIGSTOP');
-        const before = floorOf(await writer.catchUp());
+        const before = floorSeq(await writer.catchUp());
         let state: LogState | undefined;
         while (state === undefined) {
           await grow(writer, 40);
           state = await raiseFloor(writer);
         }
-        expect(floorOf(state)).toBeGreaterThan(before);
+        expect(floorSeq(state)).toBeGreaterThan(before);
         // Some of it stays for now, as where the other process is killed while it deletes.
         await deleteBelow(target, state, () => random() < 0.2);
         const said = words.length;

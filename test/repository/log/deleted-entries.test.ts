@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { decodeCheckpoint, encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
 import { decideOpen } from '../../../src/repository/log/entries/sessions.ts';
 import { openLog } from '../../../src/repository/log/open-log.ts';
@@ -46,10 +46,10 @@ describe.each([
     const target = new MemoryTarget();
     const writer = await host(target, { logKey });
     const state = await growAndPrune(target, writer, 150);
-    expect(floorOf(state)).toBeGreaterThan(80);
+    expect(floorSeq(state)).toBeGreaterThan(80);
     const left = await logKeysOf(target);
     expect(left.length).toBeLessThan(75);
-    expect(left).not.toContain(entryKey(floorOf(state)));
+    expect(left).not.toContain(entryKey(floorSeq(state)));
     const source = sourceOf(target, { logKey });
     expect(plain((await openLog(source)).state)).toEqual(plain(state));
     expect(plain(await verifyLog(source))).toEqual(plain(state));
@@ -64,7 +64,7 @@ describe('L1: what a floor rests on', () => {
     const writer = await host(target);
     const state = await growAndPrune(target, writer);
     const checkpoints = (await logKeysOf(target)).filter((key) => key.endsWith('-c'));
-    return { target, writer, state, newer: checkpoints[0]!, floor: checkpointKey(floorOf(state)), checkpoints };
+    return { target, writer, state, newer: checkpoints[0]!, floor: checkpointKey(floorSeq(state)), checkpoints };
   };
 
   test('two checkpoints are left: the log opens without the newer one, and without the entry of the floor', async () => {
@@ -82,7 +82,7 @@ describe('L1: what a floor rests on', () => {
 
   test('the checkpoint of the floor has its digest: another one of the same state is not believed', async () => {
     const { target, state, newer, floor } = await pruned();
-    const then = await decodeCheckpoint(undefined, floorOf(state), await target.get(floor));
+    const then = await decodeCheckpoint(undefined, floorSeq(state), await target.get(floor));
     const other = (await encodeCheckpoint(undefined, { ...then, keySlots: new Set() }))!;
     await target.put(floor, other);
     expect(plain((await openLog(sourceOf(target))).state)).toEqual(plain(state));
@@ -110,9 +110,9 @@ describe('L1: what a floor rests on', () => {
     await writer.checkpointNow();
     expect(await target.get(checkpointKey(70))).toEqual(garbage);
     await grow(writer, 5);
-    expect(floorOf((await raiseFloor(writer))!)).toBe(56);
+    expect(floorSeq((await raiseFloor(writer))!)).toBe(56);
     await grow(writer, 64);
-    expect(floorOf((await raiseFloor(writer))!)).toBeGreaterThan(70);
+    expect(floorSeq((await raiseFloor(writer))!)).toBeGreaterThan(70);
   });
 
   test('a checkpoint that says something else than the entries is no floor, and none that counts for one', async () => {
@@ -122,7 +122,7 @@ describe('L1: what a floor rests on', () => {
     const other = (await encodeCheckpoint(undefined, { ...writer.state, keySlots: new Set() }))!;
     await target.put(checkpointKey(96), other);
     await grow(writer, 4);
-    expect(floorOf((await raiseFloor(writer))!)).toBe(80);
+    expect(floorSeq((await raiseFloor(writer))!)).toBe(80);
   });
 
   test('no floor is set where own fold and checkpoint differ, or where an entry is damaged', async () => {
@@ -136,7 +136,7 @@ describe('L1: what a floor rests on', () => {
       const other = await host(damaged);
       const state = await raiseFloor(other);
       // Of three checkpoints, the two good ones will do.
-      expect(state === undefined ? 0 : floorOf(state)).toBe(key === entryKey(20) ? 0 : 80);
+      expect(state === undefined ? 0 : floorSeq(state)).toBe(key === entryKey(20) ? 0 : 80);
     }
   });
 });
@@ -324,7 +324,7 @@ describe('P11, L7: a host that remembers a position', () => {
 
   test('below the floor recognises its log by an anchor, and refuses another one', async () => {
     const { target, writer, position } = await remembering();
-    expect(floorOf(writer.state)).toBeGreaterThan(position.seq);
+    expect(floorSeq(writer.state)).toBeGreaterThan(position.seq);
     expect((await openLog(sourceOf(target), { remembered: position })).state.seq).toBe(writer.state.seq);
     const other = (await remembering()).target;
     await expect(openLog(sourceOf(other), { remembered: position })).rejects.toEqual(
@@ -338,7 +338,7 @@ describe('P11, L7: a host that remembers a position', () => {
     const { seq, hash } = position;
     expect((await openLog(sourceOf(other), { remembered: { seq: 41, hash } })).state.seq).toBe(writer.state.seq);
     expect(seq).toBe(40);
-    for (const above of [floorOf(writer.state), writer.state.seq - 3]) {
+    for (const above of [floorSeq(writer.state), writer.state.seq - 3]) {
       const exact = openLog(sourceOf(target), { remembered: { seq: above, hash } });
       await expect(exact, String(above)).rejects.toEqual(withCode('REPOSITORY_ROLLED_BACK'));
     }

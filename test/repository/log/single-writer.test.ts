@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { BackupError } from '../../../src/common/errors.ts';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { fetchCheckpoint, floorCheckpoint } from '../../../src/repository/log/log-source.ts';
 import { openLog } from '../../../src/repository/log/open-log.ts';
@@ -212,7 +212,7 @@ describe('keys of checkpoints end in the digest of their object', () => {
     await writer.checkpointNow();
     await grow(writer, 12);
     const state = await raiseFloor(writer);
-    expect(floorOf(state!)).toBe(88);
+    expect(floorSeq(state!)).toBe(88);
     return { target, writer, state: state! };
   };
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey, LOG_PREFIX } from '../../../src/repository/format/object-keys.ts';
 import { LogReader } from '../../../src/repository/log/log-reader.ts';
 import { prune } from '../../../src/repository/prune/prune.ts';
@@ -37,7 +37,7 @@ describe('prune', () => {
     const { target, context } = await longLog();
     const before = await keysOf(target);
     const { deletedObjects, freedBytes } = await prune(context, NOW);
-    const floor = floorOf(context.log.state);
+    const floor = floorSeq(context.log.state);
     expect(floor).toBe(88);
     // Those entries, and the checkpoints below.
     expect(deletedObjects).toBe(88 + 10);
@@ -80,7 +80,7 @@ describe('prune', () => {
     await prune(other, NOW);
     expect(await keysOf(target)).toContain(checkpointKey(43));
     await prune(other, NOW);
-    expect(floorOf(other.log.state)).toBe(41);
+    expect(floorSeq(other.log.state)).toBe(41);
     expect(plain(await verifyLog(sourceOf(target)))).toEqual(plain(other.log.state));
   });
 
@@ -145,7 +145,7 @@ describe('each request of a prune that sets a floor', () => {
         expect(fresh.log.state.keySlots.size, `request ${nth}: ${String(error)}`).toBe(70);
         expect(plain(await verifyLog(sourceOf(store)))).toEqual(plain(fresh.log.state));
         await prune(fresh, NOW);
-        expect(floorOf(fresh.log.state)).toBe(56);
+        expect(floorSeq(fresh.log.state)).toBe(56);
         expect((await keysOf(store)).at(-1)).toBe(checkpointKey(56));
         outcomes[kind]++;
         if (isOver) break;

@@ -3,7 +3,7 @@ import { BackupError } from '../../../src/common/errors.ts';
 import type { RepositoryContext } from '../../../src/repository/context/repository-context.ts';
 import { pageKeyOf, pageKeys, unsafePages } from '../../../src/repository/format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../../../src/repository/format/checkpoint-codec.ts';
-import { floorOf, type LogState } from '../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../src/repository/format/log-state.ts';
 import {
   CATALOGUE_PREFIX,
   checkpointKey,
@@ -74,8 +74,8 @@ describe('pages of the catalogue', () => {
       await work(context, 70);
       const before = await keysOf(target, CATALOGUE_PREFIX);
       await pruned(context);
-      expect(floorOf(context.log.state)).toBeGreaterThan(floor);
-      floor = floorOf(context.log.state);
+      expect(floorSeq(context.log.state)).toBeGreaterThan(floor);
+      floor = floorSeq(context.log.state);
       const named = pageKeys((await ofFloor(context)).pages);
       const after = await keysOf(target, CATALOGUE_PREFIX);
       for (const key of after) {
@@ -117,7 +117,7 @@ describe('pages of the catalogue', () => {
     // It sleeps between reading the log and writing its checkpoint, while pages that it goes by are deleted.
     const state = await slow.log.catchUp();
     await pruned(other);
-    const floor = floorOf(other.log.state);
+    const floor = floorSeq(other.log.state);
     const gone = unsafePages(state.pages, floor, pageKeys((await ofFloor(other)).pages));
     for (const { ref } of gone) expect(await target.stat(pageKeyOf(ref))).toBeUndefined();
     const stale = (await encodeCheckpoint(slow.keys.logKey, state)) as Uint8Array<ArrayBuffer>;
@@ -129,7 +129,7 @@ describe('pages of the catalogue', () => {
     await backups.check(opened);
     await work(opened, 70);
     await pruned(opened);
-    expect(floorOf(opened.log.state)).toBeGreaterThan(state.seq);
+    expect(floorSeq(opened.log.state)).toBeGreaterThan(state.seq);
     await backups.check(await host());
   }, 60_000);
 
@@ -148,7 +148,7 @@ describe('pages of the catalogue', () => {
         options,
       );
     await pruned(other);
-    const floor = floorOf(other.log.state);
+    const floor = floorSeq(other.log.state);
     await work(other, 20);
     const state = await slow.log.catchUp();
     await target.put(checkpointKey(state.seq), (await encodeCheckpoint(slow.keys.logKey, state))!);
@@ -167,7 +167,7 @@ describe('pages of the catalogue', () => {
     expect(unsafePages(again.log.state.pages, floor, pageKeys((await ofFloor(again)).pages))).toEqual([]);
     for (let seq = state.seq + 1; seq < again.log.reader.checkpoint; seq++) await target.delete(checkpointKey(seq));
     await prune(again, NOW);
-    expect(floorOf(again.log.state)).toBe(floor);
+    expect(floorSeq(again.log.state)).toBe(floor);
   }, 60_000);
 
   test('that the next floor lets others delete make the second checkpoint unfit', async () => {
@@ -181,7 +181,7 @@ describe('pages of the catalogue', () => {
     expect(unsafePages(state.pages, 64, pageKeys(pages))).not.toEqual([]);
     await target.put(checkpointKey(state.seq), (await encodeCheckpoint(slow.keys.logKey, state))!);
     await prune(await host(), NOW);
-    expect(floorOf((await host()).log.state)).toBe(0);
+    expect(floorSeq((await host()).log.state)).toBe(0);
   }, 60_000);
 
   test('of which one copy each can neither be read nor written again keep the floor where it is', async () => {
@@ -195,11 +195,11 @@ describe('pages of the catalogue', () => {
       return put(key, ...rest);
     };
     await prune(await host(), NOW);
-    expect(floorOf((await host()).log.state)).toBe(0);
+    expect(floorSeq((await host()).log.state)).toBe(0);
     target.put = put;
     await prune(await host(), NOW);
     const { log } = await host();
-    expect(floorOf(log.state)).toBeGreaterThan(0);
+    expect(floorSeq(log.state)).toBeGreaterThan(0);
     for (const key of pageKeys(log.state.pages)) expect(await target.stat(secondCopyOf(key))).toBeDefined();
   }, 60_000);
 

@@ -1,7 +1,7 @@
 import { StepCounter, type Steps } from '../../../common/yield-to-event-loop.ts';
 import { logCorrupt } from '../../format/decode-values.ts';
 import type { Floor, LogFactOf } from '../../format/log-entry.ts';
-import { type Condemnation, floorOf, type LogState, mayBeKnown, sparedSessions } from '../../format/log-state.ts';
+import { type Condemnation, floorSeq, type LogState, mayBeKnown, sparedSessions } from '../../format/log-state.ts';
 import { packKey } from '../../format/object-keys.ts';
 import type { PackName } from '../../format/record.ts';
 import type { Decision } from './decision.ts';
@@ -85,7 +85,7 @@ export function* decideCollect(state: LogState, plan: CollectPlan): Steps<Decisi
   const redated = yield* findRedated(state, plan.redate ?? [], fence, gone);
   const { gonePacks, goneSessions } = gone;
   const lists: readonly { readonly length: number }[] = [packs, fence, gonePacks, goneSessions, redated];
-  const floor = plan.floor !== undefined && plan.floor.seq > floorOf(state) ? plan.floor : undefined;
+  const floor = plan.floor !== undefined && plan.floor.seq > floorSeq(state) ? plan.floor : undefined;
   if (floor === undefined && sessions.size === 0 && lists.every(({ length }) => length === 0)) return undefined;
   const repack = { session: undefined, newPacks: [], relocate: [] };
   return { type: 'collect', ...repack, packs, sessions: [...sessions], fence, gonePacks, goneSessions, redated, floor };
@@ -199,9 +199,9 @@ export function* foldCollect(draft: FoldDraft, entry: CollectEntry): Steps<void>
 /** L1: the floor only rises, and is an earlier entry's checkpoint. */
 function foldFloor({ state }: FoldDraft, { seq, floor }: CollectEntry): void {
   if (floor === undefined) return;
-  if (floor.seq <= floorOf(state) || floor.seq >= seq) {
+  if (floor.seq <= floorSeq(state) || floor.seq >= seq) {
     throw logCorrupt(
-      `collect entry ${seq} sets the floor of the log to ${floor.seq}, which is not above ${floorOf(state)} and below ${seq}`,
+      `collect entry ${seq} sets the floor of the log to ${floor.seq}, which is not above ${floorSeq(state)} and below ${seq}`,
     );
   }
   state.floor = floor;

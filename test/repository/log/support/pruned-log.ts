@@ -1,4 +1,4 @@
-import { floorOf, type LogState } from '../../../../src/repository/format/log-state.ts';
+import { floorSeq, type LogState } from '../../../../src/repository/format/log-state.ts';
 import { checkpointKey, LOG_PREFIX, parseLogKey } from '../../../../src/repository/format/object-keys.ts';
 import { FloorFinder } from '../../../../src/repository/log/floor-finder.ts';
 import type { LogWriter } from '../../../../src/repository/log/log-writer.ts';
@@ -29,7 +29,7 @@ export async function raiseFloor(writer: LogWriter): Promise<LogState | undefine
 
 /** What a prune may delete that goes by a state: in any order, and as often as it likes. */
 export async function deleteBelow(target: CloudTarget, state: LogState, leave: (seq: number) => boolean = () => false) {
-  const floor = floorOf(state);
+  const floor = floorSeq(state);
   const ofFloor = [checkpointKey(floor), state.floor && checkpointKey(floor, state.floor.sha256)];
   for await (const { key } of target.list(LOG_PREFIX)) {
     const parsed = parseLogKey(key);
