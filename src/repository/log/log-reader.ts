@@ -55,6 +55,8 @@ export class LogReader {
   #reopenedBy: LogChain | undefined;
   #forked: BackupError | undefined;
   #damage: LogDamage | undefined;
+  /** Whether the last look found that something which was read or written is no longer there. */
+  #isGone = false;
   readonly #isReadOnly: boolean;
   readonly #strays = new Set<string>();
   /** Keys of pages that could not be read twice. States are not opened from checkpoints that name them. */
@@ -103,6 +105,11 @@ export class LogReader {
     return this.#idleness.isLong;
   }
 
+  /** Whether nothing may be sent before a look: the number above the state may lie above the end of a log that was set back. */
+  get mustLook(): boolean {
+    return this.#isGone;
+  }
+
   /** Whether a listing has shown that the state is that of the log. */
   get isConfirmed(): boolean {
     return this.#at.state === this.#confirmed.state && this.#unconfirmed.length === 0;
@@ -145,8 +152,12 @@ export class LogReader {
     if (this.#damage !== undefined) return this.state; // Nothing can be appended after damage.
     try {
       await untilTwoAgree((sight) => this.#lookOnce(sight, options));
+      this.#isGone = false;
     } catch (error) {
-      if (isGone(error)) this.fallBack();
+      if (isGone(error)) {
+        this.fallBack();
+        this.#isGone = true;
+      }
       if (!this.#isReadOnly || !isDamage(error)) throw error;
       const { seq } = this.state;
       this.#damage = { openedAsOf: seq, newestListed: seq + 1, error };

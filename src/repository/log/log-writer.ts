@@ -172,7 +172,7 @@ export class LogWriter {
     const isSingle = reader.source.mode === 'single-writer';
     if (reader.unwritable !== undefined) throw reader.unwritable;
     if (this.#unsettled !== undefined) await this.#settleEarlier(this.#unsettled, signal);
-    let isFresh = lookFirst || isSingle;
+    let isFresh = lookFirst || isSingle || reader.mustLook;
     if (isFresh) await reader.look({ signal });
     for (let lost = 0; ; ) {
       // @mutation features-stop-writers

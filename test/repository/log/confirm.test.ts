@@ -159,6 +159,20 @@ describe('a log that was set back, and went on in another way', () => {
     await expect(writer.catchUp()).rejects.toEqual(rolledBack);
   });
 
+  test('gets no entry of a process that has noticed: others can open it', async () => {
+    const disk = store(0);
+    const folder = new MountPoint(disk);
+    const writer = await host(folder);
+    await writer.append(() => keyAdded('a'));
+    const before = await copyOf(disk, 1_000_000);
+    await writer.append(() => keyAdded('b'));
+    await writer.append(() => keyAdded('c'));
+    folder.mount(before);
+    await expect(writer.catchUp()).rejects.toEqual(rolledBack);
+    await expect(writer.append(() => keyAdded('d'), { lookFirst: false })).rejects.toEqual(rolledBack);
+    expect((await host(before)).state.seq).toBe(1);
+  });
+
   test('so is an own entry that was not confirmed, where its size differs', async () => {
     const disk = store(0);
     const folder = new MountPoint(disk);
