@@ -104,7 +104,9 @@ export class PageStore {
       // @mutation pages-have-two-copies
       if (!isLost(error)) throw error;
       this.lost.add(key);
-      return this.#readCopy(secondCopyOf(key), table, ref, signal);
+      return this.#readCopy(secondCopyOf(key), table, ref, signal).catch((other: unknown) => {
+        throw isLost(other) ? bothLost(key, other) : other;
+      });
     });
     this.lost.delete(key);
     this.keep(ref, rows);
@@ -230,4 +232,9 @@ function* countDown(
 
 function uniquePages(pages: readonly NamedPage[]): NamedPage[] {
   return [...new Map(pages.map((page) => [page.ref, page])).values()];
+}
+
+function bothLost(key: string, cause: BackupError): BackupError {
+  const what = `page ${key} of the catalogue and its copy ${secondCopyOf(key)} are missing or damaged`;
+  return logCorrupt(`${what}: restore one of them from a copy of the store`, cause);
 }
