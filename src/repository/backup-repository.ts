@@ -197,8 +197,8 @@ export class BackupRepository implements AsyncDisposable {
    * older copy of the repository, or the empty folder of a disk that is not mounted, is not taken for the repository.
    */
   get position(): LogPosition {
-    const { seq, hash } = this.#context.log.position;
-    return { seq, hash: Uint8Array.from(hash) }; // A copy, because the log uses its own.
+    const { hash, ...position } = this.#context.log.position;
+    return { ...position, hash: Uint8Array.from(hash) }; // A copy, because the log uses its own.
   }
 
   /**

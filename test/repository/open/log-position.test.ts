@@ -1,11 +1,12 @@
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { entryKey } from '../../../src/repository/format/object-keys.ts';
 import type { LogPosition } from '../../../src/repository/log/log-source.ts';
 import { formatPosition, parsePosition } from '../../../src/repository/open/log-position.ts';
 import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';
 import { openVolume } from '../support/repositories.ts';
-import { KINDS, objectsOf, open, openCreating, opened } from './support/creations.ts';
+import { KINDS, objectsOf, open, openCreating, opened, PLAIN } from './support/creations.ts';
 
 const ZERO = `0-${'00'.repeat(32)}`;
 
@@ -66,6 +67,34 @@ test.each(KINDS)('$name: a repository opens where this host left it, given as an
     const older = new MemoryTarget();
     for (const [key, bytes] of old) await older.put(key, Uint8Array.from(bytes));
     await expect(opened(older, kind, { remembered })).rejects.toEqual(withCode('REPOSITORY_ROLLED_BACK'));
+  }
+});
+
+test('a host that kept its position notices another history after the entry was deleted (L7)', async () => {
+  const target = new MemoryTarget();
+  (await openCreating(target, PLAIN)).context.keys.wipe();
+  await using repository = await opened(target, PLAIN);
+  const { volume } = await openVolume(3);
+  for (let i = 0; i < 3; i++) await repository.backup(volume, { volume: 'disk' });
+  const forked = new MemoryTarget();
+  for (const [key, bytes] of await objectsOf(target)) await forked.put(key, Uint8Array.from(bytes));
+  for (let i = 0; i < 40; i++) await repository.backup(volume, { volume: 'disk' });
+  const { position } = repository;
+  expect(parsePosition(formatPosition(position))).toEqual(position);
+
+  // The copy goes on in another way, and in both the entries up to the position are deleted.
+  for (const [each, backups] of [
+    [target, 20],
+    [forked, 60],
+  ] as const) {
+    await using other = await opened(each, PLAIN);
+    for (let i = 0; i < backups; i++) await other.backup(volume, { volume: 'disk' });
+    for (let i = 0; i < 3; i++) await other.prune({ graceMs: 0 });
+    expect(await each.stat(entryKey(position.seq))).toBeUndefined();
+  }
+  for (const remembered of [position, formatPosition(position)]) {
+    await (await opened(target, PLAIN, { remembered })).close();
+    await expect(opened(forked, PLAIN, { remembered })).rejects.toEqual(withCode('REPOSITORY_ROLLED_BACK'));
   }
 });
 
