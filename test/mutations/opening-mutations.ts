@@ -85,6 +85,11 @@ export const OPENING_MUTATIONS: readonly Mutation[] = [
       { 'mode-is-that-of-the-log': '' },
       otherMode('is refused, and not taken for an empty one'),
     ],
+    [
+      'a log that is gone is taken for an empty one, and its packs for garbage',
+      { 'empty-log-has-no-packs': 'return;' },
+      otherMode('a log without entries is truncated'),
+    ],
   ),
   ...without('037', [
     'the last whole slot is removed where another one is there and damaged',

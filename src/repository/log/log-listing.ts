@@ -3,7 +3,14 @@ import { BackupError } from '../../common/errors.ts';
 import type { ObjectInfo } from '../../targets/cloud-target.ts';
 import { MAX_CHECKPOINT_BYTES } from '../format/checkpoint-codec.ts';
 import { logCorrupt } from '../format/decode-values.ts';
-import { LOG_PREFIX, parseLogKey } from '../format/object-keys.ts';
+import {
+  CATALOGUE_PREFIX,
+  LOG_PREFIX,
+  PACKS_PREFIX,
+  parseLogKey,
+  parsePackKey,
+  parsePageKey,
+} from '../format/object-keys.ts';
 import { type LogWeights, tailLength } from './checkpoint-due.ts';
 import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
 
@@ -227,6 +234,26 @@ export async function checkMode(source: LogSource, listing: LogListing, options:
       const what = `${named.key} is an entry of a repository in ${mode} mode`;
       throw logCorrupt(
         `${what}, and the object \`format\` says ${source.mode}: restore \`format\` from a copy of the store`,
+      );
+    }
+  }
+}
+
+/**
+ * Checks that nothing was ever written where the log is empty: packs and pages are put only after an entry. Taking the log for empty
+ * would make garbage of them.
+ *
+ * @throws `LOG_TRUNCATED`, and what the target throws
+ */
+export async function checkNeverWritten({ target }: LogSource, { newest }: LogListing, options: AbortOptions) {
+  if (newest > 0) return;
+  for (const prefix of [PACKS_PREFIX, CATALOGUE_PREFIX]) {
+    for await (const { key } of target.list(prefix, { signal: options.signal })) {
+      if ((parsePackKey(key) ?? parsePageKey(key)) === undefined) continue;
+      // @mutation empty-log-has-no-packs
+      throw new BackupError(
+        'LOG_TRUNCATED',
+        `the log has no entries, and ${key} is there, which is put only after one: restore the objects under ${LOG_PREFIX} from a copy of the store`,
       );
     }
   }

@@ -10,7 +10,7 @@ import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { lowestFork } from './listed-entries.ts';
 import { LogChain, MOST_AHEAD } from './log-chain.ts';
-import { checkMode, checkNotAhead, LogListing } from './log-listing.ts';
+import { checkMode, checkNeverWritten, checkNotAhead, LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
 import { changed, type Sight, untilTwoAgree } from './looking.ts';
 
@@ -261,6 +261,7 @@ async function soundListing(source: LogSource, options: OpenLogOptions): Promise
   for (let again = 0; isAhead(listing) && again < 2; again++) listing = await LogListing.read(source, { signal });
   await checkMode(source, listing, { signal });
   await checkNotAhead(source, listing, { signal });
+  await checkNeverWritten(source, listing, { signal });
   return listing;
 }
 

@@ -514,7 +514,7 @@ describe('a turn at the log ends, although the store never answers and the calle
     const asked = Promise.withResolvers<void>();
     const { writer, faulty, target } = await troubled([{ operation, nth, fault: silent }], options);
     const given = faulty[operation].bind(faulty) as (...args: unknown[]) => never;
-    let calls = operation === 'list' ? 1 : 0; // Opening has listed once.
+    let calls = operation === 'list' ? 3 : 0; // Opening has listed the log, and what may lie beside an empty one.
     faulty[operation] = (...args: unknown[]) => {
       if (++calls === nth) asked.resolve();
       return given(...args);
@@ -539,7 +539,7 @@ describe('a turn at the log ends, although the store never answers and the calle
   });
 
   test('to the listing before the decision: TARGET_TIMEOUT, and nothing was sent', async () => {
-    const { writer, faulty, asked } = await silentOn('list', 2);
+    const { writer, faulty, asked } = await silentOn('list', 4);
     const outcome = await outcomeAfter(
       ten,
       asked,
@@ -551,7 +551,7 @@ describe('a turn at the log ends, although the store never answers and the calle
   });
 
   test('to a replay, for as long as the option says', async () => {
-    const { writer, asked } = await silentOn('list', 2, { turnTimeoutMs: 50 });
+    const { writer, asked } = await silentOn('list', 4, { turnTimeoutMs: 50 });
     expect(await outcomeAfter(50, asked, writer.catchUp())).toEqual(withCode('TARGET_TIMEOUT'));
     expect((await writer.catchUp()).seq).toBe(0);
   });

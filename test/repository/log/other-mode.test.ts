@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import type { RepositoryMode } from '../../../src/repository/format/format-object.ts';
 import type { LogFact } from '../../../src/repository/format/log-entry.ts';
-import { entryKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
+import { cataloguePageKey, entryKey, packKey, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { openLog } from '../../../src/repository/log/open-log.ts';
-import type { MemoryTarget } from '../../../src/targets/memory-target.ts';
+import { MemoryTarget } from '../../../src/targets/memory-target.ts';
 import { withCode } from '../../support/with-code.ts';
 import { host, LOG_KEY, logOf, sourceOf } from './support/hosts.ts';
 import { logKeysOf } from './support/pruned-log.ts';
@@ -33,6 +33,22 @@ describe.each(cases)('in $mode mode, encrypted: $encrypted,', ({ mode, logKey })
     for (const seq of [1, 2, 3]) await target.put(strayKey(seq + 8), new Uint8Array(9)); // They sort before it.
     await expect(openLog(source(target))).rejects.toEqual(corrupt);
   });
+
+  test.each([packKey({ session: 3, random: '0123456789abcdef'.repeat(2) }), cataloguePageKey(3, new Uint8Array(32))])(
+    'a log without entries is truncated where there is an object %s, which is put only after one',
+    async (key) => {
+      const target = new MemoryTarget();
+      // What no repository names so means nothing.
+      for (const other of ['packs/readme', 'catalogue/readme']) await target.put(other, new Uint8Array(1));
+      expect((await openLog(source(target))).state.seq).toBe(0);
+      await target.put(key, new Uint8Array(1));
+      for (const onDamage of ['refuse', 'read-only'] as const) {
+        await expect(openLog(source(target), { onDamage })).rejects.toEqual(
+          expect.objectContaining({ code: 'LOG_TRUNCATED', message: expect.stringContaining(key) }),
+        );
+      }
+    },
+  );
 
   test('objects that have such a name and are no entries mean nothing', async () => {
     const target = await logOf([], {});

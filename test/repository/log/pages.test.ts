@@ -351,7 +351,7 @@ describe('a page', () => {
     // A request would find that there is no object.
     const source = { target: new MemoryTarget(), logKey: LOG_KEY };
     const isTooLarge = { code: 'LOG_CORRUPT', message: expect.stringContaining('larger than a page may be') };
-    await expect(new PageStore(source).rows('backups', ref)).rejects.toMatchObject(isTooLarge);
+    await expect(new PageStore(source).rows('backups', ref)).rejects.toMatchObject({ cause: isTooLarge });
     const { lost } = await checkCopies({ ...source, mayWrite: true }, { backups: [ref], packs: [] });
     const keys = [pageKeyOf(ref), secondCopyOf(pageKeyOf(ref))];
     expect(lost).toMatchObject(keys.map((key) => ({ key, error: isTooLarge })));
