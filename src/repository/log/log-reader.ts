@@ -229,7 +229,10 @@ export class LogReader {
         // At first it may only be that the log has gone on.
         // @mutation lower-checkpoint-is-tried
         if (attempt > 1 && !this.#passOverLostPages()) throw error;
-        await look();
+        await look().catch((other: unknown) => {
+          // Then no checkpoint does without the page, and it is the page that has to be restored.
+          throw this.#lostPages.size > 0 && BackupError.is(other, 'LOG_TRUNCATED') ? error : other;
+        });
       }
     }
   }
