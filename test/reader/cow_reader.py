@@ -5,21 +5,23 @@ It is written from docs/FORMAT.md alone, without a look at the library's source,
 both when it writes and when it reads shows, and so does a gap in the page. `test/reader/python-reader.test.ts` runs it on
 the golden repositories, on fresh ones, and on ones with flipped bits. It also reads backups when the library can't be run.
 
-    cow_reader.py list FOLDER [--passphrase P | --key HEX | --unwrapped HEX]
+    cow_reader.py list FOLDER [--passphrase P | --key HEX | --unwrapped HEX]   one JSON line per backup, oldest first
     cow_reader.py restore FOLDER ID OUT [...] [--zeroes-for-lost]
     cow_reader.py restore-all FOLDER [...]   one JSON line per backup; lost blocks are hashed as zeroes
     cow_reader.py slots FOLDER               the key slots as JSON lines, with what a provider has to unwrap for --unwrapped
     cow_reader.py flips FOLDER [...]         reads {"key", "offset", "bit"} as JSON lines; restores all with that bit flipped
 
-Exit codes: 0, 2 (something was refused), 3 (usage). It needs Debian's python3-cryptography, python3-msgpack and
-python3-zstandard. It is stricter than it must be in one thing: if the newest entry of the log is not sound, it refuses
+Exit codes: 0, 1 (the output was closed), 2 (something was refused), 3 (usage, or a module is missing). It needs Debian's
+python3-cryptography, python3-msgpack and python3-zstandard. `frozenAt` is in UTC. It is stricter than it must be in one thing: if the newest entry of the log is not sound, it refuses
 the repository, where it might show the state before that entry.
 """
 
 import copy
+import datetime
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import struct
@@ -27,13 +29,18 @@ import sys
 import unicodedata
 import zlib
 
-import msgpack
-import zstandard
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+try:
+    import msgpack
+    import zstandard
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+except ImportError as missing:
+    packages = "python3-cryptography, python3-msgpack and python3-zstandard"
+    print(f"{missing}: install {packages} of Debian, and use its own /usr/bin/python3", file=sys.stderr)
+    sys.exit(3)
 
 MAX_SAFE = 2**53 - 1
 MAX_SEQ = 2**52 - 2
@@ -48,6 +55,10 @@ class Refused(Exception):
     def __init__(self, code, why):
         super().__init__(f"{code}: {why}")
         self.code = code
+
+
+class UsageError(Exception):
+    """What the caller has to change about the arguments."""
 
 
 def need(condition, why, code="damaged"):
@@ -1623,11 +1634,21 @@ def digest_of(repository, backup):
     return digest.hexdigest()
 
 
+def iso_time(milliseconds):
+    """ISO 8601 in UTC; None for a time that is outside of Python's years."""
+    try:
+        time = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=math.floor(milliseconds))
+        return f"{time.isoformat(timespec='milliseconds')}Z"
+    except OverflowError:
+        return None
+
+
 def describe(backup):
     descriptor = backup.descriptor
     return {
         "id": backup.id.hex(),
         "volume": backup.volume,
+        "frozenAt": iso_time(backup.frozen_at),
         "size": descriptor.size,
         "blockSize": descriptor.block_size,
         "metadata": backup.metadata,
@@ -1657,11 +1678,12 @@ def restore_all(path, secret):
 
 
 def restore(path, wanted, out, secret, zeroes_for_lost):
+    if os.path.lexists(out):
+        raise UsageError(f"{out} is there already: give the path of a file that does not exist")
     repository = Repository(Folder(path), secret)
     backup = next((each for each in repository.state.backups.values() if each.id.hex() == wanted), None)
     need(backup is not None, f"there is no backup {wanted}", "missing")
     need(zeroes_for_lost or not backup.descriptor.lost, "blocks are lost; --zeroes-for-lost restores the rest", "lost")
-    need(not os.path.lexists(out), f"{out} is there already", "missing")
     partial = f"{out}.partial-{os.getpid()}"
     try:
         with open(partial, "xb") as handle:
@@ -1669,7 +1691,10 @@ def restore(path, wanted, out, secret, zeroes_for_lost):
                 handle.write(part)
             handle.flush()
             os.fsync(handle.fileno())
-        os.link(partial, out)  # Unlike rename, it replaces nothing.
+        try:
+            os.link(partial, out)  # Unlike rename, it replaces nothing.
+        except FileExistsError:
+            raise UsageError(f"{out} is there already: give the path of a file that does not exist") from None
     finally:
         if os.path.lexists(partial):
             os.unlink(partial)
@@ -1765,6 +1790,13 @@ def main(arguments):
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         return 2
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except BrokenPipeError:
+        # Python flushes its output once more when it ends, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

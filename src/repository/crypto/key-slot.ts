@@ -1,7 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { NONCE_BYTES, opening, sealing, TAG_BYTES } from '../../common/aead.ts';
 import { wipeBytes } from '../../common/bytes.ts';
-import { BackupError, corruptError } from '../../common/errors.ts';
+import { BackupError } from '../../common/errors.ts';
 import { hedgedBytes, hedgedHex } from '../../common/hedged-random.ts';
 import { decodeMsgpack, encodeMsgpack } from '../../common/msgpack.ts';
 import { runAtOnce } from '../../common/yield-to-event-loop.ts';
@@ -17,6 +17,7 @@ import {
 } from '../format/format-object.ts';
 import { isSlotName } from '../format/object-keys.ts';
 import { DEFAULT_SCRYPT_COST, type ScryptCost, scryptCostIsAllowed } from './scrypt.ts';
+import { corrupt, corruptSlot, newer, refused, withObject } from './slot-errors.ts';
 import {
   type CheckedUnlock,
   type KeyProvider,
@@ -45,7 +46,6 @@ export interface SlotName {
 export const MAX_SLOT_BYTES = 64 * 1024;
 const SALT_BYTES = 32;
 const VERSION = 1;
-const corrupt = corruptError('KEY_SLOT_CORRUPT', 'a key slot');
 const check = new ValueCheck(corrupt);
 
 interface SlotHead {
@@ -123,9 +123,18 @@ export async function makeKeySlot(
 /**
  * Reads a slot's fields, with every limit checked; opens nothing.
  *
+ * @param slot - its name, for the messages of errors
  * @throws `KEY_SLOT_CORRUPT`, and `REPOSITORY_UNSUPPORTED` for a slot of a newer version or of a kind unknown here
  */
-export function decodeKeySlot(bytes: Uint8Array): KeySlot {
+export function decodeKeySlot(bytes: Uint8Array, slot?: string): KeySlot {
+  try {
+    return decoded(bytes);
+  } catch (error) {
+    throw slot === undefined ? error : withObject(error, slot);
+  }
+}
+
+function decoded(bytes: Uint8Array): KeySlot {
   if (bytes.length > MAX_SLOT_BYTES) throw corrupt('it is larger than a key slot may be');
   const signedObject = openSignedObject('cow1 key slot', bytes);
   if (signedObject === undefined) throw corrupt('its checksum is wrong');
@@ -181,7 +190,7 @@ export async function openKeySlot(
   if (isOurs) return { key, format };
   // A provider may have given another key without noticing; GCM would have noticed, so there the slot was tampered with.
   if (slot.kind === 'provider') throw refused('its provider gave another key');
-  throw corrupt('its MAC is not the one of the key in it');
+  throw corruptSlot(name.slot, 'its MAC is not the one of the key in it');
 }
 
 /**
@@ -198,14 +207,14 @@ export function checkKeySlot(
   const signedObject = openSignedObject('cow1 key slot', bytes);
   const isOurs = signedObject !== undefined && isSigned(key, repositoryId, signedObject, slot);
   try {
-    const { format } = decodeKeySlot(bytes);
-    if (isOfAnother(format, repositoryId)) return corrupt('it is a slot of another repository');
+    const { format } = decodeKeySlot(bytes, slot);
+    if (isOfAnother(format, repositoryId)) return corruptSlot(slot, 'it is a slot of another repository');
   } catch (error) {
     if (!BackupError.is(error)) throw error;
     if (isOurs || signedObject === undefined) return error;
   }
   // @mutation slot-is-signed
-  return isOurs ? undefined : corrupt("its MAC is not the one of the repository's key");
+  return isOurs ? undefined : corruptSlot(slot, "its MAC is not the one of the repository's key");
 }
 
 function isOfAnother({ repositoryId }: RepositoryFormat, expected: Uint8Array | undefined): boolean {
@@ -277,15 +286,4 @@ function checkName(slot: string, repositoryId: Uint8Array | undefined): void {
     throw new TypeError(`a repository id has ${REPOSITORY_ID_BYTES} bytes`);
   }
   if (!isSlotName(slot)) throw new TypeError("a slot's name is 16 hex digits");
-}
-
-function newer(what: string): BackupError {
-  return new BackupError(
-    'REPOSITORY_UNSUPPORTED',
-    `a key slot was made by a newer version of this program, and its ${what} is unknown: update this library`,
-  );
-}
-
-function refused(how: string): BackupError {
-  return new BackupError('KEY_REFUSED', `a key slot could not be opened: ${how}`);
 }

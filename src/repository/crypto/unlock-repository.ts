@@ -1,5 +1,6 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { BackupError } from '../../common/errors.ts';
+import { KEYS_PREFIX } from '../format/object-keys.ts';
 import { decodeKeySlot, type KeySlot, type OpenedSlot, openKeySlot } from './key-slot.ts';
 import { DEFAULT_SCRYPT_COST, scryptWork } from './scrypt.ts';
 import type { CheckedUnlock } from './unlock.ts';
@@ -70,7 +71,7 @@ export async function unlockRepository(request: UnlockRequest): Promise<Unlocked
     signal?.throwIfAborted();
     let slot: KeySlot;
     try {
-      slot = decodeKeySlot(await read({ signal }));
+      slot = decodeKeySlot(await read({ signal }), name);
     } catch (error) {
       signal?.throwIfAborted();
       failures.add(error);
@@ -107,12 +108,14 @@ function tooMuch(): BackupError {
 }
 
 class Failures {
+  #isEmpty = true;
   #untried: unknown;
   readonly #refusals: unknown[] = [];
   #damage: unknown;
 
   add(error: unknown): void {
     if (BackupError.is(error, 'OBJECT_NOT_FOUND')) return; // Removed since it was listed.
+    this.#isEmpty = false;
     if (BackupError.is(error, 'KEY_REFUSED')) this.#refusals.push(error);
     else if (BackupError.is(error, 'KEY_SLOT_CORRUPT') || BackupError.is(error, 'REPOSITORY_UNSUPPORTED'))
       this.#damage ??= error;
@@ -120,6 +123,13 @@ class Failures {
   }
 
   verdict(): unknown {
+    if (this.#isEmpty) {
+      const advice = `restore the objects under ${KEYS_PREFIX} from a copy of the store`;
+      return new BackupError(
+        'KEY_REFUSED',
+        `there is no key slot, without which nothing opens the repository: ${advice}`,
+      );
+    }
     if (this.#untried !== undefined) return this.#untried;
     if (this.#refusals.length === 0 && this.#damage !== undefined) return this.#damage;
     const reasons = this.#damage === undefined ? this.#refusals : [...this.#refusals, this.#damage];

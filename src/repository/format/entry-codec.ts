@@ -18,6 +18,8 @@ import { compressContent, readContent } from './packed-content.ts';
 
 /** Most bytes of an entry's object. */
 export const MAX_ENTRY_BYTES = 8 * 1024 * 1024;
+/** Types of entries that name the backups of one call, as many as its caller has passed. */
+const NAMING_BACKUPS: ReadonlySet<LogEntry['type']> = new Set(['forget', 'hold', 'release']);
 /** Most entries of a tail. */
 export const MAX_TAIL = 64;
 /** Most bytes of the tail that a writer makes: it is there to save requests, not to cost bytes. */
@@ -89,7 +91,9 @@ export function* encodingEntry(
   const content = yield* encodeMsgpackInSteps(new MsgpackMap({ ...fields, ...copy, tail: kept }));
   const bytes = yield* sealingObject(logKey, 'cow1 log', entry.seq, compressContent(content));
   if (bytes.length > MAX_ENTRY_BYTES) {
-    throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large: list packs in tables`);
+    const advice = NAMING_BACKUPS.has(entry.type) ? 'pass fewer ids in one call' : 'list packs in tables';
+    const most = `the most is ${MAX_ENTRY_BYTES}`;
+    throw new BackupError('LIMIT_EXCEEDED', `a log entry of ${bytes.length} bytes is too large, ${most}: ${advice}`);
   }
   return { ...(yield* decodingEntry(logKey, entry.seq, bytes)), bytes };
 }

@@ -7,7 +7,7 @@ import type { Floor, LogEntry } from '../format/log-entry.ts';
 import type { HashedEntry } from './fold.ts';
 import { soundEntry } from './listed-entries.ts';
 import type { LogListing } from './log-listing.ts';
-import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncated } from './log-source.ts';
+import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncatedBelow } from './log-source.ts';
 
 /** The most requests that are made at the same time for entries below the newest one. */
 export const MOST_AHEAD = 8;
@@ -83,7 +83,7 @@ export class LogChain {
       }
       const coming = listed && (this.#ahead.get(listed.key) ?? fetchEntry(this.#source, below.seq, listed, options));
       const decoded = await coming;
-      if (decoded === undefined) throw truncated(below.seq);
+      if (decoded === undefined) throw truncatedBelow(below.seq);
       if (Buffer.compare(decoded.hash, below.hash) !== 0) {
         throw logCorrupt(`entry ${below.seq + 1} does not continue the chain of entry ${below.seq}`);
       }

@@ -12,7 +12,15 @@ import {
   parsePageKey,
 } from '../format/object-keys.ts';
 import { type LogWeights, tailLength } from './checkpoint-due.ts';
-import { fetchCheckpoint, fetchEntry, type LogSource, type NamedObject, tagsOf, truncated } from './log-source.ts';
+import {
+  fetchCheckpoint,
+  fetchEntry,
+  type LogSource,
+  type NamedObject,
+  tagsOf,
+  truncated,
+  truncatedBelow,
+} from './log-source.ts';
 
 /** The number of keys in one page of an object store's listing. */
 const PAGE_KEYS = 1000;
@@ -162,7 +170,7 @@ export class LogListing {
     const lowest = this.#hasMore ? this.#lowest + 1 : 1; // The entry of the lowest number may be on the next page.
     for (let seq = top; seq >= Math.max(lowest, this.checkpointBelow(top) + 1); seq--) {
       // @mutation listing-is-whole
-      if (!this.#entries.has(seq)) throw truncated(seq);
+      if (!this.#entries.has(seq)) throw truncatedBelow(seq);
     }
   }
 

@@ -10,7 +10,7 @@ import { type DecodedEntry, decodingEntry, MAX_ENTRY_BYTES } from '../format/ent
 import type { RepositoryMode } from '../format/format-object.ts';
 import type { Floor } from '../format/log-entry.ts';
 import type { LogState } from '../format/log-state.ts';
-import { checkpointKey, entryKey } from '../format/object-keys.ts';
+import { checkpointKey, entryKey, LOG_PREFIX } from '../format/object-keys.ts';
 
 /** Where a log is, and how it is read. */
 export interface LogSource {
@@ -155,6 +155,14 @@ export function truncated(seq: number): BackupError {
   return new BackupError(
     'LOG_TRUNCATED',
     `entry ${seq} of the log is missing: restore that object from a copy of the store`,
+  );
+}
+
+/** For an entry that may have been deleted rightfully, below a checkpoint that is gone too. */
+export function truncatedBelow(seq: number): BackupError {
+  return new BackupError(
+    'LOG_TRUNCATED',
+    `entry ${seq} of the log is missing, and so is a checkpoint of it or of a later entry: restore one of these objects under ${LOG_PREFIX} from a copy of the store`,
   );
 }
 

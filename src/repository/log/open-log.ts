@@ -112,9 +112,18 @@ export async function openLog(given: LogSource, options: OpenLogOptions = {}): P
     return await untilTwoAgree(look);
   } catch (error) {
     const isShown = BackupError.is(error, 'LOG_CORRUPT') || BackupError.is(error, 'LOG_FORKED');
-    if (!isShown || onDamage === 'refuse') throw error;
+    if (!isShown) throw error;
+    if (onDamage === 'refuse') throw refusedDamage(error);
     return await openBelow(given, error, options);
   }
+}
+
+/** The error with which damage keeps a log from being opened. That of a fork says what to do itself. */
+function refusedDamage(error: BackupError): BackupError {
+  if (!BackupError.is(error, 'LOG_CORRUPT')) return error;
+  const advice =
+    'restore that object from a copy of the store; until then, opening with readOnly: true shows the part before the damage';
+  return new BackupError(error.code, `${error.message}: ${advice}`, { cause: error.cause });
 }
 
 async function openNewest(source: LogSource, options: OpenLogOptions, sight: Sight): Promise<OpenedLog> {

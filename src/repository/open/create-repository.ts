@@ -150,7 +150,7 @@ async function storeSlot(
     // A provider that can't unwrap what it wraps is found out now, and not when the backups are needed.
     if (unlock.kind === 'provider') {
       const name = { repositoryId: fields.repositoryId, slot };
-      wipeBytes((await openKeySlot(decodeKeySlot(bytes), unlock, name, options)).key);
+      wipeBytes((await openKeySlot(decodeKeySlot(bytes, name.slot), unlock, name, options)).key);
     }
     if (await store(slotKey(slot), bytes)) return { format, key, newSlot: slot };
     throw new BackupError(

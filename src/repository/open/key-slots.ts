@@ -129,7 +129,7 @@ export async function addKeySlot(
     const bytes = await makeKeySlot(key, checked, { format, slot }, { signal }, cost);
     // The only other slot may be removed as soon as this one exists, so test that it opens.
     const { repositoryId } = format;
-    wipeBytes((await openKeySlot(decodeKeySlot(bytes), checked, { repositoryId, slot }, { signal })).key);
+    wipeBytes((await openKeySlot(decodeKeySlot(bytes, slot), checked, { repositoryId, slot }, { signal })).key);
     const createOnly = format.mode === 'shared';
     const target = withRetries(context.target, pacing);
     if (!(await createObject(target, slotKey(slot), bytes, { createOnly, signal, pacing }))) {

@@ -27,8 +27,13 @@ export async function readPackBytes(
   try {
     return await target.get(packKey(pack), { range: { offset, length }, signal });
   } catch (error) {
-    if (BackupError.is(error, 'OBJECT_NOT_FOUND') || BackupError.is(error, 'RANGE_UNSATISFIABLE')) {
-      throw new BackupError('PACK_MISSING', `${packKey(pack)} does not have bytes ${offset} to ${offset + length}`, {
+    const advice = 'run `verify`, and restore that object from a copy of the store';
+    if (BackupError.is(error, 'OBJECT_NOT_FOUND')) {
+      throw new BackupError('PACK_MISSING', `the pack ${packKey(pack)} is missing: ${advice}`, { cause: error });
+    }
+    if (BackupError.is(error, 'RANGE_UNSATISFIABLE')) {
+      const range = `it does not have bytes ${offset} to ${offset + length}`;
+      throw new BackupError('PACK_MISSING', `the pack ${packKey(pack)} is too short: ${range}; ${advice}`, {
         cause: error,
       });
     }

@@ -161,6 +161,10 @@ export class TargetFolder {
   async #look(): Promise<BigIntStats | undefined> {
     try {
       const info = await stat(this.path, { bigint: true }); // The folder itself may be a link.
+      if (info.isFile()) {
+        const advice = 'pass the path of a folder that exists, or of one that is to be created';
+        throw new BackupError('TARGET_ERROR', `${this.path} is a file, and a target needs a folder: ${advice}`);
+      }
       if (!info.isDirectory()) throw unexpected(this.path, 'a directory');
       return info;
     } catch (error) {

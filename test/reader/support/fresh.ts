@@ -13,6 +13,8 @@ export interface Fresh {
   /** Of each backup that is kept. */
   readonly contents: ReadonlyMap<string, Uint8Array>;
   readonly digests: Readonly<Record<string, string>>;
+  /** The id of each backup, oldest first, and when it was frozen, in ISO 8601. */
+  readonly frozenAt: readonly (readonly [string, string])[];
 }
 
 /** Two volumes, incremental backups, one that was forgotten, packs that were repacked, a checkpoint and entries after it. */
@@ -42,7 +44,9 @@ export async function freshRepository(isEncrypted: boolean): Promise<Fresh> {
   await store(disk, 'disk');
   await Promise.all([disk.volume.close(), data.volume.close()]);
   const digests = [...contents].map(([id, bytes]) => [id, createHash('sha256').update(bytes).digest('hex')]);
-  return { target, contents, digests: Object.fromEntries(digests) };
+  const listed = await Array.fromAsync(repository.listBackups());
+  const frozenAt = listed.reverse().map(({ id, frozenAt }) => [id, frozenAt.toISOString()] as const);
+  return { target, contents, digests: Object.fromEntries(digests), frozenAt };
 }
 
 async function repackAll(repository: BackupRepository): Promise<void> {

@@ -9,7 +9,7 @@ import { sealObject } from '../../../src/repository/format/log-object.ts';
 import { EMPTY_STATE, type LogState } from '../../../src/repository/format/log-state.ts';
 import { checkpointKey, entryKey, MAX_SEQ, parseLogKey } from '../../../src/repository/format/object-keys.ts';
 import { compressContent } from '../../../src/repository/format/packed-content.ts';
-import { property } from '../../support/randomness.ts';
+import { property, randomBytes } from '../../support/randomness.ts';
 import { withCode } from '../../support/with-code.ts';
 import { after, backup, commit, entryAfter, everyFact, hexId, id32, open, pack } from '../log/support/facts.ts';
 import { applyEntry } from '../log/support/fold-at-once.ts';
@@ -227,6 +227,9 @@ test('nothing is encoded that would not be read', () => {
   expect(encode(commit(1, [{ ...backup(pack(1, 'a')), point: 0.5 }], []))).toThrow(corrupt);
   const many = Array.from({ length: 160_000 }, () => ({ ...pack(1, 'a'), random: hexId() }));
   expect(encode(commit(1, [backup(pack(1, 'a'))], many))).toThrow(withCode('LIMIT_EXCEEDED'));
+  // As large as one of many ids, but made sooner.
+  const reason = randomBytes(9_000_000).toString('base64');
+  expect(encode({ type: 'hold', backups: [hexId()], reason })).toThrow(/too large.*pass fewer ids in one call/);
   expect(encode(open({ __proto__x: undefined, constructor: undefined, ['__proto__']: undefined }))).not.toThrow();
 });
 

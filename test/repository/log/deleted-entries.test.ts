@@ -77,7 +77,12 @@ describe('L1: what a floor rests on', () => {
     }
     await target.delete(newer);
     await target.delete(floor);
-    await expect(openLog(sourceOf(target))).rejects.toEqual(withCode('LOG_TRUNCATED'));
+    // The entry alone was deleted rightfully: a checkpoint helps as well.
+    const error = {
+      code: 'LOG_TRUNCATED',
+      message: expect.stringMatching(/^entry \d+ of the log is missing, and so is a checkpoint of it/),
+    };
+    await expect(openLog(sourceOf(target))).rejects.toMatchObject(error);
   });
 
   test('the checkpoint of the floor has its digest: another one of the same state is not believed', async () => {

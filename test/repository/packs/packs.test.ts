@@ -144,9 +144,13 @@ describe.each([
     for (const size of [0, 5, 19, 20, 100, whole.length - 1]) {
       await target.put(packKey(name), whole.slice(0, size));
       await expect(readPackFooter(target, name, size, footerKey)).rejects.toMatchObject({ code: 'PACK_CORRUPT' });
-      if (size < 508) await expect(readPackBytes(target, name, 8, 500)).rejects.toMatchObject({ code: 'PACK_MISSING' });
+      if (size < 508) {
+        const message = expect.stringContaining(`${packKey(name)} is too short`);
+        await expect(readPackBytes(target, name, 8, 500)).rejects.toMatchObject({ code: 'PACK_MISSING', message });
+      }
     }
     await target.delete(packKey(name));
-    await expect(readPackFooter(target, name, whole.length, footerKey)).rejects.toMatchObject({ code: 'PACK_MISSING' });
+    const missing = { code: 'PACK_MISSING', message: expect.stringContaining(`${packKey(name)} is missing: run`) };
+    await expect(readPackFooter(target, name, whole.length, footerKey)).rejects.toMatchObject(missing);
   });
 });

@@ -392,7 +392,11 @@ describe('errors of the system', () => {
 
   test('a folder that is a file is TARGET_ERROR', async () => {
     writeFileSync(join(folder, 'file'), '');
-    await expect(new FileTarget(join(folder, 'file')).put('a', body())).rejects.toMatchObject({ code: 'TARGET_ERROR' });
+    const error = {
+      code: 'TARGET_ERROR',
+      message: expect.stringMatching(/file is a file, and a target needs a folder: pass the path/),
+    };
+    await expect(new FileTarget(join(folder, 'file')).put('a', body())).rejects.toMatchObject(error);
   });
 
   const mounted = process.platform === 'linux' && process.getuid?.() === 0;

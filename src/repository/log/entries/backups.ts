@@ -14,6 +14,9 @@ import type { FoldDraft } from './fold-draft.ts';
  * Each is refused for a backup that is not there, and `forget` for one that is held.
  */
 
+/** Hex digits of an id. */
+const ID_DIGITS = 32;
+
 /** Refuses with `BACKUP_HELD`, `BACKUP_FORGOTTEN` or `BACKUP_NOT_FOUND`. */
 export function* decideForget(state: LogState, ids: Iterable<string>): Steps<Decision<LogFactOf<'forget'>>> {
   return yield* deciding(state, ids, (backups) => {
@@ -45,9 +48,10 @@ export function* decideRelease(state: LogState, ids: Iterable<string>): Steps<De
 /** Why a backup is not there. The state remembers only some of those that were forgotten. */
 export function missingBackup(state: LogState, id: string): BackupError {
   const wasThere = state.pinned.has(id) || state.forgotten.has(id) || isHead(state, id);
-  return wasThere
-    ? new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten`)
-    : new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten`);
+  if (wasThere) return new BackupError('BACKUP_FORGOTTEN', `backup ${id} has been forgotten: choose another one`);
+  const byFirstDigits = `an id has ${ID_DIGITS} digits: findBackup finds a backup by the first ones of its id`;
+  const advice = id.length < ID_DIGITS ? byFirstDigits : 'listBackups lists those that are there';
+  return new BackupError('BACKUP_NOT_FOUND', `there is no backup ${id}, or it has been forgotten; ${advice}`);
 }
 
 function isHead({ heads }: LogState, id: string): boolean {

@@ -103,7 +103,7 @@ export function endedSession(state: LogState, session: number): BackupError {
   }
   return new BackupError(
     'SESSION_ENDED',
-    `session ${session} is not open: it was committed or aborted, or the log has gone on without it`,
+    `session ${session} is not open: it was committed or aborted, or the log has gone on without it; start its backup again unless it was committed`,
   );
 }
 

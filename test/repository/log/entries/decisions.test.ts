@@ -147,6 +147,10 @@ describe('ending', () => {
     expect(runAtOnce(decideForget(once, [first.id, first.id]))).toEqual({ type: 'forget', backups: [first.id] });
     expect(runAtOnce(decideForget(once, []))).toBeUndefined();
     expect(runAtOnce(decideForget(once, [hexId()]))).toEqual(withCode('BACKUP_NOT_FOUND'));
+    expect(runAtOnce(decideForget(once, [first.id.slice(0, 8)]))).toMatchObject({
+      code: 'BACKUP_NOT_FOUND',
+      message: expect.stringContaining('findBackup'),
+    });
     const forgotten = from(once, { type: 'forget', backups: [first.id] });
     expect(runAtOnce(decideForget(forgotten, [first.id]))).toEqual(withCode('BACKUP_FORGOTTEN'));
   });
