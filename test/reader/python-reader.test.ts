@@ -141,6 +141,20 @@ describe.skipIf(python === null).concurrent('the reader in Python', () => {
     else expect([status, stderr]).toEqual([0, '']);
   });
 
+  test('ends without a traceback where its output is closed', async () => {
+    const child = spawn(python as string, ['-B', READER, 'list', goldenFolder('v1-plain')]);
+    child.stdout.destroy();
+    const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    expect([status, stderr]).toEqual([1, '']);
+  });
+
+  test('names the packages that it needs where there are none', async () => {
+    // `-S` hides them.
+    const child = spawn(python as string, ['-S', '-B', READER, 'list', goldenFolder('v1-plain')]);
+    const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    expect([status, stderr]).toEqual([3, expect.stringMatching(/^No module named .*: install python3-cryptography/)]);
+  });
+
   test('says how it is used', async () => {
     for (const args of [[], ['list', 'a', '--key', '00']]) expect((await reader(args)).status).toBe(3);
   });

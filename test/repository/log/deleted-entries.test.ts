@@ -92,7 +92,10 @@ describe('L1: what a floor rests on', () => {
     await target.put(floor, other);
     expect(plain((await openLog(sourceOf(target))).state)).toEqual(plain(state));
     await target.delete(newer);
-    await expect(openLog(sourceOf(target))).rejects.toMatchObject({ code: 'LOG_TRUNCATED', message: /checkpoint/ });
+    await expect(openLog(sourceOf(target))).rejects.toMatchObject({
+      code: 'LOG_TRUNCATED',
+      message: expect.stringMatching(/checkpoint/),
+    });
   });
 
   test('checkpoints below the floor mean nothing, whatever they say', async () => {
