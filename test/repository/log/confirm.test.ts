@@ -321,7 +321,10 @@ test('a clock that no date can hold is named before anything is written', async 
   for (const now of [-1, Number.NaN, Infinity, 8.64e15 + 1]) {
     const target = new MemoryTarget();
     const writer = await host(target, { now: () => now });
-    await expect(writer.append(() => keysFact)).rejects.toMatchObject({ code: 'CLOCK_WRONG', message: /clock/ });
+    await expect(writer.append(() => keysFact)).rejects.toMatchObject({
+      code: 'CLOCK_WRONG',
+      message: expect.stringMatching(/clock/),
+    });
     expect((await objectsOf(target)).size).toBe(0);
   }
 });

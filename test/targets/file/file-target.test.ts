@@ -127,7 +127,10 @@ describe('what is not a plain file is no object', () => {
     const secret = join(folder, 'Secret.txt');
     writeFileSync(secret, 'secret');
     symlinkSync(secret, join(folder, 'link'));
-    await expect(target.get('link')).rejects.toMatchObject({ code: 'TARGET_ERROR', message: /symbolic link/ });
+    await expect(target.get('link')).rejects.toMatchObject({
+      code: 'TARGET_ERROR',
+      message: expect.stringMatching(/symbolic link/),
+    });
     await expect(target.stat('link')).rejects.toMatchObject({ code: 'TARGET_ERROR' });
     const refused = { code: 'TARGET_ERROR', retryable: false };
     await expect(keysOf(target)).rejects.toMatchObject(refused);

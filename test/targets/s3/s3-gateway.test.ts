@@ -73,7 +73,10 @@ describe.skipIf(s3 === null)('on a real gateway', () => {
   test('a client without credentials is CREDENTIALS_REFUSED before anything is sent', async () => {
     const client = new Client({ ...(s3 as NonNullable<typeof s3>), accessKey: '', secretKey: '' });
     const target = new S3Target({ client, bucket });
-    await expect(target.get('a')).rejects.toMatchObject({ code: 'CREDENTIALS_REFUSED', message: /no credentials/ });
+    await expect(target.get('a')).rejects.toMatchObject({
+      code: 'CREDENTIALS_REFUSED',
+      message: expect.stringMatching(/no credentials/),
+    });
   });
 
   test('a clock that is hours behind is CLOCK_SKEWED, and no matter of credentials', async () => {
@@ -81,7 +84,11 @@ describe.skipIf(s3 === null)('on a real gateway', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 5 * 3_600_000 });
     try {
       for (const work of [() => target.put('a', bytes(1)), () => target.stat('a'), () => keysOf(target)]) {
-        await expect(work()).rejects.toMatchObject({ code: 'CLOCK_SKEWED', retryable: false, message: /set it/ });
+        await expect(work()).rejects.toMatchObject({
+          code: 'CLOCK_SKEWED',
+          retryable: false,
+          message: expect.stringMatching(/set it/),
+        });
       }
     } finally {
       vi.useRealTimers();

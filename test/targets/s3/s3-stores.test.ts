@@ -73,7 +73,10 @@ describe('a store without a request that deletes many', () => {
   test('and without permission says what the single deletion says', async () => {
     await using server = await oddServer(store(() => [403, 'AccessDenied']));
     const target = server.target();
-    const error = { code: 'PERMISSION_DENIED', message: /delete of object a in bucket bucket at http/ };
+    const error = {
+      code: 'PERMISSION_DENIED',
+      message: expect.stringMatching(/delete of object a in bucket bucket at http/),
+    };
     await expect(target.deleteMany(['a'])).rejects.toMatchObject(error);
     await expect(target.deleteMany(['a'])).rejects.toMatchObject(error);
     // Nothing was learnt of the store: the permission may be granted.
@@ -106,7 +109,7 @@ describe('a store without If-None-Match', () => {
   ])('that answers %i %s is CREATE_ONLY_UNSUPPORTED, with a way out', async (status, code) => {
     await using server = await oddServer(store(refuses(status, code)));
     const target = server.target();
-    const error = { code: 'CREATE_ONLY_UNSUPPORTED', retryable: false, message: /singleWriter/ };
+    const error = { code: 'CREATE_ONLY_UNSUPPORTED', retryable: false, message: expect.stringMatching(/singleWriter/) };
     await expect(target.put('a', bytes(1), { createOnly: true })).rejects.toMatchObject(error);
     await target.put('a', bytes(1));
   });
@@ -157,7 +160,7 @@ describe('a store that does not tell where a bucket is', () => {
     const target = server.target({ client: server.client({ region: '' }) });
     await expect(target.put('a', bytes(1))).rejects.toMatchObject({
       code: 'TARGET_ERROR',
-      message: /region eu-north-1/,
+      message: expect.stringMatching(/region eu-north-1/),
     });
     await target.put('a', bytes(1));
   });
@@ -212,7 +215,9 @@ describe('what an error says', () => {
     await expect(put).rejects.toMatchObject({
       code: 'CLOCK_SKEWED',
       retryable: false,
-      message: /clock of this machine shows 2\d{3}-.*, that of the server 2[01]20-01-01T.*: set it/,
+      message: expect.stringMatching(
+        /clock of this machine shows 2\d{3}-.*, that of the server 2[01]20-01-01T.*: set it/,
+      ),
     });
   });
 
@@ -413,7 +418,7 @@ describe('over TLS', () => {
     await expect(server.target().put('a', bytes(1))).rejects.toMatchObject({
       code: 'TARGET_ERROR',
       retryable: false,
-      message: /does not trust the certificate.*agent/,
+      message: expect.stringMatching(/does not trust the certificate.*agent/),
     });
   });
 
