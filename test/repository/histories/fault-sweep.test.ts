@@ -15,7 +15,7 @@ vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts')
  * or wrongly: the outcome is success or one documented error, everything retained reads back, and the next backup and the
  * next pruning succeed. A seeded sample of the calls; all of them with `COW_TEST_SWEEP=all`.
  */
-const SAMPLE = 3;
+const SAMPLE = 2;
 const seed = testSeed();
 const KINDS: readonly SweptKind[] = ['fail-before', 'fail-after', 'never-answer', 'abort', 'truncate', 'corrupt'];
 

@@ -26,7 +26,8 @@ describe.skipIf(s3 === null)('S3Target on a real gateway', () => {
     describe('of which all versions are deleted', () =>
       conforms(
         () => new S3Target({ client: s3Client(), bucket: versioned, prefix: 'gone', createOnly, deleteVersions: true }),
-        without,
+        // Listings are the same as above.
+        new RegExp(`${without.source}|a listing goes on past a thousand objects`),
       ));
   });
 });
