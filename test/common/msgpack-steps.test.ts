@@ -64,8 +64,6 @@ test('short values are decoded in steps as at once, and refused alike', () => {
   fc.assert(
     fc.property(fc.jsonValue(), fc.nat(), fc.integer({ min: 0, max: 255 }), (value, at, byte) => {
       const bytes = encodeMsgpack(value);
-      expect(decode(bytes).value).toEqual(decodeMsgpack(bytes, 'STATE_CORRUPT'));
-      bytes[at % bytes.length] = byte;
       const outcome = (work: () => unknown) => {
         try {
           return JSON.stringify(work());
@@ -73,7 +71,12 @@ test('short values are decoded in steps as at once, and refused alike', () => {
           return (error as { code?: string }).code;
         }
       };
-      expect(outcome(() => decode(bytes).value)).toBe(outcome(() => decodeMsgpack(bytes, 'STATE_CORRUPT')));
+      // A key may be `__proto__`, which is refused.
+      const expectSameOutcome = () =>
+        expect(outcome(() => decode(bytes).value)).toBe(outcome(() => decodeMsgpack(bytes, 'STATE_CORRUPT')));
+      expectSameOutcome();
+      bytes[at % bytes.length] = byte;
+      expectSameOutcome();
     }),
     property(1000),
   );
