@@ -147,7 +147,6 @@ describe('to a folder', () => {
   test.each([
     ['SIGINT', 'Intercepting', 130],
     ['SIGTERM', 'restore the first', 143],
-    ['SIGINT', 'incremental again', 130],
   ] as const)('%s at "%s" ends it and leaves no temporary file', async (signal, text, code) => {
     const lazy = text === 'Intercepting' ? ['--lazy-seconds', '600'] : load();
     const interrupted = await run(

@@ -38,7 +38,7 @@ export const SOAKS: readonly Soak[] = [
       'test/repository/log/concurrency.test.ts',
       'test/repository/open/key-slots.test.ts',
     ],
-    times: { full: 100, short: 6 },
+    times: { full: 200, short: 12 },
   },
   {
     name: 'copies',

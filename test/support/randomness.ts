@@ -56,8 +56,9 @@ export function withinMs(byDefault: number): number {
 
 /**
  * Parameters of a property; fast-check prints the seed of one that fails, and `COW_TEST_NO_SHRINK=1` reports it without
- * looking for a smaller one.
+ * looking for a smaller one. A run that is no soak does half as many.
  */
 export function property<T>(numRuns = 100): fc.Parameters<T> {
-  return { numRuns: times(numRuns), seed: testSeed() | 0, endOnFailure: process.env.COW_TEST_NO_SHRINK === '1' };
+  const runs = TIMES > 1 ? numRuns : numRuns / 2;
+  return { numRuns: times(runs), seed: testSeed() | 0, endOnFailure: process.env.COW_TEST_NO_SHRINK === '1' };
 }

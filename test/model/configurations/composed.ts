@@ -126,6 +126,7 @@ export const COMPOSED: readonly Named[] = [
         { kind: 'pruner', at: 5, pages: ['2:2:i'], jobs: 0, makes: [['nothing', 'all']] },
       ],
     },
+    false,
   ),
   composed(
     'twins-and-adopter-more',

@@ -158,7 +158,7 @@ test(
         for (const map of maps)
           for (const pack of (await neededPacks(map)).keys()) expect(together.has(pack)).toBe(true);
       }),
-      property(32),
+      property(2 * 32),
     );
     // The histories must have been worth it.
     expect(seen.run).toBeGreaterThan(20);

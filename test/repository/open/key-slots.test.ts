@@ -21,7 +21,7 @@ import { withCode } from '../../support/with-code.ts';
 import { readMap, sealedSlot, slotBody, withChecksum } from '../format/support/format-text.ts';
 import { InterleavingTarget } from '../log/support/interleaving-target.ts';
 
-const ROUNDS = times(40);
+const ROUNDS = times(20);
 const CHEAP = { n: 2, r: 1, p: 1 };
 
 /** A raw key, told apart by its first byte. */
