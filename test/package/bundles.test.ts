@@ -70,7 +70,11 @@ function run(args: readonly string[], options: { input?: string; shell?: string 
 const IN_THREADS: Outcome = { output: 'the same', warnings: 0 };
 const ON_ITS_OWN: Outcome = { output: 'the same', warnings: 1 };
 
+/** Bundling takes long, so this is for `.ci/run`. */
+const isSkipped = !process.env.CI;
+
 beforeAll(async () => {
+  if (isSkipped) return;
   if (!existsSync(join(dist, 'seal-worker.js'))) throw new Error('run npm run build first');
   const sources = {
     lost: `${program(STATIC)} main(library);`,
@@ -101,7 +105,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /** Packages that a bundle leaves outside are found where they are installed. */
 const outside = (id: string) => (/^[a-z@]/.test(id) && !id.startsWith('node:') ? import.meta.resolve(id) : id);
 
-describe('a bundle', () => {
+describe.skipIf(isSkipped)('a bundle', () => {
   test.each(['es', 'cjs'] as const)('of rollup (%s) does without threads, and warns once', async (format) => {
     const bundle = await rollup({
       input: join(folder, 'sources', 'lost.js'),
@@ -147,7 +151,7 @@ describe('a bundle', () => {
   });
 });
 
-describe('a program', () => {
+describe.skipIf(isSkipped)('a program', () => {
   test('from the command line has threads', async () => {
     expect(await run(['--input-type=module', '-e', DYNAMIC])).toEqual(IN_THREADS);
     expect(await run(['-e', DYNAMIC])).toEqual(IN_THREADS);

@@ -23,7 +23,7 @@ vi.mock('../../../src/common/clock.ts', () => import('./support/hasty-clock.ts')
  * L12 with others at work: backups die one after the other, each of which adopts those before it, while a pruner fences and
  * condemns whatever it may; then two adopters come at once. Every request and every answer comes in an order that a seed gives.
  */
-const RACES = times(3);
+const RACES = times(6);
 const firstSeed = testSeed();
 /** Nothing is kept for anybody, so that what is adopted is adopted in time or not at all. */
 const AT_ONCE = { graceMs: 0, fenceAfterMs: 0, keepFencedMs: 0, repackBelow: 1, minRepackGainBytes: 0 } as const;
