@@ -79,6 +79,9 @@ async function expectLeft(target: CloudTarget, sha256OfThird: string | undefined
   expect(sha256(whole)).toBe(sha256OfThird);
 }
 
+/** Each takes seconds, so most are for `.ci/run`. */
+const inCi = test.skipIf(!process.env.CI);
+
 describe('to a folder', () => {
   test('what comes back of three backups under writes is the disk at their instants', async () => {
     const before = sha256(await readFile(place.image));
@@ -106,7 +109,7 @@ describe('to a folder', () => {
     expect(sha256(await readFile(place.image)), 'the image given is not written to').toBe(before);
   });
 
-  test('a difference is noticed', async () => {
+  inCi('a difference is noticed', async () => {
     const tampering = when('restore the first', () => {
       const reference = filesIn(place.temporary).find((path) => path.endsWith('second-instant.img'));
       flip(reference!);
@@ -117,7 +120,7 @@ describe('to a folder', () => {
     expect(await readdir(place.temporary)).toEqual([]);
   });
 
-  test('damage in the store is noticed', async () => {
+  inCi('damage in the store is noticed', async () => {
     const damaging = when('byte for byte the disk at the second instant', () => {
       for (const path of filesIn(join(place.objects, 'packs'))) flip(path);
     });
@@ -126,7 +129,7 @@ describe('to a folder', () => {
     expect(shown.out).not.toContain(VERDICT);
   });
 
-  test('a backup that overwrites alone complete does not wait for its second instruction', async () => {
+  inCi('a backup that overwrites alone complete does not wait for its second instruction', async () => {
     await writeFile(place.image, new Uint8Array(4 * BLOCK).fill(1));
     const args = [place.image, '--writes-per-second', '200', '--lazy-seconds', '600', '--seed', '1'];
     const shown = await run(
@@ -144,7 +147,7 @@ describe('to a folder', () => {
     expect(shown).toMatchObject({ code: 1, err: expect.stringContaining('holds objects already') });
   });
 
-  test.each([
+  inCi.each([
     ['SIGINT', 'Intercepting', 130],
     ['SIGTERM', 'restore the first', 143],
   ] as const)('%s at "%s" ends it and leaves no temporary file', async (signal, text, code) => {
