@@ -73,10 +73,15 @@ const versionOf = (compiler: string) =>
   (JSON.parse(readFileSync(join(root, 'node_modules', compiler, 'package.json'), 'utf8')) as { version: string })
     .version;
 
+const CONFIGURATIONS = Object.entries(COMPILERS).flatMap(([name, compiler]) =>
+  [false, true].map((skipLibCheck) => ({ name, compiler, skipLibCheck })),
+);
+
 describe.skipIf(isSkipped)('the packed package', () => {
-  test.each(Object.entries(COMPILERS))(
-    'compiles under strict settings, declarations and all, with the %s TypeScript, and runs',
-    (folder, compiler) => {
+  test.each(CONFIGURATIONS)(
+    'compiles under strict settings with the $name TypeScript, skipLibCheck: $skipLibCheck, and runs',
+    ({ name, compiler, skipLibCheck }) => {
+      const folder = `${name}-${skipLibCheck}`;
       mkdirSync(join(project, folder));
       writeFileSync(join(project, folder, 'program.mts'), PROGRAM);
       const compilerOptions = {
@@ -86,8 +91,7 @@ describe.skipIf(isSkipped)('the packed package', () => {
         strict: true,
         exactOptionalPropertyTypes: true,
         noUncheckedIndexedAccess: true,
-        // What is an error where declarations are not checked is one here too.
-        skipLibCheck: false,
+        skipLibCheck,
         types: ['node'],
         outDir: 'out',
       };
