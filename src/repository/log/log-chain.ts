@@ -9,9 +9,6 @@ import { soundEntry } from './listed-entries.ts';
 import type { LogListing } from './log-listing.ts';
 import { fetchEntry, keyOfEntry, type LogPosition, type LogSource, truncatedBelow } from './log-source.ts';
 
-/** The most requests that are made at the same time for entries below the newest one. */
-export const MOST_AHEAD = 8;
-
 /** Entries that were requested before it was their turn, by key. */
 type Ahead = ReadonlyMap<string, Promise<DecodedEntry | undefined>>;
 
@@ -148,12 +145,10 @@ function requestedAhead(
   known: Ahead = new Map(),
 ): Ahead {
   const ahead = new Map<string, Promise<DecodedEntry | undefined>>();
-  for (let seq = from; seq >= through && ahead.size < MOST_AHEAD; seq = listing.belowTail(seq)) {
-    const [only, ...others] = listing.entriesAt(seq);
-    if (only === undefined || others.length > 0) continue;
-    const coming = known.get(only.key) ?? fetchEntry(source, seq, only, options);
+  for (const { seq, named } of listing.entriesAhead(from, through)) {
+    const coming = known.get(named.key) ?? fetchEntry(source, seq, named, options);
     coming.catch(() => {}); // It is reported when its turn comes.
-    ahead.set(only.key, coming);
+    ahead.set(named.key, coming);
   }
   return ahead;
 }

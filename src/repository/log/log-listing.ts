@@ -26,6 +26,8 @@ import {
 const PAGE_KEYS = 1000;
 /** The most keys of the other mode that are kept. */
 const OTHERS_KEPT = 8;
+/** The most entries below the newest one that are requested at the same time. */
+const MOST_AHEAD = 8;
 
 /** An object with the key of an entry. Only reading it shows what it is. */
 export interface ListedEntry extends NamedObject {
@@ -148,6 +150,20 @@ export class LogListing {
     let sinceBytes = 0;
     for (let seq = top; seq > checkpoint; seq--) for (const { size } of this.entriesAt(seq)) sinceBytes += size;
     return { checkpointBytes: this.checkpointsAt(checkpoint)[0]?.size ?? 0, sinceBytes };
+  }
+
+  /**
+   * The first of the entries that have to be read from one number down to another, if tails are as long as writers make them. They
+   * end where a number is missing, since the chain does too (L4): a stray object may be named as an entry of any number, up to 2^52.
+   */
+  entriesAhead(from: number, through: number): { readonly seq: number; readonly named: ListedEntry }[] {
+    const found: { seq: number; named: ListedEntry }[] = [];
+    for (let seq = from; seq >= through && found.length < MOST_AHEAD; seq = this.belowTail(seq)) {
+      const [named, ...others] = this.entriesAt(seq);
+      if (named === undefined) break;
+      if (others.length === 0) found.push({ seq, named });
+    }
+    return found;
   }
 
   /** The number of the next entry to be read below one whose tail is as long as writers make it. */

@@ -9,7 +9,7 @@ import { EMPTY_STATE, floorSeq, type LogState } from '../format/log-state.ts';
 import type { LogWeights } from './checkpoint-due.ts';
 import { Checkpoints, stateOf } from './checkpoints.ts';
 import { lowestFork } from './listed-entries.ts';
-import { LogChain, MOST_AHEAD } from './log-chain.ts';
+import { LogChain } from './log-chain.ts';
 import { checkMode, checkNeverWritten, checkNotAhead, LogListing } from './log-listing.ts';
 import { forked, type LogPosition, type LogSource, type NamedObject, rolledBack } from './log-source.ts';
 import { changed, type Sight, untilTwoAgree } from './looking.ts';
@@ -63,11 +63,10 @@ export interface OpenedLog {
  */
 export function prefetchLog(target: CloudTarget, listing: LogListing, { signal }: AbortOptions = {}): Prefetched {
   const checkpoint = listing.checkpointBelow(listing.newest);
-  const wanted: NamedObject[] = [];
-  for (let seq = listing.newest; seq > checkpoint && wanted.length < MOST_AHEAD; seq = listing.belowTail(seq)) {
-    const [only, ...others] = listing.entriesAt(seq);
-    if (only !== undefined && others.length === 0 && only.size > 0 && only.size <= MAX_ENTRY_BYTES) wanted.push(only);
-  }
+  const wanted: NamedObject[] = listing
+    .entriesAhead(listing.newest, checkpoint + 1)
+    .map(({ named }) => named)
+    .filter(({ size }) => size > 0 && size <= MAX_ENTRY_BYTES);
   if (listing.newest === checkpoint) wanted.push(...listing.entriesAt(checkpoint).slice(0, 1));
   wanted.push(...listing.checkpointsAt(checkpoint).slice(0, 1));
   const answers = wanted.map(({ key, size, ifTag }): [string, Promise<Uint8Array>] => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { checkpointKey } from '../../../src/repository/format/object-keys.ts';
+import { checkpointKey, entryKey } from '../../../src/repository/format/object-keys.ts';
+import { withCode } from '../../support/with-code.ts';
 import { contentOfBackup, createIn, notedTarget, openIn, openVolume, writeBlock } from '../support/repositories.ts';
 
 /** Objects that are no part of the repository, put there by somebody who can write to the store and has no key. */
@@ -35,5 +36,18 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
     await using later = await openIn(target, isEncrypted);
     expect(await contentOfBackup(later, id)).toEqual(content);
     expect(await Array.fromAsync(later.listBackups())).toHaveLength(3);
+  });
+
+  // Walking down from such a number, tail by tail, to the newest entry that was written would take years.
+  test.each([2 ** 30, 2 ** 52 - 2])('an object named as entry %d shows damage at once', async (seq) => {
+    const { target, id, content } = await sample(isEncrypted);
+    await target.put(entryKey(seq), new Uint8Array(300));
+    await expect(openIn(target, isEncrypted)).rejects.toEqual(withCode('LOG_CORRUPT'));
+    await using repository = await openIn(target, isEncrypted, { readOnly: true });
+    expect(await contentOfBackup(repository, id)).toEqual(content);
+    await target.delete(entryKey(seq));
+    await using later = await openIn(target, isEncrypted);
+    await target.put(entryKey(seq), new Uint8Array(300));
+    await expect(Array.fromAsync(later.listBackups())).rejects.toEqual(withCode('LOG_CORRUPT'));
   });
 });
