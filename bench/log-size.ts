@@ -1,16 +1,28 @@
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { runInSteps } from '../src/common/yield-to-event-loop.ts';
+import { ANCHOR_BYTES, anchorNumbers } from '../src/repository/format/anchors.ts';
 import { pageKeys, volumeSuffix } from '../src/repository/format/catalogue-pages.ts';
 import { encodeCheckpoint } from '../src/repository/format/checkpoint-codec.ts';
 import { encodingEntry } from '../src/repository/format/entry-codec.ts';
 import type { BackupRecord, CommittedPack, LogEntry } from '../src/repository/format/log-entry.ts';
-import { EMPTY_STATE, floorSeq, headOf, type LogState } from '../src/repository/format/log-state.ts';
+import {
+  EMPTY_STATE,
+  floorSeq,
+  type Head,
+  headOf,
+  type KnownPacks,
+  type LogState,
+  type StoredBackup,
+} from '../src/repository/format/log-state.ts';
 import {
   CATALOGUE_PREFIX,
+  checkpointKey,
+  entryKey,
   LOG_PREFIX,
   packKey,
   parseLogKey,
@@ -26,6 +38,8 @@ import { LogReader } from '../src/repository/log/log-reader.ts';
 import { floorCheckpoint } from '../src/repository/log/log-source.ts';
 import { type Appended, LogWriter } from '../src/repository/log/log-writer.ts';
 import { openLog, prefetchLog } from '../src/repository/log/open-log.ts';
+import { PAGE_LIMITS } from '../src/repository/log/pages/page-limits.ts';
+import { type PageFiles, pageOut } from '../src/repository/log/pages/page-out.ts';
 import { PageStore } from '../src/repository/log/pages/page-store.ts';
 import type { CloudTarget } from '../src/targets/cloud-target.ts';
 import { ForwardingTarget } from '../src/targets/decorators/forwarding-target.ts';
@@ -38,6 +52,8 @@ import { randomBytesFrom, seededRandom } from '../src/testing/seeded-random.ts';
  * no volumes, maps and packs behind it. At the end it is opened from a folder, by another process.
  *
  *     node bench/log-size.ts --commits 10000 --live 500 --volumes 100 --prune-every 24
+ *
+ * `--begin` says how many live backups there are before the first commit, in pages, as a log has them after its first years.
  */
 
 const { values } = parseArgs({
@@ -45,6 +61,7 @@ const { values } = parseArgs({
     commits: { type: 'string', default: '2000' },
     live: { type: 'string', default: '200' },
     volumes: { type: 'string', default: '20' },
+    begin: { type: 'string', default: '0' },
     'prune-every': { type: 'string', default: '24' },
     open: { type: 'string' },
   },
@@ -52,6 +69,7 @@ const { values } = parseArgs({
 const commits = Number(values.commits);
 const live = Number(values.live);
 const volumes = Number(values.volumes);
+const begun = Number(values.begin);
 const pruneEvery = Number(values['prune-every']);
 
 async function openIn(directory: string): Promise<Opening> {
@@ -83,6 +101,10 @@ class CountedTarget extends ForwardingTarget {
 
   constructor(inner: CloudTarget) {
     super(inner, 'this counted target');
+  }
+
+  forget(): void {
+    this.putBytes = this.pageBytes = this.checkpointBytes = this.checkpoints = this.requests = 0;
   }
 
   protected override async forwardPut(...args: Parameters<CloudTarget['put']>) {
@@ -118,9 +140,11 @@ const hex = (bytes: number) => Buffer.from(randomBytesFrom(random, bytes)).toStr
 const store = new MemoryTarget();
 const target = new CountedTarget(store);
 const source = { target, logKey: undefined, mode: 'shared' as const };
-const writer = new LogWriter(await LogReader.open(source));
 const packs = new Map<string, CommittedPack>();
 let ownBytes = 0;
+if (begun > 0) await begin(2 * begun);
+const writer = new LogWriter(await LogReader.open(source));
+const firstSeq = writer.state.seq;
 
 async function count(appended: Appended | undefined): Promise<Appended> {
   if (appended === undefined) throw new Error('nothing was appended');
@@ -140,6 +164,40 @@ function backupOf(pack: CommittedPack, volume: string, state: LogState): BackupR
     ...{ point: 7, intact: true, metadata: {}, stats: { storedBytes: 12_345, changedBlocks: 61 } },
     descriptor: { size: 2 ** 30, blockSize: 65_536, root, runs: [[run]], lost: [] },
   };
+}
+
+/** Puts a checkpoint of so many backups, and the entry that it is of. */
+async function begin(seq: number): Promise<void> {
+  const prev = new Uint8Array(32);
+  const entry: LogEntry = { seq, prev, commitId: hex(16), at: 1.7e12, type: 'keys', added: [], removed: [] };
+  const { bytes } = await runInSteps(encodingEntry(undefined, entry, []));
+  await store.put(entryKey(seq), bytes);
+  const backups = new Map<string, StoredBackup>();
+  const heads = new Map<string, Head>();
+  const known = new Map<number, KnownPacks>();
+  for (let n = 0; n < begun; n++) {
+    const session = 2 * n + 1;
+    const pack = { session, random: hex(16), size: 20_000, sha256: randomBytesFrom(random, 32) };
+    const backup = backupOf(pack, `volume ${n % volumes}`, { ...EMPTY_STATE, heads });
+    packs.set(packKey(pack), pack);
+    backups.set(backup.id, { ...backup, seq: session + 1, committedAt: 1.7e12, session });
+    heads.set(backup.volume, { id: backup.id, seq: session + 1 });
+    known.set(session, { packs: new Map([[pack.random, pack]]), tables: [], dead: new Set() });
+  }
+  const hash = createHash('sha256').update(bytes).digest();
+  const anchors = anchorNumbers(seq).map((number) => ({
+    seq: number,
+    hash: (number === seq ? hash : prev).subarray(0, ANCHOR_BYTES),
+  }));
+  const state = { ...EMPTY_STATE, seq, hash, anchors, backups, heads, known };
+  const pages = new PageStore(source);
+  const files: PageFiles = {
+    rows: (table, ref) => pages.rows(table, ref),
+    put: (ref, page) => pages.put(ref, page, true, {}),
+  };
+  const paged = await pageOut(state, files, { logKey: undefined, everything: false, limits: PAGE_LIMITS });
+  await store.put(checkpointKey(seq), (await encodeCheckpoint(undefined, paged)) as Uint8Array<ArrayBuffer>);
+  target.forget();
 }
 
 async function backUp(volume: string): Promise<void> {
@@ -243,7 +301,7 @@ await rm(folder, { recursive: true });
 const perCommit = (number: number) => `${Math.round(number / commits)} bytes`;
 console.table({
   'backups that are live': whole.backups.size,
-  'entries written': writer.state.seq,
+  'entries written': writer.state.seq - firstSeq,
   'objects under log/': log.objects,
   'objects under catalogue/': catalogue.objects,
   'bytes under log/': log.bytes,
@@ -256,7 +314,7 @@ console.table({
   'bytes of tails, per commit': perCommit(target.putBytes - target.pageBytes - target.checkpointBytes - ownBytes),
   'bytes of checkpoints, per commit': perCommit(target.checkpointBytes),
   'other bytes of entries and checkpoints, per commit': perCommit(target.putBytes - target.pageBytes - ownBytes),
-  'entries for each checkpoint': (writer.state.seq / target.checkpoints).toFixed(1),
+  'entries for each checkpoint': ((writer.state.seq - firstSeq) / target.checkpoints).toFixed(1),
   'bytes of pages, per commit': perCommit(target.pageBytes),
   'requests to open the log': opening.openRequests,
   'ms to open the log': Math.round(opening.openedMs),

@@ -5,6 +5,8 @@ import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, inject, test, vi } from 'vitest';
+import { parseLogKey } from '../../src/repository/format/object-keys.ts';
+import { tailLength } from '../../src/repository/log/checkpoint-due.ts';
 import type { CloudTarget, ObjectInfo } from '../../src/targets/cloud-target.ts';
 import { FileTarget } from '../../src/targets/file/file-target.ts';
 import { MemoryTarget } from '../../src/targets/memory-target.ts';
@@ -348,7 +350,13 @@ async function kindsOf(target: CloudTarget, isEncrypted: boolean): Promise<Kind[
   const objects = await Array.fromAsync(target.list(''));
   const whole = (pattern: RegExp) =>
     objects.filter(({ key }) => pattern.test(key)).map(({ key, size }) => ({ key, from: 0, to: size }));
-  const [newest, ...older] = whole(/^log\/[0-9a-f]{13}(-[0-9a-f]{32})?$/).sort((a, b) => (a.key < b.key ? -1 : 1));
+  const entries = whole(/^log\/[0-9a-f]{13}(-[0-9a-f]{32})?$/);
+  const checkpoints = whole(/-c(-[0-9a-f]{32})?$/);
+  const seqOf = ({ key }: Place) => parseLogKey(key)?.seq as number;
+  const newest = Math.max(...entries.map(seqOf));
+  const checkpoint = Math.max(0, ...checkpoints.map(seqOf));
+  const needed = new Set([newest]);
+  for (let seq = newest; seq > checkpoint; seq -= tailLength(seq) + 1) needed.add(seq);
   const pages = whole(/^catalogue\//);
   const records: Place[] = [];
   const footers: Place[] = [];
@@ -363,9 +371,10 @@ async function kindsOf(target: CloudTarget, isEncrypted: boolean): Promise<Kind[
   const kinds: Kind[] = [
     { name: 'format', effect: 'refused', places: whole(/^format$/) },
     ...(isEncrypted ? [{ name: 'key slot', effect: 'refused' as const, places: whole(/^keys\//) }] : []),
-    { name: 'newest entry', effect: 'refused', places: [newest as Place] },
-    { name: 'older entry', effect: 'none', places: older },
-    { name: 'checkpoint', effect: 'none', places: whole(/-c(-[0-9a-f]{32})?$/) },
+    // The newest one, and those that no tail of these repeats.
+    { name: 'needed entry', effect: 'refused', places: entries.filter((entry) => needed.has(seqOf(entry))) },
+    { name: 'other entry', effect: 'none', places: entries.filter((entry) => !needed.has(seqOf(entry))) },
+    { name: 'checkpoint', effect: 'none', places: checkpoints },
     // Each has a second copy.
     ...(pages.length > 0 ? [{ name: 'page', effect: 'none' as const, places: pages }] : []),
     { name: 'pack record', effect: 'some', places: records },

@@ -67,7 +67,7 @@ KEYS('a %s log', (_name, logKey) => {
   test('with any byte of its objects flipped gives its code, or the true state: never another', async () => {
     // The tail of the newest entry reaches the checkpoint.
     const facts = everyFact();
-    while (facts.length % 9 !== 0) facts.push(keysFact(facts.length));
+    while (facts.length % 16 !== 0) facts.push(keysFact(facts.length));
     const target = await logOf(facts, { logKey });
     const { state } = await openLog(sourceOf(target, { logKey }));
     await target.put(checkpointKey(9), (await encodeCheckpoint(logKey, await openedAt(target, 9, logKey)))!);
@@ -148,7 +148,7 @@ test('a listing that the caller has read already is not read again', async () =>
   expect(faulty.callCount('list')).toBe(1);
 });
 
-test('opening 250 backups: at most ten requests, and a checkpoint that has most of them in pages', async () => {
+test('opening 250 backups: at most nine requests of the log, and a checkpoint that has most of them in pages', async () => {
   const backups = 250; // A test of the economy opens 400.
   for (const runs of [0, 8]) {
     const target = new MemoryTarget();
@@ -168,7 +168,7 @@ test('opening 250 backups: at most ten requests, and a checkpoint that has most 
     }
     const faulty = counted(target);
     const { state } = await openLog(sourceOf(faulty, { logKey: LOG_KEY }));
-    expect(faulty.callCount()).toBeLessThanOrEqual(10);
+    expect(faulty.callCount()).toBeLessThanOrEqual(9);
     const whole = await new PageStore(sourceOf(faulty, { logKey: LOG_KEY })).takeIn(state, 'all');
     expect(whole.backups.size).toBe(backups);
     expect(whole.heads).toEqual(new Map([...heads].map(([volume, id]) => [volume, { id, seq: expect.any(Number) }])));
@@ -247,8 +247,8 @@ describe('checkpoints are only a cache:', () => {
     expect(stateOf(opened.state)).toEqual(stateOf(state));
     expect(opened.checkpoint).toBe(56);
     expect(faulty.calls.map(({ subject }) => subject)).toEqual([
-      ...['log/', checkpointKey(56), entryKey(63), entryKey(69)],
-      ...[entryKey(64)],
+      ...['log/', checkpointKey(56)],
+      ...[entryKey(68), entryKey(64), entryKey(69)],
     ]);
   });
 
@@ -352,5 +352,5 @@ test('foreign objects under log/ are left alone; an entry that is too large is r
   await target.put(entryKey(6), new Uint8Array(8 * 1024 * 1024 + 1));
   const faulty = counted(target);
   await expect(openLog(sourceOf(faulty))).rejects.toEqual(withCode('LOG_CORRUPT'));
-  expect(faulty.callCount('get')).toBe(0);
+  expect(faulty.calls.filter(({ subject }) => subject === entryKey(6))).toEqual([]);
 });

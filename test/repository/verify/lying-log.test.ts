@@ -21,7 +21,7 @@ async function newestCheckpoint(target: CloudTarget): Promise<number> {
 
 /** Tails and checkpoints that say something else than the entries: openings believe them, so a verification must not. */
 
-/** @param multiple - of what the number of the newest entry is to be: if 9 divides it, its tail is long */
+/** @param multiple - of what the number of the newest entry is to be: 4 gives a tail of three entries */
 async function filled(isEncrypted: boolean, backups = 20, multiple = 1) {
   const target = new MemoryTarget();
   await using repository = await createIn(target, isEncrypted);
@@ -40,7 +40,7 @@ const PARTS = [{ depth: 'structure' }, { depth: 'data', fraction: 0.4 }] as cons
 
 describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   test.each(PARTS)('a tail that hides a backup is found by $depth', async (options) => {
-    const { target, logKey, newest } = await filled(isEncrypted, 20, 9);
+    const { target, logKey, newest } = await filled(isEncrypted, 21, 4);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
     const fields = fieldsOfEntry(body) as { tail: { type: string; backups: { volume: string }[] }[] };
@@ -56,7 +56,7 @@ describe.each([false, true])('encrypted: %s', (isEncrypted) => {
   });
 
   test.each(PARTS)('a tail with another time is found by $depth', async (options) => {
-    const { target, logKey, newest } = await filled(isEncrypted, 20, 9);
+    const { target, logKey, newest } = await filled(isEncrypted, 21, 4);
     const key = entryKey(newest);
     const body = openObject(logKey, 'cow1 log', newest, await target.get(key));
     const fields = fieldsOfEntry(body) as { tail: { at: number }[] };
