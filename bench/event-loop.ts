@@ -132,4 +132,4 @@ if (BACKUPS > 0) await manyBackups();
 console.log(
   `longest step in milliseconds of CPU time, goal ${GOAL_MS}; volumes of ${HUGE} blocks, backups of ${BLOCKS}\n`,
 );
-printTable(['', 'longest', ''], steps.rows);
+printTable(['', 'longest', 'collecting', ''], steps.rows);

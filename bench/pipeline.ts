@@ -85,7 +85,7 @@ async function loopTable(): Promise<void> {
   const steps = new LongestSteps();
   await pipelines((name, operation) => steps.step(name, operation));
   console.log(`\nThe longest step of the event loop, in milliseconds of CPU time, goal ${GOAL_MS}\n`);
-  printTable(['', 'longest', ''], steps.rows);
+  printTable(['', 'longest', 'collecting', ''], steps.rows);
 }
 
 const [first, kind, index] = process.argv.slice(2);

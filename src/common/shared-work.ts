@@ -24,6 +24,10 @@ export class SharedWork<T> {
 
   /** Settles as the work does, or rejects with `signal.reason` as soon as `signal` aborts. */
   async wait(signal: AbortSignal | undefined): Promise<T> {
+    if (this.#isOver) {
+      signal?.throwIfAborted();
+      return this.#result;
+    }
     this.#waiting++;
     try {
       return await abortable(this.#result, signal);

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../common/abort.ts';
 import { type BlockRange, subtractRanges } from '../common/block-range.ts';
 import { BackupError } from '../common/errors.ts';
+import { yieldToEventLoop } from '../common/yield-to-event-loop.ts';
 import type { VolumeSnapshot } from '../volume/volume-snapshot.ts';
 import { type Batch, blocksOf } from './block-feed.ts';
 
@@ -42,6 +43,8 @@ export class BatchReader {
       return { run, at };
     });
     for (let from = 0; from < indexed.length; from += READS_AT_ONCE) {
+      // A device in memory answers at once: without this, batch after batch would be read in one turn of the event loop.
+      await yieldToEventLoop();
       const reads = indexed.slice(from, from + READS_AT_ONCE).map(async ({ run, at }) => {
         const holes = lane === 'swept' ? await this.#skipHoles(run, into, at, outcome.isHole) : [];
         for (const rest of subtractRanges([run], holes)) {

@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto';
 import type { AbortOptions } from '../common/abort.ts';
 import { booleanArgument, functionArgument, optionsArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
+import { ownCopy, sha256InSteps } from '../common/long-bytes.ts';
+import { runInSteps } from '../common/yield-to-event-loop.ts';
 import type {
   CloudTarget,
   GetOptions,
@@ -75,15 +76,14 @@ export class MemoryTarget implements CloudTarget {
     const given = bodyArgument(body);
     this.#lifetime.check(signal);
     checkKey(key);
-    if (createOnly) {
-      if (!this.capabilities.createOnly) {
-        throw new BackupError('CREATE_ONLY_UNSUPPORTED', 'this MemoryTarget was made without createOnly');
-      }
-      // Nothing is awaited from here to the `set`, which makes the put atomic.
-      if (this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
+    if (createOnly && !this.capabilities.createOnly) {
+      throw new BackupError('CREATE_ONLY_UNSUPPORTED', 'this MemoryTarget was made without createOnly');
     }
-    const copy = new Uint8Array(given);
-    const sha256 = createHash('sha256').update(copy).digest('hex');
+    const copy = await ownCopy(given);
+    const sha256 = Buffer.from(await runInSteps(sha256InSteps(copy))).toString('hex');
+    this.#lifetime.check(signal);
+    // Nothing is awaited from here to the `set`, which makes the put atomic.
+    if (createOnly && this.#objects.has(key)) throw new BackupError('OBJECT_EXISTS', `object ${key} exists`);
     if (!this.#objects.has(key)) this.#count(key);
     const tag = String(++puts);
     const info = { key, size: copy.length, modifiedAt: new Date(this.#now()), sha256, tag };
@@ -99,7 +99,7 @@ export class MemoryTarget implements CloudTarget {
     if (object === undefined) throw new BackupError('OBJECT_NOT_FOUND', `there is no object ${key}`);
     requireTag(key, object.info.tag, ifTag);
     const { offset, length } = rangeWithin(key, object.body.length, range);
-    return object.body.slice(offset, offset + length);
+    return ownCopy(object.body.subarray(offset, offset + length));
   }
 
   async stat(key: string, options: AbortOptions = {}): Promise<ObjectInfo | undefined> {

@@ -87,6 +87,7 @@ export const targetRaceCases: readonly TargetCase[] = [
             versions.some((each) => each.length === info?.size),
             `stat returned a size of ${info?.size}`,
           );
+          await new Promise((resolve) => setImmediate(resolve)); // Reads that are answered at once leave writers no turn.
         } while (writing);
       };
       const outcomes = await Promise.allSettled([writers, read(), read(), read()]);

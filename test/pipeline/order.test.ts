@@ -16,7 +16,7 @@ describe('a pipeline stores', () => {
         gates.push(resolve);
       });
     const pipeline = BackupPipeline.start(snapshot, { store, concurrency: 4 }).sweep();
-    while (snapshot.states.counts.storing < 7) await turn();
+    while (calls.length < 4 || snapshot.states.counts.storing < 7) await turn();
     volume.writeSync(30 * BLOCK, filled(9));
     while (snapshot.states.get(30) !== 'storing') await turn();
     expect(calls).toEqual([0, 1, 2, 3]);

@@ -1,6 +1,7 @@
 import type { AbortOptions } from '../../common/abort.ts';
 import { inRanges } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { RepositoryContext } from '../context/repository-context.ts';
 import type { RecordReader } from '../format/record.ts';
 import { BlockMap } from '../map/block-map.ts';
@@ -47,6 +48,7 @@ export class ComparedBase {
     const inBase = Math.max(0, Math.min(blockCount, geometry.blockCount - firstBlock));
     const ids: (Uint8Array | undefined | 'unknown')[] = new Array(blockCount).fill(undefined);
     if (inBase === 0) return ids;
+    await yieldToEventLoop();
     let entries: Awaited<ReturnType<BlockMap['lookup']>>['entries'];
     try {
       ({ entries } = await (mayFetch ? this.map : this.#inMemory).lookup(firstBlock, inBase, { signal }));

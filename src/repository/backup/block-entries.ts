@@ -2,25 +2,31 @@ import type { BlockEntry } from '../format/map-descriptor.ts';
 import type { Codec, Location, PackName } from '../format/record.ts';
 
 const ID_BYTES = 32;
-const FIRST_CAPACITY = 1024;
+/** Slots that are added at once. */
+const CHUNK_SLOTS = 2 ** 12;
 const NONE = -1;
+
+/** Slots in flat arrays: 56 bytes each. */
+class Chunk {
+  readonly blocks = new Uint32Array(CHUNK_SLOTS);
+  readonly next = new Int32Array(CHUNK_SLOTS);
+  readonly ids = new Uint8Array(CHUNK_SLOTS * ID_BYTES);
+  /** Number of the pack + 1 (0: zeroes), offset, stored length | codec << 24, raw length. */
+  readonly locations = new Uint32Array(CHUNK_SLOTS * 4);
+}
 
 /**
  * The map entries of blocks that a job has stored or found to be zeroes, in any order. They take 56 bytes each, in flat
- * arrays. The map is written behind the sweep, one group (the blocks of one leaf) at a time. Groups that were taken for the
+ * arrays, to which more are added without moving what there is. The map is written behind the sweep, one group (the blocks of one leaf) at a time. Groups that were taken for the
  * map are kept only while there is room for them, so that memory grows with what is stored out of order and not with the
  * volume.
  */
 export class BlockEntries {
   readonly #groupBlocks: number;
   readonly #maxKept: number;
-  /** For each group: its first slot. Slots of a group are linked by `#next`. */
+  /** For each group: its first slot. Slots of a group, and free slots, are linked by `next`. */
   readonly #heads: Int32Array;
-  #blocks = new Uint32Array(FIRST_CAPACITY);
-  #next = new Int32Array(FIRST_CAPACITY);
-  #ids = new Uint8Array(FIRST_CAPACITY * ID_BYTES);
-  /** For each slot: number of the pack + 1 (0: zeroes), offset, stored length | codec << 24, raw length. */
-  #locations = new Uint32Array(FIRST_CAPACITY * 4);
+  readonly #chunks: Chunk[] = [];
   #everUsed = 0;
   #free = NONE;
   #count = 0;
@@ -48,16 +54,18 @@ export class BlockEntries {
   add(block: number, entry: BlockEntry | undefined): void {
     const slot = this.#allocateSlot();
     const group = Math.floor(block / this.#groupBlocks);
-    this.#blocks[slot] = block;
-    this.#next[slot] = this.#heads[group] as number;
+    const { blocks, next, ids, locations } = this.#chunk(slot);
+    const at = slot % CHUNK_SLOTS;
+    blocks[at] = block;
+    next[at] = this.#heads[group] as number;
     this.#heads[group] = slot;
     if (entry === undefined) {
-      this.#locations[slot * 4] = 0;
+      locations[at * 4] = 0;
       return;
     }
     const { pack, offset, storedLength, codec, rawLength } = entry.location;
-    this.#ids.set(entry.id, slot * ID_BYTES);
-    this.#locations.set([this.#packNumber(pack) + 1, offset, storedLength | (codec << 24), rawLength], slot * 4);
+    ids.set(entry.id, at * ID_BYTES);
+    locations.set([this.#packNumber(pack) + 1, offset, storedLength | (codec << 24), rawLength], at * 4);
   }
 
   has(block: number): boolean {
@@ -73,10 +81,10 @@ export class BlockEntries {
   /** The entries of a group, in the order of blocks. From now on they may be dropped. */
   take(group: number): [block: number, entry: BlockEntry | undefined][] {
     const entries: [number, BlockEntry | undefined][] = [];
-    for (let slot = this.#heads[group] as number; slot !== NONE; slot = this.#next[slot] as number) {
+    for (let slot = this.#heads[group] as number; slot !== NONE; slot = this.#after(slot)) {
       // Copied: the slot may hold another block's entry before the map's writer uses this one.
       const entry = this.#entry(slot);
-      entries.push([this.#blocks[slot] as number, entry && { ...entry, id: Uint8Array.from(entry.id) }]);
+      entries.push([this.#block(slot), entry && { ...entry, id: Uint8Array.from(entry.id) }]);
     }
     if (entries.length > 0) this.#taken.push(group);
     while (this.#count > this.#maxKept && this.#takenAt < this.#taken.length) this.#dropGroup();
@@ -86,8 +94,8 @@ export class BlockEntries {
   #dropGroup(): void {
     const group = this.#taken[this.#takenAt++] as number;
     for (let slot = this.#heads[group] as number; slot !== NONE; ) {
-      const next = this.#next[slot] as number;
-      this.#next[slot] = this.#free;
+      const next = this.#after(slot);
+      this.#chunk(slot).next[slot % CHUNK_SLOTS] = this.#free;
       this.#free = slot;
       this.#count--;
       slot = next;
@@ -101,23 +109,37 @@ export class BlockEntries {
 
   #find(block: number): number {
     let slot = this.#heads[Math.floor(block / this.#groupBlocks)] as number;
-    while (slot !== NONE && this.#blocks[slot] !== block) slot = this.#next[slot] as number;
+    while (slot !== NONE && this.#block(slot) !== block) slot = this.#after(slot);
     return slot;
   }
 
+  #chunk(slot: number): Chunk {
+    return this.#chunks[Math.floor(slot / CHUNK_SLOTS)] as Chunk;
+  }
+
+  #block(slot: number): number {
+    return this.#chunk(slot).blocks[slot % CHUNK_SLOTS] as number;
+  }
+
+  /** The slot that is linked behind a slot. */
+  #after(slot: number): number {
+    return this.#chunk(slot).next[slot % CHUNK_SLOTS] as number;
+  }
+
   #entry(slot: number): BlockEntry | undefined {
-    const at = slot * 4;
-    const pack = this.#locations[at] as number;
+    const { ids, locations } = this.#chunk(slot);
+    const at = slot % CHUNK_SLOTS;
+    const pack = locations[at * 4] as number;
     if (pack === 0) return undefined;
-    const lengthAndCodec = this.#locations[at + 2] as number;
+    const lengthAndCodec = locations[at * 4 + 2] as number;
     const location: Location = {
       pack: this.#packs[pack - 1] as PackName,
-      offset: this.#locations[at + 1] as number,
+      offset: locations[at * 4 + 1] as number,
       storedLength: lengthAndCodec & 0xffffff,
       codec: (lengthAndCodec >>> 24) as Codec,
-      rawLength: this.#locations[at + 3] as number,
+      rawLength: locations[at * 4 + 3] as number,
     };
-    return { id: this.#ids.subarray(slot * ID_BYTES, (slot + 1) * ID_BYTES), location };
+    return { id: ids.subarray(at * ID_BYTES, (at + 1) * ID_BYTES), location };
   }
 
   #packNumber(pack: PackName): number {
@@ -134,23 +156,10 @@ export class BlockEntries {
     this.#count++;
     if (this.#free !== NONE) {
       const slot = this.#free;
-      this.#free = this.#next[slot] as number;
+      this.#free = this.#after(slot);
       return slot;
     }
-    if (this.#everUsed === this.#blocks.length) this.#grow();
+    if (this.#everUsed === this.#chunks.length * CHUNK_SLOTS) this.#chunks.push(new Chunk());
     return this.#everUsed++;
   }
-
-  #grow(): void {
-    const capacity = this.#blocks.length * 2;
-    this.#blocks = grown(this.#blocks, new Uint32Array(capacity));
-    this.#next = grown(this.#next, new Int32Array(capacity));
-    this.#ids = grown(this.#ids, new Uint8Array(capacity * ID_BYTES));
-    this.#locations = grown(this.#locations, new Uint32Array(capacity * 4));
-  }
-}
-
-function grown<T extends Uint8Array | Uint32Array | Int32Array>(from: T, into: T): T {
-  into.set(from);
-  return into;
 }

@@ -1,5 +1,7 @@
 import { type BlockRange, RangeCollector } from '../../common/block-range.ts';
 import { BackupError } from '../../common/errors.ts';
+import { mapConcurrently } from '../../common/map-concurrently.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import { BatchReader } from '../../pipeline/batch-reader.ts';
 import { type Batch, type BlockFeed, blocksOf, type Lane } from '../../pipeline/block-feed.ts';
 import type { VolumeSnapshot } from '../../volume/volume-snapshot.ts';
@@ -32,6 +34,8 @@ export interface PackStageParts {
 const MAX_KILLED_THREADS = 4;
 /** Runs closer than this are looked up in the base together: a look-up costs as much as some dozens of entries. */
 const MAX_GAP_BLOCKS = 64;
+/** Look-ups in the base that one batch makes at the same time. */
+const LOOK_UPS_AT_ONCE = 16;
 
 /**
  * What stands between the feed of one volume's blocks and the packs: read → zero test → content id → known? → compress →
@@ -126,6 +130,7 @@ export class PackStage {
       this.#idsInBase(batch),
       isHole.every(Boolean) ? new Array<undefined>(batch.blockCount).fill(undefined) : identify(),
     ]);
+    await yieldToEventLoop();
     const fresh: number[] = [];
     for (const [at, block] of blocks.entries()) {
       if (isRead[at] !== true) continue;
@@ -162,9 +167,8 @@ export class PackStage {
     const { base, signal } = this.#parts;
     if (base === undefined) return undefined;
     const spans = spansOf(runs);
-    const found = await Promise.all(
-      spans.map(({ firstBlock, blockCount }) => base.idsOf(firstBlock, blockCount, { signal })),
-    );
+    const look = ({ firstBlock, blockCount }: BlockRange) => base.idsOf(firstBlock, blockCount, { signal });
+    const found = await Array.fromAsync(mapConcurrently(spans, look, LOOK_UPS_AT_ONCE));
     let span = 0;
     const endOf = ({ firstBlock, blockCount }: BlockRange) => firstBlock + blockCount;
     return runs.flatMap(blocksOf).map((block) => {

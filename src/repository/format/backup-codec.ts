@@ -84,8 +84,21 @@ export function holdPlain({ at, reason }: BackupHold): unknown {
 
 export function storedOf(value: unknown): StoredBackup {
   const { seq, committedAt, session, hold } = logValue.map(value, 'a backup');
+  const { id, volume, parent, base, frozenAt, trackingId, point, intact, descriptor, metadata, stats } =
+    backupOf(value);
+  // One literal: an object that is spread and then grows takes a second object for what was added.
   const backup = {
-    ...backupOf(value),
+    id,
+    volume,
+    parent,
+    base,
+    frozenAt,
+    trackingId,
+    point,
+    intact,
+    descriptor,
+    metadata,
+    stats,
     seq: logValue.seq(seq, "a backup's entry"),
     committedAt: logValue.time(committedAt, 'its time'),
     session: logValue.seq(session, 'its session'),

@@ -51,10 +51,19 @@ const SEQ_DIGITS = 14;
 export const VOLUME_DIGITS = KEY_DIGITS - SEQ_DIGITS;
 /** Digits of the volume that end a backup's id, so that its row is found by the id alone. */
 const ID_DIGITS = 8;
+/** Volumes of which the digits are kept: those of a hundred thousand rows are asked for one after the other. */
+const MAX_KNOWN_DIGITS = 1024;
+const digitsOf = new Map<string, string>();
 
 /** 32 hex digits that stand for a volume, of which the first 8 end the ids of its backups. */
 export function volumeDigits(volume: string): string {
-  return createHash('sha256').update('cow1 volume').update(volume).digest('hex').slice(0, VOLUME_DIGITS);
+  const known = digitsOf.get(volume);
+  if (known !== undefined) return known;
+  const digest = createHash('sha256').update('cow1 volume').update(volume).digest();
+  const digits = digest.toString('hex', 0, VOLUME_DIGITS / 2);
+  if (digitsOf.size >= MAX_KNOWN_DIGITS) digitsOf.clear();
+  digitsOf.set(volume, digits);
+  return digits;
 }
 
 /** The digits in which the ids of the volume's backups end. */

@@ -1,3 +1,4 @@
+import { SharedTexts, ShortBytes } from '../../common/compact-memory.ts';
 import { BackupError, type CorruptError, corruptError } from '../../common/errors.ts';
 import { UndecodedArray } from '../../common/msgpack-reader.ts';
 import { isBytes } from '../../common/realms.ts';
@@ -28,6 +29,9 @@ export const MAX_TIME = 8.64e15;
 /** Items of a few fields each that are read in less than a millisecond. */
 const ITEMS_AT_ONCE = 256;
 
+const texts = new SharedTexts();
+const shortBytes = new ShortBytes();
+
 export type PlainMap = Readonly<Record<string, unknown>>;
 
 /**
@@ -51,9 +55,14 @@ export class ValueCheck {
 
   /** Items of an array, each through `read`, at most `most` of them. */
   list<T>(value: unknown, what: string, read: (item: unknown) => T, most = Infinity): T[] {
+    const tooLong = () => this.corrupt(`${what} is too long`);
+    if (Array.isArray(value)) {
+      if (value.length > most) throw tooLong();
+      return value.map(read); // An array that grows by `push` keeps room for 17 items.
+    }
     const items: T[] = [];
     const take = (item: unknown) => {
-      if (items.length >= most) throw this.corrupt(`${what} is too long`);
+      if (items.length >= most) throw tooLong();
       items.push(read(item));
     };
     runAtOnce(this.each(value, what, take));
@@ -107,7 +116,7 @@ export class ValueCheck {
     if (typeof value !== 'string' || value.length < min || !isTextWithin(value, max)) {
       throw this.corrupt(`${what} is not a text of ${min} to ${max} bytes`);
     }
-    return value;
+    return texts.share(value);
   }
 
   choice<const T extends string>(value: unknown, what: string, choices: readonly T[]): T {
@@ -120,12 +129,12 @@ export class ValueCheck {
     return value;
   }
 
-  /** A copy: a view would keep the whole object in memory, and could not be wiped. */
+  /** A copy: a view would keep the whole object in memory. */
   bytes(value: unknown, what: string, min: number, max: number = min): Uint8Array<ArrayBuffer> {
     if (!isBytes(value) || value.length < min || value.length > max) {
       throw this.corrupt(`${what} is not ${min === max ? '' : `${min} to `}${max} bytes`);
     }
-    return Uint8Array.from(value);
+    return shortBytes.copyOf(value);
   }
 
   /** 16 bytes, as 32 hex digits. */

@@ -128,6 +128,9 @@ export interface KnownPacks {
   readonly dead: ReadonlySet<string>;
 }
 
+/** What is known of the packs of a session that no entry has named. */
+export const NOTHING_KNOWN: KnownPacks = { packs: new Map(), tables: [], dead: new Set() };
+
 /** What the log says of a pack. */
 export type PackFacts = Pick<PackRecord, 'size' | 'sha256'>;
 

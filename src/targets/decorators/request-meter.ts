@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { abortable } from '../../common/abort.ts';
 import { limitArgument, optionsArgument } from '../../common/arguments.ts';
 import { BackupError } from '../../common/errors.ts';
+import { yieldToEventLoop } from '../../common/yield-to-event-loop.ts';
 import type { CloudTarget, ListOptions, ObjectInfo, PutOptions, PutResult } from '../cloud-target.ts';
 import { ForwardingTarget, type TargetCall } from './forwarding-target.ts';
 
@@ -172,6 +173,7 @@ export class MeteredTarget extends ForwardingTarget {
         if (ended) return;
         if (entries > 0 && entries % PAGE_ENTRIES === 0) meter?.get(0);
         entries++;
+        await yieldToEventLoop(); // A target in memory gives a thousand keys at once.
         yield value as ObjectInfo;
       }
     } finally {

@@ -6,6 +6,7 @@ import {
   type KnownPacks,
   type LogState,
   mayBeKnown,
+  NOTHING_KNOWN,
   type PackFacts,
   type Session,
   type StoredBackup,
@@ -20,8 +21,6 @@ interface OwnKnownPacks extends KnownPacks {
   tables: PackTable[];
   readonly dead: Set<string>;
 }
-
-const NOTHING_KNOWN: KnownPacks = { packs: new Map(), tables: [], dead: new Set() };
 
 type Mutable<T> = T extends ReadonlyMap<infer K, infer V> ? Map<K, V> : T extends ReadonlySet<infer K> ? Set<K> : T;
 type MutableState = { -readonly [Part in keyof LogState]: Mutable<LogState[Part]> };

@@ -15,6 +15,7 @@ import {
   type Head,
   type KnownPacks,
   type LogState,
+  NOTHING_KNOWN,
   type PackFacts,
   pinnedIds,
   type StoredBackup,
@@ -139,13 +140,13 @@ function* withPacks(state: LogState, pages: readonly PageRows['packs'][]): Steps
     if (steps.isDue()) yield;
     known.set(session, packs);
   }
-  const own = new Map<number, { packs: Map<string, PackFacts>; tables: KnownPacks['tables']; dead: Set<string> }>();
+  const own = new Map<number, KnownPacks & { readonly packs: Map<string, PackFacts> }>();
   for (const { session, random, size, sha256 } of rowsOf(pages)) {
     if (steps.isDue()) yield;
     let ofSession = own.get(session);
     if (ofSession === undefined) {
-      const { packs, tables, dead } = known.get(session) ?? { packs: [], tables: [], dead: [] };
-      ofSession = { packs: new Map(packs), tables, dead: new Set(dead) };
+      const { packs, tables, dead } = known.get(session) ?? NOTHING_KNOWN;
+      ofSession = { packs: new Map(packs), tables, dead };
       own.set(session, ofSession);
       known.set(session, ofSession);
     }
@@ -157,7 +158,7 @@ function* withPacks(state: LogState, pages: readonly PageRows['packs'][]): Steps
     // A dead one stays named where a table, or a page that is left, may list it: a pack may have rows in two pages.
     const left = [...dead].filter((random) => mayHold(state.pages.packs, packRange(session, random)));
     if (packs.size + left.length === 0) known.delete(session);
-    else known.set(session, { packs, tables, dead: new Set(left) });
+    else known.set(session, { packs, tables, dead: left.length === 0 ? NOTHING_KNOWN.dead : new Set(left) });
   }
   return known;
 }
