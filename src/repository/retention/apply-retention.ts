@@ -38,7 +38,7 @@ const KNOWN_OPTIONS: Readonly<Record<keyof ApplyRetentionOptions, true>> = {
 
 /** Which backups were kept and forgotten, or with `dryRun` would be. @public */
 export interface RetentionResult {
-  /** Volume by volume, the newest backup of each first. */
+  /** Volume by volume, the newest backup of each first. It is empty for a volume that has no backups, perhaps because its name is mistyped. */
   readonly kept: BackupInfo[];
   readonly forgotten: BackupInfo[];
   /**
