@@ -224,16 +224,18 @@ describe('a process that has the log open while entries are deleted', () => {
   });
 
   test('L6: an own entry above the floor that is not in the log shows that the log is broken', async () => {
-    const target = new MemoryTarget();
+    const store = new MemoryTarget();
+    const target = new HookedTarget(store);
+    target.givesTags = false; // And the entry that takes the place of its own has the same length: a listing shows nothing.
     const writer = await host(target);
     await grow(writer, 10);
     const old = await objectsOf(target);
     const sleeper = await host(target);
     await sleeper.append(() => keysFact(4_000_000), { confirm: false });
-    await sleeper.append(() => keysFact(4_000_001), { lookFirst: false, confirm: false });
     // The store is set back, and goes on in another way: no floor explains that the entries are gone.
     for (const key of await logKeysOf(target)) if (!old.has(key)) await target.delete(key);
-    await grow(await host(target), 5);
+    const other = await host(target);
+    for (let n = 2; n < 7; n++) await other.append(() => keysFact(4_000_000 + n));
     await expect(sleeper.catchUp()).rejects.toEqual(withCode('REPOSITORY_ROLLED_BACK'));
   });
 
@@ -305,6 +307,10 @@ describe('L3, L5: a process that opens the log in the middle of it', () => {
     const target = new MemoryTarget();
     const writer = await host(target);
     await growAndPrune(target, writer);
+    // The tail of the newest entry repeats the one that is not listed, so reading does not miss it.
+    while (writer.state.seq % 2 !== 0 || writer.reader.checkpoint >= writer.state.seq - 1) {
+      await writer.append(() => keysFact(5_000_000));
+    }
     const lacking = (times: number) => {
       const part = counted(target);
       part.list = async function* (prefix, options) {
