@@ -3,6 +3,9 @@ import { ADOPTING } from './configurations/adopting.ts';
 import { CLOCKS } from './configurations/clocks.ts';
 import { COLLECTING } from './configurations/collecting.ts';
 import { COMPOSED } from './configurations/composed.ts';
+import { CRASH } from './configurations/crash.ts';
+import { CRASH_FILES } from './configurations/crash-files.ts';
+import { CRASH_JOBS } from './configurations/crash-jobs.ts';
 import { ENDING } from './configurations/ending.ts';
 import { ENDING_MORE } from './configurations/ending-more.ts';
 import { LOG } from './configurations/log.ts';
@@ -26,4 +29,7 @@ export const CONFIGURATIONS: readonly Named[] = [
   ...PAGES,
   ...ADOPTING,
   ...COMPOSED,
+  ...CRASH,
+  ...CRASH_FILES,
+  ...CRASH_JOBS,
 ];

@@ -60,5 +60,15 @@ export function ending(
   return { name, about, isSmall: true, takeOut: takeOut.map((rules) => [rules].flat()), build, ...rest };
 }
 
+export type TakeOut = readonly (Rule | readonly Rule[])[];
+
+/** Short ways to write down the configurations of one model. */
+export function explorationsOf<C, S>(model: (configuration: C, without: readonly Rule[]) => Model<S>) {
+  return (name: string, about: string, takeOut: TakeOut, configuration: C, rest: Partial<Named> = {}): Named => ({
+    ...{ name, about, isSmall: true, takeOut: takeOut.map((rules) => [rules].flat()), ...rest },
+    build: (without) => model(configuration, without) as Model<unknown>,
+  });
+}
+
 /** The words of so many entries that mean nothing. */
 export const plainLog = (count: number): string[] => Array.from({ length: count }, (_, index) => `i${index + 1}n`);

@@ -1,5 +1,5 @@
 /**
- * The rules of the repository protocol hold in every reachable state of the small configurations, and
+ * The rules of the repository protocol, and of the crash protocol, hold in every reachable state of the small configurations, and
  * each rule is needed: with it taken out, the same configuration breaks. `npm run soak:model` explores the larger ones too,
  * each to 5 million states at most; see README.md.
  */
