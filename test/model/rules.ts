@@ -155,6 +155,8 @@ export const RULES = {
   'C21.lock': 'the lock is one that the kernel holds for a process, and not its number',
   'C21.landed': 'a write of a dead process lands before the device is opened again, or never',
   'C22.stamp': 'a device whose stamp is not the one of CLOSED makes the state void',
+  'C22.minute': 'after a crash it lies near the last STAMP, of which there is one for each minute with writes',
+  'C22.first': 'after a minute without a STAMP, a new one is effective before the first write',
 } as const;
 
 export type Rule = keyof typeof RULES;

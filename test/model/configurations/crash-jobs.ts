@@ -1,8 +1,10 @@
 /** Jobs that survive their process, machines that are copied or set back, and a log that is rolled back. */
 import { jobsModel } from '../crash/jobs.ts';
+import { stampsModel } from '../crash/stamps.ts';
 import { explorationsOf } from '../named.ts';
 
 const jobs = explorationsOf(jobsModel);
+const stamps = explorationsOf(stampsModel);
 
 const INTENDED = ['takes snapshot', 'looks', 'appends INTENT'];
 const BACKED_UP = [...INTENDED, 'opens session', 'appends JOB', 'stores', 'commits', 'sees its commit'];
@@ -43,6 +45,21 @@ export const CRASH_JOBS = [
   jobs('crash-one-set-back', 'State or device is set back alone, while the volume is closed.', ['C22.stamp'], {
     ...{ writes: 1, snapshots: 2, opens: 2, kills: 1, reverts: 'one' },
   }),
+  stamps(
+    'crash-stamps',
+    'A device says when it was written last; it, or the state, is set back alone.',
+    ['C22.minute', 'C22.first'],
+    {
+      ...{ minutes: 5, writes: 3, ends: 2, setBack: 'far' },
+    },
+  ),
+  stamps(
+    'limit-crash-stamps',
+    'The device is set back to a copy of a minute before the last write.',
+    [],
+    { minutes: 3, writes: 2, ends: 2, setBack: 'near' },
+    { isLimit: true },
+  ),
   jobs(
     'crash-jobs-more',
     'A copied machine, a collector and a kill.',

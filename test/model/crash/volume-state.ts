@@ -2,7 +2,7 @@
 import { Interned } from '../interned.ts';
 import type { Rule } from '../rules.ts';
 import { type Cell, cellOf } from './cells.ts';
-import type { Exempt, Interval, Journal } from './journal.ts';
+import type { Exempt, Group, Interval, Journal } from './journal.ts';
 
 /** How far a record is: not appended, in the gathering group, written, synced. */
 export type Stage = -1 | 0 | 1 | 2;
@@ -149,16 +149,22 @@ export function initialState({ regions, slots }: VolumeConfiguration): VolumeSta
   };
 }
 
+/** Groups are parts of their own: most of them stay what they are from state to state. */
 export const volumeCodec = (): Interned<VolumeState> =>
   new Interned<VolumeState>(
-    ({ disks, journal, memory, ghost }) => [disks, journal, memory ?? {}, ghost],
-    ([disks, journal, memory, ghost]) => ({
-      disks: disks as Disks,
-      journal: journal as Journal,
+    ({ disks, journal: { groups, ...journal }, memory, ghost }) => [
+      ...[disks.device, disks.slots, journal, memory ?? NO_MEMORY, ghost],
+      ...groups,
+    ],
+    ([device, slots, journal, memory, ghost, ...groups]) => ({
+      disks: { device: device as Disks['device'], slots: slots as Disks['slots'] },
+      journal: { ...(journal as Journal), groups: groups as Group[] },
       memory: 'phase' in memory! ? (memory as Memory) : null,
       ghost: ghost as Ghost,
     }),
   );
+
+const NO_MEMORY = {};
 
 /** Effective means synced; under `fast` written, for what the rules name. */
 export const isEffective = (stage: Stage, isFast: boolean): boolean => stage === 2 || (isFast && stage === 1);
