@@ -16,7 +16,15 @@ export const CRASH_JOBS = [
   jobs('crash-condemned', 'A collector condemns the session of a job that seems dead.', ['C19.void'], {
     ...{ writes: 1, snapshots: 1, opens: 2, kills: 2, collects: 1 },
   }),
-  jobs('crash-copied', 'A machine is copied while a job runs.', ['C18.seal', 'C19.again'], {
+  jobs(
+    'crash-late-commit',
+    'A commit has no answer, and lands after its process was killed.',
+    ['C19.look', 'C19.again'],
+    {
+      ...{ writes: 1, snapshots: 1, opens: 3, kills: 2, isLate: true },
+    },
+  ),
+  jobs('crash-copied', 'A machine is copied while a job runs.', ['C18.seal'], {
     ...{ writes: 1, snapshots: 2, opens: 2, kills: 1, isCopied: true },
   }),
   jobs('crash-copied-intent', 'A machine is copied between INTENT and its `open`.', ['C19.each'], {

@@ -208,6 +208,11 @@ function commit(turn: JobTurn, snapshot: Snapshot): void {
   const after = [...log, entry];
   const changes = { pc: 'committed', session: keyOf(after, after.length) } as const;
   become(`commits snapshot ${serial}`, changes, { log: after, next: state.next + 1 });
+  const { isLate, kills } = turn.world.configuration;
+  if (!isLate || state.late || state.kills === kills) return;
+  const killed = { pc: 'closed', session: null, goesOn: false } as const;
+  const rest = { late: { entry, after: log.at(-1)!.id }, next: state.next + 1, kills: state.kills + 1 };
+  become(`commits snapshot ${serial}, has no answer and is killed`, killed, rest);
 }
 
 function placeOf({ log, packs }: JobsState, { state, from }: Snapshot): Pick<LogEntry, 'pack' | 'content'> {

@@ -75,6 +75,8 @@ export interface JobsState {
   /** By session: the content of its pack. */
   readonly packs: Readonly<Record<number, number>>;
   readonly saved: Machine | null;
+  /** A commit on its way, and the entry that it follows. Where it does not follow any more, it is a stray, which nobody folds. */
+  readonly late: { readonly entry: LogEntry; readonly after: number } | null;
   readonly next: number;
   readonly writes: number;
   readonly snapshots: number;
@@ -97,6 +99,8 @@ export interface JobsConfiguration {
   /** Whether the host closes a snapshot that it has not backed up. */
   readonly closes?: boolean | undefined;
   readonly isCopied?: boolean | undefined;
+  /** Whether a commit may have no answer, and land later. */
+  readonly isLate?: boolean | undefined;
   readonly reverts?: 'both' | 'one' | undefined;
   readonly rollsBack?: boolean | undefined;
   /** Steps that have been done before it begins, by the beginnings of their labels. */

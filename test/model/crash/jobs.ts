@@ -29,7 +29,7 @@ export function jobsModel(configuration: JobsConfiguration, without: readonly Ru
   };
   const codec = jobsCodec();
   const start: JobsState = {
-    ...{ machines: [machine], log: [], packs: {}, saved: null, next: 1, writes: 0, snapshots: 0, opens: 0 },
+    ...{ machines: [machine], log: [], packs: {}, saved: null, late: null, next: 1, writes: 0, snapshots: 0, opens: 0 },
     ...{ kills: 0, collects: 0, mayLose: false, wasReverted: false, wasRolledBack: false, mistake: '' },
   };
   const next = (state: JobsState, emit: Emit<JobsState>): void => {
@@ -121,7 +121,10 @@ function volumeSteps(state: JobsState, machine: Machine, { configuration }: Jobs
 }
 
 function environment(state: JobsState, { configuration }: JobsWorld, emit: Emit<JobsState>): void {
-  const { log, machines, saved } = state;
+  const { log, machines, saved, late } = state;
+  if (late && late.after === log.at(-1)?.id) {
+    emit('the late commit lands', { ...state, log: [...log, late.entry], late: null });
+  }
   if (state.collects < (configuration.collects ?? 0)) collect(state, emit);
   const [first] = machines;
   if (configuration.isCopied && machines.length < 2) {
