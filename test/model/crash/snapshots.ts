@@ -100,7 +100,8 @@ function store(turn: Turn, handle: Handle, block: number): void {
 function lose(turn: Turn, handle: Handle, block: number): void {
   const { state, memory, world } = turn;
   if (state.ghost.writes === world.configuration.writes) return;
-  const isNeeded = handle.epoch > memory.epochs[block]! && !memory.preImages.some((each) => each.block === block);
+  const hasCopy = memory.preImages.some((each) => each.block === block && serves(each, handle));
+  const isNeeded = handle.epoch > memory.epochs[block]! && !hasCopy;
   if (handle.exempt[block] || handle.end >= 0 || !isNeeded) return;
   const exempt = handle.exempt.with(block, { state: 'lost', stage: 0 });
   const records: JournalRecord[] = [{ type: 'STATE', handle: handle.id, block, state: 'lost' }];
