@@ -15,7 +15,7 @@ export {
   type BackupErrorOptions,
   type KnownBackupErrorCode,
 } from './common/errors.ts';
-export type { BlockDevice, Extent, SyncAccess, SyncBlockDevice } from './device/block-device.ts';
+export type { BlockDevice, DeviceStamp, Extent, SyncAccess, SyncBlockDevice } from './device/block-device.ts';
 export { underlyingDevice, type WrappingDevice } from './device/block-device.ts';
 export { byteDevice } from './device/byte-device.ts';
 export { FileDevice } from './device/file-device.ts';
@@ -151,9 +151,11 @@ export type { FileTargetOptions } from './targets/file/file-target-options.ts';
 export { checkKey, isKey } from './targets/keys.ts';
 export { MemoryTarget, type MemoryTargetOptions } from './targets/memory-target.ts';
 export { CopyOnWriteVolume, type SyncVolumeAccess } from './volume/copy-on-write-volume.ts';
-export type { ChangePoint } from './volume/epoch-map.ts';
+export type { ChangePoint } from './volume/epochs/epoch-map.ts';
 export type { SnapshotOptions } from './volume/freeze.ts';
 export type { BlockMark } from './volume/live-snapshots.ts';
 export type { PreimageUse } from './volume/preimage-buffers.ts';
+export type { DiscardReason, VolumeRecovery } from './volume/state-directory/open-state.ts';
+export type { StateFile, StateStorage } from './volume/state-directory/state-storage.ts';
 export type { PreserveFailure, PreserveOptions, VolumeOptions } from './volume/volume-options.ts';
 export { type Volume, type VolumeEvents, VolumeSnapshot } from './volume/volume-snapshot.ts';

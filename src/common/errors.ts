@@ -39,6 +39,7 @@ export type KnownBackupErrorCode =
   | 'BLOCK_RELEASED'
   | 'SNAPSHOT_BROKEN'
   | 'SNAPSHOT_LIMIT'
+  | 'STATE_FAILED'
   | 'PRESERVE_FAILED'
   | 'PRESERVE_DEADLINE'
   | 'PREIMAGE_SPACE'

@@ -12,6 +12,14 @@ export interface Extent extends ByteRange {
   readonly kind: 'data' | 'zero';
 }
 
+/** What tells a device from others, and from itself at an earlier or later time. @public */
+export interface DeviceStamp {
+  /** Stays the same as long as it is the same device. A copy has another one. Of a file it is its file system and inode. */
+  readonly identity: string;
+  /** When the content last changed, in milliseconds since 1970 by the clock of this host. */
+  readonly version: number;
+}
+
 /**
  * Bytes that are addressed by offset. A host implements this interface to back up a store of its own. Its obligations:
  *
@@ -29,6 +37,8 @@ export interface Extent extends ByteRange {
  * - **Discard** leaves the range with any content, which then stays the same until it is written again. **Write-zeroes** leaves
  *   zeroes. Both are writes in every other respect.
  * - **Extents** cover exactly the requested range, ascending and without gaps.
+ * - **A stamp** has the same identity as long as it is the same device, which no copy of it has, and a later version once it was
+ *   written later.
  * - **Aborting** may be late. A call that has not begun rejects with `signal.reason`.
  * - **Errors** are `BackupError`s that keep their cause.
  *
@@ -58,6 +68,8 @@ export interface BlockDevice extends AsyncDisposable {
   discard?(offset: number, length: number, options?: AbortOptions): Promise<void>;
   /** Makes a range read as zeroes. */
   writeZeroes?(offset: number, length: number, options?: AbortOptions): Promise<void>;
+  /** Says which device it is and when it was last written, so that a state that is kept beside it is not taken for another one's. */
+  stamp?(): Promise<DeviceStamp>;
   /** Lists which parts of a range are known to be zeroes without reading them. */
   extents?(offset: number, length: number, options?: AbortOptions): AsyncIterable<Extent>;
 }

@@ -45,6 +45,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
   readonly extents?: NonNullable<BlockDevice['extents']>;
+  readonly stamp?: NonNullable<BlockDevice['stamp']>;
   protected readonly locks = new SpanLock();
   #closed = false;
 
@@ -62,6 +63,7 @@ class ByteDevice<D extends BlockDevice = BlockDevice> implements BlockDevice, Wr
     }
     if (writeZeroes !== undefined) this.writeZeroes = this.#writeZeroes.bind(this, writeZeroes.bind(device));
     if (extents !== undefined) this.extents = this.#extents.bind(this, extents.bind(device));
+    if (device.stamp !== undefined) this.stamp = device.stamp.bind(device);
   }
 
   async read(offset: number, into: Uint8Array, options?: AbortOptions): Promise<void> {

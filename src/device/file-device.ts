@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { type AbortOptions, abortOptionsArgument } from '../common/abort.ts';
 import { BackupError } from '../common/errors.ts';
 import { hasBrand } from '../common/realms.ts';
-import type { BlockDevice, Extent, SyncBlockDevice } from './block-device.ts';
+import type { BlockDevice, DeviceStamp, Extent, SyncBlockDevice } from './block-device.ts';
 import { checkTransfer, closedError, lengthError } from './door.ts';
 import { checkFileDeviceOptions, type FileDeviceOptions } from './file-device-options.ts';
 import { fileError } from './file-errors.ts';
@@ -52,6 +52,8 @@ export class FileDevice implements SyncBlockDevice {
   readonly readOnly: boolean;
   /** Lists the holes and the data of a range as the kernel reports them at that moment. It is absent if the kernel can't be asked. */
   readonly extents?: NonNullable<BlockDevice['extents']>;
+  /** Of a file: its inode and when that was created, and the time of its last change, made durable. It is absent for a block special file. */
+  readonly stamp?: NonNullable<BlockDevice['stamp']>;
   readonly #fd: number;
   readonly #foundData = new FoundData();
   #inFlight = 0;
@@ -65,6 +67,8 @@ export class FileDevice implements SyncBlockDevice {
     this.sectorSize = shape.sectorSize;
     this.readOnly = readOnly;
     if (holes !== undefined) this.extents = this.#extents.bind(this, holes);
+    // The inode of a block special file is that of its name, and does not change when the disk is written.
+    if (shape.sectorSize === 1) this.stamp = this.#stamp.bind(this);
   }
 
   /**
@@ -114,6 +118,29 @@ export class FileDevice implements SyncBlockDevice {
         this.#settled();
         if (error === null) resolve();
         else reject(fileError('flush', this.path, error));
+      });
+    });
+  }
+
+  #stamp(): Promise<DeviceStamp> {
+    return new Promise((resolve, reject) => {
+      this.#check(0, 0);
+      this.#inFlight++;
+      const failed = (error: Error) => {
+        this.#settled();
+        reject(fileError('read', this.path, error));
+      };
+      // `fdatasync` does not make the time of the last change durable: after a loss of power it would be an earlier one.
+      const sync = this.readOnly ? (done: (error: Error | null) => void) => done(null) : fs.fsync.bind(fs, this.#fd);
+      sync((synced) => {
+        if (synced !== null) return failed(synced);
+        fs.fstat(this.#fd, { bigint: true }, (error, stat) => {
+          if (error !== null) return failed(error);
+          const { ino, birthtimeNs, mtimeNs } = stat;
+          this.#settled();
+          // Not the number of the file system's device, which may be another one after the system has started again.
+          resolve({ identity: `${ino}, ${birthtimeNs}`, version: Number(mtimeNs) / 1e6 });
+        });
       });
     });
   }

@@ -49,6 +49,7 @@ class SliceDevice implements BlockDevice, WrappingDevice {
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
   readonly extents?: NonNullable<BlockDevice['extents']>;
+  readonly stamp?: NonNullable<BlockDevice['stamp']>;
   readonly #start: number;
   #closed = false;
 
@@ -65,6 +66,13 @@ class SliceDevice implements BlockDevice, WrappingDevice {
     if (device.writeZeroes !== undefined) {
       this.writeZeroes = async (offset, length, options) =>
         device.writeZeroes?.(this.locate(offset, length), length, options);
+    }
+    if (device.stamp !== undefined) {
+      this.stamp = async () => {
+        this.locate(0, 0);
+        const { identity, version } = await (device as Required<BlockDevice>).stamp();
+        return { identity: `${identity}, ${this.size} bytes from ${this.#start}`, version };
+      };
     }
     const extents = device.extents?.bind(device);
     if (extents !== undefined) {

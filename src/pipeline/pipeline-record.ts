@@ -7,7 +7,7 @@ import { encodeMsgpackInSteps, MsgpackArray, MsgpackBytes } from '../common/msgp
 import { hasBrand, isBytes } from '../common/realms.ts';
 import { runInSteps } from '../common/yield-to-event-loop.ts';
 import { BlockStateMap, type BlockStates, type DecodeOptions } from '../state/block-state-map.ts';
-import type { ChangePoint } from '../volume/epoch-map.ts';
+import type { ChangePoint } from '../volume/epochs/epoch-map.ts';
 
 /**
  * What a pipeline needs to know of an earlier run: the state of each block at its end, and its instant. A

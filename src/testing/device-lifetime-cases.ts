@@ -134,6 +134,24 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
     },
   },
   {
+    name: 'its stamp names it, and has a later time once it was written later',
+    lacks: (device) => (device.stamp ? undefined : 'there is no stamp'),
+    async run(device) {
+      const stamp = () => (device as Required<BlockDevice>).stamp();
+      const first = await stamp();
+      expectThat(typeof first.identity === 'string' && first.identity !== '', 'the identity is not a text');
+      expectThat(Number.isFinite(first.version), 'the version is not a number');
+      expectEqual(await stamp(), first, 'the stamp, where nothing was written in between');
+      if (device.readOnly === true) return;
+      await new Promise((resolve) => setTimeout(resolve, 50)); // Clocks of file systems are coarse.
+      await device.write(0, pattern(61, device.sectorSize));
+      await device.flush();
+      const { identity, version } = await stamp();
+      expectEqual(identity, first.identity, 'the identity after a write');
+      expectThat(version > first.version, 'the version after a write is not later');
+    },
+  },
+  {
     name: 'closing may be repeated, and every later call rejects with CLOSED',
     lacks: (device) => (closeOf(device) ? undefined : 'there is no close'),
     async run(device) {

@@ -80,6 +80,7 @@ class DeviceWithFaults implements FaultyDevice {
   readonly discard?: NonNullable<BlockDevice['discard']>;
   readonly writeZeroes?: NonNullable<BlockDevice['writeZeroes']>;
   readonly extents?: NonNullable<BlockDevice['extents']>;
+  readonly stamp?: NonNullable<BlockDevice['stamp']>;
   readonly calls: FaultedDeviceCall[] = [];
   readonly #plan: FaultPlan<DeviceOperation> | undefined;
   readonly #clock: Pick<TargetClock, 'sleep'>;
@@ -104,6 +105,7 @@ class DeviceWithFaults implements FaultyDevice {
     if (inner.discard) this.discard = this.#otherWrite('discard', inner.discard.bind(inner));
     if (inner.writeZeroes) this.writeZeroes = this.#otherWrite('writeZeroes', inner.writeZeroes.bind(inner));
     if (inner.extents) this.extents = this.#extents.bind(this, inner.extents.bind(inner));
+    if (inner.stamp) this.stamp = inner.stamp.bind(inner);
     if (hasSyncDoor(inner)) Object.assign(this, this.#syncDoor(inner));
   }
 

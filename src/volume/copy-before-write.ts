@@ -50,7 +50,10 @@ export class CopyBeforeWrite {
       isMultiple(offset, core.sectorSize) &&
       isMultiple(length, core.sectorSize) &&
       core.gate.isOpen;
-    if (!passes || !this.#tryOverwrite(first, last)) return this.#writeChecked(offset, from, options);
+    const { state } = core;
+    // @mutation marked-first
+    const isMarked = passes && (state === undefined || state.mayWrite(first, last));
+    if (!isMarked || !this.#tryOverwrite(first, last)) return this.#writeChecked(offset, from, options);
     core.gate.enter();
     let done: Promise<void>;
     try {
@@ -76,7 +79,7 @@ export class CopyBeforeWrite {
     abortOptionsArgument(options);
     this.#check(offset, length);
     if (length === 0) return;
-    const { blocksPerByte, gate, snapshots } = this.#core;
+    const { blocksPerByte, gate, snapshots, state } = this.#core;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
     // @mutation preserving-write-is-not-in-flight
@@ -100,10 +103,13 @@ export class CopyBeforeWrite {
         const preserved = claims.length === 1 ? (claims[0] as Promise<void>) : Promise.all(claims);
         // @mutation tested-again
         await abortable<unknown>(preserved, options?.signal);
-      } else if (this.#needsNothing(first, last)) {
+      } else if (!this.#needsNothing(first, last)) {
+        next = first; // Something has changed since a block was tested.
+      } else if (state === undefined || state.mayWrite(first, last)) {
         break;
       } else {
-        next = first; // Something has changed since a block was tested.
+        await abortable(state.mark(first, last), options?.signal);
+        next = first;
       }
     }
     // @mutation length-compared-again
@@ -144,6 +150,7 @@ export class CopyBeforeWrite {
     if (length === 0) return;
     const first = Math.floor(offset * blocksPerByte);
     const last = Math.floor((offset + length - 1) * blocksPerByte);
+    if (core.state !== undefined && !core.state.mayWrite(first, last)) core.state.markSync(first, last);
     if (!this.#tryOverwrite(first, last)) {
       const end = last + 1;
       for (let block = snapshots.nextNeeding(first, end); block < end; block = snapshots.nextNeeding(block + 1, end)) {

@@ -18,13 +18,14 @@ import {
 import { checkTransfer } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import { CopyBeforeWrite } from './copy-before-write.ts';
-import type { ChangePoint } from './epoch-map.ts';
+import type { ChangePoint } from './epochs/epoch-map.ts';
 import { EventQueue } from './event-queue.ts';
 import { freezeSync, freezeTogether, refuseStacked, type SnapshotOptions } from './freeze.ts';
 import { PreimageBuffers, type PreimageUse } from './preimage-buffers.ts';
 import { PendingCopies } from './preimage-copies.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
 import { openSpill, type Spill } from './spill.ts';
+import { type OpenedState, openStateIn, type VolumeRecovery } from './state-directory/open-state.ts';
 import { VolumeCore } from './volume-core.ts';
 import {
   type CheckedVolumeOptions,
@@ -32,7 +33,14 @@ import {
   type PreserveFailure,
   type VolumeOptions,
 } from './volume-options.ts';
-import { snapshotOf, type Volume, type VolumeEvents, type VolumeSnapshot } from './volume-snapshot.ts';
+import {
+  type CommitMemory,
+  commitMemory,
+  snapshotOf,
+  type Volume,
+  type VolumeEvents,
+  type VolumeSnapshot,
+} from './volume-snapshot.ts';
 
 /**
  * `volume/` is a block device that sees every write before it lands and can freeze any instant (rules R1 to R11 and R13).
@@ -97,6 +105,8 @@ export class CopyOnWriteVolume implements Volume {
   readonly name: string | undefined;
   /** Identifies the change tracking of this volume; see {@link ChangePoint}. */
   readonly trackingId: string;
+  /** What was found in its state directory; `undefined` without one. */
+  readonly recovery: VolumeRecovery | undefined;
   /** Events about its snapshots; see {@link VolumeEvents}. */
   readonly events: EventEmitter<VolumeEvents>;
   readonly discard?: NonNullable<BlockDevice['discard']>;
@@ -114,11 +124,18 @@ export class CopyOnWriteVolume implements Volume {
   #closing: Promise<void> | undefined;
 
   /** @internal */
-  protected constructor(device: BlockDevice, options: CheckedVolumeOptions, spill: Spill | undefined) {
+  protected constructor(
+    device: BlockDevice,
+    options: CheckedVolumeOptions,
+    spill: Spill | undefined,
+    opened: OpenedState | undefined,
+  ) {
     const events = new EventQueue({ volume: () => this, snapshotOf: (record) => this.snapshotOf(record) });
     const buffers = new PreimageBuffers(options.blockSize, options.memoryBytes, spill);
     buffers.onPressure = () => events.pressure(() => buffers.use);
-    this.core = new VolumeCore(device, options, buffers, events);
+    this.core = new VolumeCore(device, options, buffers, events, opened);
+    this.recovery = opened?.recovery;
+    if (opened !== undefined) opened.state.onLost = (error) => events.stateLost(error);
     this.#copies = new PendingCopies(this.core);
     this.writes = new CopyBeforeWrite(this.core, this.#copies);
     this.#spill = spill;
@@ -129,7 +146,7 @@ export class CopyOnWriteVolume implements Volume {
     this.maxTransferBytes = device.maxTransferBytes;
     this.blockSize = options.blockSize;
     this.name = options.name;
-    this.trackingId = randomUUID();
+    this.trackingId = opened?.trackingId ?? randomUUID();
     this.events = events.emitter as EventEmitter<VolumeEvents>;
     const { discard, writeZeroes, extents } = device;
     if (discard !== undefined) this.discard = this.#otherWrite(discard.bind(device));
@@ -153,7 +170,8 @@ export class CopyOnWriteVolume implements Volume {
    * ```
    *
    * @throws TypeError for wrong options; `DEVICE_BUSY` if the device has an open volume already, `LIMIT_EXCEEDED` if there
-   * is not enough memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file errors for the spill file,
+   * is not enough memory for the maps, `DEVICE_EXISTS`, `PERMISSION_DENIED` and other file errors for the spill file and the state
+   * directory, `DEVICE_BUSY` and `LOCK_UNAVAILABLE` for that,
    * `PREIMAGE_SPACE` if pre-images may go to a spill only and there is no folder for one
    */
   static open(device: SyncBlockDevice, options?: VolumeOptions): Promise<CopyOnWriteVolume & SyncVolumeAccess>;
@@ -167,13 +185,17 @@ export class CopyOnWriteVolume implements Volume {
       );
     devicesInUse.add(device);
     let spill: Spill | undefined;
+    let opened: OpenedState | undefined;
     try {
       spill = await openSpill(device, checked);
+      const { stateDirectory, blockSize } = checked;
+      if (stateDirectory !== undefined) opened = await openStateIn(stateDirectory, device, blockSize);
       return hasSyncDoor(device)
-        ? new SyncVolume(device, checked, spill)
-        : new CopyOnWriteVolume(device, checked, spill);
+        ? new SyncVolume(device, checked, spill, opened)
+        : new CopyOnWriteVolume(device, checked, spill, opened);
     } catch (error) {
       devicesInUse.delete(device);
+      await opened?.state.close();
       await spill?.close();
       throw error;
     }
@@ -207,9 +229,17 @@ export class CopyOnWriteVolume implements Volume {
     return this.core.device;
   }
 
+  /** @internal Which instants became backups, also in earlier processes; `undefined` without a state directory. */
+  get [commitMemory](): CommitMemory | undefined {
+    return this.core.state;
+  }
+
   /** The open snapshot handles. */
   get snapshots(): readonly VolumeSnapshot[] {
-    return this.core.snapshots.records.map((record) => this.snapshotOf(record));
+    const { snapshots, state } = this.core;
+    // Rule C4: an instant that is not sealed is shown to nobody.
+    const shown = snapshots.records.filter(({ isAnnounced }) => isAnnounced || state === undefined);
+    return shown.map((record) => this.snapshotOf(record));
   }
 
   /** The policy for a pre-image that can't be kept, as set when the volume was opened. */
@@ -233,7 +263,7 @@ export class CopyOnWriteVolume implements Volume {
     return this.core.device.read(offset, into, options);
   }
 
-  /** @throws `PRESERVE_FAILED` under `fail-write`, `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and the device's errors */
+  /** @throws `PRESERVE_FAILED` under `fail-write`, `STATE_FAILED` (see {@link VolumeEvents}), `CLOSED`, `READ_ONLY`, `OUT_OF_RANGE`, `MISALIGNED`, and the device's errors */
   write(offset: number, from: Uint8Array, options?: AbortOptions): Promise<void> {
     return this.writes.write(offset, from, options);
   }
@@ -248,7 +278,10 @@ export class CopyOnWriteVolume implements Volume {
    * Freezes the volume at an instant between this call and its return. Acknowledged writes are in the snapshot, and held
    * ones are not. The hold lasts no longer than the slowest write at the device.
    *
-   * @throws `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant` throws; then no snapshot has been created
+   * With a state directory it resolves when the instant is durable: the device is flushed and the instant recorded, while writes go on.
+   *
+   * @throws `SNAPSHOT_LIMIT`, `CLOSED`, or what `atInstant` throws; with a state directory also `STATE_FAILED`, and what the flush of
+   * the device throws. Then no snapshot has been created
    */
   async createSnapshot(options: SnapshotOptions = {}): Promise<VolumeSnapshot> {
     const [snapshot] = await CopyOnWriteVolume.createSnapshots([this], options);
@@ -298,6 +331,7 @@ export class CopyOnWriteVolume implements Volume {
     await this.#copies.close();
     await gate.landed();
     try {
+      await this.core.state?.close();
       await this.#spill?.close();
     } finally {
       devicesInUse.delete(device);
@@ -323,8 +357,13 @@ export class CopyOnWriteVolume implements Volume {
 class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
   readonly #device: SyncBlockDevice;
 
-  constructor(device: SyncBlockDevice, options: CheckedVolumeOptions, spill: Spill | undefined) {
-    super(device, options, spill);
+  constructor(
+    device: SyncBlockDevice,
+    options: CheckedVolumeOptions,
+    spill: Spill | undefined,
+    opened: OpenedState | undefined,
+  ) {
+    super(device, options, spill, opened);
     this.#device = device;
   }
 
@@ -344,6 +383,6 @@ class SyncVolume extends CopyOnWriteVolume implements SyncVolumeAccess {
   }
 
   createSnapshotSync(options: SnapshotOptions = {}): VolumeSnapshot {
-    return this.snapshotOf(freezeSync(this.core, options));
+    return this.snapshotOf(freezeSync(this.core, options, () => this.#device.flushSync()));
   }
 }

@@ -11,12 +11,13 @@ const CHANNELS = {
   blockPreserved: channel('cow-cloud-backup:volume:block-preserved'),
   blockLost: channel('cow-cloud-backup:volume:block-lost'),
   preimagePressure: channel('cow-cloud-backup:volume:preimage-pressure'),
+  stateLost: channel('cow-cloud-backup:volume:state-lost'),
 };
 
 type EventName = keyof typeof CHANNELS;
 
 interface QueuedEvent {
-  readonly name: Exclude<EventName, 'preimagePressure'>;
+  readonly name: Exclude<EventName, 'preimagePressure' | 'stateLost'>;
   readonly record: SnapshotRecord;
   readonly error: BackupError | undefined;
   readonly firstBlock: number;
@@ -65,6 +66,15 @@ export class EventQueue {
       const preimages = use();
       CHANNELS.preimagePressure.publish({ volume: this.#objects.volume(), preimages });
       this.#emit('preimagePressure', [preimages]);
+    });
+  }
+
+  /** The state of the volume can't be recorded any more. */
+  stateLost(error: BackupError): void {
+    if (!this.#isHeard('stateLost')) return;
+    queueMicrotask(() => {
+      CHANNELS.stateLost.publish({ volume: this.#objects.volume(), error });
+      this.#emit('stateLost', [error]);
     });
   }
 

@@ -2,9 +2,10 @@ import { type AbortOptions, abortable } from '../common/abort.ts';
 import { functionArgument, optionsArgument, signalArgument } from '../common/arguments.ts';
 import { BackupError } from '../common/errors.ts';
 import { type BlockDevice, deviceStack } from '../device/block-device.ts';
-import type { EpochMap } from './epoch-map.ts';
+import type { EpochMap } from './epochs/epoch-map.ts';
 import type { LiveSnapshots } from './live-snapshots.ts';
 import { SnapshotRecord } from './snapshot-record.ts';
+import type { VolumeState } from './state-directory/volume-state.ts';
 
 /** Freezing: hold new asynchronous writes, wait for those at the device (the drain), move the epoch, and let go. Rule R9. */
 
@@ -92,6 +93,7 @@ export interface Freezable {
   readonly gate: WriteGate;
   readonly epochs: EpochMap;
   readonly snapshots: LiveSnapshots;
+  readonly state: VolumeState | undefined;
   readonly blockCount: number;
   requireOpen(): void;
 }
@@ -104,6 +106,7 @@ export async function freezeTogether(
   const { signal, atInstant } = checkSnapshotOptions(options);
   for (const volume of volumes) volume.requireOpen();
   const releases = volumes.map(({ gate }) => gate.hold());
+  let records: SnapshotRecord[];
   try {
     for (;;) {
       // All gates are examined in one step: it is the instant only if no volume has a write at its device.
@@ -112,22 +115,59 @@ export async function freezeTogether(
       if (busy === undefined) break;
       await abortable(busy.gate.landed(), signal);
     }
-    return freezeNow(volumes, atInstant);
+    records = freezeNow(volumes, atInstant);
+    // In the step of the instant, unless somebody has to wait for a state.
+    if (volumes.every(({ state }) => state === undefined)) announce(volumes, records);
   } finally {
     // @mutation holds-released
     for (const release of releases) release();
   }
+  if (records.every(({ isAnnounced }) => isAnnounced)) return records;
+  await sealed(volumes, records, signal);
+  announce(volumes, records);
+  return records;
 }
 
-/** Freezes one volume without waiting. */
-export function freezeSync(volume: Freezable, options: SnapshotOptions): SnapshotRecord {
+function announce(volumes: readonly Freezable[], records: readonly SnapshotRecord[]): void {
+  for (const [index, record] of records.entries()) volumes[index]?.snapshots.announce(record);
+}
+
+/** Rule C4: nobody is shown an instant before a later process would believe it. Writes go on meanwhile. */
+async function sealed(
+  volumes: readonly Freezable[],
+  records: readonly SnapshotRecord[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  try {
+    await abortable(Promise.all(records.map(({ point }, index) => volumes[index]?.state?.seal(point))), signal);
+    for (const record of records) record.requireLive(); // A volume may have been closed meanwhile.
+  } catch (error) {
+    for (const [index, record] of records.entries()) volumes[index]?.snapshots.retire(record, 'closed');
+    throw error;
+  }
+}
+
+/**
+ * Freezes one volume without waiting.
+ *
+ * @param flush - makes the writes before durable, if the volume has a state
+ */
+export function freezeSync(volume: Freezable, options: SnapshotOptions, flush: () => void): SnapshotRecord {
   const { atInstant } = checkSnapshotOptions(options);
   const { inFlight } = volume.gate;
   if (inFlight > 0) {
     const message = `${inFlight} asynchronous writes are at the device`;
     throw new BackupError('WRITES_IN_FLIGHT', message, { retryable: true });
   }
-  return freezeNow([volume], atInstant)[0] as SnapshotRecord;
+  const record = freezeNow([volume], atInstant)[0] as SnapshotRecord;
+  try {
+    volume.state?.sealSync(record.point, flush);
+  } catch (error) {
+    volume.snapshots.retire(record, 'closed');
+    throw error;
+  }
+  volume.snapshots.announce(record);
+  return record;
 }
 
 /** While it is held for the instant, a volume can't finish a write that another volume of the group waits for. */
@@ -166,8 +206,9 @@ function freezeNow(volumes: readonly Freezable[], atInstant: (() => void) | unde
   const frozenAt = new Date();
   const records: SnapshotRecord[] = [];
   try {
-    for (const { snapshots, blockCount } of volumes) {
+    for (const { snapshots, state, blockCount } of volumes) {
       const record = new SnapshotRecord(snapshots.takePoint(), blockCount, frozenAt);
+      state?.instant(record.point);
       snapshots.add(record);
       records.push(record);
     }
@@ -176,7 +217,6 @@ function freezeNow(volumes: readonly Freezable[], atInstant: (() => void) | unde
     for (const [index, record] of records.entries()) volumes[index]?.snapshots.retire(record, 'closed');
     throw error;
   }
-  for (const [index, record] of records.entries()) volumes[index]?.snapshots.announce(record);
   return records;
 }
 

@@ -2,7 +2,7 @@ import { BackupError } from '../common/errors.ts';
 import { runInSteps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { maskOf, nextInStates } from '../state/block-state-map.ts';
-import type { EpochMap, KeptPoint } from './epoch-map.ts';
+import type { EpochMap, KeptPoint } from './epochs/epoch-map.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { Allocation, InTransit } from './preimage-buffers.ts';
 import { FREED_AT_ONCE, type Preimage, type Preimages, serves } from './preimages.ts';

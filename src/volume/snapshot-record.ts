@@ -2,7 +2,7 @@ import { BackupError } from '../common/errors.ts';
 import { StepCounter, type Steps } from '../common/yield-to-event-loop.ts';
 import { BLOCK_STATES } from '../state/block-state.ts';
 import { BlockStateMap, maskOf, nextInStates } from '../state/block-state-map.ts';
-import type { EpochMap, KeptPoint } from './epoch-map.ts';
+import type { EpochMap, KeptPoint } from './epochs/epoch-map.ts';
 import { keysIn, type Preimages } from './preimages.ts';
 
 /** The states of a block whose content may be wanted. */

@@ -1,11 +1,13 @@
 import { BackupError } from '../common/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { EpochMap } from './epoch-map.ts';
+import { EpochMap } from './epochs/epoch-map.ts';
 import type { EventQueue } from './event-queue.ts';
 import { WriteGate } from './freeze.ts';
 import { LiveSnapshots } from './live-snapshots.ts';
 import type { PreimageBuffers } from './preimage-buffers.ts';
 import { Preimages } from './preimages.ts';
+import type { OpenedState } from './state-directory/open-state.ts';
+import type { VolumeState } from './state-directory/volume-state.ts';
 import type { CheckedVolumeOptions, PreserveFailure } from './volume-options.ts';
 
 /** The parts of one volume that its write path, the readers of its snapshots and its public face share. */
@@ -24,11 +26,19 @@ export class VolumeCore {
   readonly buffers: PreimageBuffers;
   readonly preimages: Preimages;
   readonly snapshots: LiveSnapshots;
+  /** What a later process has to know, if the volume has a state directory. */
+  readonly state: VolumeState | undefined;
   isClosed = false;
   /** Whether the volume accepts writes. */
   isWritable: boolean;
 
-  constructor(device: BlockDevice, options: CheckedVolumeOptions, buffers: PreimageBuffers, events: EventQueue) {
+  constructor(
+    device: BlockDevice,
+    options: CheckedVolumeOptions,
+    buffers: PreimageBuffers,
+    events: EventQueue,
+    opened: Pick<OpenedState, 'state' | 'epochs'> | undefined,
+  ) {
     this.device = device;
     this.size = device.size;
     this.sectorSize = device.sectorSize;
@@ -40,12 +50,13 @@ export class VolumeCore {
     this.onFailure = options.onFailure;
     this.buffers = buffers;
     try {
-      this.epochs = new EpochMap(this.blockCount);
+      this.epochs = opened?.epochs ?? new EpochMap(this.blockCount);
       this.preimages = new Preimages(buffers, this.blockCount);
     } catch (cause) {
       const message = `there is not enough memory for a map of ${this.blockCount} blocks: choose a larger blockSize`;
       throw new BackupError('LIMIT_EXCEEDED', message, { cause });
     }
+    this.state = opened?.state;
     this.snapshots = new LiveSnapshots(this.epochs, this.preimages, events, options.onFailure);
   }
 

@@ -1,6 +1,7 @@
 import {
   booleanArgument,
   choiceArgument,
+  described,
   integerArgument,
   limitArgument,
   optionsArgument,
@@ -8,6 +9,7 @@ import {
 } from '../common/arguments.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { deviceArgument } from '../device/door.ts';
+import type { StateStorage } from './state-directory/state-storage.ts';
 
 /**
  * What happens when a pre-image can't be kept: the device can't be read, there is no room, or it takes too long.
@@ -81,6 +83,12 @@ export interface VolumeOptions {
   /** Close the device with the volume. @defaultValue false */
   closeDevice?: boolean | undefined;
   preserve?: PreserveOptions | undefined;
+  /**
+   * Where to keep what a later process has to know, so that change tracking survives this one: the path of a folder, which is created if it
+   * is not there, or a storage of the host's own. It must not lie on the volume itself. Without it, the first backup after each opening
+   * reads the whole volume.
+   */
+  stateDirectory?: string | StateStorage | undefined;
 }
 
 /** {@link VolumeOptions}, checked and with its defaults. Without `spillBytes` the default limit applies. */
@@ -91,10 +99,13 @@ const MAX_BLOCKS = 2 ** 32;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-const VOLUME_OPTIONS = { blockSize: true, name: true, closeDevice: true, preserve: true } as const satisfies Record<
-  keyof VolumeOptions,
-  true
->;
+const VOLUME_OPTIONS = {
+  blockSize: true,
+  name: true,
+  closeDevice: true,
+  preserve: true,
+  stateDirectory: true,
+} as const satisfies Record<keyof VolumeOptions, true>;
 const PRESERVE_OPTIONS = {
   memoryBytes: true,
   spillPath: true,
@@ -109,7 +120,7 @@ const PRESERVE_OPTIONS = {
 export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions) {
   deviceArgument('device', device);
   const options = optionsArgument('options', given, VOLUME_OPTIONS);
-  const { blockSize = 64 * KIB, name, closeDevice = false } = options;
+  const { blockSize = 64 * KIB, name, closeDevice = false, stateDirectory } = options;
   if (name !== undefined && typeof name !== 'string') throw new TypeError('name must be a string');
   integerArgument('blockSize', blockSize, 4 * KIB, 4 * MIB);
   if ((blockSize & (blockSize - 1)) !== 0) throw new TypeError('blockSize must be a power of two');
@@ -138,6 +149,7 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions) {
     blockSize,
     name,
     closeDevice: booleanArgument('closeDevice', closeDevice),
+    stateDirectory: stateArgument(stateDirectory),
     memoryBytes,
     spillPath,
     spillDevice,
@@ -146,6 +158,16 @@ export function checkVolumeOptions(device: BlockDevice, given: VolumeOptions) {
     deadlineMs: limitArgument('preserve.deadlineMs', deadlineMs, 1),
     onFailure: choiceArgument('preserve.onFailure', onFailure, POLICIES),
   };
+}
+
+function stateArgument(given: string | StateStorage | undefined): string | StateStorage | undefined {
+  if (given === undefined || typeof given === 'string')
+    return given === undefined ? given : textArgument('stateDirectory', given);
+  const methods = ['list', 'create', 'open', 'rename', 'remove', 'sync', Symbol.asyncDispose] as const;
+  const isStorage =
+    typeof given === 'object' && given !== null && methods.every((name) => typeof given[name] === 'function');
+  if (!isStorage) throw new TypeError(`stateDirectory must be a path or a StateStorage, not ${described(given)}`);
+  return given;
 }
 
 function checkBlocksFit(what: string, { sectorSize, maxTransferBytes }: BlockDevice, blockSize: number): void {

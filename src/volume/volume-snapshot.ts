@@ -8,14 +8,25 @@ import { type BlockDevice, type Extent, underlyingDevice, type WrappingDevice } 
 import { checkBytes } from '../device/door.ts';
 import { checkSpan } from '../device/span.ts';
 import type { BlockStates } from '../state/block-state-map.ts';
-import type { ChangePoint } from './epoch-map.ts';
+import type { ChangePoint } from './epochs/epoch-map.ts';
 import type { SnapshotOptions } from './freeze.ts';
 import type { BlockMark } from './live-snapshots.ts';
 import type { PreimageUse } from './preimage-buffers.ts';
 import { SnapshotReader } from './snapshot-reader.ts';
 import type { SnapshotRecord } from './snapshot-record.ts';
+import type { CommittedInstant } from './state-directory/journal-records.ts';
+import type { VolumeRecovery } from './state-directory/open-state.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { PreserveFailure } from './volume-options.ts';
+
+/** The key under which a volume with a state directory has what it remembers of commits. */
+export const commitMemory: unique symbol = Symbol.for('cow-cloud-backup.commitMemory') as never;
+
+/** Which instants of a volume became which backups. Rule C20. */
+export interface CommitMemory {
+  readonly committed: readonly CommittedInstant[];
+  commit(instant: CommittedInstant): void;
+}
 
 const MARKS: readonly BlockMark[] = ['storing', 'stored', 'failed', 'inherited', 'zero'];
 
@@ -39,6 +50,7 @@ export interface Volume extends BlockDevice, WrappingDevice {
   readonly snapshots: readonly VolumeSnapshot[];
   readonly onPreserveFailure: PreserveFailure;
   readonly preimages: PreimageUse;
+  readonly recovery: VolumeRecovery | undefined;
   createSnapshot(options?: SnapshotOptions): Promise<VolumeSnapshot>;
   changedSince(point: ChangePoint): Iterable<BlockRange> | undefined;
   close(): Promise<void>;
@@ -48,7 +60,7 @@ export interface Volume extends BlockDevice, WrappingDevice {
  * The events of a volume, on `volume.events` and on `node:diagnostics_channel` channels named
  * `cow-cloud-backup:volume:snapshot-begun`, `...:block-preserved`, `...:block-lost`, `...:snapshot-broken`,
  * `...:snapshot-closed`, whose messages are `{ volume, snapshot, blocks?, error? }`, and `...:preimage-pressure` with
- * `{ volume, preimages }`.
+ * `{ volume, preimages }`, and `...:state-lost` with `{ volume, error }`.
  *
  * Events are emitted shortly after what they report, never in the middle of a write. There is no `error` event.
  *
@@ -74,6 +86,11 @@ export interface VolumeEvents {
    * It is emitted again only after usage has fallen to three eighths of the limit.
    */
   preimagePressure: [preimages: PreimageUse];
+  /**
+   * The state directory can't be written, and what is there was removed: the volume goes on without it, and the next process finds none.
+   * `error` is `STATE_FAILED` with its cause.
+   */
+  stateLost: [error: BackupError];
 }
 
 /**

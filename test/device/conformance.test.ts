@@ -19,7 +19,7 @@ import { SparseDevice } from './support/sparse-device.ts';
 const folder = folderForFile();
 
 /** What a kind of device has that cases may skip for. A case that is skipped without cause is a case that is lost. */
-type Ability = 'sectors' | 'writes' | 'sync' | 'discard' | 'writeZeroes' | 'extents' | 'bigTransfers';
+type Ability = 'sectors' | 'writes' | 'sync' | 'discard' | 'writeZeroes' | 'extents' | 'stamp' | 'bigTransfers';
 
 const ABILITY_OF: readonly (readonly [pattern: RegExp, ability: Ability])[] = [
   [/MISALIGNED/, 'sectors'],
@@ -28,6 +28,7 @@ const ABILITY_OF: readonly (readonly [pattern: RegExp, ability: Ability])[] = [
   [/a discarded range/, 'discard'],
   [/discards and write-zeroes side by side/, 'writeZeroes'],
   [/^extents cover/, 'extents'],
+  [/^its stamp/, 'stamp'],
   [/overlapping writes/, 'bigTransfers'],
 ];
 
@@ -91,7 +92,7 @@ describe('memory', () => {
 });
 
 describe('files', () => {
-  conforms('FileDevice', FILE, file);
+  conforms('FileDevice', [...FILE, 'stamp'], file);
   conforms('FileDevice for reading only', [], async (size) => {
     const device = await file(size);
     device.writeSync(0, new Uint8Array(4096).fill(7));
@@ -148,14 +149,14 @@ describe('wrappers', () => {
   conforms('byteDevice over a device that takes four sectors a call', noSync, async (size) =>
     byteDevice(limited(sparse(size), 2048)),
   );
-  conforms('byteDevice over a file', FILE, (size) => overFile(size, (inner) => byteDevice(inner)));
+  conforms('byteDevice over a file', [...FILE, 'stamp'], (size) => overFile(size, (inner) => byteDevice(inner)));
   conforms('sliceDevice', [...ALL, 'sectors'], async (size) =>
     sliceDevice(sparse(size + 4096), { offset: 1536, length: size }),
   );
   conforms('sliceDevice over a device without a synchronous door', [...noSync, 'sectors'], async (size) =>
     sliceDevice(asyncOnly(sparse(size + 4096)), { offset: 1536, length: size }),
   );
-  conforms('sliceDevice over a file', FILE, (size) =>
+  conforms('sliceDevice over a file', [...FILE, 'stamp'], (size) =>
     overFile(size + 999, (inner) => sliceDevice(inner, { offset: 333, length: size })),
   );
   conforms('FaultyDevice without faults', [...ALL, 'sectors'], async (size) => new FaultyDevice(sparse(size)));
@@ -164,7 +165,9 @@ describe('wrappers', () => {
     [...noSync, 'sectors'],
     async (size) => new FaultyDevice(asyncOnly(sparse(size))),
   );
-  conforms('FaultyDevice over a file', FILE, (size) => overFile(size, (inner) => new FaultyDevice(inner)));
+  conforms('FaultyDevice over a file', [...FILE, 'stamp'], (size) =>
+    overFile(size, (inner) => new FaultyDevice(inner)),
+  );
 });
 
 describe('volumes', () => {

@@ -5,6 +5,7 @@ import { PAGES_MUTATIONS } from './pages-mutations.ts';
 import { PIPELINE_MUTATIONS } from './pipeline-mutations.ts';
 import { PROTOCOL_MUTATIONS } from './protocol-mutations.ts';
 import { REPOSITORY_MUTATIONS } from './repository-mutations.ts';
+import { STATE_MUTATIONS } from './state-mutations.ts';
 import { VOLUME_MUTATIONS } from './volume-mutations.ts';
 
 /** Every rule that the tests must miss when it is gone. */
@@ -16,4 +17,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...PIPELINE_MUTATIONS,
   ...LOG_END_MUTATIONS,
   ...PAGES_MUTATIONS,
+  ...STATE_MUTATIONS,
 ];

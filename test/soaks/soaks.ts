@@ -85,6 +85,12 @@ export const SOAKS: readonly Soak[] = [
     times: { full: 250, short: 12 },
   },
   {
+    name: 'state',
+    what: '2,000 histories of a volume with a state directory under kills, losses of power, reverted disks and failing calls, and 300 killed processes',
+    files: ['test/volume/state-directory'],
+    times: { full: 100, short: 5 },
+  },
+  {
     name: 'clocks',
     what: '300 histories of hosts whose clocks jump by seconds to decades, both ways, on stores with a clock and without',
     files: ['test/soaks/clocks.test.ts'],

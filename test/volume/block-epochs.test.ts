@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { BlockEpochs, CHUNK_BITS } from '../../src/volume/block-epochs.ts';
+import { BlockEpochs, CHUNK_BITS } from '../../src/volume/epochs/block-epochs.ts';
 import { property } from '../support/randomness.ts';
 
 /** The epochs of blocks against a plain array of them. */

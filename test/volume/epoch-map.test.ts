@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { BlockRange } from '../../src/index.ts';
-import { CHUNK_BITS } from '../../src/volume/block-epochs.ts';
-import { EpochMap } from '../../src/volume/epoch-map.ts';
+import { CHUNK_BITS } from '../../src/volume/epochs/block-epochs.ts';
+import { EpochMap } from '../../src/volume/epochs/epoch-map.ts';
 import { property } from '../support/randomness.ts';
 
 /** What changed, over maps of several chunks; a chunk is what is looked at in one step. */

@@ -167,6 +167,7 @@ export const FUNCTIONS: readonly Entry[] = [
         blockSize: [...number, 5000, 1024, 2 ** 30],
         name: [null, 5, {}],
         closeDevice: boolean,
+        stateDirectory: [null, 5, '', {}, [], { list() {} }],
         preserve: [
           ...plain,
           ...number.map((memoryBytes) => ({ memoryBytes })),
@@ -445,6 +446,8 @@ export const IMPLEMENTED_BY_HOSTS: readonly string[] = [
   'KeyProvider',
   'PageStore',
   'S3Client',
+  'StateFile',
+  'StateStorage',
   'TargetClock',
   'TargetConformanceOptions',
 ];

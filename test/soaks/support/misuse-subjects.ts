@@ -63,8 +63,8 @@ export interface Subject {
 
 const NO_PART = ['deleteMany', 'storeTime', 'removeLeftovers'];
 const DEVICE = { ...DEVICE_METHODS, ...SYNC_METHODS };
-const MAYBE = { ...DEVICE, ...ZERO_METHODS, ...EXTENTS };
-const MAY_LACK = ['discard', 'writeZeroes', 'extents'];
+const MAYBE = { ...DEVICE, ...ZERO_METHODS, ...EXTENTS, stamp: [] };
+const MAY_LACK = ['discard', 'writeZeroes', 'extents', 'stamp'];
 const noBlock = [
   ...[undefined, null, '1', true, Number.NaN, 0.5, {}, [], 1n, Symbol('a symbol')],
   ...[{ firstBlock: 0 }, { firstBlock: 0, blockCount: '1' }, { firstBlock: -1, blockCount: 1 }, -1],
@@ -95,7 +95,7 @@ export const SUBJECTS: readonly Subject[] = [
     is: ['MemoryDevice', 'BlockDevice', 'SyncAccess'],
     make: () => new main.MemoryDevice(BLOCK),
     methods: MAYBE,
-    lacks: ['extents'],
+    lacks: ['extents', 'stamp'],
     live: ['bytes'],
   },
   {
@@ -138,7 +138,7 @@ export const SUBJECTS: readonly Subject[] = [
     is: ['FaultyDevice'],
     make: () => new testing.FaultyDevice(new main.MemoryDevice(BLOCK)),
     methods: { ...MAYBE, callCount: [choice('operation', 'read', true)] },
-    lacks: ['extents'],
+    lacks: ['extents', 'stamp'],
     answersClosed: ['callCount'],
     live: ['calls'],
   },

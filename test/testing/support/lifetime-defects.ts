@@ -6,6 +6,11 @@ import type { Defect } from './defect.ts';
 /** What goes wrong with flushing, other kinds of writes, extents, aborting and closing. */
 export const lifetimeDefects: readonly Defect[] = [
   [
+    'the stamp stays the same when it is written',
+    /^its stamp/,
+    (size) => Object.assign(new MemoryDevice(size), { stamp: async () => ({ identity: 'a device', version: 1 }) }),
+  ],
+  [
     'its flush throws away what it should keep',
     /^flushes/,
     (size) =>

@@ -1,12 +1,15 @@
-import type { BlockRange } from '../common/block-range.ts';
-import { BackupError } from '../common/errors.ts';
+import type { BlockRange } from '../../common/block-range.ts';
+import { BackupError } from '../../common/errors.ts';
 import { BlockEpochs } from './block-epochs.ts';
 
 /** An instant of one volume, to ask for the changes since then. It is plain data and may be stored anywhere. @public */
 export interface ChangePoint {
   /** The tracking to which the epoch belongs: a volume that was not open the whole time has another one. */
   readonly trackingId: string;
-  /** A serial number, never used twice under one `trackingId`. */
+  /**
+   * A serial number, never used twice under one `trackingId`, unless the device and its state directory were put back together to
+   * what they were before: a point that was taken since may then be given out again.
+   */
   readonly epoch: number;
 }
 
@@ -14,6 +17,8 @@ export interface ChangePoint {
 export interface KeptPoint {
   readonly serial: number;
   epoch: number;
+  /** Whether it is durable, where the volume has a state: only then it is believed by a later process. Rule C4. */
+  isSealed?: boolean;
   /** Snapshot handles open at this instant. A held point is never dropped. */
   holders: number;
 }
@@ -26,6 +31,8 @@ const MAX_RUN_BLOCKS = 2 ** 20;
 const DROPPED_AT_ONCE = 32;
 
 /**
+ * This folder knows of each block when it was last written.
+ *
  * An epoch for each block: the number of the newest instant that had passed when the block was last written. It answers
  * both what changed since any kept point and whether an overwrite needs a pre-image. Rules R1 and R10.
  */
@@ -38,8 +45,37 @@ export class EpochMap {
   lastSerial = 0;
   #points: KeptPoint[] = [];
 
+  /** Called before the next instant when only these points are kept, and when epochs are renumbered by them: a state records it. */
+  onKept: (points: readonly KeptPoint[]) => void = () => {};
+  onRenumbered: () => void = () => {};
+
   constructor(blockCount: number) {
     this.blocks = new BlockEpochs(blockCount);
+  }
+
+  /** The points that are kept, the oldest first. */
+  get points(): readonly KeptPoint[] {
+    return this.#points;
+  }
+
+  /** Goes on from what a state has recorded. */
+  restore({
+    current,
+    lastSerial,
+    points,
+  }: {
+    current: number;
+    lastSerial: number;
+    points: readonly KeptPoint[];
+  }): void {
+    this.current = current;
+    this.lastSerial = lastSerial;
+    this.#points = [...points];
+  }
+
+  /** Drops all points but these. */
+  keep(isKept: (point: KeptPoint) => boolean): void {
+    this.#points = this.#points.filter(isKept);
   }
 
   /**
@@ -61,7 +97,7 @@ export class EpochMap {
    */
   advance(renumbered: (newEpoch: Uint8Array) => void): KeptPoint {
     if (this.#points.length >= MAX_KEPT_POINTS) this.#dropOldest();
-    if (this.current === MAX_EPOCH) this.#renumber(renumbered);
+    if (this.current === MAX_EPOCH) this.renumber(renumbered);
     this.current++;
     this.lastSerial++;
     const point: KeptPoint = { serial: this.lastSerial, epoch: this.current, holders: 0 };
@@ -126,10 +162,11 @@ export class EpochMap {
   #dropOldest(): void {
     let excess = DROPPED_AT_ONCE;
     this.#points = this.#points.filter((point) => point.holders > 0 || excess-- <= 0);
+    this.onKept(this.#points);
   }
 
   /** Kept points become 1, 2, 3 ...; every other epoch becomes the number of kept points up to it. */
-  #renumber(renumbered: (newEpoch: Uint8Array) => void): void {
+  renumber(renumbered: (newEpoch: Uint8Array) => void): void {
     const newEpoch = new Uint8Array(MAX_EPOCH + 1);
     for (const { epoch } of this.#points) newEpoch[epoch] = 1;
     for (let epoch = 1; epoch <= MAX_EPOCH; epoch++) newEpoch[epoch]! += newEpoch[epoch - 1] as number;
@@ -137,5 +174,6 @@ export class EpochMap {
     for (const point of this.#points) point.epoch = newEpoch[point.epoch] as number;
     this.current = newEpoch[this.current] as number;
     renumbered(newEpoch);
+    this.onRenumbered();
   }
 }

@@ -1,5 +1,5 @@
-import { ChunkMemory } from '../state/chunk-memory.ts';
-import { endOfEqualBytes } from '../state/equal-bytes.ts';
+import { ChunkMemory } from '../../state/chunk-memory.ts';
+import { endOfEqualBytes } from '../../state/equal-bytes.ts';
 
 /** The number of blocks in a chunk, as a power of two. */
 export const CHUNK_BITS = 9;
@@ -124,6 +124,54 @@ export class BlockEpochs {
       const both = due === undefined ? newEpoch : (composed.get(due) ?? due.map((epoch) => newEpoch[epoch] as number));
       if (due !== undefined) composed.set(due, both);
       this.#due[slot] = both;
+    }
+  }
+
+  /** The one epoch that all blocks from `first` to before `end` have, or `undefined` where it is not known that they have one. */
+  uniformEpoch(first: number, end: number): number | undefined {
+    const epoch = this.get(first);
+    for (let chunk = first >>> CHUNK_BITS; chunk <= (end - 1) >>> CHUNK_BITS; chunk++) {
+      if (this.#isMixed[chunk] === 1 || this.#newest[chunk] !== epoch) return undefined;
+    }
+    return epoch;
+  }
+
+  /** Copies the epochs of as many blocks from `first` on as `into` has bytes. */
+  copyTo(into: Uint8Array, first: number): void {
+    for (let at = 0; at < into.length; ) {
+      const block = first + at;
+      const chunk = block >>> CHUNK_BITS;
+      const count = Math.min(into.length - at, this.#endOf(chunk) - block);
+      if (this.#isMixed[chunk] === 0) into.fill(this.#newest[chunk] as number, at, at + count);
+      else {
+        const bytes = this.#translated(this.#slots[chunk] as number);
+        into.set(bytes.subarray(block & IN_CHUNK, (block & IN_CHUNK) + count), at);
+      }
+      at += count;
+    }
+  }
+
+  /**
+   * Sets the epochs of blocks, each its own, which may be older than others.
+   *
+   * @param epochs - begins at a multiple of four bytes in its buffer
+   */
+  load(first: number, epochs: Uint8Array): void {
+    for (let at = 0; at < epochs.length; ) {
+      const block = first + at;
+      const chunk = block >>> CHUNK_BITS;
+      const count = Math.min(epochs.length - at, this.#endOf(chunk) - block);
+      const part = epochs.subarray(at, at + count);
+      const isWhole = (block & IN_CHUNK) === 0 && block + count === this.#endOf(chunk);
+      if (isWhole && endOfEqualBytes(epochs, at, at + count) === at + count) {
+        this.set(block, block + count, part[0] as number);
+      } else {
+        const own = this.#own(chunk);
+        own.set(part, block & IN_CHUNK);
+        const inChunk = own.subarray(0, this.#endOf(chunk) - chunk * CHUNK_BLOCKS);
+        this.#newest[chunk] = inChunk.reduce((newest, each) => Math.max(newest, each), 0);
+      }
+      at += count;
     }
   }
 
