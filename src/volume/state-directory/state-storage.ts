@@ -4,7 +4,7 @@
  *
  * The obligations:
  *
- * - **One user.** Whoever has the storage open is alone. A lock that a dead process does not hold keeps others out.
+ * - **One user.** One volume at a time has the storage open. A lock that a dead process does not hold keeps others out.
  * - **Files** have bytes by offset. A file that is written past its end grows.
  * - **Durability.** What was written before `sync` was called survives a loss of power once it has resolved. Before that, each byte
  *   may be old, new or neither. After a `sync` that rejected, nothing is known of the file, and it is not written to again.
@@ -34,7 +34,7 @@ export interface StateStorage extends AsyncDisposable {
 export interface StateFile {
   /**
    * What stays the same as long as it is this file, also under another name, and what a copy of it does not have: of a file on a disk its
-   * device and inode. If it is absent, a copy of the storage can't be told from the original.
+   * device and inode. If it is absent, a copy of the storage passes for the original.
    */
   readonly identity?: string | undefined;
   /** Bytes. */

@@ -177,7 +177,7 @@ export class VolumeState {
 
   /** Appends a record that nobody waits for. */
   #note(record: JournalRecord): void {
-    this.#append(record).catch(() => {}); // Whoever has to rely on it sees the next failure.
+    this.#append(record).catch(() => {}); // A caller that relies on it sees the next failure.
   }
 
   /** Appends a record. It resolves when it is durable, or when the state was voided. */

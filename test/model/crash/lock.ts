@@ -25,7 +25,7 @@ export function lockModel(restarts: number, without: readonly Rule[] = []): Mode
     },
     ...jsonCodec,
     decode: (bytes) => jsonCodec.decode(bytes),
-    // A process that waits while nobody has the directory open would wait for ever.
+    // A process that waits while nobody has the directory open would wait without end.
     mayRest: ({ containers }) => containers.includes('open') || !containers.includes('waits'),
     invariants: [{ name: 'one process has the directory open', broken: twice }],
   };

@@ -30,7 +30,7 @@ export function volumeModel(configuration: VolumeConfiguration, without: readonl
     successors: next,
     encode: (state) => codec.encode(state),
     decode: (bytes) => codec.decode(bytes),
-    // Whoever waits in order to write must not wait in vain.
+    // A process that waits in order to write must not wait in vain.
     mayRest: ({ memory, ghost }) =>
       memory?.phase === 'open' && (ghost.writes === configuration.writes || memory.health === 'failed'),
     invariants: volumeInvariants(),
