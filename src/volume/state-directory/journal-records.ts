@@ -53,9 +53,7 @@ const TYPES = [
   'committed',
 ] as const satisfies readonly JournalRecord['type'][];
 const HEAD_BYTES = 4;
-/** The most bytes of a record's body: its length has three bytes. */
-export const MAX_BODY_BYTES = 2 ** 24 - 1;
-/** The most regions that one record marks. */
+/** The most regions that one record marks. (The length of a record's body has three bytes.) */
 export const MAX_MARKED_AT_ONCE = 2 ** 16;
 const ID_BYTES = 16;
 const DIGEST_BYTES = 32;
