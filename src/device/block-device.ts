@@ -14,7 +14,7 @@ export interface Extent extends ByteRange {
 
 /** What tells a device from others, and from itself at an earlier or later time. @public */
 export interface DeviceStamp {
-  /** Stays the same as long as it is the same device. A copy has another one. Of a file it is its file system and inode. */
+  /** Stays the same as long as it is the same device. A copy has another one. Of a file: inode and time of creation. */
   readonly identity: string;
   /** When the content last changed, in milliseconds since 1970 by the clock of this host. */
   readonly version: number;
@@ -38,7 +38,7 @@ export interface DeviceStamp {
  *   zeroes. Both are writes in every other respect.
  * - **Extents** cover exactly the requested range, ascending and without gaps.
  * - **A stamp** has the same identity as long as it is the same device, which no copy of it has, and a later version once it was
- *   written later.
+ *   written later. If the clock behind it is coarse, the stamp resolves only when a later write would have a later version.
  * - **Aborting** may be late. A call that has not begun rejects with `signal.reason`.
  * - **Errors** are `BackupError`s that keep their cause.
  *

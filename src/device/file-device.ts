@@ -17,6 +17,9 @@ import type { SystemCalls } from './system-calls.ts';
 /** The most bytes of one system call. Linux moves at most 0x7ffff000 bytes, and Node takes lengths of 31 bits. */
 const MAX_CALL_BYTES = 1 << 30;
 
+/** A file's times are those of the last tick of the system's clock, up to 10 ms ago on Linux before 6.13. This is somewhat longer. */
+const TICK_MS = 15;
+
 const BRAND = Symbol.for('cow-cloud-backup.FileDevice');
 
 /** Whether `value` is a `FileDevice`, of this or another copy of this package. */
@@ -137,9 +140,16 @@ export class FileDevice implements SyncBlockDevice {
         fs.fstat(this.#fd, { bigint: true }, (error, stat) => {
           if (error !== null) return failed(error);
           const { ino, birthtimeNs, mtimeNs } = stat;
-          this.#settled();
-          // Not the number of the file system's device, which may be another one after the system has started again.
-          resolve({ identity: `${ino}, ${birthtimeNs}`, version: Number(mtimeNs) / 1e6 });
+          const version = Number(mtimeNs) / 1e6;
+          const resolved = () => {
+            this.#settled();
+            // Not the number of the file system's device, which may be another one after the system has started again.
+            resolve({ identity: `${ino}, ${birthtimeNs}`, version });
+          };
+          // A write that follows in the same tick of the system's clock would leave the file with this time.
+          const waitMs = Math.min(TICK_MS, version + TICK_MS - Date.now());
+          if (waitMs > 0) setTimeout(resolved, Math.ceil(waitMs));
+          else resolved();
         });
       });
     });

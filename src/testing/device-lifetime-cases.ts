@@ -143,7 +143,6 @@ export const deviceLifetimeCases: readonly DeviceCase[] = [
       expectThat(Number.isFinite(first.version), 'the version is not a number');
       expectEqual(await stamp(), first, 'the stamp, where nothing was written in between');
       if (device.readOnly === true) return;
-      await new Promise((resolve) => setTimeout(resolve, 50)); // Clocks of file systems are coarse.
       await device.write(0, pattern(61, device.sectorSize));
       await device.flush();
       const { identity, version } = await stamp();

@@ -280,3 +280,14 @@ describe('a FileDevice in use', () => {
     }
   });
 });
+
+describe('a stamp', () => {
+  test('resolves only when a later write has a later time, also where the system keeps times to the tick', async () => {
+    await using device = await withContent(new Uint8Array(4096));
+    for (let write = 0; write < 3; write++) {
+      await device.write(0, new Uint8Array(512).fill(write));
+      const { version } = await device.stamp!();
+      expect(Date.now() - version).toBeGreaterThan(10);
+    }
+  });
+});

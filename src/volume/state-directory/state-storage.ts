@@ -34,7 +34,7 @@ export interface StateStorage extends AsyncDisposable {
 export interface StateFile {
   /**
    * What stays the same as long as it is this file, also under another name, and what a copy of it does not have: of a file on a disk its
-   * device and inode. If it is absent, a copy of the storage passes for the original.
+   * inode and time of creation. If it is absent, a copy of the storage passes for the original.
    */
   readonly identity?: string | undefined;
   /** Bytes. */

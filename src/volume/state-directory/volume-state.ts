@@ -160,10 +160,10 @@ export class VolumeState {
       if (!this.#isVoid) await this.#cleanAll();
       await device.flush();
       const stamp = await device.stamp?.();
-      const closed = this.#append({ type: 'closed', stamp: stamp && { ...stamp, takenAt: now() } });
+      const recorded = this.#append({ type: 'closed', stamp: stamp && { ...stamp, takenAt: now() } });
       // From this step on nothing is recorded: the next process may have the lock before a call that is on its way ends.
       this.#isClosed = true;
-      await closed;
+      await recorded;
     } catch {
       // Then the next process finds the state as after a crash.
     } finally {
